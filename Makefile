@@ -1,0 +1,77 @@
+# Set-up and the everyday commands; `make` alone lists them.
+#
+# Set-up has three parts, each done once: system packages (asked of dpkg each time), the Python environment (kept by a
+# hash of setup.py and constraints.txt), the BPF programs (kept by bpf/Makefile's time stamps).
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-test packages packages-test bpf run test check clean
+.NOTPARALLEL:
+
+VENV ?= .venv
+PYTHON := $(VENV)/bin/python
+SCENARIO ?= scenarios/burst.yaml
+
+# What a run needs of the distribution, and what the tests and checks need beside it.
+RUN_PACKAGES := mininet openvswitch-switch clang llvm libbpf-dev bpftool ethtool iproute2 make python3-venv
+TEST_PACKAGES := clang-format iperf3 tcpreplay
+
+# Only training (and its tests) needs torch.  PyPI's build brings several GB of CUDA; this index has the CPU build.
+# Where it cannot be reached, PyPI's is taken.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+PIP := $(PYTHON) -m pip --disable-pip-version-check
+INSTALL := $(PIP) install --quiet --no-build-isolation -c constraints.txt
+KEY := $(shell cat setup.py constraints.txt | sha256sum | cut -c1-16)
+RUN_STAMP := $(VENV)/set-up-run-$(KEY)
+TEST_STAMP := $(VENV)/set-up-test-$(KEY)
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
+
+setup: packages $(RUN_STAMP) bpf ## install all that a run needs (root; quick the second time)
+
+setup-test: packages-test $(TEST_STAMP) bpf ## install what the tests and checks need beside it
+
+packages:
+	@.ci/system-packages $(RUN_PACKAGES)
+
+packages-test:
+	@.ci/system-packages $(RUN_PACKAGES) $(TEST_PACKAGES)
+
+# Mininet belongs to the distribution's Python, hence that one and its site-packages.
+$(PYTHON): | packages
+	/usr/bin/python3 -m venv --system-site-packages $(VENV)
+
+$(RUN_STAMP): | $(PYTHON)
+	$(PIP) install --quiet -c constraints.txt setuptools
+	$(INSTALL) -e .
+	@touch $@
+
+$(TEST_STAMP): $(RUN_STAMP) | packages-test
+	@$(PYTHON) -c 'import torch' 2>/dev/null || \
+	    $(INSTALL) --no-deps --retries 1 --timeout 15 --index-url $(TORCH_INDEX) torch || \
+	    echo 'set-up: no torch from $(TORCH_INDEX), taking the (large) one from PyPI'
+	$(INSTALL) -e '.[dev]'
+	@touch $@
+
+bpf: packages ## compile the BPF programs
+	@$(MAKE) --no-print-directory -C bpf
+
+run: setup ## set up and run SCENARIO (scenarios/burst.yaml)
+	$(PYTHON) -m testbed run $(SCENARIO)
+
+test: setup-test ## set up and run the whole test suite (PYTEST_ARGS=... adds options)
+	$(PYTHON) -m pytest $(PYTEST_ARGS)
+
+check: setup-test ## ruff, mypy, clang-format and the architecture test
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
+	$(PYTHON) -m mypy
+	clang-format --dry-run -Werror bpf/*.c bpf/*.h
+	$(PYTHON) -m pytest -q tests/test_architecture.py
+
+clean: ## remove build products (not the environment, not the runs)
+	$(MAKE) --no-print-directory -C bpf clean
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find testbed controllers topologies tests -name __pycache__ -type d -prune -exec rm -rf {} +

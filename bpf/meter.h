@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The meter: what the precursors of a burst are read from, for each traffic class (the node's sums are the reader's).
+ *
+ * Counters never fall, so any reader takes differences of its own.  What does not add up, maxima, is kept in bins of
+ * 1 ms in a ring; a reader takes the maximum over the bins since it last looked.  The division that finds a bin happens
+ * once a bin, not once a packet.
+ *
+ * Gaps between arrivals: their sum over an interval is the difference of two `last_ns`, so only the squares are summed,
+ * modulo 2^64: a difference is right for any interval whose own sum is below 2^64 (each gap counts as at most 2^32 -
+ * 1).
+ *
+ * New flows: each flow hashes to one of 65,536 cells that hold when it was last hit; a packet whose cell was idle for
+ * longer than `flow_idle` starts a new flow.  Ages need no clearing, unlike rotating bitmaps.  Two live flows in one
+ * cell count as one: with n flows alive a new one is missed with probability n / 65,536, and none is invented.
+ */
+#ifndef METER_H
+#define METER_H
+
+#include "parse.h"
+#include "testbed_abi.h"
+
+#define FLOW_CELL_SHIFT 48                    /* the top 16 bits pick the cell */
+#define HASH_FACTOR_A   0x9e3779b97f4a7c15ULL /* 2^64 / golden ratio */
+#define HASH_FACTOR_B   0xc2b2ae3d27d4eb4fULL
+#define MAX_GAP_NS      0xffffffffULL
+
+static __always_inline __u64 load64(const void *from)
+{
+    const __u32 *half = from;
+
+    return half[0] | (__u64)half[1] << 32;
+}
+
+/* Return the cell of the packet's 5-tuple; the ports of a fragment or of other protocols count as 0. */
+static __always_inline __u32 meter_flow_cell(const struct packet *packet)
+{
+    __u64 hash;
+
+    if (packet->version == 4) {
+        hash = load64(&packet->ip4->saddr);
+    } else {
+        const __u8 *source = (const void *)&packet->ip6->saddr;
+
+        hash = load64(source) * HASH_FACTOR_B + load64(source + 8);
+        hash = hash * HASH_FACTOR_B + load64(source + 16);
+        hash = hash * HASH_FACTOR_B + load64(source + 24);
+    }
+    hash *= HASH_FACTOR_A;
+    hash ^= hash >> 32;
+    hash += packet->protocol;
+    if (packet->l4)
+        hash += (__u64) * (__u32 *)packet->l4 << 8;
+    return hash * HASH_FACTOR_B >> FLOW_CELL_SHIFT;
+}
+
+static __always_inline __u32 meter_is_new_flow(struct node_memory *memory, __u32 cell, __u64 now_ns, __u32 idle)
+{
+    __u32 age = now_ns >> NODE_FLOW_AGE_SHIFT;
+    __u32 silent = age - memory->flow_age[cell];
+
+    memory->flow_age[cell] = age;
+    return silent > idle;
+}
+
+static __always_inline __u64 meter_gap_ns(__u64 last_ns, __u64 now_ns)
+{
+    __u64 gap_ns = now_ns - last_ns;
+
+    if (!last_ns)
+        return 0;
+    return gap_ns < MAX_GAP_NS ? gap_ns : MAX_GAP_NS;
+}
+
+/* Return the bin of `now_ns`, cleared if it is new. */
+static __always_inline struct node_bin *meter_bin(struct node_memory *memory, __u64 now_ns)
+{
+    struct node_state *state = &memory->state;
+    struct node_bin *bin;
+
+    if (now_ns >= state->bin_end_ns) {
+        __u64 number = now_ns / NODE_BIN_NS;
+
+        state->bin_end_ns = (number + 1) * NODE_BIN_NS;
+        state->bin_index = number % NODE_BINS;
+        bin = &memory->bins[number % NODE_BINS];
+        __builtin_memset(bin, 0, sizeof(*bin));
+        bin->number = number;
+    }
+    return &memory->bins[state->bin_index % NODE_BINS];
+}
+
+/* Count the arrival of `bytes` in class `k`; `dt_ns` is the time since the node's last packet. */
+static __always_inline void meter_arrival(struct node_memory *memory, struct node_bin *bin, __u32 k, __u64 now_ns,
+                                          __u32 bytes, __u64 node_gap_ns, __u32 new_flow)
+{
+    struct node_class *class = &memory->state.classes[k];
+    struct node_bin_class *bin_class = &bin->classes[k];
+    __u64 gap_ns = meter_gap_ns(class->last_ns, now_ns);
+
+    memory->state.gap_square_ns2 += node_gap_ns * node_gap_ns;
+    if (node_gap_ns > bin->gap_max_ns)
+        bin->gap_max_ns = node_gap_ns;
+
+    class->last_ns = now_ns;
+    class->arrived_bytes += bytes;
+    class->arrived_pkts += 1;
+    class->new_flows += new_flow;
+    class->gap_square_ns2 += gap_ns * gap_ns;
+    bin_class->bytes += bytes;
+    bin_class->pkts += 1;
+    bin_class->new_flows += new_flow;
+    if (gap_ns > bin_class->gap_max_ns)
+        bin_class->gap_max_ns = gap_ns;
+}
+
+#endif

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The buffer node: meter and fluid queue at the ingress of its data interface.
+ *
+ * What happens to a frame, first rule that applies:
+ *
+ *   cut off, self-contradicting, wrong IPv4 header checksum     drop    malformed_pkts
+ *   no IP, neighbour discovery, group or foreign address        pass    passed_other_pkts
+ *   to an address of the node itself                            pass    passed_local_pkts
+ *   TTL or hop limit 0 or 1: the kernel would not forward it    drop    ttl_expired_pkts
+ *   fits into the queue, above the ECN threshold, ECN-capable   pass    arrived, marked (CE)
+ *   fits into the queue                                         pass    arrived
+ *   full, a sibling is named, not deflected before              TX      arrived, deflected
+ *   full                                                        drop    arrived, dropped
+ *
+ * "Pass" hands the packet to the kernel, which forwards it and decrements its TTL; a deflected one goes back where it
+ * came from, so its TTL is decremented here.  Lengths are those of the frame, tags included.  Fragments and unknown
+ * protocols are queued like any bytes.  A packet whose time is earlier than the last one's (possible only in generic
+ * mode, where CPUs race for the lock) counts as simultaneous with it.
+ */
+#include "meter.h"
+#include "parse.h"
+#include "queue.h"
+#include "rewrite.h"
+#include "sequence.h"
+
+enum verdict {
+    VERDICT_ADMIT,
+    VERDICT_ADMIT_MARKED,
+    VERDICT_DEFLECT,
+    VERDICT_DROP,
+};
+
+const volatile struct node_config config SEC(".rodata");
+volatile struct node_control control SEC(".data");
+struct node_memory memory;
+
+/* Return whether an IPv4 destination lies beyond the node: not this network, loopback, multicast or reserved. */
+static __always_inline int is_routable4(__be32 address)
+{
+    __u8 first = bpf_ntohl(address) >> 24;
+
+    return first != 0 && first != 127 && first < 224;
+}
+
+/* Return whether an IPv6 destination lies beyond the node: not ::/64, link-local or multicast. */
+static __always_inline int is_routable6(__u64 high)
+{
+    __u64 host_order = bpf_be64_to_cpu(high);
+
+    return host_order != 0 && host_order >> 56 != 0xff && host_order >> 54 != 0xfe80 >> 6;
+}
+
+static __always_inline int is_local4(__be32 address)
+{
+    return address == config.local_ip4[0] || address == config.local_ip4[1] || address == config.local_ip4[2] ||
+           address == config.local_ip4[3];
+}
+
+static __always_inline int is_local6(__u64 high, __u64 low)
+{
+#pragma unroll
+    for (int i = 0; i < NODE_LOCAL_ADDRESSES; i++)
+        if (low == config.local_ip6[i][1] && high == config.local_ip6[i][0])
+            return 1;
+    return 0;
+}
+
+static __always_inline int is_to_us(const struct packet *packet)
+{
+    __u64 mac = load_mac(packet->eth->h_dest);
+
+    return !(mac & 1) && (mac & config.mac_mask) == config.mac;
+}
+
+/* Queue and meter one packet; the only part that changes the state, hence within the sequence lock. */
+static __always_inline enum verdict admit(const struct packet *packet, __u64 now_ns, __u32 cell, __u64 sibling)
+{
+    struct node_state *state = &memory.state;
+    __u64 ecn_bytes = control.ecn_threshold_bytes;
+    __u32 k = control.class_of_dscp[packet->tos >> 2] % NODE_CLASSES;
+    __u64 bytes = packet->frame_bytes;
+    struct node_bin *bin;
+    __s64 debt_nb;
+    int deflected_before = was_deflected(packet);
+
+    if (now_ns < state->t_ns)
+        now_ns = state->t_ns;
+    if (!state->first_ns)
+        state->first_ns = now_ns;
+    bin = meter_bin(&memory, now_ns);
+    meter_arrival(&memory, bin, k, now_ns, bytes, meter_gap_ns(state->t_ns, now_ns),
+                  meter_is_new_flow(&memory, cell, now_ns, config.flow_idle));
+    debt_nb = queue_served_nb(state->debt_nb, now_ns - state->t_ns, &config);
+    state->t_ns = now_ns;
+    state->debt_nb = debt_nb;
+    state->deflected_in_pkts += deflected_before;
+
+    if (!queue_has_room(debt_nb, bytes, control.limit_bytes)) {
+        if ((sibling & NODE_SIBLING_ENABLED) && !deflected_before) {
+            state->deflected_bytes += bytes;
+            state->deflected_pkts += 1;
+            return VERDICT_DEFLECT;
+        }
+        state->classes[k].dropped_bytes += bytes;
+        state->classes[k].dropped_pkts += 1;
+        return VERDICT_DROP;
+    }
+    state->debt_nb = debt_nb + (__s64)(bytes * NANOBITS_PER_BYTE);
+    if (state->debt_nb > (__s64)bin->backlog_max_nb)
+        bin->backlog_max_nb = state->debt_nb;
+    if (ecn_bytes && queue_backlog_nb(debt_nb) > ecn_bytes * NANOBITS_PER_BYTE && is_ecn_capable(packet)) {
+        state->classes[k].marked_pkts += 1;
+        return VERDICT_ADMIT_MARKED;
+    }
+    return VERDICT_ADMIT;
+}
+
+static __always_inline enum xdp_action buffer(struct packet *packet)
+{
+    __u64 sibling = control.sibling; /* read once: user space may change it at any time */
+    __u32 cell = meter_flow_cell(packet);
+    __u64 now_ns = bpf_ktime_get_ns();
+    struct spin *spin = write_begin(config.locked, &memory.state.sequence);
+    enum verdict verdict = admit(packet, now_ns, cell, sibling);
+
+    write_end(spin, &memory.state.sequence);
+    switch (verdict) {
+    case VERDICT_ADMIT:
+        return XDP_PASS;
+    case VERDICT_ADMIT_MARKED:
+        mark_congestion(packet);
+        return XDP_PASS;
+    case VERDICT_DEFLECT:
+        deflect(packet, sibling, config.number);
+        return XDP_TX;
+    default:
+        return XDP_DROP;
+    }
+}
+
+SEC("xdp")
+int node(struct xdp_md *context)
+{
+    struct node_state *state = &memory.state;
+    struct packet packet = {};
+    int routable, local;
+
+    switch (parse_packet(context, &packet)) {
+    case PARSED_MALFORMED:
+        count(config.locked, &state->malformed_pkts);
+        return XDP_DROP;
+    case PARSED_OTHER:
+        count(config.locked, &state->passed_other_pkts);
+        return XDP_PASS;
+    case PARSED_IPV4:
+        routable = is_routable4(packet.ip4->daddr);
+        local = is_local4(packet.ip4->daddr);
+        break;
+    default: {
+        const __u8 *address = (const void *)&packet.ip6->daddr;
+        __u64 high = load64(address), low = load64(address + 8);
+
+        routable = is_routable6(high);
+        local = is_local6(high, low);
+    }
+    }
+    if (!routable || !is_to_us(&packet)) {
+        count(config.locked, &state->passed_other_pkts);
+        return XDP_PASS;
+    }
+    if (local) {
+        count(config.locked, &state->passed_local_pkts);
+        return XDP_PASS;
+    }
+    if (packet.ttl <= 1) {
+        count(config.locked, &state->ttl_expired_pkts);
+        return XDP_DROP;
+    }
+    return buffer(&packet);
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * What the BPF programs and user space share: constants, struct layouts, verdicts.
+ *
+ * User space (testbed/emulation/xdp_abi.py) states the same layouts for numpy; tests/test_libbpf.py compares them field
+ * by field with the BTF of the compiled programs.  Every struct lives in a global variable, one a section, so that it
+ * starts at offset 0 of a memory-mappable array map:
+ *
+ *   .rodata  struct node_config, sink_config    frozen when the program is loaded; the verifier knows the values
+ *   .data    struct node_control                written by user space while packets flow
+ *   .bss     struct node_memory, sink_memory    written by the program
+ *
+ * Quantities.  The queue counts NANOBITS (bits * 10^9): what a link of r bit/s drains in t ns is exactly r * t of them,
+ * so the queue needs no division and rounds nothing.  A byte is 8 * 10^9 nanobits; a signed 64-bit integer holds
+ * 1.15 GB of them, hence the caps below.
+ */
+#ifndef TESTBED_ABI_H
+#define TESTBED_ABI_H
+
+#include <linux/types.h>
+
+#define NANOBITS_PER_BYTE 8000000000LL
+#define QUEUE_CAP_BYTES   1000000000LL /* the largest limit */
+#define BUCKET_CAP_BYTES  100000000LL  /* the deepest token bucket */
+
+#define NODE_CLASSES         8
+#define NODE_LOCAL_ADDRESSES 4
+#define NODE_BINS            4096
+#define NODE_BIN_NS          1000000
+#define NODE_FLOW_CELLS      65536
+#define NODE_FLOW_AGE_SHIFT  20 /* flow ages count 2^20 ns */
+#define NODE_SIBLING_ENABLED (1ULL << 63)
+#define DEFLECT_MARK         0xf1de02 /* source address 02:de:f1:..., first three bytes in memory order */
+
+#define PROBE_MAGIC        0x54425042 /* "TBPB" */
+#define SINK_DELAY_LINEAR  64   /* delays below this have a bucket each, and so many buckets has each octave above */
+#define SINK_DELAY_OCTAVES 30   /* 2^6 .. 2^36 ns = 69 s */
+#define SINK_DELAY_BUCKETS 1984 /* SINK_DELAY_LINEAR * (1 + SINK_DELAY_OCTAVES) */
+#define SINK_SEEN_WINDOW   64   /* sequence numbers behind the highest that a flow remembers one by one */
+
+/* ------------------------------------------------------------------------------------------------------- node */
+
+struct node_config {
+    __u64 rate_bps;
+    __u64 full_drain_ns; /* so long a pause empties any queue and fills the bucket */
+    __s64 bucket_nb;
+    __u64 mac;                                /* own address, first byte in the low bits */
+    __u64 mac_mask;                           /* 0: accept frames to any unicast address */
+    __u64 local_ip6[NODE_LOCAL_ADDRESSES][2]; /* network order; unused entries are 0 */
+    __u32 local_ip4[NODE_LOCAL_ADDRESSES];
+    __u32 flow_idle; /* a flow silent for longer counts as new; in 2^20 ns */
+    __u32 number;    /* of the node, in the deflection mark */
+    __u32 locked;    /* 1: the program may run on several CPUs at once */
+    __u32 unused;
+};
+
+struct node_control {
+    __u64 limit_bytes;
+    __u64 ecn_threshold_bytes; /* 0: off */
+    __u64 sibling;             /* address, first byte in the low bits, | NODE_SIBLING_ENABLED */
+    __u8 class_of_dscp[64];
+};
+
+struct node_class {
+    __u64 arrived_bytes;
+    __u64 arrived_pkts;
+    __u64 dropped_bytes;
+    __u64 dropped_pkts;
+    __u64 marked_pkts;
+    __u64 new_flows;
+    __u64 last_ns;
+    __u64 gap_square_ns2; /* sum over gaps, modulo 2^64 */
+};
+
+struct node_state {
+    __u64 sequence; /* odd while the program writes */
+    __u64 t_ns;     /* time of the last packet */
+    __s64 debt_nb;  /* at t_ns: backlog when positive, -tokens when negative */
+    __u64 gap_square_ns2;
+    __u64 bin_end_ns;
+    __u64 bin_index;
+    __u64 deflected_bytes; /* handed to the sibling instead of being dropped */
+    __u64 deflected_pkts;
+    __u64 deflected_in_pkts; /* arrived with the mark of another node; part of arrived */
+    __u64 first_ns;          /* time of the first packet */
+    __u64 passed_other_pkts; /* not forwarded IP: ARP, neighbour discovery, multicast, other protocols, other hosts */
+    __u64 passed_local_pkts; /* to the node's own addresses */
+    __u64 malformed_pkts;    /* dropped: truncated, contradicting itself, or a wrong header checksum */
+    __u64 ttl_expired_pkts;  /* dropped: TTL or hop limit of 1 or 0 */
+    __u64 unused[2];
+    struct node_class classes[NODE_CLASSES];
+};
+
+struct node_bin_class {
+    __u32 bytes;
+    __u32 pkts;
+    __u32 gap_max_ns;
+    __u32 new_flows;
+};
+
+struct node_bin {
+    __u64 number;         /* CLOCK_MONOTONIC / 1 ms */
+    __u64 backlog_max_nb; /* highest after an admitted packet */
+    __u32 gap_max_ns;     /* longest gap that ended in this bin, at most 2^32 - 1 */
+    __u32 unused;
+    struct node_bin_class classes[NODE_CLASSES];
+};
+
+struct node_memory {
+    struct node_state state;
+    struct node_bin bins[NODE_BINS]; /* ring: bin `number` is at number % NODE_BINS */
+    __u32 flow_age[NODE_FLOW_CELLS];
+};
+
+/* ------------------------------------------------------------------------------------------------------- sink */
+
+/* The header in each data packet, right behind UDP; network byte order. */
+struct probe {
+    __u32 magic;
+    __u32 run;
+    __u32 flow;
+    __u32 seq;
+    __u64 planned_ns; /* since the start of the run */
+    __u64 sent_ns;    /* CLOCK_MONOTONIC */
+} __attribute__((packed));
+
+struct sink_config {
+    __u32 run;
+    __u32 max_flows;
+    __u32 locked;
+    __u32 unused;
+};
+
+struct sink_flow {
+    __u64 pkts;
+    __u64 bytes;
+    __u64 last_ns;
+    __u64 delay_max_ns;
+    __u64 seen; /* bit k: sequence number highest_seq - k has arrived */
+    __u32 first_seq;
+    __u32 highest_seq;
+    __u32 missing_pkts;   /* skipped so far between first_seq and highest_seq and not arrived late */
+    __u32 gaps;           /* times that sequence numbers were skipped */
+    __u32 reordered_pkts; /* arrived after a higher number */
+    __u32 duplicate_pkts;
+    __u32 stale_pkts; /* older than the window: late or duplicate, nobody can tell */
+    __u32 unused;
+};
+
+struct sink_state {
+    __u64 sequence; /* odd while the program writes */
+    __u64 last_ns;  /* arrival of the last probe */
+    __u64 first_ns;
+    __u64 delivered_bytes;
+    __u64 delivered_pkts;
+    __u64 delay_max_ns;
+    __u64 delay_sum_ns;
+    __u64 negative_delay_pkts; /* sent in the future: counted as delay 0 */
+    __u64 ce_pkts;             /* delivered with an ECN mark */
+    __u64 duplicate_pkts;
+    __u64 reordered_pkts;
+    __u64 stale_pkts;
+    __u64 flow_overflow_pkts; /* flow number beyond max_flows: in the totals, in no flow */
+    __u64 foreign_run_pkts;   /* probes of another run, passed on */
+    __u64 passed_pkts;        /* everything that is no probe of this run */
+    __u64 unused;
+};
+
+struct sink_memory {
+    struct sink_state state;
+    __u64 delay_counts[SINK_DELAY_BUCKETS];
+};
+
+#endif

@@ -1,0 +1,89 @@
+"""What the balancer process is told before it starts: addresses, ports and the policy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from testbed.errors import InputError
+from testbed.spec.scenario import BalancerSpec
+
+MAX_NODES = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """A client or node at a port of the switch.
+
+    Attributes:
+        name: as in the topology, such as ``n1``.
+        port: OpenFlow port number of the switch's end of the link.
+        mac, ip, ip6: addresses of the host's end; `ip6` may be empty.
+    """
+
+    name: str
+    port: int
+    mac: str
+    ip: str
+    ip6: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Vip:
+    """The address clients send to.
+
+    Attributes:
+        mac: what ARP for the address is answered with.
+        ports: UDP and TCP destination ports that are balanced; empty means all.
+    """
+
+    ip: str
+    mac: str
+    ip6: str = ""
+    ports: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BalancerConfig:
+    """Everything `load_balancer.serve` needs.
+
+    Attributes:
+        dpid: datapath id of the bridge; other switches that connect are ignored.
+        listen_port: TCP port on 127.0.0.1 the switch connects to.
+        nodes: in an order that never changes: a node's number in the switch is its place, counted from 1.
+        spec: the policy.
+        seed: drawn from the scenario's; seeds the policy and the switch's hash.
+        now_ns: the run's clock, nanoseconds since its start; must not go back.
+    """
+
+    dpid: int
+    listen_port: int
+    vip: Vip
+    clients: tuple[Station, ...]
+    nodes: tuple[Station, ...]
+    spec: BalancerSpec
+    seed: int = 0
+    now_ns: Callable[[], int] = time.monotonic_ns
+
+    def __post_init__(self) -> None:
+        """Refuse what could only fail later, in the switch.
+
+        Raises:
+            InputError: no node, too many, or a name, port or address that is used twice.
+        """
+        if not 1 <= len(self.nodes) <= MAX_NODES:
+            raise InputError("configuring the balancer", f"{len(self.nodes)} nodes", f"give 1 to {MAX_NODES}")
+        stations = (*self.clients, *self.nodes)
+        for attribute in ("name", "port", "mac", "ip"):
+            seen = [getattr(station, attribute) for station in stations]
+            twice = sorted({str(value) for value in seen if seen.count(value) > 1})
+            if twice:
+                raise InputError("configuring the balancer", f"{attribute} {', '.join(twice)} is used twice")
+
+    def number_of(self, node: str) -> int:
+        """Return the number of a node in the switch's tables (KeyError when there is no such node)."""
+        for number, station in enumerate(self.nodes, start=1):
+            if station.name == node:
+                return number
+        raise KeyError(node)

@@ -1,0 +1,130 @@
+"""OpenFlow messages as plain data: frozen, comparable, known to no framework.
+
+Fields have their OpenFlow names (``in_port``, ``eth_type``, ``ipv4_src``, ``reg2``); addresses are text, all else is
+integers.  `messages` turns these into bytes for a real switch; the tests carry them out on dictionaries.
+
+Every message can be applied twice with the effect of once: adding a flow replaces the one with the same table,
+priority and match, and adding a group replaces the group.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Value = int | str
+Masked = tuple[Value, Value]  # value and mask
+Match = tuple[tuple[str, Value | Masked], ...]
+
+IN_PORT = 0xFFFFFFF8  # OFPP_IN_PORT: back to where the packet came from; plain output would be suppressed
+
+
+def match(**fields: Value | Masked) -> Match:
+    """Return a match in canonical order; two that mean the same are equal."""
+    return tuple(sorted(fields.items()))
+
+
+# ------------------------------------------------------------------------------------------------------- actions
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Send a copy of the packet as it is now out of a port."""
+
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class ToGroup:
+    """Hand the packet to a group."""
+
+    group: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetField:
+    """Write a value to a field or register."""
+
+    field: str
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class CopyField:
+    """Write a field's value to another one of the same width."""
+
+    source: str
+    target: str
+    bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resubmit:
+    """Look the packet up in a table, as it is now, and come back here."""
+
+    table: int
+
+
+@dataclass(frozen=True, slots=True)
+class HashToRegister:
+    """Write ``hash(addresses, protocol, TCP or UDP ports; basis) mod links`` to a register (Nicira multipath)."""
+
+    register: str
+    links: int
+    basis: int
+
+
+@dataclass(frozen=True, slots=True)
+class Learn:
+    """Add a flow to `table`: packets whose `same` fields equal this one's get this one's `register` (Nicira learn).
+
+    Attributes:
+        fixed: further fields of the match, with their values.
+        same: field names and widths in bits.
+        register: 32 bits, copied into the new flow's action.
+        idle_s: the new flow goes when it matched nothing for so long.
+    """
+
+    table: int
+    priority: int
+    idle_s: int
+    cookie: int
+    fixed: tuple[tuple[str, int, int], ...]  # name, value, bits
+    same: tuple[tuple[str, int], ...]
+    register: str
+
+
+OpenFlowAction = Output | ToGroup | SetField | CopyField | Resubmit | HashToRegister | Learn
+
+
+# ------------------------------------------------------------------------------------------------------ messages
+
+
+@dataclass(frozen=True, slots=True)
+class FlowMod:
+    """Add a flow: packets of `match` get `actions` in order, then go on to table `goto` (None: that was all)."""
+
+    table: int
+    priority: int
+    match: Match
+    actions: tuple[OpenFlowAction, ...] = ()
+    goto: int | None = None
+    cookie: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A list of actions that is live while `watch_port` is up."""
+
+    watch_port: int
+    actions: tuple[OpenFlowAction, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupMod:
+    """Add or replace a fast-failover group: the first live bucket is carried out, none when none is live."""
+
+    group: int
+    buckets: tuple[Bucket, ...]
+
+
+Message = FlowMod | GroupMod

@@ -1,0 +1,234 @@
+"""The load balancer's OpenFlow pipeline, declared as data.
+
+    CLASSIFY ─ to the VIP ──▶ (PINS) ──▶ HASH ─ unpinned ─▶ SLOTS ─▶ LEARN ─▶ NODES ─▶ group of the node ─▶ port
+        │                       ▲          └─── pinned: the node's number is in reg2 ───▲  │
+        │                       └────────────────── learned ───────────────────┘          └─ removed: HASH again
+        └─ all else ──▶ FORWARD (return traffic to the clients, known addresses to their ports)
+
+Everything about a flow is decided in the switch: no packet ever goes to the controller, so a controller that is slow,
+overwhelmed or dead delays and loses nothing.  The controller only steers: it writes slots and node states.
+
+* **New flows.**  HASH hashes addresses, protocol and ports to a slot (reg1), SLOTS gives the slot's node number (reg2).
+  This is the select group of the textbook with its buckets spelt out; Open vSwitch's own select groups hash without
+  UDP ports (``dp_hash``) or unevenly, and move live flows whenever a bucket changes.
+* **Pins.**  LEARN writes a flow into PINS for this 5-tuple before the first packet leaves.  Changing slots therefore
+  moves no flow that is alive.  A pin goes after `affinity_idle` without a packet.  What is pinned is the node's
+  *number*, never a port, so that a failing node is one flow in NODES and not thousands of pins.
+* **A port that goes down.**  Each node has a fast-failover group: itself, then the next nodes in order, each bucket
+  watching its port.  The switch changes over by itself, at once; the pins stay.
+* **A node that is removed** (silent, drained) has its flow in NODES replaced by "hash again": its flows meet SLOTS,
+  where it has no slot any more, and LEARN overwrites their pins.  Flows of the others are not touched.
+* **Deflected packets.**  A node's XDP program may hand a packet on to a sibling; it marks the source address with
+  the prefix 02:de:f1.  Such packets go by destination address and are never balanced again.
+* **ARP** for the VIP and every known station is answered by flows: neighbours resolve without the controller.  IPv6
+  neighbour discovery is not: the kernel datapath of Open vSwitch cannot rewrite a solicitation into an advertisement,
+  so hosts need permanent IPv6 neighbours.  Solicitations are dropped.
+
+Fragments other than the first carry no ports and are dropped; frames of the testbed fit the MTU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from enum import IntEnum
+
+from controllers.config import BalancerConfig, Station
+from controllers.openflow import (
+    IN_PORT,
+    Bucket,
+    CopyField,
+    FlowMod,
+    GroupMod,
+    HashToRegister,
+    Learn,
+    Message,
+    OpenFlowAction,
+    Output,
+    Resubmit,
+    SetField,
+    ToGroup,
+    Value,
+    match,
+)
+from testbed.units import NS_PER_S
+
+
+class Table(IntEnum):
+    """The tables, in the order packets meet them."""
+
+    CLASSIFY = 0
+    PINS = 1
+    HASH = 2
+    SLOTS = 3
+    LEARN = 4
+    NODES = 5
+    FORWARD = 6
+
+
+SLOT, NODE = "reg1", "reg2"  # node numbers count from 1: 0 is "not pinned"
+PIN_COOKIE = 0x5049_4E53  # "PINS" in dumps
+DEFLECTED = ("02:de:f1:00:00:00", "ff:ff:ff:00:00:00")
+FALLBACKS = 2  # further nodes in a node's group
+
+_IPV4, _IPV6, _ARP = 0x0800, 0x86DD, 0x0806
+_TCP, _UDP = 6, 17
+_ARP_REQUEST, _ARP_REPLY = 1, 2
+_BASIS_BITS = 0xFFFF
+
+# priorities within CLASSIFY and FORWARD
+_MARKED, _ANSWER, _BALANCE, _RETURN, _REST = 400, 300, 200, 100, 1
+
+
+def install(config: BalancerConfig, slots: Sequence[str], removed: Collection[str]) -> tuple[Message, ...]:
+    """Return the whole pipeline, in an order that is safe for packets that arrive meanwhile.
+
+    Later tables come first, and CLASSIFY, which leads into them, last.
+
+    Args:
+        config: the addresses and ports.
+        slots: node of each slot.
+        removed: nodes that must not forward.
+    """
+    states = [_removed(config, n.name) if n.name in removed else _serving(config, n.name) for n in config.nodes]
+    return (
+        *_groups(config),
+        *states,
+        *_forward(config),
+        *_learn(config),
+        *(_slot(config, slot, node) for slot, node in enumerate(slots)),
+        *_hash(config, len(slots)),
+        *_classify(config),
+    )
+
+
+def set_slots(config: BalancerConfig, before: Sequence[str], after: Sequence[str]) -> tuple[Message, ...]:
+    """Return the changes that turn the slots `before` into those `after`."""
+    pairs = enumerate(zip(before, after, strict=True))
+    return tuple(_slot(config, slot, new) for slot, (old, new) in pairs if old != new)
+
+
+def remove_node(config: BalancerConfig, node: str) -> tuple[Message, ...]:
+    """Return the change that makes the pinned flows of `node` hash again; it must hold no slot by then."""
+    return (_removed(config, node),)
+
+
+def restore_node(config: BalancerConfig, node: str) -> tuple[Message, ...]:
+    """Return the change that lets `node` forward."""
+    return (_serving(config, node),)
+
+
+# ------------------------------------------------------------------------------------------- tables, last to first
+
+
+def _groups(config: BalancerConfig) -> Iterator[GroupMod]:
+    for number in range(1, len(config.nodes) + 1):
+        chain = [config.nodes[(number - 1 + k) % len(config.nodes)] for k in range(FALLBACKS + 1)]
+        yield GroupMod(number, tuple(_bucket(node) for node in dict.fromkeys(chain)))
+
+
+def _bucket(node: Station) -> Bucket:
+    return Bucket(node.port, (SetField("eth_dst", node.mac), Output(node.port)))
+
+
+def _serving(config: BalancerConfig, node: str) -> FlowMod:
+    number = config.number_of(node)
+    return FlowMod(Table.NODES, 1, match(**{NODE: number}), (ToGroup(number),))
+
+
+def _removed(config: BalancerConfig, node: str) -> FlowMod:
+    again = (SetField(NODE, 0), Resubmit(Table.HASH))
+    return FlowMod(Table.NODES, 1, match(**{NODE: config.number_of(node)}), again)
+
+
+def _forward(config: BalancerConfig) -> Iterator[FlowMod]:
+    for client in config.clients:
+        home = (SetField("eth_src", config.vip.mac), SetField("eth_dst", client.mac), Output(client.port))
+        for kind, source, target in _families(config.vip.ip, config.vip.ip6, client.ip, client.ip6):
+            answer = _addresses(kind, src=source, dst=target)
+            yield FlowMod(Table.FORWARD, _RETURN, match(eth_type=kind, **answer), home)
+    for station in (*config.clients, *config.nodes):
+        yield FlowMod(Table.FORWARD, _REST, match(eth_dst=station.mac), (Output(station.port),))
+
+
+def _learn(config: BalancerConfig) -> Iterator[FlowMod]:
+    idle_s = -(-config.spec.affinity_idle_ns // NS_PER_S)
+    for kind, address_bits in ((_IPV4, 32), (_IPV6, 128)):
+        family = "ipv4" if kind == _IPV4 else "ipv6"
+        for protocol, name in ((_TCP, "tcp"), (_UDP, "udp")):
+            pin = Learn(
+                table=Table.PINS,
+                priority=1,
+                idle_s=idle_s,
+                cookie=PIN_COOKIE,
+                fixed=(("eth_type", kind, 16), ("ip_proto", protocol, 8)),
+                same=(
+                    (f"{family}_src", address_bits),
+                    (f"{family}_dst", address_bits),
+                    (f"{name}_src", 16),
+                    (f"{name}_dst", 16),
+                ),
+                register=NODE,
+            )
+            yield FlowMod(Table.LEARN, 1, match(eth_type=kind, ip_proto=protocol), (pin,), goto=Table.NODES)
+
+
+def _slot(config: BalancerConfig, slot: int, node: str) -> FlowMod:
+    number = config.number_of(node)
+    return FlowMod(Table.SLOTS, 1, match(**{SLOT: slot}), (SetField(NODE, number),), goto=Table.LEARN)
+
+
+def _hash(config: BalancerConfig, slots: int) -> Iterator[FlowMod]:
+    spread = HashToRegister(SLOT, links=slots, basis=config.seed & _BASIS_BITS)
+    yield FlowMod(Table.HASH, 2, match(**{NODE: 0}), (spread,), goto=Table.SLOTS)
+    yield FlowMod(Table.HASH, 1, match(), goto=Table.NODES)
+
+
+def _classify(config: BalancerConfig) -> Iterator[FlowMod]:
+    for node in config.nodes:
+        marked = match(in_port=node.port, eth_src=DEFLECTED)
+        yield FlowMod(Table.CLASSIFY, _MARKED, marked, goto=Table.FORWARD)
+    yield from _arp_answers(config)
+    for fields in _balanced(config):
+        yield FlowMod(Table.CLASSIFY, _BALANCE, match(**fields), (Resubmit(Table.PINS),), goto=Table.HASH)
+    yield FlowMod(Table.CLASSIFY, _REST, match(), goto=Table.FORWARD)
+
+
+def _arp_answers(config: BalancerConfig) -> Iterator[FlowMod]:
+    known = [(config.vip.ip, config.vip.mac)] + [(s.ip, s.mac) for s in (*config.clients, *config.nodes)]
+    for ip, mac in known:
+        question = match(eth_type=_ARP, arp_op=_ARP_REQUEST, arp_tpa=ip)
+        answer: tuple[OpenFlowAction, ...] = (
+            CopyField("eth_src", "eth_dst", 48),
+            SetField("eth_src", mac),
+            SetField("arp_op", _ARP_REPLY),
+            CopyField("arp_sha", "arp_tha", 48),
+            CopyField("arp_spa", "arp_tpa", 32),
+            SetField("arp_sha", mac),
+            SetField("arp_spa", ip),
+            Output(IN_PORT),
+        )
+        yield FlowMod(Table.CLASSIFY, _ANSWER, question, answer)
+
+
+def _balanced(config: BalancerConfig) -> Iterator[dict[str, Value]]:
+    """Yield the match of each kind of packet that is balanced."""
+    vip = config.vip
+    for kind, address in ((_IPV4, vip.ip), (_IPV6, vip.ip6)):
+        for protocol, name in ((_TCP, "tcp"), (_UDP, "udp")):
+            if address:
+                fields: dict[str, Value] = {"eth_dst": vip.mac, "eth_type": kind, "ip_proto": protocol}
+                fields |= _addresses(kind, dst=address)
+                yield from ({**fields, f"{name}_dst": port} for port in vip.ports)
+                if not vip.ports:
+                    yield fields
+
+
+def _families(ip_a: str, ip6_a: str, ip_b: str, ip6_b: str) -> Iterator[tuple[int, str, str]]:
+    yield _IPV4, ip_a, ip_b
+    if ip6_a and ip6_b:
+        yield _IPV6, ip6_a, ip6_b
+
+
+def _addresses(kind: int, **by_direction: str) -> dict[str, Value]:
+    family = "ipv4" if kind == _IPV4 else "ipv6"
+    return {f"{family}_{direction}": address for direction, address in by_direction.items()}

@@ -1,0 +1,91 @@
+"""The package: what is in it and what it needs.  constraints.txt pins versions, pyproject.toml sets the tools."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).resolve().parent
+DATA_SUFFIXES = {"bpf": ("*.c", "*.h", "Makefile", "build/*.o"), "scenarios": ("*.yaml", "traces/*")}
+
+TRAIN = ["torch>=2.2"]
+TEST = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100"]
+CHECK = ["ruff>=0.6", "mypy>=1.11", "types-PyYAML"]
+
+
+class BuildWithData(build_py):
+    """Compiles ``bpf/`` where clang is there and copies ``bpf/`` and ``scenarios/`` to ``testbed/data/``."""
+
+    def run(self) -> None:
+        """Build the Python part, then the data beside it (an editable install reads both from the tree)."""
+        super().run()
+        if self.editable_mode:
+            return
+        if shutil.which("clang"):
+            subprocess.run(["make", "-C", str(ROOT / "bpf")], check=True)
+        for folder, patterns in DATA_SUFFIXES.items():
+            for pattern in patterns:
+                for source in sorted((ROOT / folder).glob(pattern)):
+                    target = Path(self.build_lib, "testbed", "data", source.relative_to(ROOT))
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(source, target)
+
+
+def version() -> str:
+    """Return the version the package states (read, not imported: nothing is installed yet)."""
+    text = (ROOT / "testbed" / "__init__.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
+    if found is None:
+        raise SystemExit("testbed/__init__.py states no __version__")
+    return found.group(1)
+
+
+setup(
+    name="testbed",
+    version=version(),
+    description="A network-emulation testbed for clusters of predictive buffers",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Environment :: Console",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: System :: Emulators",
+        "Topic :: System :: Networking",
+        "Typing :: Typed",
+    ],
+    python_requires=">=3.10",
+    packages=find_packages(
+        include=["testbed", "testbed.*", "controllers", "controllers.*", "topologies", "topologies.*"]
+    ),
+    package_data={"testbed": ["py.typed"], "testbed.cortex": ["models/*"], "testbed.report": ["*.j2", "templates/*"]},
+    # Mininet comes with the distribution: the package on PyPI lacks the `mnexec` program.
+    install_requires=[
+        "jinja2>=3.1",
+        "numpy>=1.26",
+        "os-ken>=3.0",
+        "plotly>=5.24",
+        "pyarrow>=15",
+        "pydantic>=2.7",
+        "pyroute2>=0.7",
+        "pyyaml>=6",
+        "rich>=13",
+        "scapy>=2.5",
+        "typer>=0.12",
+    ],
+    extras_require={"train": TRAIN, "test": TEST, "check": CHECK, "dev": [*TRAIN, *TEST, *CHECK]},
+    entry_points={"console_scripts": ["testbed=testbed.cli:main"]},
+    cmdclass={"build_py": BuildWithData},
+    zip_safe=False,
+)

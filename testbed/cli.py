@@ -1,0 +1,194 @@
+"""The command line: arguments in, exit code out.  What a verb does is in the room that does it."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+# One thread for linear algebra: the arrays are small, and idle helper threads would disturb the trial they serve.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import json  # noqa: E402
+import traceback  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Annotated, Any, NoReturn, Optional  # noqa: E402
+
+import typer  # noqa: E402
+from rich.console import Console  # noqa: E402
+
+from testbed import __version__  # noqa: E402
+from testbed.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, EXIT_MACHINE_LACKS, TestbedError  # noqa: E402
+
+app = typer.Typer(
+    name="testbed",
+    help="A network-emulation testbed for clusters of predictive buffers: scenario in, believable run directory out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="markdown",
+)
+
+ScenarioPath = Annotated[Path, typer.Argument(metavar="SCENARIO", help="scenario file (YAML)", show_default=False)]
+Seed = Annotated[Optional[int], typer.Option("--seed", help="replace the scenario's seed")]  # noqa: UP045
+Settings = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--set", metavar="KEY=VALUE", help="override a key, such as buffer.policy=reactive; repeatable"),
+]
+OutDirectory = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--out", metavar="DIR", help="run directory; default runs/NAME-TIME-SEED, refused if it exists"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="machine-readable result on standard output")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="say nothing on the way")]
+
+
+@app.callback()
+def _main(
+    debug: Annotated[bool, typer.Option("--debug", help="show tracebacks of errors")] = False,
+    version: Annotated[bool, typer.Option("--version", help="print the version and exit")] = False,
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+    if debug:
+        os.environ["TESTBED_DEBUG"] = "1"
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "`sudo python -m testbed run scenarios/burst.yaml`\n\n"
+    "`sudo python -m testbed run scenarios/burst.yaml --set buffer.policy=static-min --seed 7 --json`"
+)
+def run(
+    scenario: ScenarioPath,
+    seed: Seed = None,
+    settings: Settings = None,
+    out: OutDirectory = None,
+    no_live: Annotated[bool, typer.Option("--no-live", help="no live view")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run one emulated trial on the real kernel (needs root)."""
+    from testbed import run as trials
+    from testbed.report.terminal import print_verdict
+    from testbed.spec.loading import load
+
+    options = trials.RunOptions(out=out, live=not no_live, quiet=quiet, argv=tuple(sys.argv[1:]))
+    loaded = load(scenario, settings or (), seed)
+    result = trials.run(loaded, options)
+    if as_json:
+        print(json.dumps(result.summary, indent=2))
+    elif not quiet:
+        print_verdict(result.summary, result.path, Console())
+    raise typer.Exit(result.exit_code)
+
+
+@app.command(epilog="Example: `python -m testbed validate scenarios/*.yaml`")
+def validate(
+    scenarios: Annotated[list[Path], typer.Argument(metavar="SCENARIO...", help="scenario files", show_default=False)],
+    settings: Settings = None,
+    schema: Annotated[bool, typer.Option("--schema", help="print the JSON schema of scenario files")] = False,
+) -> None:
+    """Check scenario files; says what is wrong, and where."""
+    from testbed.spec import loading
+
+    if schema:
+        print(json.dumps(loading.schema(), indent=2))
+        return
+    worst = 0
+    for path in scenarios:
+        try:
+            loaded = loading.load(path, settings or ())
+            print(f"{path}: fine ({loaded.scenario.name}, {loaded.scenario.topology.nodes} nodes)")
+        except TestbedError as error:
+            worst = error.exit_code
+            print(f"{error}", file=sys.stderr)
+    raise typer.Exit(worst)
+
+
+@app.command(epilog="Example: `python -m testbed doctor scenarios/burst.yaml`")
+def doctor(
+    scenario: Annotated[Optional[Path], typer.Argument(metavar="[SCENARIO]", help="check what this one needs")] = None,  # noqa: UP045
+    as_json: AsJson = False,
+) -> None:
+    """Say what this machine offers and lacks, and what mends it."""
+    from testbed import doctor as machine
+    from testbed.spec.loading import load
+
+    findings = machine.diagnose(None if scenario is None else load(scenario).scenario)
+    if as_json:
+        print(json.dumps(machine.to_record(findings), indent=2))
+    else:
+        _print_findings(findings)
+    raise typer.Exit(EXIT_MACHINE_LACKS if machine.worst(findings) == "missing" else 0)
+
+
+def _print_findings(findings: list[Any]) -> None:
+    styles = {"ok": "green", "limited": "yellow", "missing": "bold red"}
+    console = Console()
+    for finding in findings:
+        console.print(f"[{styles[finding.status]}]{finding.status:8}[/] {finding.name}: {finding.detail}", highlight=False)
+        if finding.remedy:
+            console.print(f"         → {finding.remedy}", highlight=False)
+
+
+@app.command(epilog="Example: `python -m testbed report runs/burst-*`")
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="run directories", show_default=False)],
+) -> None:
+    """Write the HTML page of runs anew; works for interrupted and killed runs too."""
+    from testbed.report.page import write_page
+
+    for path in runs:
+        print(write_page(path))
+
+
+@app.command(epilog="Example: `python -m testbed compare runs/burst-lstm runs/burst-reactive`")
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="run directories", show_default=False)],
+    page: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--page", metavar="FILE.html", help="write the comparison as a page, too"),
+    ] = None,
+    allow_different: Annotated[
+        bool, typer.Option("--allow-different", help="compare although scenario, seed or traffic differ")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare runs of one scenario and seed."""
+    from testbed.report.comparing import print_comparison
+
+    print_comparison(runs, page, allow_different=allow_different, as_json=as_json)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit; every error is a few lines and an exit code."""
+    try:
+        code = app(standalone_mode=False)
+    except TestbedError as error:
+        code = _fail(f"testbed: {error}", error.exit_code)
+    except typer.Abort:
+        code = _fail("testbed: stopped", EXIT_INTERRUPTED)
+    except KeyboardInterrupt:
+        code = _fail("testbed: stopped", EXIT_INTERRUPTED)
+    except Exception as error:  # noqa: BLE001 (the last door: whatever comes here is our own bug)
+        code = _usage_or_bug(error)
+    sys.exit(code or 0)
+
+
+def _fail(message: str, code: int) -> int:
+    print(message, file=sys.stderr)
+    if os.environ.get("TESTBED_DEBUG"):
+        traceback.print_exc()
+    return code
+
+
+def _usage_or_bug(error: Exception) -> int:
+    if hasattr(error, "format_message"):  # a usage error of the command line library
+        error.show()
+        return EXIT_BAD_INPUT
+    print(f"testbed: our own bug: {type(error).__name__}: {error}; please report it with the lines of --debug", file=sys.stderr)
+    if os.environ.get("TESTBED_DEBUG"):
+        traceback.print_exc()
+    return EXIT_BUG

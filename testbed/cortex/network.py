@@ -1,0 +1,45 @@
+"""The network in torch: one LSTM layer, one linear head.  Imported by training only; the node runs `runtime`.
+
+For horizon k the head gives the growth of the need, ``g_k = g_{k-1} + s(z_k)`` with the positive map
+``s(z) = (z + sqrt(z^2 + 1)) / 2``: a need never shrinks with a longer horizon, and all steps are elementary enough to be
+repeated in numpy to the last digits.  Beside it, one logit a horizon: does a burst start within it?
+
+Loss: pinball (Koenker and Bassett, 1978) of the log growth at quantile q, which charges q for each unit short and
+1 - q for each unit too much, that is, a byte dropped is held q / (1 - q) times as dear as a byte reserved for an
+interval in vain (19 times at q = 0.95), plus binary cross entropy of the onsets.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+State = tuple[Tensor, Tensor]
+
+
+class ForecastNetwork(nn.Module):
+    """Inputs [batch, time, features] to growth and onset logits, both [batch, time, horizons]."""
+
+    def __init__(self, features: int, hidden: int, horizons: int) -> None:
+        super().__init__()
+        self.horizons = horizons
+        self.lstm = nn.LSTM(features, hidden, batch_first=True)
+        self.head = nn.Linear(hidden, 2 * horizons)
+
+    def forward(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, Tensor, State]:
+        """Return growth, onset logits and the state after the last step."""
+        hidden, state = self.lstm(inputs, state)
+        raw = self.head(hidden)
+        growth = torch.cumsum(positive(raw[..., : self.horizons]), dim=-1)
+        return growth, raw[..., self.horizons :], state
+
+
+def positive(raw: Tensor) -> Tensor:
+    """Return ``(z + sqrt(z^2 + 1)) / 2`` of each element."""
+    return 0.5 * (raw + torch.sqrt(raw * raw + 1.0))
+
+
+def pinball(truth: Tensor, predicted: Tensor, quantile: float) -> Tensor:
+    """Return the mean pinball loss."""
+    short = truth - predicted
+    return torch.maximum(quantile * short, (quantile - 1.0) * short).mean()

@@ -1,0 +1,91 @@
+"""The forecaster as it runs in a node: features, one step of the `Cell`, bytes.  O(1) a sample; torch is not imported.
+
+The need is rounded to whole kB, so that the last digits of a matrix product, which differ between machines, do not show.
+Until `WARM_UP_SAMPLES` have been seen the forecast is 0: the floor of the buffer policy rules.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from testbed.cortex.artefact import Model, load_model
+from testbed.cortex.cell import Cell
+from testbed.cortex.features import FeatureExtractor
+from testbed.events import ForecastMade, Ints, TrafficSampled
+from testbed.policies.fluid import service_bytes
+
+__all__ = ["WARM_UP_SAMPLES", "LstmForecaster", "Model", "load_model"]
+
+WARM_UP_SAMPLES = 20
+ROUNDING_BYTES = 1000
+_MAX_GROWTH = np.float32(14.0)  # exp(14) intervals: beyond any buffer, and far from overflow
+_ONSET_STEPS = 10_000
+
+
+class LstmForecaster:
+    """Predicts the buffer need of n nodes; implements `policies.forecast.Forecaster`.
+
+    Args:
+        model: from `load_model`.
+        nodes: names, in the order of every sample.
+        rate_bps: service rates of the nodes, shape [n].
+        sample_interval_ns: nominal time between samples.
+    """
+
+    def __init__(self, model: Model, nodes: tuple[str, ...], rate_bps: Ints, sample_interval_ns: int) -> None:
+        if len(nodes) != len(rate_bps):
+            raise ValueError(f"{len(nodes)} nodes but {len(rate_bps)} rates")
+        self._nodes = nodes
+        self._horizon_ns = tuple(samples * sample_interval_ns for samples in model.horizon_samples)
+        self._seen = 0
+        self._cell = Cell(model, len(nodes))
+        self._features = FeatureExtractor(rate_bps, sample_interval_ns, self._cell.inputs)
+        self._logit = self._cell.logits[-1]
+        # In units of the rounding, so that rint() is all the rounding takes.
+        self._unit = service_bytes(rate_bps, sample_interval_ns) / ROUNDING_BYTES
+        self._need = np.empty((len(self._horizon_ns), len(nodes)), dtype=np.float64)
+        self._no_need = np.zeros((len(nodes), len(self._horizon_ns)), dtype=np.int64)
+        self._no_onset = np.zeros(len(nodes), dtype=np.float64)
+
+    @property
+    def horizon_ns(self) -> tuple[int, ...]:
+        """Return the horizons, ascending, counted from the sample."""
+        return self._horizon_ns
+
+    def step(self, sample: TrafficSampled, now_ns: int) -> ForecastMade:
+        """Take in the next sample of every node and return the forecast.
+
+        Raises:
+            ValueError: when the sample is of other nodes.
+        """
+        if sample.nodes != self._nodes:
+            raise ValueError(f"a sample of {sample.nodes[:3]}… for the forecaster of {self._nodes[:3]}…")
+        self._features.step(
+            sample.arrived_bytes, sample.peak_1ms_bytes, sample.backlog_bytes, sample.new_flows, sample.interval_ns
+        )
+        growth = self._cell.step()
+        self._seen += 1
+        if self._seen < WARM_UP_SAMPLES:
+            return ForecastMade(self._nodes, self._horizon_ns, self._no_need.copy(), self._no_onset.copy())
+        return ForecastMade(
+            self._nodes, self._horizon_ns, self._need_bytes(growth, sample.backlog_bytes), self._onset_ratio()
+        )
+
+    def _need_bytes(self, growth: NDArray[np.float32], backlog_bytes: Ints) -> Ints:
+        need = self._need
+        np.minimum(growth, _MAX_GROWTH, out=growth)
+        np.expm1(growth, out=need)
+        np.multiply(need, self._unit, out=need)
+        np.add(need, backlog_bytes / ROUNDING_BYTES, out=need)
+        np.rint(need, out=need)
+        need_kb = need.T.astype(np.int64)
+        need_kb *= ROUNDING_BYTES
+        return need_kb
+
+    def _onset_ratio(self) -> NDArray[np.float64]:
+        # (1 + tanh(z / 2)) / 2 to four digits: as many as anyone reads, and the same on every machine.
+        odds = np.tanh(self._logit * 0.5).astype(np.float64)
+        odds += 1.0
+        odds *= _ONSET_STEPS / 2
+        return np.asarray(np.rint(odds, out=odds) / _ONSET_STEPS)

@@ -1,0 +1,219 @@
+"""What this machine offers a run and what it lacks, each finding with the command that mends it.
+
+``diagnose`` tries things (see `testbed.probes`) and never asks for versions to decide.  A finding is ``missing`` when
+the scenario at hand (or, without one, any scenario) cannot run, ``limited`` when something is lost but runs are
+possible, ``ok`` otherwise.  ``refuse_if_lacking`` turns what is missing into the error a run ends with (status 3).
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from testbed import places, probes
+from testbed.errors import MachineError, TestbedError
+from testbed.spec.scenario import Scenario
+
+Status = Literal["ok", "limited", "missing"]
+
+MIN_CPUS = 2
+MIN_FREE_BYTES = 10**9
+MAX_NODES_PER_CPU = 16
+
+_INSTALL = "sudo make setup"
+_OTHER_KERNEL = "boot the distribution's stock kernel"
+# What a run calls on, by program and package; only inspection is lost without the last ones.
+_NEEDED_PROGRAMS = {"ip": "iproute2", "mnexec": "mininet"}
+_USEFUL_PROGRAMS = {
+    "bpftool": ("bpftool", "looking into loaded BPF programs"),
+    "ethtool": ("ethtool", "looking into interfaces"),
+    "clang": ("clang", "compiling bpf/ anew"),
+    "iperf3": ("iperf3", "TCP beside the planned traffic"),
+}
+_MODULES = ("numpy", "pyarrow", "pydantic", "yaml", "typer", "rich", "jinja2", "plotly", "os_ken", "scapy", "pyroute2")
+_FEATURES = {
+    "veth": "virtual Ethernet pairs",
+    "native_xdp": "native XDP on veth",
+    "tbf": "token bucket (TBF) for link rates",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at.
+
+    Attributes:
+        name: what it is, such as ``native_xdp``.
+        status: ``ok``, ``limited`` or ``missing``.
+        detail: what was found.
+        remedy: what mends it, a command where there is one; empty when ok.
+    """
+
+    name: str
+    status: Status
+    detail: str
+    remedy: str = ""
+
+    def to_record(self) -> dict[str, str]:
+        """Return the finding as plain values, for ``--json``."""
+        return asdict(self)
+
+
+def diagnose(scenario: Scenario | None = None) -> list[Finding]:
+    """Return what this machine offers and lacks for `scenario`, or for any.  Takes well under a second."""
+    return [
+        *_root(),
+        *_kernel(scenario),
+        *_switch(),
+        *_programs(),
+        *_libraries(),
+        *_compiled_programs(),
+        *_resources(scenario),
+    ]
+
+
+def worst(findings: Sequence[Finding]) -> Status:
+    """Return the most serious status among the findings."""
+    order: tuple[Status, ...] = ("missing", "limited", "ok")
+    return next((status for status in order if any(finding.status == status for finding in findings)), "ok")
+
+
+def to_record(findings: Sequence[Finding]) -> dict[str, Any]:
+    """Return the whole diagnosis as plain values, for ``--json``."""
+    return {"schema": 1, "status": worst(findings), "findings": [finding.to_record() for finding in findings]}
+
+
+def as_root(arguments: Sequence[str] = ("run", "SCENARIO")) -> str:
+    """Return the command that runs the same thing as root with this very Python, whatever sudo does to the PATH."""
+    return " ".join(["sudo", sys.executable, "-m", "testbed", *arguments])
+
+
+def refuse_if_lacking(scenario: Scenario) -> None:
+    """End a run early, with everything this machine lacks for it in at most five lines.
+
+    Raises:
+        MachineError: names up to four things and what mends each.
+    """
+    missing = [finding for finding in diagnose(scenario) if finding.status == "missing"]
+    if not missing:
+        return
+    first, *others = missing
+    lines = [f"{finding.name}: {finding.detail}; {finding.remedy}" for finding in others[:3]]
+    if len(others) > 3:
+        lines.append(f"and {len(others) - 3} more: see `python -m testbed doctor`")
+    detail = f"this machine lacks {first.name} ({first.detail})"
+    raise MachineError(f"running {scenario.name}", detail, "\n".join([first.remedy, *lines]))
+
+
+def _root() -> Iterator[Finding]:
+    if os.geteuid() == 0:
+        yield Finding("root", "ok", "this is root")
+    else:
+        yield Finding("root", "missing", "making namespaces and loading XDP takes root", as_root())
+
+
+def _kernel(scenario: Scenario | None) -> Iterator[Finding]:
+    if os.geteuid() != 0:
+        yield Finding("kernel", "limited", "its features can only be tried as root", as_root(["doctor"]))
+        return
+    refusals = probes.kernel_features()
+    yield _feature("bpf", "BPF maps and XDP programs", refusals["bpf"])
+    yield _feature("namespaces", "PID, mount, network, UTS and IPC namespaces", refusals["namespaces"])
+    for name, words in _FEATURES.items():
+        yield _feature(name, words, refusals.get(name, "not tried: it takes namespaces"))
+    yield _netem(refusals.get("netem", "not tried: it takes namespaces"), scenario)
+
+
+def _feature(name: str, words: str, refusal: str) -> Finding:
+    if not refusal:
+        return Finding(name, "ok", f"{words} work")
+    return Finding(name, "missing", f"{words}: {refusal}", f"{_OTHER_KERNEL}, outside of an unprivileged container")
+
+
+def _netem(refusal: str, scenario: Scenario | None) -> Finding:
+    if not refusal:
+        return Finding("netem", "ok", "link delay (netem) works")
+    if scenario is not None and scenario.topology.link_delay_ns > 0:
+        remedy = f"set topology.link_delay to 0ms or {_OTHER_KERNEL}"
+        return Finding("netem", "missing", f"topology.link_delay needs the netem qdisc: {refusal}", remedy)
+    return Finding("netem", "limited", f"no scenarios with link_delay: {refusal}", _OTHER_KERNEL)
+
+
+def _switch() -> Iterator[Finding]:
+    refusal = probes.open_vswitch()
+    if refusal:
+        yield Finding("openvswitch", "missing", refusal, _INSTALL)
+        return
+    version = probes.command("ovs-vswitchd", "--version").split("\n")[0].rpartition(" ")[2]
+    yield Finding("openvswitch", "ok", f"Open vSwitch {version}; a private database server starts")
+
+
+def _programs() -> Iterator[Finding]:
+    for name, package in _NEEDED_PROGRAMS.items():
+        path = probes.tool(name)
+        found = Finding(name, "ok", path) if path else Finding(name, "missing", f"no package {package}", _INSTALL)
+        yield found
+    for name, (package, use) in _USEFUL_PROGRAMS.items():
+        path = probes.tool(name)
+        lack = Finding(name, "limited", f"not installed; only {use} needs it", f"sudo apt-get install {package}")
+        yield Finding(name, "ok", path) if path else lack
+
+
+def _libraries() -> Iterator[Finding]:
+    try:
+        yield Finding("libbpf", "ok", probes.libbpf())
+    except OSError as error:
+        yield Finding("libbpf", "missing", str(error), _INSTALL)
+    if importlib.util.find_spec("mininet"):
+        yield Finding("mininet", "ok", f"Mininet {_version('mininet')}")
+    else:
+        lack = f"{sys.executable} cannot import it; the package belongs to /usr/bin/python3"
+        yield Finding("mininet", "missing", lack, f"{_INSTALL}, then run with .venv/bin/python")
+    absent = [name for name in _MODULES if importlib.util.find_spec(name) is None]
+    if absent:
+        yield Finding("python", "missing", f"no {', '.join(absent)} for {sys.executable}", _INSTALL)
+    else:
+        yield Finding("python", "ok", f"Python {sys.version.split()[0]} with all packages a run needs")
+    if importlib.util.find_spec("torch") is None:
+        yield Finding("torch", "limited", "not installed; only `train` needs it", "sudo make setup-test")
+    else:
+        yield Finding("torch", "ok", f"torch {_version('torch')}")
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "(version not stated)"
+
+
+def _compiled_programs() -> Iterator[Finding]:
+    try:
+        paths = [places.bpf_object(name) for name in ("node", "sink", "pass")]
+    except TestbedError as error:
+        yield Finding("bpf_programs", "missing", error.happened, "make bpf")
+        return
+    yield Finding("bpf_programs", "ok", f"compiled, in {paths[0].parent}")
+
+
+def _resources(scenario: Scenario | None) -> Iterator[Finding]:
+    cpus = len(os.sched_getaffinity(0))
+    nodes = scenario.topology.nodes if scenario else 1
+    if cpus < MIN_CPUS:
+        yield Finding("cpus", "limited", f"{cpus} CPU: senders, switch and agents disturb each other", "use 2 or more")
+    elif nodes > cpus * MAX_NODES_PER_CPU:
+        detail = f"{nodes} nodes on {cpus} CPUs: expect a verdict other than VALID"
+        yield Finding("cpus", "limited", detail, "fewer nodes, lower rates, or --engine simulation")
+    else:
+        yield Finding("cpus", "ok", f"{cpus} CPUs")
+    free = shutil.disk_usage(Path.cwd()).free
+    enough = free >= MIN_FREE_BYTES
+    remedy = "" if enough else "make room, or name another place with --out"
+    yield Finding("disk", "ok" if enough else "limited", f"{free / 1e9:.1f} GB free in {Path.cwd()}", remedy)

@@ -1,0 +1,1 @@
+"""The emulated engine: real namespaces, real switch, real XDP, real time."""

@@ -1,0 +1,254 @@
+"""The agent of a node: every sample interval it reads the kernel, lets the brain decide and carries the decision out.
+
+    wake ─ snapshot of the XDP program ─ TrafficSampled ─ brain ─┬ RequestLimit → pool → LimitGranted → brain
+                                                                  ├ SetBufferLimit → one store into the program's map
+                                                                  └ NotifyBalancer → one datagram on the mesh network
+
+The agent decides nothing.  It wakes at absolute times, so lateness never adds up, and the nodes of a cluster wake one
+after the other within the interval rather than all at once.  Everything the brain was given and everything it said is
+recorded, with the time it was told: that history is what `replay` feeds to the code of another day.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from controllers import notification
+from testbed.emulation import kernel
+from testbed.emulation.members import Line, Stopped
+from testbed.emulation.records import EventRecord, RecordWriter, SampleRow
+from testbed.emulation.shaping import QdiscReader
+from testbed.emulation.xdp import NodeProgram, SinkProgram
+from testbed.emulation.xdp_meter import NodeCounters
+from testbed.events import (
+    Action,
+    DeadlineReached,
+    Event,
+    NotifyBalancer,
+    RequestLimit,
+    SetBufferLimit,
+    TrafficSampled,
+)
+from testbed.policies.brain import NodeBrain
+from testbed.policies.pool import Pool
+
+REAL_TIME_PRIORITY = 10
+_FLUSH_ROWS = 10
+_POOL_LOCK = "/run/testbed-pool.lock"
+
+
+@dataclass(frozen=True, slots=True)
+class AgentParts:
+    """What an agent works with; all of it made before the fork, the maps shared with the kernel.
+
+    Attributes:
+        node: its name.
+        namespace_pid: a process in the node's network namespace.
+        egress: the interface whose qdisc is the queue.
+        program, sink: the XDP programs of the node and of what lies behind it.
+        brain, pool: the policies; the pool's ledger is shared memory, used under the lock file.
+        interval_ns, phase_ns: the agent wakes at t0 + phase + k * interval.
+        balancer: where notifications go.
+    """
+
+    node: str
+    namespace_pid: int
+    egress: str
+    program: NodeProgram
+    sink: SinkProgram
+    brain: NodeBrain
+    pool: Pool
+    interval_ns: int
+    phase_ns: int
+    balancer: tuple[str, int]
+
+
+class Agent:
+    """Runs as a member of the trial."""
+
+    def __init__(self, parts: AgentParts) -> None:
+        self._parts = parts
+        self._policy = f"brain:{parts.node}"
+        self._nodes = (parts.node,)
+        self._t0_ns = 0
+        self._last_wake_ns = 0
+        self._pending: list[tuple[int, str, str, Event | Action]] = []
+        self._rows = 0
+        self._pool_lock = -1
+
+    def __call__(self, line: Line, records: RecordWriter) -> None:
+        """Be the agent until SIGTERM."""
+        self._records = records
+        stopped = Stopped()
+        self._pool_lock = _open_lock()
+        kernel.enter_namespace(f"/proc/{self._parts.namespace_pid}/ns/net", kernel.CLONE_NEWNET)
+        self._qdisc = QdiscReader(self._parts.egress)
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        self._socket.connect(self._parts.balancer)
+        kernel.sharpen_timers()
+        kernel.run_in_real_time(REAL_TIME_PRIORITY)
+        self._t0_ns = line.ready()
+        self._before = self._parts.program.snapshot()
+        self._parts.program.interval(time.monotonic_ns())
+        self._last_wake_ns = self._t0_ns
+        self._loop(stopped)
+
+    def _loop(self, stopped: Stopped) -> None:
+        interval_ns = self._parts.interval_ns
+        tick_ns = self._t0_ns + self._parts.phase_ns + interval_ns
+        while not stopped:
+            self._sleep_towards(tick_ns)
+            woke_ns = time.monotonic_ns()
+            self._sample(tick_ns, woke_ns)
+            # A tick that was missed altogether is left out, not caught up: two samples at once would both be wrong.
+            tick_ns += interval_ns * max(1, (time.monotonic_ns() - tick_ns) // interval_ns + 1)
+
+    def _sleep_towards(self, tick_ns: int) -> None:
+        """Sleep until the tick; serve the brain's own deadlines on the way."""
+        while True:
+            deadline = self._parts.brain.next_deadline_ns()
+            due_ns = tick_ns if deadline is None else min(tick_ns, self._t0_ns + deadline)
+            kernel.sleep_until(due_ns)
+            if due_ns >= tick_ns:
+                return
+            self._feed(DeadlineReached(), record=True)
+
+    def _sample(self, tick_ns: int, woke_ns: int) -> None:
+        parts = self._parts
+        qdisc = self._qdisc.read()
+        counters = parts.program.snapshot()
+        now_ns = time.monotonic_ns()
+        event = self._event(counters, now_ns, now_ns - self._last_wake_ns)
+        self._last_wake_ns = now_ns
+        sink = parts.sink.snapshot()
+        self._feed_at(event, now_ns - self._t0_ns, record=False)
+        brain = parts.brain
+        columns = {
+            "t_ns": now_ns - self._t0_ns,
+            "node": parts.node,
+            "arrived_bytes": int(event.arrived_bytes[0]),
+            "arrived_pkts": int(event.arrived_pkts[0]),
+            "dropped_bytes": int(event.dropped_bytes[0]),
+            "dropped_pkts": int(event.dropped_pkts[0]),
+            "backlog_bytes": int(event.backlog_bytes[0]),
+            "qdisc_backlog_bytes": qdisc.backlog_bytes,
+            "limit_bytes": int(event.limit_bytes[0]),
+            "predicted_bytes": int(brain.predicted_bytes[0]),
+            "severity_ratio": float(brain.severity_ratio[0]),
+            "new_flows": int(event.new_flows[0]),
+            "gap_max_ns": int(event.gap_max_ns[0]),
+            "peak_1ms_bytes": int(event.peak_1ms_bytes[0]),
+            "delivered_bytes": sink.delivered_bytes,
+            "delivered_t_ns": sink.last_ns - self._t0_ns if sink.last_ns else 0,
+            "lateness_ns": woke_ns - tick_ns,
+            "loop_ns": time.monotonic_ns() - woke_ns,
+        }
+        self._records.add(SampleRow(self._policy, event.interval_ns, columns))
+        self._actions_out()
+
+    def _event(self, counters: NodeCounters, now_ns: int, interval_ns: int) -> TrafficSampled:
+        """Return what happened since the last sample."""
+        before, self._before = self._before, counters
+        meter = self._parts.program.interval(now_ns)
+
+        def row(value: int) -> np.ndarray:
+            return np.array((value,), dtype=np.int64)
+
+        return TrafficSampled(
+            nodes=self._nodes,
+            interval_ns=interval_ns,
+            arrived_bytes=row(counters.arrived_bytes - before.arrived_bytes),
+            arrived_pkts=row(counters.arrived_pkts - before.arrived_pkts),
+            dropped_bytes=row(counters.dropped_bytes - before.dropped_bytes),
+            dropped_pkts=row(counters.dropped_pkts - before.dropped_pkts),
+            backlog_bytes=row(self._parts.program.backlog_bytes(now_ns)),
+            limit_bytes=row(self._parts.program.limit_bytes),
+            new_flows=row(meter.new_flows),
+            gap_max_ns=row(meter.gap_max_ns),
+            peak_1ms_bytes=row(meter.peak_1ms_bytes),
+        )
+
+    def _now_ns(self) -> int:
+        return time.monotonic_ns() - self._t0_ns
+
+    def _feed(self, event: Event, *, record: bool) -> None:
+        self._feed_at(event, self._now_ns(), record=record)
+
+    def _feed_at(self, event: Event, now_ns: int, *, record: bool) -> None:
+        """Hand an event to the brain and carry its actions out.
+
+        A sample is not recorded here: its row stands for it, and the supervisor writes the event from the row.
+        """
+        if record:
+            self._record(now_ns, "in", event)
+        actions = self._parts.brain.handle(event, now_ns)
+        for action in actions:
+            self._record(now_ns, "out", action)
+        # The pool's answers come after all actions of this event: what they lead to is newer, a notification above all.
+        answers = [answer for action in actions for answer in self._carry_out(action)]
+        for answered_ns, granted in answers:
+            self._feed_at(granted, answered_ns, record=True)
+
+    def _carry_out(self, action: Action) -> list[tuple[int, Event]]:
+        """Do what the action says; return the events it led to, with their times."""
+        if isinstance(action, RequestLimit):
+            return self._ask_pool(action)
+        if isinstance(action, SetBufferLimit):
+            self._parts.program.set_limit(int(action.limit_bytes[0]))
+        elif isinstance(action, NotifyBalancer):
+            self._notify(action)
+        return []
+
+    def _ask_pool(self, request: RequestLimit) -> list[tuple[int, Event]]:
+        """Return the pool's answers, each with the time it was given; times under the lock order the pool's history."""
+        with _locked(self._pool_lock):
+            now_ns = self._now_ns()
+            answers = self._parts.pool.handle(request, now_ns)
+        self._record(now_ns, "in", request, policy="pool")
+        for answer in answers:
+            self._record(now_ns, "out", answer, policy="pool")
+        return [(now_ns, answer) for answer in answers]
+
+    def _notify(self, action: NotifyBalancer) -> None:
+        try:
+            self._socket.send(notification.encode(action))
+        except OSError:
+            # The balancer is away, or the mesh is full: the next notification is 100 ms off at most and tells all.
+            self._records.add(EventRecord(self._now_ns(), {"kind": "NotificationLost", "node": self._parts.node}))
+
+    def _record(self, now_ns: int, direction: str, record: Event | Action, policy: str = "") -> None:
+        # Rendered later, in `_actions_out`, after the decision has taken effect.
+        self._pending.append((now_ns, policy or self._policy, direction, record))
+
+    def _actions_out(self) -> None:
+        """Hand what was recorded over to the supervisor, batched: 100 ms of it at a time."""
+        for now_ns, policy, direction, record in self._pending:
+            line = {"policy": policy, "direction": direction, **record.to_record()}
+            self._records.add(EventRecord(now_ns, line))
+        self._pending = []
+        self._rows += 1
+        if self._rows >= _FLUSH_ROWS:
+            self._records.flush()
+            self._rows = 0
+
+
+@contextmanager
+def _locked(descriptor: int) -> Iterator[None]:
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def _open_lock() -> int:
+    """Return a descriptor of our own for the pool's lock: flock excludes open files, not forked copies of one."""
+    return os.open(_POOL_LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)

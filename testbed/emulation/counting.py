@@ -1,0 +1,129 @@
+"""Counting at every place a packet can be: what the trial hands over as `Evidence`.
+
+Counters of the kernel run since the interface was made, and set-up sends a few packets of its own (neighbour
+discovery, the controller's probes): what counts is the difference between the end and the moment before the start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from pyroute2 import IPRoute
+
+from testbed.emulation import kernel
+from testbed.emulation.network import EmulatedNetwork
+from testbed.emulation.open_vswitch import OpenVSwitch
+from testbed.emulation.shaping import QdiscReader
+from testbed.emulation.xdp import NodeProgram, SinkProgram
+from testbed.results.evidence import ClientEvidence, Evidence, NodeEvidence
+from testbed.results.histogram import Histogram
+from testbed.spec.topology import Network
+
+SenderRecord = Mapping[str, Any]
+
+
+class _Plan(Protocol):
+    @property
+    def network(self) -> Network: ...
+
+
+class Counting:
+    """Knows every counter of a trial; made just before the start."""
+
+    def __init__(
+        self,
+        plan: _Plan,
+        programs: Mapping[str, NodeProgram],
+        sinks: Mapping[str, SinkProgram],
+        qdiscs: Mapping[str, QdiscReader],
+        switch: OpenVSwitch,
+        network: EmulatedNetwork,
+    ) -> None:
+        self._described = plan.network
+        self._programs, self._sinks, self._qdiscs = programs, sinks, qdiscs
+        self._switch, self._network = switch, network
+        switch.dropped_pkts()
+        self._qdiscs_before = {node: reader.read() for node, reader in qdiscs.items()}
+        self._interfaces_before = self._interface_drops()
+
+    def evidence(
+        self,
+        senders: Sequence[SenderRecord],
+        xdp_modes: Mapping[str, str],
+        *,
+        ran_ns: int,
+        setup_s: float,
+        machine: Mapping[str, Any],
+    ) -> Evidence:
+        """Return the evidence of the trial; call it once, when the queues are drained."""
+        drops = self._interface_drops()
+        lost = {name: count - self._interfaces_before.get(name, 0) for name, count in drops.items()}
+        return Evidence(
+            engine="emulation",
+            ran_ns=ran_ns,
+            clients=tuple(_client_evidence(record) for record in senders),
+            nodes=tuple(self._node_evidence(node, xdp_modes[node], lost) for node in self._programs),
+            switch_dropped_pkts=self._switch.dropped_pkts(),
+            setup_s=setup_s,
+            **machine,
+        )
+
+    def _node_evidence(self, node: str, xdp_mode: Any, lost: Mapping[str, int]) -> NodeEvidence:
+        arrived, sink = self._programs[node].snapshot(), self._sinks[node].snapshot()
+        qdisc, before = self._qdiscs[node].read(), self._qdiscs_before[node]
+        counts, edges_ns = self._sinks[node].delay_histogram()
+        return NodeEvidence(
+            node=node,
+            arrived_pkts=arrived.arrived_pkts,
+            arrived_bytes=arrived.arrived_bytes,
+            dropped_pkts=arrived.dropped_pkts,
+            dropped_bytes=arrived.dropped_bytes,
+            delivered_pkts=sink.delivered_pkts,
+            delivered_bytes=sink.delivered_bytes,
+            in_flight_pkts=qdisc.backlog_pkts,
+            malformed_pkts=arrived.malformed_pkts,
+            qdisc_sent_pkts=(qdisc.sent_pkts - before.sent_pkts) % 2**32,  # the kernel's counter has 32 bits
+            qdisc_sent_bytes=qdisc.sent_bytes - before.sent_bytes,
+            qdisc_dropped_pkts=qdisc.dropped_pkts - before.dropped_pkts,
+            veth_dropped_pkts=sum(lost[interface] for interface in self._data_path(node)),
+            reordered_pkts=sink.reordered_pkts,
+            duplicate_pkts=sink.duplicate_pkts,
+            missing_pkts=int(self._sinks[node].flows()["missing_pkts"].sum()),
+            delay=Histogram(edges_ns, counts, sink.delay_max_ns),
+            xdp_mode=xdp_mode,
+        )
+
+    def _data_path(self, node: str) -> list[str]:
+        """Return the interfaces a packet crosses from the switch to the sink of `node`."""
+        described, backend = self._described, self._described.next_hop(node)
+        hops = (("s1", node), (node, "s1"), (node, backend), (backend, node))
+        return [described.interface(here, there) for here, there in hops]
+
+    def _interface_drops(self) -> dict[str, int]:
+        """Return rx + tx drops of every interface of the data network, by name."""
+        drops = _drops_here()
+        for host in self._described.hosts:
+            with kernel.network_of(self._network.pid(host.name)):
+                drops.update(_drops_here())
+        return drops
+
+
+def _drops_here() -> dict[str, int]:
+    with IPRoute() as netlink:
+        drops = {}
+        for link in netlink.get_links():
+            stats = link.get_attr("IFLA_STATS64") or link.get_attr("IFLA_STATS")
+            drops[link.get_attr("IFLA_IFNAME")] = stats["rx_dropped"] + stats["tx_dropped"]
+        return drops
+
+
+def _client_evidence(record: SenderRecord) -> ClientEvidence:
+    return ClientEvidence(
+        client=record["client"],
+        planned_pkts=record["planned_pkts"] - record["skipped_pkts"],
+        sent_pkts=record["sent_pkts"],
+        sent_bytes=record["sent_bytes"],
+        send_errors=record["unsent_pkts"],
+        lateness=record["lateness"],
+    )

@@ -1,0 +1,109 @@
+"""The way out of the sandbox: every process of a trial hands its records to the supervisor through one channel.
+
+A message is one datagram of a sequenced-packet socket pair, so that messages of many writers never mix and the reader
+never sees half of one.  Writers batch; the supervisor writes the run directory, outside the sandbox.
+"""
+
+from __future__ import annotations
+
+import pickle
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Union
+
+from testbed.results.evidence import Evidence
+
+_BUFFER_BYTES = 16 * 10**6
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
+_MAX_MESSAGE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRow:
+    """One row of ``samples.parquet`` (`columns`: name → value) and the policy input it stands for."""
+
+    policy: str
+    interval_ns: int
+    columns: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    """One line of ``events.jsonl``."""
+
+    t_ns: int
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A process of the trial cannot go on."""
+
+    member: str
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The trial is over: its evidence, and what the manifest should say of the emulation."""
+
+    evidence: Evidence
+    manifest: dict[str, Any]
+
+
+Message = Union[SampleRow, EventRecord, Failure, Outcome]
+
+
+class RecordWriter:
+    """The writing end.  Batches are pickled: both ends are ours and of one version."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+        self._batch: list[Message] = []
+
+    def add(self, message: Message) -> None:
+        """Keep a message for the next `flush`."""
+        self._batch.append(message)
+
+    def send(self, message: Message) -> None:
+        """Send a message at once, with all that was kept."""
+        self._batch.append(message)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what was kept."""
+        if self._batch:
+            self._end.send(pickle.dumps(self._batch, protocol=5))
+            self._batch = []
+
+
+class RecordReader:
+    """The reading end."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+        self._end.setblocking(False)
+
+    def fileno(self) -> int:
+        """Return the descriptor, for `select`."""
+        return self._end.fileno()
+
+    def read(self) -> Iterator[Message]:
+        """Yield every message that is there now; ends when there is none (for the moment, or for good)."""
+        while True:
+            try:
+                data = self._end.recv(_MAX_MESSAGE_BYTES)
+            except BlockingIOError:
+                return
+            if not data:
+                return
+            yield from pickle.loads(data)  # noqa: S301 (written by our own forked processes)
+
+
+def channel() -> tuple[RecordReader, socket.socket]:
+    """Return the reading end and the socket for `RecordWriter`s; made before the sandbox is forked."""
+    reading, writing = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    reading.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
+    writing.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _BUFFER_BYTES)
+    return RecordReader(reading), writing

@@ -1,0 +1,101 @@
+"""The sandbox: a run can leave nothing behind, by construction.
+
+    supervisor ── guard ══ init (PID 1 of new PID, mount, network, UTS and IPC namespaces) ── everything else
+        │           └ dies with the supervisor (PR_SET_PDEATHSIG), init dies with the guard
+        └ pipes: records out, commands in
+
+Linux kills every process of a PID namespace when its PID 1 ends, frees a network namespace with its last process
+(interfaces, bridges, qdiscs and attached BPF programs with it) and a mount namespace likewise.  So there is no clean-up
+code: ``kill -9`` of the supervisor, a crash of ours and an ordinary end all take the same way out.
+
+Inside, ``/run`` is a private tmpfs, so that the machine's own Open vSwitch cannot be reached by mistake, and our own
+has socket paths of a fixed length (UNIX sockets take 107 characters; run directories may be longer).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+
+from testbed.emulation import kernel
+from testbed.errors import EXIT_BUG, TestbedError
+
+_NAMESPACES = (
+    kernel.CLONE_NEWPID | kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC
+)
+HOSTNAME = "testbed"
+
+
+class Sandbox:
+    """A function running as PID 1 of its own namespaces.
+
+    Attributes:
+        guard_pid: the process that ties the sandbox to us; it ends with the sandbox, with the same status.
+    """
+
+    def __init__(self, body: Callable[[], int]) -> None:
+        """Fork and run `body` inside; its return value is the exit status."""
+        supervisor = os.getpid()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.guard_pid = os.fork()
+        if self.guard_pid == 0:
+            _leave_with(lambda: _guard(supervisor, body))
+
+    def poll(self) -> int | None:
+        """Return the exit status once the sandbox is gone (negative: ended by that signal), None before."""
+        pid, status = os.waitpid(self.guard_pid, os.WNOHANG)
+        return os.waitstatus_to_exitcode(status) if pid else None
+
+    def wait(self) -> int:
+        """Wait for the end and return the exit status."""
+        return os.waitstatus_to_exitcode(os.waitpid(self.guard_pid, 0)[1])
+
+    def kill(self) -> None:
+        """End everything inside at once."""
+        os.kill(self.guard_pid, signal.SIGKILL)
+
+
+def _leave_with(body: Callable[[], int]) -> None:
+    """End this forked process with the status `body` returns; never return into the parent's code."""
+    status = EXIT_BUG
+    try:
+        status = body()
+    except TestbedError as error:
+        print(f"testbed: {error}", file=sys.stderr)
+        status = error.exit_code
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status & 0xFF)
+
+
+def _guard(supervisor: int, body: Callable[[], int]) -> int:
+    kernel.die_with_parent()
+    if os.getppid() != supervisor:
+        return 1  # it died before the line above
+    os.setsid()  # Ctrl-C is for the supervisor alone: it stops the trial in order
+    kernel.unshare(_NAMESPACES)
+    init = os.fork()
+    if init == 0:
+        _leave_with(lambda: _init(body))
+    status = os.waitstatus_to_exitcode(os.waitpid(init, 0)[1])
+    return status if status >= 0 else 128 - status
+
+
+def _init(body: Callable[[], int]) -> int:
+    kernel.die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
+    restricted = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+    kernel.mount("proc", "/proc", "proc", restricted)
+    kernel.mount("sysfs", "/sys", "sysfs", restricted)
+    kernel.mount("tmpfs", "/run", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755")
+    socket.sethostname(HOSTNAME)
+    return body()

@@ -1,0 +1,312 @@
+"""One emulated trial, from inside the sandbox: build, start, watch, drain, count.
+
+    prepare ─ every part made, every member ready ─ t0 ─ traffic ─ drain ─ counts ─ Outcome
+
+This is PID 1.  It holds the maps of all XDP programs and forks the members: a sender for each client, the balancer, an
+agent for each node.  When it returns the sandbox is gone, so there is no way to forget something.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import select
+import socket
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from controllers import load_balancer
+from controllers.config import BalancerConfig, Station, Vip
+from testbed.emulation import kernel, shaping
+from testbed.emulation.agent import Agent, AgentParts
+from testbed.emulation.clock import RunClock
+from testbed.emulation.counting import Counting
+from testbed.emulation.machine import MachineWatch
+from testbed.emulation.members import Line, Member, wait_all_ready
+from testbed.emulation.network import CONTROLLER_PORT, MESH_SUPERVISOR_IP, EmulatedNetwork
+from testbed.emulation.open_vswitch import OpenVSwitch
+from testbed.emulation.records import EventRecord, Failure, Outcome, RecordWriter
+from testbed.emulation.sender import Sender
+from testbed.emulation.xdp import NodeProgram, SinkProgram
+from testbed.errors import EXIT_OK, EXIT_TOOL_FAILED, TestbedError, ToolError
+from testbed.events import Action, Event, Ints, Record
+from testbed.policies.brain import NodeBrain
+from testbed.policies.forecast import Forecaster
+from testbed.policies.pool import make_pool
+from testbed.spec.scenario import Scenario
+from testbed.spec.topology import VIP_IP, VIP_IP6, VIP_MAC, Network
+from testbed.traffic.plan import PacketPlan
+from testbed.units import NS_PER_MS, NS_PER_S
+
+NOTIFY_PORT = 7000
+STOP = b"stop"
+_START_AHEAD_NS = 60 * NS_PER_MS  # between "all are ready" and t0: time to hand t0 to every member
+_WATCH_S = 0.05
+_SETTLED_NS = 200 * NS_PER_MS
+_SENDER_PRIORITY = 12
+
+MakeForecaster = Callable[[tuple[str, ...], Ints], "Forecaster | None"]
+
+
+@dataclass(frozen=True, slots=True)
+class TrialPlan:
+    """What a trial is told before the sandbox is forked.
+
+    Attributes:
+        scenario, network: what to build.
+        packets: what to send.
+        make_forecaster: gives a fresh forecaster for nodes and their rates, None when the policy has none.
+        seed_of: derives the seed of a named stream.
+        logs: where daemons and members write.
+        run_id: the mark in every data packet.
+    """
+
+    scenario: Scenario
+    network: Network
+    packets: PacketPlan
+    make_forecaster: MakeForecaster
+    seed_of: Callable[[str], int]
+    logs: Path
+
+    @property
+    def run_id(self) -> int:
+        """Return the 32-bit mark of this run's packets."""
+        return zlib.crc32(self.packets.digest().encode()) or 1
+
+
+class Trial:
+    """Runs in the sandbox; `run` returns its exit status."""
+
+    def __init__(self, plan: TrialPlan, records: socket.socket, control: socket.socket, began_ns: int) -> None:
+        self._plan, self._records_end, self._control, self._began_ns = plan, records, control, began_ns
+        self._records = RecordWriter(records)
+        self._clock = RunClock()
+        self._senders: list[Member] = []
+        self._others: list[Member] = []
+
+    def run(self) -> int:
+        """Do the trial."""
+        _log_to(self._plan.logs / "trial.log")
+        try:
+            self._prepare()
+            counting = self._go()
+            self._finish(counting)
+        except TestbedError as error:
+            self._records.send(Failure("trial", error))
+            return EXIT_TOOL_FAILED
+        return EXIT_OK
+
+    # ------------------------------------------------------------------------------------------------------ prepare
+
+    def _prepare(self) -> None:
+        plan = self._plan
+        self._switch = OpenVSwitch(plan.logs)
+        self._network = EmulatedNetwork(plan.network)
+        self._fork_senders()  # their frames take longest to make
+        self._switch.widen_receive_buffers()
+        self._load_programs()
+        self._fork_balancer()
+        self._fork_agents()
+        wait_all_ready([*self._senders, *self._others])
+
+    def _load_programs(self) -> None:
+        buffer, network = self._plan.scenario.buffer, self._plan.network
+        rates = np.array([network.node_rate_bps(node.name) for node in network.nodes], dtype=np.int64)
+        names = tuple(node.name for node in network.nodes)
+        self._limits = NodeBrain(names, buffer, rates, self._plan.make_forecaster(names, rates)).initial_limit_bytes()
+        self._programs: dict[str, NodeProgram] = {}
+        self._sinks: dict[str, SinkProgram] = {}
+        self._qdiscs: dict[str, shaping.QdiscReader] = {}
+        self._xdp_modes: dict[str, str] = {}
+        for node, limit_bytes in zip(network.nodes, self._limits.tolist(), strict=True):
+            self._load_node(node.name, network.node_rate_bps(node.name), limit_bytes)
+
+    def _load_node(self, node: str, rate_bps: int, limit_bytes: int) -> None:
+        plan, network = self._plan, self._plan.network
+        backend = network.next_hop(node)
+        egress = network.interface(node, backend)
+        host = network.host(node)
+        program = NodeProgram(
+            rate_bps,
+            shaping.bucket_bytes(rate_bps),
+            limit_bytes,
+            number=host.number,
+            mac=host.mac,
+            local_addresses=(host.ip, host.ip6),
+            log_directory=plan.logs,
+        )
+        sink = SinkProgram(plan.run_id, len(plan.packets.flows), log_directory=plan.logs)
+        with kernel.network_of(self._network.pid(node)):
+            shaping.shape(egress, rate_bps, 2 * plan.scenario.buffer.max_bytes)
+            self._qdiscs[node] = shaping.QdiscReader(egress)
+            self._xdp_modes[node] = program.attach(socket.if_nametoindex(network.interface(node, "s1")))
+        with kernel.network_of(self._network.pid(backend)):
+            sink.attach(socket.if_nametoindex(network.interface(backend, node)))
+        self._programs[node], self._sinks[node] = program, sink
+
+    def _fork_senders(self) -> None:
+        for client in self._plan.network.clients:
+            packets = self._plan.packets.of_client(client.name)
+            if len(packets) == 0:
+                continue
+            interface, pid = self._plan.network.interface(client.name, "s1"), self._network.pid(client.name)
+
+            def send(line: Line, records: RecordWriter, client=client, packets=packets, interface=interface, pid=pid):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+                kernel.enter_namespace(f"/proc/{pid}/ns/net", kernel.CLONE_NEWNET)
+                sender = Sender(interface, packets, self._plan.run_id, client, priority=_SENDER_PRIORITY)
+                report = sender.run(line.ready())
+                line.report({"client": client.name, "lateness": report.lateness, **report.to_record()})
+
+            self._senders.append(Member(f"sender {client.name}", send, self._records_end))
+
+    def _fork_balancer(self) -> None:
+        config = self._balancer_config()
+        notifications = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        notifications.bind((MESH_SUPERVISOR_IP, NOTIFY_PORT))
+
+        def balance(line: Line, records: RecordWriter) -> None:
+            def emit(t_ns: int, record: dict[str, Any]) -> None:
+                records.send(EventRecord(t_ns, {**_directed(record), **record}))
+                if record["kind"] == "BalancerReady":
+                    line.say_ready()
+
+            load_balancer.serve(config, notifications, emit)
+
+        self._others.append(Member("balancer", balance, self._records_end))
+        notifications.close()
+
+    def _balancer_config(self) -> BalancerConfig:
+        plan, network = self._plan, self._plan.network
+        ends = [*network.clients, *network.nodes]
+        interfaces = {host.name: network.interface("s1", host.name) for host in ends}
+        ports = self._switch.port_numbers(list(interfaces.values()))
+
+        def station(name: str) -> Station:
+            host = network.host(name)
+            return Station(name, ports[interfaces[name]], host.mac, host.ip, host.ip6)
+
+        return BalancerConfig(
+            dpid=1,
+            listen_port=CONTROLLER_PORT,
+            vip=Vip(VIP_IP, VIP_MAC, VIP_IP6),
+            clients=tuple(station(client.name) for client in network.clients),
+            nodes=tuple(station(node.name) for node in network.nodes),
+            spec=plan.scenario.balancer,
+            seed=plan.seed_of("balancer"),
+            now_ns=self._clock.now_ns,
+        )
+
+    def _brain(self, node: str, rate_bps: Ints, members: int) -> NodeBrain:
+        forecaster = self._plan.make_forecaster((node,), rate_bps)
+        return NodeBrain((node,), self._plan.scenario.buffer, rate_bps, forecaster, pool_members=members)
+
+    def _fork_agents(self) -> None:
+        plan, network = self._plan, self._plan.network
+        names = tuple(node.name for node in network.nodes)
+        ledger: Ints = np.frombuffer(mmap.mmap(-1, 8 * len(names)), dtype=np.int64)
+        ledger[:] = self._limits
+        interval_ns = plan.scenario.buffer.sample_interval_ns
+        for index, node in enumerate(names):
+            rate = np.array([network.node_rate_bps(node)], dtype=np.int64)
+            parts = AgentParts(
+                node=node,
+                namespace_pid=self._network.pid(node),
+                egress=network.interface(node, network.next_hop(node)),
+                program=self._programs[node],
+                sink=self._sinks[node],
+                brain=self._brain(node, rate, len(names)),
+                pool=make_pool(plan.scenario.buffer, names, ledger),
+                interval_ns=interval_ns,
+                phase_ns=interval_ns * index // len(names),
+                balancer=(MESH_SUPERVISOR_IP, NOTIFY_PORT),
+            )
+            self._others.append(Member(f"agent {node}", Agent(parts), self._records_end))
+
+    # ----------------------------------------------------------------------------------------------------- traffic
+
+    def _go(self) -> Counting:
+        """Start the clock, watch until the senders are done, and return what counts the outcome."""
+        counting = Counting(self._plan, self._programs, self._sinks, self._qdiscs, self._switch, self._network)
+        watch = MachineWatch()
+        t0_ns = time.monotonic_ns() + _START_AHEAD_NS
+        self._clock.start_at(t0_ns)
+        for member in [*self._others, *self._senders]:
+            member.start(t0_ns)
+        self._setup_s = (t0_ns - self._began_ns) / NS_PER_S
+        self._watch_until_sent(watch)
+        self._ran_ns = min(time.monotonic_ns() - t0_ns, self._plan.scenario.duration_ns)
+        self._machine = watch.finish()
+        self._drain()
+        return counting
+
+    def _watch_until_sent(self, watch: MachineWatch) -> None:
+        while not all(sender.ended() for sender in self._senders):
+            if select.select([self._control], [], [], _WATCH_S)[0]:
+                self._control.recv(len(STOP))
+                for sender in self._senders:
+                    sender.stop()
+            watch.tick()
+            self._check_members()
+
+    def _check_members(self) -> None:
+        dead = self._switch.dead() or next((member.name for member in self._others if member.ended()), None)
+        failed = next((sender.name for sender in self._senders if sender.status not in (None, EXIT_OK)), None)
+        if dead or failed:
+            raise ToolError("watching the trial", f"{dead or failed} has died", "read logs/ in the run directory")
+
+    def _drain(self) -> None:
+        """Wait until every queue is empty and nothing has arrived for a while, at most as long as a full buffer takes."""
+        network, buffer = self._plan.network, self._plan.scenario.buffer
+        slowest_bps = min(network.node_rate_bps(node.name) for node in network.nodes)
+        longest_ns = buffer.max_bytes * 8 * NS_PER_S // slowest_bps + NS_PER_S
+        now_ns = time.monotonic_ns()
+        deadline_ns, settled_ns = now_ns + longest_ns, now_ns + _SETTLED_NS
+        before = self._progress()
+        while now_ns < min(deadline_ns, settled_ns):
+            time.sleep(0.02)
+            now_ns, after = time.monotonic_ns(), self._progress()
+            if after != before or self._waiting_pkts():
+                before, settled_ns = after, now_ns + _SETTLED_NS
+            self._check_members()
+
+    def _progress(self) -> tuple[int, ...]:
+        counters = [program.snapshot().arrived_pkts for program in self._programs.values()]
+        return (*counters, *(sink.snapshot().delivered_pkts for sink in self._sinks.values()))
+
+    def _waiting_pkts(self) -> int:
+        return sum(qdisc.read().backlog_pkts for qdisc in self._qdiscs.values())
+
+    # ------------------------------------------------------------------------------------------------------ finish
+
+    def _finish(self, counting: Counting) -> None:
+        for member in self._others:
+            member.stop()
+        for member in self._others:
+            member.join(timeout_s=1.0)
+        reports = [sender.reported() for sender in self._senders]
+        evidence = counting.evidence(
+            reports, self._xdp_modes, ran_ns=self._ran_ns, setup_s=self._setup_s, machine=self._machine
+        )
+        self._records.send(Outcome(evidence, {"xdp_modes": self._xdp_modes}))
+
+
+def _directed(record: dict[str, Any]) -> dict[str, str]:
+    """Return whether a policy's record went in or came out; neither for records of the process itself."""
+    kind = Record.kinds.get(record["kind"])
+    if kind is None:
+        return {}
+    return {"direction": "in" if issubclass(kind, Event) else "out"} if issubclass(kind, (Event, Action)) else {}
+
+
+def _log_to(path: Path) -> None:
+    """Send what this process and its children print to a file."""
+    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    os.close(descriptor)

@@ -1,0 +1,296 @@
+"""The XDP programs as objects: the buffer of a node, the sink of a backend.
+
+`NodeProgram` is read by `snapshot`, `backlog_bytes` and `interval` (together some tens of microseconds) and steered by
+single aligned 8-byte stores into a shared mapping, which the next packet sees.  `SinkProgram` is only read.
+
+All times are CLOCK_MONOTONIC, the clock the programs read, not times since the start of a run.  How the queue, the
+meter and the sink count is said at the head of ``bpf/queue.h``, ``bpf/meter.h`` and ``bpf/sink.bpf.c``.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from testbed.emulation import libbpf, xdp_meter
+from testbed.emulation.xdp_abi import (
+    BUCKET_CAP_BYTES,
+    NANOBITS_PER_BYTE,
+    NODE_BIN,
+    NODE_BIN_NS,
+    NODE_BINS,
+    NODE_CLASS,
+    NODE_CLASSES,
+    NODE_CONFIG,
+    NODE_CONTROL,
+    NODE_FLOW_AGE_SHIFT,
+    NODE_LOCAL_ADDRESSES,
+    NODE_MEMORY,
+    NODE_SIBLING_ENABLED,
+    NODE_STATE,
+    QUEUE_CAP_BYTES,
+    SINK_CONFIG,
+    SINK_DELAY_BUCKETS,
+    SINK_FLOW,
+    SINK_MEMORY,
+    SINK_STATE,
+    delay_edges_ns,
+)
+from testbed.emulation.xdp_meter import IntervalStats, NodeCounters, SinkCounters, offset
+from testbed.emulation.xdp_program import PassProgram, XdpMode, XdpProgram
+from testbed.errors import InputError
+from testbed.events import Ints
+from testbed.units import NS_PER_S
+
+__all__ = ["IntervalStats", "NodeCounters", "NodeProgram", "PassProgram", "SinkCounters", "SinkProgram", "XdpMode"]
+
+_MAX_RATE_BPS = 10**12
+_MAX_NODE_NUMBER = 2**24 - 1
+_MAX_FLOWS = 2**24
+_BINS_OFFSET = offset(NODE_MEMORY, "bins")
+_CLASSES_OFFSET = offset(NODE_STATE, "classes")
+_DSCP_OFFSET = offset(NODE_CONTROL, "class_of_dscp")
+
+
+def _within(name: str, value: int, low: int, high: int) -> int:
+    if not low <= value <= high:
+        raise InputError("setting up an XDP program", f"{name} is {value}", f"it must be within {low}..{high}")
+    return value
+
+
+def mac_number(mac: str) -> int:
+    """Return a MAC address as the programs compare it: first byte in the low bits."""
+    return int.from_bytes(bytes.fromhex(mac.replace(":", "")), "little")
+
+
+# ------------------------------------------------------------------------------------------------------------- node
+
+
+class NodeProgram(XdpProgram):
+    """The buffer of one node: meter and fluid queue."""
+
+    name = "node"
+
+    def __init__(
+        self,
+        rate_bps: int,
+        bucket_bytes: int,
+        limit_bytes: int,
+        *,
+        number: int = 0,
+        mac: str | None = None,
+        local_addresses: Sequence[str] = (),
+        flow_idle_ns: int = NS_PER_S,
+        log_directory: Path | None = None,
+    ) -> None:
+        """Load the program.
+
+        Args:
+            rate_bps: rate of the node's egress.
+            bucket_bytes: depth of its token bucket; 0 models a pure queue.
+            limit_bytes: first limit of the buffer.
+            number: of the node, written into frames it deflects (below 2^24).
+            mac: own address; frames to others pass uncounted.  None: any unicast address is the node's.
+            local_addresses: IP addresses of the node (at most 4 of each family); packets to them pass unqueued.
+            flow_idle_ns: a flow silent for longer counts as new when it comes back.
+            log_directory: where the verifier's log goes if the kernel refuses the program.
+
+        Raises:
+            InputError: a value is out of range.
+            MachineError, VerifierError: the program cannot be loaded.
+        """
+        self._rate_bps = _within("rate_bps", rate_bps, 1, _MAX_RATE_BPS)
+        self._bucket_nb = _within("bucket_bytes", bucket_bytes, 0, BUCKET_CAP_BYTES) * NANOBITS_PER_BYTE
+        self._config = _node_config(rate_bps, bucket_bytes, flow_idle_ns)
+        self._config["number"] = _within("number", number, 0, _MAX_NODE_NUMBER)
+        if mac is not None:
+            self._config["mac"], self._config["mac_mask"] = mac_number(mac), 2**48 - 1
+        _add_addresses(self._config, local_addresses)
+        control = np.zeros((), NODE_CONTROL)
+        control["limit_bytes"] = _within("limit_bytes", limit_bytes, 0, QUEUE_CAP_BYTES)
+        self._first_control = control.tobytes()
+        super().__init__(log_directory)
+        self._look = xdp_meter.Look(time.monotonic_ns() // NODE_BIN_NS)
+
+    def _configure(self, opened: libbpf.BpfObject, locked: bool) -> None:
+        self._config["locked"] = locked
+        opened.set_data(".rodata", self._config.tobytes())
+        opened.set_data(".data", self._first_control)
+
+    def _map(self) -> None:
+        self._memory = libbpf.map_array(self._object.map_fd(".bss"), NODE_MEMORY.itemsize)
+        self._state = memoryview(self._memory)[: NODE_STATE.itemsize].cast("Q")
+        self._control_memory = libbpf.map_array(self._object.map_fd(".data"), NODE_CONTROL.itemsize)
+        # A store through this view is one 8-byte move; struct.pack_into("<Q") would store byte by byte.
+        self._control = memoryview(self._control_memory)[:_DSCP_OFFSET].cast("Q")
+
+    def _unmap(self) -> None:
+        self._state.release()
+        self._memory.close()
+        self._control.release()
+        self._control_memory.close()
+
+    def _reload_locked(self) -> None:
+        self._first_control = self._control_memory[: NODE_CONTROL.itemsize]
+        super()._reload_locked()
+
+    @property
+    def limit_bytes(self) -> int:
+        """Return the limit in force."""
+        return int(self._control[0])
+
+    def set_limit(self, limit_bytes: int) -> None:
+        """Make `limit_bytes` the limit of the buffer: one store, seen by the next packet."""
+        if not 0 <= limit_bytes <= QUEUE_CAP_BYTES:
+            _within("limit_bytes", limit_bytes, 0, QUEUE_CAP_BYTES)
+        self._control[0] = limit_bytes
+
+    def set_ecn_threshold(self, threshold_bytes: int) -> None:
+        """Mark ECN-capable packets that find more than `threshold_bytes` waiting; 0 turns marking off."""
+        self._control[1] = _within("threshold_bytes", threshold_bytes, 0, QUEUE_CAP_BYTES)
+
+    def set_sibling(self, mac: str | None) -> None:
+        """Deflect what does not fit to the node of that address; None drops it.
+
+        On a veth pair in native mode the other end must run an XDP program too: `PassProgram`.
+        """
+        self._control[2] = 0 if mac is None else mac_number(mac) | NODE_SIBLING_ENABLED
+
+    def set_classes(self, class_of_dscp: Mapping[int, int]) -> None:
+        """Put each DSCP value of the mapping into a traffic class (0..7); others stay where they are (0 at first)."""
+        for dscp, number in class_of_dscp.items():
+            _within("dscp", dscp, 0, 63)
+            self._control_memory[_DSCP_OFFSET + dscp] = _within("class", number, 0, NODE_CLASSES - 1)
+
+    def snapshot(self) -> NodeCounters:
+        """Return the counters, all of one instant between two packets."""
+        state = self._consistently(self._state, self._copy_state)
+        return xdp_meter.node_counters(state, self._control[0])
+
+    def backlog_bytes(self, now_ns: int) -> int:
+        """Return what waits at `now_ns` if no packet came since the last one; a byte in service counts whole."""
+        state = self._state
+        t_ns, debt = self._consistently(state, lambda: (state[xdp_meter.T_WORD], state[xdp_meter.DEBT_WORD]))
+        left_nb = xdp_meter.signed(debt) - max(0, now_ns - t_ns) * self._rate_bps
+        return max(0, xdp_meter.whole_bytes(left_nb))
+
+    def class_meters(self) -> NDArray[np.void]:
+        """Return the meters of the traffic classes: structured array `NODE_CLASS`, shape [8]."""
+        end = NODE_STATE.itemsize
+        copy = self._consistently(self._state, lambda: self._memory[_CLASSES_OFFSET:end])
+        return np.frombuffer(copy, NODE_CLASS)
+
+    def bins(self, first_ns: int, last_ns: int) -> NDArray[np.void]:
+        """Return the 1 ms bins with arrivals between two times, both bins included: `NODE_BIN`, ascending, shape [k].
+
+        The ring holds 4096 bins; of a longer time the last are returned.
+        """
+        first, last = xdp_meter.bin_range(first_ns // NODE_BIN_NS, last_ns // NODE_BIN_NS)
+        slots = self._consistently(self._state, lambda: self._copy_bins(first, last))
+        return xdp_meter.valid_bins(slots, first)
+
+    def _copy_state(self) -> bytes:
+        return self._memory[: NODE_STATE.itemsize]
+
+    def _copy_bins(self, first: int, last: int) -> bytes:
+        """Return the raw slots of the ring for bins `first` to `last`."""
+        size = NODE_BIN.itemsize
+        low, high = first % NODE_BINS, last % NODE_BINS + 1
+        if low < high:
+            return self._memory[_BINS_OFFSET + low * size : _BINS_OFFSET + high * size]
+        end = _BINS_OFFSET + NODE_BINS * size
+        return self._memory[_BINS_OFFSET + low * size : end] + self._memory[_BINS_OFFSET : _BINS_OFFSET + high * size]
+
+    def interval(self, now_ns: int) -> IntervalStats:
+        """Return what happened since the previous call (or the loading of the program) until `now_ns`."""
+        now_bin = now_ns // NODE_BIN_NS
+        first, last = xdp_meter.bin_range(self._look.bin_number, now_bin)
+        state, slots = self._consistently(self._state, lambda: (self._copy_state(), self._copy_bins(first, last)))
+        stats, self._look = xdp_meter.interval(self._look, state, slots, now_ns, now_bin)
+        return stats
+
+
+def _node_config(rate_bps: int, bucket_bytes: int, flow_idle_ns: int) -> NDArray[np.void]:
+    config = np.zeros((), NODE_CONFIG)
+    config["rate_bps"] = rate_bps
+    config["bucket_nb"] = bucket_bytes * NANOBITS_PER_BYTE
+    config["full_drain_ns"] = -(-(QUEUE_CAP_BYTES + bucket_bytes) * NANOBITS_PER_BYTE // rate_bps)
+    config["flow_idle"] = _within("flow_idle_ns", flow_idle_ns, 0, 2**31 << NODE_FLOW_AGE_SHIFT) >> NODE_FLOW_AGE_SHIFT
+    return config
+
+
+def _add_addresses(config: NDArray[np.void], addresses: Sequence[str]) -> None:
+    parsed = [ipaddress.ip_address(address) for address in addresses]
+    for version, field, width in ((4, "local_ip4", "<u4"), (6, "local_ip6", "<u8")):
+        packed = [address.packed for address in parsed if address.version == version]
+        _within(f"number of IPv{version} addresses", len(packed), 0, NODE_LOCAL_ADDRESSES)
+        for k, address in enumerate(packed):
+            config[field][k] = np.frombuffer(address, width) if version == 6 else np.frombuffer(address, width)[0]
+
+
+# ------------------------------------------------------------------------------------------------------------- sink
+
+
+class SinkProgram(XdpProgram):
+    """The counter of probes at one backend."""
+
+    name = "sink"
+
+    def __init__(self, run: int, max_flows: int, *, log_directory: Path | None = None) -> None:
+        """Load the program.
+
+        Args:
+            run: number of the run; probes of other runs pass.
+            max_flows: flow numbers 0..max_flows-1 have a state of their own; others are counted in the totals only.
+            log_directory: where the verifier's log goes if the kernel refuses the program.
+
+        Raises:
+            InputError: a value is out of range.
+            MachineError, VerifierError: the program cannot be loaded.
+        """
+        self._run = _within("run", run, 0, 2**32 - 1)
+        self._max_flows = _within("max_flows", max_flows, 1, _MAX_FLOWS)
+        super().__init__(log_directory)
+
+    def _configure(self, opened: libbpf.BpfObject, locked: bool) -> None:
+        config = np.zeros((), SINK_CONFIG)
+        config["run"], config["max_flows"], config["locked"] = self._run, self._max_flows, locked
+        opened.set_data(".rodata", config.tobytes())
+        opened.set_max_entries("flows", self._max_flows)
+
+    def _map(self) -> None:
+        self._memory = libbpf.map_array(self._object.map_fd(".bss"), SINK_MEMORY.itemsize)
+        self._state = memoryview(self._memory)[: SINK_STATE.itemsize].cast("Q")
+        self._flows = libbpf.map_array(self._object.map_fd("flows"), SINK_FLOW.itemsize * self._max_flows)
+
+    def _unmap(self) -> None:
+        self._state.release()
+        self._memory.close()
+        self._flows.close()
+
+    def snapshot(self) -> SinkCounters:
+        """Return the totals, all of one instant between two packets."""
+        state = self._consistently(self._state, lambda: self._memory[: SINK_STATE.itemsize])
+        return xdp_meter.sink_counters(state)
+
+    def delay_histogram(self) -> tuple[Ints, Ints]:
+        """Return counts (int64, shape [1984]) and edges in ns (int64, shape [1985]) of the one-way delay.
+
+        A bucket above 64 ns is 1/64 of its lower edge wide; delays from 69 s on are in the last one.
+        """
+        start = SINK_STATE.itemsize
+        end = start + 8 * SINK_DELAY_BUCKETS
+        copy = self._consistently(self._state, lambda: self._memory[start:end])
+        return np.frombuffer(copy, np.int64), delay_edges_ns()
+
+    def flows(self) -> NDArray[np.void]:
+        """Return the state of the flows: structured array `SINK_FLOW`, shape [max_flows]; unused ones have no packets.
+
+        Each row is read while packets may flow; rows agree with each other once traffic has ended.
+        """
+        return np.frombuffer(self._flows[: SINK_FLOW.itemsize * self._max_flows], SINK_FLOW)

@@ -1,0 +1,68 @@
+"""One tree of errors; each knows its exit code.
+
+A message is one to five lines: what was attempted, what happened, what to do.  Anything that is not a `TestbedError`
+is our own bug and leaves with exit code 70.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+EXIT_OK = 0
+EXIT_EXPECTATION_FAILED = 1
+EXIT_BAD_INPUT = 2
+EXIT_MACHINE_LACKS = 3
+EXIT_TOOL_FAILED = 4
+EXIT_INVALID = 5
+EXIT_BUG = 70
+EXIT_INTERRUPTED = 130
+
+
+class TestbedError(Exception):
+    """Root of every error a user may see.  `attempted: happened; remedy`."""
+
+    __test__ = False  # the name starts with "Test": pytest shall not collect it
+    exit_code = EXIT_BUG
+
+    def __init__(self, attempted: str, happened: str, remedy: str = "") -> None:
+        self.attempted, self.happened, self.remedy = attempted, happened, remedy
+        super().__init__(f"{attempted}: {happened}" + (f"; {remedy}" if remedy else ""))
+
+
+class InputError(TestbedError):
+    """The scenario, a file or the command line is wrong."""
+
+    exit_code = EXIT_BAD_INPUT
+
+
+class MachineError(TestbedError):
+    """This machine lacks something: root, a tool, a kernel feature."""
+
+    exit_code = EXIT_MACHINE_LACKS
+
+
+class ToolError(TestbedError):
+    """A command, a library call or a node failed while the trial ran."""
+
+    exit_code = EXIT_TOOL_FAILED
+
+
+class CommandError(ToolError):
+    """A command ended with another status than 0; holds all that is known of it.
+
+    Attributes:
+        argv: the command as run.
+        returncode: its exit status (negative: the signal that ended it).
+        stdout, stderr: what it wrote.
+    """
+
+    def __init__(self, attempted: str, argv: Sequence[str], returncode: int, stdout: str, stderr: str) -> None:
+        self.argv, self.returncode, self.stdout, self.stderr = tuple(argv), returncode, stdout, stderr
+        said = (stderr.strip() or stdout.strip() or "it said nothing").splitlines()[-1]
+        super().__init__(attempted, f"`{' '.join(argv)}` ended with status {returncode}: {said}")
+
+
+class Interrupted(TestbedError):
+    """The user asked to stop (Ctrl-C, SIGTERM)."""
+
+    exit_code = EXIT_INTERRUPTED

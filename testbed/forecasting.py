@@ -1,0 +1,52 @@
+"""Which forecaster a scenario's buffer policy gets: the one place that knows them all.
+
+`ewma` and `holt` need only the samples; `lstm` reads the model file, `oracle` the traffic plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from testbed.cortex.artefact import load_model
+from testbed.cortex.runtime import LstmForecaster
+from testbed.events import Ints
+from testbed.policies import forecasters
+from testbed.policies.forecast import Forecaster
+from testbed.policies.forecast_oracle import OracleForecaster, SharedArrivals
+from testbed.policies.forecast_path import horizons_ns
+from testbed.spec.scenario import BufferSpec
+from testbed.traffic.plan import PacketPlan
+from testbed.units import NS_PER_MS
+
+MakeForecaster = Callable[[tuple[str, ...], Ints], "Forecaster | None"]
+
+_ORACLE_BIN_NS = NS_PER_MS
+
+
+def forecaster_maker(
+    spec: BufferSpec, plan: PacketPlan, members: int, model_path: Path | None = None
+) -> MakeForecaster:
+    """Return what makes a fresh forecaster for nodes and their rates [n]; the model is read once, here.
+
+    Args:
+        spec: the scenario's `buffer`.
+        plan: read by the oracle alone.
+        members: nodes in the cluster.
+        model_path: of the LSTM; default the one shipped.
+
+    Raises:
+        InputError: the model cannot be used.
+    """
+    if spec.policy == "lstm":
+        model = load_model(model_path)
+        return lambda nodes, rate_bps: LstmForecaster(model, nodes, rate_bps, spec.sample_interval_ns)
+    if spec.policy == "oracle":
+        arrived_bytes = plan.bytes_per_bin(_ORACLE_BIN_NS)
+
+        def oracle(nodes: tuple[str, ...], rate_bps: Ints) -> Forecaster:
+            arrivals = SharedArrivals(arrived_bytes, _ORACLE_BIN_NS, len(nodes), members)
+            return OracleForecaster(arrivals, rate_bps, horizons_ns(spec))
+
+        return oracle
+    return lambda _nodes, rate_bps: forecasters.make_forecaster(spec, rate_bps)

@@ -1,0 +1,179 @@
+"""The balancer: which nodes serve, and how the slots of the switch's table are dealt among them.
+
+Membership and weights are kept apart.  A *rule* (one file each, ``balancer_*.py``) deals the slots by the notified
+state; this file decides when it is asked and who takes part.
+
+**Changes are rate-limited.**  A change of weights costs the switch a revalidation of every flow it has cached, so the
+rule is asked at most every `REWEIGH_INTERVAL_NS` and a change of less than 1/16 of the table is not made.  A change of
+membership is made at once.
+
+**A node that stops notifying leaves**, after `SILENCE_NS` (50 notifications at the default interval), and comes back by
+its next notification.  A node also leaves when its port goes down, the mesh declares it dead or it is drained; that
+ends with the `NodeJoined` that names the same reason (or none: then every reason is over).
+
+**Suspect yourself first** (Dadgar et al., "Lifeguard", 2018).  A node is called silent only if another was heard in the
+last `SILENCE_NS` / 2.  When all of them fall silent, it is this process that was stopped or cut off: nobody leaves, and
+all clocks start anew with the next notification.  The last serving node is never removed: with nobody left the table
+stays as it is.
+
+Actions come in the order that never lets the switch send a new flow to a removed node: restore, deal, remove.
+"""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+from numpy.typing import NDArray
+
+from testbed.events import (
+    Action,
+    DeadlineReached,
+    Event,
+    NodeJoined,
+    NodeLeft,
+    NodesNotified,
+    RemoveNode,
+    RestoreNode,
+    SetSlots,
+)
+from testbed.policies.balancer_hash import HighestScore
+from testbed.policies.balancer_headroom import Headroom
+from testbed.policies.balancer_least_loaded import LeastLoaded
+from testbed.policies.balancer_ready_first import ReadyFirst
+from testbed.policies.balancer_round_robin import RoundRobin
+from testbed.policies.balancer_two_choices import TwoChoices
+from testbed.policies.balancer_view import ClusterView, SlotRule
+from testbed.policies.slots import deal, slot_count
+from testbed.spec.scenario import BalancerSpec
+from testbed.units import NS_PER_MS
+
+REWEIGH_INTERVAL_NS = 20 * NS_PER_MS
+SILENCE_NS = 500 * NS_PER_MS
+LEAST_CHANGE_RATIO = 1 / 16
+
+_SILENT = "notifications"
+_NEVER = -(2**62)
+
+
+def make_balancer(spec: BalancerSpec, nodes: tuple[str, ...], rng: random.Random) -> BalancerPolicy:
+    """Return the policy of `spec` over `nodes`, all of them serving; `rng` is drawn from only here."""
+    return BalancerPolicy(nodes, _make_rule(spec, len(nodes), rng))
+
+
+def _make_rule(spec: BalancerSpec, nodes: int, rng: random.Random) -> SlotRule:
+    slots = slot_count(nodes)
+    if spec.policy == "round-robin":
+        return RoundRobin()
+    if spec.policy == "hash":
+        return HighestScore(slots, nodes, rng)
+    if spec.policy == "least-loaded":
+        return LeastLoaded()
+    if spec.policy == "two-choices":
+        return TwoChoices(slots, nodes, rng)
+    if spec.policy == "headroom":
+        return Headroom()
+    return ReadyFirst()
+
+
+class BalancerPolicy:
+    """Membership and weights: every balancer event in; `SetSlots`, `RemoveNode`, `RestoreNode` out.
+
+    Nodes it was not told of at the start are passed over.
+    """
+
+    def __init__(self, nodes: tuple[str, ...], rule: SlotRule) -> None:
+        """Deal the first table; it is `slots`, and no action announces it."""
+        self._view = ClusterView(nodes)
+        self._rule = rule
+        self._away: list[set[str]] = [set() for _ in nodes]  # the reasons why each node is away
+        self._heard_ns = np.full(len(nodes), _NEVER, dtype=np.int64)
+        self._asked_ns = _NEVER  # when the rule was asked last
+        self._news = False  # something was notified since
+        self._table = rule.slots(deal(np.ones(len(nodes)), slot_count(len(nodes))), self._view)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Return the node of each slot, as the last `SetSlots` said."""
+        return tuple(self._view.nodes[i] for i in self._table.tolist())
+
+    def handle(self, event: Event, now_ns: int) -> list[Action]:
+        """See `Policy.handle`."""
+        if isinstance(event, NodesNotified):
+            self._hear(event, now_ns)
+        elif isinstance(event, NodeLeft):
+            self._leave(event)
+        elif isinstance(event, NodeJoined):
+            self._join(event, now_ns)
+        elif not isinstance(event, DeadlineReached):
+            return []
+        self._judge_silence(now_ns)
+        return self._decide(now_ns)
+
+    def next_deadline_ns(self) -> int | None:
+        """See `Policy.next_deadline_ns`: the next deal that news wait for, or the next node to be called silent."""
+        deadlines = [self._asked_ns + REWEIGH_INTERVAL_NS] if self._news else []
+        present = self._present()
+        if present.any():
+            silent_ns = int(self._heard_ns[present].min()) + SILENCE_NS
+            if not self._deaf(silent_ns):
+                deadlines.append(silent_ns)
+        return min(deadlines, default=None)
+
+    def _hear(self, event: NodesNotified, now_ns: int) -> None:
+        self._listen_anew_if_deaf(now_ns)
+        rows = self._view.update(event)
+        self._heard_ns[rows] = now_ns
+        for row in rows.tolist():
+            self._away[row].discard(_SILENT)
+        self._news = True
+
+    def _leave(self, event: NodeLeft) -> None:
+        row = self._view.index(event.node)
+        if row is not None:
+            self._away[row].add(event.reason)
+
+    def _join(self, event: NodeJoined, now_ns: int) -> None:
+        row = self._view.index(event.node)
+        if row is not None:
+            self._away[row] = self._away[row] - {event.reason} if event.reason else set()
+            self._listen_anew_if_deaf(now_ns)
+            self._heard_ns[row] = now_ns  # from here it has as long to notify as any other
+
+    def _present(self) -> NDArray[np.bool_]:
+        return np.array([not reasons for reasons in self._away], dtype=bool)
+
+    def _listen_anew_if_deaf(self, now_ns: int) -> None:
+        if self._deaf(now_ns):
+            self._heard_ns[:] = now_ns
+
+    def _deaf(self, at_ns: int) -> bool:
+        """Return whether at `at_ns`, with no more heard until then, nobody would have been heard lately."""
+        return at_ns - int(self._heard_ns.max()) > SILENCE_NS // 2
+
+    def _judge_silence(self, now_ns: int) -> None:
+        if self._deaf(now_ns):
+            return
+        for row in np.flatnonzero(now_ns - self._heard_ns >= SILENCE_NS).tolist():
+            self._away[row].add(_SILENT)
+
+    def _decide(self, now_ns: int) -> list[Action]:
+        before = self._view.serving
+        present = self._present()
+        self._view.serving = present if present.any() else before
+        changed = self._view.serving != before
+        if not changed.any() and not (self._news and now_ns >= self._asked_ns + REWEIGH_INTERVAL_NS):
+            return []
+        deals = self._deal(now_ns, at_least=1 if changed.any() else int(LEAST_CHANGE_RATIO * len(self._table)))
+        names = np.array(self._view.nodes, dtype=object)
+        restores = [RestoreNode(node) for node in names[changed & self._view.serving]]
+        return [*restores, *deals, *(RemoveNode(node) for node in names[changed & before])]
+
+    def _deal(self, now_ns: int, at_least: int) -> list[SetSlots]:
+        """Ask the rule and return its table as an action if it differs in `at_least` slots."""
+        self._asked_ns, self._news = now_ns, False
+        table = self._rule.slots(self._table, self._view)
+        if int((table != self._table).sum()) < at_least:
+            return []
+        self._table = table
+        return [SetSlots(self.slots)]

@@ -1,0 +1,27 @@
+"""`hash`: each slot goes to the serving node that scores highest for it, whatever the nodes' state.
+
+Rendezvous hashing (Thaler & Ravishankar, 1998): when a node leaves, only its own slots move, and they come back to it
+when it returns.  The price is uneven shares, as with any plain hash: the number of slots of a node is binomial.
+"""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+
+from testbed.events import Ints
+from testbed.policies.balancer_view import ClusterView
+
+
+class HighestScore:
+    """Fixed random scores, shape [slots, n]."""
+
+    def __init__(self, slots: int, nodes: int, rng: random.Random) -> None:
+        """Draw the scores."""
+        self._scores = np.array([[rng.random() for _ in range(nodes)] for _ in range(slots)])
+
+    def slots(self, current: Ints, view: ClusterView) -> Ints:
+        """See `SlotRule.slots`."""
+        winners: Ints = np.argmax(np.where(view.serving, self._scores, -1.0), axis=1).astype(np.int64)
+        return winners

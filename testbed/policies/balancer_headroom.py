@@ -1,0 +1,32 @@
+"""`headroom`: weights are the free buffer each node is predicted to have, times its spare share of the traffic.
+
+Free buffer is the limit less the greater of backlog and predicted need.  The spare share falls in a line from twice
+the mean rate: a node at the mean has 1, an idle one 2, one at twice the mean 0.  So a burst that is only foreseen
+already turns new flows away, and shares that hashing made unequal are evened out by the flows to come.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from testbed.events import Floats, Ints
+from testbed.policies.balancer_least_loaded import least_loaded
+from testbed.policies.balancer_view import ClusterView
+from testbed.policies.slots import reweight
+
+
+def headroom(view: ClusterView) -> Floats:
+    """Return the headroom of each serving node, 0 for the others, shape [n], bytes."""
+    free = np.maximum(view.limit_bytes - np.maximum(view.backlog_bytes, view.predicted_bytes), 0)
+    mean_bps = max(float(view.rate_bps[view.serving].mean()), 1.0)
+    spare = np.maximum(2.0 - view.rate_bps / mean_bps, 0.0)
+    return np.where(view.serving, free * spare, 0.0)
+
+
+class Headroom:
+    """Weights of `headroom`; when nobody has any, those of `least_loaded`."""
+
+    def slots(self, current: Ints, view: ClusterView) -> Ints:
+        """See `SlotRule.slots`."""
+        weights = headroom(view)
+        return reweight(current, weights if weights.any() else least_loaded(view))

@@ -1,0 +1,33 @@
+"""`least-loaded`: all new flows go to the node with the smallest load, and to its equals.
+
+Load is backlog plus the arrivals of 10 ms.  The rule herds: until the chosen node's next notification everybody
+follows it (Mitzenmacher, "How useful is old information?", 2000).  Loads that differ by less than a twentieth of a
+buffer count as equal, or the noise of single packets would choose.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from testbed.events import Floats, Ints
+from testbed.policies.balancer_view import ClusterView
+from testbed.policies.slots import reweight
+
+EQUAL_LOADS_RATIO = 0.05  # of the buffer limit
+
+
+def least_loaded(view: ClusterView) -> Floats:
+    """Return weight 1 for each serving node of the least load, 0 for the others, shape [n]."""
+    load = np.where(view.serving, view.load_bytes, np.inf)
+    lowest = int(np.argmin(load))
+    tolerance = EQUAL_LOADS_RATIO * float(view.limit_bytes[lowest])
+    weights: Floats = (load <= load[lowest] + tolerance).astype(np.float64)
+    return weights
+
+
+class LeastLoaded:
+    """Weights of `least_loaded`."""
+
+    def slots(self, current: Ints, view: ClusterView) -> Ints:
+        """See `SlotRule.slots`."""
+        return reweight(current, least_loaded(view))

@@ -1,0 +1,42 @@
+"""`ready-first`: new flows go to the nodes whose buffer is expanded, else to the least loaded.
+
+A node is *expanded* when its limit is well above the floor of the cluster, which is the smallest limit any node has
+notified; it is *ready* when it is expanded and either has at least half of its buffer free or announces a burst that
+the free part is meant for.  Ready nodes share the new flows in proportion to their free buffer.  When no node is ready
+(all at the floor, as between bursts, or all full), the rule is that of `least-loaded`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from testbed.events import Floats, Ints
+from testbed.policies.balancer_least_loaded import least_loaded
+from testbed.policies.balancer_view import ClusterView
+from testbed.policies.slots import reweight
+
+EXPANDED_RATIO = 1.5  # of the floor
+FREE_RATIO = 0.5  # of the limit
+ANNOUNCED_RATIO = 0.5  # of the severity scale
+
+
+class ReadyFirst:
+    """Remembers the floor."""
+
+    def __init__(self) -> None:
+        """Start without a floor: before the first notification no node is expanded."""
+        self._floor_bytes = 2**62
+
+    def slots(self, current: Ints, view: ClusterView) -> Ints:
+        """See `SlotRule.slots`."""
+        weights = self._ready(view)
+        return reweight(current, weights if weights.any() else least_loaded(view))
+
+    def _ready(self, view: ClusterView) -> Floats:
+        """Return the free buffer of each ready node, 0 for the others, shape [n]."""
+        notified = view.limit_bytes[view.limit_bytes > 0]
+        self._floor_bytes = min(self._floor_bytes, int(notified.min(initial=2**62)))
+        free = view.free_bytes
+        expanded = view.limit_bytes >= EXPANDED_RATIO * self._floor_bytes
+        roomy = (free >= FREE_RATIO * view.limit_bytes) | (view.severity_ratio >= ANNOUNCED_RATIO)
+        return np.where(view.serving & expanded & roomy, free, 0).astype(np.float64)

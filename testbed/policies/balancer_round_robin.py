@@ -1,0 +1,21 @@
+"""`round-robin`: the slots are dealt to the serving nodes in turn, whatever their state.
+
+The choice is made in the switch and a switch does not count flows, so it is the slots that take turns: every node has
+the same number of them, plus or minus one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from testbed.events import Ints
+from testbed.policies.balancer_view import ClusterView
+from testbed.policies.slots import reweight
+
+
+class RoundRobin:
+    """Equal weights."""
+
+    def slots(self, current: Ints, view: ClusterView) -> Ints:
+        """See `SlotRule.slots`."""
+        return reweight(current, view.serving.astype(np.float64))

@@ -1,0 +1,48 @@
+"""`two-choices`: each slot has two candidates and goes to the less loaded of them.
+
+Two random choices take nearly all of the gain of asking everybody, and do not herd on stale state as the least loaded
+of all does (Mitzenmacher, "The power of two choices in randomized load balancing", 2001).  A slot stands for the flows
+that will hash to it.  Slots choose one after the other, and each adds its share of the traffic to the load of the node
+it chose, so that the later ones see what the earlier did; a slot stays where it is unless the other candidate is better
+by more than that share.  A slot ranks all nodes at random once; its candidates are the first two that serve.
+"""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+
+from testbed.events import Ints
+from testbed.policies.balancer_view import ClusterView
+
+
+class TwoChoices:
+    """Fixed random rankings, one a slot."""
+
+    def __init__(self, slots: int, nodes: int, rng: random.Random) -> None:
+        """Draw the rankings."""
+        self._rankings = [rng.sample(range(nodes), nodes) for _ in range(slots)]
+
+    def slots(self, current: Ints, view: ClusterView) -> Ints:
+        """See `SlotRule.slots`."""
+        serving, load = view.serving.tolist(), view.load_bytes.tolist()
+        share = max(sum(load) / len(self._rankings), 1.0)
+        table = current.tolist()
+        for slot, ranking in enumerate(self._rankings):
+            candidates = _first_two(ranking, serving)
+            best = min(candidates, key=load.__getitem__)
+            if table[slot] not in candidates or load[best] + share < load[table[slot]]:
+                table[slot] = best
+            load[table[slot]] += share
+        return np.array(table, dtype=np.int64)
+
+
+def _first_two(ranking: list[int], serving: list[bool]) -> list[int]:
+    chosen = []
+    for node in ranking:
+        if serving[node]:
+            chosen.append(node)
+            if len(chosen) == 2:
+                break
+    return chosen

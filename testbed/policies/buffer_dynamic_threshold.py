@@ -1,0 +1,38 @@
+"""Dynamic threshold: take memory as the queue grows, up to a share of what is free.
+
+In a shared-memory switch a queue takes a cell for each packet it stores and may do so while it is shorter than
+T = alpha × free.  A node takes memory in lumps, once a sample, so it always asks for a floor's worth more than it holds
+in its queue: the lump that is filled until it can ask again.  What it gets is bounded by T; that part of the rule needs
+to know the free part of the pool and lives there (`pool`), so every input of this rule is in its own samples.
+
+T falls when others take memory, so the pool is asked again with every sample.
+
+Source: A. K. Choudhury, E. L. Hahne, "Dynamic queue length thresholds for shared-memory packet switches", IEEE/ACM
+Transactions on Networking 6(2), 1998.  Ours samples where theirs acts on each packet.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from testbed.events import Floats, Ints, TrafficSampled
+from testbed.policies.buffer import Range
+from testbed.spec.scenario import BufferSpec
+
+
+class DynamicThresholdRule:
+    """Wishes the present backlog and one floor more."""
+
+    asks_always = True
+
+    def __init__(self, spec: BufferSpec, count: int) -> None:
+        self._range = Range(spec)
+        self._count = count
+
+    def initial_bytes(self) -> Ints:
+        """Return the floor."""
+        return np.full(self._count, self._range.floor_bytes, dtype=np.int64)
+
+    def wish_bytes(self, sample: TrafficSampled, predicted_bytes: Ints, severity_ratio: Floats) -> Ints:
+        """Return backlog + floor, in steps."""
+        return self._range.stepped(sample.backlog_bytes.astype(np.float64))

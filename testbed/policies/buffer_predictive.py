@@ -1,0 +1,51 @@
+"""Predictive: whatever is the larger, what reaction wants or what the forecast needs.
+
+    wish = max(reactive, floor + (margin × predicted - floor)+ × (1 + gain × severity))
+
+The forecast is an augmentation over a floor policy, as in Credence: because the reactive rule's wish is always met, a
+wrong prediction costs memory, never packets that reaction would have saved.  The margin covers the error of a forecast
+that is right on the whole.  The severity of the precursors (0..1) scales the *expansion*: a need that several signs
+announce is met with up to `gain` more, a need with no sign is met as predicted.
+
+The policies `ewma`, `holt`, `lstm` and `oracle` are this rule with different forecasters.  So the oracle is not the
+best that could be thought of, but the best that this rule can do with a perfect forecast, which is what a forecaster
+is to be measured against.  It needs no precursors, so severity does not scale its expansion.
+
+Source: V. Addanki, M. Pacut, S. Schmid, "Credence: augmenting datacenter switch buffer sharing with ML predictions",
+NSDI 2024 (the idea of a guaranteed floor under predictions; the rule is ours).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from testbed.events import Floats, Ints, TrafficSampled
+from testbed.policies.buffer import Range
+from testbed.policies.buffer_reactive import ReactiveRule
+from testbed.spec.scenario import BufferSpec
+
+
+class PredictiveRule:
+    """A forecast over the reactive floor."""
+
+    asks_always = False
+
+    def __init__(self, spec: BufferSpec, count: int) -> None:
+        self._range = Range(spec)
+        self._reactive = ReactiveRule(spec, count)
+        self._margin = spec.margin_ratio
+        self._gain = 0.0 if spec.policy == "oracle" else spec.precursor_gain
+
+    def initial_bytes(self) -> Ints:
+        """Return the floor."""
+        return self._reactive.initial_bytes()
+
+    def wish_bytes(self, sample: TrafficSampled, predicted_bytes: Ints, severity_ratio: Floats) -> Ints:
+        """Return the larger of the reactive wish and the scaled need, in steps."""
+        expansion: Floats = predicted_bytes.astype(np.float64)
+        expansion *= self._margin
+        expansion -= self._range.floor_bytes
+        expansion *= self._gain * severity_ratio + 1.0
+        predicted_wish = self._range.stepped(expansion)
+        reactive_wish = self._reactive.wish_bytes(sample, predicted_bytes, severity_ratio)
+        return np.maximum(predicted_wish, reactive_wish, out=predicted_wish)

@@ -1,0 +1,49 @@
+"""Reactive: two watermarks with a gap between them.
+
+    backlog above HIGH × size, or anything dropped     → double the size
+    backlog below LOW × size                           → half the size
+    between the two                                    → keep it
+
+The gap is the hysteresis: after a doubling the backlog is at most HIGH / 2 of the new size, still above LOW, so the
+next sample does not undo it.  Half of the size is free when the rule doubles, so it keeps up with a queue that grows by
+less than half its size in a sample and the actuation delay together.
+
+This rule is also the floor under every predictive policy (`buffer_predictive`), so it holds its own size instead of
+reading the limit in force: what a wrong prediction reserved must not change what the floor asks for.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from testbed.events import Floats, Ints, TrafficSampled
+from testbed.policies.buffer import Range
+from testbed.spec.scenario import BufferSpec
+
+HIGH_RATIO = 0.5
+LOW_RATIO = 0.125
+FACTOR = 2
+
+
+class ReactiveRule:
+    """Doubles and halves by watermarks."""
+
+    asks_always = False
+
+    def __init__(self, spec: BufferSpec, count: int) -> None:
+        self._range = Range(spec)
+        self._size = np.full(count, spec.min_bytes, dtype=np.int64)
+
+    def initial_bytes(self) -> Ints:
+        """Return the floor."""
+        return np.full(len(self._size), self._range.floor_bytes, dtype=np.int64)
+
+    def wish_bytes(self, sample: TrafficSampled, predicted_bytes: Ints, severity_ratio: Floats) -> Ints:
+        """Return the size after this sample."""
+        backlog, size = sample.backlog_bytes, self._size
+        grow = backlog > HIGH_RATIO * size
+        grow |= sample.dropped_bytes > 0
+        wish = np.where(backlog < LOW_RATIO * size, size // FACTOR, size)
+        np.copyto(wish, FACTOR * np.maximum(size, backlog), where=grow)
+        self._size = self._range.clip(wish)
+        return self._size

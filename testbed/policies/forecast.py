@@ -1,0 +1,24 @@
+"""The forecaster interface: from the samples of n nodes to the buffer they will need.
+
+What is forecast is the *peak backlog* (bytes) that the node's fluid queue would reach within each horizon if nothing
+were dropped, at the node's own service rate: exactly the limit that would have saved every packet.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from testbed.events import ForecastMade, TrafficSampled
+
+
+class Forecaster(Protocol):
+    """Predicts for n nodes at once; stateful, one `step` a sample."""
+
+    @property
+    def horizon_ns(self) -> tuple[int, ...]:
+        """Return the horizons, ascending, each counted from the sample."""
+        ...
+
+    def step(self, sample: TrafficSampled, now_ns: int) -> ForecastMade:
+        """Take in the next sample of every node (same nodes, same order each time) and return the forecast."""
+        ...

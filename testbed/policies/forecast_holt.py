@@ -1,0 +1,57 @@
+"""Holt's double exponential smoothing: the near future goes on as the recent past was going.
+
+In error-correction form, with e = arrived - (level + DAMPING × trend):
+
+    trend <- DAMPING × trend + GAIN × TREND_GAIN × e
+    level <- level + DAMPING × (old trend) + GAIN × e
+    k steps ahead:  level + (DAMPING + DAMPING² + … + DAMPING^k) × trend
+
+The damping keeps a ramp seen over two samples from being drawn on for twenty.  This is the strong simple rival: it sees
+a ramp that precedes a burst as soon as the ramp has a slope.
+
+Source: C. C. Holt, 1957 (reprinted in International Journal of Forecasting 20, 2004); E. S. Gardner, E. McKenzie,
+"Forecasting trends in time series", Management Science 31, 1985 (the damped trend).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from testbed.events import ForecastMade, Ints, TrafficSampled
+from testbed.policies.forecast_path import PathForecast
+
+GAIN = 0.5
+TREND_GAIN = 0.4
+DAMPING = 0.9
+ERROR_GAIN = 0.1
+
+
+class HoltForecaster:
+    """Predicts level and damped trend of the rate for each of n nodes; arguments as for `PathForecast`."""
+
+    def __init__(self, rate_bps: Ints, interval_ns: int, horizon_ns: tuple[int, ...]) -> None:
+        self._path = PathForecast(rate_bps, interval_ns, horizon_ns)
+        self._level, self._trend = np.zeros(len(rate_bps)), np.zeros(len(rate_bps))
+        self._variance = np.zeros(len(rate_bps))
+        self._reach = np.cumsum(DAMPING**self._path.steps)
+        self._started = False
+
+    @property
+    def horizon_ns(self) -> tuple[int, ...]:
+        """Return the horizons, ascending, counted from the sample."""
+        return self._path.horizon_ns
+
+    def step(self, sample: TrafficSampled, now_ns: int) -> ForecastMade:
+        """Take in the next sample of every node and return the forecast."""
+        arrived = self._path.arrived(sample)
+        if not self._started:
+            self._level, self._started = arrived.copy(), True
+        self._trend *= DAMPING
+        self._level += self._trend
+        error = arrived - self._level
+        self._level += GAIN * error
+        self._trend += GAIN * TREND_GAIN * error
+        self._variance += ERROR_GAIN * (error * error - self._variance)
+        path = self._trend[:, None] * self._reach
+        path += self._level[:, None]
+        return self._path.made(sample, path, np.sqrt(self._variance))

@@ -1,0 +1,149 @@
+"""The oracle: reads the traffic plan instead of predicting.
+
+From the present backlog and the planned arrivals it computes the peak of the fluid queue within each horizon: the exact
+answer to the question that every forecaster is asked.  It is the yardstick, so it must be clear what it knows:
+
+* `KnownArrivals` is the plan per node.  The answer is exact to one bin.  Use it where the node of each packet is
+  certain ahead of time: one node, or a static spread.
+* `SharedArrivals` is the plan of the whole cluster.  Which node a flow goes to is decided by the balancer while the
+  run goes on, and nobody knows it ahead without running the future.  So a node takes its own recent share of the
+  planned traffic for its share of the coming traffic.  This oracle knows *when* and *how much*, not *where*: a burst
+  whose flows all land on one node takes it by surprise, and a clairvoyant rival could beat it.
+* Any other `FutureArrivals` may be handed in, such as an engine that knows the pins of the flows already placed.
+
+It counts as sent what is planned: losses before the node, faults and deflection are beyond it.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from testbed.events import Floats, ForecastMade, Ints, TrafficSampled
+from testbed.policies import fluid
+
+SHARE_MEMORY_NS = 500_000_000
+
+
+class FutureArrivals(Protocol):
+    """What an oracle knows of the future of n nodes.
+
+    Attributes:
+        bin_ns: length of a bin; bin k covers ``[k × bin_ns, (k + 1) × bin_ns)`` since the start of the run.
+    """
+
+    bin_ns: int
+
+    def observe(self, sample: TrafficSampled, now_ns: int) -> None:
+        """Take in what arrived, before the future is asked for."""
+        ...
+
+    def bins(self, first: int, count: int) -> Floats:
+        """Return the arrivals of `count` bins from bin `first`, in bytes, shape [n, count]; 0 beyond the plan."""
+        ...
+
+
+class KnownArrivals:
+    """The plan per node: `arrived_bytes` int64 [n, bins]."""
+
+    def __init__(self, arrived_bytes: Ints, bin_ns: int) -> None:
+        self.bin_ns = bin_ns
+        self._arrived: Floats = arrived_bytes.astype(np.float64)
+
+    def observe(self, sample: TrafficSampled, now_ns: int) -> None:
+        """Learn nothing: all is known."""
+
+    def bins(self, first: int, count: int) -> Floats:
+        """Return the planned arrivals, shape [n, count]."""
+        known = self._arrived[:, first : first + count]
+        missing = count - known.shape[1]
+        return known if not missing else np.pad(known, ((0, 0), (0, missing)))
+
+
+class SharedArrivals:
+    """The plan of the cluster, `arrived_bytes` int64 [bins], shared out as the traffic has been of late.
+
+    The share of a node is the ratio of two sums, what it saw and what was planned for all, both fading with
+    `SHARE_MEMORY_NS`.  Until the plan has sent anything every node is taken to get an equal part.
+
+    Args:
+        arrived_bytes: planned arrivals of all nodes together, per bin.
+        bin_ns: length of a bin.
+        count: nodes here.
+        members: nodes in the cluster, for the first guess.
+    """
+
+    def __init__(self, arrived_bytes: Ints, bin_ns: int, count: int, members: int) -> None:
+        self.bin_ns = bin_ns
+        self._arrived: Floats = arrived_bytes.astype(np.float64)
+        self._sent_by: Floats = np.concatenate([np.zeros(1), np.cumsum(self._arrived)])
+        self._seen, self._planned = np.zeros(count), 0.0
+        self.share_ratio: Floats = np.full(count, 1.0 / members)
+
+    def observe(self, sample: TrafficSampled, now_ns: int) -> None:
+        """Compare what arrived in the interval with what was planned for all."""
+        fade = float(np.exp(-sample.interval_ns / SHARE_MEMORY_NS))
+        self._seen *= fade
+        self._seen += sample.arrived_bytes
+        self._planned = self._planned * fade + self._sent(now_ns) - self._sent(now_ns - sample.interval_ns)
+        if self._planned > 0.0:
+            self.share_ratio = np.minimum(self._seen / self._planned, 1.0)
+
+    def _sent(self, at_ns: int) -> float:
+        """Return the bytes planned up to `at_ns`, linear within a bin."""
+        whole, rest = divmod(max(at_ns, 0), self.bin_ns)
+        if whole >= len(self._arrived):
+            return float(self._sent_by[-1])
+        return float(self._sent_by[whole] + self._arrived[whole] * (rest / self.bin_ns))
+
+    def bins(self, first: int, count: int) -> Floats:
+        """Return each node's share of the planned arrivals, shape [n, count]."""
+        known = self._arrived[first : first + count]
+        return self.share_ratio[:, None] * np.pad(known, (0, count - len(known)))
+
+
+class OracleForecaster:
+    """The peak backlog to come, computed.
+
+    Args:
+        future: what is known.
+        rate_bps: service rates, shape [n].
+        horizon_ns: horizons, ascending.
+    """
+
+    def __init__(self, future: FutureArrivals, rate_bps: Ints, horizon_ns: tuple[int, ...]) -> None:
+        self._future = future
+        self._horizon_ns = horizon_ns
+        self._served = fluid.service_bytes(rate_bps, future.bin_ns)
+        self._horizon_bins: Ints = -(-np.array(horizon_ns, dtype=np.int64) // future.bin_ns)
+        self._longest = int(self._horizon_bins[-1])
+
+    @property
+    def horizon_ns(self) -> tuple[int, ...]:
+        """Return the horizons, ascending, counted from the sample."""
+        return self._horizon_ns
+
+    def step(self, sample: TrafficSampled, now_ns: int) -> ForecastMade:
+        """Take in the next sample of every node and return what the plan needs.
+
+        Where `now_ns` falls inside a bin, that bin counts with the part of it that is still to come, and the horizons
+        are counted from its end.
+        """
+        self._future.observe(sample, now_ns)
+        first, past_ns = divmod(now_ns, self._future.bin_ns)
+        start: Ints | Floats = sample.backlog_bytes
+        if past_ns:
+            left = 1.0 - past_ns / self._future.bin_ns
+            start = np.maximum(start + left * (self._future.bins(first, 1)[:, 0] - self._served), 0.0)
+            first += 1
+        coming = self._future.bins(first, self._longest)
+        need = fluid.peak_within(coming, self._served, start, self._horizon_bins)
+        np.maximum(need, sample.backlog_bytes[:, None], out=need)
+        onset = self._onset(sample.backlog_bytes, need[:, -1])
+        return ForecastMade(sample.nodes, self._horizon_ns, need, onset)
+
+    def _onset(self, start: Ints, peak: Ints) -> Floats:
+        """Return 1 where the queue will grow by a longest horizon's tenth of service, else 0."""
+        burst = 0.1 * self._served * self._longest
+        return (peak - start > burst).astype(np.float64)

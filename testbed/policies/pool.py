@@ -1,0 +1,105 @@
+"""The pool: one memory budget that the buffers of all nodes share.
+
+Each node holds a *grant*, the memory reserved for it.  The sum of the grants never exceeds the capacity.  A request
+below the grant gives memory back and always succeeds; a request above it is granted as far as the free part reaches,
+so an answer below the wish is a refusal in part and the node asks again with its next sample.  Several nodes that grow
+in one request share what is free in proportion to what they lack.
+
+Nobody takes memory from somebody else: a node keeps its grant until it gives it back.  So the floor that every node
+starts with is safe for ever.
+
+**Dynamic threshold** is another rule of the same pool.  Choudhury and Hahne let a queue hold at most
+
+    T = alpha × (B - sum of all that is held)
+
+A packet switch compares T with a queue for every packet.  Here memory is handed out in lumps, so the rule is solved for
+the grant g itself, given what the others hold:
+
+    g <= alpha × (free + held - g)    =>    g <= alpha / (1 + alpha) × (free + held)
+
+and applied to every request, growing or not: when others take memory, T falls and the node must shed, but never what
+is in use (`used_bytes`), as a switch does not throw out queued packets either.  k busy nodes settle at
+alpha × B / (1 + alpha × k) each, and part of the pool stays free for the next one.
+
+The grants live in an array that is handed in.  Agents in different processes may share it; then the caller holds a lock
+around `handle`.
+
+Source: A. K. Choudhury, E. L. Hahne, "Dynamic queue length thresholds for shared-memory packet switches", IEEE/ACM
+Transactions on Networking 6(2), 1998, equation 1.  Ours counts reserved memory where theirs counts queued packets.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from testbed.events import Ints, LimitGranted, NodeLeft, RequestLimit
+from testbed.policies.rows import NodeRows, Rows
+from testbed.spec.scenario import BufferSpec
+
+
+class Pool:
+    """Grants memory to `nodes` out of one budget.
+
+    Args:
+        capacity_bytes: the budget; None grants every wish.
+        nodes: the nodes that share it.
+        grants_bytes: what each holds at the start, int64 [n]; kept and changed in place.
+        alpha: ratio of the dynamic threshold; None is first come, first served.
+
+    Raises:
+        ValueError: when the first grants exceed the capacity or do not fit the nodes.
+    """
+
+    def __init__(
+        self, capacity_bytes: int | None, nodes: tuple[str, ...], grants_bytes: Ints, alpha: float | None = None
+    ) -> None:
+        if grants_bytes.shape != (len(nodes),) or grants_bytes.dtype != np.int64:
+            raise ValueError(f"{len(nodes)} nodes need int64 grants of that length, got {grants_bytes.dtype}")
+        if capacity_bytes is not None and grants_bytes.sum() > capacity_bytes:
+            raise ValueError(f"the first grants ({grants_bytes.sum()} B) exceed the pool ({capacity_bytes} B)")
+        self._rows = NodeRows(nodes)
+        self._capacity = capacity_bytes
+        self._share = None if alpha is None else alpha / (1.0 + alpha)
+        self._start = grants_bytes.copy()
+        self.grants_bytes = grants_bytes
+
+    @property
+    def free_bytes(self) -> int | None:
+        """Return what nobody holds; None when the pool has no bound."""
+        return None if self._capacity is None else self._capacity - int(self.grants_bytes.sum())
+
+    def handle(self, message: RequestLimit | NodeLeft, now_ns: int) -> list[LimitGranted]:
+        """Answer a request, or take back what a node that left holds beyond its first grant."""
+        if isinstance(message, NodeLeft):
+            row = self._rows.of((message.node,))
+            self.grants_bytes[row] = np.minimum(self.grants_bytes[row], self._start[row])
+            return []
+        rows = self._rows.of(message.nodes)
+        granted = message.wanted_bytes
+        if self._capacity is not None:
+            granted = self._bounded(rows, granted, message.used_bytes, self._capacity)
+        self.grants_bytes[rows] = granted
+        return [LimitGranted(message.nodes, np.array(granted))]
+
+    def _bounded(self, rows: Rows, wanted: Ints, used: Ints, capacity: int) -> Ints:
+        held = self.grants_bytes[rows]
+        free = capacity - int(self.grants_bytes.sum())
+        if self._share is not None:
+            threshold = (self._share * (free + held)).astype(np.int64)
+            wanted = np.minimum(wanted, np.maximum(threshold, self._start[rows]))
+            if len(used):
+                wanted = np.maximum(wanted, np.minimum(used, held))
+        kept = np.minimum(wanted, held)
+        lacking = wanted - kept
+        free += int(held.sum()) - int(kept.sum())
+        lack = int(lacking.sum())
+        if lack > free:
+            lacking = (lacking * (free / lack)).astype(np.int64)  # rounded down: never a byte too much
+        granted: Ints = kept + lacking
+        return granted
+
+
+def make_pool(spec: BufferSpec, nodes: tuple[str, ...], grants_bytes: Ints) -> Pool:
+    """Return the pool of a scenario's `buffer`; `grants_bytes` as for `Pool`."""
+    alpha = spec.alpha if spec.policy == "dynamic-threshold" else None
+    return Pool(spec.pool_bytes, nodes, grants_bytes, alpha)

@@ -1,0 +1,85 @@
+"""The slot table: which node a new flow goes to, and how to change that with the fewest moves.
+
+The switch hashes a flow to one of S slots and a slot belongs to one node, so the weight of a node is its number of
+slots (Maglev, Eisenbud et al., NSDI 2016, section 3.4, has the same table; ours starts from the present table instead
+of from permutations, because it is changed many times a second).
+
+Two steps.  *Apportionment* turns real weights into whole counts by largest remainder: no count is further than one
+slot from its quota.  A tied remainder goes to the node that already holds more, so that ties cause no change.
+*Reassignment* takes from each node only what it holds beyond its count, evenly spaced over its own slots, and deals
+the freed slots among the nodes below theirs, interleaved.  The number of slots that change is the sum of the
+surpluses, which is the least possible for these counts.  All of it is deterministic.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from testbed.events import Floats, Ints
+
+MIN_SLOTS = 64
+SLOTS_A_NODE = 4
+
+
+def slot_count(nodes: int) -> int:
+    """Return the size of the table for `nodes` nodes: a power of two, 64 at least and 4 a node at least."""
+    return max(MIN_SLOTS, 1 << (SLOTS_A_NODE * nodes - 1).bit_length())
+
+
+def apportion(weights: Floats, slots: int, held: Ints) -> Ints:
+    """Return how many of `slots` each node shall hold, shape [n].
+
+    Args:
+        weights: relative and not negative, shape [n], at least one above 0.
+        slots: how many there are to give.
+        held: how many each node holds now, shape [n]; decides ties.
+
+    Raises:
+        ValueError: when no weight is above 0, or one is negative or not finite.
+    """
+    total = float(weights.sum())
+    if not np.isfinite(total) or total <= 0.0 or float(weights.min()) < 0.0:
+        raise ValueError(f"weights must be finite, not negative and not all zero, got {weights.tolist()}")
+    quotas = weights / total * slots
+    counts = np.floor(quotas + 1e-9).astype(np.int64)
+    remainders = np.round(quotas - counts, 9)  # so that equal weights tie in spite of rounding
+    order = np.lexsort((np.arange(len(weights)), -held, -remainders))
+    counts[order[: slots - int(counts.sum())]] += 1
+    return counts
+
+
+def deal(weights: Floats, slots: int) -> Ints:
+    """Return a first table of `slots` slots: node indexes, shape [slots], interleaved by weight."""
+    counts = apportion(weights, slots, np.zeros(len(weights), dtype=np.int64))
+    return _interleaved(counts)
+
+
+def reweight(current: Ints, weights: Floats) -> Ints:
+    """Return the table that follows `weights` and differs from `current` in as few slots as possible.
+
+    Args:
+        current: node index of each slot, shape [slots].
+        weights: as for `apportion`, shape [n].
+    """
+    held = np.bincount(current, minlength=len(weights)).astype(np.int64)
+    surplus = held - apportion(weights, len(current), held)
+    if not surplus.any():
+        return current
+    freed = [_evenly_from(np.flatnonzero(current == node), int(surplus[node])) for node in np.flatnonzero(surplus > 0)]
+    table = current.copy()
+    table[np.sort(np.concatenate(freed))] = _interleaved(np.maximum(-surplus, 0))
+    return table
+
+
+def _evenly_from(positions: Ints, count: int) -> Ints:
+    """Return `count` of `positions`, evenly spaced."""
+    chosen: Ints = positions[(2 * np.arange(count) + 1) * len(positions) // (2 * count)]
+    return chosen
+
+
+def _interleaved(counts: Ints) -> Ints:
+    """Return each index i ``counts[i]`` times, as evenly mixed as the counts allow."""
+    owners = np.repeat(np.arange(len(counts)), counts)
+    ranks = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
+    mixed: Ints = owners[np.lexsort((owners, (ranks + 0.5) / counts[owners]))]
+    return mixed

@@ -1,0 +1,244 @@
+"""Several runs of one scenario side by side.
+
+A comparison of policies is worth something only if the traffic was the same, so runs of one seed must carry the same
+hash of their traffic plan; others are refused, or named as different when the caller insists.  INVALID runs are shown
+and marked, and enter no mean and no baseline.
+
+*Gain* places a policy between the floor and the oracle by loss: ``(ours − static-min) / (oracle − static-min)``, 0 as
+bad as never expanding, 1 as good as knowing the traffic; for each seed and engine by itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from testbed.errors import InputError
+from testbed.report.written import figure, percent, short
+from testbed.results.recorded_run import RecordedRun
+
+FIGURES = {
+    "loss_ratio": "buffer.loss_ratio",
+    "reserved_mb_s": "buffer.reserved_mb_s",
+    "p50_ms": "delay_ms.p50",
+    "p99_ms": "delay_ms.p99",
+    "p999_ms": "delay_ms.p999",
+    "resizes": "buffer.resizes",
+    "wasted": "buffer.wasted_expansions",
+}
+_VARIED = ("buffer_policy", "balancer_policy", "engine", "seed", "question", "expect", "scenario")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One run, or the mean of several (`runs` > 1).  A figure the run does not have is None.
+
+    Attributes:
+        name: the run directory's name, or what was averaged.
+        policy, balancer, engine, seed: what was compared; seed None for means.
+        verdict: VALID, DEGRADED, INVALID, or the status of a run that has no summary.
+        runs: how many runs the figures stand on.
+        loss_ratio, reserved_mb_s, p50_ms, p99_ms, p999_ms, resizes, wasted: figures of the summary.
+        gain_ratio: see the head of this module.
+    """
+
+    name: str
+    policy: str
+    balancer: str
+    engine: str
+    seed: int | None
+    verdict: str
+    runs: int = 1
+    loss_ratio: float | None = None
+    reserved_mb_s: float | None = None
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+    p999_ms: float | None = None
+    resizes: float | None = None
+    wasted: float | None = None
+    gain_ratio: float | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Tell whether the run may enter means and baselines."""
+        return self.verdict in ("VALID", "DEGRADED")
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Runs side by side.
+
+    Attributes:
+        scenario: the name (names, when different ones were allowed).
+        rows: one for each run, in the order given.
+        means: one for each policy, balancer and engine with at least two runs that count.
+        notes: what a reader must know: differences between the runs, runs left out of the means.
+    """
+
+    scenario: str
+    rows: tuple[Row, ...]
+    means: tuple[Row, ...]
+    notes: tuple[str, ...]
+
+    def text(self) -> str:
+        """Return the comparison as a text table."""
+        lines = [f"scenario {self.scenario}", *aligned([_HEADERS, *(_cells(row) for row in self.rows)])]
+        if self.means:
+            lines += ["", "means", *aligned([_HEADERS, *(_cells(row) for row in self.means)])]
+        return "\n".join([*lines, *([""] if self.notes else []), *(f"note: {note}" for note in self.notes)])
+
+
+def compare(run_dirs: Sequence[Path], *, allow_different: bool = False) -> Comparison:
+    """Return the comparison of run directories.
+
+    Args:
+        run_dirs: at least one.
+        allow_different: show runs of different scenarios or traffic anyway, with a note.
+
+    Raises:
+        InputError: when a directory is no run, or the runs' scenario or traffic differ and that was not allowed.
+    """
+    runs = [RecordedRun.open(path) for path in run_dirs]
+    different = list(_differences(runs))
+    if different and not allow_different:
+        raise InputError("compare", different[0], "compare runs of one plan, or pass --allow-different")
+    rows = _with_gains([_row(run) for run in runs])
+    notes = [*different, *_settings(runs), *_left_out(rows)]
+    names = sorted({run.facts.scenario for run in runs})
+    return Comparison(", ".join(names), tuple(rows), tuple(_means(rows)), tuple(notes))
+
+
+def _row(run: RecordedRun) -> Row:
+    summary = run.document("summary.json")
+    facts = run.facts
+    ended = run.status == "completed" and summary is not None
+    figures = {key: figure(summary or {}, path) for key, path in FIGURES.items()}
+    return Row(
+        name=run.path.name or str(run.path),
+        policy=facts.buffer_policy,
+        balancer=facts.balancer_policy,
+        engine=facts.engine,
+        seed=facts.seed,
+        verdict=str((summary or {}).get("verdict", run.status)) if ended else run.status,
+        **figures,
+    )
+
+
+def _differences(runs: Sequence[RecordedRun]) -> Iterable[str]:
+    """Yield what makes the runs incomparable: another scenario, or other traffic under the same seed."""
+    first_of_seed: dict[int, RecordedRun] = {}
+    for run in runs:
+        if run.facts.scenario != runs[0].facts.scenario:
+            yield f"{run.path} is of scenario {run.facts.scenario}, {runs[0].path} of {runs[0].facts.scenario}"
+            continue
+        first = first_of_seed.setdefault(run.facts.seed, run)
+        if run.plan_hash is None:
+            yield f"{run.path} has no hash of its traffic plan"
+        elif run.plan_hash != first.plan_hash:
+            yield f"{run.path} and {first.path} have the same seed and different traffic"
+
+
+def _settings(runs: Sequence[RecordedRun]) -> Iterable[str]:
+    """Yield settings that differ besides the policies: allowed, and to be known."""
+    for field in dataclasses.fields(runs[0].facts):
+        values = {str(getattr(run.facts, field.name)) for run in runs}
+        if field.name not in _VARIED and len(values) > 1:
+            yield f"{field.name} differs: {', '.join(sorted(values))}"
+
+
+def _left_out(rows: Sequence[Row]) -> Iterable[str]:
+    out = [row.name for row in rows if not row.counts]
+    if out:
+        yield f"in no mean and no baseline: {', '.join(out)}"
+
+
+def _with_gains(rows: Sequence[Row]) -> list[Row]:
+    losses: dict[tuple[str, int | None, str], list[float]] = defaultdict(list)
+    for row in rows:
+        if row.counts and row.loss_ratio is not None:
+            losses[row.engine, row.seed, row.policy].append(row.loss_ratio)
+
+    def baseline(row: Row, policy: str) -> float | None:
+        found = losses.get((row.engine, row.seed, policy))
+        return fmean(found) if found else None
+
+    return [
+        dataclasses.replace(row, gain_ratio=_gain(row.loss_ratio, baseline(row, "static-min"), baseline(row, "oracle")))
+        for row in rows
+    ]
+
+
+def _gain(ours: float | None, floor: float | None, oracle: float | None) -> float | None:
+    if ours is None or floor is None or oracle is None or floor == oracle:
+        return None
+    return (ours - floor) / (oracle - floor) + 0.0  # no minus before a zero
+
+
+def _means(rows: Sequence[Row]) -> Iterable[Row]:
+    groups: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.counts:
+            groups[row.policy, row.balancer, row.engine].append(row)
+    for (policy, balancer, engine), members in groups.items():
+        if len(members) > 1:
+            verdict = "DEGRADED" if any(row.verdict == "DEGRADED" for row in members) else "VALID"
+            figures = {key: _mean(getattr(row, key) for row in members) for key in (*FIGURES, "gain_ratio")}
+            name = f"mean of {len(members)}"
+            yield Row(name, policy, balancer, engine, None, verdict, len(members), **figures)
+
+
+def _mean(values: Iterable[Any]) -> float | None:
+    """Return the mean, None when a member lacks the figure: a mean over some of the runs compares unlike things."""
+    known = list(values)
+    return None if None in known else fmean(known)
+
+
+# ------------------------------------------------------------------------------------------------- as text
+
+_COLUMNS: tuple[tuple[str, Callable[[Row], str]], ...] = (
+    ("run", lambda row: row.name),
+    ("engine", lambda row: row.engine),
+    ("seed", lambda row: "" if row.seed is None else str(row.seed)),
+    ("buffer", lambda row: row.policy),
+    ("balancer", lambda row: row.balancer),
+    ("verdict", lambda row: row.verdict),
+    ("loss", lambda row: _written(row.loss_ratio, percent)),
+    ("reserved MB·s", lambda row: _written(row.reserved_mb_s, short)),
+    ("p50 ms", lambda row: _written(row.p50_ms, short)),
+    ("p99 ms", lambda row: _written(row.p99_ms, short)),
+    ("p99.9 ms", lambda row: _written(row.p999_ms, short)),
+    ("resizes", lambda row: _written(row.resizes, short)),
+    ("wasted", lambda row: _written(row.wasted, short)),
+    ("gain", lambda row: _written(row.gain_ratio, lambda value: f"{value:.3f}")),
+)
+_HEADERS = [header for header, _ in _COLUMNS]
+TEXT_COLUMNS = 6  # the first ones hold words and stand to the left, the others numbers
+
+
+def _cells(row: Row) -> list[str]:
+    return [write(row) for _, write in _COLUMNS]
+
+
+def _written(value: float | None, write: Callable[[float], str]) -> str:
+    return "–" if value is None else write(value)
+
+
+def cells_of(rows: Iterable[Row]) -> tuple[list[str], list[list[str]]]:
+    """Return the headers and the cells of rows, as text."""
+    return _HEADERS, [_cells(row) for row in rows]
+
+
+def aligned(table: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table whose first row is the header."""
+    widths = [max(len(row[k]) for row in table) for k in range(len(table[0]))]
+    lines = ["  ".join(_padded(cell, k, widths[k]) for k, cell in enumerate(row)).rstrip() for row in table]
+    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
+
+
+def _padded(cell: str, column: int, width: int) -> str:
+    return cell.ljust(width) if column < TEXT_COLUMNS else cell.rjust(width)

@@ -1,0 +1,57 @@
+"""Numbers as people read them: units on everything, no more digits than the measurement has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Summary = Mapping[str, Any]
+
+
+def figure(summary: Summary, path: str) -> Any:
+    """Return the value at a dotted path of a summary, None when it is absent."""
+    found: Any = summary
+    for key in path.split("."):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
+
+
+def count(value: float) -> str:
+    """Return a whole number with thousands apart."""
+    return f"{value:,.0f}"
+
+
+def percent(ratio: float) -> str:
+    """Return a ratio in percent; small ones keep two digits that say something."""
+    value = 100 * ratio
+    return f"{value:.2g} %" if 0 < abs(value) < 0.1 else f"{value:.2f} %"
+
+
+def short(value: float) -> str:
+    """Return a number with three digits, four where a thousand would else become an exponent."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def milliseconds(value: float) -> str:
+    """Return milliseconds."""
+    return f"{short(value)} ms"
+
+
+def microseconds(value: float) -> str:
+    """Return microseconds, or milliseconds when there are many."""
+    return milliseconds(value / 1000) if value >= 10_000 else f"{short(value)} µs"
+
+
+def megabytes(value_bytes: float) -> str:
+    """Return bytes in MB (10^6)."""
+    return f"{short(value_bytes / 10**6)} MB"
+
+
+def megabits(value_bps: float) -> str:
+    """Return bits a second in Mbit/s."""
+    return f"{short(value_bps / 10**6)} Mbit/s"
+
+
+def many(value: float, singular: str) -> str:
+    """Return a count with its noun."""
+    return f"{count(value)} {singular}{'' if value == 1 else 's'}"

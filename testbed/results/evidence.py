@@ -1,0 +1,219 @@
+"""What an engine hands over when a trial ends: counts at every place a packet can be, and how well time was kept.
+
+A field an engine cannot give is None, and every check on it is absent from the verdict (and named there as not
+checked).  Zero means *measured, and none*.  Packets are data packets unless said otherwise, bytes are frame lengths
+(Ethernet header included, no FCS).  Counts cover the whole trial, from before the first packet to after the drain.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from testbed.results.facts import Engine
+from testbed.results.histogram import Histogram
+
+XdpMode = Literal["native", "generic"]
+
+
+@dataclass(frozen=True, slots=True)
+class ClientEvidence:
+    """What one client sent.
+
+    Attributes:
+        client: its name, such as ``c1``.
+        planned_pkts: packets whose planned instant came while the trial ran.
+        sent_pkts, sent_bytes: what the kernel took from the sender.
+        send_errors: packets the kernel refused (they are not in `sent_pkts`).
+        lateness: actual minus planned send time.
+    """
+
+    client: str
+    planned_pkts: int
+    sent_pkts: int
+    sent_bytes: int
+    send_errors: int = 0
+    lateness: Histogram | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeEvidence:
+    """What one node and the backend behind it counted.
+
+    Attributes:
+        node: its name, such as ``n1``.
+        arrived_pkts, arrived_bytes: data packets that reached the buffer, dropped ones included.
+        dropped_pkts, dropped_bytes: those the buffer refused because they passed the limit.
+        delivered_pkts, delivered_bytes: data packets that reached the backend's sink, duplicates included.
+        in_flight_pkts: packets still in the egress qdisc when counting ended.
+        malformed_pkts: packets the node's program could not parse.
+        aborted_pkts: XDP_ABORTED and failed redirects, a fault of the program.
+        qdisc_sent_pkts, qdisc_sent_bytes: what the egress qdisc sent, other traffic included.
+        qdisc_dropped_pkts: what it dropped; its queue is meant to be endless.
+        veth_dropped_pkts: rx and tx drops of the node's and the backend's data interfaces.
+        reordered_pkts: packets at the sink with a lower sequence number than one before, summed over flows.
+        duplicate_pkts: packets the sink saw more than once.
+        missing_pkts: sequence numbers below the highest that never came, summed over flows.
+        delay: one-way delay, sender's send call to sink.
+        loop: duration of the agent's loop, sample to notification.
+        lateness: how late the agent's tick began.
+        xdp_mode: how the node's program is attached.
+    """
+
+    node: str
+    arrived_pkts: int
+    arrived_bytes: int
+    dropped_pkts: int
+    dropped_bytes: int
+    delivered_pkts: int
+    delivered_bytes: int
+    in_flight_pkts: int = 0
+    malformed_pkts: int | None = None
+    aborted_pkts: int | None = None
+    qdisc_sent_pkts: int | None = None
+    qdisc_sent_bytes: int | None = None
+    qdisc_dropped_pkts: int | None = None
+    veth_dropped_pkts: int | None = None
+    reordered_pkts: int | None = None
+    duplicate_pkts: int | None = None
+    missing_pkts: int | None = None
+    delay: Histogram | None = None
+    loop: Histogram | None = None
+    lateness: Histogram | None = None
+    xdp_mode: XdpMode | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All a trial leaves behind besides its samples and events.
+
+    Attributes:
+        engine: which engine ran.
+        ran_ns: how long the trial ran, first planned packet to the end of sending (shorter than planned when
+            interrupted).
+        clients, nodes: one entry each, in the order of the network.
+        switch_dropped_pkts: drops measured at the switch: port rx/tx drops, meters, failed upcalls.
+        fault_dropped_pkts: packets known to be lost by a fault the scenario commanded.
+        softnet_dropped_pkts: backlog drops of the kernel's softnet queues during the trial (all of the machine).
+        neighbour_overflows: times the kernel's neighbour table was full.
+        packet_ins: packets the switch handed to the controller.
+        broken_flows: flows that changed node although their node served.
+        cpu_idle_ratio: idle share of all cores over the trial, 0..1.
+        cpu_idle_worst_ratio: the lowest idle share of all cores in any one second.
+        cpu_steal_ratio: share of time the hypervisor kept from this machine.
+        cpu_pressure_ratio: share of time some runnable task waited for a core (PSI "some").
+        runqueue_mean: mean number of runnable tasks, for information.
+        throttled_ns: time a CPU quota (cgroup) stopped the trial.
+        clock_steps: steps of the wall clock against the monotonic clock.
+        control_loop: sample to notification of all agents, when not kept by node.
+        setup_s, teardown_s: wall time to build and to remove the network.
+    """
+
+    engine: Engine
+    ran_ns: int
+    clients: tuple[ClientEvidence, ...]
+    nodes: tuple[NodeEvidence, ...]
+    switch_dropped_pkts: int | None = None
+    fault_dropped_pkts: int | None = None
+    softnet_dropped_pkts: int | None = None
+    neighbour_overflows: int | None = None
+    packet_ins: int | None = None
+    broken_flows: int | None = None
+    cpu_idle_ratio: float | None = None
+    cpu_idle_worst_ratio: float | None = None
+    cpu_steal_ratio: float | None = None
+    cpu_pressure_ratio: float | None = None
+    runqueue_mean: float | None = None
+    throttled_ns: int | None = None
+    clock_steps: int | None = None
+    control_loop: Histogram | None = None
+    setup_s: float | None = None
+    teardown_s: float | None = None
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the JSON form, written to ``evidence.json``."""
+        return _record(self)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Evidence:
+        """Return the evidence that `to_record` wrote; keys of later versions are left out.
+
+        Raises:
+            TypeError: when a field without a default is missing.
+        """
+        clients = tuple(_read(ClientEvidence, part) for part in record.get("clients", ()))
+        nodes = tuple(_read(NodeEvidence, part) for part in record.get("nodes", ()))
+        evidence: Evidence = _read(cls, {**record, "clients": clients, "nodes": nodes})
+        return evidence
+
+
+def _record(part: Any) -> dict[str, Any]:
+    return {f.name: _plain(getattr(part, f.name)) for f in dataclasses.fields(part)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Histogram):
+        return value.to_record()
+    return [_record(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _read(cls: Any, record: Mapping[str, Any]) -> Any:
+    names = {f.name for f in dataclasses.fields(cls)}
+    values = {key: value for key, value in record.items() if key in names}
+    return cls(**{key: Histogram.from_record(v) if _is_histogram(v) else v for key, v in values.items()})
+
+
+def _is_histogram(value: Any) -> bool:
+    return isinstance(value, Mapping) and "edges_ns" in value
+
+
+def total(values: Iterable[int | None]) -> int | None:
+    """Return the sum of the measured values, None when nothing was measured."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+@dataclass(frozen=True, slots=True)
+class Accounting:
+    """Where every packet went: ``sent = delivered + dropped + in flight + unaccounted``.
+
+    Attributes:
+        sent_pkts, sent_bytes, delivered_pkts, delivered_bytes, in_flight_pkts: totals of the trial.
+        dropped_pkts: by place: ``buffer``, ``qdisc``, ``switch``, ``fault``, ``other``.
+        unaccounted_pkts: what is left over; negative when more came out than went in.
+    """
+
+    sent_pkts: int
+    sent_bytes: int
+    delivered_pkts: int
+    delivered_bytes: int
+    in_flight_pkts: int
+    dropped_pkts: Mapping[str, int]
+    unaccounted_pkts: int
+
+
+def account(evidence: Evidence) -> Accounting:
+    """Return the packet accounting.  A place nobody measured counts 0, so a loss there shows as unaccounted."""
+    nodes = evidence.nodes
+    sent = sum(client.sent_pkts for client in evidence.clients)
+    delivered = sum(node.delivered_pkts for node in nodes)
+    in_flight = sum(node.in_flight_pkts for node in nodes)
+    other = [n for node in nodes for n in (node.malformed_pkts, node.aborted_pkts, node.veth_dropped_pkts)]
+    dropped = {
+        "buffer": sum(node.dropped_pkts for node in nodes),
+        "qdisc": total(node.qdisc_dropped_pkts for node in nodes) or 0,
+        "switch": evidence.switch_dropped_pkts or 0,
+        "fault": evidence.fault_dropped_pkts or 0,
+        "other": total([*other, evidence.softnet_dropped_pkts]) or 0,
+    }
+    return Accounting(
+        sent_pkts=sent,
+        sent_bytes=sum(client.sent_bytes for client in evidence.clients),
+        delivered_pkts=delivered,
+        delivered_bytes=sum(node.delivered_bytes for node in nodes),
+        in_flight_pkts=in_flight,
+        dropped_pkts=dropped,
+        unaccounted_pkts=sent - delivered - in_flight - sum(dropped.values()),
+    )

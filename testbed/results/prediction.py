@@ -1,0 +1,101 @@
+"""Did the forecasts announce the bursts?  Definitions, and their scores.
+
+- *Burst*: a stretch in which the node would need more than the floor (`queues.bursts`: from the arrivals alone, so all
+  policies of one plan face the same bursts).  Its onset is where that demand passes the floor.
+- *Alarm*: a stretch of samples whose forecast is above the floor.  Pauses of up to 50 ms do not end a burst or an
+  alarm: a flickering forecast is one alarm, not ten.
+- *Lead* of a burst: from the beginning of the alarm in force at its onset, or from the end of the burst before if the
+  alarm began earlier, to the onset; at most 1 s, so that a policy that always cries earns no more than that.
+- *Recall*: bursts with a lead above 0, of all bursts.  *Precision*: alarms with a burst during them or within 200 ms
+  after them, of all alarms.  *False alarms* are the others, per minute of one node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from testbed.events import Floats
+from testbed.results.facts import RunFacts
+from testbed.results.queues import Spans, bursts, stretches
+from testbed.results.samples import NodeSamples
+from testbed.units import NS_PER_MS, NS_PER_S
+
+JOIN_GAP_NS = 50 * NS_PER_MS
+LEAD_CAP_NS = NS_PER_S
+REACH_NS = 200 * NS_PER_MS  # how long after its end an alarm may still have been right
+_NS_PER_MIN = 60 * NS_PER_S
+
+
+@dataclass(frozen=True, slots=True)
+class NodeScore:
+    """The score of one node: counts, and the lead (ns) of each burst that had one."""
+
+    bursts: int
+    alarms: int
+    true_alarms: int
+    leads_ns: Floats
+    watched_ns: int
+
+
+def score_node(samples: NodeSamples, facts: RunFacts, rate_bps: int) -> NodeScore:
+    """Return how well the forecasts of one node announced its bursts."""
+    predicted = np.nan_to_num(samples.optional["predicted_bytes"], nan=0.0)
+    alarms = stretches(samples.t_ns, predicted > facts.floor_bytes, JOIN_GAP_NS)
+    found = bursts(samples, rate_bps, facts.floor_bytes, facts.cap_bytes, JOIN_GAP_NS)
+    leads = leads_ns(found, alarms)
+    hits = int(np.sum(overlapped(alarms, found, REACH_NS)))
+    return NodeScore(len(found), len(alarms), hits, leads[leads > 0], int(samples.t_ns[-1]) if len(samples.t_ns) else 0)
+
+
+def leads_ns(found: Spans, alarms: Spans) -> Floats:
+    """Return the lead of each burst, 0 where no alarm was in force at its onset; float64, shape [bursts]."""
+    leads = np.zeros(len(found))
+    if not len(alarms):
+        return leads
+    latest = np.searchsorted(alarms.begin_ns, found.begin_ns, side="left") - 1  # the last alarm before the onset
+    in_force = (latest >= 0) & (alarms.end_ns[latest] >= found.begin_ns)
+    since = np.maximum(alarms.begin_ns[latest], np.concatenate(([0], found.end_ns[:-1])))
+    leads[in_force] = np.clip(found.begin_ns - since, 0, LEAD_CAP_NS)[in_force]
+    return leads
+
+
+def overlapped(spans: Spans, others: Spans, reach_ns: int) -> np.ndarray:
+    """Return for each span whether one of `others` overlaps it or begins within `reach_ns` after it; bool, [k]."""
+    begun = np.searchsorted(others.begin_ns, spans.end_ns + reach_ns, side="right")
+    over = np.searchsorted(others.end_ns, spans.begin_ns, side="left")
+    answer: np.ndarray = begun > over
+    return answer
+
+
+def prediction_section(samples: Mapping[str, NodeSamples], facts: RunFacts) -> dict[str, Any] | None:
+    """Return the `prediction` section, None when the policy makes no forecasts.
+
+    A score without a single case (recall without bursts) is left out rather than called 0 or 1.
+    """
+    rates = facts.node_rate_bps
+    scores = [
+        score_node(rows, facts, rates[node])
+        for node, rows in samples.items()
+        if node in rates and "predicted_bytes" in rows.optional
+    ]
+    if not facts.predicts or not scores:
+        return None
+    leads = np.concatenate([score.leads_ns for score in scores])
+    n_bursts, n_alarms = sum(score.bursts for score in scores), sum(score.alarms for score in scores)
+    true_alarms = sum(score.true_alarms for score in scores)
+    minutes = sum(score.watched_ns for score in scores) / _NS_PER_MIN
+    section: dict[str, Any] = {"bursts": n_bursts, "alarms": n_alarms}
+    if leads.size:
+        p10, p50 = np.quantile(leads, [0.1, 0.5]) / NS_PER_MS
+        section["lead_ms"] = {"p10": float(p10), "p50": float(p50)}
+    if n_bursts:
+        section["recall"] = leads.size / n_bursts
+    if n_alarms:
+        section["precision"] = true_alarms / n_alarms
+    if minutes:
+        section["false_alarms_per_min"] = (n_alarms - true_alarms) / minutes
+    return section

@@ -1,0 +1,211 @@
+"""The figures of a run: ``summary.json``.
+
+Definitions.  *Reserved memory* is the integral of the limits over time, summed over the nodes (a limit holds from its
+sample to the next), in MB·s.  A *resize* is a `SetBufferLimit` that changes a node's limit.  *Loss ratio* is what the
+buffers dropped, of the packets that reached them.  An *expansion* is a stretch with a limit above the floor; it was
+*wasted* if the node's demand (`queues.demand_bytes`) did not pass the floor during it or within 200 ms after it.
+
+A section that does not apply is absent, never zero-filled; `PATHS` names every figure there can be, which is what
+expectations are checked against before a run starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from testbed.results.evidence import Accounting, Evidence, account, total
+from testbed.results.expectations import Expectation, evaluate
+from testbed.results.facts import RunFacts
+from testbed.results.fidelity import Fidelity
+from testbed.results.histogram import Histogram, merged
+from testbed.results.prediction import JOIN_GAP_NS, REACH_NS, overlapped, prediction_section
+from testbed.results.queues import bursts, stretches
+from testbed.results.samples import NodeSamples, by_node
+from testbed.units import NS_PER_MS, NS_PER_S, NS_PER_US
+
+Status = Literal["completed", "interrupted", "failed"]
+
+_BYTES_PER_MB = 10**6
+_PLACES = ("buffer", "qdisc", "switch", "fault", "other")
+PATHS: tuple[str, ...] = (
+    *(f"traffic.{key}" for key in ("sent_packets", "sent_bytes", "delivered_packets")),
+    *(f"traffic.dropped_packets.{place}" for place in _PLACES),
+    *(f"traffic.{key}" for key in ("in_flight_packets", "unaccounted_packets", "reordered_packets", "goodput_bps")),
+    *(f"traffic.send_lateness_us.{key}" for key in ("p50", "p99")),
+    *(f"delay_ms.{key}" for key in ("p50", "p99", "p999", "max")),
+    *(f"buffer.{key}" for key in ("reserved_mb_s", "mean_limit_bytes", "resizes", "loss_ratio")),
+    *(f"buffer.{key}" for key in ("expansions", "wasted_expansions")),
+    *(f"prediction.{key}" for key in ("bursts", "alarms", "lead_ms.p10", "lead_ms.p50", "recall", "precision")),
+    "prediction.false_alarms_per_min",
+    *(f"control_loop_us.{key}" for key in ("p50", "p99")),
+    *(f"balancer.{key}" for key in ("broken_flows", "max_over_mean_load", "packet_ins")),
+    "setup_s",
+    "teardown_s",
+)
+
+
+def summarise(
+    facts: RunFacts,
+    evidence: Evidence,
+    samples: pa.Table,
+    events: Iterable[Mapping[str, Any]],
+    fidelity: Fidelity,
+    status: Status = "completed",
+) -> dict[str, Any]:
+    """Return the summary of a run as JSON data.
+
+    Args:
+        facts: the scenario's facts.
+        evidence: what the engine handed over.
+        samples: rows of `samples.SCHEMA`.
+        events: records of ``events.jsonl``, in order; read once.
+        fidelity: the verdict of `fidelity.judge`.
+        status: how the run ended.
+
+    Raises:
+        InputError: when an expectation cannot be read.
+    """
+    rows = by_node(samples)
+    books = account(evidence)
+    sections: dict[str, dict[str, Any] | float | None] = {
+        "traffic": _traffic(evidence, books),
+        "delay_ms": _delay(merged(node.delay for node in evidence.nodes)),
+        "buffer": _buffer(facts, evidence, rows, events),
+        "prediction": prediction_section(rows, facts),
+        "control_loop_us": _control_loop(evidence, rows),
+        "balancer": _balancer(facts, evidence),
+        "setup_s": evidence.setup_s,
+        "teardown_s": evidence.teardown_s,
+    }
+    summary: dict[str, Any] = {
+        "schema": 1,
+        "scenario": facts.scenario,
+        "engine": facts.engine,
+        "seed": facts.seed,
+        "status": status,
+        "verdict": fidelity.verdict,
+        "verdict_reasons": list(fidelity.reasons),
+        **{name: section for name, section in sections.items() if section is not None},
+    }
+    summary["expectations"] = [evaluate(Expectation.parse(text), summary) for text in facts.expect]
+    return summary
+
+
+def _traffic(evidence: Evidence, books: Accounting) -> dict[str, Any]:
+    section: dict[str, Any] = {
+        "sent_packets": books.sent_pkts,
+        "sent_bytes": books.sent_bytes,
+        "delivered_packets": books.delivered_pkts,
+        "dropped_packets": dict(books.dropped_pkts),
+        "in_flight_packets": books.in_flight_pkts,
+        "unaccounted_packets": books.unaccounted_pkts,
+    }
+    reordered = total(node.reordered_pkts for node in evidence.nodes)
+    if reordered is not None:
+        section["reordered_packets"] = reordered
+    if evidence.ran_ns:
+        section["goodput_bps"] = round(books.delivered_bytes * 8 * NS_PER_S / evidence.ran_ns)
+    lateness = _percentiles(merged(client.lateness for client in evidence.clients), NS_PER_US)
+    return {**section, **({"send_lateness_us": lateness} if lateness else {})}
+
+
+def _percentiles(histogram: Histogram | None, unit_ns: int) -> dict[str, float] | None:
+    if histogram is None or not histogram.total:
+        return None
+    found = {name: histogram.quantile_ns(ratio) for name, ratio in (("p50", 0.5), ("p99", 0.99))}
+    return {name: value / unit_ns for name, value in found.items() if value is not None}
+
+
+def _delay(histogram: Histogram | None) -> dict[str, float] | None:
+    section = _percentiles(histogram, NS_PER_MS)
+    if section is None or histogram is None:
+        return None
+    p999, largest = histogram.quantile_ns(0.999), histogram.largest_ns
+    return {**section, "p999": (p999 or 0.0) / NS_PER_MS, "max": (largest or 0) / NS_PER_MS}
+
+
+def _control_loop(evidence: Evidence, rows: Mapping[str, NodeSamples]) -> dict[str, float] | None:
+    kept = merged([evidence.control_loop, *(node.loop for node in evidence.nodes)])
+    if kept is None:
+        sampled = [node.optional["loop_ns"] for node in rows.values() if "loop_ns" in node.optional]
+        values = np.concatenate([*sampled, np.zeros(0)])
+        kept = Histogram.of(values[~np.isnan(values)])
+    return _percentiles(kept, NS_PER_US)
+
+
+def _balancer(facts: RunFacts, evidence: Evidence) -> dict[str, Any]:
+    loads = [node.arrived_bytes for node in evidence.nodes]
+    section: dict[str, Any] = {"policy": facts.balancer_policy}
+    if evidence.broken_flows is not None:
+        section["broken_flows"] = evidence.broken_flows
+    if sum(loads):
+        section["max_over_mean_load"] = max(loads) * len(loads) / sum(loads)
+    if evidence.packet_ins is not None:
+        section["packet_ins"] = evidence.packet_ins
+    return section
+
+
+# ------------------------------------------------------------------------------------------------- buffer
+
+
+def _buffer(
+    facts: RunFacts, evidence: Evidence, rows: Mapping[str, NodeSamples], events: Iterable[Mapping[str, Any]]
+) -> dict[str, Any]:
+    arrived = sum(node.arrived_pkts for node in evidence.nodes)
+    section: dict[str, Any] = {"policy": facts.buffer_policy}
+    if rows:
+        reserved = [_reserved_byte_ns(node) for node in rows.values()]
+        watched_ns = sum(int(node.t_ns[-1]) for node in rows.values())
+        section["reserved_mb_s"] = sum(reserved) / _BYTES_PER_MB / NS_PER_S
+        section["mean_limit_bytes"] = round(sum(reserved) / max(watched_ns, 1))
+    section["resizes"] = count_resizes(events, rows)
+    if arrived:
+        section["loss_ratio"] = sum(node.dropped_pkts for node in evidence.nodes) / arrived
+    expansions = [_expansions(facts, node, name) for name, node in rows.items() if name in facts.node_rate_bps]
+    section["expansions"] = sum(made for made, _ in expansions)
+    section["wasted_expansions"] = sum(wasted for _, wasted in expansions)
+    return section
+
+
+def _reserved_byte_ns(rows: NodeSamples) -> int:
+    """Return the integral of the limit from the start of the run to the last sample.
+
+    A sample tells the limit in force at its end; the first one stands for the time before it too.
+    """
+    before = np.concatenate((rows.limit_bytes[:1], rows.limit_bytes[:-1]))
+    return int(np.dot(before, rows.interval_ns()))
+
+
+def count_resizes(events: Iterable[Mapping[str, Any]], rows: Mapping[str, NodeSamples]) -> int:
+    """Return how many times a `SetBufferLimit` changed the limit of a node.
+
+    The first one of a node is compared with the limit its first sample saw before it; without such a sample it set the
+    initial limit and changed nothing.
+    """
+    limits: dict[str, int] = {}
+    changes = 0
+    for record in events:
+        if record.get("kind") != "SetBufferLimit":
+            continue
+        for node, limit in zip(record["nodes"], record["limit_bytes"], strict=True):
+            before = limits[node] if node in limits else _first_limit(rows.get(node), record["t_ns"])
+            changes += before is not None and before != limit
+            limits[node] = limit
+    return changes
+
+
+def _first_limit(rows: NodeSamples | None, before_ns: int) -> int | None:
+    if rows is None or not len(rows.t_ns) or rows.t_ns[0] > before_ns:
+        return None
+    return int(rows.limit_bytes[0])
+
+
+def _expansions(facts: RunFacts, rows: NodeSamples, node: str) -> tuple[int, int]:
+    """Return how many expansions a node made and how many of them nothing came of."""
+    made = stretches(rows.t_ns, rows.limit_bytes > facts.floor_bytes)
+    needed = bursts(rows, facts.node_rate_bps[node], facts.floor_bytes, facts.cap_bytes, JOIN_GAP_NS)
+    return len(made), len(made) - int(np.sum(overlapped(made, needed, REACH_NS)))

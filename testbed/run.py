@@ -1,0 +1,269 @@
+"""One trial from scenario to verdict: the rooms put together.
+
+    scenario ─ plan ─ run directory ─ engine ─ evidence ─ fidelity, summary ─ report
+
+Nothing here decides or measures; this file knows who does and in which order.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from rich.console import Console
+
+import topologies
+from testbed import doctor, places
+from testbed.errors import EXIT_EXPECTATION_FAILED, EXIT_INTERRUPTED, EXIT_INVALID, EXIT_OK, MachineError, TestbedError
+from testbed.forecasting import MakeForecaster, forecaster_maker
+from testbed.report import page
+from testbed.report.live import LiveView
+from testbed.results import fidelity, provenance
+from testbed.results.evidence import Evidence
+from testbed.results.facts import Engine, RunFacts
+from testbed.results.run_directory import RunDirectory
+from testbed.results.summary import summarise
+from testbed.spec.loading import LoadedScenario
+from testbed.spec.topology import Network
+from testbed.traffic.plan import PacketPlan, make_plan
+from testbed.traffic.streams import derived_seed
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How to run, as the command line says.
+
+    Attributes:
+        engine: which engine.
+        out: the run directory; None makes one under ``runs/``.
+        live: show a live view on standard error.
+        quiet: say nothing on the way.
+        argv: the command line, for the manifest.
+    """
+
+    engine: Engine = "emulation"
+    out: Path | None = None
+    live: bool = True
+    quiet: bool = False
+    argv: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """A finished run.
+
+    Attributes:
+        path: its directory.
+        summary: the content of ``summary.json``.
+    """
+
+    path: Path
+    summary: dict[str, Any]
+
+    @property
+    def exit_code(self) -> int:
+        """Return what the command should exit with: an invalid trial says nothing, so that comes first."""
+        if self.summary["status"] == "interrupted":
+            return EXIT_INTERRUPTED
+        if self.summary["verdict"] == "INVALID":
+            return EXIT_INVALID
+        if not all(expectation["passed"] for expectation in self.summary["expectations"]):
+            return EXIT_EXPECTATION_FAILED
+        return EXIT_OK
+
+
+def run(loaded: LoadedScenario, options: RunOptions) -> RunResult:
+    """Run one trial and return its result; the run directory is complete when this returns or raises.
+
+    Raises:
+        TestbedError: see the classes in `errors`; each knows its exit code.
+    """
+    began_ns = process_start_ns()
+    if options.engine == "emulation":
+        refuse_without_root(options.argv)
+        doctor.refuse_if_lacking(loaded.scenario)
+    prepared = _prepare(loaded, options)
+    try:
+        return _Run(prepared, options).carry_out(began_ns)
+    except TestbedError as error:
+        prepared.directory.append_event(0, {"kind": "TrialFailed", "error": str(error)})
+        status: Literal["interrupted", "failed"] = "interrupted" if error.exit_code == EXIT_INTERRUPTED else "failed"
+        prepared.directory.finish(status, ended_utc=provenance.utc_now())
+        raise
+
+
+def refuse_without_root(argv: tuple[str, ...]) -> None:
+    """Say which command runs the same thing as root.
+
+    Raises:
+        MachineError: not root.
+    """
+    if os.geteuid() != 0:
+        command = doctor.as_root(argv or ("run", "SCENARIO"))
+        raise MachineError("run", "namespaces and XDP need root", f"use: {command}")
+
+
+def process_start_ns() -> int:
+    """Return when this process started, on CLOCK_MONOTONIC (to 10 ms)."""
+    with open("/proc/self/stat", encoding="ascii") as stat:
+        ticks = int(stat.read().rsplit(") ", 1)[1].split()[19])
+    boot_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
+    return ticks * (1_000_000_000 // os.sysconf("SC_CLK_TCK")) - boot_ns
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    loaded: LoadedScenario
+    network: Network
+    plan: PacketPlan
+    facts: RunFacts
+    make_forecaster: MakeForecaster
+    directory: RunDirectory
+
+
+def _prepare(loaded: LoadedScenario, options: RunOptions) -> _Prepared:
+    scenario = loaded.scenario
+    network = topologies.describe(scenario.topology)
+    plan = make_plan(scenario, network, loaded.path.parent)
+    make_forecaster = forecaster_maker(scenario.buffer, plan, len(network.nodes))
+    facts = RunFacts.of(scenario, network, options.engine, loaded.question)
+    manifest = provenance.collect(
+        options.argv,
+        hashes=_hashes(loaded, plan, options.engine),
+        seeds=_seeds(loaded),
+        facts=facts.to_record(),
+        ovs_datapath="netdev" if options.engine == "emulation" else None,
+    )
+    directory = RunDirectory.create(options.out or _default_path(loaded), manifest)
+    directory.write_text("scenario.yaml", _resolved_text(loaded))
+    return _Prepared(loaded, network, plan, facts, make_forecaster, directory)
+
+
+def _default_path(loaded: LoadedScenario) -> Path:
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    first = RUNS / f"{loaded.scenario.name}-{stamp}-{loaded.scenario.seed}"
+    later = (first.with_name(f"{first.name}.{count}") for count in range(2, 1000))
+    return first if not first.exists() else next(path for path in later if not path.exists())
+
+
+def _resolved_text(loaded: LoadedScenario) -> str:
+    question = "".join(f"# {line}".rstrip() + "\n" for line in loaded.question.splitlines())
+    return question + yaml.safe_dump(loaded.scenario.resolved(), sort_keys=False, allow_unicode=True)
+
+
+def _hashes(loaded: LoadedScenario, plan: PacketPlan, engine: Engine) -> dict[str, str]:
+    hashes = {"scenario": f"sha256:{loaded.sha256}", "plan": f"sha256:{plan.digest()}"}
+    if loaded.scenario.buffer.policy == "lstm":
+        from testbed.cortex.artefact import DEFAULT_MODEL
+
+        hashes["model"] = provenance.sha256_of(DEFAULT_MODEL)
+    if engine == "emulation":
+        for name in ("node", "sink"):
+            hashes[f"bpf/{name}"] = provenance.sha256_of(places.bpf_object(name))
+    return hashes
+
+
+def _seeds(loaded: LoadedScenario) -> dict[str, int]:
+    streams = [f"traffic/{source.name}" for source in loaded.scenario.traffic]
+    return {stream: derived_seed(loaded.scenario.seed, stream) for stream in ("balancer", *streams)}
+
+
+class _Run:
+    """A run under way; what an engine tells goes into the run directory and the live view."""
+
+    def __init__(self, prepared: _Prepared, options: RunOptions) -> None:
+        self._prepared, self._options = prepared, options
+        self._directory = prepared.directory
+        self._weights: Counter[str] = Counter()
+        facts = prepared.facts
+        self._view = LiveView(
+            facts.scenario,
+            facts.duration_ns,
+            facts.node_rate_bps,
+            Console(stderr=True),
+            quiet=options.quiet or not options.live,
+        )
+
+    def carry_out(self, began_ns: int) -> RunResult:
+        prepared = self._prepared
+        with self._view:
+            evidence, manifest, interrupted = self._emulate(began_ns)
+        prepared.plan.write_parquet(self._directory.path / "plan.parquet")
+        status: Literal["completed", "interrupted"] = "interrupted" if interrupted else "completed"
+        self._directory.finish(status, ended_utc=provenance.utc_now(), **manifest)
+        summary = self._conclude(evidence, status)
+        page.write_page(self._directory.path)
+        return RunResult(self._directory.path, summary)
+
+    def _emulate(self, began_ns: int) -> tuple[Evidence, dict[str, Any], bool]:
+        from testbed.emulation.supervisor import emulate
+        from testbed.emulation.trial import TrialPlan
+
+        prepared = self._prepared
+        plan = TrialPlan(
+            scenario=prepared.loaded.scenario,
+            network=prepared.network,
+            packets=prepared.plan,
+            make_forecaster=prepared.make_forecaster,
+            seed_of=lambda stream: derived_seed(prepared.loaded.scenario.seed, stream),
+            logs=(self._directory.path / "logs").resolve(),
+        )
+        emulated = emulate(plan, self, began_ns)
+        return replace(emulated.evidence, teardown_s=emulated.teardown_s), emulated.manifest, emulated.interrupted
+
+    def _conclude(self, evidence: Evidence, status: Literal["completed", "interrupted"]) -> dict[str, Any]:
+        samples = self._directory.samples()
+        verdict = fidelity.judge(evidence, samples, self._prepared.facts)
+        self._directory.write_json("evidence.json", evidence.to_record())
+        self._directory.write_json("fidelity.json", verdict.to_record())
+        events = RunDirectory.open(self._directory.path).events()
+        summary = summarise(self._prepared.facts, evidence, samples, events, verdict, status)
+        self._directory.write_json("summary.json", summary)
+        return summary
+
+    # ------------------------------------------------------------------------------- what the emulation tells
+
+    def sample(self, row: Any) -> None:
+        """Write a row of samples and the policy input that it stands for."""
+        columns = dict(row.columns, weight=self._weights.get(row.columns["node"]))
+        self._directory.append_samples([columns])
+        self._directory.append_event(columns["t_ns"], _input_of(row))
+        self._view.observe([columns])
+
+    def event(self, t_ns: int, record: dict[str, Any]) -> None:
+        """Write an event; learn the weights of the nodes from the balancer's."""
+        if "slots" in record:
+            self._weights = Counter(record["slots"])
+            self._weights.update(dict.fromkeys(self._prepared.facts.node_rate_bps, 0))
+        self._directory.append_event(t_ns, record)
+
+    def tick(self) -> None:
+        """Write what is due."""
+        self._directory.checkpoint()
+        self._view.tick()
+
+
+def _input_of(row: Any) -> dict[str, Any]:
+    """Return the `TrafficSampled` record of one node that a row of samples stands for."""
+    columns = row.columns
+    fields = (
+        "arrived_bytes",
+        "arrived_pkts",
+        "dropped_bytes",
+        "dropped_pkts",
+        "backlog_bytes",
+        "limit_bytes",
+        "new_flows",
+        "gap_max_ns",
+        "peak_1ms_bytes",
+    )
+    head = {"policy": row.policy, "direction": "in", "kind": "TrafficSampled", "nodes": [columns["node"]]}
+    return {**head, "interval_ns": row.interval_ns, **{name: [columns[name]] for name in fields}}
+

@@ -1,0 +1,1 @@
+"""The scenario model, the network description and their loading."""

@@ -1,0 +1,232 @@
+"""The scenario: everything a run depends on, complete and frozen.
+
+Keys and units are those of the YAML (`alias`), attributes are integers with the unit in the name.  Unknown keys are
+errors.  `Scenario.resolved()` gives the YAML form back, defaults filled in.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, PlainSerializer, Tag, model_validator
+
+from testbed import units
+
+Duration = Annotated[int, BeforeValidator(units.duration_ns), PlainSerializer(units.duration_text, return_type=str)]
+Size = Annotated[int, BeforeValidator(units.size_bytes), PlainSerializer(units.size_text, return_type=str)]
+Rate = Annotated[int, BeforeValidator(units.rate_bps), PlainSerializer(units.rate_text, return_type=str)]
+
+BufferPolicyName = Literal[
+    "static-min", "static-mean", "static-max", "dynamic-threshold", "reactive", "ewma", "holt", "lstm", "oracle"
+]
+BalancerPolicyName = Literal["ready-first", "headroom", "two-choices", "least-loaded", "round-robin", "hash"]
+TopologyFamily = Literal["single", "cluster"]
+
+HEADER_BYTES = 42  # Ethernet, IPv4, UDP
+PROBE_BYTES = 32  # the measurement header in each data packet
+MIN_PACKET_BYTES = HEADER_BYTES + PROBE_BYTES
+MAX_PACKET_BYTES = 1514
+MAX_DURATION_NS = 24 * 3600 * units.NS_PER_S
+MAX_AFFINITY_IDLE_NS = 18 * 3600 * units.NS_PER_S  # OpenFlow counts idle seconds in 16 bits
+
+
+class Spec(BaseModel):
+    """Base of every part of a scenario."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
+
+
+class TopologySpec(Spec):
+    """Which network: a family and its size."""
+
+    family: TopologyFamily = Field(description="one of the files in topologies/")
+    nodes: int = Field(3, ge=1, le=1000, description="buffer nodes behind the balancer")
+    clients: int = Field(2, ge=1, le=200, description="hosts that send")
+    node_rate_bps: Rate = Field("100Mbit", alias="node_rate", gt=0, description="rate at which a node serves")
+    link_delay_ns: Duration = Field("0ms", alias="link_delay", description="one-way delay of client and node links")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _single_has_one_node(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("family") == "single":
+            return {"nodes": 1, "clients": 1, **data}
+        return data
+
+
+class BufferSpec(Spec):
+    """How each node sizes its buffer."""
+
+    policy: BufferPolicyName = "lstm"
+    min_bytes: Size = Field("0.5MB", alias="min", gt=0, description="floor; never less is reserved")
+    max_bytes: Size = Field("10MB", alias="max", gt=0, description="cap of one node")
+    mean_bytes: Size | None = Field(
+        None, alias="mean", gt=0, description="size under static-mean; default halfway between min and max"
+    )
+    pool_bytes: Size | None = Field(
+        None, alias="pool", gt=0, description="memory that all nodes share; default no bound but each node's max"
+    )
+    actuation_delay_ns: Duration = Field(
+        "0ms", alias="actuation_delay", ge=0, le=100 * units.NS_PER_MS, description="time an expansion takes"
+    )
+    sample_interval_ns: Duration = Field("10ms", alias="sample_interval", ge=units.NS_PER_MS)
+    shrink_hold_ns: Duration = Field(
+        "200ms", alias="shrink_hold", ge=0, description="a buffer shrinks when less was enough for so long"
+    )
+    horizon_ns: Duration | None = Field(
+        None, alias="horizon", gt=0, description="look-ahead of a forecast; default actuation_delay + 5 samples"
+    )
+    margin_ratio: float = Field(
+        1.25, alias="margin", ge=1.0, le=10.0, strict=False, description="predicted need is multiplied by it"
+    )
+    precursor_gain: float = Field(
+        0.25, ge=0.0, le=10.0, strict=False, description="a predicted expansion grows by severity × this"
+    )
+    alpha: float = Field(
+        1.0, gt=0.0, le=128.0, strict=False, description="dynamic-threshold: a node holds at most alpha × free pool"
+    )
+    ecn_threshold_bytes: Size | None = Field(
+        None, alias="ecn_threshold", gt=0, description="backlog above which packets are ECN-marked; default never"
+    )
+    deflect: bool = Field(False, description="a full node hands a packet once to a sibling instead of dropping it")
+
+    @model_validator(mode="after")
+    def _sizes_in_order(self) -> BufferSpec:
+        low, high = units.size_text(self.min_bytes), units.size_text(self.max_bytes)
+        if self.min_bytes > self.max_bytes:
+            raise ValueError(f"min ({low}) is greater than max ({high})")
+        if self.mean_bytes is not None and not self.min_bytes <= self.mean_bytes <= self.max_bytes:
+            raise ValueError(f"mean ({units.size_text(self.mean_bytes)}) is not between min ({low}) and max ({high})")
+        if self.pool_bytes is not None and self.pool_bytes < self.min_bytes:
+            raise ValueError(f"pool ({units.size_text(self.pool_bytes)}) does not hold one node's min ({low})")
+        return self
+
+
+class BalancerSpec(Spec):
+    """How new flows are spread over the nodes."""
+
+    policy: BalancerPolicyName = "ready-first"
+    affinity_idle_ns: Duration = Field(
+        "30s",
+        alias="affinity_idle",
+        ge=units.NS_PER_S,
+        le=MAX_AFFINITY_IDLE_NS,
+        description="a flow silent for so long may be placed anew",
+    )
+
+
+class ParetoSpec(Spec):
+    """Pareto durations: heavy tail with shape `alpha` > 1 and the given mean."""
+
+    mean_ns: Duration = Field(alias="mean", gt=0)
+    alpha: float = Field(gt=1.0, strict=False)
+
+
+class ExponentialSpec(Spec):
+    """Exponential durations."""
+
+    mean_ns: Duration = Field(alias="mean", gt=0)
+
+
+class DurationDist(Spec):
+    """A distribution of durations: exactly one of the keys."""
+
+    constant_ns: Duration | None = Field(None, alias="constant", gt=0)
+    exponential: ExponentialSpec | None = None
+    pareto: ParetoSpec | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> DurationDist:
+        if sum(part is not None for part in (self.constant_ns, self.exponential, self.pareto)) != 1:
+            raise ValueError("give exactly one of constant, exponential, pareto")
+        return self
+
+
+class PrecursorSpec(Spec):
+    """What announces a burst: for `lead` before it, the source ramps up to `strength` times its peak."""
+
+    lead_ns: Duration = Field(alias="lead", gt=0)
+    strength_ratio: float = Field(alias="strength", ge=0.0, le=1.0, strict=False)
+
+
+class SourceSpec(Spec):
+    """What every traffic source has."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")
+    client: str = Field(alias="from", description="the host that sends, such as c1")
+    flows: int = Field(100, ge=1, le=20_000, description="distinct UDP flows (source ports)")
+    packet_bytes: Size = Field("1000B", alias="packet", ge=MIN_PACKET_BYTES, le=MAX_PACKET_BYTES)
+
+
+class PoissonSpec(SourceSpec):
+    """Poisson arrivals at a mean rate."""
+
+    shape: Literal["poisson"]
+    rate_bps: Rate = Field(alias="rate", gt=0)
+
+
+class ConstantSpec(SourceSpec):
+    """Equally spaced packets."""
+
+    shape: Literal["constant"]
+    rate_bps: Rate = Field(alias="rate", gt=0)
+
+
+class OnOffSpec(SourceSpec):
+    """Bursts: on periods at `peak`, off periods silent."""
+
+    shape: Literal["on-off"]
+    on: DurationDist
+    off: DurationDist
+    peak_bps: Rate = Field(alias="peak", gt=0)
+    burst_flows: int = Field(
+        20, ge=1, le=20_000, description="flows a burst uses; each burst takes the next ones, so they are new"
+    )
+    precursor: PrecursorSpec | None = None
+
+
+class TraceSpec(SourceSpec):
+    """Replay of a recorded trace: CSV ``time_s,bytes``, ``.npz`` with ``bytes_per_bin`` and ``bin_s``, or a pcap."""
+
+    trace: str = Field(description="path, relative to the scenario file")
+    rate_scale: float = Field(1.0, gt=0, le=1e6, strict=False, description="multiplies the bytes")
+    stretch: float = Field(1.0, gt=0, le=1e6, strict=False, description="multiplies the times")
+
+
+def _source_kind(data: Any) -> str:
+    shape = data.get("shape") if isinstance(data, dict) else getattr(data, "shape", None)
+    return str(shape) if shape is not None else "trace"
+
+
+TrafficSource = Annotated[
+    Annotated[PoissonSpec, Tag("poisson")]
+    | Annotated[ConstantSpec, Tag("constant")]
+    | Annotated[OnOffSpec, Tag("on-off")]
+    | Annotated[TraceSpec, Tag("trace")],
+    Discriminator(_source_kind),
+]
+
+
+class Scenario(Spec):
+    """One experiment, complete."""
+
+    version: Literal[1]
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")
+    seed: int = Field(1, ge=0, lt=2**32)
+    duration_ns: Duration = Field(alias="duration", ge=100 * units.NS_PER_MS, le=MAX_DURATION_NS)
+    topology: TopologySpec
+    buffer: BufferSpec = Field(default_factory=BufferSpec)
+    balancer: BalancerSpec = Field(default_factory=BalancerSpec)
+    traffic: tuple[TrafficSource, ...] = Field(min_length=1, strict=False)
+    expect: tuple[str, ...] = Field((), strict=False)
+
+    @model_validator(mode="after")
+    def _pool_holds_every_floor(self) -> Scenario:
+        floors = self.topology.nodes * self.buffer.min_bytes
+        if self.buffer.pool_bytes is not None and self.buffer.pool_bytes < floors:
+            pool, least = units.size_text(self.buffer.pool_bytes), units.size_text(floors)
+            raise ValueError(f"buffer.pool ({pool}) is less than topology.nodes × buffer.min ({least})")
+        return self
+
+    def resolved(self) -> dict[str, Any]:
+        """Return the scenario as YAML data with every default written out."""
+        return self.model_dump(by_alias=True, mode="json", exclude_none=True)

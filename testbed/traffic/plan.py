@@ -1,0 +1,294 @@
+"""The packet plan: every packet of a run, known before the run begins.
+
+Both engines carry out the same plan: the emulation sends it, the simulation offers it.  Runs of one scenario and seed
+under different policies have the same `PacketPlan.digest`, which is how a comparison proves that it compared like with
+like.
+
+Flows are numbered over the whole plan, sources in the order of the scenario.  A flow is one UDP source port of one
+client, and no client uses a port twice: the balancer tells flows by address and port.  Sources differ in their
+destination port, so that a capture shows which source a packet is of.
+
+As a file a plan is Parquet: one row a packet, the flow table, the names and the digest in the file's metadata.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from testbed.errors import InputError
+from testbed.events import Ints
+from testbed.spec.scenario import ConstantSpec, OnOffSpec, PoissonSpec, Scenario, SourceSpec, TraceSpec
+from testbed.spec.topology import Network
+from testbed.traffic import shapes, traces
+
+FIRST_SRC_PORT = 10_000
+LAST_SRC_PORT = 65_535
+FIRST_DST_PORT = 9_000
+MAX_SOURCES = 1_000
+_METADATA_KEY = b"testbed.plan"
+
+Int16s = NDArray[np.int16]
+Int32s = NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class FlowTable:
+    """What each flow is; row = flow number, shape [f].
+
+    Attributes:
+        client: int16, index into `PacketPlan.clients`.
+        source: int16, index into `PacketPlan.sources`.
+        src_port, dst_port: int32, UDP ports.
+    """
+
+    client: Int16s
+    source: Int16s
+    src_port: Int32s
+    dst_port: Int32s
+
+    def __len__(self) -> int:
+        return len(self.client)
+
+
+@dataclass(frozen=True, eq=False)
+class PacketPlan:
+    """Planned packets, ascending in time.  Arrays are read-only and have shape [n].
+
+    Attributes:
+        duration_ns: length of the run.
+        clients, sources: the names behind the indices of the flow table.
+        flows: the flow table, of the whole plan also in the part of one client.
+        t_ns: int64, planned instant since the start of the run.
+        source: int16, index into `sources`.
+        flow: int32, row of the flow table.
+        seq: int32, number within the flow, from 0 without gaps.
+        size_bytes: int32, frame length from the Ethernet header on, without checksum trailer.
+    """
+
+    duration_ns: int
+    clients: tuple[str, ...]
+    sources: tuple[str, ...]
+    flows: FlowTable
+    t_ns: Ints
+    source: Int16s
+    flow: Int32s
+    seq: Int32s
+    size_bytes: Int32s
+
+    def __post_init__(self) -> None:
+        for array in (*self.packet_columns().values(), *flow_columns(self.flows).values()):
+            array.setflags(write=False)
+
+    def __len__(self) -> int:
+        return len(self.t_ns)
+
+    def packet_columns(self) -> dict[str, NDArray[np.signedinteger]]:
+        """Return the arrays with a row for each packet, by name."""
+        return {name: getattr(self, name) for name in ("t_ns", "source", "flow", "seq", "size_bytes")}
+
+    @property
+    def total_bytes(self) -> int:
+        """Return the bytes of all packets."""
+        return int(np.sum(self.size_bytes, dtype=np.int64))
+
+    def of_client(self, name: str) -> PacketPlan:
+        """Return the packets that one client sends (none, for a client without a source)."""
+        wanted = self.clients.index(name) if name in self.clients else -1
+        chosen = (self.flows.client == wanted)[self.flow]
+        return replace(self, **{key: array[chosen] for key, array in self.packet_columns().items()})
+
+    def bytes_per_bin(self, bin_ns: int) -> Ints:
+        """Return the planned bytes of each bin of `bin_ns` from the start to the end of the run, int64."""
+        bins = -(-self.duration_ns // bin_ns)
+        edges = np.searchsorted(self.t_ns, np.arange(bins + 1, dtype=np.int64) * bin_ns)
+        total = np.concatenate(([0], np.cumsum(self.size_bytes, dtype=np.int64)))
+        return np.diff(total[edges])
+
+    def digest(self) -> str:
+        """Return the SHA-256 of everything in the plan, in hexadecimal."""
+        head = {"plan": 1, "duration_ns": self.duration_ns, "clients": self.clients, "sources": self.sources}
+        state = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
+        for name, array in {**flow_columns(self.flows), **self.packet_columns()}.items():
+            state.update(f"{name} {len(array)} ".encode())
+            state.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
+        return state.hexdigest()
+
+    def write_parquet(self, path: Path) -> None:
+        """Write the plan to `path`; `source` stays an index into the names in the metadata."""
+        head = {
+            "duration_ns": self.duration_ns,
+            "clients": self.clients,
+            "sources": self.sources,
+            "digest": self.digest(),
+            "flows": {name: array.tolist() for name, array in flow_columns(self.flows).items()},
+        }
+        table = pa.table(dict(self.packet_columns()))
+        pq.write_table(table.replace_schema_metadata({_METADATA_KEY: json.dumps(head).encode()}), path)
+
+    @classmethod
+    def read_parquet(cls, path: Path) -> PacketPlan:
+        """Read back what `write_parquet` wrote.
+
+        Raises:
+            InputError: when the file is missing, is no plan, or is not what was written.
+        """
+        try:
+            plan, digest = _plan_in(pq.read_table(path))
+        except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"reading the plan {path}", f"it is no plan ({error})", "name a plan.parquet") from error
+        if plan.digest() != digest:
+            raise InputError(f"reading the plan {path}", "it is not what was written", "run the scenario again")
+        return plan
+
+
+def flow_columns(flows: FlowTable) -> dict[str, NDArray[np.signedinteger]]:
+    """Return the arrays of a flow table by name."""
+    return {field.name: getattr(flows, field.name) for field in fields(flows)}
+
+
+def _plan_in(table: pa.Table) -> tuple[PacketPlan, str]:
+    """Return the plan in a table, and the digest it was written with."""
+    head = json.loads((table.schema.metadata or {})[_METADATA_KEY])
+    column = {name: table.column(name).to_numpy() for name in table.column_names}
+    flows = head["flows"]
+    plan = PacketPlan(
+        duration_ns=head["duration_ns"],
+        clients=tuple(head["clients"]),
+        sources=tuple(head["sources"]),
+        flows=FlowTable(
+            client=np.array(flows["client"], np.int16),
+            source=np.array(flows["source"], np.int16),
+            src_port=np.array(flows["src_port"], np.int32),
+            dst_port=np.array(flows["dst_port"], np.int32),
+        ),
+        t_ns=column["t_ns"].astype(np.int64),
+        source=column["source"].astype(np.int16),
+        flow=column["flow"].astype(np.int32),
+        seq=column["seq"].astype(np.int32),
+        size_bytes=column["size_bytes"].astype(np.int32),
+    )
+    return plan, head["digest"]
+
+
+def make_plan(scenario: Scenario, network: Network, base_dir: Path) -> PacketPlan:
+    """Plan every packet of a scenario.
+
+    Args:
+        scenario: what is to be sent, and the seed.
+        network: who there is to send it.
+        base_dir: the folder that traces are relative to: that of the scenario file.
+
+    Raises:
+        InputError: unknown client, a name used twice, more flows than ports, a rate or a number of packets beyond
+            reason, an unusable trace, or a plan without any packet.
+    """
+    _check_sources(scenario.traffic, network)
+    clients = tuple(dict.fromkeys(source.client for source in scenario.traffic))
+    flows = _flow_table(scenario.traffic, clients)
+    parts = [_packets_of(source, scenario, base_dir) for source in scenario.traffic]
+    _check_total([len(part.t_ns) for part in parts])
+    first_flow = np.concatenate(([0], np.cumsum([source.flows for source in scenario.traffic])))
+    order = np.argsort(np.concatenate([part.t_ns for part in parts]), kind="stable")
+    flow = np.concatenate([part.flow + first for part, first in zip(parts, first_flow, strict=False)])[order]
+    source = flows.source[flow]
+    return PacketPlan(
+        duration_ns=scenario.duration_ns,
+        clients=clients,
+        sources=tuple(source.name for source in scenario.traffic),
+        flows=flows,
+        t_ns=np.concatenate([part.t_ns for part in parts])[order],
+        source=source,
+        flow=flow.astype(np.int32),
+        seq=_sequence_numbers(flow, len(flows)),
+        size_bytes=np.array([source.packet_bytes for source in scenario.traffic], np.int32)[source],
+    )
+
+
+def _packets_of(source: SourceSpec, scenario: Scenario, base_dir: Path) -> shapes.Packets:
+    match source:
+        case PoissonSpec():
+            return shapes.poisson(source, scenario.duration_ns, scenario.seed)
+        case ConstantSpec():
+            return shapes.constant(source, scenario.duration_ns, scenario.seed)
+        case OnOffSpec():
+            return shapes.on_off(source, scenario.duration_ns, scenario.seed)
+        case TraceSpec():
+            trace = traces.load(base_dir / source.trace)
+            return traces.replay(source, trace, scenario.duration_ns, scenario.seed)
+        case _:
+            raise AssertionError(f"no shape for {type(source).__name__}")
+
+
+def _flow_table(sources: Sequence[SourceSpec], clients: tuple[str, ...]) -> FlowTable:
+    """Number the flows and give each a port its client uses for nothing else."""
+    next_port = dict.fromkeys(clients, FIRST_SRC_PORT)
+    src_ports = []
+    for source in sources:
+        src_ports.append(np.arange(source.flows, dtype=np.int32) + next_port[source.client])
+        next_port[source.client] += source.flows
+    for client, port in next_port.items():
+        if port - 1 > LAST_SRC_PORT:
+            happened = f"{port - FIRST_SRC_PORT:,} flows, but {LAST_SRC_PORT - FIRST_SRC_PORT + 1:,} source ports"
+            raise InputError(f"giving ports to the flows of {client}", happened, "use fewer flows or more clients")
+    counts = [source.flows for source in sources]
+    index = np.repeat(np.arange(len(sources), dtype=np.int16), counts)
+    return FlowTable(
+        client=np.array([clients.index(source.client) for source in sources], np.int16)[index],
+        source=index,
+        src_port=np.concatenate(src_ports),
+        dst_port=(FIRST_DST_PORT + index).astype(np.int32),
+    )
+
+
+def _sequence_numbers(flow: Ints, flow_count: int) -> Int32s:
+    """Return how many packets of the same flow came before each one."""
+    by_flow = np.argsort(flow, kind="stable")
+    counts = np.bincount(flow, minlength=flow_count)
+    seq = np.empty(len(flow), np.int32)
+    seq[by_flow] = np.arange(len(flow)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return seq
+
+
+def _check_sources(sources: Sequence[SourceSpec], network: Network) -> None:
+    if len(sources) > MAX_SOURCES:
+        raise InputError("traffic", f"{len(sources)} sources", f"a plan takes {MAX_SOURCES} at most")
+    seen: set[str] = set()
+    for source in sources:
+        if source.name in seen:
+            raise InputError(f"traffic.{source.name}", "two sources have this name", "give each a name of its own")
+        seen.add(source.name)
+        _check_client(source, [host.name for host in network.clients])
+
+
+def _check_client(source: SourceSpec, clients: list[str]) -> None:
+    if source.client in clients:
+        return
+    nearest = difflib.get_close_matches(source.client, clients, n=1, cutoff=0.0)
+    known = ", ".join(clients) if len(clients) <= 6 else f"{clients[0]} to {clients[-1]}"
+    raise InputError(
+        f"traffic.{source.name}.from",
+        f"no client is called {source.client!r}",
+        f"clients are {known}" + (f"; did you mean {nearest[0]}?" if nearest and len(clients) > 1 else ""),
+    )
+
+
+def _check_total(counts: list[int]) -> None:
+    total = sum(counts)
+    if total > shapes.MAX_PACKETS:
+        raise InputError(
+            "planning the traffic",
+            f"{total:,} packets in all; a plan holds {shapes.MAX_PACKETS:,}",
+            "lower the rates, shorten the run or use larger packets",
+        )
+    if total == 0:
+        raise InputError("planning the traffic", "no source sends a single packet", "raise a rate or the duration")

@@ -1,0 +1,198 @@
+"""The package, its set-up and its checks: what a stranger's first minutes rest on."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "runs", "build", "dist", "*.egg-info", "__pycache__", ".*_cache")
+
+
+def run(*argv: str | Path, cwd: Path = ROOT, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end and return what it said."""
+    return subprocess.run(
+        [str(word) for word in argv], cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """Return a wheel built from a copy of the tree as git would hold it."""
+    tree, out = tmp_path_factory.mktemp("tree") / "x", tmp_path_factory.mktemp("wheel")
+    shutil.copytree(ROOT, tree, ignore=LEFT_OUT)
+    done = run(sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", out, tree)
+    assert done.returncode == 0, done.stderr
+    (built,) = out.glob("*.whl")
+    return built
+
+
+@pytest.mark.requires("clang")
+def test_the_wheel_carries_programs_scenarios_models_and_templates(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {f"testbed/data/bpf/build/{name}.bpf.o" for name in ("node", "sink", "pass")} <= names
+    assert {f"testbed/data/scenarios/{path.name}" for path in (ROOT / "scenarios").glob("*.yaml")} <= names
+    assert {f"testbed/cortex/models/{path.name}" for path in (ROOT / "testbed/cortex/models").iterdir()} <= names
+    assert {f"testbed/report/{path.name}" for path in (ROOT / "testbed/report").glob("*.j2")} <= names
+    assert {"controllers/__init__.py", "topologies/__init__.py", "testbed/py.typed"} <= names
+    assert not [name for name in names if name.startswith(("tests/", "data/")) or "__pycache__" in name]
+
+
+@pytest.mark.requires("clang")
+def test_what_is_installed_finds_its_files_from_anywhere(wheel, tmp_path):
+    done = run(sys.executable, "-m", "pip", "install", "--no-deps", "--target", tmp_path / "lib", wheel)
+    assert done.returncode == 0, done.stderr
+    code = "from testbed import places; print(places.bpf_object('node'), *places.scenarios().glob('*'), sep='\\n')"
+    seen = run(sys.executable, "-c", code, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path / "lib")})
+    assert seen.returncode == 0, seen.stderr
+    lines = seen.stdout.splitlines()
+    assert lines[0] == str(tmp_path / "lib/testbed/data/bpf/build/node.bpf.o")
+    assert all(line.startswith(str(tmp_path / "lib")) for line in lines)
+
+
+def test_the_installed_package_states_command_licence_and_extras():
+    package = metadata.distribution("testbed")
+    assert {entry.name: entry.value for entry in package.entry_points} == {"testbed": "testbed.cli:main"}
+    assert set(package.metadata.get_all("Provides-Extra")) == {"train", "test", "check", "dev"}
+    assert package.metadata["Requires-Python"] == ">=3.10"
+    assert (ROOT / "LICENSE").read_text(encoding="utf-8").split()[:3] == ["Apache", "License", "Version"]
+
+
+# -------------------------------------------------------------------------------------------------------------- pins
+
+
+def pinned() -> dict[str, list[str]]:
+    """Return the versions constraints.txt allows, by package."""
+    pins: dict[str, list[str]] = {}
+    for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            requirement = Requirement(line)
+            pins.setdefault(canonicalize_name(requirement.name), []).append(str(requirement.specifier))
+    return pins
+
+
+def needed(extras: set[str]) -> set[str]:
+    """Return the packages an installation with `extras` brings, as far as they are here; torch's own CUDA aside."""
+    seen: set[str] = set()
+    queue = [("testbed", frozenset(extras))]
+    while queue:
+        name, wanted = queue.pop()
+        try:
+            requirements = [Requirement(text) for text in metadata.requires(name) or ()]
+        except metadata.PackageNotFoundError:
+            continue
+        for requirement in requirements:
+            applies = (
+                any(requirement.marker.evaluate({"extra": e}) for e in {"", *wanted}) if requirement.marker else True
+            )
+            child = canonicalize_name(requirement.name)
+            if applies and child not in seen:
+                seen.add(child)
+                queue.append((child, frozenset(requirement.extras)))
+    return seen
+
+
+def test_every_package_a_run_or_a_test_needs_is_pinned_exactly():
+    pins = pinned()
+    brought = {name for name in needed({"dev"}) if not name.startswith(("nvidia-", "triton", "cuda-"))}
+    assert len(brought) > 30
+    assert sorted(brought - set(pins)) == []
+    assert [name for name, versions in pins.items() if not all(v.startswith("==") for v in versions)] == []
+
+
+def test_a_package_with_two_pins_has_one_for_each_python():
+    text = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+    for name, versions in pinned().items():
+        lines = [line for line in text.splitlines() if canonicalize_name(line.partition("==")[0]) == name]
+        markers = sorted(line.partition("; ")[2] for line in lines)
+        if len(versions) == 2:
+            assert markers == ['python_version < "3.11"', 'python_version >= "3.11"'], name
+        else:
+            assert markers in ([""], ['python_version < "3.11"']), name
+
+
+# ------------------------------------------------------------------------------------------------- make and .ci/run
+
+
+def test_make_alone_tells_every_target_in_a_line():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    declared = set(re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE).group(1).split())
+    told = [line.split()[1] for line in run("make").stdout.splitlines() if line.startswith("make ")]
+    assert set(told) == {target for target in declared if not target.startswith("packages")}
+    assert len(told) == len(set(told))
+
+
+def test_the_readme_has_the_two_commands_and_ci_runs_the_second():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert re.search(r"^sudo make run$", readme, re.MULTILINE)
+    assert re.search(r"^sudo make test$", readme, re.MULTILINE)
+    assert "exec make test" in (ROOT / ".ci/run").read_text(encoding="utf-8")
+
+
+def fake_tools(folder: Path, **bodies: str) -> dict[str, str]:
+    """Return an environment in which the named commands are the given shell lines."""
+    folder.mkdir(exist_ok=True)
+    for name, body in bodies.items():
+        path = folder / name.replace("_", "-")
+        path.write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
+        path.chmod(0o755)
+    return {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+
+
+def test_ci_passes_on_status_output_and_needs(tmp_path):
+    report = 'echo "make $* needs $TESTBED_REQUIRE"; read line && echo "has input"; echo "= 1 failed in 2s ="; exit 2'
+    env = fake_tools(tmp_path / "bin", make=report)
+    env.pop("TESTBED_REQUIRE", None)
+    done = run(ROOT / ".ci/run", cwd=tmp_path, env={**env, "CI": "true"})
+    assert done.returncode == 2
+    assert done.stdout.splitlines() == ["make test needs root,bpf,ovs", "= 1 failed in 2s ="]
+
+
+@pytest.fixture
+def set_up(tmp_path):
+    """Return a function that runs the package set-up where apt would leave a trace if it were called."""
+
+    def call(installed: str, *packages: str) -> tuple[subprocess.CompletedProcess[str], bool]:
+        env = fake_tools(
+            tmp_path / "bin",
+            dpkg_query=f'for last; do :; done; case " {installed} " in *" $last "*) printf installed;; esac',
+            apt_get=f"touch {tmp_path}/called",
+            id="echo 1000",
+            bpftool="exit 1",
+        )
+        return run(ROOT / ".ci/system-packages", *packages, env=env), (tmp_path / "called").exists()
+
+    return call
+
+
+def test_set_up_leaves_apt_alone_when_nothing_is_missing(set_up):
+    done, called = set_up("mininet clang bpftool", "mininet", "clang", "bpftool")
+    assert (done.returncode, done.stdout, done.stderr, called) == (0, "", "", False)
+
+
+def test_set_up_without_root_names_what_is_missing_and_the_command(set_up):
+    done, called = set_up("clang", "mininet", "clang", "bpftool")
+    assert (done.returncode, called) == (3, False)
+    assert done.stderr == "set-up: missing packages: mininet bpftool; install them with `sudo make setup`\n"
+
+
+# ----------------------------------------------------------------------------------------------------------- licence
+
+
+def test_bpf_sources_are_dual_licensed():
+    sources = [*(ROOT / "bpf").glob("*.c"), *(ROOT / "bpf").glob("*.h")]
+    assert sources
+    for path in sources:
+        first = path.read_text(encoding="utf-8").splitlines()[0]
+        assert "SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)" in first, path

@@ -1,0 +1,460 @@
+"""The pipeline on a fake switch: what a packet would do, and that applying twice equals once; then the driver on it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controllers import notification, pipeline
+from controllers.config import BalancerConfig, Station, Vip
+from controllers.load_balancer import LoadBalancer
+from controllers.openflow import Message
+from controllers.switch import Acknowledged, Connected, Disconnected, PortChanged, Refused
+from testbed.errors import InputError, ToolError
+from testbed.events import NodesNotified, NotifyBalancer, Record
+from testbed.policies.balancer import SILENCE_NS
+from testbed.spec.scenario import BalancerSpec
+from testbed.spec.topology import VIP_IP, VIP_IP6, VIP_MAC, Host
+from testbed.units import NS_PER_MS
+from tests.fake_flow_table import FakeSwitch, Packet
+
+NODES = ("n1", "n2", "n3")
+SLOTS = tuple(NODES[i % 3] for i in range(64))
+UDP, TCP = 17, 6
+
+
+def station(name: str, role: Any, port: int) -> Station:
+    host = Host(name, role)
+    return Station(name, port, host.mac, host.ip, host.ip6)
+
+
+def make_config(nodes: int = 3, policy: str = "round-robin", ports: tuple[int, ...] = (9000, 9001)) -> BalancerConfig:
+    return BalancerConfig(
+        dpid=1,
+        listen_port=6653,
+        vip=Vip(VIP_IP, VIP_MAC, VIP_IP6, ports),
+        clients=(station("c1", "client", 1), station("c2", "client", 2)),
+        nodes=tuple(station(f"n{i}", "node", 10 + i) for i in range(1, nodes + 1)),
+        spec=BalancerSpec(policy=policy),
+        now_ns=lambda: 0,
+    )
+
+
+CONFIG = make_config()
+C1 = CONFIG.clients[0]
+PORTS = {node.name: node.port for node in CONFIG.nodes}
+MACS = {node.name: node.mac for node in CONFIG.nodes}
+
+
+def installed(removed: tuple[str, ...] = (), slots: Sequence[str] = SLOTS) -> FakeSwitch:
+    switch = FakeSwitch()
+    switch.apply(pipeline.install(CONFIG, slots, removed))
+    return switch
+
+
+def to_vip(source_port: int, *, udp: bool = True, ip6: bool = False, dst_port: int = 9000) -> Packet:
+    ip = "ipv6" if ip6 else "ipv4"
+    l4 = "udp" if udp else "tcp"
+    return {
+        "eth_src": C1.mac,
+        "eth_dst": VIP_MAC,
+        "eth_type": 0x86DD if ip6 else 0x0800,
+        "ip_proto": UDP if udp else TCP,
+        f"{ip}_src": C1.ip6 if ip6 else C1.ip,
+        f"{ip}_dst": VIP_IP6 if ip6 else VIP_IP,
+        f"{l4}_src": source_port,
+        f"{l4}_dst": dst_port,
+    }
+
+
+def node_of(switch: FakeSwitch, packet: Packet) -> str:
+    """Return the node a packet from c1 is sent to."""
+    ((port, sent),) = switch.send(C1.port, **packet)
+    (name,) = [name for name in PORTS if PORTS[name] == port]
+    assert sent == {**packet, "eth_dst": MACS[name]}
+    return name
+
+
+def placed(switch: FakeSwitch, flows: range) -> dict[int, str]:
+    return {flow: node_of(switch, to_vip(flow)) for flow in flows}
+
+
+# -------------------------------------------------------------------------------------------------- applying twice
+
+
+def test_applying_twice_equals_once() -> None:
+    once, twice = installed(), installed()
+    twice.apply(pipeline.install(CONFIG, SLOTS, ()))
+    assert once == twice
+
+
+def test_every_message_is_for_a_cell_of_its_own() -> None:
+    messages = pipeline.install(CONFIG, SLOTS, ())
+    switch = installed()
+    assert len(messages) == len(switch.flows) + len(switch.groups)
+
+
+def test_set_slots_writes_only_what_changes() -> None:
+    after = ("n3", *SLOTS[1:5], "n1", *SLOTS[6:])
+    assert len(pipeline.set_slots(CONFIG, SLOTS, after)) == 2
+    switch = installed()
+    switch.apply(pipeline.set_slots(CONFIG, SLOTS, after))
+    assert switch == installed(slots=after)
+
+
+def test_remove_and_restore_cancel_out() -> None:
+    switch = installed()
+    switch.apply(pipeline.remove_node(CONFIG, "n2"))
+    assert switch == installed(removed=("n2",))
+    switch.apply(pipeline.restore_node(CONFIG, "n2"))
+    assert switch == installed()
+
+
+# ------------------------------------------------------------------------------------------------ balancing, pinning
+
+
+def test_flows_spread_over_the_nodes_and_stay() -> None:
+    switch = installed()
+    first = placed(switch, range(20_000, 20_300))
+    assert min(Counter(first.values()).values()) > 60
+    assert placed(switch, range(20_000, 20_300)) == first
+    assert len(switch.pins()) == 300
+
+
+def test_reweighting_moves_no_flow_that_is_pinned() -> None:
+    switch = installed()
+    first = placed(switch, range(20_000, 20_100))
+    switch.apply(pipeline.set_slots(CONFIG, SLOTS, ("n1",) * 64))
+    assert placed(switch, range(20_000, 20_100)) == first
+    assert set(placed(switch, range(30_000, 30_100)).values()) == {"n1"}
+
+
+@pytest.mark.parametrize("udp", [True, False])
+@pytest.mark.parametrize("ip6", [True, False])
+@pytest.mark.parametrize("dst_port", [9000, 9001])
+def test_every_kind_of_traffic_to_the_vip_is_balanced(udp: bool, ip6: bool, dst_port: int) -> None:
+    switch = installed()
+    nodes = {node_of(switch, to_vip(flow, udp=udp, ip6=ip6, dst_port=dst_port)) for flow in range(1000, 1050)}
+    assert nodes == set(NODES)
+    assert len(switch.pins()) == 50
+
+
+def test_tcp_and_udp_flows_of_one_tuple_are_pinned_apart() -> None:
+    switch = installed()
+    node_of(switch, to_vip(5, udp=True))
+    node_of(switch, to_vip(5, udp=False))
+    assert len(switch.pins()) == 2
+
+
+def test_ports_that_are_not_the_vips_are_dropped() -> None:
+    assert installed().send(C1.port, **to_vip(1, dst_port=9002)) == []
+
+
+def test_without_a_list_all_ports_are_balanced() -> None:
+    switch = FakeSwitch()
+    switch.apply(pipeline.install(make_config(ports=()), SLOTS, ()))
+    assert len(switch.send(C1.port, **to_vip(1, dst_port=53))) == 1
+
+
+# ------------------------------------------------------------------------------------------------------- failing
+
+
+def test_removed_nodes_flows_hash_anew_and_others_stay() -> None:
+    switch = installed()
+    first = placed(switch, range(20_000, 20_200))
+    switch.apply(pipeline.set_slots(CONFIG, SLOTS, [s if s != "n2" else "n1" for s in SLOTS]))
+    switch.apply(pipeline.remove_node(CONFIG, "n2"))
+    after = placed(switch, range(20_000, 20_200))
+    assert "n2" not in after.values()
+    assert all(after[flow] == node for flow, node in first.items() if node != "n2")
+    assert len(switch.pins()) == 200
+    switch.apply(pipeline.restore_node(CONFIG, "n2"))
+    assert placed(switch, range(20_000, 20_200)) == after  # coming back moves nobody
+
+
+def test_port_that_goes_down_hands_over_in_the_switch_and_back() -> None:
+    switch = installed()
+    first = placed(switch, range(20_000, 20_100))
+    switch.ports_down.add(PORTS["n2"])
+    meanwhile = placed(switch, range(20_000, 20_100))
+    assert all(meanwhile[flow] == {"n2": "n3"}.get(node, node) for flow, node in first.items())
+    switch.ports_down.add(PORTS["n3"])
+    assert set(placed(switch, range(20_000, 20_100)).values()) == {"n1"}
+    switch.ports_down.clear()
+    assert placed(switch, range(20_000, 20_100)) == first
+
+
+def test_all_ports_down_drops() -> None:
+    switch = installed()
+    switch.ports_down.update(PORTS.values())
+    assert switch.send(C1.port, **to_vip(1)) == []
+
+
+def test_single_node_has_a_group_of_one_bucket() -> None:
+    switch = FakeSwitch()
+    switch.apply(pipeline.install(make_config(nodes=1), ("n1",) * 64, ()))
+    assert len(switch.groups[1].buckets) == 1
+    assert len(switch.send(C1.port, **to_vip(1))) == 1
+
+
+# ------------------------------------------------------------------------------------------------ all other traffic
+
+
+def test_deflected_packets_go_to_the_sibling_and_are_not_balanced() -> None:
+    switch = installed()
+    packet = {**to_vip(7), "eth_src": "02:de:f1:00:00:01"}
+    assert switch.send(PORTS["n1"], **{**packet, "eth_dst": MACS["n3"]}) == [
+        (PORTS["n3"], {**packet, "eth_dst": MACS["n3"]})
+    ]
+    assert switch.send(PORTS["n1"], **packet) == []  # even to the VIP's address: never balanced again
+    assert switch.pins() == {}
+
+
+@pytest.mark.parametrize("ip6", [False, True])
+def test_answers_go_home_to_the_client(ip6: bool) -> None:
+    ip = "ipv6" if ip6 else "ipv4"
+    answer: Packet = {
+        "eth_src": MACS["n2"],
+        "eth_dst": "02:00:00:00:00:99",  # whatever the node believes
+        "eth_type": 0x86DD if ip6 else 0x0800,
+        "ip_proto": TCP,
+        f"{ip}_src": VIP_IP6 if ip6 else VIP_IP,
+        f"{ip}_dst": C1.ip6 if ip6 else C1.ip,
+        "tcp_src": 9000,
+        "tcp_dst": 40_000,
+    }
+    home = {**answer, "eth_src": VIP_MAC, "eth_dst": C1.mac}
+    assert installed().send(PORTS["n2"], **answer) == [(C1.port, home)]
+
+
+def arp(target: str) -> Packet:
+    return {
+        "eth_src": C1.mac,
+        "eth_dst": "ff:ff:ff:ff:ff:ff",
+        "eth_type": 0x0806,
+        "arp_op": 1,
+        "arp_sha": C1.mac,
+        "arp_spa": C1.ip,
+        "arp_tha": "00:00:00:00:00:00",
+        "arp_tpa": target,
+    }
+
+
+@pytest.mark.parametrize(("ip", "mac"), [(VIP_IP, VIP_MAC), (CONFIG.nodes[1].ip, MACS["n2"])])
+def test_arp_is_answered_by_the_switch(ip: str, mac: str) -> None:
+    answer = {
+        "eth_src": mac,
+        "eth_dst": C1.mac,
+        "eth_type": 0x0806,
+        "arp_op": 2,
+        "arp_sha": mac,
+        "arp_spa": ip,
+        "arp_tha": C1.mac,
+        "arp_tpa": C1.ip,
+    }
+    assert installed().send(C1.port, **arp(ip)) == [(C1.port, answer)]
+
+
+def test_arp_for_strangers_and_other_broadcasts_are_dropped() -> None:
+    assert installed().send(C1.port, **arp("10.0.99.99")) == []
+    assert installed().send(C1.port, eth_src=C1.mac, eth_dst="33:33:00:00:00:01", eth_type=0x86DD, ip_proto=58) == []
+
+
+def test_known_addresses_are_forwarded() -> None:
+    ping: Packet = {"eth_src": C1.mac, "eth_dst": MACS["n1"], "eth_type": 0x0800, "ip_proto": 1}
+    assert installed().send(C1.port, **ping) == [(PORTS["n1"], ping)]
+
+
+# --------------------------------------------------------------------------------------------------- configuration
+
+
+def test_a_port_used_twice_is_refused() -> None:
+    with pytest.raises(InputError, match="port 1 is used twice"):
+        BalancerConfig(1, 6653, CONFIG.vip, CONFIG.clients, (station("n1", "node", 1),), CONFIG.spec)
+
+
+def test_no_nodes_are_refused() -> None:
+    with pytest.raises(InputError, match="0 nodes"):
+        BalancerConfig(1, 6653, CONFIG.vip, CONFIG.clients, (), CONFIG.spec)
+
+
+# ---------------------------------------------------------------------------------------------------- notifications
+
+
+def notify(*nodes: str, backlog: int = 0) -> bytes:
+    count = len(nodes)
+    zeros, ones = np.zeros(count, dtype=np.int64), np.ones(count, dtype=np.int64)
+    return notification.encode(NotifyBalancer(nodes, ones * 10**6, ones * backlog, zeros, zeros / 1.0, zeros))
+
+
+values = st.integers(0, 2**62)
+rows = st.tuples(values, values, values, st.floats(0, 1), values)
+
+
+@given(st.dictionaries(st.from_regex(r"\A[a-z][0-9]{1,4}\Z"), rows, min_size=1, max_size=5))
+def test_notification_comes_back_as_it_went(table: dict[str, tuple[int, int, int, float, int]]) -> None:
+    columns = list(zip(*table.values(), strict=True))
+    arrays = [np.array(column, dtype=np.float64 if i == 3 else np.int64) for i, column in enumerate(columns)]
+    assert notification.decode(notification.encode(NotifyBalancer(tuple(table), *arrays))) == NodesNotified(
+        tuple(table), *arrays
+    )
+
+
+@given(st.binary(max_size=200))
+def test_random_datagrams_are_refused(datagram: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  # any message will do
+        notification.decode(b"TBNB\x01\x01" + datagram[:40])
+
+
+@given(st.integers(0, 48), st.integers(1, 255))
+def test_damaged_datagrams_raise_nothing_else(place: int, flip: int) -> None:
+    damaged = bytearray(notify("n1"))
+    damaged[place % len(damaged)] ^= flip
+    try:
+        notification.decode(bytes(damaged))
+    except ValueError:
+        return
+
+
+@pytest.mark.parametrize("datagram", [b"", notify("n1")[:-1], notify("n1") + b"x", notify("n1", "n1")])
+def test_truncated_and_overlong_datagrams_are_refused(datagram: bytes) -> None:
+    with pytest.raises(ValueError, match="truncated|after the last row"):
+        notification.decode(datagram)
+
+
+def test_values_out_of_range_are_not_sent() -> None:
+    with pytest.raises(ValueError, match="n1.*out of range"):
+        notify("n1", backlog=-1)
+
+
+# ------------------------------------------------------------------------------------------------------- the driver
+
+
+class FakeLink:
+    def __init__(self) -> None:
+        self.switch, self.barriers = FakeSwitch(), 0
+
+    def send(self, messages: Sequence[Message]) -> int:
+        self.switch.apply(messages)
+        self.barriers += 1
+        return self.barriers
+
+
+class Bench:
+    """A driver with a fake link and a list for its records."""
+
+    def __init__(self, policy: str = "round-robin") -> None:
+        self.records: list[tuple[int, dict[str, Any]]] = []
+        self.link = FakeLink()
+        config = make_config(policy=policy)
+        self.balancer = LoadBalancer(config, lambda t_ns, record: self.records.append((t_ns, record)))
+
+    def connect(self, now_ns: int = 0, down: tuple[int, ...] = ()) -> None:
+        up = {port: port not in down for port in (1, 2, *PORTS.values())}
+        self.balancer.on_switch(Connected(self.link, up), now_ns, now_ns)
+
+    def kinds(self) -> list[str]:
+        return [record["kind"] for _, record in self.records]
+
+
+def test_ready_is_told_when_the_barrier_comes_back() -> None:
+    bench = Bench()
+    bench.connect(1000)
+    assert bench.records == []
+    bench.balancer.on_switch(Acknowledged(bench.link, 1), 4500, 5000)
+    ((t_ns, record),) = bench.records
+    assert (t_ns, record["kind"], record["control_loop_us"]) == (4500, "BalancerReady", 3.5)
+    assert record["policy"] == "balancer"
+    assert Counter(record["slots"]).total() == 64
+    assert len(placed(bench.link.switch, range(1, 20))) == 19
+
+
+def test_control_loop_is_measured_from_the_notification_to_the_barrier() -> None:
+    bench = Bench("least-loaded")
+    bench.connect()
+    bench.balancer.on_datagram(notify("n1", backlog=900_000), 10 * NS_PER_MS)
+    assert bench.kinds() == ["NodesNotified", "SetSlots"]
+    bench.balancer.on_switch(Acknowledged(bench.link, 2), 11 * NS_PER_MS, 12 * NS_PER_MS)
+    assert bench.records[-1][1]["kind"] == "ActionsAcknowledged"
+    assert bench.records[-1][1]["control_loop_us"] == 1000.0
+    assert set(placed(bench.link.switch, range(1, 60)).values()) == {"n2", "n3"}
+
+
+def test_policy_records_can_be_replayed() -> None:
+    bench = Bench("least-loaded")
+    bench.connect()
+    bench.balancer.on_datagram(notify("n1", backlog=900_000), 10 * NS_PER_MS)
+    assert all(record["kind"] in Record.kinds for _, record in bench.records)
+
+
+def test_malformed_datagrams_are_counted_and_ignored() -> None:
+    bench = Bench()
+    bench.balancer.on_datagram(b"nonsense", 0)
+    bench.balancer.stop(1)
+    assert bench.records == [
+        (1, {"kind": "BalancerStopped", "notifications": 0, "malformed": 1, "policy": "balancer"})
+    ]
+
+
+def test_port_down_removes_the_node_and_port_up_restores_it() -> None:
+    bench = Bench()
+    bench.connect()
+    first = placed(bench.link.switch, range(1, 100))
+    bench.balancer.on_switch(PortChanged(PORTS["n2"], False), 5, 5)
+    assert bench.kinds() == ["NodeLeft", "SetSlots", "RemoveNode"]
+    bench.balancer.on_switch(PortChanged(PORTS["n2"], False), 6, 6)
+    assert len(bench.records) == 3
+    after = placed(bench.link.switch, range(1, 100))
+    assert Counter(after.values())["n2"] == 0
+    assert all(after[flow] == node for flow, node in first.items() if node != "n2")
+    bench.balancer.on_switch(PortChanged(PORTS["n2"], True), 7, 7)
+    assert bench.kinds()[3:] == ["NodeJoined", "RestoreNode", "SetSlots"]
+    assert placed(bench.link.switch, range(1, 100)) == after
+
+
+def test_port_that_is_down_from_the_start_is_noticed() -> None:
+    bench = Bench()
+    bench.connect(down=(PORTS["n3"],))
+    assert bench.kinds() == ["NodeLeft", "SetSlots", "RemoveNode"]
+
+
+def test_ports_of_clients_are_no_concern() -> None:
+    bench = Bench()
+    bench.balancer.on_switch(PortChanged(C1.port, False), 0, 0)
+    assert bench.records == []
+
+
+def test_silent_node_leaves_by_deadline() -> None:
+    bench = Bench()
+    bench.connect()
+    bench.balancer.on_datagram(notify("n1", "n2", "n3"), 0)
+    for tick in range(1, 60):
+        now_ns = tick * 10 * NS_PER_MS
+        bench.balancer.on_datagram(notify("n1", "n3"), now_ns)
+        bench.balancer.on_time(now_ns)
+    assert ("RemoveNode", SILENCE_NS) in [(record["kind"], t_ns) for t_ns, record in bench.records]
+
+
+def test_switch_that_comes_back_gets_the_present_state() -> None:
+    bench = Bench()
+    bench.connect()
+    bench.balancer.on_switch(Disconnected(bench.link), 1, 1)
+    assert bench.kinds() == ["SwitchLost"]
+    bench.balancer.on_switch(PortChanged(PORTS["n2"], False), 2, 2)
+    first, bench.link = bench.link, FakeLink()
+    bench.connect(3, down=(PORTS["n2"],))
+    assert "n2" not in placed(bench.link.switch, range(1, 50)).values()
+    bench.balancer.on_switch(Acknowledged(first, 1), 4, 4)  # of the lost connection
+    assert bench.kinds() == ["SwitchLost", "NodeLeft", "SetSlots", "RemoveNode"]
+
+
+def test_refusal_by_the_switch_is_an_error() -> None:
+    bench = Bench()
+    with pytest.raises(ToolError, match="refused a message: type 4"):
+        bench.balancer.on_switch(Refused("type 4, code 1, about 00"), 0, 0)

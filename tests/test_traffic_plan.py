@@ -1,0 +1,179 @@
+"""The packet plan: order, numbering, ports, identity, files, refusals."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import topologies
+from testbed.errors import InputError
+from testbed.spec.scenario import Scenario
+from testbed.traffic.plan import PacketPlan, make_plan
+
+ROOT = Path(__file__).resolve().parent.parent
+BASE: dict[str, Any] = {"name": "base", "from": "c1", "shape": "poisson", "rate": "8Mbit", "flows": 30}
+BURSTS: dict[str, Any] = {
+    **{"name": "bursts", "from": "c2", "shape": "on-off", "peak": "80Mbit", "flows": 60},
+    **{"on": {"pareto": {"mean": "60ms", "alpha": 1.5}}, "off": {"exponential": {"mean": "400ms"}}},
+    "precursor": {"lead": "100ms", "strength": 0.5},
+}
+PACED: dict[str, Any] = {"name": "paced", "from": "c1", "shape": "constant", "rate": "4Mbit", "packet": "100B"}
+
+
+def _plan(*sources: dict[str, Any], base_dir: Path = ROOT, **changes: Any) -> PacketPlan:
+    scenario = Scenario.model_validate(
+        {
+            **{"version": 1, "name": "x", "duration": "2s", "topology": {"family": "cluster"}},
+            **{"traffic": list(sources), **changes},
+        }
+    )
+    return make_plan(scenario, topologies.describe(scenario.topology), base_dir)
+
+
+@pytest.fixture(scope="module")
+def plan() -> PacketPlan:
+    return _plan(BASE, BURSTS, PACED)
+
+
+def test_packets_ascend_within_the_run(plan: PacketPlan) -> None:
+    assert len(plan) > 10_000
+    assert plan.t_ns[0] >= 0
+    assert plan.t_ns[-1] < plan.duration_ns
+    assert np.all(np.diff(plan.t_ns) >= 0)
+
+
+def test_each_flow_counts_from_0_without_gaps(plan: PacketPlan) -> None:
+    for flow in np.unique(plan.flow):
+        seq = plan.seq[plan.flow == flow]
+        assert np.array_equal(seq, np.arange(len(seq)))
+
+
+def test_flow_numbers_lead_to_source_size_and_client(plan: PacketPlan) -> None:
+    assert plan.sources == ("base", "bursts", "paced")
+    assert plan.clients == ("c1", "c2")
+    assert len(plan.flows) == 30 + 60 + 100
+    assert np.array_equal(plan.flows.source[plan.flow], plan.source)
+    assert np.array_equal(plan.size_bytes, np.array([1000, 1000, 100])[plan.source])
+    assert plan.flows.client.tolist() == [0] * 30 + [1] * 60 + [0] * 100
+
+
+def test_no_client_uses_a_port_twice(plan: PacketPlan) -> None:
+    used = list(zip(plan.flows.client.tolist(), plan.flows.src_port.tolist(), strict=True))
+    assert len(set(used)) == len(used)
+    assert sorted(set(plan.flows.dst_port.tolist())) == [9000, 9001, 9002]
+
+
+def test_clients_share_out_the_plan(plan: PacketPlan) -> None:
+    parts = [plan.of_client(name) for name in plan.clients]
+    assert sum(len(part) for part in parts) == len(plan)
+    assert set(parts[1].source.tolist()) == {1}
+    assert len(plan.of_client("c7")) == 0
+
+
+def test_bins_hold_every_byte_once(plan: PacketPlan) -> None:
+    bins = plan.bytes_per_bin(30_000_000)
+    assert len(bins) == 67
+    assert bins.sum() == plan.total_bytes
+    early = plan.t_ns < 30_000_000
+    assert bins[0] == plan.size_bytes[early].sum()
+
+
+def test_arrays_are_read_only(plan: PacketPlan) -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        plan.t_ns[0] = 1
+
+
+def test_identity_is_that_of_content(plan: PacketPlan) -> None:
+    assert _plan(BASE, BURSTS, PACED).digest() == plan.digest()
+    others = [
+        _plan(BASE, BURSTS, PACED, seed=2),
+        _plan(BASE, BURSTS, PACED, duration="2001ms"),
+        _plan(BASE, {**BURSTS, "name": "other"}, PACED),
+        _plan(BASE, BURSTS, {**PACED, "from": "c2"}),
+        plan.of_client("c1"),
+    ]
+    assert len({plan.digest(), *(other.digest() for other in others)}) == 6
+
+
+def test_a_plan_is_what_it_has_always_been(plan: PacketPlan) -> None:
+    assert plan.digest()[:16] == "GOLDENPLAN"
+
+
+def test_a_source_does_not_depend_on_the_others(plan: PacketPlan) -> None:
+    alone, last = _plan(BURSTS), _plan(PACED, BASE, BURSTS)
+    for other, number in ((alone, 0), (last, 2)):
+        ours, theirs = plan.source == 1, other.source == number
+        assert np.array_equal(plan.t_ns[ours], other.t_ns[theirs])
+        assert np.array_equal(plan.seq[ours], other.seq[theirs])
+
+
+@pytest.mark.parametrize("hash_seed", ["0", "1"])
+def test_the_hash_seed_of_python_has_no_say(plan: PacketPlan, hash_seed: str) -> None:
+    code = "from tests import test_traffic_plan as t; print(t._plan(t.BASE, t.BURSTS, t.PACED).digest())"
+    code = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]; {code.replace('from tests ', '')}"
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert said.stdout.strip() == plan.digest()
+
+
+def test_a_file_gives_the_same_plan_back(plan: PacketPlan, tmp_path: Path) -> None:
+    path = tmp_path / "plan.parquet"
+    plan.write_parquet(path)
+    again = PacketPlan.read_parquet(path)
+    assert again.digest() == plan.digest()
+    assert again.packet_columns()["flow"].dtype == np.int32
+    assert pq.read_table(path).column_names == ["t_ns", "source", "flow", "seq", "size_bytes"]
+
+
+def test_a_changed_file_is_refused(plan: PacketPlan, tmp_path: Path) -> None:
+    path = tmp_path / "plan.parquet"
+    plan.write_parquet(path)
+    table = pq.read_table(path)
+    moved = table.set_column(0, "t_ns", pa.array(table.column("t_ns").to_numpy() + 1))
+    pq.write_table(moved.replace_schema_metadata(table.schema.metadata), path)
+    with pytest.raises(InputError, match="not what was written"):
+        PacketPlan.read_parquet(path)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PAR1 and so on", "table"])
+def test_what_is_no_plan_is_refused(content: bytes | str | None, tmp_path: Path) -> None:
+    path = tmp_path / "plan.parquet"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content:
+        pq.write_table(pa.table({"t_ns": [1, 2]}), path)
+    with pytest.raises(InputError, match="it is no plan"):
+        PacketPlan.read_parquet(path)
+
+
+@pytest.mark.parametrize(
+    ("sources", "words"),
+    [
+        ([{**BASE, "from": "c9"}], "traffic.base.from: no client is called 'c9'; clients are c1, c2; did you mean"),
+        ([{**BASE, "from": "n1"}], "traffic.base.from: no client is called 'n1'"),
+        ([BASE, BASE], "traffic.base: two sources have this name"),
+        ([{**BASE, "name": f"s{i}", "flows": 20_000} for i in range(3)], "flows of c1: 60,000 flows, but 55,536"),
+        ([{**BASE, "rate": "1bit"}], "no source sends a single packet"),
+        ([{**BASE, "name": f"s{i}", "rate": "80Gbit"} for i in range(3)], "60,0.* packets in all; a plan holds"),
+    ],
+)
+def test_the_impossible_is_refused(sources: list[dict[str, Any]], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        _plan(*sources)
+
+
+@given(st.integers(1, 3_000_000_000))
+def test_bins_of_any_length_hold_every_byte(bin_ns: int) -> None:
+    plan = _plan({**PACED, "rate": "80kbit"}, duration="100ms")
+    if plan.duration_ns // bin_ns < 10**5:
+        assert plan.bytes_per_bin(bin_ns).sum() == plan.total_bytes

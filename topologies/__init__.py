@@ -1,0 +1,16 @@
+"""Topology families: each file describes one, `FAMILIES` names them all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from testbed.spec.scenario import TopologySpec
+from testbed.spec.topology import Network
+from topologies import cluster, single
+
+FAMILIES: dict[str, Callable[[TopologySpec], Network]] = {"cluster": cluster.describe, "single": single.describe}
+
+
+def describe(spec: TopologySpec) -> Network:
+    """Return the network that a scenario's `topology` names."""
+    return FAMILIES[spec.family](spec)

@@ -1,0 +1,23 @@
+"""`cluster`: clients – s1 – nodes – one backend a node, and the mesh between the nodes.
+
+    c1 ─┐      ┌─ n1 ── b1
+    c2 ─┼─ s1 ─┼─ n2 ── b2       n1…nN also hang on m1, the mesh network
+        │      └─ n3 ── b3
+"""
+
+from __future__ import annotations
+
+from testbed.spec.scenario import TopologySpec
+from testbed.spec.topology import Host, Link, Network, Switch
+
+
+def describe(spec: TopologySpec) -> Network:
+    """Return the cluster of `spec.nodes` nodes and `spec.clients` clients."""
+    clients = [Host(f"c{i}", "client") for i in range(1, spec.clients + 1)]
+    nodes = [Host(f"n{i}", "node") for i in range(1, spec.nodes + 1)]
+    backends = [Host(f"b{i}", "backend") for i in range(1, spec.nodes + 1)]
+    links = [Link(client.name, "s1", delay_ns=spec.link_delay_ns) for client in clients]
+    links += [Link("s1", node.name, delay_ns=spec.link_delay_ns) for node in nodes]
+    links += [Link(node.name, backend.name, spec.node_rate_bps) for node, backend in zip(nodes, backends, strict=True)]
+    links += [Link(node.name, "m1") for node in nodes]
+    return Network((*clients, *nodes, *backends), (Switch("s1"), Switch("m1", "mesh")), tuple(links))

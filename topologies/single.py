@@ -1,0 +1,22 @@
+"""`single`: one node, the cluster's smallest sibling and the baseline every claim of scaling starts from.
+
+    c1 ─ s1 ─ n1 ── b1
+"""
+
+from __future__ import annotations
+
+from testbed.errors import InputError
+from testbed.spec.scenario import TopologySpec
+from testbed.spec.topology import Network
+from topologies import cluster
+
+
+def describe(spec: TopologySpec) -> Network:
+    """Return the one-node network.
+
+    Raises:
+        InputError: when the scenario asks for more than one node.
+    """
+    if spec.nodes != 1:
+        raise InputError("topology.nodes", f"family single has one node, not {spec.nodes}", "use family: cluster")
+    return cluster.describe(spec)
