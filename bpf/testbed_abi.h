@@ -21,7 +21,7 @@
 
 #define NANOBITS_PER_BYTE 8000000000LL
 #define QUEUE_CAP_BYTES   1000000000LL /* the largest limit */
-#define BUCKET_CAP_BYTES  100000000LL  /* the deepest token bucket */
+#define BUCKET_CAP_BYTES  50000000LL   /* the deepest token bucket */
 
 #define NODE_CLASSES         8
 #define NODE_LOCAL_ADDRESSES 4

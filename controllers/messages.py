@@ -218,7 +218,7 @@ def listen(port: int, dpid: int, report: Callable[[Happening], None]) -> None:
     def start() -> None:
         try:
             _start_apps(port, dpid, report)
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is raised in the caller's thread
             failures.append(error)
 
     starter = threading.Thread(target=start, daemon=True)  # its children inherit being daemons

@@ -1,8 +1,9 @@
 """The load balancer's OpenFlow pipeline, declared as data.
 
     CLASSIFY ─ to the VIP ──▶ (PINS) ──▶ HASH ─ unpinned ─▶ SLOTS ─▶ LEARN ─▶ NODES ─▶ group of the node ─▶ port
-        │                       ▲          └─── pinned: the node's number is in reg2 ───▲  │
-        │                       └────────────────── learned ───────────────────┘          └─ removed: HASH again
+        │                       ▲        ▲ └─── pinned: the node's number is in reg2 ───▲  │
+        │                       └────────┼───────── learned ──────────┘                    │
+        │                                └────────────────── AGAIN ◀── the node is removed ┘
         └─ all else ──▶ FORWARD (return traffic to the clients, known addresses to their ports)
 
 Everything about a flow is decided in the switch: no packet ever goes to the controller, so a controller that is slow,
@@ -17,7 +18,13 @@ overwhelmed or dead delays and loses nothing.  The controller only steers: it wr
 * **A port that goes down.**  Each node has a fast-failover group: itself, then the next nodes in order, each bucket
   watching its port.  The switch changes over by itself, at once; the pins stay.
 * **A node that is removed** (silent, drained) has its flow in NODES replaced by "hash again": its flows meet SLOTS,
-  where it has no slot any more, and LEARN overwrites their pins.  Flows of the others are not touched.
+  where it has no slot any more, and LEARN overwrites their pins.  Flows of the others are not touched.  AGAIN makes the
+  switch forget first: Open vSwitch caches a decision for all packets that agree in the bits it looked at, and after a
+  change decides anew for the cached flow, without a packet and so without learning; for up to half a second such a
+  flow would follow every change of the slots, and go back when its node returns.  A cached flow for which bits matter
+  that did not before is thrown away instead, and its next packet decides and learns.  So AGAIN looks at three bits of
+  the source address, other ones for each node; what is in them makes no difference.  This needs ``disable-in-band``
+  on the bridge (Mininet sets it): the hidden flows of in-band control look at the whole source address of everything.
 * **Deflected packets.**  A node's XDP program may hand a packet on to a sibling; it marks the source address with
   the prefix 02:de:f1.  Such packets go by destination address and are never balanced again.
 * **ARP** for the VIP and every known station is answered by flows: neighbours resolve without the controller.  IPv6
@@ -62,7 +69,8 @@ class Table(IntEnum):
     SLOTS = 3
     LEARN = 4
     NODES = 5
-    FORWARD = 6
+    AGAIN = 6
+    FORWARD = 7
 
 
 SLOT, NODE = "reg1", "reg2"  # node numbers count from 1: 0 is "not pinned"
@@ -92,8 +100,9 @@ def install(config: BalancerConfig, slots: Sequence[str], removed: Collection[st
     states = [_removed(config, n.name) if n.name in removed else _serving(config, n.name) for n in config.nodes]
     return (
         *_groups(config),
-        *states,
         *_forward(config),
+        *_again(config),
+        *states,
         *_learn(config),
         *(_slot(config, slot, node) for slot, node in enumerate(slots)),
         *_hash(config, len(slots)),
@@ -136,8 +145,21 @@ def _serving(config: BalancerConfig, node: str) -> FlowMod:
 
 
 def _removed(config: BalancerConfig, node: str) -> FlowMod:
-    again = (SetField(NODE, 0), Resubmit(Table.HASH))
-    return FlowMod(Table.NODES, 1, match(**{NODE: config.number_of(node)}), again)
+    return FlowMod(Table.NODES, 1, match(**{NODE: config.number_of(node)}), (Resubmit(Table.AGAIN),))
+
+
+def _again(config: BalancerConfig) -> Iterator[FlowMod]:
+    hash_again = (SetField(NODE, 0), Resubmit(Table.HASH))
+    for number in range(1, len(config.nodes) + 1):
+        bits = _three_bits(number)
+        yield FlowMod(Table.AGAIN, 2, match(**{NODE: number}, eth_src=(bits, bits)), hash_again)
+    yield FlowMod(Table.AGAIN, 1, match(), hash_again)
+
+
+def _three_bits(number: int) -> str:
+    """Return an address with three bits set, so chosen that no two of 4096 numbers have the same three."""
+    bits = sum(1 << (16 * place + (number >> 4 * place & 15)) for place in range(3))
+    return bits.to_bytes(6, "big").hex(":")
 
 
 def _forward(config: BalancerConfig) -> Iterator[FlowMod]:

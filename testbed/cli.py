@@ -9,16 +9,25 @@ import sys
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import json  # noqa: E402
-import traceback  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Annotated, Any, NoReturn, Optional  # noqa: E402
+import json
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, Optional
 
-import typer  # noqa: E402
-from rich.console import Console  # noqa: E402
+import typer
+from rich.console import Console
 
-from testbed import __version__  # noqa: E402
-from testbed.errors import EXIT_BAD_INPUT, EXIT_BUG, EXIT_INTERRUPTED, EXIT_MACHINE_LACKS, TestbedError  # noqa: E402
+from testbed import __version__
+from testbed.bench import NAMES as BENCHES
+from testbed.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_BUG,
+    EXIT_INTERRUPTED,
+    EXIT_MACHINE_LACKS,
+    InputError,
+    TestbedError,
+)
 
 app = typer.Typer(
     name="testbed",
@@ -128,7 +137,9 @@ def _print_findings(findings: list[Any]) -> None:
     styles = {"ok": "green", "limited": "yellow", "missing": "bold red"}
     console = Console()
     for finding in findings:
-        console.print(f"[{styles[finding.status]}]{finding.status:8}[/] {finding.name}: {finding.detail}", highlight=False)
+        console.print(
+            f"[{styles[finding.status]}]{finding.status:8}[/] {finding.name}: {finding.detail}", highlight=False
+        )
         if finding.remedy:
             console.print(f"         → {finding.remedy}", highlight=False)
 
@@ -157,9 +168,78 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare runs of one scenario and seed."""
-    from testbed.report.comparing import print_comparison
+    from testbed.report import compare as comparing
+    from testbed.report.compare_page import write_compare_page
 
-    print_comparison(runs, page, allow_different=allow_different, as_json=as_json)
+    comparison = comparing.compare(runs, allow_different=allow_different)
+    print(json.dumps(asdict(comparison), indent=2) if as_json else comparison.text())
+    if page is not None:
+        print(f"page: {write_compare_page(comparison, page)}", file=sys.stderr)
+
+
+@app.command(epilog="Example: `python -m testbed train --out model --trace traces/rack.npz`")
+def train(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="where model, manifest and card go")] = Path(
+        "model"
+    ),
+    seed: Annotated[int, typer.Option("--seed", help="seed of everything random")] = 1,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="passes over the training series")] = 16,
+    traces: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option("--trace", metavar="FILE.npz", help="recorded host traces to add to the generated ones"),
+    ] = None,
+) -> None:
+    """Train the LSTM (needs torch: `make setup-test`); interrupted training goes on where it was."""
+    from rich.progress import Progress
+
+    from testbed.cortex.train import TrainConfig, TrainProgress
+    from testbed.cortex.train import train as fit
+
+    with Progress(console=Console(stderr=True)) as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(step: TrainProgress) -> None:
+            if step.stage not in tasks:
+                tasks[step.stage] = bars.add_task(step.stage, total=step.total)
+            bars.update(tasks[step.stage], completed=step.done)
+
+        path = fit(TrainConfig(out=out, seed=seed, epochs=epochs, traces=tuple(traces or ())), show)
+    print(path)
+
+
+@app.command(epilog="Example: `sudo python -m testbed bench xdp loop sender`")
+def bench(
+    names: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Argument(metavar="[NAME...]", help=f"which ones; default all: {', '.join(BENCHES)}"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run benchmarks, each figure beside its rival's from the same call."""
+    import importlib
+
+    unknown = sorted(set(names or ()) - set(BENCHES))
+    if unknown:
+        raise InputError("bench", f"unknown {', '.join(unknown)}", f"known: {', '.join(BENCHES)}")
+    rows: list[dict[str, Any]] = []
+    for name in names or BENCHES:
+        print(f"measuring {BENCHES[name]} …", file=sys.stderr)
+        rows += importlib.import_module(f"testbed.bench.{name}").run()
+    print(json.dumps(rows, indent=2)) if as_json else _print_rows(rows)
+
+
+def _print_rows(rows: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for header in ("figure", "value", "bar", "rival", "its value", "ratio", "note"):
+        table.add_column(header, justify="right" if header in ("value", "its value", "ratio") else "left")
+    for row in rows:
+        rival = "" if row.get("rival_value") is None else f"{row['rival_value']:,.4g} {row['unit']}"
+        ratio = "" if row.get("ratio") is None else f"{row['ratio']:.3g}"
+        cells = (f"{row['value']:,.4g} {row['unit']}", row.get("bar") or "", row.get("rival") or "", rival, ratio)
+        table.add_row(row["name"], *map(str, cells), row.get("note") or "")
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
 def main() -> NoReturn:
@@ -185,10 +265,14 @@ def _fail(message: str, code: int) -> int:
 
 
 def _usage_or_bug(error: Exception) -> int:
-    if hasattr(error, "format_message"):  # a usage error of the command line library
-        error.show()
+    show = getattr(error, "show", None)  # Typer's usage errors; their class has moved between its versions
+    if callable(show):
+        show()
         return EXIT_BAD_INPUT
-    print(f"testbed: our own bug: {type(error).__name__}: {error}; please report it with the lines of --debug", file=sys.stderr)
+    print(
+        f"testbed: our own bug: {type(error).__name__}: {error}; please report it with the lines of --debug",
+        file=sys.stderr,
+    )
     if os.environ.get("TESTBED_DEBUG"):
         traceback.print_exc()
     return EXIT_BUG

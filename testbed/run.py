@@ -266,4 +266,3 @@ def _input_of(row: Any) -> dict[str, Any]:
     )
     head = {"policy": row.policy, "direction": "in", "kind": "TrafficSampled", "nodes": [columns["node"]]}
     return {**head, "interval_ns": row.interval_ns, **{name: [columns[name]] for name in fields}}
-

@@ -39,7 +39,12 @@ ROOMS: dict[str, Room] = {
     "testbed.cortex": Room({*BASE, "testbed.spec", "testbed.policies"}, {"numpy", "torch"}),
     "testbed.traffic": Room({*BASE, "testbed.spec"}, {"numpy", "pyarrow", "scapy"}),
     "testbed.simulation": Room(
-        {*BASE, "testbed.spec", "testbed.policies", "testbed.cortex", "testbed.traffic", "topologies"}, {"numpy"}
+        {
+            *BASE,
+            *("testbed.spec", "testbed.policies", "testbed.cortex", "testbed.traffic", "testbed.results"),
+            "topologies",
+        },
+        {"numpy"},
     ),
     "testbed.emulation": Room(
         {

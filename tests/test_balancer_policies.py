@@ -162,6 +162,12 @@ def test_two_choices_prefers_the_less_loaded_candidate_and_never_herds() -> None
     assert min(n1, n3) > 0  # some slots have n1 and n3 as candidates
 
 
+def test_two_choices_counts_what_earlier_slots_chose() -> None:
+    balancer = make("two-choices")
+    steadily(balancer, notified(backlog=(5000, 0, 0)), 0)  # four slots' worth of load
+    assert 10 <= shares(balancer)[0] < 21
+
+
 def test_ready_first_follows_expanded_buffers_in_proportion_to_free_space() -> None:
     balancer = make("ready-first")
     steadily(balancer, notified(), 0, count=1)

@@ -130,7 +130,6 @@ def test_holt_draws_a_ramp_on_and_ewma_does_not():
     holt, ewma = (rule(RATE_BPS, 10 * MS, HORIZONS) for rule in (HoltForecaster, EwmaForecaster))
     for arrived in [20_000] * 30 + [40_000, 60_000, 80_000, 100_000]:
         ramp, flat = holt.step(sample(arrived), 0), ewma.step(sample(arrived), 0)
-    print(ramp, flat)
     assert ramp.need_bytes[0, 1] > 50_000 > flat.need_bytes[0, 1]
 
 

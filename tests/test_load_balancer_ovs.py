@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ LISTEN_PORT = 6653
 NODES = ("n1", "n2", "n3")
 MB = 10**6
 PATIENCE_S = 10.0
+REVALIDATION_S = 0.1  # the switch acknowledges before it has been through its cache of flows; ample
 
 
 # ------------------------------------------------------------------------------------------------ frames in and out
@@ -169,6 +170,7 @@ class Balancer:
     def wait_in_force(self, wanted: Callable[[dict[str, Any]], bool], since: int = 0) -> None:
         """Wait for an action and for the switch to have carried it out."""
         self.wait_for(_is("ActionsAcknowledged"), since=self.wait_for(wanted, since))
+        time.sleep(REVALIDATION_S)
 
     def end(self, number: int) -> int:
         os.kill(self.pid, number)
@@ -193,7 +195,8 @@ def build_network(logs: Path) -> tuple[OpenVSwitch, dict[str, int]]:
     names = ("c1", *NODES)
     commands.run("lo", ["ip", "link", "set", "lo", "up"])
     bridge = ["--", "set", "bridge", "s1", "datapath_type=netdev", "fail_mode=secure", "protocols=OpenFlow13"]
-    argv = ["ovs-vsctl", "add-br", "s1", *bridge, f"other_config:datapath-id={DPID:016x}"]
+    options = [f"other_config:datapath-id={DPID:016x}", "other_config:disable-in-band=true"]  # as Mininet does
+    argv = ["ovs-vsctl", "add-br", "s1", *bridge, *options]
     for name in names:
         port, end = f"s1-{name}", f"{name}-eth0"
         commands.run("veth", ["ip", "link", "add", port, "type", "veth", "peer", "name", end])
@@ -228,9 +231,7 @@ def make_config(ports: dict[str, int]) -> BalancerConfig:
 class Trial:
     """The steps; `seen` is what the tests judge."""
 
-    def __init__(self) -> None:
-        logs = Path("/tmp/logs")
-        logs.mkdir()
+    def __init__(self, logs: Path) -> None:
         self.seen: dict[str, Any] = {}
         self.ovs, self.ports = build_network(logs)
         self.config = make_config(self.ports)
@@ -348,16 +349,17 @@ class Trial:
 
 
 @pytest.fixture(scope="module")
-def seen() -> Iterator[dict[str, Any]]:
+def seen(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Run the trial once."""
+    logs = tmp_path_factory.mktemp("logs")
     reading, writing = os.pipe()
 
     def body() -> int:
         os.close(reading)
         with os.fdopen(writing, "w") as out:
             try:
-                json.dump(Trial().run(), out)
-            except BaseException:
+                json.dump(Trial(logs).run(), out)
+            except Exception:  # noqa: BLE001  # the test tells it
                 out.write(traceback.format_exc())
                 return 1
         return 0
@@ -368,7 +370,7 @@ def seen() -> Iterator[dict[str, Any]]:
         text = lines.read()
     status = sandbox.wait()
     assert status == 0, text
-    yield json.loads(text)
+    return json.loads(text)
 
 
 # -------------------------------------------------------------------------------------------------------- judgement

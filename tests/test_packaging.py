@@ -16,6 +16,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from testbed import cli, errors
+
 ROOT = Path(__file__).resolve().parent.parent
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "runs", "build", "dist", "*.egg-info", "__pycache__", ".*_cache")
 
@@ -138,6 +140,20 @@ def test_the_readme_has_the_two_commands_and_ci_runs_the_second():
     assert re.search(r"^sudo make run$", readme, re.MULTILINE)
     assert re.search(r"^sudo make test$", readme, re.MULTILINE)
     assert "exec make test" in (ROOT / ".ci/run").read_text(encoding="utf-8")
+
+
+def table_of(readme: str, heading: str) -> list[str]:
+    """Return the first cells of the README's table under the given head row."""
+    rows = readme.split(heading, 1)[1].split("\n\n", 1)[0].splitlines()[2:]
+    return [row.split("|")[1].strip(" `") for row in rows]
+
+
+def test_the_readme_names_every_verb_and_exit_code_and_no_other():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    verbs = {command.name or command.callback.__name__ for command in cli.app.registered_commands}
+    assert {cell.split()[0] for cell in table_of(readme, "| verb | does |")} == verbs
+    codes = {str(value) for name, value in vars(errors).items() if name.startswith("EXIT_")}
+    assert set(table_of(readme, "| code | meaning |")) == codes
 
 
 def fake_tools(folder: Path, **bodies: str) -> dict[str, str]:

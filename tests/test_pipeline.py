@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from controllers import notification, pipeline
 from controllers.config import BalancerConfig, Station, Vip
 from controllers.load_balancer import LoadBalancer
-from controllers.openflow import Message
+from controllers.openflow import FlowMod, Message
 from controllers.switch import Acknowledged, Connected, Disconnected, PortChanged, Refused
 from testbed.errors import InputError, ToolError
 from testbed.events import NodesNotified, NotifyBalancer, Record
@@ -178,6 +178,22 @@ def test_removed_nodes_flows_hash_anew_and_others_stay() -> None:
     assert placed(switch, range(20_000, 20_200)) == after  # coming back moves nobody
 
 
+def test_flows_of_a_removed_node_are_looked_at_by_bits_of_its_own() -> None:
+    config = make_config(nodes=300)
+    masks = [value[1] for mod in pipeline.install(config, ("n1",) * 64, ()) if mod_is_again(mod) for value in eth(mod)]
+    bits = [int(mask.replace(":", ""), 16) for mask in masks]
+    assert len(set(bits)) == 300
+    assert {f"{mask:b}".count("1") for mask in bits} == {3}  # as many as any other: none contains another
+
+
+def mod_is_again(mod: Message) -> bool:
+    return isinstance(mod, FlowMod) and mod.table == pipeline.Table.AGAIN
+
+
+def eth(mod: Any) -> list[Any]:
+    return [value for name, value in mod.match if name == "eth_src"]
+
+
 def test_port_that_goes_down_hands_over_in_the_switch_and_back() -> None:
     switch = installed()
     first = placed(switch, range(20_000, 20_100))
@@ -206,13 +222,13 @@ def test_single_node_has_a_group_of_one_bucket() -> None:
 # ------------------------------------------------------------------------------------------------ all other traffic
 
 
-def test_deflected_packets_go_to_the_sibling_and_are_not_balanced() -> None:
+@pytest.mark.parametrize(("sender", "sibling"), [("n1", "n3"), ("n2", "n1"), ("n3", "n2")])
+def test_deflected_packets_go_to_the_sibling_and_are_not_balanced(sender: str, sibling: str) -> None:
     switch = installed()
     packet = {**to_vip(7), "eth_src": "02:de:f1:00:00:01"}
-    assert switch.send(PORTS["n1"], **{**packet, "eth_dst": MACS["n3"]}) == [
-        (PORTS["n3"], {**packet, "eth_dst": MACS["n3"]})
-    ]
-    assert switch.send(PORTS["n1"], **packet) == []  # even to the VIP's address: never balanced again
+    handed_on = {**packet, "eth_dst": MACS[sibling]}
+    assert switch.send(PORTS[sender], **handed_on) == [(PORTS[sibling], handed_on)]
+    assert switch.send(PORTS[sender], **packet) == []  # even to the VIP's address: never balanced again
     assert switch.pins() == {}
 
 
@@ -287,10 +303,10 @@ def test_no_nodes_are_refused() -> None:
 # ---------------------------------------------------------------------------------------------------- notifications
 
 
-def notify(*nodes: str, backlog: int = 0) -> bytes:
-    count = len(nodes)
-    zeros, ones = np.zeros(count, dtype=np.int64), np.ones(count, dtype=np.int64)
-    return notification.encode(NotifyBalancer(nodes, ones * 10**6, ones * backlog, zeros, zeros / 1.0, zeros))
+def notify(*nodes: str, backlog: int = 0, severity: float = 0.0) -> bytes:
+    zeros, ones = np.zeros(len(nodes), dtype=np.int64), np.ones(len(nodes), dtype=np.int64)
+    news = NotifyBalancer(nodes, ones * 10**6, ones * backlog, zeros, ones * severity, zeros)
+    return notification.encode(news)
 
 
 values = st.integers(0, 2**62)
@@ -326,6 +342,12 @@ def test_damaged_datagrams_raise_nothing_else(place: int, flip: int) -> None:
 def test_truncated_and_overlong_datagrams_are_refused(datagram: bytes) -> None:
     with pytest.raises(ValueError, match="truncated|after the last row"):
         notification.decode(datagram)
+
+
+@pytest.mark.parametrize("severity", [-0.1, 1.1, float("nan"), float("inf")])
+def test_severity_outside_its_scale_is_refused(severity: float) -> None:
+    with pytest.raises(ValueError, match="severity outside"):
+        notification.decode(notify("n1", severity=severity))
 
 
 def test_values_out_of_range_are_not_sent() -> None:
@@ -397,9 +419,7 @@ def test_malformed_datagrams_are_counted_and_ignored() -> None:
     bench = Bench()
     bench.balancer.on_datagram(b"nonsense", 0)
     bench.balancer.stop(1)
-    assert bench.records == [
-        (1, {"kind": "BalancerStopped", "notifications": 0, "malformed": 1, "policy": "balancer"})
-    ]
+    assert bench.records == [(1, {"kind": "BalancerStopped", "notifications": 0, "malformed": 1, "policy": "balancer"})]
 
 
 def test_port_down_removes_the_node_and_port_up_restores_it() -> None:
@@ -452,6 +472,17 @@ def test_switch_that_comes_back_gets_the_present_state() -> None:
     assert "n2" not in placed(bench.link.switch, range(1, 50)).values()
     bench.balancer.on_switch(Acknowledged(first, 1), 4, 4)  # of the lost connection
     assert bench.kinds() == ["SwitchLost", "NodeLeft", "SetSlots", "RemoveNode"]
+
+
+def test_what_a_lost_connection_waited_for_is_forgotten() -> None:
+    bench = Bench("least-loaded")
+    bench.connect()
+    bench.balancer.on_datagram(notify("n1", backlog=900_000), 0)  # barrier 2, never answered
+    bench.link = FakeLink()
+    bench.connect(1)
+    told = len(bench.records)
+    bench.balancer.on_switch(Acknowledged(bench.link, 2), 2, 2)
+    assert len(bench.records) == told
 
 
 def test_refusal_by_the_switch_is_an_error() -> None:

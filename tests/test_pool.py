@@ -168,4 +168,6 @@ def test_replaying_the_requests_gives_the_same_grants(asked, alpha):
     ]
     read_back = [from_record(json.loads(json.dumps(message.to_record()))) for message in messages]
     first, second = pool(1000, alpha), pool(1000, alpha)
-    assert [first.handle(m, i) for i, m in enumerate(messages)] == [second.handle(m, i) for i, m in enumerate(read_back)]
+    assert [first.handle(m, i) for i, m in enumerate(messages)] == [
+        second.handle(m, i) for i, m in enumerate(read_back)
+    ]

@@ -214,7 +214,7 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypa
     np.savez_compressed(path, bytes_per_bin=np.zeros(100_000), bin_s=1)
     monkeypatch.setattr(traces, "MAX_FILE_BYTES", 50_000)
     assert path.stat().st_size < 50_000
-    with pytest.raises(InputError, match="it unpacks to 8.* bytes"):
+    with pytest.raises(InputError, match=r"it unpacks to 8.* bytes"):
         traces.load(path)
 
 

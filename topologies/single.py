@@ -1,6 +1,6 @@
 """`single`: one node, the cluster's smallest sibling and the baseline every claim of scaling starts from.
 
-    c1 ─ s1 ─ n1 ── b1
+c1 ─ s1 ─ n1 ── b1
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ Row = dict[str, Any]
 
 
 def run() -> list[Row]:
-    """Measure, and return rows of name, value, unit, rival, rival_value, ratio (value / rival_value) and bar.
+    """Measure, and return rows of name, value, unit, rival, rival_value, ratio (value / rival_value), bar, met.
 
     Raises:
         CommandError: when the measuring process failed; its last words are the error.
@@ -83,7 +83,7 @@ def _measure(folder: Path) -> list[Row]:
     prepare_ms = median(_timed(lambda: _sender(_PREPARED_PKTS, 0).close()) for _ in range(_REPEATS)) * 1e3
     scapy_ms = _timed(lambda: _scapy_frames(_SCAPY_PKTS)) * 1e3 * _PREPARED_PKTS / _SCAPY_PKTS
     rate_pps = median(_rate_pps() for _ in range(_REPEATS))
-    late_us = median(_paced().lateness.quantile_ns(0.99) / 1e3 for _ in range(_REPEATS))
+    late_us = median((_paced().lateness.quantile_ns(0.99) or 0.0) / 1e3 for _ in range(_REPEATS))
     rows = [
         _row("sender.prepare_200k", prepare_ms, "ms", "Scapy, each frame", scapy_ms, "<= 300"),
         _row("sender.rate", rate_pps, "pps", "Scapy sendp", _sendp_pps(), ">= 300000"),
@@ -109,9 +109,11 @@ def _beside_tcpreplay(rate_pps: float, capture: Path) -> list[Row]:
 def _row(name: str, value: float, unit: str, rival: str, rival_value: float | None, bar: str) -> Row:
     ratio = round(value / rival_value, 4) if rival_value else None
     rounded = None if rival_value is None else round(rival_value, 1)
+    relation, _, limit = bar.partition(" ")
+    met = None if not bar else value <= float(limit) if relation == "<=" else value >= float(limit)
     return {
         **{"name": name, "value": round(value, 1), "unit": unit, "rival": rival},
-        **{"rival_value": rounded, "ratio": ratio, "bar": bar},
+        **{"rival_value": rounded, "ratio": ratio, "bar": bar, "met": met},
     }
 
 

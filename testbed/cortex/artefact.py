@@ -76,7 +76,8 @@ def save_model(path: Path, weights: Mapping[str, Float32s], manifest: Mapping[st
         manifest: what to record beyond schema, kind, architecture and hash, which are added here.
     """
     packed = io.BytesIO()
-    np.savez(packed, **{name: np.asarray(weights[name], dtype=np.float32) for name in _ARRAYS})
+    arrays: dict[str, Any] = {name: np.asarray(weights[name], dtype=np.float32) for name in _ARRAYS}
+    np.savez(packed, **arrays)
     document = {
         "schema": SCHEMA,
         "kind": KIND,

@@ -9,8 +9,9 @@ from typing import Any
 from testbed.cortex.artefact import load_model
 
 _INTENDED = """\
-The model forecasts, from a node's own samples, the {quantile:.0%} quantile of the peak backlog that its queue will reach
-within {horizons} samples if nothing is dropped, and the probability that a burst starts within the longest of them.
+The model forecasts, from a node's own samples, the {quantile:.0%} quantile of the peak backlog that its queue will
+reach within {horizons} samples if nothing is dropped, and the probability that a burst starts within the longest
+of them.
 It is meant to *raise* a buffer limit above what a floor policy asks for; it must never be the only thing that sizes a
 buffer.  Inputs are dimensionless, so one model serves any link rate; it was trained at sample intervals of 1 to 10 ms.
 """
@@ -55,7 +56,8 @@ def write_card(weights: Path, card: Path) -> None:
 def _made(manifest: dict[str, Any], hidden: int) -> str:
     training = manifest["training"]
     rows = [
-        ("network", f"LSTM, 1 layer, {hidden} units, linear head; inputs {', '.join(manifest['architecture']['features'])}"),
+        ("network", f"LSTM, 1 layer, {hidden} units, linear head"),
+        ("inputs", ", ".join(manifest["architecture"]["features"])),
         ("date", manifest["date"]),
         ("seed", training["config"]["seed"]),
         ("epochs", f"{training['config']['epochs']}, {training['seconds']} s on one core"),
@@ -71,18 +73,23 @@ def _scores(metrics: dict[str, Any]) -> list[str]:
         names = [key for key in rows[0] if key != "horizon_samples"]
         body = [(f"{row['horizon_samples']:.0f}", *(_figure(row[key]) for key in names)) for row in rows]
         parts += [f"### Forecast on {name} validation series", _table(("horizon (samples)", *names), body)]
-    parts.append(
-        "*pinball* is in units of rate × interval a sample; *skill* is 1 − loss / loss of the rival (above 0: better);"
-        " *coverage* is the share of instants at which the prediction sufficed; *AUC* is the mean over series of the area"
-        " under the ROC curve, within each series, at instants outside bursts. *announced*: precursor strength ≥ 0.3."
-    )
-    return [*parts, "### Closed loop", _loops(metrics["closed_loop"]), _LOOP_NOTE]
+    return [*parts, _FORECAST_NOTE, "### Closed loop", _loops(metrics["closed_loop"]), _LOOP_NOTE]
 
+
+_FORECAST_NOTE = """\
+*pinball* is in units of rate × interval a sample.  *skill* is 1 − loss / loss of the rival (above 0: better).
+*coverage* is the share of instants at which the prediction sufficed; an instant at which the queue will not grow is
+covered whatever is predicted, so coverage lies above the nominal where such instants prevail.  *AUC* is the mean over
+series of the area under the ROC curve, each series by itself, at instants outside bursts; *announced*: precursor
+strength ≥ 0.3, *unannounced*: no precursor.  A burst counts as begun when two intervals of link time are queued; within
+1 and 2 samples even an unannounced one shows in its first arrivals, so those figures are no foresight."""
 
 _LOOP_NOTE = """\
-Loss in per cent of the arrived bytes, in brackets the mean limit of a node in MB.  The project's own buffer policies with
-their default settings on fluid queues: limits from 0.5 to 10 MB, a sample every 10 ms, no shared pool; 32 nodes, 20 s.
-*static-mean* holds the mean of *lstm* for all of the time."""
+Loss in per cent of the arrived bytes, in brackets the mean limit of a node in MB.  The project's own buffer policies
+with their default settings on fluid queues: limits from 0.5 to 10 MB, a sample every 10 ms, no shared pool; 32 nodes,
+20 s.  What *static-max* loses no policy can save: those bursts are larger than the cap.  *lstm*, *holt* and *oracle*
+stand on the reactive floor, which holds most of the memory.  *static-mean* holds the mean of *lstm* for all of the
+time."""
 
 
 def _loops(rows: Sequence[dict[str, Any]]) -> str:

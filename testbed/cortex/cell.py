@@ -4,9 +4,9 @@ The step of an LSTM (Hochreiter and Schmidhuber, 1997; forget gate: Gers et al.,
 
     i, f, o = sigmoid(W [x, h, 1]),   g = tanh(W [x, h, 1]),   c <- f c + i g,   h <- o tanh(c)
 
-How it is made fast: one matrix product, with inputs, state and bias in one buffer; the sigmoid as
-``(1 + tanh(z / 2)) / 2`` with the halving folded into the weights, so that one tanh serves all gates; nodes along the last
-axis, so that each gate is one block of memory.  torch is not needed.
+How it is made fast: one matrix product, with inputs, state and bias in one buffer; the sigmoid as ``(1 + tanh(z / 2))
+/ 2`` with the halving folded into the weights, so that one tanh serves all gates; nodes along the last axis, so that
+each gate is one block of memory.  torch is not needed.
 """
 
 from __future__ import annotations

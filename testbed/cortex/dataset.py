@@ -1,16 +1,17 @@
 """Series for training and validation: arrivals, queue, features and targets, split so that nothing leaks.
 
-Traffic (generated, or sums of recorded hosts) runs through a fluid queue with some limit, drawn anew for each series so
-that the model meets queues that drop and queues that never do.  The queue is sampled as an agent samples it, the samples
-go through the agent's own `FeatureExtractor`, and the targets look ahead from each sample.
+Traffic (generated, or sums of recorded hosts) runs through a fluid queue with some limit, drawn anew for each series
+so that the model meets queues that drop and queues that never do.  The queue is sampled as an agent samples it, the
+samples go through the agent's own `FeatureExtractor`, and the targets look ahead from each sample.
 
-Splits: a generated series belongs to training or validation by its random stream; of recorded traffic neither a host nor
-a moment is in both (see `traces`).
+Splits: a generated series belongs to training or validation by its random stream; of recorded traffic neither a host
+nor a moment is in both (see `traces`).
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +27,8 @@ from testbed.policies import fluid
 Float32s = NDArray[np.float32]
 
 TRAIN_STREAM, VALIDATION_STREAM = 1, 2
-_LIMIT_INTERVALS = (1.0, 2000.0)  # buffer limits of training queues, in units of rate x interval
+# Buffer limits of training queues, in units of rate x interval.
+_LOG_LIMIT_INTERVALS = (math.log(1.0), math.log(2000.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,9 +80,10 @@ class Dataset:
 
     def digest(self) -> str:
         """Return a SHA-256 over what is learnt from: samples and targets."""
+        seen = self.samples
         total = hashlib.sha256()
-        whole = self.samples
-        for array in (whole.rate_bps, whole.arrived_bytes, whole.backlog_bytes, whole.new_flows, self.growth, self.onset):
+        arrays = (seen.rate_bps, seen.arrived_bytes, seen.backlog_bytes, seen.new_flows, self.growth, self.onset)
+        for array in arrays:
             total.update(np.ascontiguousarray(array).tobytes())
         return total.hexdigest()
 
@@ -125,7 +128,7 @@ def dataset_of(traffic: NodeTraffic, interval_ms: int, seed: tuple[int, ...]) ->
     series = len(traffic.rate_bps)
     served = fluid.service_bytes(traffic.rate_bps, units.NS_PER_MS)
     unit = served * interval_ms
-    limit = np.ceil(unit * np.exp(rng.uniform(*np.log(_LIMIT_INTERVALS), series))).astype(np.int64)
+    limit = np.ceil(unit * np.exp(rng.uniform(*_LOG_LIMIT_INTERVALS, series))).astype(np.int64)
     samples = sampled(traffic, limited_path(traffic.arrived_bytes, served, limit), interval_ms, rng)
     free = fluid.backlog_path(traffic.arrived_bytes, served, np.zeros(series))
     inside, starts = bursts(_by_sample(free, interval_ms).max(axis=2), unit)

@@ -1,15 +1,15 @@
 """From samples to the inputs of the network: dimensionless, so that one model serves any link.
 
 Every quantity in bytes is divided by what the node's link serves in one sample interval, ``u = rate x interval``; the
-busiest millisecond by what it serves in one millisecond.  A burst of twice the line rate then looks the same at
-10 Mbit/s and at 10 Gbit/s.  All inputs pass through ``log(1 + x)``, which keeps a queue of a thousand intervals and one
+busiest millisecond by what it serves in one millisecond.  A burst of twice the line rate then looks the same at 10
+Mbit/s and at 10 Gbit/s.  All inputs pass through ``log(1 + x)``, which keeps a queue of a thousand intervals and one
 of a tenth on one scale without constants fitted to some data set.
 
-Three running means and one decaying maximum carry what a short recurrent memory would have to relearn: the usual load,
-the usual rate of new flows, and how high bursts have filled the queue in the last seconds.
+Three running means and one decaying maximum carry what a short recurrent memory would have to relearn: the usual
+load, the usual rate of new flows, and how high bursts have filled the queue in the last seconds.
 
-Left out on purpose: ``gap_max_ns`` (the kernel sees a gap only when it ends, a trace of bins not at all below a bin) and
-``dropped_*`` (they follow from arrivals and backlog, and depend on the limit that the forecast itself moves).
+Left out on purpose: ``gap_max_ns`` (the kernel sees a gap only when it ends, a trace of bins not at all below a bin)
+and ``dropped_*`` (they follow from arrivals and backlog, and depend on the limit that the forecast itself moves).
 ``new_flows`` comes from a sketch in the kernel; it is clipped, and training hides it in part of the series.
 
 The same class runs in training (n = all series) and in the node (n = 1): there is no second implementation to differ.

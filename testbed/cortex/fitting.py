@@ -80,7 +80,8 @@ def _batches(config: TrainConfig, data: TrainingData, epoch: int) -> list[Batch]
 
 
 def _chunks(part: Dataset, chunk: int) -> int:
-    return math.ceil((part.inputs.shape[1] - WARM_UP_SAMPLES) / chunk)
+    learnt: int = part.inputs.shape[1] - WARM_UP_SAMPLES
+    return max(1, math.ceil(learnt / chunk))
 
 
 def _walk(part: Dataset, rows: NDArray[np.int64], chunk: int) -> Iterator[tuple[Any, Any, Any, dict[str, Any]]]:
@@ -113,7 +114,7 @@ def _step(
     loss = pinball(growth[:, skip:], predicted[:, skip:], config.quantile)
     loss = loss + config.onset_weight * binary_cross_entropy_with_logits(logits[:, skip:], onset[:, skip:])
     optimiser.zero_grad()
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(network.parameters(), _MAX_GRADIENT)
     optimiser.step()
     return float(loss.detach())

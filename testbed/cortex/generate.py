@@ -1,11 +1,11 @@
 """Generated traffic as a node sees it, in bins of one millisecond.
 
-The meaning is that of the scenario's sources (``spec/scenario.py``): a Poisson base; on-off sources that send at `peak`
-while on and are silent while off; a precursor that for `lead` before each burst ramps linearly from 0 to
-``strength x peak``.  A node of a cluster sees its share of a burst: the flows of the burst hash to N nodes, so the share
-is binomial.  The flows of a burst are new to the node; they show at its first packets, which a ramp brings forward.
-Packets are Poisson about the rate of the moment, as in ``testbed/traffic``; there every packet is planned, here only the
-number in each millisecond is drawn, for thousands of nodes at once.
+The meaning is that of the scenario's sources (``spec/scenario.py``): a Poisson base; on-off sources that send at
+`peak` while on and are silent while off; a precursor that for `lead` before each burst ramps linearly from 0 to
+``strength x peak``.  A node of a cluster sees its share of a burst: the flows of the burst hash to N nodes, so the
+share is binomial.  The flows of a burst are new to the node; they show at its first packets, which a ramp brings
+forward. Packets are Poisson about the rate of the moment, as in ``testbed/traffic``; there every packet is planned,
+here only the number in each millisecond is drawn, for thousands of nodes at once.
 
 Controls that keep a model honest are part of the mix: series without any precursor, ramps that no burst follows,
 series in which no flow of a burst is new, background flows that come and go, a base load that drifts.

@@ -1,12 +1,12 @@
 """The network in torch: one LSTM layer, one linear head.  Imported by training only; the node runs `runtime`.
 
-For horizon k the head gives the growth of the need, ``g_k = g_{k-1} + s(z_k)`` with the positive map
-``s(z) = (z + sqrt(z^2 + 1)) / 2``: a need never shrinks with a longer horizon, and all steps are elementary enough to be
-repeated in numpy to the last digits.  Beside it, one logit a horizon: does a burst start within it?
+For horizon k the head gives the growth of the need, ``g_k = g_{k-1} + s(z_k)`` with the positive map ``s(z) = (z +
+sqrt(z^2 + 1)) / 2``: a need never shrinks with a longer horizon, and all steps are elementary enough to be repeated
+in numpy to the last digits.  Beside it, one logit a horizon: does a burst start within it?
 
-Loss: pinball (Koenker and Bassett, 1978) of the log growth at quantile q, which charges q for each unit short and
-1 - q for each unit too much, that is, a byte dropped is held q / (1 - q) times as dear as a byte reserved for an
-interval in vain (19 times at q = 0.95), plus binary cross entropy of the onsets.
+Loss: pinball (Koenker and Bassett, 1978) of the log growth at quantile q, which charges q for each unit short and 1 -
+q for each unit too much, that is, a byte dropped is held q / (1 - q) times as dear as a byte reserved for an interval
+in vain (19 times at q = 0.95), plus binary cross entropy of the onsets.
 """
 
 from __future__ import annotations

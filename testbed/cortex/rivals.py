@@ -30,8 +30,9 @@ def rival_needs(name: str, samples: Samples) -> NDArray[np.int64]:
     if name == "last peak":
         return np.stack([_last_peak(samples.backlog_bytes, horizon) for horizon in HORIZON_SAMPLES], axis=2)
     horizon_ns = tuple(horizon * samples.interval_ns for horizon in HORIZON_SAMPLES)
-    kind = {"EWMA": EwmaForecaster, "Holt": HoltForecaster}[name]
-    return forecaster_needs(kind(samples.rate_bps, samples.interval_ns, horizon_ns), samples)
+    setting = (samples.rate_bps, samples.interval_ns, horizon_ns)
+    forecaster = HoltForecaster(*setting) if name == "Holt" else EwmaForecaster(*setting)
+    return forecaster_needs(forecaster, samples)
 
 
 def forecaster_needs(forecaster: Forecaster, samples: Samples) -> NDArray[np.int64]:

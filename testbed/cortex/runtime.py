@@ -1,7 +1,7 @@
 """The forecaster as it runs in a node: features, one step of the `Cell`, bytes.  O(1) a sample; torch is not imported.
 
-The need is rounded to whole kB, so that the last digits of a matrix product, which differ between machines, do not show.
-Until `WARM_UP_SAMPLES` have been seen the forecast is 0: the floor of the buffer policy rules.
+The need is rounded to whole kB, so that the last digits of a matrix product, which differ between machines, do not
+show. Until `WARM_UP_SAMPLES` have been seen the forecast is 0: the floor of the buffer policy rules.
 """
 
 from __future__ import annotations
@@ -79,9 +79,9 @@ class LstmForecaster:
         np.multiply(need, self._unit, out=need)
         np.add(need, backlog_bytes / ROUNDING_BYTES, out=need)
         np.rint(need, out=need)
-        need_kb = need.T.astype(np.int64)
-        need_kb *= ROUNDING_BYTES
-        return need_kb
+        whole: Ints = need.T.astype(np.int64)
+        whole *= ROUNDING_BYTES
+        return whole
 
     def _onset_ratio(self) -> NDArray[np.float64]:
         # (1 + tanh(z / 2)) / 2 to four digits: as many as anyone reads, and the same on every machine.

@@ -1,9 +1,9 @@
 """What the network is taught: the buffer that the near future will need, and whether a burst starts in it.
 
-The *need* within horizon h is the highest backlog of the fluid queue (``policies/fluid.py``) from a sample to h samples
-later, both included, with nothing dropped: exactly the limit that would have saved every packet.  Taught is the *growth*
-over what is there already, ``log(1 + (need - q0) / u)`` with u = rate x interval and q0 the backlog at the sample: what
-lies in the queue is measured, not guessed.
+The *need* within horizon h is the highest backlog of the fluid queue (``policies/fluid.py``) from a sample to h
+samples later, both included, with nothing dropped: exactly the limit that would have saved every packet.  Taught is
+the *growth* over what is there already, ``log(1 + (need - q0) / u)`` with u = rate x interval and q0 the backlog at
+the sample: what lies in the queue is measured, not guessed.
 
 A *burst* is a stay of the queue above `BURST_INTERVALS` of link time; its onset is the sample in which it gets there.
 """

@@ -1,13 +1,13 @@
 """Recorded traffic for training: sums of random hosts on one slower link.
 
-The file is an ``.npz`` with ``bytes_per_ms`` (all hosts, one after another), ``seg_len`` (milliseconds of each host) and
-optionally ``seg_rack``.  What a host received was counted behind its own switch, so one host alone makes no queue: several
-of one rack, summed at the same time, on a link that their mean loads to 30–90 %, do.  Time is stretched rather than bytes
-shrunk: a millisecond of the record becomes 2, 5 or 10.
+The file is an ``.npz`` with ``bytes_per_ms`` (all hosts, one after another), ``seg_len`` (milliseconds of each host)
+and optionally ``seg_rack``.  What a host received was counted behind its own switch, so one host alone makes no
+queue: several of one rack, summed at the same time, on a link that their mean loads to 30–90 %, do.  Time is
+stretched rather than bytes shrunk: a millisecond of the record becomes 2, 5 or 10.
 
 Training takes hosts whose position among the sorted hosts is not a multiple of `HELD_OUT`, and the first 70 % of the
-time; validation takes the others, and the last 25 %.  Neither a host nor a moment is in both.  No window crosses the end
-of a record.
+time; validation takes the others, and the last 25 %.  Neither a host nor a moment is in both.  No window crosses the
+end of a record.
 """
 
 from __future__ import annotations
@@ -35,6 +35,10 @@ _MIN_MS = 400
 _REMEDY = "give an .npz with bytes_per_ms (integers, all hosts) and seg_len (milliseconds of each host)"
 
 
+# Data whose licence asks to be quoted where the data was used, by the beginning of the file's name.
+_LICENCES = {"meta_": Path(__file__).parent / "models" / "MILLISAMPLER-LICENSE.txt"}
+
+
 @dataclass(frozen=True)
 class HostTrace:
     """Bytes a millisecond of hosts recorded at the same time, one array for each group (rack), [hosts, ms]."""
@@ -59,6 +63,11 @@ def load_host_trace(path: Path) -> HostTrace:
     _check(path, flat, lengths, racks)
     hosts = np.split(flat.astype(np.int64), np.cumsum(lengths)[:-1])
     return HostTrace(tuple(_groups(hosts, racks)), hashlib.sha256(raw).hexdigest())
+
+
+def notices_of(path: Path) -> list[str]:
+    """Return the notices that a model trained on the trace at `path` must carry."""
+    return [file.read_text(encoding="utf-8") for start, file in _LICENCES.items() if path.name.startswith(start)]
 
 
 def _check(path: Path, flat: NDArray[np.generic], lengths: NDArray[np.generic], racks: NDArray[np.generic]) -> None:

@@ -1,9 +1,9 @@
 """Training: ``train(TrainConfig(...))`` makes data, fits the network, scores it, and writes model, manifest and card.
 
-Series run through the network in order of time, a chunk after another, and the recurrent state is carried across chunks
-(truncated back-propagation through time): the model lives through whole series in training as it does in a node, where
-it is never reset.  Adam; the learning rate rises over the first steps and then falls along a cosine to zero, so the last
-weights are the ones to keep and validation data chooses nothing.
+Series run through the network in order of time, a chunk after another, and the recurrent state is carried across
+chunks (truncated back-propagation through time): the model lives through whole series in training as it does in a
+node, where it is never reset.  Adam; the learning rate rises over the first steps and then falls along a cosine to
+zero, so the last weights are the ones to keep and validation data chooses nothing.
 
 Every random choice is named by (seed, purpose, epoch).  After each epoch a checkpoint is written; a run with the same
 configuration goes on from it and ends with the same weights as one that was never interrupted.
@@ -26,13 +26,8 @@ from testbed.cortex.card import write_card
 from testbed.cortex.dataset import TRAIN_STREAM, VALIDATION_STREAM, Dataset, generated_datasets
 from testbed.cortex.generate import TrafficProfile
 from testbed.cortex.scoring import score
-from testbed.cortex.traces import load_host_trace, trace_datasets
+from testbed.cortex.traces import load_host_trace, notices_of, trace_datasets
 from testbed.errors import InputError, MachineError
-
-_MILLISAMPLER_NOTICE = """\
-Trained in part on host traces of Meta Millisampler (https://github.com/facebookresearch/Millisampler-data), which are
-not part of this project. MIT License, Copyright (c) Meta Platforms, Inc. and affiliates: permission is granted, free of
-charge, to deal in the data without restriction, provided that this notice is included; it comes without warranty."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +53,11 @@ class TrainConfig:
     out: Path = Path("model")
     card: Path | None = None
     seed: int = 1
-    epochs: int = 16
-    series: int = 640
+    epochs: int = 40
+    series: int = 1200
     validation_series: int = 128
     samples: int = 2000
-    hidden: int = 32
+    hidden: int = 48
     batch: int = 64
     chunk: int = 100
     learning_rate: float = 4e-3
@@ -114,9 +109,12 @@ def train(config: TrainConfig, progress: Progress = _silent) -> Path:
     progress(TrainProgress("data", 0, 1))
     data = training_data(config)
     progress(TrainProgress("data", 1, 1))
-    from testbed.cortex import fitting  # torch is needed from here on, and nowhere else
+    from testbed.cortex import fitting  # here and not above: only training needs torch
 
-    weights, loss = fitting.fit(config, data, lambda done, mean: progress(TrainProgress("fit", done, config.epochs, mean)))
+    def after_epoch(done: int, loss: float) -> None:
+        progress(TrainProgress("fit", done, config.epochs, loss))
+
+    weights, loss = fitting.fit(config, data, after_epoch)
     progress(TrainProgress("score", 0, 1))
     path = config.out / DEFAULT_MODEL.name
     manifest = _manifest(config, data, loss)
@@ -132,7 +130,7 @@ def train(config: TrainConfig, progress: Progress = _silent) -> Path:
 
 def _check(config: TrainConfig) -> None:
     if importlib.util.find_spec("torch") is None:
-        raise MachineError("training a model", "torch is not installed", "install it with `pip install 'testbed[train]'`")
+        raise MachineError("training a model", "torch is not installed", "run `pip install 'testbed[train]'`")
     for name in ("epochs", "series", "validation_series", "samples", "hidden", "batch", "chunk"):
         if getattr(config, name) < 1:
             raise InputError(f"training with {name} {getattr(config, name)}", "it must be at least 1")
@@ -168,5 +166,5 @@ def _manifest(config: TrainConfig, data: TrainingData, loss: float) -> dict[str,
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         "training": {"config": config.fingerprint(), "data_sha256": data.sha256, "loss": loss, "seconds": None},
         "metrics": None,
-        "notices": [_MILLISAMPLER_NOTICE] if any("meta" in path.name for path in config.traces) else [],
+        "notices": sorted({notice for path in config.traces for notice in notices_of(path)}),
     }

@@ -16,6 +16,7 @@ import struct
 import time
 import traceback
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from testbed.emulation.records import Failure, RecordWriter
@@ -105,6 +106,17 @@ class Member:
         if not self.ended():
             os.kill(self.pid, signal.SIGTERM)
 
+    def cost(self) -> dict[str, float]:
+        """Return what the running member has cost: processor time (s) since its start and memory of its own (bytes).
+
+        The memory is the proportional set size: pages shared by k processes count as one k-th.
+        """
+        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        rollup = Path(f"/proc/{self.pid}/smaps_rollup").read_text(encoding="ascii")
+        pss_kb = next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+        cpu_s = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return {"cpu_s": cpu_s, "pss_bytes": pss_kb * 1024}
+
     def reported(self) -> dict[str, Any]:
         """Return what the member left by `Line.report`; call it when the member has ended.
 
@@ -143,7 +155,7 @@ def _live(name: str, body: Body, line: Line, records: RecordWriter) -> None:
         body(line, records)
         records.flush()
         status = EXIT_OK
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 (the last door of this process)
         traceback.print_exc()
         failure = error if isinstance(error, Exception) else ToolError(name, repr(error))
         records.send(Failure(name, failure))

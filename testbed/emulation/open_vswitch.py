@@ -79,7 +79,9 @@ class OpenVSwitch:
         """Return the OpenFlow port number of each interface."""
         argv = ["ovs-vsctl"]
         for index, interface in enumerate(interfaces):
-            argv += ["--", "get", "Interface", interface, "ofport"] if index else ["get", "Interface", interface, "ofport"]
+            argv += (
+                ["--", "get", "Interface", interface, "ofport"] if index else ["get", "Interface", interface, "ofport"]
+            )
         numbers = [int(line) for line in commands.run("asking for port numbers", argv).split()]
         if len(numbers) != len(interfaces) or min(numbers, default=1) < 1:
             raise ToolError("asking for port numbers", f"the switch gave {numbers} for {interfaces}")

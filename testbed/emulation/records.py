@@ -10,7 +10,7 @@ import pickle
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 from testbed.results.evidence import Evidence
 
@@ -52,7 +52,7 @@ class Outcome:
     manifest: dict[str, Any]
 
 
-Message = Union[SampleRow, EventRecord, Failure, Outcome]
+Message = SampleRow | EventRecord | Failure | Outcome
 
 
 class RecordWriter:

@@ -24,9 +24,7 @@ from collections.abc import Callable
 from testbed.emulation import kernel
 from testbed.errors import EXIT_BUG, TestbedError
 
-_NAMESPACES = (
-    kernel.CLONE_NEWPID | kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC
-)
+_NAMESPACES = kernel.CLONE_NEWPID | kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC
 HOSTNAME = "testbed"
 
 
@@ -68,7 +66,7 @@ def _leave_with(body: Callable[[], int]) -> None:
     except TestbedError as error:
         print(f"testbed: {error}", file=sys.stderr)
         status = error.exit_code
-    except BaseException:
+    except BaseException:  # noqa: BLE001 (the last door of this process)
         traceback.print_exc()
     finally:
         sys.stdout.flush()

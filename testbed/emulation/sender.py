@@ -40,11 +40,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed.emulation import kernel
-from testbed.emulation.lateness import worst_per_ms
 from testbed.errors import MachineError, ToolError
 from testbed.events import Ints
-from testbed.spec.scenario import MIN_PACKET_BYTES
 from testbed.results.histogram import Histogram
+from testbed.spec.scenario import MIN_PACKET_BYTES
 from testbed.spec.topology import Host
 from testbed.traffic.frames import FrameSet, build_frames
 from testbed.traffic.plan import PacketPlan
@@ -250,8 +249,17 @@ class Sender:
             refusals=dict(sorted(self._refusals.items())),
             failure=self._failure,
             lateness=Histogram.of(late_ns),
-            worst_ns_per_ms=worst_per_ms(self._t_ns[:tried][sent], late_ns),
+            worst_ns_per_ms=_worst_per_ms(self._t_ns[:tried][sent], late_ns),
         )
+
+
+def _worst_per_ms(planned_ns: Ints, late_ns: Ints) -> Ints:
+    """Return the worst lateness of what was planned (ascending) in each ms, int64 [last ms + 1]; 0 for none."""
+    if not len(planned_ns):
+        return np.zeros(0, np.int64)
+    worst = np.zeros(int(planned_ns[-1]) // NS_PER_MS + 1, np.int64)
+    np.maximum.at(worst, planned_ns // NS_PER_MS, late_ns)
+    return worst
 
 
 def _wait(due_ns: int, now_ns: int) -> None:

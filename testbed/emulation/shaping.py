@@ -48,7 +48,7 @@ class QdiscStats(NamedTuple):
 
 
 class QdiscReader:
-    """Reads the root qdisc of one interface: one request, one answer, about 20 us (a dump by library takes ten times that)."""
+    """Reads the root qdisc of one interface by one request and one answer, a tenth of the time a library's dump takes."""
 
     def __init__(self, interface: str) -> None:
         """Open the socket in the current network namespace; it stays there wherever the process goes."""

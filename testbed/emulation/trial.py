@@ -28,7 +28,7 @@ from testbed.emulation.agent import Agent, AgentParts
 from testbed.emulation.clock import RunClock
 from testbed.emulation.counting import Counting
 from testbed.emulation.machine import MachineWatch
-from testbed.emulation.members import Line, Member, wait_all_ready
+from testbed.emulation.members import Body, Line, Member, wait_all_ready
 from testbed.emulation.network import CONTROLLER_PORT, MESH_SUPERVISOR_IP, EmulatedNetwork
 from testbed.emulation.open_vswitch import OpenVSwitch
 from testbed.emulation.records import EventRecord, Failure, Outcome, RecordWriter
@@ -40,7 +40,7 @@ from testbed.policies.brain import NodeBrain
 from testbed.policies.forecast import Forecaster
 from testbed.policies.pool import make_pool
 from testbed.spec.scenario import Scenario
-from testbed.spec.topology import VIP_IP, VIP_IP6, VIP_MAC, Network
+from testbed.spec.topology import VIP_IP, VIP_IP6, VIP_MAC, Host, Network
 from testbed.traffic.plan import PacketPlan
 from testbed.units import NS_PER_MS, NS_PER_S
 
@@ -153,17 +153,20 @@ class Trial:
     def _fork_senders(self) -> None:
         for client in self._plan.network.clients:
             packets = self._plan.packets.of_client(client.name)
-            if len(packets) == 0:
-                continue
-            interface, pid = self._plan.network.interface(client.name, "s1"), self._network.pid(client.name)
+            if len(packets):
+                body = self._sender_of(client, packets)
+                self._senders.append(Member(f"sender {client.name}", body, self._records_end))
 
-            def send(line: Line, records: RecordWriter, client=client, packets=packets, interface=interface, pid=pid):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-                kernel.enter_namespace(f"/proc/{pid}/ns/net", kernel.CLONE_NEWNET)
-                sender = Sender(interface, packets, self._plan.run_id, client, priority=_SENDER_PRIORITY)
-                report = sender.run(line.ready())
-                line.report({"client": client.name, "lateness": report.lateness, **report.to_record()})
+    def _sender_of(self, client: Host, packets: PacketPlan) -> Body:
+        interface, pid = self._plan.network.interface(client.name, "s1"), self._network.pid(client.name)
 
-            self._senders.append(Member(f"sender {client.name}", send, self._records_end))
+        def send(line: Line, _records: RecordWriter) -> None:
+            kernel.enter_namespace(f"/proc/{pid}/ns/net", kernel.CLONE_NEWNET)
+            sender = Sender(interface, packets, self._plan.run_id, client, priority=_SENDER_PRIORITY)
+            report = sender.run(line.ready())
+            line.report({"client": client.name, "lateness": report.lateness, **report.to_record()})
+
+        return send
 
     def _fork_balancer(self) -> None:
         config = self._balancer_config()
@@ -261,7 +264,7 @@ class Trial:
             raise ToolError("watching the trial", f"{dead or failed} has died", "read logs/ in the run directory")
 
     def _drain(self) -> None:
-        """Wait until every queue is empty and nothing has arrived for a while, at most as long as a full buffer takes."""
+        """Wait until every queue is empty and nothing arrives any more, at most as long as a full buffer takes."""
         network, buffer = self._plan.network, self._plan.scenario.buffer
         slowest_bps = min(network.node_rate_bps(node.name) for node in network.nodes)
         longest_ns = buffer.max_bytes * 8 * NS_PER_S // slowest_bps + NS_PER_S
@@ -285,6 +288,7 @@ class Trial:
     # ------------------------------------------------------------------------------------------------------ finish
 
     def _finish(self, counting: Counting) -> None:
+        costs = {member.name: member.cost() for member in self._others}
         for member in self._others:
             member.stop()
         for member in self._others:
@@ -293,7 +297,7 @@ class Trial:
         evidence = counting.evidence(
             reports, self._xdp_modes, ran_ns=self._ran_ns, setup_s=self._setup_s, machine=self._machine
         )
-        self._records.send(Outcome(evidence, {"xdp_modes": self._xdp_modes}))
+        self._records.send(Outcome(evidence, {"xdp_modes": self._xdp_modes, "members": costs}))
 
 
 def _directed(record: dict[str, Any]) -> dict[str, str]:

@@ -192,7 +192,7 @@ class NodeProgram(XdpProgram):
         """
         first, last = xdp_meter.bin_range(first_ns // NODE_BIN_NS, last_ns // NODE_BIN_NS)
         slots = self._consistently(self._state, lambda: self._copy_bins(first, last))
-        return xdp_meter.valid_bins(slots, first)
+        return xdp_meter.valid_bins(slots, first, last)
 
     def _copy_state(self) -> bytes:
         return self._memory[: NODE_STATE.itemsize]

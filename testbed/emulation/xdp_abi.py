@@ -106,17 +106,6 @@ NODE_MEMORY = np.dtype(
     ]
 )
 
-PROBE = np.dtype(
-    [
-        ("magic", ">u4"),
-        ("run", ">u4"),
-        ("flow", ">u4"),
-        ("seq", ">u4"),
-        ("planned_ns", ">u8"),
-        ("sent_ns", ">u8"),
-    ]
-)
-
 SINK_CONFIG = np.dtype([("run", "<u4"), ("max_flows", "<u4"), ("locked", "<u4"), ("unused", "<u4")])
 
 SINK_FLOW = np.dtype(

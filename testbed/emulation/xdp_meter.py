@@ -159,8 +159,7 @@ def interval(before: Look, state: bytes, slots: bytes, now_ns: int, now_bin: int
         now_bin: its bin.
     """
     words = _words(state)
-    first = bin_range(before.bin_number, now_bin)[0]
-    bins = valid_bins(slots, first)
+    bins = valid_bins(slots, *bin_range(before.bin_number, now_bin))
     gaps = bins["gap_max_ns"].tolist()
     last_ns = words[T_WORD]
     after = Look(
@@ -191,10 +190,11 @@ def bin_range(first: int, last: int) -> tuple[int, int]:
     return max(first, last - NODE_BINS + 1), last
 
 
-def valid_bins(slots: bytes, first: int) -> NDArray[np.void]:
-    """Return the slots that hold bins from `first` on; the others are older or were never used."""
+def valid_bins(slots: bytes, first: int, last: int) -> NDArray[np.void]:
+    """Return the slots that hold bins `first` to `last`; others hold other turns of the ring or were never used."""
     bins: NDArray[np.void] = np.frombuffer(slots, NODE_BIN)
-    return bins[bins["number"] >= first]
+    number = bins["number"]
+    return bins[(number >= first) & (number <= last)]
 
 
 def signed(word: int) -> int:

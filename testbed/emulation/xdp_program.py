@@ -23,7 +23,7 @@ XdpMode = Literal["native", "generic"]
 _T = TypeVar("_T")
 _Self = TypeVar("_Self", bound="XdpProgram")
 _READ_ATTEMPTS = 10_000
-_NO_FALLBACK = (errno.EBUSY, errno.EEXIST, errno.EPERM, errno.ENODEV)
+_NO_FALLBACK = (errno.EBUSY, errno.EEXIST, errno.EPERM, errno.ENODEV, errno.ENXIO)
 
 
 class XdpProgram:

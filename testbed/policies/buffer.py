@@ -25,6 +25,7 @@ from testbed.events import Floats, Ints, TrafficSampled
 from testbed.spec.scenario import BufferSpec
 
 GRAINS = 64  # sizes that follow a quantity step by this part of the range, so that noise does not resize
+_ROUNDING_GRAINS = 1e-9  # what floats may be above the whole number that is meant
 
 
 class SizingRule(Protocol):
@@ -67,7 +68,7 @@ class Range:
 
     def stepped(self, above_bytes: Floats) -> Ints:
         """Return the floor and as many whole steps as hold `above_bytes` more, cut to floor and cap."""
-        grains = np.ceil(above_bytes * (1.0 / self._grain))
+        grains = np.ceil(above_bytes / self._grain - _ROUNDING_GRAINS)
         np.minimum(np.maximum(grains, 0.0, out=grains), self._most_grains, out=grains)
         size = grains.astype(np.int64)
         size *= self._grain

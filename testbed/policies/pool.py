@@ -79,7 +79,7 @@ class Pool:
         if self._capacity is not None:
             granted = self._bounded(rows, granted, message.used_bytes, self._capacity)
         self.grants_bytes[rows] = granted
-        return [LimitGranted(message.nodes, np.array(granted))]
+        return [LimitGranted(message.nodes, granted)]
 
     def _bounded(self, rows: Rows, wanted: Ints, used: Ints, capacity: int) -> Ints:
         held = self.grants_bytes[rows]

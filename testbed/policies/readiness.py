@@ -2,8 +2,8 @@
 
 A notification is due when something changed that could change the balancer's mind, or when `KEEPALIVE_NS` have passed
 since the last one (a silent node counts as failed).  Material is a change of limit, backlog or prediction by a
-sixteenth of the node's cap, or of the severity by a fifth, since the last notification; so slow drifts are told, and
-noise is not.  The arrival rate is the mean since the last notification: what a receiver averages is then evenly
+32nd of the node's cap, or of the severity by a fifth, since the last notification; so slow drifts are told, and noise
+is not.  The arrival rate is the mean since the last notification: what a receiver averages is then evenly
 weighted in time however often it was told.
 """
 
@@ -16,7 +16,7 @@ from testbed.events import Floats, Ints, NotifyBalancer, TrafficSampled
 from testbed.policies.rows import NodeRows
 
 KEEPALIVE_NS = 100 * units.NS_PER_MS
-MATERIAL_PART = 16
+MATERIAL_PART = 32
 MATERIAL_SEVERITY = 0.2
 
 

@@ -149,6 +149,7 @@ class _Run(NamedTuple):
     evidence: Evidence
     facts: RunFacts
     samples: Mapping[str, NodeSamples]
+    rate_errors: np.ndarray
 
 
 def judge(evidence: Evidence, samples: pa.Table, facts: RunFacts) -> Fidelity:
@@ -159,7 +160,8 @@ def judge(evidence: Evidence, samples: pa.Table, facts: RunFacts) -> Fidelity:
         samples: rows of `samples.SCHEMA`.
         facts: the scenario's rates, interval and packet size.
     """
-    run = _Run(evidence, facts, by_node(samples))
+    rows = by_node(samples)
+    run = _Run(evidence, facts, rows, _rate_errors(facts, rows))
     checks, absent = [], []
     for name, check in _CHECKS.items():
         made = check(run, name)
@@ -223,22 +225,22 @@ def _unsent(run: _Run, name: str) -> Check | None:
 # ------------------------------------------------------------------------------------------------- queue and link
 
 
-def _rate_errors(run: _Run) -> np.ndarray:
-    grain = QUEUE_GRAIN_PKTS * run.facts.largest_packet_bytes
-    rates = run.facts.node_rate_bps
-    parts = [window_rate_errors(rows, rates[node], grain) for node, rows in run.samples.items() if node in rates]
+def _rate_errors(facts: RunFacts, samples: Mapping[str, NodeSamples]) -> np.ndarray:
+    grain = QUEUE_GRAIN_PKTS * facts.largest_packet_bytes
+    rates = facts.node_rate_bps
+    parts = [window_rate_errors(rows, rates[node], grain) for node, rows in samples.items() if node in rates]
     return np.concatenate([*parts, np.zeros(0)])
 
 
 def _rate_median(run: _Run, name: str) -> Check | None:
-    errors = _rate_errors(run)
+    errors = run.rate_errors
     if not errors.size:
         return None
     return _check(name, float(abs(np.median(errors))), RATE_ERROR_MEDIAN_RATIO, windows=int(errors.size))
 
 
 def _rate_worst(run: _Run, name: str) -> Check | None:
-    errors = _rate_errors(run)
+    errors = run.rate_errors
     if not errors.size:
         return None
     worst = float(errors[np.argmax(np.abs(errors))])

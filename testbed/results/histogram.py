@@ -17,6 +17,8 @@ from numpy.typing import ArrayLike
 
 from testbed.events import Ints
 
+_FIRST = 1e-9  # the rank of the smallest value: past the empty bins before it
+
 
 def log_edges_ns(low_ns: int = 1_000, high_ns: int = 16_000_000_000, per_octave: int = 16) -> Ints:
     """Return logarithmic edges from `low_ns` to at least `high_ns`, preceded by 0; int64, ascending."""
@@ -68,7 +70,7 @@ class Histogram:
         """Return the value below which `ratio` (0..1) of the counts lie; None when empty."""
         if not self.total:
             return None
-        rank = ratio * self.total
+        rank = max(ratio * self.total, _FIRST)
         below = np.concatenate(([0], np.cumsum(self.counts)))
         k = int(np.clip(np.searchsorted(below, rank, side="left") - 1, 0, len(self.counts) - 1))
         share = (rank - below[k]) / self.counts[k] if self.counts[k] else 0.0

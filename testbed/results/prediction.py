@@ -41,11 +41,16 @@ class NodeScore:
     watched_ns: int
 
 
-def score_node(samples: NodeSamples, facts: RunFacts, rate_bps: int) -> NodeScore:
-    """Return how well the forecasts of one node announced its bursts."""
+def bursts_of(samples: Mapping[str, NodeSamples], facts: RunFacts) -> dict[str, Spans]:
+    """Return the bursts of every node whose rate is known."""
+    rates, floor, cap = facts.node_rate_bps, facts.floor_bytes, facts.cap_bytes
+    return {node: bursts(rows, rates[node], floor, cap, JOIN_GAP_NS) for node, rows in samples.items() if node in rates}
+
+
+def score_node(samples: NodeSamples, found: Spans, floor_bytes: int) -> NodeScore:
+    """Return how well the forecasts of one node announced its bursts `found`."""
     predicted = np.nan_to_num(samples.optional["predicted_bytes"], nan=0.0)
-    alarms = stretches(samples.t_ns, predicted > facts.floor_bytes, JOIN_GAP_NS)
-    found = bursts(samples, rate_bps, facts.floor_bytes, facts.cap_bytes, JOIN_GAP_NS)
+    alarms = stretches(samples.t_ns, predicted > floor_bytes, JOIN_GAP_NS)
     leads = leads_ns(found, alarms)
     hits = int(np.sum(overlapped(alarms, found, REACH_NS)))
     return NodeScore(len(found), len(alarms), hits, leads[leads > 0], int(samples.t_ns[-1]) if len(samples.t_ns) else 0)
@@ -71,17 +76,15 @@ def overlapped(spans: Spans, others: Spans, reach_ns: int) -> np.ndarray:
     return answer
 
 
-def prediction_section(samples: Mapping[str, NodeSamples], facts: RunFacts) -> dict[str, Any] | None:
-    """Return the `prediction` section, None when the policy makes no forecasts.
+def prediction_section(
+    samples: Mapping[str, NodeSamples], needs: Mapping[str, Spans], facts: RunFacts
+) -> dict[str, Any] | None:
+    """Return the `prediction` section, None when the policy makes no forecasts; `needs` are the bursts by node.
 
     A score without a single case (recall without bursts) is left out rather than called 0 or 1.
     """
-    rates = facts.node_rate_bps
-    scores = [
-        score_node(rows, facts, rates[node])
-        for node, rows in samples.items()
-        if node in rates and "predicted_bytes" in rows.optional
-    ]
+    forecasting = [node for node in needs if "predicted_bytes" in samples[node].optional]
+    scores = [score_node(samples[node], needs[node], facts.floor_bytes) for node in forecasting]
     if not facts.predicts or not scores:
         return None
     leads = np.concatenate([score.leads_ns for score in scores])

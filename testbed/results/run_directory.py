@@ -73,11 +73,11 @@ class RunDirectory:
             InputError: when the directory exists or cannot be made.
             ToolError: when the manifest cannot be written.
         """
+        if os.path.lexists(path):
+            raise InputError("--out", f"{path} exists already", "name a new directory, or remove that one")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.mkdir()
-        except FileExistsError:
-            raise InputError("--out", f"{path} exists already", "name a new directory, or remove that one") from None
         except OSError as error:
             raise InputError("--out", f"cannot make {path}: {error.strerror}", "name a writable place") from error
         (path / "logs").mkdir()

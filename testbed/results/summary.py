@@ -22,8 +22,8 @@ from testbed.results.expectations import Expectation, evaluate
 from testbed.results.facts import RunFacts
 from testbed.results.fidelity import Fidelity
 from testbed.results.histogram import Histogram, merged
-from testbed.results.prediction import JOIN_GAP_NS, REACH_NS, overlapped, prediction_section
-from testbed.results.queues import bursts, stretches
+from testbed.results.prediction import REACH_NS, bursts_of, overlapped, prediction_section
+from testbed.results.queues import Spans, stretches
 from testbed.results.samples import NodeSamples, by_node
 from testbed.units import NS_PER_MS, NS_PER_S, NS_PER_US
 
@@ -71,11 +71,12 @@ def summarise(
     """
     rows = by_node(samples)
     books = account(evidence)
+    needs = bursts_of(rows, facts)
     sections: dict[str, dict[str, Any] | float | None] = {
         "traffic": _traffic(evidence, books),
         "delay_ms": _delay(merged(node.delay for node in evidence.nodes)),
-        "buffer": _buffer(facts, evidence, rows, events),
-        "prediction": prediction_section(rows, facts),
+        "buffer": {**_buffer(facts, evidence, rows, events), **_expansions(facts, rows, needs)},
+        "prediction": prediction_section(rows, needs, facts),
         "control_loop_us": _control_loop(evidence, rows),
         "balancer": _balancer(facts, evidence),
         "setup_s": evidence.setup_s,
@@ -165,9 +166,6 @@ def _buffer(
     section["resizes"] = count_resizes(events, rows)
     if arrived:
         section["loss_ratio"] = sum(node.dropped_pkts for node in evidence.nodes) / arrived
-    expansions = [_expansions(facts, node, name) for name, node in rows.items() if name in facts.node_rate_bps]
-    section["expansions"] = sum(made for made, _ in expansions)
-    section["wasted_expansions"] = sum(wasted for _, wasted in expansions)
     return section
 
 
@@ -204,8 +202,9 @@ def _first_limit(rows: NodeSamples | None, before_ns: int) -> int | None:
     return int(rows.limit_bytes[0])
 
 
-def _expansions(facts: RunFacts, rows: NodeSamples, node: str) -> tuple[int, int]:
-    """Return how many expansions a node made and how many of them nothing came of."""
-    made = stretches(rows.t_ns, rows.limit_bytes > facts.floor_bytes)
-    needed = bursts(rows, facts.node_rate_bps[node], facts.floor_bytes, facts.cap_bytes, JOIN_GAP_NS)
-    return len(made), len(made) - int(np.sum(overlapped(made, needed, REACH_NS)))
+def _expansions(facts: RunFacts, rows: Mapping[str, NodeSamples], needs: Mapping[str, Spans]) -> dict[str, int]:
+    """Return how many expansions the nodes made and of how many nothing came."""
+    made = {node: stretches(rows[node].t_ns, rows[node].limit_bytes > facts.floor_bytes) for node in needs}
+    used = sum(int(np.sum(overlapped(made[node], needs[node], REACH_NS))) for node in needs)
+    expansions = sum(len(spans) for spans in made.values())
+    return {"expansions": expansions, "wasted_expansions": expansions - used}

@@ -1,0 +1,1 @@
+"""The simulated engine: the same scenario, plan and policies in virtual time.  See `engine.simulate`."""

@@ -215,7 +215,7 @@ def _read_pcap(path: Path) -> Trace:
     t_s: list[float] = []
     n_bytes: list[int] = []
     try:
-        with RawPcapReader(str(path)) as reader:
+        with path.open("rb") as file, RawPcapReader(cast(Any, file)) as reader:
             for when, length in _frames_of(reader):
                 _check_rows(path, len(t_s))
                 t_s.append(when)

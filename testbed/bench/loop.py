@@ -1,0 +1,114 @@
+"""The agent's loop: how long it takes, how late it begins, what it costs a node.
+
+One emulated trial of ``burst.yaml`` gives the figures of real agents under real traffic: from the samples the time of
+each loop (sample → decision → limit → notification) and its lateness, from the kernel the processor time and the memory
+of each agent.  The rival of the lateness is a bare 10 ms loop with the default scheduling class beside the same trial.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import tempfile
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from testbed import places
+from testbed.emulation import kernel
+from testbed.run import RunOptions
+from testbed.run import run as run_trial
+from testbed.spec.loading import load
+from testbed.units import NS_PER_MS, NS_PER_S
+
+_INTERVAL_NS = 10 * NS_PER_MS
+_CORE_PERCENT = 100
+_MB = 10**6
+
+
+def run() -> list[dict[str, Any]]:
+    """Run the trial and return the rows of the table."""
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    rival = multiprocessing.get_context("fork").Process(target=_ordinary_loop, args=(theirs,), daemon=True)
+    rival.start()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "run"
+        result = run_trial(load(places.scenarios() / "burst.yaml"), RunOptions(out=path, live=False, quiet=True))
+        rival.terminate()
+        late_rival_us = _quantile_us(np.array(_all_of(ours)), 0.99)
+        samples = _samples(path)
+        members = json.loads((path / "manifest.json").read_text(encoding="utf-8"))["members"]
+    agents = {name: cost for name, cost in members.items() if name.startswith("agent ")}
+    ran_s = float(samples["t_ns"].max()) / NS_PER_S
+    core = max(_CORE_PERCENT * cost["cpu_s"] / ran_s for cost in agents.values())
+    memory = max(cost["pss_bytes"] for cost in agents.values()) / _MB
+    note = f"burst.yaml, {result.summary['verdict']}"
+    return [
+        _row("agent loop p99", _quantile_us(samples["loop_ns"], 0.99), "us", 1000, note=note),
+        _row("agent loop p50", _quantile_us(samples["loop_ns"], 0.50), "us", None, note=note),
+        _row(
+            "lateness of the 10 ms tick p99",
+            _quantile_us(samples["lateness_ns"], 0.99),
+            "us",
+            1000,
+            rival="default scheduling class, same trial",
+            rival_value=late_rival_us,
+        ),
+        _row("agent, share of a core", core, "%", 2.0),
+        _row("agent, memory (PSS)", memory, "MB", 60.0),
+    ]
+
+
+def _row(
+    name: str,
+    value: float,
+    unit: str,
+    bar: float | None,
+    *,
+    rival: str = "",
+    rival_value: float | None = None,
+    note: str = "",
+) -> dict[str, Any]:
+    ratio = value / rival_value if rival_value else None
+    text = "" if bar is None else f"<= {bar:g} {unit}"
+    return {
+        "name": name,
+        "value": value,
+        "unit": unit,
+        "rival": rival,
+        "rival_value": rival_value,
+        "ratio": ratio,
+        "bar": text,
+        "met": None if bar is None else value <= bar,
+        "note": note,
+    }
+
+
+def _samples(path: Path) -> dict[str, np.ndarray]:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path / "samples.parquet", columns=["t_ns", "loop_ns", "lateness_ns"])
+    return {name: table[name].to_numpy() for name in table.column_names}
+
+
+def _quantile_us(values_ns: np.ndarray, ratio: float) -> float:
+    return float(np.quantile(values_ns, ratio)) / 1000
+
+
+def _ordinary_loop(results: Connection) -> None:
+    """Tick every 10 ms as a program without a fixed priority does and report each lateness."""
+    due_ns = time.monotonic_ns()
+    while True:
+        due_ns += _INTERVAL_NS
+        kernel.sleep_until(due_ns)
+        results.send(time.monotonic_ns() - due_ns)
+
+
+def _all_of(results: Connection) -> list[int]:
+    found = []
+    while results.poll():
+        found.append(results.recv())
+    return found

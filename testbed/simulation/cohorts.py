@@ -1,0 +1,72 @@
+"""Which nodes tick together and share a brain.
+
+In the emulation every node has an agent of its own, and the agents wake one after the other within the sample interval.
+Here a brain decides for a *cohort* of neighbouring nodes with arrays, which costs little more than deciding for one;
+the cohorts tick one after the other within the interval.  One cohort of all nodes is the rule and a cohort a node the
+very ticks of the emulation.  What changes between them is when in the interval a node looks, not how often.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from testbed.events import Ints
+from testbed.policies.brain import NodeBrain
+from testbed.policies.forecast import Forecaster
+from testbed.simulation.network_model import service_rates_bps
+from testbed.spec.scenario import BufferSpec
+from testbed.spec.topology import Network
+
+BRAIN = "brain"  # begins the name of every brain in the history
+
+MakeForecaster = Callable[[tuple[str, ...], Ints], "Forecaster | None"]
+
+
+@dataclass(slots=True)
+class Cohort:
+    """Nodes that share a brain.
+
+    Attributes:
+        policy: the name of the brain in the history: ``brain``, ``brain:n1`` or ``brain:n1-n8``.
+        rows: the nodes among all nodes.
+        brain: decides for them.
+        phase_ns: it ticks at phase + k × interval, k from 1.
+        ticked_ns: when it did last.
+    """
+
+    policy: str
+    rows: slice
+    brain: NodeBrain
+    phase_ns: int
+    ticked_ns: int = 0
+
+
+def make_brain(rows: slice, spec: BufferSpec, network: Network, make_forecaster: MakeForecaster) -> NodeBrain:
+    """Return a fresh brain for some of the network's nodes."""
+    nodes = tuple(node.name for node in network.nodes)
+    rates = service_rates_bps(network)[rows]
+    return NodeBrain(nodes[rows], spec, rates, make_forecaster(nodes[rows], rates), pool_members=len(nodes))
+
+
+def make_cohorts(spec: BufferSpec, network: Network, make_forecaster: MakeForecaster, count: int) -> list[Cohort]:
+    """Return `count` cohorts (at most one a node), in the order of the nodes."""
+    names = [node.name for node in network.nodes]
+    count = min(count, len(names))
+    edges = [len(names) * k // count for k in range(count + 1)]
+    parts = [slice(begin, end) for begin, end in itertools.pairwise(edges)]
+    return [
+        Cohort(
+            policy=BRAIN if count == 1 and len(names) > 1 else f"{BRAIN}:{'-'.join(_ends(names[rows]))}",
+            rows=rows,
+            brain=make_brain(rows, spec, network, make_forecaster),
+            phase_ns=spec.sample_interval_ns * k // count,
+        )
+        for k, rows in enumerate(parts)
+    ]
+
+
+def _ends(names: list[str]) -> list[str]:
+    """Return the first and the last name, once if they are one."""
+    return list(dict.fromkeys((names[0], names[-1])))

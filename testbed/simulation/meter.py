@@ -1,0 +1,97 @@
+"""What the kernel's meter would have counted: ``bpf/meter.h`` over packets in arrays.
+
+Counts run for ever and a reader takes differences of its own.  Maxima are kept since the node was last read: the
+longest gap that ended, and the silence up to now; the bytes of the busiest 1 ms bin, bins of run time, the one that was
+open at the last reading counted whole in both readings, as the ring of the kernel has it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from testbed.events import Ints, TrafficSampled
+from testbed.simulation.queues import Arrivals, Bools
+from testbed.units import NS_PER_MS
+
+_NEVER = -1
+
+
+class Meter:
+    """Counters of n nodes.
+
+    Attributes:
+        arrived_bytes, arrived_pkts: what came since the start, dropped packets included, int64 [n].
+        dropped_bytes, dropped_pkts: what was dropped since the start, int64 [n].
+    """
+
+    def __init__(self, nodes: tuple[str, ...]) -> None:
+        count = len(nodes)
+        self._nodes = nodes
+        self._sums: Ints = np.zeros((5, count), dtype=np.int64)
+        self._read = self._sums.copy()
+        self.arrived_bytes, self.arrived_pkts, self.dropped_bytes, self.dropped_pkts, self._new_flows = self._sums
+        self._gap_max_ns, self._peak_bytes, self._bin_bytes = np.zeros((3, count), dtype=np.int64)
+        self._last_ns, self._bin = np.full((2, count), _NEVER, dtype=np.int64)
+
+    def count(self, arrivals: Arrivals, admitted: Bools | None) -> None:
+        """Take in the packets of a step; `admitted` as of `QueueBank.serve`."""
+        a = arrivals
+        self.arrived_pkts[a.rows] += a.last - a.first + 1
+        self.arrived_bytes[a.rows] += np.add.reduceat(a.size_bytes, a.first)
+        if admitted is not None:
+            dropped = ~admitted
+            self.dropped_pkts[a.rows] += np.add.reduceat(dropped.astype(np.int64), a.first)
+            self.dropped_bytes[a.rows] += np.add.reduceat(a.size_bytes * dropped, a.first)
+        self._measure_gaps(a)
+        self._fill_bins(a)
+
+    def count_new_flows(self, node: Ints) -> None:
+        """Take in the nodes of flows that are new, one entry a flow."""
+        self._new_flows += np.bincount(node, minlength=len(self._nodes))
+
+    def _measure_gaps(self, a: Arrivals) -> None:
+        gaps = np.empty_like(a.t_ns)
+        np.subtract(a.t_ns[1:], a.t_ns[:-1], out=gaps[1:])
+        before = self._last_ns[a.rows]
+        gaps[a.first] = np.where(before == _NEVER, 0, a.t_ns[a.first] - before)
+        self._gap_max_ns[a.rows] = np.maximum(self._gap_max_ns[a.rows], np.maximum.reduceat(gaps, a.first))
+        self._last_ns[a.rows] = a.t_ns[a.last]
+
+    def _fill_bins(self, a: Arrivals) -> None:
+        number = a.t_ns // NS_PER_MS
+        begins = np.empty(len(number), dtype=bool)
+        np.not_equal(number[1:], number[:-1], out=begins[1:])
+        begins[a.first] = True
+        at = np.flatnonzero(begins)
+        held = np.add.reduceat(a.size_bytes, at)
+        first = np.searchsorted(at, a.first)
+        goes_on = number[a.first] == self._bin[a.rows]
+        held[first] += self._bin_bytes[a.rows] * goes_on
+        last = np.append(first[1:], len(at)) - 1
+        self._peak_bytes[a.rows] = np.maximum(self._peak_bytes[a.rows], np.maximum.reduceat(held, first))
+        self._bin[a.rows], self._bin_bytes[a.rows] = number[a.last], held[last]
+
+    def read(
+        self, rows: slice, now_ns: int, interval_ns: int, backlog_bytes: Ints, limit_bytes: Ints
+    ) -> TrafficSampled:
+        """Return what the nodes of `rows` saw since they were read last; backlog and limit have shape [n]."""
+        arrived_bytes, arrived_pkts, dropped_bytes, dropped_pkts, new_flows = self._sums[:, rows] - self._read[:, rows]
+        self._read[:, rows] = self._sums[:, rows]
+        last_ns = self._last_ns[rows]
+        silence_ns = np.where(last_ns == _NEVER, 0, now_ns - last_ns)
+        sample = TrafficSampled(
+            nodes=self._nodes[rows],
+            interval_ns=interval_ns,
+            arrived_bytes=arrived_bytes,
+            arrived_pkts=arrived_pkts,
+            dropped_bytes=dropped_bytes,
+            dropped_pkts=dropped_pkts,
+            backlog_bytes=backlog_bytes[rows],
+            limit_bytes=limit_bytes[rows],
+            new_flows=new_flows,
+            gap_max_ns=np.maximum(self._gap_max_ns[rows], silence_ns),
+            peak_1ms_bytes=self._peak_bytes[rows].copy(),
+        )
+        self._gap_max_ns[rows] = 0
+        self._peak_bytes[rows] = np.where(self._bin[rows] == now_ns // NS_PER_MS, self._bin_bytes[rows], 0)
+        return sample

@@ -1,0 +1,103 @@
+"""What virtual time knows of the machinery between the policies: constants where the kernel has distributions.
+
+A packet is `switch_ns` plus the delays of its two links behind its planned instant when it meets the buffer of its
+node, waits there as the queue says, and is `node_ns` later at the sink.  A decision is `decision_ns` behind the sample
+it was made from when the limit is in force and the notification leaves; the notification is `notification_ns` later at
+the balancer, and what the balancer decides is in the switch after `flow_mod_ns`.
+
+The constants are typical of an emulated run on an idle machine of two cores.  What they leave out is the spread: the
+emulation has ticks that come late and packets that wait for a softirq, tens of microseconds at the median and now and
+then milliseconds.  The queues that a scenario studies are 40 ms long and more.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from testbed.errors import InputError
+from testbed.events import Ints
+from testbed.spec.topology import Network
+from testbed.units import NS_PER_MS, NS_PER_US
+
+_LARGEST_FRAME_BYTES = 1514
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkModel:
+    """Delays, in nanoseconds.
+
+    Attributes:
+        switch_ns: client's kernel, switch and node's interface together, per packet.
+        node_ns: forwarding in the node and the way to the sink, per packet, beyond waiting and service.
+        decision_ns: from a sample to the limit in force, and to the notification on its way.
+        notification_ns: from node to balancer.
+        flow_mod_ns: from the balancer's decision to the switch acting on it.
+    """
+
+    switch_ns: int = 60 * NS_PER_US
+    node_ns: int = 40 * NS_PER_US
+    decision_ns: int = 300 * NS_PER_US
+    notification_ns: int = 200 * NS_PER_US
+    flow_mod_ns: int = NS_PER_MS
+
+    def __post_init__(self) -> None:
+        """Refuse to go back in time.
+
+        Raises:
+            InputError: when a delay is negative.
+        """
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value < 0:
+                raise InputError(f"network model {field.name}", f"a delay of {value} ns is negative", "give 0 or more")
+
+
+def bucket_bytes(rate_bps: int) -> int:
+    """Return the depth of the token bucket behind a buffer, as the emulation shapes it: 1 ms, at least three frames."""
+    return max(3 * _LARGEST_FRAME_BYTES, rate_bps // 8 // 1000)
+
+
+def service_rates_bps(network: Network) -> Ints:
+    """Return the rate at which each node serves its buffer, int64 [n].
+
+    Raises:
+        InputError: when a node has no rate-limited link behind it.
+    """
+    rate_of = {link.a: link.rate_bps for link in reversed(network.links) if link.rate_bps}
+    for node in network.nodes:
+        if node.name not in rate_of:
+            raise InputError("simulating the network", f"{node.name} serves at no rate", "give its egress link one")
+    return np.array([rate_of[node.name] for node in network.nodes], dtype=np.int64)
+
+
+class Way(NamedTuple):
+    """How long a packet takes from its client to the switch's decision, and from there to the buffer of a node."""
+
+    to_switch_ns: int
+    to_buffer_ns: int
+
+
+def way_of(network: Network, model: NetworkModel) -> Way:
+    """Return the way of every packet.
+
+    Raises:
+        InputError: when it is not as far from every client to every node.
+    """
+    legs: list[int] = []
+    for hosts in (network.clients, network.nodes):
+        delays = {_access_delay_ns(network, host.name) for host in hosts}
+        if len(delays) != 1:
+            names = f"{hosts[0].name} to {hosts[-1].name}"
+            raise InputError("simulating the network", f"the links of {names} differ in delay", "give them one delay")
+        legs += delays
+    return Way(legs[0] + model.switch_ns, legs[1])
+
+
+def _access_delay_ns(network: Network, host: str) -> int:
+    """Return the delay of the link between `host` and the balancer's switch."""
+    switches = {switch.name for switch in network.switches if switch.kind == "openflow"}
+    return next(link.delay_ns for link in network.links_of(host) if {link.a, link.b} & switches)

@@ -1,0 +1,54 @@
+"""Rows of ``samples.parquet``, gathered over many ticks before they are handed on: a table costs as much as a tick."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from testbed.events import Floats, Ints, TrafficSampled
+from testbed.simulation.history import Recorder
+
+_BATCH_ROWS = 20_000
+
+_Columns = Mapping[str, Ints | Floats]
+
+
+class SampleRows:
+    """Keeps rows until there are enough of them."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._nodes: list[str] = []
+        self._ticks: list[_Columns] = []
+
+    def add(self, t_ns: int, sample: TrafficSampled, decided: _Columns) -> None:
+        """Take in one tick: the sample and the further columns, one row a node."""
+        self._nodes += sample.nodes
+        self._ticks.append(
+            {
+                "t_ns": np.full(len(sample.nodes), t_ns, dtype=np.int64),
+                "arrived_bytes": sample.arrived_bytes,
+                "arrived_pkts": sample.arrived_pkts,
+                "dropped_bytes": sample.dropped_bytes,
+                "dropped_pkts": sample.dropped_pkts,
+                "backlog_bytes": sample.backlog_bytes,
+                "limit_bytes": sample.limit_bytes,
+                "new_flows": sample.new_flows,
+                "gap_max_ns": sample.gap_max_ns,
+                "peak_1ms_bytes": sample.peak_1ms_bytes,
+                **decided,
+            }
+        )
+        if len(self._nodes) >= _BATCH_ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand on what is there."""
+        if self._ticks:
+            columns: dict[str, object] = {
+                name: np.concatenate([tick[name] for tick in self._ticks]) for name in self._ticks[0]
+            }
+            self._recorder.append_columns({"node": self._nodes, **columns})
+            self._nodes, self._ticks = [], []
+        self._recorder.checkpoint()

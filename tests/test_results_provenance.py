@@ -1,0 +1,93 @@
+"""Provenance: what a manifest says of a run's origin, and what it keeps to itself."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import json
+import platform
+import time
+from pathlib import Path
+
+import pytest
+
+import testbed
+from testbed.results import provenance
+from testbed.results.facts import question_of
+
+
+@pytest.fixture(scope="module")
+def manifest() -> dict:
+    return provenance.collect(
+        ["testbed", "run", "x.yaml"],
+        hashes={"plan": "sha256:1"},
+        seeds={"traffic/base": 7},
+        facts={},
+        ovs_datapath="netdev",
+    )
+
+
+def test_it_names_versions_machine_and_settings(manifest: dict) -> None:
+    assert manifest["project"]["version"] == testbed.__version__
+    assert manifest["machine"]["kernel"] == f"Linux {platform.release()}"
+    assert manifest["machine"]["cores"] >= 1
+    assert manifest["tools"]["python"] == platform.python_version()
+    assert manifest["tools"]["numpy"][0].isdigit()
+    assert manifest["openvswitch"]["datapath"] == "netdev"
+    assert "net.core.netdev_max_backlog" in manifest["sysctls"]
+    assert manifest["seeds"] == {"traffic/base": 7}
+    assert manifest["command"] == ["testbed", "run", "x.yaml"]
+    assert manifest["started_utc"].endswith("+00:00")
+
+
+def test_it_names_neither_host_nor_home(manifest: dict) -> None:
+    text = json.dumps(manifest)
+    assert str(Path.home()) + "/" not in text
+    assert str(Path(testbed.__file__).parent.parent) not in text
+    assert platform.node() not in text or len(platform.node()) < 3
+    assert f"/{getpass.getuser()}" not in text
+
+
+def test_a_program_that_is_missing_fails_or_hangs_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "ANSWER_TIMEOUT_S", 0.2)
+    questions = {
+        "missing": ("no-such-program",),
+        "failing": ("false",),
+        "hanging": ("sleep", "60"),
+        "good": ("echo", "v1.2.3"),
+    }
+    began = time.monotonic()
+    assert provenance._answers(questions) == {"good": "v1.2.3"}
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    ("answer", "version"),
+    [
+        ("ovs-vswitchd (Open vSwitch) 3.1.0", "3.1.0"),
+        ("Debian clang version 14.0.6", "14.0.6"),
+        ("bpftool v7.1.0\nusing libbpf v1.1", "7.1.0"),
+        ("no number", "no number"),
+    ],
+)
+def test_versions_are_read_from_what_programs_say(answer: str, version: str) -> None:
+    assert provenance._version(answer) == version
+
+
+def test_hashes_are_of_contents(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    expected = "sha256:" + hashlib.sha256(b"content").hexdigest()
+    assert provenance.sha256_of(tmp_path / "file") == provenance.sha256_of(b"content") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "question"),
+    [
+        ("# Does it?\n#\n# Loss answers.\nversion: 1\n# no more\n", "Does it?\n\nLoss answers."),
+        ("\n# Late start\nname: x", "Late start"),
+        ("version: 1\n# not this", ""),
+        ("", ""),
+    ],
+)
+def test_the_question_is_the_comment_that_opens_the_file(text: str, question: str) -> None:
+    assert question_of(text) == question
