@@ -100,6 +100,7 @@ def validate(
     schema: Annotated[bool, typer.Option("--schema", help="print the JSON schema of scenario files")] = False,
 ) -> None:
     """Check scenario files; says what is wrong, and where."""
+    from testbed import run as trials
     from testbed.spec import loading
 
     if schema:
@@ -109,6 +110,7 @@ def validate(
     for path in scenarios:
         try:
             loaded = loading.load(path, settings or ())
+            trials.check(loaded)
             print(f"{path}: fine ({loaded.scenario.name}, {loaded.scenario.topology.nodes} nodes)")
         except TestbedError as error:
             worst = error.exit_code

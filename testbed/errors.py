@@ -28,6 +28,10 @@ class TestbedError(Exception):
         self.attempted, self.happened, self.remedy = attempted, happened, remedy
         super().__init__(f"{attempted}: {happened}" + (f"; {remedy}" if remedy else ""))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle by state, whatever a subclass takes: errors travel from the sandbox to the supervisor."""
+        return _restored, (type(self), self.args, self.__dict__)
+
 
 class InputError(TestbedError):
     """The scenario, a file or the command line is wrong."""
@@ -66,3 +70,10 @@ class Interrupted(TestbedError):
     """The user asked to stop (Ctrl-C, SIGTERM)."""
 
     exit_code = EXIT_INTERRUPTED
+
+
+def _restored(cls: type[TestbedError], args: tuple[object, ...], state: dict[str, object]) -> TestbedError:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error

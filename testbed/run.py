@@ -19,15 +19,24 @@ from rich.console import Console
 
 import topologies
 from testbed import doctor, places
-from testbed.errors import EXIT_EXPECTATION_FAILED, EXIT_INTERRUPTED, EXIT_INVALID, EXIT_OK, MachineError, TestbedError
+from testbed.errors import (
+    EXIT_EXPECTATION_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_INVALID,
+    EXIT_OK,
+    InputError,
+    MachineError,
+    TestbedError,
+)
 from testbed.forecasting import MakeForecaster, forecaster_maker
 from testbed.report import page
 from testbed.report.live import LiveView
 from testbed.results import fidelity, provenance
 from testbed.results.evidence import Evidence
+from testbed.results.expectations import parse_all
 from testbed.results.facts import Engine, RunFacts
 from testbed.results.run_directory import RunDirectory
-from testbed.results.summary import summarise
+from testbed.results.summary import PATHS, summarise
 from testbed.spec.loading import LoadedScenario
 from testbed.spec.topology import Network
 from testbed.traffic.plan import PacketPlan, make_plan
@@ -99,6 +108,20 @@ def run(loaded: LoadedScenario, options: RunOptions) -> RunResult:
         raise
 
 
+def check(loaded: LoadedScenario) -> None:
+    """Check what only rooms beyond the scenario's own can: the topology's family and the expectations.
+
+    Raises:
+        InputError: names the file and the line.
+    """
+    topologies.describe(loaded.scenario.topology)
+    for number, text in enumerate(loaded.scenario.expect):
+        try:
+            parse_all((text,), PATHS)
+        except InputError as error:
+            raise InputError(loaded.where("expect", number), error.happened, error.remedy) from error
+
+
 def refuse_without_root(argv: tuple[str, ...]) -> None:
     """Say which command runs the same thing as root.
 
@@ -130,6 +153,7 @@ class _Prepared:
 
 def _prepare(loaded: LoadedScenario, options: RunOptions) -> _Prepared:
     scenario = loaded.scenario
+    check(loaded)
     network = topologies.describe(scenario.topology)
     plan = make_plan(scenario, network, loaded.path.parent)
     make_forecaster = forecaster_maker(scenario.buffer, plan, len(network.nodes))

@@ -17,12 +17,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from testbed import probes
 
 SESSION_VARIABLE = "TESTBED_TEST_SESSION"
 OUR_INTERFACE = re.compile(r"^([cnbms]\d+(-eth\d+)?|probe\d)$")
 GRACE_S = 3.0
+
+# Timings are no assertions: a busy machine shall not fail a test that is merely slow.
+settings.register_profile("testbed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("testbed")
 
 
 @functools.cache

@@ -71,7 +71,7 @@ COMPOSITION = {
     "testbed.doctor",
     "testbed.__main__",
     "testbed.bench",
-    "testbed.live",
+    "testbed.replay",
     "testbed.forecasting",
 }
 

@@ -734,7 +734,7 @@ def test_a_writer_that_never_pauses_is_an_error_not_a_wrong_number(node: NodePro
 def test_the_locked_program_does_the_same() -> None:
     with make_node() as node:
         node.set_limit(4321)
-        node._reload_locked()
+        node.reload_locked()
         assert node.limit_bytes == 4321
         for case in CASES[:30]:
             assert node.run(bytes(case.packet)).verdict == case.verdict, case.description

@@ -258,7 +258,7 @@ def test_values_out_of_range_are_refused() -> None:
 
 def test_the_locked_program_does_the_same() -> None:
     with SinkProgram(RUN, 2) as sink:
-        sink._reload_locked()
+        sink.reload_locked()
         flow = arrive(sink, 0, 1, 5, 3, 3, flow=1)
         assert (flow["missing_pkts"], flow["reordered_pkts"], flow["duplicate_pkts"]) == (2, 1, 1)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from testbed.cortex.cell import Cell, run_series
-from testbed.cortex.features import FEATURES
+from testbed.cortex.features import FEATURES, FeatureExtractor
 from testbed.cortex.generate import TrafficProfile, generate
 from testbed.cortex.runtime import WARM_UP_SAMPLES, LstmForecaster, Model, load_model
 from testbed.cortex.targets import HORIZON_SAMPLES
@@ -187,3 +187,15 @@ def test_generated_traffic_and_cell_fit_together(model: Model) -> None:
 def test_the_runtime_does_not_import_torch() -> None:
     code = "import sys; from testbed.cortex import runtime, scoring, train; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_need_is_the_backlog_and_the_growth_to_the_nearest_kilobyte(model: Model) -> None:
+    history, rate = samples(3, 60), np.full(3, 40_000_000)
+    inputs = np.empty((FEATURES, 3), dtype=np.float32)
+    extractor, series = FeatureExtractor(rate, INTERVAL_NS, inputs), []
+    for s in history:
+        extractor.step(s.arrived_bytes, s.peak_1ms_bytes, s.backlog_bytes, s.new_flows, INTERVAL_NS)
+        series.append(inputs.T.copy())
+    growth, _ = run_series(model, np.stack(series, axis=1))
+    exact = history[-1].backlog_bytes[:, None] + 50_000 * np.expm1(growth[:, -1].astype(np.float64))
+    assert np.abs(forecasts(model, history)[-1].need_bytes - exact).max() <= 500 + 1

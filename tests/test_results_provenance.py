@@ -13,7 +13,6 @@ import pytest
 
 import testbed
 from testbed.results import provenance
-from testbed.results.facts import question_of
 
 
 @pytest.fixture(scope="module")
@@ -78,16 +77,3 @@ def test_hashes_are_of_contents(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
     expected = "sha256:" + hashlib.sha256(b"content").hexdigest()
     assert provenance.sha256_of(tmp_path / "file") == provenance.sha256_of(b"content") == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "question"),
-    [
-        ("# Does it?\n#\n# Loss answers.\nversion: 1\n# no more\n", "Does it?\n\nLoss answers."),
-        ("\n# Late start\nname: x", "Late start"),
-        ("version: 1\n# not this", ""),
-        ("", ""),
-    ],
-)
-def test_the_question_is_the_comment_that_opens_the_file(text: str, question: str) -> None:
-    assert question_of(text) == question

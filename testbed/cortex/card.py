@@ -20,6 +20,8 @@ _LIMITS = """\
 - A burst that nothing announces cannot be foreseen.  The rows *unannounced* say what is left then.
 - Generated traffic decides most of what the model knows: ramps before bursts, Pareto, exponential and constant
   bursts.  Traffic of another kind should be scored before the model is relied on.
+- Validation series come from the same generator as those of training, with other random numbers.  The default width and
+  number of epochs were chosen with such figures in view, so they flatter a little.
 - The first 20 samples give no forecast.
 - The quantile is calibrated over all instants together, not for each node and not inside bursts.
 - The closed loop above is a fluid replay of single queues, not a run of the testbed.

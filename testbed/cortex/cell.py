@@ -49,26 +49,26 @@ class Cell:
     def step(self) -> Float32s:
         """Advance by the sample in `inputs`; return the growth ``log(1 + (need - backlog) / u)``, [h, n], reused."""
         gates, cell, scratch = self._gates, self._cell, self._scratch
-        np.matmul(self._gate_weights, self._stack, out=gates)
-        np.tanh(gates, out=gates)
-        np.multiply(self._sigmoids, self._half, out=self._sigmoids)
-        np.add(self._sigmoids, self._half, out=self._sigmoids)
-        np.multiply(self._input, self._candidate, out=scratch)
-        np.multiply(cell, self._forget, out=cell)
-        np.add(cell, scratch, out=cell)
-        np.tanh(cell, out=scratch)
-        np.multiply(self._output, scratch, out=self._hidden)
-        np.matmul(self._head_weights, self._recurrent, out=self._raw)
+        np.matmul(self._gate_weights, self._stack, gates)
+        np.tanh(gates, gates)
+        np.multiply(self._sigmoids, self._half, self._sigmoids)
+        np.add(self._sigmoids, self._half, self._sigmoids)
+        np.multiply(self._input, self._candidate, scratch)
+        np.multiply(cell, self._forget, cell)
+        np.add(cell, scratch, cell)
+        np.tanh(cell, scratch)
+        np.multiply(self._output, scratch, self._hidden)
+        np.matmul(self._head_weights, self._recurrent, self._raw)
         return self._grown()
 
     def _grown(self) -> Float32s:
         root, growth = self._root, self._growth
-        np.multiply(growth, growth, out=root)
-        np.add(root, self._one, out=root)
-        np.sqrt(root, out=root)
-        np.add(root, growth, out=root)
-        np.multiply(root, self._half, out=root)
-        np.add.accumulate(root, axis=0, out=root)
+        np.multiply(growth, growth, root)
+        np.add(root, self._one, root)
+        np.sqrt(root, root)
+        np.add(root, growth, root)
+        np.multiply(root, self._half, root)
+        np.add.accumulate(root, 0, None, root)
         return root
 
 

@@ -40,8 +40,8 @@ FEATURES = len(FEATURE_NAMES)
 
 FAST_WEIGHT = 0.2  # running mean over about 5 samples
 SLOW_WEIGHT = 0.01  # and over about 100
-ENVELOPE_DECAY = 0.995  # a burst is half forgotten after 140 samples
-MAX_NEW_FLOWS = 64.0
+ENVELOPE_DECAY = np.float32(0.995)  # a burst is half forgotten after 140 samples
+MAX_NEW_FLOWS = np.float32(64.0)
 
 
 class FeatureExtractor:
@@ -57,10 +57,11 @@ class FeatureExtractor:
         nodes = len(rate_bps)
         self._out = out
         self._interval_ns = interval_ns
-        self._per_interval = (1.0 / service_bytes(rate_bps, interval_ns)).astype(np.float32)
-        self._per_ms = (1.0 / service_bytes(rate_bps, units.NS_PER_MS)).astype(np.float32)
+        per_interval, per_ms = (1.0 / service_bytes(rate_bps, ns) for ns in (interval_ns, units.NS_PER_MS))
+        self._scale = np.stack([per_interval, per_ms, per_interval, np.ones(nodes)]).astype(np.float32)
         self._values = np.zeros((FEATURES, nodes), dtype=np.float32)
-        self._arrived, self._peak, self._backlog, self._new_flows = self._values[:4]
+        self._measured = self._values[:4]
+        self._arrived, self._peak, self._backlog, self._new_flows = self._measured
         self._means, self._envelope = self._values[4:7], self._values[7]
         self._arrived_means, self._flow_mean = self._values[4:6], self._values[6]
         self._weights = np.array([[FAST_WEIGHT], [SLOW_WEIGHT], [SLOW_WEIGHT]], dtype=np.float32)
@@ -72,23 +73,24 @@ class FeatureExtractor:
         self, arrived_bytes: Ints, peak_1ms_bytes: Ints, backlog_bytes: Ints, new_flows: Ints, interval_ns: int
     ) -> None:
         """Take in the next sample of every node, arrays of shape [n]; `interval_ns` is the time it really covers."""
-        np.multiply(arrived_bytes, self._per_interval, out=self._arrived, casting="unsafe")
+        # Assigning casts without the buffers that a ufunc of two types goes through.
+        self._arrived[:], self._peak[:] = arrived_bytes, peak_1ms_bytes
+        self._backlog[:], self._new_flows[:] = backlog_bytes, new_flows
+        np.multiply(self._measured, self._scale, self._measured)
+        np.minimum(self._new_flows, MAX_NEW_FLOWS, out=self._new_flows)
         if interval_ns != self._interval_ns:
             # A late tick covers more time: its rate counts, not its bytes.
             self._arrived *= np.float32(self._interval_ns / max(interval_ns, 1))
-        np.multiply(peak_1ms_bytes, self._per_ms, out=self._peak, casting="unsafe")
-        np.multiply(backlog_bytes, self._per_interval, out=self._backlog, casting="unsafe")
-        np.minimum(new_flows, MAX_NEW_FLOWS, out=self._new_flows, casting="unsafe")
         self._update_memory()
-        np.log1p(self._values, out=self._out)
+        np.log1p(self._values, self._out)
 
     def _update_memory(self) -> None:
         if not self._started:
             self._arrived_means[:], self._flow_mean[:] = self._arrived, self._new_flows
             self._started = True
-        np.subtract(self._arrived, self._arrived_means, out=self._arrived_shift)
-        np.subtract(self._new_flows, self._flow_mean, out=self._flow_shift)
-        np.multiply(self._shift, self._weights, out=self._shift)
-        np.add(self._means, self._shift, out=self._means)
-        np.multiply(self._envelope, ENVELOPE_DECAY, out=self._envelope)
+        np.subtract(self._arrived, self._arrived_means, self._arrived_shift)
+        np.subtract(self._new_flows, self._flow_mean, self._flow_shift)
+        np.multiply(self._shift, self._weights, self._shift)
+        np.add(self._means, self._shift, self._means)
+        np.multiply(self._envelope, ENVELOPE_DECAY, self._envelope)
         np.maximum(self._envelope, self._backlog, out=self._envelope)

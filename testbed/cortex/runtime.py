@@ -45,6 +45,7 @@ class LstmForecaster:
         # In units of the rounding, so that rint() is all the rounding takes.
         self._unit = service_bytes(rate_bps, sample_interval_ns) / ROUNDING_BYTES
         self._need = np.empty((len(self._horizon_ns), len(nodes)), dtype=np.float64)
+        self._odds = np.empty(len(nodes), dtype=np.float64)
         self._no_need = np.zeros((len(nodes), len(self._horizon_ns)), dtype=np.int64)
         self._no_onset = np.zeros(len(nodes), dtype=np.float64)
 
@@ -75,17 +76,22 @@ class LstmForecaster:
     def _need_bytes(self, growth: NDArray[np.float32], backlog_bytes: Ints) -> Ints:
         need = self._need
         np.minimum(growth, _MAX_GROWTH, out=growth)
-        np.expm1(growth, out=need)
-        np.multiply(need, self._unit, out=need)
-        np.add(need, backlog_bytes / ROUNDING_BYTES, out=need)
-        np.rint(need, out=need)
+        need[:] = growth
+        np.expm1(need, need)
+        np.multiply(need, self._unit, need)
+        np.add(need, backlog_bytes / ROUNDING_BYTES, need)
+        np.rint(need, need)
         whole: Ints = need.T.astype(np.int64)
         whole *= ROUNDING_BYTES
         return whole
 
     def _onset_ratio(self) -> NDArray[np.float64]:
         # (1 + tanh(z / 2)) / 2 to four digits: as many as anyone reads, and the same on every machine.
-        odds = np.tanh(self._logit * 0.5).astype(np.float64)
-        odds += 1.0
-        odds *= _ONSET_STEPS / 2
-        return np.asarray(np.rint(odds, out=odds) / _ONSET_STEPS)
+        odds = self._odds
+        odds[:] = self._logit
+        np.multiply(odds, 0.5, odds)
+        np.tanh(odds, odds)
+        np.multiply(odds, _ONSET_STEPS / 2, odds)
+        np.add(odds, _ONSET_STEPS / 2, odds)
+        np.rint(odds, odds)
+        return np.divide(odds, _ONSET_STEPS)

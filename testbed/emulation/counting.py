@@ -14,6 +14,7 @@ from pyroute2 import IPRoute
 from testbed.emulation import kernel
 from testbed.emulation.network import EmulatedNetwork
 from testbed.emulation.open_vswitch import OpenVSwitch
+from testbed.emulation.sender import SendReport
 from testbed.emulation.shaping import QdiscReader
 from testbed.emulation.xdp import NodeProgram, SinkProgram
 from testbed.results.evidence import ClientEvidence, Evidence, NodeEvidence
@@ -119,11 +120,12 @@ def _drops_here() -> dict[str, int]:
 
 
 def _client_evidence(record: SenderRecord) -> ClientEvidence:
+    report: SendReport = record["report"]
     return ClientEvidence(
         client=record["client"],
-        planned_pkts=record["planned_pkts"] - record["skipped_pkts"],
-        sent_pkts=record["sent_pkts"],
-        sent_bytes=record["sent_bytes"],
-        send_errors=record["unsent_pkts"],
-        lateness=record["lateness"],
+        planned_pkts=report.planned_pkts - report.skipped_pkts,
+        sent_pkts=report.sent_pkts,
+        sent_bytes=report.sent_bytes,
+        send_errors=report.unsent_pkts,
+        lateness=report.lateness,
     )

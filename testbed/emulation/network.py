@@ -20,16 +20,15 @@ from typing import Any
 from mininet.link import Link as MininetLink
 from mininet.log import setLogLevel
 from mininet.net import Mininet
-from mininet.node import OVSSwitch, RemoteController
+from mininet.node import OVSSwitch
 from mininet.node import Switch as MininetSwitch
 from pyroute2 import IPRoute
 
-from testbed.emulation import kernel, offloads
-from testbed.spec.topology import DATA_PREFIX, VIP_IP, VIP_IP6, Host, Network
+from testbed.emulation import kernel, offloads, shaping
+from testbed.spec.topology import DATA_PREFIX, VIP_IP, VIP_IP6, Host, Link, Network
 
 MESH_PREFIX = 16
 MESH_SUPERVISOR_IP = "10.1.255.254"
-CONTROLLER_PORT = 6653
 _IFA_F_NODAD = 0x02
 _NUD_PERMANENT = 0x80
 _SCOPE_LINK = 253
@@ -93,22 +92,21 @@ class EmulatedNetwork:
     """
 
     def __init__(self, network: Network) -> None:
-        """Build and start everything; the switch looks for its controller on 127.0.0.1."""
+        """Build and start everything but the controller: see `OpenVSwitch.connect_controller`."""
         self.network = network
         setLogLevel("error")
         Mininet.inited = True  # its init() would change limits and sysctls of the whole machine
         _raise_file_limit()
         _quiet_namespace()
         self._net = Mininet(build=False, controller=None, link=VethLink, autoSetMacs=False)
-        self._net.addController(
-            "c0", controller=RemoteController, ip="127.0.0.1", port=CONTROLLER_PORT, checkListening=False
-        )
         self._add_hosts_and_switches()
         self._add_links()
         self._net.built = True
         for host in network.hosts:
             self._configure(host)
         self._net.start()
+        for link in network.links:
+            self._delay(link)
 
     def _add_hosts_and_switches(self) -> None:
         for host in self.network.hosts:
@@ -118,7 +116,11 @@ class EmulatedNetwork:
                 self._net.addSwitch(switch.name, cls=KernelBridge)
             else:
                 self._net.addSwitch(
-                    switch.name, cls=OVSSwitch, datapath="user", protocols="OpenFlow13", failMode="secure"
+                    switch.name,
+                    cls=OVSSwitch,
+                    datapath="user",
+                    protocols="OpenFlow13",
+                    failMode="secure",
                 )
 
     def _add_links(self) -> None:
@@ -179,6 +181,19 @@ class EmulatedNetwork:
         netlink.route("add", family=10, dst="fd00::/64", oif=interfaces[0])
         for client in self.network.clients:
             _neighbour(netlink, interfaces[0], client.ip6, inner_mac)
+
+    def _delay(self, link: Link) -> None:
+        """Delay what either end of the link sends."""
+        if not link.delay_ns:
+            return
+        hosts = {host.name for host in self.network.hosts}
+        for here, there in ((link.a, link.b), (link.b, link.a)):
+            interface = self.network.interface(here, there)
+            if here in hosts:
+                with kernel.network_of(self.pid(here)):
+                    shaping.delay(interface, link.delay_ns)
+            else:
+                shaping.delay(interface, link.delay_ns)
 
 
 def _raise_file_limit() -> None:

@@ -135,6 +135,7 @@ class Sender:
         *,
         priority: int | None = None,
         progress: Callable[[SendProgress], None] | None = None,
+        past_qdisc: bool = True,
     ) -> None:
         """Prepare to send.
 
@@ -145,6 +146,7 @@ class Sender:
             client: whose addresses the frames carry.
             priority: SCHED_FIFO priority while running; where it is not permitted, the report says so.
             progress: called once a second from the sending loop; must not block.
+            past_qdisc: go past the interface's queueing discipline; not where one is there to delay the frames.
 
         Raises:
             MachineError: no right to open a packet socket, or not enough memory.
@@ -165,7 +167,7 @@ class Sender:
         self._failure = ""
         self._stopping = False
         self._messages_at = self._messages.ctypes.data
-        self._socket = _packet_socket(interface)
+        self._socket = _packet_socket(interface, past_qdisc)
         self._fd = self._socket.fileno()
 
     def stop(self) -> None:
@@ -290,8 +292,8 @@ def _message_headers(frames: FrameSet) -> tuple[NDArray[np.uint64], NDArray[np.v
     return iovecs, messages
 
 
-def _packet_socket(interface: str) -> socket.socket:
-    """Return a packet socket that sends past the queueing discipline and receives nothing."""
+def _packet_socket(interface: str, past_qdisc: bool) -> socket.socket:
+    """Return a packet socket that sends, past the queueing discipline or through it, and receives nothing."""
     attempted = f"opening a packet socket on {interface}"
     try:
         raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
@@ -299,7 +301,7 @@ def _packet_socket(interface: str) -> socket.socket:
         raise MachineError(attempted, "not permitted", "run as root") from error
     try:
         raw.bind((interface, 0))
-        raw.setsockopt(_SOL_PACKET, _PACKET_QDISC_BYPASS, 1)
+        raw.setsockopt(_SOL_PACKET, _PACKET_QDISC_BYPASS, int(past_qdisc))
         with contextlib.suppress(PermissionError):
             raw.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SEND_BUFFER_BYTES)
     except OSError as error:

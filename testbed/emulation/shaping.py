@@ -12,12 +12,14 @@ import socket
 import struct
 from typing import NamedTuple
 
-from pyroute2 import IPRoute
+from pyroute2 import IPRoute, NetlinkError
 
-from testbed.errors import ToolError
+from testbed.errors import MachineError, ToolError
+from testbed.units import NS_PER_US
 
 _MIN_BUCKET_BYTES = 3 * 1514
 _HANDLE = 0x10000  # 1:
+_DELAY_LINE_PKTS = 1_000_000  # a delay line must not drop
 _RTM_NEWQDISC, _RTM_GETQDISC, _NLMSG_ERROR = 36, 38, 2
 _REQUEST_WITH_ECHO = 1 | 8  # without ECHO older kernels answer the multicast group alone
 _TCA_STATS2, _TCA_STATS_BASIC, _TCA_STATS_QUEUE = 7, 1, 3
@@ -37,6 +39,21 @@ def shape(interface: str, rate_bps: int, room_bytes: int) -> None:
         netlink.tc("add", "tbf", index=index, handle="1:", rate=rate_bps // 8, burst=depth, limit=room_bytes)
 
 
+def delay(interface: str, delay_ns: int) -> None:
+    """Delay everything `interface` (of the current network namespace) sends.
+
+    Raises:
+        MachineError: this kernel has no netem.
+    """
+    with IPRoute() as netlink:
+        index = netlink.link_lookup(ifname=interface)[0]
+        try:
+            netlink.tc("add", "netem", index=index, handle="1:", delay=delay_ns // NS_PER_US, limit=_DELAY_LINE_PKTS)
+        except NetlinkError as error:
+            remedy = "boot the distribution's stock kernel, or set topology.link_delay to 0ms"
+            raise MachineError(f"delaying {interface}", f"this kernel has no netem ({error})", remedy) from error
+
+
 class QdiscStats(NamedTuple):
     """Counters of a qdisc: sent since it was made, and what waits now."""
 
@@ -48,7 +65,7 @@ class QdiscStats(NamedTuple):
 
 
 class QdiscReader:
-    """Reads the root qdisc of one interface by one request and one answer, a tenth of the time a library's dump takes."""
+    """Reads the root qdisc of one interface: one request, one answer, a tenth of the time of a library's dump."""
 
     def __init__(self, interface: str) -> None:
         """Open the socket in the current network namespace; it stays there wherever the process goes."""

@@ -29,7 +29,7 @@ from testbed.emulation.clock import RunClock
 from testbed.emulation.counting import Counting
 from testbed.emulation.machine import MachineWatch
 from testbed.emulation.members import Body, Line, Member, wait_all_ready
-from testbed.emulation.network import CONTROLLER_PORT, MESH_SUPERVISOR_IP, EmulatedNetwork
+from testbed.emulation.network import MESH_SUPERVISOR_IP, EmulatedNetwork
 from testbed.emulation.open_vswitch import OpenVSwitch
 from testbed.emulation.records import EventRecord, Failure, Outcome, RecordWriter
 from testbed.emulation.sender import Sender
@@ -45,6 +45,7 @@ from testbed.traffic.plan import PacketPlan
 from testbed.units import NS_PER_MS, NS_PER_S
 
 NOTIFY_PORT = 7000
+CONTROLLER_PORT = 6653
 STOP = b"stop"
 _START_AHEAD_NS = 60 * NS_PER_MS  # between "all are ready" and t0: time to hand t0 to every member
 _WATCH_S = 0.05
@@ -106,12 +107,14 @@ class Trial:
 
     def _prepare(self) -> None:
         plan = self._plan
-        self._switch = OpenVSwitch(plan.logs)
+        # A cached flow must be gone before its pin is: else it would follow the slots for a moment.
+        self._switch = OpenVSwitch(plan.logs, plan.scenario.balancer.affinity_idle_ns // 2)
         self._network = EmulatedNetwork(plan.network)
         self._fork_senders()  # their frames take longest to make
         self._switch.widen_receive_buffers()
-        self._load_programs()
         self._fork_balancer()
+        self._load_programs()
+        self._switch.connect_controller("s1", CONTROLLER_PORT)  # the balancer has had time to listen
         self._fork_agents()
         wait_all_ready([*self._senders, *self._others])
 
@@ -162,9 +165,10 @@ class Trial:
 
         def send(line: Line, _records: RecordWriter) -> None:
             kernel.enter_namespace(f"/proc/{pid}/ns/net", kernel.CLONE_NEWNET)
-            sender = Sender(interface, packets, self._plan.run_id, client, priority=_SENDER_PRIORITY)
+            run_id, direct = self._plan.run_id, self._plan.scenario.topology.link_delay_ns == 0
+            sender = Sender(interface, packets, run_id, client, priority=_SENDER_PRIORITY, past_qdisc=direct)
             report = sender.run(line.ready())
-            line.report({"client": client.name, "lateness": report.lateness, **report.to_record()})
+            line.report({"client": client.name, "report": report})
 
         return send
 

@@ -135,9 +135,10 @@ class NodeProgram(XdpProgram):
         self._control.release()
         self._control_memory.close()
 
-    def _reload_locked(self) -> None:
+    def reload_locked(self) -> None:
+        """Load the program anew, with a lock and with the control values in force; counters start again."""
         self._first_control = self._control_memory[: NODE_CONTROL.itemsize]
-        super()._reload_locked()
+        super().reload_locked()
 
     @property
     def limit_bytes(self) -> int:

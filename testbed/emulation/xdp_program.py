@@ -101,11 +101,12 @@ class XdpProgram:
             self.native_refusal = error.strerror or str(error)
         else:
             return "native"
-        self._reload_locked()
+        self.reload_locked()
         libbpf.attach_xdp(interface, self.program_fd, once | libbpf.XDP_GENERIC_MODE)
         return "generic"
 
-    def _reload_locked(self) -> None:
+    def reload_locked(self) -> None:
+        """Load the program anew, with a lock around what it changes: generic mode may run it on several CPUs at once."""
         self.close()
         self._load(locked=True)
 

@@ -66,7 +66,7 @@ def reweight(current: Ints, weights: Floats) -> Ints:
     if not surplus.any():
         return current
     freed = [_evenly_from(np.flatnonzero(current == node), int(surplus[node])) for node in np.flatnonzero(surplus > 0)]
-    table = current.copy()
+    table: Ints = current.copy()
     table[np.sort(np.concatenate(freed))] = _interleaved(np.maximum(-surplus, 0))
     return table
 

@@ -95,15 +95,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     return list(value) if isinstance(value, tuple) else value
-
-
-def question_of(scenario_text: str) -> str:
-    """Return the comment block that opens a scenario file, without the ``#`` marks; empty when there is none."""
-    lines: list[str] = []
-    for line in scenario_text.splitlines():
-        if not line.lstrip().startswith("#"):
-            if lines or line.strip():
-                break
-            continue
-        lines.append(line.lstrip().lstrip("#").strip())
-    return "\n".join(lines).strip()

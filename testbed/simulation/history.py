@@ -3,9 +3,9 @@
     {"t_ns": …, "policy": "brain:n1", "direction": "in" | "out", "kind": …, the fields of the event or action}
 
 Both engines write this form.  A record of more rows than `FULL_ROWS` (or slots than `FULL_SLOTS`) is written *in
-short*: kind, number of rows, scalars and the SHA-256 of its values.  Nothing is lost by that.  A `TrafficSampled` in short
-stands in full in ``samples.parquet``, in the rows of its instant; every other input in short is the output of another
-policy, which the replay has made itself by then; an output needs only to be compared, for which the digest does.
+short*: kind, number of rows, scalars and the SHA-256 of its values.  Nothing is lost by that.  A `TrafficSampled` in
+short stands in full in ``samples.parquet``, in the rows of its instant; every other input in short is the output of
+another policy, which a replay has made itself by then; an output needs only to be compared, and the digest does that.
 `SetBufferLimit` is always written in full, because the figures of a run are read from it.
 """
 

@@ -93,7 +93,8 @@ class PacketPlane:
     def delivered_bytes(self, rows: slice) -> Ints:
         """Return what has been served since the start, a byte in service not counted."""
         passed = self._meter.arrived_bytes[rows] - self._meter.dropped_bytes[rows]
-        return passed - self.queues.backlog_bytes()[rows]
+        served: Ints = passed - self.queues.backlog_bytes()[rows]
+        return served
 
     def _step(self, until_ns: int) -> None:
         plan, begin = self._plan, self._next

@@ -1,0 +1,282 @@
+"""Replay: do the present policies decide what they decided when a run was recorded?
+
+The policies of the recorded scenario are built anew and fed the inputs in ``events.jsonl``, each with its own time.
+Their outputs are compared with the recorded ones, in order, and the first that differs is the answer.  There is none
+when the code is that which made the run: a run on the wire is then a unit test of every decision in it.
+
+What the record needs for that is said in `simulation.history`.  Two liberties of the wire are taken into account.
+Records of several processes are written a little out of order, so they are put in the order of time within
+`REORDER_NS`.  And an answer (`LimitGranted`) may be fed to a policy before all outputs of the event that asked are
+written, so outputs wait for their match until the next event that is no answer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+import json
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+import pyarrow as pa
+from pydantic import ValidationError
+
+from testbed.errors import InputError
+from testbed.events import Action, Event, LimitGranted, Record, TrafficSampled, from_record
+from testbed.forecasting import MakeForecaster, forecaster_maker
+from testbed.policies.balancer import make_balancer
+from testbed.policies.brain import NodeBrain
+from testbed.policies.pool import Pool, make_pool
+from testbed.results.recorded_run import RecordedRun
+from testbed.simulation.cohorts import BRAIN, make_brain
+from testbed.simulation.engine import BALANCER, POOL
+from testbed.simulation.history import DIGEST, in_short, written
+from testbed.spec import document
+from testbed.spec.scenario import Scenario
+from testbed.spec.topology import Network
+from testbed.traffic.plan import PacketPlan
+from testbed.units import NS_PER_S
+from topologies import describe
+
+REORDER_NS = 5 * NS_PER_S
+
+_ABOUT = ("t_ns", "policy", "direction")  # of a line, not of the event or action in it
+_REMEMBERED = 4096
+_SHOWN_CHARS = 300
+
+Line = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The first decision that is not as recorded.
+
+    Attributes:
+        t_ns: time of the record, or of the input that was answered differently.
+        policy: whose decision.
+        recorded: the line in ``events.jsonl``, None when nothing was recorded.
+        replayed: what this code answers, None when it answers nothing.
+    """
+
+    t_ns: int
+    policy: str
+    recorded: Mapping[str, Any] | None
+    replayed: Mapping[str, Any] | None
+
+    def __str__(self) -> str:
+        return "\n".join(
+            (
+                f"{self.policy} at {self.t_ns / NS_PER_S:.6f} s",
+                f"  recorded: {_shown(self.recorded)}",
+                f"  replayed: {_shown(self.replayed)}",
+            )
+        )
+
+
+def _shown(line: Mapping[str, Any] | None) -> str:
+    text = "nothing" if line is None else json.dumps(_content(line))
+    return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 1] + "…"
+
+
+def _content(line: Mapping[str, Any]) -> Line:
+    return {key: value for key, value in line.items() if key not in _ABOUT}
+
+
+def replay(run_dir: Path, model_path: Path | None = None) -> Difference | None:
+    """Feed a recorded run's inputs to the present policies and return the first output that differs.
+
+    Args:
+        run_dir: what `run` or `simulate` wrote.
+        model_path: of the LSTM; default the one shipped.
+
+    Raises:
+        InputError: no run directory, one without recorded decisions, or records this version cannot read.
+    """
+    run = RecordedRun.open(run_dir)
+    scenario = _scenario_of(run)
+    network = describe(scenario.topology)
+    policies = _Policies(scenario, network, _forecasters(run, scenario, network, model_path), _balancer_seed(run))
+    comparison = _Comparison(policies, _Samples(run))
+    for line in _in_order(run.events()):
+        difference = comparison.take(line)
+        if difference is not None:
+            return difference
+    if not comparison.compared:
+        raise InputError(f"replaying {run_dir}", "it holds no recorded decisions", "name a run that has begun")
+    return comparison.unanswered() if run.manifest["status"] == "completed" else None
+
+
+def _scenario_of(run: RecordedRun) -> Scenario:
+    path = run.path / "scenario.yaml"
+    try:
+        return Scenario.model_validate(document.parse(document.read_bytes(path), str(path)).data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise InputError(
+            f"reading {path}", f"{key}: {first['msg']}", "replay it with the version that wrote it"
+        ) from None
+
+
+def _balancer_seed(run: RecordedRun) -> int:
+    seed = run.manifest.get("seeds", {}).get(BALANCER)
+    if not isinstance(seed, int):
+        raise InputError(
+            f"replaying {run.path}", f"its manifest has no seed of {BALANCER}", "name a whole run directory"
+        )
+    return seed
+
+
+def _forecasters(run: RecordedRun, scenario: Scenario, network: Network, model_path: Path | None) -> MakeForecaster:
+    plan = None
+    if scenario.buffer.policy == "oracle":  # the only one that reads it
+        plan = PacketPlan.read_parquet(run.path / "plan.parquet")
+    return forecaster_maker(scenario.buffer, cast(PacketPlan, plan), len(network.nodes), model_path)
+
+
+def _in_order(events: Iterable[Line]) -> Iterator[Line]:
+    """Yield the lines that policies read or wrote, in the order of time."""
+    waiting: list[tuple[int, int, Line]] = []
+    for number, line in enumerate(events):
+        if "direction" not in line:
+            continue
+        heapq.heappush(waiting, (line["t_ns"], number, line))
+        while waiting[0][0] < line["t_ns"] - REORDER_NS:
+            yield heapq.heappop(waiting)[2]
+    while waiting:
+        yield heapq.heappop(waiting)[2]
+
+
+class _Replayed(Protocol):
+    def handle(self, event: Any, now_ns: int) -> list[Any]: ...
+
+
+class _Policies:
+    """The policies of a scenario, made when they are first fed."""
+
+    def __init__(self, scenario: Scenario, network: Network, make_forecaster: MakeForecaster, seed: int) -> None:
+        self._scenario, self._network, self._make_forecaster = scenario, network, make_forecaster
+        self._nodes = tuple(node.name for node in network.nodes)
+        self._seed = seed
+        self._made: dict[str, _Replayed] = {}
+
+    def feed(self, name: str, event: Event | Action, now_ns: int) -> list[Action | Event]:
+        """Return what a policy answers."""
+        policy = self._made.get(name)
+        if policy is None:
+            policy = self._made[name] = self._make(name, event)
+        return policy.handle(event, now_ns)
+
+    def _make(self, name: str, event: Event | Action) -> _Replayed:
+        if name == POOL:
+            return self._pool()
+        if name == BALANCER:
+            return make_balancer(self._scenario.balancer, self._nodes, random.Random(self._seed))
+        if name.partition(":")[0] == BRAIN and isinstance(event, TrafficSampled):
+            first = self._nodes.index(event.nodes[0])
+            return self._brain(slice(first, first + len(event.nodes)))
+        raise InputError("replaying", f"a record of {name} that it cannot begin with", "replay it with its own version")
+
+    def _brain(self, rows: slice) -> NodeBrain:
+        return make_brain(rows, self._scenario.buffer, self._network, self._make_forecaster)
+
+    def _pool(self) -> Pool:
+        grants = self._brain(slice(None)).initial_limit_bytes()
+        return make_pool(self._scenario.buffer, self._nodes, grants)
+
+
+class _Comparison:
+    """Feeds inputs and holds outputs against the record.
+
+    Attributes:
+        compared: outputs found as recorded.
+    """
+
+    def __init__(self, policies: _Policies, samples: _Samples) -> None:
+        self.compared = 0
+        self._policies, self._samples = policies, samples
+        self._open: dict[str, tuple[int, list[Line]]] = {}  # outputs without their record yet, by policy
+        self._outputs: dict[str, Record] = {}  # those written in short, by digest
+
+    def take(self, line: Line) -> Difference | None:
+        """Take in the next line; return the difference it shows, if any."""
+        return self._fed(line) if line["direction"] == "in" else self._answered(line)
+
+    def unanswered(self) -> Difference | None:
+        """Return an output that was never recorded."""
+        for policy, (t_ns, outputs) in sorted(self._open.items()):
+            if outputs:
+                return Difference(t_ns, policy, None, outputs[0])
+        return None
+
+    def _fed(self, line: Line) -> Difference | None:
+        policy, t_ns = line["policy"], line["t_ns"]
+        since_ns, outputs = self._open.get(policy, (t_ns, []))
+        event = self._input(line)
+        if event is None:
+            return Difference(t_ns, policy, line, None)
+        if outputs and not isinstance(event, LimitGranted):
+            return Difference(since_ns, policy, None, outputs[0])
+        answers = self._policies.feed(policy, event, t_ns)
+        self._open[policy] = (t_ns, [*outputs, *(self._written(answer) for answer in answers)])
+        return None
+
+    def _answered(self, line: Line) -> Difference | None:
+        _, outputs = self._open.get(line["policy"], (0, []))
+        content = _content(line)
+        if content not in outputs:
+            return Difference(line["t_ns"], line["policy"], line, outputs[0] if outputs else None)
+        outputs.remove(content)
+        self.compared += 1
+        return None
+
+    def _written(self, output: Record) -> Line:
+        line = written(output)
+        if DIGEST in line:
+            self._outputs[line[DIGEST]] = output
+            if len(self._outputs) > _REMEMBERED:
+                del self._outputs[next(iter(self._outputs))]
+        return line
+
+    def _input(self, line: Line) -> Event | Action | None:
+        """Return the event of a line; None when it is in short and its policy did not make it."""
+        kind = line["kind"]
+        if kind not in Record.kinds:
+            raise InputError(
+                "replaying", f"a record of unknown kind {kind}", "replay it with the version that wrote it"
+            )
+        if not in_short(line):
+            return cast("Event | Action", from_record(line))
+        if kind == TrafficSampled.__name__:
+            return self._samples.at(line["t_ns"], line["interval_ns"])
+        made = self._outputs.get(line[DIGEST])
+        if made is None:
+            return None
+        fields = {field.name: getattr(made, field.name) for field in dataclasses.fields(cast(Any, made))}
+        return cast("Event | Action", Record.kinds[kind](**fields))
+
+
+class _Samples:
+    """``samples.parquet`` by time, read when it is first needed."""
+
+    def __init__(self, run: RecordedRun) -> None:
+        self._run = run
+        self._table: pa.Table | None = None
+
+    def at(self, t_ns: int, interval_ns: int) -> TrafficSampled:
+        """Return what the rows of one instant say."""
+        if self._table is None:
+            self._table = self._run.samples().combine_chunks()
+            self._t_ns = self._table.column("t_ns").to_numpy()
+        first, end = np.searchsorted(self._t_ns, (t_ns, t_ns + 1)).tolist()
+        rows = self._table.slice(first, end - first)
+        columns = {
+            field.name: rows.column(field.name).to_numpy()
+            for field in dataclasses.fields(TrafficSampled)
+            if field.name not in ("nodes", "interval_ns")
+        }
+        return TrafficSampled(nodes=tuple(rows.column("node").to_pylist()), interval_ns=interval_ns, **columns)

@@ -1,0 +1,113 @@
+"""Simulated runs for tests: a scenario in few words, and its run directory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import topologies
+from testbed.forecasting import forecaster_maker
+from testbed.results.evidence import Evidence
+from testbed.results.facts import RunFacts
+from testbed.results.run_directory import RunDirectory
+from testbed.simulation.engine import simulate
+from testbed.spec.scenario import Scenario
+from testbed.spec.topology import Network
+from testbed.traffic.plan import PacketPlan, make_plan
+from testbed.traffic.streams import derived_seed
+
+
+def scenario(
+    policy: str = "reactive",
+    *,
+    balancer: str = "ready-first",
+    nodes: int = 3,
+    duration: str = "2s",
+    seed: int = 1,
+    node_rate: str = "20Mbit",
+    base: str = "8Mbit",
+    peak: str = "60Mbit",
+    **buffer: Any,
+) -> Scenario:
+    """Return a base load and bursts that overload some node now and then; rates are those of the whole cluster."""
+    bursts = {
+        **{"name": "bursts", "from": "c2", "shape": "on-off", "peak": peak, "flows": 300},
+        **{"on": {"pareto": {"mean": "80ms", "alpha": 1.5}}, "off": {"exponential": {"mean": "200ms"}}},
+        "precursor": {"lead": "40ms", "strength": 0.3},
+    }
+    return Scenario.model_validate(
+        {
+            "version": 1,
+            "name": "simulated",
+            "seed": seed,
+            "duration": duration,
+            "topology": {"family": "cluster", "nodes": nodes, "clients": 2, "node_rate": node_rate},
+            "buffer": {"policy": policy, "min": "0.05MB", "max": "1MB", **buffer},
+            "balancer": {"policy": balancer, "affinity_idle": "1s"},
+            "traffic": [{"name": "base", "from": "c1", "shape": "poisson", "rate": base, "flows": 60}, bursts],
+        }
+    )
+
+
+class Recorded:
+    """A recorder that keeps everything in memory."""
+
+    def __init__(self) -> None:
+        self.columns: list[dict[str, object]] = []
+        self.events: list[dict[str, Any]] = []
+
+    def append_columns(self, columns: Any) -> None:
+        self.columns.append(dict(columns))
+
+    def append_event(self, t_ns: int, record: Any) -> None:
+        self.events.append({"t_ns": t_ns, **record})
+
+    def checkpoint(self) -> None:
+        pass
+
+    def column(self, name: str) -> list[Any]:
+        return [value for part in self.columns for value in part[name]]  # type: ignore[attr-defined]
+
+
+@dataclass
+class Simulated:
+    scenario: Scenario
+    network: Network
+    plan: PacketPlan
+    evidence: Evidence
+    recorded: Recorded
+
+
+def run(spec: Scenario, plan: PacketPlan | None = None, **options: Any) -> Simulated:
+    """Simulate in memory."""
+    network = topologies.describe(spec.topology)
+    plan = plan or make_plan(spec, network, Path())
+    recorded = Recorded()
+    evidence = _simulate(spec, network, plan, recorded, **options)
+    return Simulated(spec, network, plan, evidence, recorded)
+
+
+def write(spec: Scenario, path: Path, **options: Any) -> Path:
+    """Simulate into a run directory."""
+    network = topologies.describe(spec.topology)
+    plan = make_plan(spec, network, Path())
+    manifest = {
+        "facts": RunFacts.of(spec, network, "simulation").to_record(),
+        "seeds": {"balancer": derived_seed(spec.seed, "balancer")},
+    }
+    directory = RunDirectory.create(path, manifest)
+    directory.write_text("scenario.yaml", yaml.safe_dump(spec.resolved(), sort_keys=False))
+    plan.write_parquet(path / "plan.parquet")
+    _simulate(spec, network, plan, directory, **options)
+    directory.finish("completed")
+    return path
+
+
+def _simulate(spec: Scenario, network: Network, plan: PacketPlan, recorder: Any, **options: Any) -> Evidence:
+    make_forecaster = forecaster_maker(spec.buffer, plan, len(network.nodes))
+    return simulate(
+        spec, network, plan, make_forecaster, lambda stream: derived_seed(spec.seed, stream), recorder, **options
+    )
