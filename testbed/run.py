@@ -156,7 +156,7 @@ def _prepare(loaded: LoadedScenario, options: RunOptions) -> _Prepared:
     check(loaded)
     network = topologies.describe(scenario.topology)
     plan = make_plan(scenario, network, loaded.path.parent)
-    make_forecaster = forecaster_maker(scenario.buffer, plan, len(network.nodes))
+    make_forecaster = forecaster_maker(scenario.buffer, plan, len(network.first_tier))
     facts = RunFacts.of(scenario, network, options.engine, loaded.question)
     manifest = provenance.collect(
         options.argv,
@@ -195,7 +195,7 @@ def _hashes(loaded: LoadedScenario, plan: PacketPlan, engine: Engine) -> dict[st
 
 
 def _seeds(loaded: LoadedScenario) -> dict[str, int]:
-    streams = [f"traffic/{source.name}" for source in loaded.scenario.traffic]
+    streams = [f"traffic/{source.name}" for source in loaded.scenario.planned]
     return {stream: derived_seed(loaded.scenario.seed, stream) for stream in ("balancer", *streams)}
 
 

@@ -30,6 +30,7 @@ from testbed.emulation.sandbox import Sandbox
 from testbed.events import NotifyBalancer
 from testbed.spec.scenario import BalancerSpec
 from testbed.spec.topology import VIP_IP, VIP_IP6, VIP_MAC, Host
+from testbed.units import NS_PER_S
 
 pytestmark = pytest.mark.requires("root", "ovs")
 
@@ -191,7 +192,7 @@ def _shares(n1: int, n2: int, n3: int) -> Callable[[dict[str, Any]], bool]:
 
 def build_network(logs: Path) -> tuple[OpenVSwitch, dict[str, int]]:
     """Start the switch with one port each for c1, n1, n2, n3, and return it with the port numbers."""
-    ovs = OpenVSwitch(logs)
+    ovs = OpenVSwitch(logs, idle_ns=15 * NS_PER_S)
     names = ("c1", *NODES)
     commands.run("lo", ["ip", "link", "set", "lo", "up"])
     bridge = ["--", "set", "bridge", "s1", "datapath_type=netdev", "fail_mode=secure", "protocols=OpenFlow13"]

@@ -91,6 +91,7 @@ def test_a_decision_that_is_missing_or_too_many_is_found(tmp_path: Path) -> None
     difference = replay(run)
     assert difference is not None
     assert difference.recorded is None
+    assert difference.t_ns == one["t_ns"]
     assert difference.replayed is not None
     assert difference.replayed["kind"] == "SetBufferLimit"
     rewrite(run, [copy for line in lines for copy in ([line, line] if line is one else [line])])
@@ -118,11 +119,13 @@ def test_a_changed_input_is_found(tmp_path: Path) -> None:
 
 
 def test_lines_out_of_order_as_several_processes_write_them(tmp_path: Path) -> None:
-    run = simulated_run.write(simulated_run.scenario("reactive"), tmp_path / "run", cohorts=3)
+    spec = simulated_run.scenario("reactive", actuation_delay="15ms")
+    run = simulated_run.write(spec, tmp_path / "run", cohorts=3)
     lines = lines_of(run)
     shuffle = random.Random(1)
     writers = {policy: shuffle.random() * 100e6 for policy in sorted({line["policy"] for line in lines})}
-    lines.sort(key=lambda line: line["t_ns"] + writers[line["policy"]])
+    lines.sort(key=lambda line: line["t_ns"] + writers[line["policy"]] * (line["kind"] != "TrafficSampled"))
+    assert [line for line in lines if line["kind"] == "DeadlineReached"]
     rewrite(run, lines)
     assert replay(run) is None
 
@@ -138,7 +141,9 @@ def test_outputs_of_the_question_may_be_written_after_the_answer(tmp_path: Path)
     ]
     assert late
     for index, line in reversed(late):
-        answer = next(k for k in range(index, len(lines)) if lines[k]["kind"] == "LimitGranted" and lines[k]["direction"] == "in")
+        answer = next(
+            k for k in range(index, len(lines)) if lines[k]["kind"] == "LimitGranted" and lines[k]["direction"] == "in"
+        )
         lines.insert(answer + 1, line)
         del lines[index]
     rewrite(run, lines)
@@ -148,7 +153,11 @@ def test_outputs_of_the_question_may_be_written_after_the_answer(tmp_path: Path)
 def test_a_killed_run_is_replayed_as_far_as_it_goes(tmp_path: Path) -> None:
     run = simulated_run.write(simulated_run.scenario("reactive"), tmp_path / "run")
     lines = lines_of(run)
-    cut = next(k for k, line in enumerate(lines) if k > 100 and line["kind"] == "TrafficSampled" and lines[k + 1]["direction"] == "out")
+    cut = next(
+        k
+        for k, line in enumerate(lines)
+        if k > 100 and line["kind"] == "TrafficSampled" and lines[k + 1]["direction"] == "out"
+    )
     rewrite(run, lines[: cut + 1])
     assert replay(run) is not None
     manifest = json.loads((run / "manifest.json").read_text())

@@ -85,7 +85,9 @@ def test_delays_are_those_of_the_links_and_the_model() -> None:
     assert node.delay.largest_ns == 10 * NS_PER_MS + 16
 
 
-@pytest.mark.parametrize("policy", ["static-min", "static-max", "dynamic-threshold", "reactive", "ewma", "lstm", "oracle"])
+@pytest.mark.parametrize(
+    "policy", ["static-min", "static-max", "dynamic-threshold", "reactive", "ewma", "lstm", "oracle"]
+)
 def test_every_packet_is_accounted_for(policy: str) -> None:
     run = simulated_run.run(simulated_run.scenario(policy, pool="2MB"))
     books = account(run.evidence)
@@ -107,16 +109,46 @@ def test_policies_rank_as_they_must() -> None:
 
 
 def test_limits_in_force_follow_the_decisions_after_their_delay() -> None:
-    run = simulated_run.run(simulated_run.scenario("reactive"), cohorts=3)
+    model = NetworkModel(decision_ns=12 * NS_PER_MS)  # more than a sample interval
+    run = simulated_run.run(simulated_run.scenario("reactive"), cohorts=3, model=model)
     limits = {"n1": 50_000, "n2": 50_000, "n3": 50_000}
     set_at = [event for event in run.recorded.events if event["kind"] == "SetBufferLimit"]
     assert set_at
     rows = zip(*(run.recorded.column(name) for name in ("t_ns", "node", "limit_bytes")), strict=True)
     for t_ns, node, limit in rows:
-        while set_at and set_at[0]["t_ns"] + NetworkModel().decision_ns <= t_ns:
+        while set_at and set_at[0]["t_ns"] + model.decision_ns <= t_ns:
             event = set_at.pop(0)
             limits.update(zip(event["nodes"], event["limit_bytes"], strict=True))
         assert limit == limits[node]
+
+
+def test_each_packet_meets_the_limit_of_its_own_moment() -> None:
+    spec = constant("30Mbit", limit="0.02MB").model_dump(by_alias=True, exclude_none=True, mode="json")
+    spec["buffer"] = {**spec["buffer"], "policy": "reactive", "max": "0.4MB", "mean": None}
+    model = NetworkModel(switch_ns=0)
+    run = simulated_run.run(Scenario.model_validate(spec), model=model)
+    changes = [
+        (event["t_ns"] + model.decision_ns, event["limit_bytes"][0])
+        for event in run.recorded.events
+        if event["kind"] == "SetBufferLimit"
+    ]
+    limit, debt, last_ns, dropped = 20_000, -4542.0, 0, 0
+    for t_ns in run.plan.t_ns.tolist():
+        while changes and changes[0][0] < t_ns:
+            limit = changes.pop(0)[1]
+        debt, last_ns = max(-4542.0, debt - (t_ns - last_ns) / 800), t_ns
+        if max(debt, 0.0) + 1000 > limit:
+            dropped += 1
+        else:
+            debt += 1000
+    assert len(changes) <= 1
+    assert dropped > 100
+    assert run.evidence.nodes[0].dropped_pkts == dropped
+
+
+def test_brains_of_single_nodes_know_how_many_share_the_pool() -> None:
+    spec = simulated_run.scenario("static-max", pool="1.5MB", duration="100ms")
+    assert set(simulated_run.run(spec, cohorts=3).recorded.column("limit_bytes")) == {500_000}
 
 
 def test_the_pool_is_never_overdrawn() -> None:
@@ -149,6 +181,14 @@ def test_samples_cover_traffic_and_drain() -> None:
     assert set(np.diff(np.unique(t_ns)).tolist()) == {10 * NS_PER_MS}
     assert t_ns[-1] >= run.scenario.duration_ns + SETTLE_NS - 10 * NS_PER_MS
     assert run.recorded.column("backlog_bytes")[-3:] == [0, 0, 0]
+
+
+def test_the_run_lasts_until_the_queues_are_empty() -> None:
+    run = simulated_run.run(constant("20Mbit", limit="1MB"))  # a full buffer drains for 0.8 s
+    last_ns = run.recorded.column("t_ns")[-1]
+    assert 2_800 * NS_PER_MS + SETTLE_NS - 20 * NS_PER_MS < last_ns <= 2_800 * NS_PER_MS + SETTLE_NS
+    assert run.recorded.column("backlog_bytes")[-22] > 0
+    assert run.recorded.column("backlog_bytes")[-20:] == [0] * 20
 
 
 def test_cohorts_tick_one_after_the_other_and_change_little() -> None:

@@ -68,9 +68,7 @@ def test_a_bin_that_was_open_at_the_reading_counts_whole_in_both() -> None:
     ).map(sorted),
     cut=st.integers(1, 9_999_999),
 )
-def test_peak_is_that_of_the_busiest_bin_however_the_step_is_cut(
-    packets: list[tuple[int, int, int]], cut: int
-) -> None:
+def test_peak_is_that_of_the_busiest_bin_however_the_step_is_cut(packets: list[tuple[int, int, int]], cut: int) -> None:
     meter = Meter(NODES)
     for part in ([p for p in packets if p[0] <= cut], [p for p in packets if p[0] > cut]):
         if part:

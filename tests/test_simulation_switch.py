@@ -38,6 +38,14 @@ def test_a_flow_that_was_idle_is_placed_anew() -> None:
     assert route(on, [0], 4 * NS_PER_S) == ([2], [2])
 
 
+def test_idleness_counts_from_the_last_packet_of_a_step() -> None:
+    on = switch([0, 1, 2, 0], idle_ns=NS_PER_S)
+    on.route(np.array([0, 0], dtype=np.int32), np.array([0, 90 * NS_PER_MS]))
+    on.set_slots(np.array([2, 2, 2, 2]))
+    assert route(on, [0], NS_PER_S + 80 * NS_PER_MS) == ([0], [])
+    assert route(on, [0], 2 * NS_PER_S + 80 * NS_PER_MS) == ([2], [2])
+
+
 def test_a_flow_counts_as_new_once_a_step() -> None:
     on = switch([0, 0, 0, 0])
     assert route(on, [0, 0, 0], 10) == ([0, 0, 0], [0])

@@ -149,7 +149,6 @@ class _Trial:
         while self._agenda[0][0] <= self._end_ns:
             self._now_ns, _, do = heapq.heappop(self._agenda)
             do()
-        self._plane.advance(self._end_ns)
         self._samples.flush()
         return Evidence(
             engine="simulation",

@@ -20,7 +20,8 @@ BufferPolicyName = Literal[
     "static-min", "static-mean", "static-max", "dynamic-threshold", "reactive", "ewma", "holt", "lstm", "oracle"
 ]
 BalancerPolicyName = Literal["ready-first", "headroom", "two-choices", "least-loaded", "round-robin", "hash"]
-TopologyFamily = Literal["single", "cluster"]
+TopologyFamily = Literal["single", "cluster", "cascade"]
+CongestionControl = Literal["cubic", "bbr", "reno"]
 
 HEADER_BYTES = 42  # Ethernet, IPv4, UDP
 PROBE_BYTES = 32  # the measurement header in each data packet
@@ -44,13 +45,31 @@ class TopologySpec(Spec):
     clients: int = Field(2, ge=1, le=200, description="hosts that send")
     node_rate_bps: Rate = Field("100Mbit", alias="node_rate", gt=0, description="rate at which a node serves")
     link_delay_ns: Duration = Field("0ms", alias="link_delay", description="one-way delay of client and node links")
+    second_tier: int = Field(
+        0, ge=0, le=1000, description="family cascade: further nodes that take only what the first ones deflect"
+    )
 
     @model_validator(mode="before")
     @classmethod
-    def _single_has_one_node(cls, data: Any) -> Any:
+    def _defaults_of_the_family(cls, data: Any) -> Any:
         if isinstance(data, dict) and data.get("family") == "single":
             return {"nodes": 1, "clients": 1, **data}
+        if isinstance(data, dict) and data.get("family") == "cascade":
+            return {"second_tier": 1, **data}
         return data
+
+    @model_validator(mode="after")
+    def _second_tier_fits_the_family(self) -> TopologySpec:
+        if self.family == "cascade" and not self.second_tier:
+            raise ValueError("family cascade needs a second_tier of at least 1 node")
+        if self.family != "cascade" and self.second_tier:
+            raise ValueError(f"second_tier is for family cascade, not {self.family}")
+        return self
+
+    @property
+    def all_nodes(self) -> int:
+        """Return how many buffer nodes both tiers have."""
+        return self.nodes + self.second_tier
 
 
 class BufferSpec(Spec):
@@ -192,6 +211,19 @@ class TraceSpec(SourceSpec):
     stretch: float = Field(1.0, gt=0, le=1e6, strict=False, description="multiplies the times")
 
 
+class TcpSpec(Spec):
+    """Long-lived TCP connections that send as much as congestion control lets them, from start to end of the run.
+
+    They are not planned packets: what they send depends on what the network does.
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")
+    client: str = Field(alias="from", description="the host that sends, such as c1")
+    shape: Literal["tcp"]
+    congestion: CongestionControl = Field("cubic", description="congestion control of the sender")
+    streams: int = Field(1, ge=1, le=64, description="connections, each placed by the balancer on its own")
+
+
 def _source_kind(data: Any) -> str:
     shape = data.get("shape") if isinstance(data, dict) else getattr(data, "shape", None)
     return str(shape) if shape is not None else "trace"
@@ -201,7 +233,8 @@ TrafficSource = Annotated[
     Annotated[PoissonSpec, Tag("poisson")]
     | Annotated[ConstantSpec, Tag("constant")]
     | Annotated[OnOffSpec, Tag("on-off")]
-    | Annotated[TraceSpec, Tag("trace")],
+    | Annotated[TraceSpec, Tag("trace")]
+    | Annotated[TcpSpec, Tag("tcp")],
     Discriminator(_source_kind),
 ]
 
@@ -219,9 +252,38 @@ class Scenario(Spec):
     traffic: tuple[TrafficSource, ...] = Field(min_length=1, strict=False)
     expect: tuple[str, ...] = Field((), strict=False)
 
+    @property
+    def planned(self) -> tuple[SourceSpec, ...]:
+        """Return the sources whose every packet is planned, in order."""
+        return tuple(source for source in self.traffic if isinstance(source, SourceSpec))
+
+    @property
+    def tcp(self) -> tuple[TcpSpec, ...]:
+        """Return the sources of TCP connections, in order."""
+        return tuple(source for source in self.traffic if isinstance(source, TcpSpec))
+
+    @model_validator(mode="after")
+    def _something_is_planned(self) -> Scenario:
+        if not self.planned:
+            raise ValueError("traffic has TCP only; add a source of planned packets, by which delay and loss are measured")
+        return self
+
+    @model_validator(mode="after")
+    def _deflection_has_somewhere_to_go(self) -> Scenario:
+        if self.topology.second_tier and not self.buffer.deflect:
+            raise ValueError("the second tier receives only what the first deflects; add buffer.deflect: true")
+        if self.buffer.deflect and self.topology.all_nodes == 1:
+            raise ValueError("buffer.deflect needs a second node; this topology has one")
+        if self.buffer.deflect and self.tcp:
+            raise ValueError(
+                f"buffer.deflect and the TCP source {self.tcp[0].name} exclude each other: a deflected segment would "
+                "reach a backend that does not hold its connection"
+            )
+        return self
+
     @model_validator(mode="after")
     def _pool_holds_every_floor(self) -> Scenario:
-        floors = self.topology.nodes * self.buffer.min_bytes
+        floors = self.topology.all_nodes * self.buffer.min_bytes
         if self.buffer.pool_bytes is not None and self.buffer.pool_bytes < floors:
             pool, least = units.size_text(self.buffer.pool_bytes), units.size_text(floors)
             raise ValueError(f"buffer.pool ({pool}) is less than topology.nodes × buffer.min ({least})")

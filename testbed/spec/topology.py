@@ -116,6 +116,11 @@ class Network:
         """Return the buffer nodes, in order."""
         return self.of_role("node")
 
+    @property
+    def first_tier(self) -> tuple[Host, ...]:
+        """Return the nodes the balancer gives flows to, in order."""
+        return tuple(node for node in self.nodes if node.tier == 1)
+
     def links_of(self, name: str) -> tuple[Link, ...]:
         """Return the links at a host or switch, in the order of their interfaces."""
         return tuple(link for link in self.links if name in (link.a, link.b))

@@ -33,6 +33,7 @@ from testbed.traffic.plan import Int32s, PacketPlan
 MAGIC = 0x54425042  # "TBPB"
 _PROBE = struct.Struct("!IIIIQQ")
 _SRC_PORT_AT = 34
+_ECT_0 = 2  # ECN field, the low two bits of the TOS byte
 _FLOW_AT, _SEQ_AT, _PLANNED_AT, _SENT_AT = HEADER_BYTES + 8, HEADER_BYTES + 12, HEADER_BYTES + 16, HEADER_BYTES + 24
 
 Bytes2D = NDArray[np.uint8]
@@ -91,11 +92,15 @@ class FrameSet:
         return bytes(self.headers[index]) + bytes(self.padding[:rest])
 
 
-def build_frames(plan: PacketPlan, client: Host, run_id: int) -> FrameSet:
-    """Build the frames of the packets that `client` sends (`plan` holds no others); `sent_ns` is still 0."""
+def build_frames(plan: PacketPlan, client: Host, run_id: int, *, ecn: bool = False) -> FrameSet:
+    """Build the frames of the packets that `client` sends (`plan` holds no others); `sent_ns` is still 0.
+
+    With `ecn` they say that their receiver understands congestion marks, ECT(0) of RFC 3168; without, nobody may mark.
+    """
     kinds, kind_of_packet = np.unique(plan.source * np.int64(1 << 32) + plan.size_bytes, return_inverse=True)
     dst_port = dict(zip(plan.flows.source.tolist(), plan.flows.dst_port.tolist(), strict=True))
-    templates = [_template(client, dst_port[kind >> 32], run_id, kind & 0xFFFF_FFFF) for kind in kinds.tolist()]
+    tos = _ECT_0 if ecn else 0
+    templates = [_template(client, dst_port[kind >> 32], run_id, kind & 0xFFFF_FFFF, tos) for kind in kinds.tolist()]
     headers = np.array(templates, np.uint8).reshape(-1, MIN_PACKET_BYTES)[kind_of_packet]
     _column(headers, _SRC_PORT_AT, ">u2")[:] = plan.flows.src_port[plan.flow]
     _column(headers, _FLOW_AT, ">u4")[:] = plan.flow
@@ -112,11 +117,11 @@ def read_probe(frame: bytes) -> Probe | None:
     return Probe(*values) if magic == MAGIC else None
 
 
-def _template(client: Host, dst_port: int, run_id: int, size_bytes: int) -> list[int]:
+def _template(client: Host, dst_port: int, run_id: int, size_bytes: int, tos: int) -> list[int]:
     """Return the header bytes of a frame of this size, built by Scapy."""
     frame = (
         Ether(dst=VIP_MAC, src=client.mac)
-        / IP(src=client.ip, dst=VIP_IP, id=0, flags="DF", ttl=64)
+        / IP(src=client.ip, dst=VIP_IP, id=0, flags="DF", ttl=64, tos=tos)
         / UDP(sport=0, dport=dst_port, chksum=0)
         / ProbeHeader(run=run_id)
         / Raw(bytes(size_bytes - MIN_PACKET_BYTES))

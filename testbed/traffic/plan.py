@@ -192,25 +192,25 @@ def make_plan(scenario: Scenario, network: Network, base_dir: Path) -> PacketPla
         InputError: unknown client, a name used twice, more flows than ports, a rate or a number of packets beyond
             reason, an unusable trace, or a plan without any packet.
     """
-    _check_sources(scenario.traffic, network)
-    clients = tuple(dict.fromkeys(source.client for source in scenario.traffic))
-    flows = _flow_table(scenario.traffic, clients)
-    parts = [_packets_of(source, scenario, base_dir) for source in scenario.traffic]
+    _check_sources(scenario.planned, network)
+    clients = tuple(dict.fromkeys(source.client for source in scenario.planned))
+    flows = _flow_table(scenario.planned, clients)
+    parts = [_packets_of(source, scenario, base_dir) for source in scenario.planned]
     _check_total([len(part.t_ns) for part in parts])
-    first_flow = np.concatenate(([0], np.cumsum([source.flows for source in scenario.traffic])))
+    first_flow = np.concatenate(([0], np.cumsum([source.flows for source in scenario.planned])))
     order = np.argsort(np.concatenate([part.t_ns for part in parts]), kind="stable")
     flow = np.concatenate([part.flow + first for part, first in zip(parts, first_flow, strict=False)])[order]
     source = flows.source[flow]
     return PacketPlan(
         duration_ns=scenario.duration_ns,
         clients=clients,
-        sources=tuple(source.name for source in scenario.traffic),
+        sources=tuple(source.name for source in scenario.planned),
         flows=flows,
         t_ns=np.concatenate([part.t_ns for part in parts])[order],
         source=source,
         flow=flow.astype(np.int32),
         seq=_sequence_numbers(flow, len(flows)),
-        size_bytes=np.array([source.packet_bytes for source in scenario.traffic], np.int32)[source],
+        size_bytes=np.array([source.packet_bytes for source in scenario.planned], np.int32)[source],
     )
 
 
