@@ -57,10 +57,10 @@ static __always_inline __u32 meter_flow_cell(const struct packet *packet)
 static __always_inline __u32 meter_is_new_flow(struct node_memory *memory, __u32 cell, __u64 now_ns, __u32 idle)
 {
     __u32 age = now_ns >> NODE_FLOW_AGE_SHIFT;
-    __u32 silent = age - memory->flow_age[cell];
+    __u32 last = memory->flow_age[cell];
 
     memory->flow_age[cell] = age;
-    return silent > idle;
+    return !last || age - last > idle; /* 0: never hit */
 }
 
 static __always_inline __u64 meter_gap_ns(__u64 last_ns, __u64 now_ns)

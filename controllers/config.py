@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from testbed.errors import InputError
 from testbed.spec.scenario import BalancerSpec
+from testbed.spec.topology import Host
 
 MAX_NODES = 2000
 
@@ -52,6 +53,8 @@ class BalancerConfig:
         dpid: datapath id of the bridge; other switches that connect are ignored.
         listen_port: TCP port on 127.0.0.1 the switch connects to.
         nodes: in an order that never changes: a node's number in the switch is its place, counted from 1.
+        second_tier: nodes that get no flows, only what others deflect to them.
+        deflecting: all nodes, when full ones hand packets to siblings; empty when they drop.
         spec: the policy.
         seed: drawn from the scenario's; seeds the policy and the switch's hash.
         now_ns: the run's clock, nanoseconds since its start; must not go back.
@@ -63,6 +66,8 @@ class BalancerConfig:
     clients: tuple[Station, ...]
     nodes: tuple[Station, ...]
     spec: BalancerSpec
+    second_tier: tuple[Station, ...] = ()
+    deflecting: tuple[Host, ...] = ()
     seed: int = 0
     now_ns: Callable[[], int] = time.monotonic_ns
 
@@ -74,12 +79,17 @@ class BalancerConfig:
         """
         if not 1 <= len(self.nodes) <= MAX_NODES:
             raise InputError("configuring the balancer", f"{len(self.nodes)} nodes", f"give 1 to {MAX_NODES}")
-        stations = (*self.clients, *self.nodes)
+        stations = self.stations
         for attribute in ("name", "port", "mac", "ip"):
             seen = [getattr(station, attribute) for station in stations]
             twice = sorted({str(value) for value in seen if seen.count(value) > 1})
             if twice:
                 raise InputError("configuring the balancer", f"{attribute} {', '.join(twice)} is used twice")
+
+    @property
+    def stations(self) -> tuple[Station, ...]:
+        """Return who is at a port of the switch."""
+        return (*self.clients, *self.nodes, *self.second_tier)
 
     def number_of(self, node: str) -> int:
         """Return the number of a node in the switch's tables (KeyError when there is no such node)."""

@@ -24,6 +24,7 @@ from typing import Any
 
 from controllers import messages, notification, pipeline
 from controllers.config import BalancerConfig
+from controllers.deflection import Address, Send, SiblingNames
 from controllers.openflow import Message
 from controllers.switch import Acknowledged, Connected, Disconnected, Happening, Link, PortChanged, Refused
 from testbed.errors import ToolError
@@ -41,8 +42,11 @@ MAX_DATAGRAMS_A_TURN = 64  # so that a flood of datagrams cannot keep the switch
 class LoadBalancer:
     """Carries the policy's actions out on the switch.  No I/O of its own but `emit` and the link."""
 
-    def __init__(self, config: BalancerConfig, emit: Emit) -> None:
-        """Make the policy; nothing is sent before a switch connects."""
+    def __init__(self, config: BalancerConfig, emit: Emit, send: Send | None = None) -> None:
+        """Make the policies; nothing is sent to a switch before it connects, nor to a node that is not heard.
+
+        `send` takes datagrams to nodes; without it full nodes are told of no siblings.
+        """
         names = tuple(node.name for node in config.nodes)
         self._policy: BalancerPolicy = make_balancer(config.spec, names, random.Random(config.seed))
         self._config, self._emit = config, emit
@@ -50,13 +54,14 @@ class LoadBalancer:
         self._link: Link | None = None
         self._pending: dict[int, tuple[str, int, int]] = {}  # barrier → kind of record, since, messages
         self._ports_down: set[int] = set()
-        self._node_at = {node.port: node.name for node in config.nodes}
+        self._node_at = {node.port: node.name for node in (*config.nodes, *config.second_tier)}
+        self._siblings = SiblingNames(config.deflecting, send, emit) if config.deflecting and send else None
         self.notifications, self.malformed = 0, 0
 
     # ------------------------------------------------------------------------------------------------------- inputs
 
-    def on_datagram(self, datagram: bytes, now_ns: int) -> None:
-        """Feed a notification to the policy; anything else is counted."""
+    def on_datagram(self, datagram: bytes, now_ns: int, sender: Address | None = None) -> None:
+        """Feed a notification to the policies; anything else is counted."""
         try:
             event = notification.decode(datagram)
         except ValueError:
@@ -64,6 +69,9 @@ class LoadBalancer:
             return
         self.notifications += 1
         self._feed(event, now_ns)
+        if self._siblings is not None and sender is not None:
+            self._siblings.heard_from(event.nodes, sender)
+            self._siblings.feed(event, now_ns)
 
     def on_time(self, now_ns: int) -> None:
         """Wake the policy if its deadline has come."""
@@ -125,10 +133,15 @@ class LoadBalancer:
             return
         if happening.up:
             self._ports_down.discard(happening.port)
-            self._feed(NodeJoined(node, PORT_DOWN), now_ns)
+            self._node_changed(NodeJoined(node, PORT_DOWN), now_ns)
         else:
             self._ports_down.add(happening.port)
-            self._feed(NodeLeft(node, PORT_DOWN), now_ns)
+            self._node_changed(NodeLeft(node, PORT_DOWN), now_ns)
+
+    def _node_changed(self, event: NodeJoined | NodeLeft, now_ns: int) -> None:
+        self._feed(event, now_ns)
+        if self._siblings is not None:
+            self._siblings.feed(event, now_ns)
 
     # ------------------------------------------------------------------------------------------------- the policy
 
@@ -207,8 +220,12 @@ def serve(config: BalancerConfig, notify_socket: socket.socket, emit: Emit) -> N
         ToolError: the port is taken, or the switch refused a message.
     """
     inbox = _Inbox(config.now_ns)
-    balancer = LoadBalancer(config, emit)
     notify_socket.setblocking(False)
+
+    def send(datagram: bytes, address: Address) -> None:
+        notify_socket.sendto(datagram, address)
+
+    balancer = LoadBalancer(config, emit, send)
     with _stopping_on_signals(inbox.stop):
         _probe_port(config.listen_port)
         messages.listen(config.listen_port, config.dpid, inbox.post)
@@ -225,10 +242,10 @@ def _turn(balancer: LoadBalancer, inbox: _Inbox, notify_socket: socket.socket, n
         balancer.on_switch(happening, happened_ns, now_ns())
     for _ in range(MAX_DATAGRAMS_A_TURN):
         try:
-            datagram = notify_socket.recv(notification.MAX_DATAGRAM_BYTES)
+            datagram, sender = notify_socket.recvfrom(notification.MAX_DATAGRAM_BYTES)
         except BlockingIOError:
             break
-        balancer.on_datagram(datagram, now_ns())
+        balancer.on_datagram(datagram, now_ns(), sender)
     balancer.on_time(now_ns())
 
 

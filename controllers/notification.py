@@ -1,9 +1,15 @@
-"""The wire form of a node's notification to the balancer: one datagram, fixed fields, network byte order.
+"""The wire form of what nodes and balancer tell each other: one datagram, fixed fields, network byte order.
+
+A node's notification to the balancer:
 
     magic "TBNB" · version u8 · rows u8 · rows × (name length u8 · name ·
         limit u64 · backlog u64 · predicted u64 · severity f64 · arrived u64)
 
-Whatever is not exactly this is refused whole; the balancer counts and ignores it.
+The answer that names a node's sibling:
+
+    magic "TBSB" · version u8 · rows u8 · rows × (name length u8 · name · sibling's length u8 · sibling)
+
+Whatever is not exactly this is refused whole; who gets it counts or ignores it.
 """
 
 from __future__ import annotations
@@ -12,9 +18,10 @@ import struct
 
 import numpy as np
 
-from testbed.events import NodesNotified, NotifyBalancer
+from testbed.events import NameSiblings, NodesNotified, NotifyBalancer
 
 MAGIC = b"TBNB"
+SIBLINGS_MAGIC = b"TBSB"
 VERSION = 1
 MAX_ROWS = 255
 MAX_DATAGRAM_BYTES = 65_507
@@ -90,3 +97,38 @@ def _decode_row(datagram: bytes, offset: int) -> tuple[str, tuple[int, int, int,
     if not 0.0 <= severity <= 1.0:
         raise ValueError("a severity outside 0..1")
     return name, (limit, backlog, predicted, severity, arrived), start + _ROW.size
+
+
+def encode_siblings(action: NameSiblings) -> bytes:
+    """Return the datagram that names siblings; an empty name is nobody.
+
+    Raises:
+        ValueError: more rows than fit, or a name longer than 255 letters.
+    """
+    if not 1 <= len(action.nodes) <= MAX_ROWS:
+        raise ValueError(f"names of siblings have 1 to {MAX_ROWS} rows, not {len(action.nodes)}")
+    parts = [_HEADER.pack(SIBLINGS_MAGIC, VERSION, len(action.nodes))]
+    for pair in zip(action.nodes, action.siblings, strict=True):
+        for name in pair:
+            parts += [bytes((len(name),)), name.encode("ascii")]
+    return b"".join(parts)
+
+
+def decode_siblings(datagram: bytes) -> NameSiblings:
+    """Return the action a datagram carries.
+
+    Raises:
+        ValueError: it is not exactly the names of siblings of this version.
+    """
+    if len(datagram) < _HEADER.size or _HEADER.unpack_from(datagram)[:2] != (SIBLINGS_MAGIC, VERSION):
+        raise ValueError(f"no names of siblings of version {VERSION}")
+    count, rest, names = datagram[_HEADER.size - 1], datagram[_HEADER.size :], []
+    while rest:
+        name = rest[1 : 1 + rest[0]].decode("ascii")
+        if len(name) != rest[0] or not (name.isidentifier() or (not name and len(names) % 2)):
+            raise ValueError("truncated, or a name out of range")
+        names.append(name)
+        rest = rest[1 + rest[0] :]
+    if count == 0 or len(names) != 2 * count or len(set(names[::2])) != count:
+        raise ValueError("not as many rows as announced, or a node named twice")
+    return NameSiblings(tuple(names[::2]), tuple(names[1::2]))

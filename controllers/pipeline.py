@@ -168,7 +168,7 @@ def _forward(config: BalancerConfig) -> Iterator[FlowMod]:
         for kind, source, target in _families(config.vip.ip, config.vip.ip6, client.ip, client.ip6):
             answer = _addresses(kind, src=source, dst=target)
             yield FlowMod(Table.FORWARD, _RETURN, match(eth_type=kind, **answer), home)
-    for station in (*config.clients, *config.nodes):
+    for station in config.stations:
         yield FlowMod(Table.FORWARD, _REST, match(eth_dst=station.mac), (Output(station.port),))
 
 
@@ -216,7 +216,7 @@ def _classify(config: BalancerConfig) -> Iterator[FlowMod]:
 
 
 def _arp_answers(config: BalancerConfig) -> Iterator[FlowMod]:
-    known = [(config.vip.ip, config.vip.mac)] + [(s.ip, s.mac) for s in (*config.clients, *config.nodes)]
+    known = [(config.vip.ip, config.vip.mac)] + [(s.ip, s.mac) for s in config.stations]
     for ip, mac in known:
         question = match(eth_type=_ARP, arp_op=_ARP_REQUEST, arp_tpa=ip)
         answer: tuple[OpenFlowAction, ...] = (

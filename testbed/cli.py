@@ -25,6 +25,7 @@ from testbed.errors import (
     EXIT_BUG,
     EXIT_INTERRUPTED,
     EXIT_MACHINE_LACKS,
+    EXIT_OK,
     InputError,
     TestbedError,
 )
@@ -74,6 +75,9 @@ def run(
     seed: Seed = None,
     settings: Settings = None,
     out: OutDirectory = None,
+    repeat: Annotated[
+        int, typer.Option("--repeat", min=1, metavar="N", help="so many trials, one after the other; DIR/1 to DIR/N")
+    ] = 1,
     no_live: Annotated[bool, typer.Option("--no-live", help="no live view")] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -84,13 +88,14 @@ def run(
     from testbed.spec.loading import load
 
     options = trials.RunOptions(out=out, live=not no_live, quiet=quiet, argv=tuple(sys.argv[1:]))
-    loaded = load(scenario, settings or (), seed)
-    result = trials.run(loaded, options)
+    results = []
+    for result in trials.repeated(load(scenario, settings or (), seed), options, repeat):
+        results.append(result)
+        if not quiet:
+            print_verdict(result.summary, result.path, Console(stderr=as_json))
     if as_json:
-        print(json.dumps(result.summary, indent=2))
-    elif not quiet:
-        print_verdict(result.summary, result.path, Console())
-    raise typer.Exit(result.exit_code)
+        print(json.dumps(results[0].summary if repeat == 1 else [result.summary for result in results], indent=2))
+    raise typer.Exit(next((result.exit_code for result in results if result.exit_code), EXIT_OK))
 
 
 @app.command(epilog="Example: `python -m testbed validate scenarios/*.yaml`")

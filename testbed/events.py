@@ -222,6 +222,14 @@ class SetSlots(Action):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class NameSiblings(Action):
+    """Let each of `nodes`, when it is full, hand packets to its row of `siblings`; an empty name: to nobody."""
+
+    nodes: tuple[str, ...]
+    siblings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class RemoveNode(Action):
     """Take `node` out of forwarding at once, its pinned flows included (they hash anew)."""
 

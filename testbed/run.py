@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -106,6 +107,16 @@ def run(loaded: LoadedScenario, options: RunOptions) -> RunResult:
         status: Literal["interrupted", "failed"] = "interrupted" if error.exit_code == EXIT_INTERRUPTED else "failed"
         prepared.directory.finish(status, ended_utc=provenance.utc_now())
         raise
+
+
+def repeated(loaded: LoadedScenario, options: RunOptions, count: int) -> Iterator[RunResult]:
+    """Yield the results of `count` trials of one scenario and seed; an interrupted one is the last."""
+    for number in range(1, count + 1):
+        out = options.out / str(number) if options.out is not None and count > 1 else options.out
+        result = run(loaded, replace(options, out=out))
+        yield result
+        if result.exit_code == EXIT_INTERRUPTED:
+            return
 
 
 def check(loaded: LoadedScenario) -> None:

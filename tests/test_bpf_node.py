@@ -635,27 +635,28 @@ def test_the_gap_statistics_of_a_class_are_its_own(node: NodeProgram) -> None:
     assert classes["gap_square_ns2"][[0, 3]].tolist() == [(times[2] - times[0]) ** 2, (times[3] - times[1]) ** 2]
 
 
-def test_flows_are_new_once_and_again_after_idling(node: NodeProgram) -> None:
-    def age_all_flows(by: int) -> None:
+def test_flows_are_new_once_and_again_after_idling() -> None:
+    def age_all_flows(node: NodeProgram, seconds: int) -> None:
         start = offset(NODE_MEMORY, "flow_age")
         ages = np.frombuffer(node._memory[start : start + 4 * 65536], "<u4").copy()
-        ages[ages > 0] -= by
+        ages[ages > 0] -= np.uint32((seconds * 10**9) >> 20)
         node._memory[start : start + 4 * 65536] = ages.tobytes()
 
     frames = [bytes(ETH / V4 / UDP(sport=port, dport=9000) / DATA) for port in range(10_000, 10_200)]
     frames += [bytes(ETH / V6 / UDP(sport=port, dport=9000) / DATA) for port in range(10_000, 10_100)]
-    for frame in frames * 3:
-        node.run(frame)
-    first = node.snapshot().new_flows
-    assert 295 <= first <= 300  # two flows of 300 share a cell now and then: never more, seldom less
-    age_all_flows(900)  # 0.94 s: still known
-    for frame in frames:
-        node.run(frame)
-    assert node.snapshot().new_flows == first
-    age_all_flows(1100)  # 1.15 s
-    for frame in frames:
-        node.run(frame)
-    assert node.snapshot().new_flows == 2 * first
+    with make_node(flow_idle_ns=10**12) as node:
+        for frame in frames * 3:
+            node.run(frame)
+        first = node.snapshot().new_flows
+        assert 295 <= first <= 300  # two flows of 300 share a cell now and then: never more, seldom less
+        age_all_flows(node, 900)  # of 1000 s: still known
+        for frame in frames:
+            node.run(frame)
+        assert node.snapshot().new_flows == first
+        age_all_flows(node, 1100)
+        for frame in frames:
+            node.run(frame)
+        assert node.snapshot().new_flows == 2 * first
 
 
 def test_fragments_of_a_datagram_are_one_flow(node: NodeProgram) -> None:

@@ -6,9 +6,13 @@ from collections.abc import Callable
 
 from testbed.spec.scenario import TopologySpec
 from testbed.spec.topology import Network
-from topologies import cluster, single
+from topologies import cascade, cluster, single
 
-FAMILIES: dict[str, Callable[[TopologySpec], Network]] = {"cluster": cluster.describe, "single": single.describe}
+FAMILIES: dict[str, Callable[[TopologySpec], Network]] = {
+    "cascade": cascade.describe,
+    "cluster": cluster.describe,
+    "single": single.describe,
+}
 
 
 def describe(spec: TopologySpec) -> Network:

@@ -268,7 +268,7 @@ def run_packet(program_fd: int, packet: bytes, repeat: int = 1) -> PacketRun:
     """Give `packet` to a program `repeat` times and return the last outcome and the mean time.
 
     Raises:
-        ToolError: when the kernel refuses, as with packets shorter than an Ethernet header.
+        ToolError: when the kernel refuses, as with packets larger than a page.
     """
     source = ctypes.create_string_buffer(packet, len(packet))
     target = ctypes.create_string_buffer(len(packet) + 256)

@@ -136,6 +136,7 @@ class Sender:
         priority: int | None = None,
         progress: Callable[[SendProgress], None] | None = None,
         past_qdisc: bool = True,
+        ecn: bool = False,
     ) -> None:
         """Prepare to send.
 
@@ -147,13 +148,14 @@ class Sender:
             priority: SCHED_FIFO priority while running; where it is not permitted, the report says so.
             progress: called once a second from the sending loop; must not block.
             past_qdisc: go past the interface's queueing discipline; not where one is there to delay the frames.
+            ecn: the frames say that they may be marked instead of dropped.
 
         Raises:
             MachineError: no right to open a packet socket, or not enough memory.
             ToolError: there is no such interface.
         """
         _check_memory(len(plan))
-        self.frames: FrameSet = build_frames(plan, client, run_id)
+        self.frames: FrameSet = build_frames(plan, client, run_id, ecn=ecn)
         self._t_ns = plan.t_ns
         self._priority, self._progress = priority, progress
         self._iovecs, self._messages = _message_headers(self.frames)

@@ -87,17 +87,14 @@ def way_of(network: Network, model: NetworkModel) -> Way:
     Raises:
         InputError: when it is not as far from every client to every node.
     """
+    switches = {switch.name for switch in network.switches if switch.kind == "openflow"}
+    delay_of = {({link.a, link.b} - switches).pop(): link.delay_ns for link in network.links if len({link.a, link.b} & switches) == 1}
     legs: list[int] = []
     for hosts in (network.clients, network.nodes):
-        delays = {_access_delay_ns(network, host.name) for host in hosts}
+        delays = {delay_of[host.name] for host in hosts}
         if len(delays) != 1:
             names = f"{hosts[0].name} to {hosts[-1].name}"
             raise InputError("simulating the network", f"the links of {names} differ in delay", "give them one delay")
         legs += delays
     return Way(legs[0] + model.switch_ns, legs[1])
 
-
-def _access_delay_ns(network: Network, host: str) -> int:
-    """Return the delay of the link between `host` and the balancer's switch."""
-    switches = {switch.name for switch in network.switches if switch.kind == "openflow"}
-    return next(link.delay_ns for link in network.links_of(host) if {link.a, link.b} & switches)

@@ -1,0 +1,53 @@
+"""The balancer process names siblings: the same notifications into `policies.deflection`, the names out as datagrams.
+
+A node is answered where its last notification came from.  Only the rows of one node go to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from controllers import notification
+from testbed.events import Action, Event, NameSiblings
+from testbed.policies.deflection import DEFLECTION, DeflectionPolicy
+from testbed.spec.topology import Host
+
+Address = tuple[str, int]
+Send = Callable[[bytes, Address], None]
+Emit = Callable[[int, dict[str, Any]], None]
+
+
+class SiblingNames:
+    """Feeds the policy and sends what it says.  No I/O of its own but `send` and `emit`."""
+
+    def __init__(self, nodes: Sequence[Host], send: Send, emit: Emit) -> None:
+        """Make the policy over `nodes`; `send` may raise OSError, which is recorded."""
+        self._policy = DeflectionPolicy(nodes)
+        self._send, self._emit = send, emit
+        self._address_of: dict[str, Address] = {}
+
+    def heard_from(self, nodes: Sequence[str], address: Address) -> None:
+        """Remember where the notifications of `nodes` come from."""
+        self._address_of.update(dict.fromkeys(nodes, address))
+
+    def feed(self, event: Event, now_ns: int) -> None:
+        """Hand an event to the policy and send what comes of it."""
+        self._record(event, now_ns)
+        for action in self._policy.handle(event, now_ns):
+            self._record(action, now_ns)
+            assert isinstance(action, NameSiblings)
+            for node, sibling in zip(action.nodes, action.siblings, strict=True):
+                self._tell(node, sibling, now_ns)
+
+    def _tell(self, node: str, sibling: str, now_ns: int) -> None:
+        address = self._address_of.get(node)
+        if address is None:
+            return  # not heard from yet: the policy says it again
+        try:
+            self._send(notification.encode_siblings(NameSiblings((node,), (sibling,))), address)
+        except OSError:
+            self._emit(now_ns, {"kind": "SiblingNameLost", "node": node, "policy": DEFLECTION})
+
+    def _record(self, record: Event | Action, now_ns: int) -> None:
+        self._emit(now_ns, {**record.to_record(), "policy": DEFLECTION})

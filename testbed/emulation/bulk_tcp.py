@@ -1,0 +1,248 @@
+"""Long-lived TCP beside the planned packets: what a large buffer costs those who share it.
+
+A source opens its connections to the VIP and keeps each full from the start to the end of the run; what it sends is up
+to congestion control.  One process takes everything in at all backends.  Both are ours and not iperf3: the balancer
+places every connection on its own, and iperf3's control connection would come to another backend than its data.
+
+    source (client's namespace) ── s1 ── node: same queue, class `NODE_CLASS` ── backend: kernel TCP, bytes thrown away
+                └────────────── acknowledgements: backend ── node's kernel ── s1 ◀──┘
+
+Segments carry a DSCP of their own, by which the node's program meters them apart from the planned packets: those stay
+accounted one by one, segments are counted by who sends them again.
+
+Measured every 10 ms from the kernel's own books (TCP_INFO): bytes acknowledged, segments sent again, round-trip time
+(smoothed by the kernel over about eight acknowledgements).
+
+Source: Linux, include/uapi/linux/tcp.h (struct tcp_info); RFC 2474 (DSCP, class selector 1).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import struct
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from testbed.emulation import kernel
+from testbed.emulation.members import Body, Line, Stopped
+from testbed.emulation.records import EventRecord, RecordWriter
+from testbed.errors import MachineError, ToolError
+from testbed.results.histogram import Histogram
+from testbed.spec.scenario import TcpSpec
+from testbed.spec.topology import VIP_IP
+from testbed.units import NS_PER_MS, NS_PER_S
+
+DSCP = 8
+NODE_CLASS = 1
+PORT = 5201
+SAMPLE_NS = 10 * NS_PER_MS
+SAMPLES_AN_EVENT = 10
+_CHUNK = bytes(1 << 17)
+_WINDOW = "4096 131072 33554432"  # the largest must hold what the largest buffer holds
+_TCP_NOTSENT_LOWAT = 25
+_NOW = struct.pack("ii", 1, 0)  # SO_LINGER: close throws away what is not sent
+_INFO_BYTES = 152
+_RTT_AT, _CWND_AT, _RETRANSMITTED_AT, _ACKED_AT = 68, 80, 100, 120
+
+
+class TcpInfo(NamedTuple):
+    """The kernel's books on one connection."""
+
+    rtt_ns: int
+    cwnd_pkts: int
+    retransmitted_pkts: int
+    acked_bytes: int
+
+
+def read_info(connection: socket.socket) -> TcpInfo:
+    """Return what the kernel knows of a connection now."""
+    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
+    rtt_us, cwnd, retransmitted = (
+        struct.unpack_from("I", info, at)[0] for at in (_RTT_AT, _CWND_AT, _RETRANSMITTED_AT)
+    )
+    return TcpInfo(rtt_us * 1000, cwnd, retransmitted, struct.unpack_from("Q", info, _ACKED_AT)[0])
+
+
+def prepare_namespace(ecn: bool) -> None:
+    """Set the current network namespace up for TCP through buffers of megabytes."""
+    base = Path("/proc/sys/net/ipv4")
+    (base / "tcp_rmem").write_text(_WINDOW)
+    (base / "tcp_wmem").write_text(_WINDOW)
+    (base / "tcp_ecn").write_text("1" if ecn else "0")
+
+
+# ----------------------------------------------------------------------------------------------------------- sink
+
+
+def sink(backend_pids: Mapping[str, int], ecn: bool) -> Body:
+    """Return the member that takes in every connection at every backend."""
+
+    def run(line: Line, _records: RecordWriter) -> None:
+        stopped = Stopped()
+        with select.epoll() as poll:
+            listeners = {listener.fileno(): listener for listener in _listeners(backend_pids, ecn)}
+            for descriptor in listeners:
+                poll.register(descriptor, select.EPOLLIN)
+            line.say_ready()
+            _take_in(poll, listeners, stopped)
+
+    return run
+
+
+def _listeners(backend_pids: Mapping[str, int], ecn: bool) -> list[socket.socket]:
+    listeners = []
+    for pid in backend_pids.values():
+        with kernel.network_of(pid):
+            prepare_namespace(ecn)
+            listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+            listener.bind((VIP_IP, PORT))
+            listener.listen(64)
+            listeners.append(listener)
+    return listeners
+
+
+def _take_in(poll: select.epoll, listeners: Mapping[int, socket.socket], stopped: Stopped) -> None:
+    connections: dict[int, socket.socket] = {}
+    waste = bytearray(1 << 20)
+    while not stopped:
+        for descriptor, _ in poll.poll(0.5):
+            if descriptor in listeners:
+                connection, _ = listeners[descriptor].accept()
+                connections[connection.fileno()] = connection
+                poll.register(connection.fileno(), select.EPOLLIN)
+            elif not _throw_away(connections[descriptor], waste):
+                poll.unregister(descriptor)
+                connections.pop(descriptor).close()
+
+
+def _throw_away(connection: socket.socket, waste: bytearray) -> bool:
+    """Take what is there; return whether more may come.  MSG_TRUNC: the kernel need not copy what nobody reads."""
+    try:
+        return connection.recv_into(waste, len(waste), socket.MSG_TRUNC) > 0
+    except OSError:
+        return False
+
+
+# --------------------------------------------------------------------------------------------------------- source
+
+
+def source(spec: TcpSpec, client_pid: int, duration_ns: int, ecn: bool) -> Body:
+    """Return the member that sends for one TCP source of the scenario; it reports to `TcpEvidence`'s fields."""
+
+    def run(line: Line, records: RecordWriter) -> None:
+        stopped = Stopped()
+        kernel.enter_namespace(f"/proc/{client_pid}/ns/net", kernel.CLONE_NEWNET)
+        prepare_namespace(ecn)
+        bulk = BulkSource(spec, records)
+        t0_ns = line.ready()
+        line.report(bulk.run(t0_ns, duration_ns, stopped))
+
+    return run
+
+
+class BulkSource:
+    """The connections of one source."""
+
+    def __init__(self, spec: TcpSpec, records: RecordWriter) -> None:
+        """Make the sockets; nothing is sent yet.
+
+        Raises:
+            MachineError: the kernel has no such congestion control.
+        """
+        self._spec, self._records = spec, records
+        self._streams = [_make_socket(spec.congestion) for _ in range(spec.streams)]
+        self._last = [TcpInfo(0, 0, 0, 0)] * spec.streams
+        self._alive = [True] * spec.streams
+        self._rtts_ns: list[int] = []
+        self._samples = 0
+
+    def run(self, t0_ns: int, duration_ns: int, stopped: Stopped) -> dict[str, Any]:
+        """Send from t0 for `duration_ns`, or until stopped; return what came of it."""
+        kernel.sleep_until(t0_ns)
+        with select.epoll() as poll:
+            index_of = self._connect(poll)
+            self._send(poll, index_of, t0_ns, t0_ns + duration_ns, stopped)
+        ran_ns = time.monotonic_ns() - t0_ns
+        for stream in self._streams:
+            stream.close()
+        return self._report(ran_ns)
+
+    def _connect(self, poll: select.epoll) -> dict[int, int]:
+        index_of = {}
+        for index, stream in enumerate(self._streams):
+            stream.setblocking(False)
+            if stream.connect_ex((VIP_IP, PORT)) not in (0, errno.EINPROGRESS):
+                raise ToolError(f"connecting the TCP source {self._spec.name}", "the VIP cannot be reached")
+            poll.register(stream.fileno(), select.EPOLLOUT)
+            index_of[stream.fileno()] = index
+        return index_of
+
+    def _send(self, poll: select.epoll, index_of: dict[int, int], t0_ns: int, end_ns: int, stopped: Stopped) -> None:
+        sample_ns = t0_ns + SAMPLE_NS
+        while not stopped and (now_ns := time.monotonic_ns()) < end_ns:
+            if now_ns >= sample_ns:
+                self._sample(now_ns - t0_ns)
+                sample_ns += SAMPLE_NS * ((now_ns - sample_ns) // SAMPLE_NS + 1)
+            for descriptor, _ in poll.poll(max(0, min(sample_ns, end_ns) - now_ns) / NS_PER_S):
+                index = index_of[descriptor]
+                if not self._fill(self._streams[index]):
+                    self._alive[index] = False
+                    poll.unregister(descriptor)
+        self._sample(time.monotonic_ns() - t0_ns)
+
+    def _fill(self, stream: socket.socket) -> bool:
+        """Hand the kernel as much as it takes; return whether the connection lives."""
+        try:
+            stream.send(_CHUNK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    def _sample(self, t_ns: int) -> None:
+        for index, stream in enumerate(self._streams):
+            if self._alive[index]:
+                self._last[index] = info = read_info(stream)
+                self._rtts_ns += [info.rtt_ns] if info.acked_bytes else []
+        self._samples += 1
+        if self._samples % SAMPLES_AN_EVENT == 0:
+            self._records.send(EventRecord(t_ns, {"kind": "TcpSampled", "source": self._spec.name, **self._columns()}))
+
+    def _columns(self) -> dict[str, list[int]]:
+        return {name: [getattr(info, name) for info in self._last] for name in TcpInfo._fields}
+
+    def _report(self, ran_ns: int) -> dict[str, Any]:
+        return {
+            "source": self._spec.name,
+            "client": self._spec.client,
+            "congestion": self._spec.congestion,
+            "streams": self._spec.streams,
+            "broken_streams": sum(not alive for alive in self._alive),
+            "ran_ns": ran_ns,
+            "acked_bytes": sum(info.acked_bytes for info in self._last),
+            "retransmitted_pkts": sum(info.retransmitted_pkts for info in self._last),
+            "rtt": Histogram.of(np.array(self._rtts_ns, dtype=np.int64)),
+        }
+
+
+def _make_socket(congestion: str) -> socket.socket:
+    stream = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, congestion.encode())
+    except OSError as error:
+        stream.close()
+        raise MachineError(
+            f"choosing the congestion control {congestion}", os.strerror(error.errno or 0), f"modprobe tcp_{congestion}"
+        ) from error
+    stream.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, DSCP << 2)
+    stream.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, len(_CHUNK))
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NOW)
+    return stream

@@ -1,0 +1,144 @@
+"""Deflection: to which sibling a full node hands its packets.
+
+A full node drops, or hands a packet once to a sibling with room.  The choice must be there before the packet is, so
+every node is always told its sibling of the moment.
+
+**Who.**  In a cluster any other node; where there is a second tier, nodes of the first hand over to the second alone,
+and those of the second to nobody (all they get was handed over once already).
+
+**Which.**  The one with the most free buffer, known as of the last notifications.  All full nodes choosing the same
+best one would fill it before anybody hears of it (Mitzenmacher, "How useful is old information?", 2000), so a node
+keeps its sibling while that has at least `KEEP_RATIO` of what the best one has.  The first choice is the next node in a
+ring, hence different for each.  A node with less than `LEAST_FREE_RATIO` of its limit free is nobody's sibling: it is
+about to need the rest itself.  With no such node at all, nobody is named and a full node drops.
+
+**A node that is away** is nobody's sibling: its port is down, or it has been silent for `SILENCE_NS`.  When everybody
+was silent it is this process that stood still, and all clocks start anew.
+
+A name may get lost on its way, so each is said again with the first news after `REPEAT_NS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from testbed.events import Action, Event, Ints, NameSiblings, NodeJoined, NodeLeft, NodesNotified
+from testbed.policies.rows import Bools
+from testbed.spec.topology import Host
+from testbed.units import NS_PER_MS, NS_PER_S
+
+DEFLECTION = "deflection"  # the policy's name in the history
+KEEP_RATIO = 0.5
+LEAST_FREE_RATIO = 1 / 8
+SILENCE_NS = 500 * NS_PER_MS
+REPEAT_NS = NS_PER_S
+
+_NOBODY = -1
+_NEVER = -(2**62)
+
+
+class DeflectionPolicy:
+    """Names siblings: `NodesNotified`, `NodeLeft` and `NodeJoined` in, `NameSiblings` out.
+
+    Nodes it was not told of at the start are passed over.
+    """
+
+    def __init__(self, nodes: Sequence[Host]) -> None:
+        """Start with nothing known: the first names come with the first notifications."""
+        self._names = tuple(node.name for node in nodes)
+        self._row_of = {name: row for row, name in enumerate(self._names)}
+        count, last_tier = len(nodes), max(node.tier for node in nodes)
+        tier = np.array([node.tier for node in nodes], dtype=np.int64)
+        self._may_take: Bools = tier == last_tier
+        self._may_hand: Bools = (tier < last_tier) | (last_tier == 1)
+        self._free_bytes, self._limit_bytes = np.zeros((2, count), dtype=np.int64)
+        self._heard_ns = np.full(count, _NEVER, dtype=np.int64)
+        self._named_ns = np.full(count, _NEVER, dtype=np.int64)
+        self._away: list[set[str]] = [set() for _ in nodes]
+        self._sibling: Ints = np.full(count, _NOBODY, dtype=np.int64)
+        self._ring = _ring(np.flatnonzero(self._may_take), count)
+
+    def handle(self, event: Event, now_ns: int) -> list[Action]:
+        """See `Policy.handle`."""
+        if isinstance(event, NodesNotified):
+            self._hear(event, now_ns)
+        elif isinstance(event, NodeLeft):
+            self._leave(event)
+        elif isinstance(event, NodeJoined):
+            self._join(event)
+        else:
+            return []
+        return self._name(now_ns)
+
+    def next_deadline_ns(self) -> int | None:
+        """Return None: it speaks only when it is told something."""
+        return None
+
+    def _hear(self, event: NodesNotified, now_ns: int) -> None:
+        if now_ns - int(self._heard_ns.max()) > SILENCE_NS // 2:
+            self._heard_ns[self._heard_ns > _NEVER] = now_ns
+        known = [k for k, node in enumerate(event.nodes) if node in self._row_of]
+        rows = [self._row_of[event.nodes[k]] for k in known]
+        self._limit_bytes[rows] = event.limit_bytes[known]
+        self._free_bytes[rows] = np.maximum(event.limit_bytes - event.backlog_bytes, 0)[known]
+        self._heard_ns[rows] = now_ns
+
+    def _leave(self, event: NodeLeft) -> None:
+        if event.node in self._row_of:
+            self._away[self._row_of[event.node]].add(event.reason)
+
+    def _join(self, event: NodeJoined) -> None:
+        if event.node in self._row_of:
+            reasons = self._away[self._row_of[event.node]]
+            reasons.difference_update({event.reason} if event.reason else set(reasons))
+
+    def _name(self, now_ns: int) -> list[Action]:
+        """Return the names that changed, or that were said long ago."""
+        before, self._sibling = self._sibling, self._choose(self._open(now_ns))
+        told = self._named_ns > _NEVER
+        due = (self._sibling != before) | (told & (now_ns - self._named_ns >= REPEAT_NS))
+        rows = np.flatnonzero(due & self._may_hand)
+        if not rows.size:
+            return []
+        self._named_ns[rows] = now_ns
+        siblings = tuple("" if k == _NOBODY else self._names[k] for k in self._sibling[rows].tolist())
+        return [NameSiblings(tuple(self._names[row] for row in rows.tolist()), siblings)]
+
+    def _open(self, now_ns: int) -> Bools:
+        """Return which nodes may be a sibling now, bool [n]."""
+        here = np.array([not reasons for reasons in self._away], dtype=bool)
+        heard = now_ns - self._heard_ns < SILENCE_NS
+        roomy = (self._free_bytes > 0) & (self._free_bytes >= LEAST_FREE_RATIO * self._limit_bytes)
+        taking: Bools = self._may_take & here & heard & roomy
+        return taking
+
+    def _choose(self, taking: Bools) -> Ints:
+        """Return the sibling of each node, shape [n]."""
+        free = np.where(taking, self._free_bytes, -1)
+        best = _best_other(free)
+        best_free = np.where(best == _NOBODY, 0, free[best])
+        kept = np.where(self._sibling == _NOBODY, self._ring, self._sibling)
+        keeps = (kept != _NOBODY) & taking[kept] & (free[kept] >= KEEP_RATIO * best_free)
+        chosen: Ints = np.where(keeps, kept, best)
+        return np.where(self._may_hand, chosen, _NOBODY)
+
+
+def _ring(takers: Ints, count: int) -> Ints:
+    """Return for each of `count` nodes the next taker in a ring that is not itself, shape [n]."""
+    nodes = np.arange(count)
+    place = np.searchsorted(takers, nodes, side="right") if count == len(takers) else nodes
+    following: Ints = takers[place % len(takers)]
+    return np.where(following == nodes, _NOBODY, following)
+
+
+def _best_other(free: Ints) -> Ints:
+    """Return for each node the row with the most free bytes but its own, `_NOBODY` where none has any; shape [n]."""
+    first = int(np.argmax(free))
+    others = free.copy()
+    others[first] = -1
+    second = int(np.argmax(others))
+    best = np.full(len(free), first if free[first] > 0 else _NOBODY, dtype=np.int64)
+    best[first] = second if others[second] > 0 else _NOBODY
+    return best

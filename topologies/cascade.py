@@ -1,0 +1,28 @@
+"""`cascade`: a cluster with a second tier of nodes that absorbs what the first cannot.
+
+c1 ─┐      ┌─ n1 ── b1   first tier: the balancer gives them flows
+c2 ─┼─ s1 ─┼─ n2 ── b2
+           ├─ n3 ── b3   second tier: only packets that a full node of the first hands over
+           └─ n4 ── b4
+
+A node of the second tier is built like any other.  What makes it one is that no slot of the balancer's table is ever
+its own, so that its buffer is empty when a full node deflects to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from testbed.spec.scenario import TopologySpec
+from testbed.spec.topology import Host, Network
+from topologies import cluster
+
+
+def describe(spec: TopologySpec) -> Network:
+    """Return the cluster of `spec.nodes` nodes, followed by `spec.second_tier` nodes of tier 2."""
+    flat = cluster.describe(spec.model_copy(update={"nodes": spec.all_nodes}))
+    return replace(flat, hosts=tuple(_in_its_tier(host, spec.nodes) for host in flat.hosts))
+
+
+def _in_its_tier(host: Host, first_tier: int) -> Host:
+    return replace(host, tier=2) if host.role != "client" and host.number > first_tier else host
