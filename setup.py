@@ -11,10 +11,12 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-DATA_SUFFIXES = {"bpf": ("*.c", "*.h", "Makefile", "build/*.o"), "scenarios": ("*.yaml", "traces/*")}
+DATA_SUFFIXES = {"bpf": ("*.c", "*.h", "Makefile", "build/*.o"), "scenarios": ("*.yaml", "sweeps/*.yaml", "traces/*")}
 
 TRAIN = ["torch>=2.2"]
+EVALUATE = ["onnx>=1.16", "scikit-learn>=1.4"]
 TEST = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100"]
+BENCH = ["simpy>=4.1"]
 CHECK = ["ruff>=0.6", "mypy>=1.11", "types-PyYAML"]
 
 
@@ -73,6 +75,7 @@ setup(
     # Mininet comes with the distribution: the package on PyPI lacks the `mnexec` program.
     install_requires=[
         "jinja2>=3.1",
+        "msgpack>=1.0",
         "numpy>=1.26",
         "os-ken>=3.0",
         "plotly>=5.24",
@@ -84,7 +87,14 @@ setup(
         "scapy>=2.5",
         "typer>=0.12",
     ],
-    extras_require={"train": TRAIN, "test": TEST, "check": CHECK, "dev": [*TRAIN, *TEST, *CHECK]},
+    extras_require={
+        "train": TRAIN,
+        "evaluate": EVALUATE,
+        "test": TEST,
+        "bench": BENCH,
+        "check": CHECK,
+        "dev": [*TRAIN, *EVALUATE, *TEST, *BENCH, *CHECK],
+    },
     entry_points={"console_scripts": ["testbed=testbed.cli:main"]},
     cmdclass={"build_py": BuildWithData},
     zip_safe=False,

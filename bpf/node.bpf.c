@@ -8,6 +8,7 @@
  *   no IP, neighbour discovery, group or foreign address        pass    passed_other_pkts
  *   to an address of the node itself                            pass    passed_local_pkts
  *   TTL or hop limit 0 or 1: the kernel would not forward it    drop    ttl_expired_pkts
+ *   the node has crashed                                        drop    crashed_pkts
  *   fits into the queue, above the ECN threshold, ECN-capable   pass    arrived, marked (CE)
  *   fits into the queue                                         pass    arrived
  *   full, a sibling is named, not deflected before              TX      arrived, deflected
@@ -16,7 +17,8 @@
  * "Pass" hands the packet to the kernel, which forwards it and decrements its TTL; a deflected one goes back where it
  * came from, so its TTL is decremented here.  Lengths are those of the frame, tags included.  Fragments and unknown
  * protocols are queued like any bytes.  A packet whose time is earlier than the last one's (possible only in generic
- * mode, where CPUs race for the lock) counts as simultaneous with it.
+ * mode, where CPUs race for the lock) counts as simultaneous with it.  A node that has crashed passes nothing of any
+ * kind to its kernel, so that it answers nothing.
  */
 #include "meter.h"
 #include "parse.h"
@@ -139,8 +141,15 @@ static __always_inline enum xdp_action buffer(struct packet *packet)
     }
 }
 
-SEC("xdp")
-int node(struct xdp_md *context)
+static __always_inline enum xdp_action swallow(const struct packet *packet)
+{
+    __u32 k = control.class_of_dscp[packet->tos >> 2] % NODE_CLASSES;
+
+    count(config.locked, &memory.state.crashed_pkts[k]);
+    return XDP_DROP;
+}
+
+static __always_inline enum xdp_action handle(struct xdp_md *context)
 {
     struct node_state *state = &memory.state;
     struct packet packet = {};
@@ -177,7 +186,15 @@ int node(struct xdp_md *context)
         count(config.locked, &state->ttl_expired_pkts);
         return XDP_DROP;
     }
-    return buffer(&packet);
+    return control.crashed ? swallow(&packet) : buffer(&packet);
+}
+
+SEC("xdp")
+int node(struct xdp_md *context)
+{
+    enum xdp_action action = handle(context);
+
+    return action == XDP_PASS && control.crashed ? XDP_DROP : action;
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

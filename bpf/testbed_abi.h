@@ -58,6 +58,7 @@ struct node_control {
     __u64 limit_bytes;
     __u64 ecn_threshold_bytes; /* 0: off */
     __u64 sibling;             /* address, first byte in the low bits, | NODE_SIBLING_ENABLED */
+    __u64 crashed;             /* 1: a node that is silent, by the scenario's fault: nothing passes */
     __u8 class_of_dscp[64];
 };
 
@@ -88,6 +89,7 @@ struct node_state {
     __u64 malformed_pkts;    /* dropped: truncated, contradicting itself, or a wrong header checksum */
     __u64 ttl_expired_pkts;  /* dropped: TTL or hop limit of 1 or 0 */
     __u64 unused[2];
+    __u64 crashed_pkts[NODE_CLASSES]; /* would have been queued, had the node not crashed; not part of arrived */
     struct node_class classes[NODE_CLASSES];
 };
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from controllers.liveness import MeshAccess
 from testbed.errors import InputError
 from testbed.spec.scenario import BalancerSpec
 from testbed.spec.topology import Host
@@ -56,6 +57,7 @@ class BalancerConfig:
         second_tier: nodes that get no flows, only what others deflect to them.
         deflecting: all nodes, when full ones hand packets to siblings; empty when they drop.
         spec: the policy.
+        mesh: what it takes to hear the nodes on each other; None: the balancer relies on notifications and ports.
         seed: drawn from the scenario's; seeds the policy and the switch's hash.
         now_ns: the run's clock, nanoseconds since its start; must not go back.
     """
@@ -68,6 +70,7 @@ class BalancerConfig:
     spec: BalancerSpec
     second_tier: tuple[Station, ...] = ()
     deflecting: tuple[Host, ...] = ()
+    mesh: MeshAccess | None = None
     seed: int = 0
     now_ns: Callable[[], int] = time.monotonic_ns
 

@@ -25,6 +25,7 @@ from typing import Any
 from controllers import messages, notification, pipeline
 from controllers.config import BalancerConfig
 from controllers.deflection import Address, Send, SiblingNames
+from controllers.liveness import MeshEar
 from controllers.openflow import Message
 from controllers.switch import Acknowledged, Connected, Disconnected, Happening, Link, PortChanged, Refused
 from testbed.errors import ToolError
@@ -56,12 +57,17 @@ class LoadBalancer:
         self._ports_down: set[int] = set()
         self._node_at = {node.port: node.name for node in (*config.nodes, *config.second_tier)}
         self._siblings = SiblingNames(config.deflecting, send, emit) if config.deflecting and send else None
+        self._mesh = MeshEar(config.mesh, emit) if config.mesh else None
         self.notifications, self.malformed = 0, 0
 
     # ------------------------------------------------------------------------------------------------------- inputs
 
     def on_datagram(self, datagram: bytes, now_ns: int, sender: Address | None = None) -> None:
-        """Feed a notification to the policies; anything else is counted."""
+        """Feed a notification, or what the mesh says, to the policies; anything else is counted."""
+        if self._mesh is not None and self._mesh.concerns(datagram):
+            for verdict in self._mesh.hear(datagram, now_ns):
+                self._node_changed(verdict, now_ns)
+            return
         try:
             event = notification.decode(datagram)
         except ValueError:
@@ -74,7 +80,9 @@ class LoadBalancer:
             self._siblings.feed(event, now_ns)
 
     def on_time(self, now_ns: int) -> None:
-        """Wake the policy if its deadline has come."""
+        """Wake the policies whose deadline has come."""
+        for verdict in self._mesh.on_time(now_ns) if self._mesh is not None else ():
+            self._node_changed(verdict, now_ns)
         due_ns = self._policy.next_deadline_ns()
         if due_ns is not None and now_ns >= due_ns:
             self._feed(DeadlineReached(), now_ns)
@@ -98,11 +106,13 @@ class LoadBalancer:
 
     def next_deadline_ns(self) -> int | None:
         """Return when `on_time` is due."""
-        return self._policy.next_deadline_ns()
+        mesh_ns = self._mesh.next_deadline_ns() if self._mesh is not None else None
+        return min((due for due in (self._policy.next_deadline_ns(), mesh_ns) if due is not None), default=None)
 
     def stop(self, now_ns: int) -> None:
         """Emit the last record.  The switch keeps forwarding by what it has."""
-        self._tell(now_ns, "BalancerStopped", notifications=self.notifications, malformed=self.malformed)
+        mesh = {"mesh_ignored": self._mesh.ignored} if self._mesh is not None else {}
+        self._tell(now_ns, "BalancerStopped", notifications=self.notifications, malformed=self.malformed, **mesh)
 
     # ------------------------------------------------------------------------------------------------- the switch
 

@@ -122,7 +122,8 @@ def decode_siblings(datagram: bytes) -> NameSiblings:
     """
     if len(datagram) < _HEADER.size or _HEADER.unpack_from(datagram)[:2] != (SIBLINGS_MAGIC, VERSION):
         raise ValueError(f"no names of siblings of version {VERSION}")
-    count, rest, names = datagram[_HEADER.size - 1], datagram[_HEADER.size :], []
+    count, rest = datagram[_HEADER.size - 1], datagram[_HEADER.size :]
+    names: list[str] = []
     while rest:
         name = rest[1 : 1 + rest[0]].decode("ascii")
         if len(name) != rest[0] or not (name.isidentifier() or (not name and len(names) % 2)):

@@ -13,7 +13,7 @@ import json
 import traceback
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, Optional
+from typing import Annotated, Any, Literal, NoReturn, Optional
 
 import typer
 from rich.console import Console
@@ -23,6 +23,7 @@ from testbed.bench import NAMES as BENCHES
 from testbed.errors import (
     EXIT_BAD_INPUT,
     EXIT_BUG,
+    EXIT_EXPECTATION_FAILED,
     EXIT_INTERRUPTED,
     EXIT_MACHINE_LACKS,
     EXIT_OK,
@@ -39,6 +40,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
+
+Engine = Literal["emulation", "simulation"]
 ScenarioPath = Annotated[Path, typer.Argument(metavar="SCENARIO", help="scenario file (YAML)", show_default=False)]
 Seed = Annotated[Optional[int], typer.Option("--seed", help="replace the scenario's seed")]  # noqa: UP045
 Settings = Annotated[
@@ -74,6 +77,7 @@ def run(
     scenario: ScenarioPath,
     seed: Seed = None,
     settings: Settings = None,
+    engine: Annotated[Engine, typer.Option("--engine", help="real kernel, or virtual time (no root)")] = "emulation",
     out: OutDirectory = None,
     repeat: Annotated[
         int, typer.Option("--repeat", min=1, metavar="N", help="so many trials, one after the other; DIR/1 to DIR/N")
@@ -82,12 +86,39 @@ def run(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run one emulated trial on the real kernel (needs root)."""
+    """Run one trial: emulated on the real kernel (needs root), or simulated in virtual time."""
+    _run_trials(scenario, seed, settings, engine, out, repeat, not no_live, as_json, quiet)
+
+
+@app.command(epilog="Example: `python -m testbed simulate scenarios/burst.yaml --set buffer.policy=reactive`")
+def simulate(
+    scenario: ScenarioPath,
+    seed: Seed = None,
+    settings: Settings = None,
+    out: OutDirectory = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run one trial in virtual time: the same scenario, traffic and policies, no root, no kernel features."""
+    _run_trials(scenario, seed, settings, "simulation", out, 1, False, as_json, quiet)
+
+
+def _run_trials(
+    scenario: Path,
+    seed: int | None,
+    settings: list[str] | None,
+    engine: Engine,
+    out: Path | None,
+    repeat: int,
+    live: bool,
+    as_json: bool,
+    quiet: bool,
+) -> NoReturn:
     from testbed import run as trials
     from testbed.report.terminal import print_verdict
     from testbed.spec.loading import load
 
-    options = trials.RunOptions(out=out, live=not no_live, quiet=quiet, argv=tuple(sys.argv[1:]))
+    options = trials.RunOptions(engine, out, live, quiet, tuple(sys.argv[1:]))
     results = []
     for result in trials.repeated(load(scenario, settings or (), seed), options, repeat):
         results.append(result)
@@ -98,15 +129,42 @@ def run(
     raise typer.Exit(next((result.exit_code for result in results if result.exit_code), EXIT_OK))
 
 
+@app.command(epilog="Example: `sudo python -m testbed sweep scenarios/sweeps/policies.yaml`")
+def sweep(
+    path: Annotated[Path, typer.Argument(metavar="SWEEP", help="sweep file (YAML)", show_default=False)],
+    engine: Annotated[Engine, typer.Option("--engine", help="real kernel, or virtual time (no root)")] = "emulation",
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", metavar="DIR", help="default runs/sweep-NAME; goes on with what is there"),
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a scenario under all combinations of settings and seeds; a second call goes on where the first ended."""
+    from testbed import sweep as sweeping
+
+    result = sweeping.sweep(path, out, engine, quiet=quiet, argv=tuple(sys.argv[1:]))
+    if as_json:
+        print(json.dumps(result.table.to_record(), indent=2))
+    elif not quiet:
+        print(f"{result.table.text()}\nfiles: {result.path} (sweep.html, sweep.txt, sweep.json)")
+    if result.unsettled:
+        print(f"{result.unsettled} trials are still to be run: the same command goes on", file=sys.stderr)
+    raise typer.Exit(result.exit_code)
+
+
 @app.command(epilog="Example: `python -m testbed validate scenarios/*.yaml`")
 def validate(
-    scenarios: Annotated[list[Path], typer.Argument(metavar="SCENARIO...", help="scenario files", show_default=False)],
+    scenarios: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="scenario or sweep files", show_default=False)
+    ],
     settings: Settings = None,
     schema: Annotated[bool, typer.Option("--schema", help="print the JSON schema of scenario files")] = False,
 ) -> None:
-    """Check scenario files; says what is wrong, and where."""
+    """Check scenario and sweep files; says what is wrong, and where."""
     from testbed import run as trials
     from testbed.spec import loading
+    from testbed.sweep import checked
 
     if schema:
         print(json.dumps(loading.schema(), indent=2))
@@ -114,6 +172,9 @@ def validate(
     worst = 0
     for path in scenarios:
         try:
+            if loading.names_a_sweep(path):
+                print(f"{path}: fine (a sweep of {len(checked(path).trials)} trials)")
+                continue
             loaded = loading.load(path, settings or ())
             trials.check(loaded)
             print(f"{path}: fine ({loaded.scenario.name}, {loaded.scenario.topology.nodes} nodes)")
@@ -162,6 +223,25 @@ def report(
         print(write_page(path))
 
 
+@app.command(epilog="Example: `python -m testbed replay runs/burst-*`")
+def replay(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="run directories", show_default=False)],
+    model: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--model", metavar="FILE.npz", help="the LSTM of the run; default the one shipped"),
+    ] = None,
+) -> None:
+    """Feed the recorded inputs of runs to the present code; exit 1 and show the first decision that differs."""
+    from testbed.replay import replay as first_difference
+
+    code = EXIT_OK
+    for path in runs:
+        difference = first_difference(path, model)
+        print(f"{path}: {'every decision as recorded' if difference is None else difference}")
+        code = code if difference is None else EXIT_EXPECTATION_FAILED
+    raise typer.Exit(code)
+
+
 @app.command(epilog="Example: `python -m testbed compare runs/burst-lstm runs/burst-reactive`")
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="run directories", show_default=False)],
@@ -195,6 +275,10 @@ def train(
         Optional[list[Path]],  # noqa: UP045
         typer.Option("--trace", metavar="FILE.npz", help="recorded host traces to add to the generated ones"),
     ] = None,
+    card: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--card", metavar="FILE.md", help="where the model card goes; default MODEL.md in --out"),
+    ] = None,
 ) -> None:
     """Train the LSTM (needs torch: `make setup-test`); interrupted training goes on where it was."""
     from rich.progress import Progress
@@ -210,8 +294,65 @@ def train(
                 tasks[step.stage] = bars.add_task(step.stage, total=step.total)
             bars.update(tasks[step.stage], completed=step.done)
 
-        path = fit(TrainConfig(out=out, seed=seed, epochs=epochs, traces=tuple(traces or ())), show)
+        path = fit(TrainConfig(out=out, card=card, seed=seed, epochs=epochs, traces=tuple(traces or ())), show)
     print(path)
+
+
+def _rate_bps(text: str | None) -> int | None:
+    from testbed import units
+
+    try:
+        return None if text is None else units.rate_bps(text)
+    except ValueError as error:
+        raise InputError(f"--rate {text}", str(error)) from error
+
+
+@app.command(epilog="Example: `python -m testbed evaluate --trace scenarios/traces/rack.csv --json`")
+def evaluate(
+    traces: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option("--trace", metavar="FILE", help="CSV, npz or pcap; repeatable; none judges generated traffic"),
+    ] = None,
+    model: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--model", metavar="FILE.npz", help="default the one shipped"),
+    ] = None,
+    rate: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--rate", help="of the node, such as 100Mbit; default: the mean load of each series is 60 % of it"
+        ),
+    ] = None,
+    stretch: Annotated[float, typer.Option("--stretch", help="times of traces are multiplied by it")] = 1.0,
+    add_up: Annotated[bool, typer.Option("--sum", help="judge the sum of all series of all traces")] = False,
+    generated: Annotated[bool, typer.Option("--generated", help="judge generated traffic, too")] = False,
+    interval_ms: Annotated[int, typer.Option("--interval", metavar="MS", help="between samples")] = 10,
+    actuation_ms: Annotated[int, typer.Option("--actuation", metavar="MS", help="time an expansion takes")] = 50,
+    card: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--card", metavar="MODEL.md", help="put the tables into this model card"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge the LSTM beside its rivals, on traces it never saw."""
+    from testbed.cortex import evaluation_text
+    from testbed.cortex.evaluate import EvaluateConfig
+    from testbed.cortex.evaluate import evaluate as judge
+
+    config = EvaluateConfig(
+        traces=tuple(traces or ()),
+        model=model,
+        rate_bps=_rate_bps(rate),
+        stretch=stretch,
+        add_up=add_up,
+        generated=generated,
+        interval_ms=interval_ms,
+        actuation_ms=actuation_ms,
+    )
+    document = judge(config, lambda stage: print(f"{stage} …", file=sys.stderr))
+    if card is not None:
+        evaluation_text.write_section(card, document)
+    print(json.dumps(document, indent=2, allow_nan=False) if as_json else evaluation_text.as_markdown(document))
 
 
 @app.command(epilog="Example: `sudo python -m testbed bench xdp loop sender`")

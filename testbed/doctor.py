@@ -35,7 +35,6 @@ _USEFUL_PROGRAMS = {
     "bpftool": ("bpftool", "looking into loaded BPF programs"),
     "ethtool": ("ethtool", "looking into interfaces"),
     "clang": ("clang", "compiling bpf/ anew"),
-    "iperf3": ("iperf3", "TCP beside the planned traffic"),
 }
 _MODULES = ("numpy", "pyarrow", "pydantic", "yaml", "typer", "rich", "jinja2", "plotly", "os_ken", "scapy", "pyroute2")
 _FEATURES = {
@@ -75,6 +74,7 @@ def diagnose(scenario: Scenario | None = None) -> list[Finding]:
         *_programs(),
         *_libraries(),
         *_compiled_programs(),
+        *_congestion_controls(scenario),
         *_resources(scenario),
     ]
 
@@ -203,9 +203,19 @@ def _compiled_programs() -> Iterator[Finding]:
     yield Finding("bpf_programs", "ok", f"compiled, in {paths[0].parent}")
 
 
+def _congestion_controls(scenario: Scenario | None) -> Iterator[Finding]:
+    for name in sorted({source.congestion for source in scenario.tcp} if scenario else ()):
+        refusal = probes.congestion_control(name)
+        if refusal:
+            remedy = f"sudo modprobe tcp_{name}, or set the source's congestion to another"
+            yield Finding(f"tcp_{name}", "missing", f"congestion control {name}: {refusal}", remedy)
+        else:
+            yield Finding(f"tcp_{name}", "ok", f"congestion control {name} works")
+
+
 def _resources(scenario: Scenario | None) -> Iterator[Finding]:
     cpus = len(os.sched_getaffinity(0))
-    nodes = scenario.topology.nodes if scenario else 1
+    nodes = scenario.topology.all_nodes if scenario else 1
     if cpus < MIN_CPUS:
         yield Finding("cpus", "limited", f"{cpus} CPU: senders, switch and agents disturb each other", "use 2 or more")
     elif nodes > cpus * MAX_NODES_PER_CPU:

@@ -241,3 +241,70 @@ class RestoreNode(Action):
     """Let `node` forward again."""
 
     node: str
+
+
+# ----------------------------------------------------------------------------------------------------------- mesh
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeartbeatHeard(Event):
+    """`node` lived a moment ago, in its life number `incarnation`."""
+
+    node: str
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WitnessHeard(Event):
+    """What `witness` holds of the nodes it watches; its earlier testimony is void.
+
+    `incarnation` is the last life each was heard in, `silent` 1 when it is heard no more, else 0; both of shape [n].
+    """
+
+    witness: str
+    nodes: tuple[str, ...]
+    incarnation: Ints
+    silent: Ints
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StatesHeard(Event):
+    """The state of `nodes` at `taken_ns` of the run's clock, told by themselves or passed on.  Arrays: shape [n]."""
+
+    nodes: tuple[str, ...]
+    taken_ns: Ints
+    limit_bytes: Ints
+    backlog_bytes: Ints
+    predicted_bytes: Ints
+    severity_ratio: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SendHeartbeat(Action):
+    """Tell each of `to` that this node lives; arrives there as `HeartbeatHeard`."""
+
+    to: tuple[str, ...]
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SendTestimony(Action):
+    """Tell each of `to` who is heard and who is not; arrives there as `WitnessHeard`."""
+
+    to: tuple[str, ...]
+    nodes: tuple[str, ...]
+    incarnation: Ints
+    silent: Ints
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SendStates(Action):
+    """Tell each of `to` these states; arrives there as `StatesHeard`."""
+
+    to: tuple[str, ...]
+    nodes: tuple[str, ...]
+    taken_ns: Ints
+    limit_bytes: Ints
+    backlog_bytes: Ints
+    predicted_bytes: Ints
+    severity_ratio: Floats

@@ -171,6 +171,16 @@ def kernel_features() -> dict[str, str]:
     return found
 
 
+def congestion_control(name: str) -> str:
+    """Return why TCP cannot use the congestion control `name`, empty when it can."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stream:
+        try:
+            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, name.encode())
+        except OSError as error:
+            return os.strerror(error.errno or 0)
+    return ""
+
+
 def libbpf() -> str:
     """Return the file name of the libbpf that programs get here.
 

@@ -30,6 +30,7 @@ from testbed.events import Action, Event, LimitGranted, Record, TrafficSampled, 
 from testbed.forecasting import MakeForecaster, forecaster_maker
 from testbed.policies.balancer import make_balancer
 from testbed.policies.brain import NodeBrain
+from testbed.policies.deflection import DEFLECTION, DeflectionPolicy
 from testbed.policies.pool import Pool, make_pool
 from testbed.results.recorded_run import RecordedRun
 from testbed.simulation.cohorts import BRAIN, make_brain
@@ -135,7 +136,7 @@ def _forecasters(run: RecordedRun, scenario: Scenario, network: Network, model_p
     plan = None
     if scenario.buffer.policy == "oracle":  # the only one that reads it
         plan = PacketPlan.read_parquet(run.path / "plan.parquet")
-    return forecaster_maker(scenario.buffer, cast(PacketPlan, plan), len(network.nodes), model_path)
+    return forecaster_maker(scenario.buffer, cast(PacketPlan, plan), len(network.first_tier), model_path)
 
 
 def _in_order(events: Iterable[Line]) -> Iterator[Line]:
@@ -175,7 +176,10 @@ class _Policies:
         if name == POOL:
             return self._pool()
         if name == BALANCER:
-            return make_balancer(self._scenario.balancer, self._nodes, random.Random(self._seed))
+            first_tier = tuple(node.name for node in self._network.first_tier)
+            return make_balancer(self._scenario.balancer, first_tier, random.Random(self._seed))
+        if name == DEFLECTION:
+            return DeflectionPolicy(self._network.nodes)
         if name.partition(":")[0] == BRAIN and isinstance(event, TrafficSampled):
             first = self._nodes.index(event.nodes[0])
             return self._brain(slice(first, first + len(event.nodes)))

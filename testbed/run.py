@@ -8,6 +8,7 @@ Nothing here decides or measures; this file knows who does and in which order.
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -89,13 +90,17 @@ class RunResult:
         return EXIT_OK
 
 
-def run(loaded: LoadedScenario, options: RunOptions) -> RunResult:
+def run(loaded: LoadedScenario, options: RunOptions, began_ns: int | None = None) -> RunResult:
     """Run one trial and return its result; the run directory is complete when this returns or raises.
+
+    Set-up counts from `began_ns` (CLOCK_MONOTONIC); None: from now.
 
     Raises:
         TestbedError: see the classes in `errors`; each knows its exit code.
     """
-    began_ns = process_start_ns()
+    began_ns = time.monotonic_ns() if began_ns is None else began_ns
+    if options.engine == "simulation" and loaded.scenario.faults:
+        raise InputError(loaded.where("faults"), "the simulation does not carry out faults", "run it emulated")
     if options.engine == "emulation":
         refuse_without_root(options.argv)
         doctor.refuse_if_lacking(loaded.scenario)
@@ -107,13 +112,19 @@ def run(loaded: LoadedScenario, options: RunOptions) -> RunResult:
         status: Literal["interrupted", "failed"] = "interrupted" if error.exit_code == EXIT_INTERRUPTED else "failed"
         prepared.directory.finish(status, ended_utc=provenance.utc_now())
         raise
+    except KeyboardInterrupt:  # before the engine took the signal, or after it gave it back
+        prepared.directory.finish("interrupted", ended_utc=provenance.utc_now())
+        raise
 
 
 def repeated(loaded: LoadedScenario, options: RunOptions, count: int) -> Iterator[RunResult]:
-    """Yield the results of `count` trials of one scenario and seed; an interrupted one is the last."""
+    """Yield the results of `count` trials of one scenario and seed; an interrupted one is the last.
+
+    The set-up of the first counts from the start of this process, imports included.
+    """
     for number in range(1, count + 1):
         out = options.out / str(number) if options.out is not None and count > 1 else options.out
-        result = run(loaded, replace(options, out=out))
+        result = run(loaded, replace(options, out=out), process_start_ns() if number == 1 else None)
         yield result
         if result.exit_code == EXIT_INTERRUPTED:
             return
@@ -145,7 +156,9 @@ def refuse_without_root(argv: tuple[str, ...]) -> None:
 
 
 def process_start_ns() -> int:
-    """Return when this process started, on CLOCK_MONOTONIC (to 10 ms)."""
+    """Return when this process started, on CLOCK_MONOTONIC (to 10 ms); now, where the system does not say."""
+    if not Path("/proc/self/stat").exists():
+        return time.monotonic_ns()
     with open("/proc/self/stat", encoding="ascii") as stat:
         ticks = int(stat.read().rsplit(") ", 1)[1].split()[19])
     boot_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
@@ -210,12 +223,33 @@ def _seeds(loaded: LoadedScenario) -> dict[str, int]:
     return {stream: derived_seed(loaded.scenario.seed, stream) for stream in ("balancer", *streams)}
 
 
+class Stopping:
+    """Takes Ctrl-C and SIGTERM for the length of the block: `asked` says whether one came; a second one interrupts."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> Stopping:
+        self._before = [(number, signal.signal(number, self._ask)) for number in (signal.SIGINT, signal.SIGTERM)]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before:
+            signal.signal(number, handler)
+
+    def _ask(self, *_: object) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
 class _Run:
     """A run under way; what an engine tells goes into the run directory and the live view."""
 
     def __init__(self, prepared: _Prepared, options: RunOptions) -> None:
         self._prepared, self._options = prepared, options
         self._directory = prepared.directory
+        self._plan_written = False
         self._weights: Counter[str] = Counter()
         facts = prepared.facts
         self._view = LiveView(
@@ -227,10 +261,12 @@ class _Run:
         )
 
     def carry_out(self, began_ns: int) -> RunResult:
-        prepared = self._prepared
-        with self._view:
-            evidence, manifest, interrupted = self._emulate(began_ns)
-        prepared.plan.write_parquet(self._directory.path / "plan.parquet")
+        if self._options.engine == "simulation":
+            evidence, manifest, interrupted = self._simulate()
+        else:
+            with self._view:
+                evidence, manifest, interrupted = self._emulate(began_ns)
+        self._write_plan()
         status: Literal["completed", "interrupted"] = "interrupted" if interrupted else "completed"
         self._directory.finish(status, ended_utc=provenance.utc_now(), **manifest)
         summary = self._conclude(evidence, status)
@@ -247,11 +283,35 @@ class _Run:
             network=prepared.network,
             packets=prepared.plan,
             make_forecaster=prepared.make_forecaster,
-            seed_of=lambda stream: derived_seed(prepared.loaded.scenario.seed, stream),
+            seed_of=self._seed_of,
             logs=(self._directory.path / "logs").resolve(),
         )
         emulated = emulate(plan, self, began_ns)
         return replace(emulated.evidence, teardown_s=emulated.teardown_s), emulated.manifest, emulated.interrupted
+
+    def _simulate(self) -> tuple[Evidence, dict[str, Any], bool]:
+        from testbed.simulation.engine import simulate
+
+        prepared, stopping = self._prepared, Stopping()
+        with stopping:
+            evidence = simulate(
+                prepared.loaded.scenario,
+                prepared.network,
+                prepared.plan,
+                prepared.make_forecaster,
+                self._seed_of,
+                self._directory,
+                should_stop=lambda: stopping.asked,
+            )
+        return evidence, {}, stopping.asked
+
+    def _seed_of(self, stream: str) -> int:
+        return derived_seed(self._prepared.loaded.scenario.seed, stream)
+
+    def _write_plan(self) -> None:
+        if not self._plan_written:
+            self._prepared.plan.write_parquet(self._directory.path / "plan.parquet")
+            self._plan_written = True
 
     def _conclude(self, evidence: Evidence, status: Literal["completed", "interrupted"]) -> dict[str, Any]:
         samples = self._directory.samples()
@@ -280,7 +340,8 @@ class _Run:
         self._directory.append_event(t_ns, record)
 
     def tick(self) -> None:
-        """Write what is due."""
+        """Write what is due; the plan first, while the network is being set up."""
+        self._write_plan()
         self._directory.checkpoint()
         self._view.tick()
 

@@ -36,7 +36,9 @@ ROOMS: dict[str, Room] = {
     "testbed.spec": Room(BASE, {"pydantic", "pydantic_core", "yaml"}),
     "topologies": Room({*BASE, "testbed.spec"}, set(), pure=True),
     "testbed.policies": Room({*BASE, "testbed.spec"}, {"numpy"}, pure=True),
-    "testbed.cortex": Room({*BASE, "testbed.spec", "testbed.policies"}, {"numpy", "torch"}),
+    "testbed.cortex": Room(
+        {*BASE, "testbed.spec", "testbed.policies", "testbed.traffic"}, {"numpy", "torch", "sklearn", "onnx"}
+    ),
     "testbed.traffic": Room({*BASE, "testbed.spec"}, {"numpy", "pyarrow", "scapy"}),
     "testbed.simulation": Room(
         {
@@ -54,7 +56,7 @@ ROOMS: dict[str, Room] = {
         },
         {"numpy", "mininet", "pyroute2"},
     ),
-    "controllers": Room({*BASE, "testbed.spec", "testbed.policies"}, {"numpy", *FRAMEWORKS}),
+    "controllers": Room({*BASE, "testbed.spec", "testbed.policies"}, {"numpy", "msgpack", *FRAMEWORKS}),
     "testbed.results": Room({*BASE, "testbed", "testbed.spec"}, {"numpy", "pyarrow"}),
     "testbed.report": Room(
         {*BASE, "testbed", "testbed.spec", "testbed.results"},
@@ -72,6 +74,8 @@ COMPOSITION = {
     "testbed.__main__",
     "testbed.bench",
     "testbed.replay",
+    "testbed.sweep",
+    "testbed.trial_process",
     "testbed.forecasting",
 }
 

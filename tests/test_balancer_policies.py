@@ -182,12 +182,12 @@ def test_ready_first_passes_over_an_expanded_buffer_that_is_nearly_full() -> Non
     assert shares(balancer) == [0, 64, 0]
 
 
-def test_ready_first_counts_an_announced_burst_as_ready() -> None:
+def test_ready_first_leaves_a_node_the_room_it_expanded_for() -> None:
     balancer = make("ready-first")
     steadily(balancer, notified(), 0, count=1)
-    announced = notified(limit=(MB // 2, MB // 2, 8 * MB), backlog=(0, 0, 7 * MB), severity=(0, 0, 0.9))
-    steadily(balancer, announced, 20 * NS_PER_MS)
-    assert shares(balancer) == [0, 0, 64]
+    foreseen = notified(limit=(MB // 2, 4 * MB, 8 * MB), predicted=(0, 0, 6 * MB), severity=(0, 0, 0.9))
+    steadily(balancer, foreseen, 20 * NS_PER_MS)
+    assert shares(balancer) == [0, 64, 0]
 
 
 def test_ready_first_is_least_loaded_when_nobody_is_ready() -> None:

@@ -185,7 +185,9 @@ def dropped(description: str, packet: Packet, prepare: Callable[[NodeProgram], o
 
 LLDP = LLDPDUChassisID(subtype=4, id=b"\2\2\0\0\0\1") / LLDPDUPortID(subtype=7, id=b"1") / LLDPDUTimeToLive(ttl=9)
 TAGS6 = [IPv6ExtHdrHopByHop(), IPv6ExtHdrDestOpt(), IPv6ExtHdrRouting(addresses=[VIP6]), IPv6ExtHdrDestOpt()]
+AH6 = AH(nh=17, payloadlen=4, spi=1, seq=1, icv=bytes(12))
 SEVEN = [IPv6ExtHdrDestOpt() for _ in range(7)]
+LAST = IPv6ExtHdrDestOpt(nh=17)
 
 
 def chain(*parts: Packet) -> Packet:
@@ -213,10 +215,10 @@ CASES = [
     admitted("IPv6 TCP", ETH / V6 / TCP(sport=20000, dport=80) / DATA),
     admitted("IPv6 echo request", ETH / V6 / ICMPv6EchoRequest(data=b"x" * 32)),
     admitted("IPv6 extension headers", chain(ETH, V6, *TAGS6, UDP9, DATA)),
-    admitted(
-        "IPv6 authentication header", ETH / V6 / AH(nh=17, payloadlen=4, spi=1, seq=1, icv=bytes(12)) / UDP9 / DATA
-    ),
+    admitted("IPv6 authentication header", ETH / V6 / AH6 / UDP9 / DATA),
+    admitted("IPv6 authentication header before a bare UDP header", ETH / V6 / AH6 / UDP9),
     admitted("IPv6 seven extension headers: L4 unknown", chain(ETH, V6, *SEVEN, UDP9, DATA)),
+    admitted("IPv6 seven extension headers before a cut UDP header", chain(ETH, V6, *SEVEN[1:], LAST, Raw(b"1234"))),
     admitted("IPv6 fragment", ETH / V6 / IPv6ExtHdrFragment(offset=0, m=1, nh=17) / UDP9 / DATA),
     admitted("IPv6 no next header", ETH / IPv6(src=CLIENT6, dst=VIP6, nh=59)),
     admitted("VLAN", ETH / Dot1Q(vlan=7) / V4 / UDP9 / DATA),
@@ -231,6 +233,7 @@ CASES = [
     other("neighbour solicitation", ETH / IPv6(src=CLIENT6, dst=VIP6, hlim=255) / ICMPv6ND_NS(tgt=VIP6)),
     other("neighbour advertisement", ETH / IPv6(src=CLIENT6, dst=NODE6, hlim=255) / ICMPv6ND_NA(tgt=CLIENT6)),
     other("MLD report to a group", Ether(dst="33:33:00:00:00:16") / IPv6(dst="ff02::16") / ICMPv6MLReport2()),
+    other("IPv6 to a group in a unicast frame", ETH / IPv6(src=CLIENT6, dst="ff0e::1") / UDP9 / DATA),
     other("IPv6 to a link-local address", ETH / IPv6(src=CLIENT6, dst="fe80::1") / UDP9 / DATA),
     other("IPv6 to loopback", ETH / IPv6(src=CLIENT6, dst="::1") / UDP9 / DATA),
     other("IPv4 broadcast", Ether(dst="ff:ff:ff:ff:ff:ff") / IP(src=CLIENT, dst="255.255.255.255") / UDP9 / DATA),
@@ -261,6 +264,7 @@ CASES = [
     malformed("IPv6 version 4", ETH / IPv6(src=CLIENT6, dst=VIP6, version=4) / UDP9 / DATA),
     malformed("IPv6 longer than the frame", ETH / IPv6(src=CLIENT6, dst=VIP6, plen=400) / UDP9 / DATA),
     malformed("IPv6 extension beyond the packet", ETH / V6 / IPv6ExtHdrDestOpt(len=40, nh=17) / UDP9 / DATA),
+    malformed("IPv6 six extension headers before a cut UDP header", chain(ETH, V6, *SEVEN[2:], LAST, Raw(b"1234"))),
     malformed("IPv6 too short for UDP", ETH / IPv6(src=CLIENT6, dst=VIP6, nh=17) / Raw(b"1234567")),
     malformed("IPv6 too short for ICMP", ETH / IPv6(src=CLIENT6, dst=VIP6, nh=58) / Raw(b"123")),
     # ECN.
@@ -345,7 +349,7 @@ def test_every_way_to_cut_a_frame_short_is_malformed(node: NodeProgram) -> None:
     whole = [
         ETH / Dot1AD(vlan=7) / Dot1Q(vlan=8) / IP(src=CLIENT, dst=VIP, options=[IPOption_NOP()] * 8) / TCP() / DATA,
         chain(ETH, V6, *TAGS6, IPv6ExtHdrFragment(), UDP9, DATA),
-        ETH / V6 / AH(nh=17, payloadlen=4, icv=bytes(12)) / UDP9 / DATA,
+        ETH / V6 / AH6 / UDP9 / DATA,
     ]
     for packet in whole:
         frame = bytes(packet)
@@ -606,6 +610,16 @@ def test_bins_of_a_ring_that_has_turned_are_not_mixed_up(node: NodeProgram) -> N
     assert len(node.bins(0, t_ns)) == 1  # more than the ring holds
 
 
+def test_a_slot_of_the_ring_is_cleared_for_its_next_bin(node: NodeProgram) -> None:
+    start, end = offset(NODE_MEMORY, "bins"), offset(NODE_MEMORY, "flow_age")
+    node._memory[start:end] = b"\1" * (end - start)
+    node.run(frame_of(1000))
+    t_ns = state(node, "t_ns")
+    (only,) = node.bins(t_ns, t_ns)
+    assert (only["gap_max_ns"], only["backlog_max_nb"]) == (0, 1000 * NB)
+    assert only["classes"].tolist() == [(1000, 1, 0, 1)] + [(0, 0, 0, 0)] * 7
+
+
 def test_traffic_classes(node: NodeProgram) -> None:
     node.set_classes({46: 3, 8: 7})
     for tos in (0, 46 << 2, 46 << 2, 8 << 2):
@@ -639,21 +653,21 @@ def test_flows_are_new_once_and_again_after_idling() -> None:
     def age_all_flows(node: NodeProgram, seconds: int) -> None:
         start = offset(NODE_MEMORY, "flow_age")
         ages = np.frombuffer(node._memory[start : start + 4 * 65536], "<u4").copy()
-        ages[ages > 0] -= np.uint32((seconds * 10**9) >> 20)
+        ages[ages > 0] -= np.uint32((seconds * 10**9) >> 20)  # modulo 2^32, as in the program
         node._memory[start : start + 4 * 65536] = ages.tobytes()
 
     frames = [bytes(ETH / V4 / UDP(sport=port, dport=9000) / DATA) for port in range(10_000, 10_200)]
     frames += [bytes(ETH / V6 / UDP(sport=port, dport=9000) / DATA) for port in range(10_000, 10_100)]
-    with make_node(flow_idle_ns=10**12) as node:
+    with make_node(flow_idle_ns=10**15) as node:
         for frame in frames * 3:
             node.run(frame)
         first = node.snapshot().new_flows
         assert 295 <= first <= 300  # two flows of 300 share a cell now and then: never more, seldom less
-        age_all_flows(node, 900)  # of 1000 s: still known
+        age_all_flows(node, 900_000)  # of 1,000,000 s: still known
         for frame in frames:
             node.run(frame)
         assert node.snapshot().new_flows == first
-        age_all_flows(node, 1100)
+        age_all_flows(node, 1_100_000)
         for frame in frames:
             node.run(frame)
         assert node.snapshot().new_flows == 2 * first
@@ -724,6 +738,12 @@ def test_snapshots_are_consistent_while_packets_flow(node: NodeProgram) -> None:
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+
+
+def test_each_packet_moves_the_sequence_lock_by_two(node: NodeProgram) -> None:
+    for packets in range(1, 4):
+        node.run(frame_of(100))
+        assert state(node, "sequence") == 2 * packets
 
 
 def test_a_writer_that_never_pauses_is_an_error_not_a_wrong_number(node: NodeProgram) -> None:

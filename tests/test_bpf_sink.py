@@ -97,6 +97,7 @@ def test_probes_are_counted_and_taken(sink: SinkProgram, packet: Packet) -> None
     assert (counters.delivered_pkts, counters.delivered_bytes) == (1, len(bytes(packet)))
     assert before_ns <= counters.first_ns == counters.last_ns <= time.monotonic_ns()
     assert sink.delay_histogram()[0].sum() == 1
+    assert sink._state[0] == 2  # the sequence lock, opened and closed
     assert (sink.flows()["pkts"].tolist(), counters.passed_pkts) == ([1] + [0] * (MAX_FLOWS - 1), 0)
 
 

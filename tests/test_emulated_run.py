@@ -19,7 +19,6 @@ from testbed.results.recorded_run import RecordedRun
 pytestmark = pytest.mark.requires("root", "bpf", "ovs", "mininet")
 
 SMOKE = places.scenarios() / "smoke.yaml"
-EXIT_OF_VERDICT = {"VALID": 0, "DEGRADED": 0, "INVALID": 5}
 
 
 def start(out: Path, *options: str, scenario: Path = SMOKE) -> subprocess.Popen[str]:
@@ -53,6 +52,14 @@ def descendants(pid: int) -> set[int]:
     return found
 
 
+def is_running(pid: int) -> bool:
+    """Tell whether a process exists and is more than an entry that its new parent, PID 1, has yet to read."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
 def network_namespaces() -> set[str]:
     found = set()
     for entry in Path("/proc").glob("[0-9]*/ns/net"):
@@ -66,26 +73,6 @@ def network_namespaces() -> set[str]:
 def bpf_programs() -> set[int]:
     listed = subprocess.run(["bpftool", "-j", "prog"], capture_output=True, text=True, check=True).stdout
     return {program["id"] for program in json.loads(listed) if program["type"] == "xdp"}
-
-
-def test_a_run_accounts_for_every_packet(tmp_path: Path) -> None:
-    process = start(tmp_path / "run", "--json")
-    output, errors = process.communicate(timeout=60)
-    summary = json.loads(output)
-    assert process.returncode == EXIT_OF_VERDICT[summary["verdict"]], errors
-    traffic = summary["traffic"]
-    assert traffic["unaccounted_packets"] == 0
-    assert traffic["sent_packets"] == len(pq.read_table(tmp_path / "run" / "plan.parquet")) > 10_000
-    dropped = sum(traffic["dropped_packets"].values())
-    assert traffic["delivered_packets"] + dropped + traffic["in_flight_packets"] == traffic["sent_packets"]
-    assert {node["limit_bytes"] for node in _limits(tmp_path / "run")} != {500_000}, "nothing was ever resized"
-    assert summary["setup_s"] > 0
-    for name in ("manifest.json", "scenario.yaml", "events.jsonl", "fidelity.json", "report.html", "logs"):
-        assert (tmp_path / "run" / name).exists(), name
-
-
-def _limits(run: Path) -> list[dict[str, int]]:
-    return pq.read_table(run / "samples.parquet", columns=["node", "limit_bytes"]).to_pylist()
 
 
 def test_static_min_never_resizes_and_loses(tmp_path: Path) -> None:
@@ -107,11 +94,9 @@ def test_kill_9_leaves_nothing_and_loses_nothing_written(tmp_path: Path) -> None
     process.kill()
     process.communicate()
     deadline = time.monotonic() + 2
-    while time.monotonic() < deadline and (
-        any(Path(f"/proc/{pid}").exists() for pid in below) or bpf_programs() - programs
-    ):
+    while time.monotonic() < deadline and (any(map(is_running, below)) or bpf_programs() - programs):
         time.sleep(0.05)
-    assert [pid for pid in below if Path(f"/proc/{pid}").exists()] == []
+    assert [pid for pid in below if is_running(pid)] == []
     assert network_namespaces() - namespaces == set()
     assert bpf_programs() - programs == set()
     assert Path("/proc/self/mountinfo").read_text() == mounts

@@ -255,7 +255,7 @@ def test_where_only_generic_mode_is_possible_it_says_so_and_locks() -> None:
             assert node.native_refusal
             assert node._config["locked"] == 1
             assert node.limit_bytes == 1234
-            assert node._control_memory[24 + 46] == 2
+            assert node._control_memory[32 + 46] == 2
 
     in_own_network(body)
 

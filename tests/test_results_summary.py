@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from testbed.results.evidence import TcpEvidence
+from testbed.results.failover import failover_section
 from testbed.results.fidelity import judge
+from testbed.results.histogram import Histogram
 from testbed.results.prediction import leads_ns, overlapped
 from testbed.results.queues import Spans
 from testbed.results.samples import by_node
@@ -41,6 +44,15 @@ def lstm() -> dict[str, Any]:
     return summary_of(synthetic_run.make(synthetic_run.facts("lstm", seconds=10, expect=("buffer.resizes > 1",))))
 
 
+FAILOVER = [
+    {"kind": "FaultCommanded", "fault": 0, "what": "crash", "nodes": ["n1"], "t_commanded_ns": 5, "for_ns": None},
+    {"kind": "NodeLeft", "t_ns": 6, "node": "n1", "reason": "mesh"},
+    {"kind": "RemoveNode", "t_ns": 6, "node": "n1"},
+    {"kind": "ActionsAcknowledged", "t_ns": 7},
+    {"kind": "FaultLosses", "fault": 0, "lost_pkts": 3, "last_lost_ns": 6},
+]
+
+
 def test_it_has_the_keys_of_the_contract(lstm: dict[str, Any]) -> None:
     assert list(lstm) == [
         "schema", "scenario", "engine", "seed", "status", "verdict", "verdict_reasons", "traffic", "delay_ms", "buffer",
@@ -58,9 +70,34 @@ def test_it_has_the_keys_of_the_contract(lstm: dict[str, Any]) -> None:
     assert lstm["expectations"] == [{"text": "buffer.resizes > 1", "value": 29, "passed": True}]
 
 
-def test_every_figure_it_can_hold_is_known_to_expectations(lstm: dict[str, Any]) -> None:
+def test_every_figure_it_can_hold_is_known_to_expectations() -> None:
+    made = synthetic_run.make(synthetic_run.facts("lstm", seconds=10))
+    more = {"deflected_pkts": 5, "deflected_in_pkts": 5, "marked_pkts": 3}
+    tcp = {"tcp_arrived_pkts": 9, "tcp_dropped_pkts": 1, "tcp_marked_pkts": 2}
+    nodes = tuple(replace(node, **more, **tcp) for node in made.evidence.nodes)
+    source = TcpEvidence("bulk", "c1", "cubic", 2, 0, 10**9, 1000, 1, Histogram.of([10**6]))
+    full = summary_of(replace(made, evidence=replace(made.evidence, nodes=nodes, tcp=(source,))))
     outside = {"schema", "seed"}
-    assert set(leaves(lstm)) - outside == set(PATHS)
+    found = {path for path in leaves(full) if not path.startswith("tcp.sources")}
+    found |= {f"failover.{path}" for path in leaves(failover_section(FAILOVER) or {})}
+    assert found - outside == set(PATHS)
+
+
+def test_a_deflected_packet_counts_once(lstm: dict[str, Any]) -> None:
+    made = synthetic_run.make(synthetic_run.facts("lstm", seconds=10))
+    first, second, *others = made.evidence.nodes
+    handed = 1000
+    first = replace(first, deflected_pkts=handed, deflected_in_pkts=0)
+    second = replace(
+        second,
+        arrived_pkts=second.arrived_pkts + handed,
+        arrived_bytes=second.arrived_bytes + handed * synthetic_run.PACKET,
+        deflected_in_pkts=handed,
+    )
+    summary = summary_of(replace(made, evidence=replace(made.evidence, nodes=(first, second, *others))))
+    assert summary["buffer"]["deflected_packets"] == handed
+    assert summary["buffer"]["loss_ratio"] == lstm["buffer"]["loss_ratio"]
+    assert summary["balancer"]["max_over_mean_load"] == pytest.approx(lstm["balancer"]["max_over_mean_load"])
 
 
 def test_sections_that_do_not_apply_are_absent() -> None:

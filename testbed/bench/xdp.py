@@ -74,7 +74,7 @@ def _measure() -> list[Row]:
 def _row(name: str, value: float, unit: str, rival: str, rival_value: float, bar: str = "") -> Row:
     return {
         **{"name": name, "value": round(value, 2), "unit": unit, "rival": rival},
-        **{"rival_value": round(rival_value, 2), "ratio": round(value / rival_value, 4), "bar": bar},
+        **{"rival_value": round(rival_value, 2), "ratio": float(f"{value / rival_value:.3g}"), "bar": bar},
     }
 
 

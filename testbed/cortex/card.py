@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from testbed.cortex.artefact import load_model
+from testbed.cortex.evaluation_text import table
 
 _INTENDED = """\
 The model forecasts, from a node's own samples, the {quantile:.0%} quantile of the peak backlog that its queue will
@@ -22,6 +23,8 @@ _LIMITS = """\
   bursts.  Traffic of another kind should be scored before the model is relied on.
 - Validation series come from the same generator as those of training, with other random numbers.  The default width and
   number of epochs were chosen with such figures in view, so they flatter a little.
+- Bursts that come by the clock, such as the frames of video, are not foreseen: rules fitted to the stream itself are
+  far better there, and a static buffer needs no forecast.
 - The first 20 samples give no forecast.
 - The quantile is calibrated over all instants together, not for each node and not inside bursts.
 - The closed loop above is a fluid replay of single queues, not a run of the testbed.
@@ -66,7 +69,7 @@ def _made(manifest: dict[str, Any], hidden: int) -> str:
         ("weights SHA-256", f"`{manifest['weights_sha256']}`"),
         *((f"data: {name}", f"`{digest}`") for name, digest in training["data_sha256"].items()),
     ]
-    return _table(("", ""), rows)
+    return table(("", ""), rows)
 
 
 def _scores(metrics: dict[str, Any]) -> list[str]:
@@ -74,7 +77,7 @@ def _scores(metrics: dict[str, Any]) -> list[str]:
     for name, rows in metrics["forecast"].items():
         names = [key for key in rows[0] if key != "horizon_samples"]
         body = [(f"{row['horizon_samples']:.0f}", *(_figure(row[key]) for key in names)) for row in rows]
-        parts += [f"### Forecast on {name} validation series", _table(("horizon (samples)", *names), body)]
+        parts += [f"### Forecast on {name} validation series", table(("horizon (samples)", *names), body)]
     return [*parts, _FORECAST_NOTE, "### Closed loop", _loops(metrics["closed_loop"]), _LOOP_NOTE]
 
 
@@ -97,7 +100,7 @@ time."""
 def _loops(rows: Sequence[dict[str, Any]]) -> str:
     policies = list(rows[0]["policies"])
     head = ("rate", "precursors", "actuation", *policies)
-    return _table(head, [(*_case(row), *(_outcome(row["policies"][policy]) for policy in policies)) for row in rows])
+    return table(head, [(*_case(row), *(_outcome(row["policies"][policy]) for policy in policies)) for row in rows])
 
 
 def _case(row: dict[str, Any]) -> tuple[str, str, str]:
@@ -115,7 +118,3 @@ def _figure(value: float | None) -> str:
 def _notices(notices: Sequence[str]) -> list[str]:
     return ["## Notices", *notices] if notices else []
 
-
-def _table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)

@@ -28,7 +28,6 @@ from testbed.policies.forecasters import make_forecaster
 from testbed.spec.scenario import BufferSpec
 
 POLICIES = ("static-min", "reactive", "holt", "lstm", "oracle", "static-mean", "static-max")
-_INTERVAL_NS = 10 * units.NS_PER_MS
 
 
 @dataclass(frozen=True)
@@ -66,40 +65,75 @@ def _names(traffic: NodeTraffic) -> tuple[str, ...]:
 
 def run_loop(traffic: NodeTraffic, spec: BufferSpec, forecaster: Forecaster | None) -> LoopResult:
     """Return what the policy of `spec` loses and reserves on `traffic`; its last samples are future only."""
-    loop = _Loop(traffic, spec, forecaster)
-    bins_per_sample = spec.sample_interval_ns // units.NS_PER_MS
-    steps = traffic.arrived_bytes.shape[1] // bins_per_sample - LOOK_AHEAD
-    reserved = 0.0
-    for step in range(steps):
-        loop.run_sample(step * bins_per_sample, bins_per_sample)
-        reserved += float(loop.brain.limit_bytes.mean())
-    arrived = int(traffic.arrived_bytes[:, : steps * bins_per_sample].sum())
-    return LoopResult(float(loop.lost_bytes.sum()) / arrived, reserved / steps)
+    loop = QueueLoop(traffic, spec, forecaster)
+    loop.run()
+    return LoopResult(float(loop.lost_bytes.sum()) / loop.arrived_bytes, float(loop.mean_limit_bytes.mean()))
 
 
-class _Loop:
-    """The queues and their brain."""
+class QueueLoop:
+    """Queues side by side and the brain that sizes them.
+
+    Attributes:
+        lost_bytes: of each queue so far, [n].
+        mean_limit_bytes: limit in force of each queue, mean over time, [n].
+    """
 
     def __init__(self, traffic: NodeTraffic, spec: BufferSpec, forecaster: Forecaster | None) -> None:
         self._nodes = _names(traffic)
         self._arrived = np.ascontiguousarray(traffic.arrived_bytes.T)
         self._new_flows = np.ascontiguousarray(traffic.new_flows.T)
         self._served = fluid.service_bytes(traffic.rate_bps, units.NS_PER_MS)
+        self._interval_ns = spec.sample_interval_ns
+        self._bins = spec.sample_interval_ns // units.NS_PER_MS
+        self._steps = len(self._arrived) // self._bins - LOOK_AHEAD
         self.brain = NodeBrain(self._nodes, spec, traffic.rate_bps, forecaster)
         self._backlog: Floats = np.zeros(len(self._nodes))
+        self._waited = np.zeros((self._steps * self._bins, len(self._nodes)), dtype=np.float32)
+        self._lost = np.zeros_like(self._waited)
         self.lost_bytes: Floats = np.zeros(len(self._nodes))
+        self.mean_limit_bytes: Floats = np.zeros(len(self._nodes))
 
-    def run_sample(self, first_bin: int, bins: int) -> None:
+    @property
+    def arrived_bytes(self) -> int:
+        """Return what arrives at all queues in the time they run."""
+        return int(self._arrived[: len(self._waited)].sum())
+
+    def run(self) -> None:
+        """Run to the end; the last samples are future only."""
+        for step in range(self._steps):
+            self._run_sample(step * self._bins)
+            self.mean_limit_bytes += self.brain.limit_bytes
+        self.mean_limit_bytes /= self._steps
+
+    def run_static(self, limit_bytes: Ints) -> None:
+        """Run to the end with limits [n] that nobody changes."""
+        for index in range(len(self._waited)):
+            self._serve(index, limit_bytes)
+        self.mean_limit_bytes += limit_bytes
+
+    def outcome(self, rows: Ints) -> tuple[float, float, float]:
+        """Return loss ratio, mean limit and p99 of the queueing delay of what was served, both in ms of link time."""
+        arrived = self._arrived[: len(self._waited), rows]
+        served = np.maximum(arrived - self._lost[:, rows], 0.0).ravel()
+        waited_ms = (self._waited[:, rows] / self._served[rows]).ravel()
+        total = max(float(arrived.sum()), 1.0)
+        reserved_ms = float((self.mean_limit_bytes[rows] / self._served[rows]).mean())
+        return float(self.lost_bytes[rows].sum()) / total, reserved_ms, _weighted_quantile(waited_ms, served, 0.99)
+
+    def _run_sample(self, first_bin: int) -> None:
         """Serve the bins of a sample and let the brain decide at its end."""
         lost_before = self.lost_bytes.copy()
-        for index in range(first_bin, first_bin + bins):
+        end = first_bin + self._bins
+        for index in range(first_bin, end):
             self._wake(index * units.NS_PER_MS)
-            limit = self.brain.limit_bytes
-            self._backlog, lost = fluid.serve_bin(self._backlog, self._arrived[index], self._served, limit)
-            self.lost_bytes += lost
-        end = first_bin + bins
+            self._serve(index, self.brain.limit_bytes)
         sample = self._sample(slice(first_bin, end), (self.lost_bytes - lost_before).astype(np.int64))
         self._decide(sample, end * units.NS_PER_MS)
+
+    def _serve(self, index: int, limit_bytes: Ints) -> None:
+        self._backlog, lost = fluid.serve_bin(self._backlog, self._arrived[index], self._served, limit_bytes)
+        self._waited[index], self._lost[index] = self._backlog, lost
+        self.lost_bytes += lost
 
     def _wake(self, now_ns: int) -> None:
         deadline = self.brain.next_deadline_ns()
@@ -115,7 +149,7 @@ class _Loop:
         arrived, none = self._arrived[window], np.zeros(len(self._nodes), dtype=np.int64)
         return TrafficSampled(
             nodes=self._nodes,
-            interval_ns=_INTERVAL_NS,
+            interval_ns=self._interval_ns,
             arrived_bytes=arrived.sum(axis=0),
             arrived_pkts=none,
             dropped_bytes=dropped_bytes,
@@ -126,3 +160,12 @@ class _Loop:
             gap_max_ns=np.full(len(self._nodes), units.NS_PER_MS),
             peak_1ms_bytes=arrived.max(axis=0),
         )
+
+
+def _weighted_quantile(values: Floats, weights: Floats, share: float) -> float:
+    """Return the least value below which `share` of the weight lies; 0 where nothing weighs."""
+    order = np.argsort(values)
+    total = np.cumsum(weights[order])
+    if total[-1] <= 0:
+        return 0.0
+    return float(values[order][np.searchsorted(total, share * total[-1])])

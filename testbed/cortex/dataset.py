@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from testbed import units
 from testbed.cortex.features import FEATURES, FeatureExtractor
+from testbed.cortex.frames import FrameProfile, generate_frames
 from testbed.cortex.generate import NodeTraffic, TrafficProfile, generate
 from testbed.cortex.targets import LOOK_AHEAD, Bools, bursts, limited_path, needs, onset_within
 from testbed.events import Floats, Ints, TrafficSampled
@@ -160,4 +161,19 @@ def generated_datasets(profile: TrafficProfile, series: int, samples: int, seed:
     return parts
 
 
-_QUEUE_STREAM = 0xF1
+# The same for streams of frames; there the tempo keeps some frames within reach of the horizons at every interval.
+_FRAME_MIX = ((10, 0.5, 1.0), (5, 0.2, 0.6), (1, 0.3, 0.3))
+
+
+def frame_datasets(series: int, samples: int, seed: int, stream: int) -> list[Dataset]:
+    """Return series of generated frames, one data set for each part of the mix; `stream` names the split."""
+    parts = []
+    for index, (interval_ms, share, tempo) in enumerate(_FRAME_MIX):
+        name = (seed, stream, index, _FRAME_STREAM)
+        bins = (samples + LOOK_AHEAD) * interval_ms
+        traffic = generate_frames(FrameProfile(), max(1, round(series * share)), bins, name, tempo)
+        parts.append(dataset_of(traffic, interval_ms, (*name, _QUEUE_STREAM)))
+    return parts
+
+
+_QUEUE_STREAM, _FRAME_STREAM = 0xF1, 0xF2

@@ -79,12 +79,14 @@ class NodeTraffic:
         arrived_bytes: arrivals a bin, int64 [S, bins].
         new_flows: expected first packets of flows a bin, float32 [S, bins].
         strength: of the precursors, float64 [S]; 0 where there are none.
+        announced: whether a precursor is under way, bool [S, bins]; None where nobody knows.
     """
 
     rate_bps: NDArray[np.int64]
     arrived_bytes: NDArray[np.int64]
     new_flows: Floats32
     strength: Floats64
+    announced: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ def generate(profile: TrafficProfile, series: int, bins: int, seed: tuple[int, .
         np.zeros((series, bins), dtype=np.int64),
         np.zeros((series, bins), dtype=np.float32),
         np.zeros(series),
+        np.zeros((series, bins), dtype=np.bool_),
     )
     for index in range(series):
         _fill(traffic, index, profile, np.random.default_rng((*seed, index)), tempo)
@@ -129,14 +132,16 @@ def _fill(traffic: NodeTraffic, index: int, profile: TrafficProfile, rng: np.ran
     base_ratio = rng.uniform(*profile.base_ratio)
     sources = _draw_sources(profile, rng, line_pkts, base_ratio, tempo)
     bins = traffic.arrived_bytes.shape[1]
-    bursts, flows = np.zeros(bins), np.zeros(bins)
+    bursts, flows, ramps = np.zeros(bins), np.zeros(bins), np.zeros(bins, dtype=np.bool_)
     for source in sources:
-        _paint_source(bursts, flows, source, rng)
+        _paint_source(bursts, flows, ramps, source, rng)
     base = base_ratio * line_pkts * _drift(rng, bins)
     traffic.rate_bps[index] = round(rate_bps)
     traffic.arrived_bytes[index] = rng.poisson(base + bursts) * packet_bytes
     traffic.new_flows[index] = _new_flows(profile, rng, flows, base)
     traffic.strength[index] = sources[0].strength
+    if traffic.announced is not None:
+        traffic.announced[index] = ramps
 
 
 def _new_flows(profile: TrafficProfile, rng: np.random.Generator, of_bursts: Floats64, base: Floats64) -> Floats64:
@@ -183,14 +188,19 @@ def _draw_sources(
     return sources
 
 
-def _paint_source(bursts: Floats64, flows: Floats64, source: _Source, rng: np.random.Generator) -> None:
-    """Add the bursts of one source to packets a bin and new flows a bin."""
+def _paint_source(
+    bursts: Floats64, flows: Floats64, ramps: NDArray[np.bool_], source: _Source, rng: np.random.Generator
+) -> None:
+    """Add the bursts of one source to packets a bin and new flows a bin, and mark the ramps before them."""
     clock = 0.0
     while clock < len(bursts):
         silence = rng.exponential(source.off_ms)
         clock += silence
         duration = 0.0 if rng.random() < source.false_ramps else _on_duration(source, rng)
-        _paint_burst(bursts, flows, source, (clock, duration, min(silence, source.lead_ms)), rng)
+        lead = min(silence, source.lead_ms)
+        _paint_burst(bursts, flows, source, (clock, duration, lead), rng)
+        if source.strength > 0:
+            ramps[max(round(clock) - round(lead), 0) : round(clock)] = True
         clock += duration
 
 

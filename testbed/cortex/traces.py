@@ -32,6 +32,8 @@ _INTERVAL_MS = 10
 _HOSTS = (4, 16)
 _LOAD = (0.3, 0.9)
 _MIN_MS = 400
+_MAX_BYTES_A_MS = 10**11  # beyond any link, and far from overflow
+MAX_FILE_BYTES = 256 * 10**6
 _REMEDY = "give an .npz with bytes_per_ms (integers, all hosts) and seg_len (milliseconds of each host)"
 
 
@@ -54,7 +56,10 @@ def load_host_trace(path: Path) -> HostTrace:
         InputError: when the file is missing, damaged, or holds something else.
     """
     try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise InputError(f"reading the trace {path}", f"it is larger than {MAX_FILE_BYTES:,} bytes", "cut it")
         raw = path.read_bytes()
+        _check_unpacked(path)
         with np.load(path, allow_pickle=False) as archive:
             flat, lengths = np.asarray(archive["bytes_per_ms"]), np.asarray(archive["seg_len"])
             racks = np.asarray(archive["seg_rack"]) if "seg_rack" in archive else np.zeros_like(lengths)
@@ -63,6 +68,14 @@ def load_host_trace(path: Path) -> HostTrace:
     _check(path, flat, lengths, racks)
     hosts = np.split(flat.astype(np.int64), np.cumsum(lengths)[:-1])
     return HostTrace(tuple(_groups(hosts, racks)), hashlib.sha256(raw).hexdigest())
+
+
+def _check_unpacked(path: Path) -> None:
+    """Refuse an archive that unpacks to more than memory should hold."""
+    with zipfile.ZipFile(path) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > MAX_FILE_BYTES:
+        raise InputError(f"reading the trace {path}", f"it unpacks to {size:,} bytes", "cut it")
 
 
 def notices_of(path: Path) -> list[str]:
@@ -82,6 +95,8 @@ def _check(path: Path, flat: NDArray[np.generic], lengths: NDArray[np.generic], 
         raise refuse(f"seg_len does not add up to the {len(flat)} values of bytes_per_ms")
     if int(flat.min()) < 0:
         raise refuse("a byte count is negative")
+    if int(flat.max()) > _MAX_BYTES_A_MS:
+        raise refuse(f"a byte count is larger than {_MAX_BYTES_A_MS:,}")
 
 
 def _groups(hosts: Sequence[NDArray[np.int64]], racks: NDArray[np.generic]) -> Iterator[NDArray[np.int64]]:

@@ -21,9 +21,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from testbed.cortex import onnx_export
 from testbed.cortex.artefact import DEFAULT_MODEL, load_model, save_model
 from testbed.cortex.card import write_card
-from testbed.cortex.dataset import TRAIN_STREAM, VALIDATION_STREAM, Dataset, generated_datasets
+from testbed.cortex.dataset import TRAIN_STREAM, VALIDATION_STREAM, Dataset, frame_datasets, generated_datasets
 from testbed.cortex.generate import TrafficProfile
 from testbed.cortex.scoring import score
 from testbed.cortex.traces import load_host_trace, notices_of, trace_datasets
@@ -47,6 +48,7 @@ class TrainConfig:
         learning_rate: its highest value.
         quantile: of the need, to be predicted.
         onset_weight: weight of the onset loss beside the pinball loss.
+        frame_share: series of generated frames to one of generated bursts.
         traces: recorded host traces (npz with ``bytes_per_ms`` and ``seg_len``) to add.
     """
 
@@ -63,6 +65,7 @@ class TrainConfig:
     learning_rate: float = 4e-3
     quantile: float = 0.95
     onset_weight: float = 0.2
+    frame_share: float = 0.0
     traces: tuple[Path, ...] = ()
 
     def fingerprint(self) -> dict[str, Any]:
@@ -123,6 +126,8 @@ def train(config: TrainConfig, progress: Progress = _silent) -> Path:
     manifest["training"]["seconds"] = round(time.monotonic() - started)
     save_model(path, weights, manifest)
     write_card(path, config.card or config.out / "MODEL.md")
+    if onnx_export.available():
+        onnx_export.write_onnx(load_model(path), config.out / "model.onnx")
     (config.out / fitting.CHECKPOINT).unlink(missing_ok=True)
     progress(TrainProgress("score", 1, 1))
     return path
@@ -147,6 +152,14 @@ def training_data(config: TrainConfig) -> TrainingData:
     held_out = generated_datasets(profile, config.validation_series, config.samples, config.seed, VALIDATION_STREAM)
     validation = {"generated": tuple(held_out)}
     sha256 = {"generated training": _digest(training), "generated validation": _digest(held_out)}
+    if config.frame_share > 0:
+        learnt, judged = (
+            frame_datasets(max(1, round(count * config.frame_share)), config.samples, config.seed, stream)
+            for count, stream in ((config.series, TRAIN_STREAM), (config.validation_series, VALIDATION_STREAM))
+        )
+        training += learnt
+        validation["generated frames"] = tuple(judged)
+        sha256 |= {"frames training": _digest(learnt), "frames validation": _digest(judged)}
     for index, path in enumerate(config.traces):
         trace = load_host_trace(path)
         seed = config.seed + index

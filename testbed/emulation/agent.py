@@ -4,6 +4,8 @@
                                                                   ├ SetBufferLimit → one store into the program's map
                                                                   └ NotifyBalancer → one datagram on the mesh network
 
+On waking it also takes the datagrams that name a sibling, to whom the program hands packets when the buffer is full.
+
 The agent decides nothing.  It wakes at absolute times, so lateness never adds up, and the nodes of a cluster wake one
 after the other within the interval rather than all at once.  Everything the brain was given and everything it said is
 recorded, with the time it was told: that history is what `replay` feeds to the code of another day.
@@ -15,9 +17,9 @@ import fcntl
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -26,8 +28,9 @@ from testbed.emulation import kernel
 from testbed.emulation.members import Line, Stopped
 from testbed.emulation.records import EventRecord, RecordWriter, SampleRow
 from testbed.emulation.shaping import QdiscReader
+from testbed.emulation.shared_state import NodeState, SharedState
 from testbed.emulation.xdp import NodeProgram, SinkProgram
-from testbed.emulation.xdp_meter import NodeCounters
+from testbed.emulation.xdp_meter import NodeCounters, SinkCounters
 from testbed.events import (
     Action,
     DeadlineReached,
@@ -57,6 +60,9 @@ class AgentParts:
         brain, pool: the policies; the pool's ledger is shared memory, used under the lock file.
         interval_ns, phase_ns: the agent wakes at t0 + phase + k * interval.
         balancer: where notifications go.
+        state: where the node's mesh member looks for its state.
+        mac_of: address of each node a sibling may be; empty when full nodes drop.
+        unplanned: other traffic than planned packets shares the queue, so the sink does not see all that is delivered.
     """
 
     node: str
@@ -69,6 +75,9 @@ class AgentParts:
     interval_ns: int
     phase_ns: int
     balancer: tuple[str, int]
+    state: SharedState
+    mac_of: Mapping[str, str] = field(default_factory=dict)
+    unplanned: bool = False
 
 
 class Agent:
@@ -83,6 +92,7 @@ class Agent:
         self._pending: list[tuple[int, str, str, Event | Action]] = []
         self._rows = 0
         self._pool_lock = -1
+        self._sibling = ""
 
     def __call__(self, line: Line, records: RecordWriter) -> None:
         """Be the agent until SIGTERM."""
@@ -107,6 +117,7 @@ class Agent:
         while not stopped:
             self._sleep_towards(tick_ns)
             woke_ns = time.monotonic_ns()
+            self._take_names()
             self._sample(tick_ns, woke_ns)
             # A tick that was missed altogether is left out, not caught up: two samples at once would both be wrong.
             tick_ns += interval_ns * max(1, (time.monotonic_ns() - tick_ns) // interval_ns + 1)
@@ -121,16 +132,34 @@ class Agent:
                 return
             self._feed(DeadlineReached(), record=True)
 
+    def _take_names(self) -> None:
+        """Put the sibling into force that the balancer named last."""
+        name = self._sibling
+        while self._parts.mac_of:
+            try:
+                answer = notification.decode_siblings(self._socket.recv(notification.MAX_DATAGRAM_BYTES))
+            except ValueError:
+                continue
+            except OSError:
+                break  # nothing (more) there, or the balancer is away: the last name stays
+            name = dict(zip(answer.nodes, answer.siblings, strict=True)).get(self._parts.node, name)
+        if name != self._sibling and (not name or name in self._parts.mac_of):
+            self._sibling = name
+            self._parts.program.set_sibling(self._parts.mac_of.get(name))
+            record = {"kind": "SiblingSet", "node": self._parts.node, "sibling": name}
+            self._records.add(EventRecord(self._now_ns(), record))
+
     def _sample(self, tick_ns: int, woke_ns: int) -> None:
         parts = self._parts
         qdisc = self._qdisc.read()
-        counters = parts.program.snapshot()
+        before, counters = self._before, parts.program.snapshot()
         now_ns = time.monotonic_ns()
         event = self._event(counters, now_ns, now_ns - self._last_wake_ns)
         self._last_wake_ns = now_ns
         sink = parts.sink.snapshot()
         self._feed_at(event, now_ns - self._t0_ns, record=False)
         brain = parts.brain
+        self._publish(event, now_ns - self._t0_ns)
         columns = {
             "t_ns": now_ns - self._t0_ns,
             "node": parts.node,
@@ -146,13 +175,27 @@ class Agent:
             "new_flows": int(event.new_flows[0]),
             "gap_max_ns": int(event.gap_max_ns[0]),
             "peak_1ms_bytes": int(event.peak_1ms_bytes[0]),
-            "delivered_bytes": sink.delivered_bytes,
-            "delivered_t_ns": sink.last_ns - self._t0_ns if sink.last_ns else 0,
+            "delivered_bytes": qdisc.sent_bytes if parts.unplanned else sink.delivered_bytes,
+            "delivered_t_ns": self._delivered_ns(now_ns, sink),
+            "deflected_bytes": counters.deflected_bytes - before.deflected_bytes if parts.mac_of else None,
+            "deflected_pkts": counters.deflected_pkts - before.deflected_pkts if parts.mac_of else None,
             "lateness_ns": woke_ns - tick_ns,
             "loop_ns": time.monotonic_ns() - woke_ns,
         }
         self._records.add(SampleRow(self._policy, event.interval_ns, columns))
         self._actions_out()
+
+    def _publish(self, sample: TrafficSampled, now_ns: int) -> None:
+        """Let the mesh member beside us tell the others."""
+        parts, brain = self._parts, self._parts.brain
+        backlog, predicted = int(sample.backlog_bytes[0]), int(brain.predicted_bytes[0])
+        state = NodeState(now_ns, parts.program.limit_bytes, backlog, predicted, float(brain.severity_ratio[0]))
+        parts.state.publish(state)
+
+    def _delivered_ns(self, now_ns: int, sink: SinkCounters) -> int:
+        """Return the time the delivered bytes are of: of the last delivery, or of the look at the qdisc."""
+        last_ns = now_ns if self._parts.unplanned else sink.last_ns
+        return last_ns - self._t0_ns if last_ns else 0
 
     def _event(self, counters: NodeCounters, now_ns: int, interval_ns: int) -> TrafficSampled:
         """Return what happened since the last sample."""

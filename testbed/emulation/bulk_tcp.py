@@ -4,16 +4,17 @@ A source opens its connections to the VIP and keeps each full from the start to 
 to congestion control.  One process takes everything in at all backends.  Both are ours and not iperf3: the balancer
 places every connection on its own, and iperf3's control connection would come to another backend than its data.
 
-    source (client's namespace) ── s1 ── node: same queue, class `NODE_CLASS` ── backend: kernel TCP, bytes thrown away
+    source (client's namespace) ── s1 ── node: same queue ── backend: kernel TCP, bytes thrown away
                 └────────────── acknowledgements: backend ── node's kernel ── s1 ◀──┘
 
-Segments carry a DSCP of their own, by which the node's program meters them apart from the planned packets: those stay
-accounted one by one, segments are counted by who sends them again.
+Beside TCP the planned packets carry a DSCP of their own, `PLANNED_DSCP`, by which the node's program meters them apart:
+they stay accounted one by one, while a lost segment is made good by who sent it.  Everything else is TCP's, resets
+included, which the kernel sends without the DSCP of their connection.
 
 Measured every 10 ms from the kernel's own books (TCP_INFO): bytes acknowledged, segments sent again, round-trip time
 (smoothed by the kernel over about eight acknowledgements).
 
-Source: Linux, include/uapi/linux/tcp.h (struct tcp_info); RFC 2474 (DSCP, class selector 1).
+Source: Linux, include/uapi/linux/tcp.h (struct tcp_info); RFC 2474 (DSCP; class selector 1).
 """
 
 from __future__ import annotations
@@ -39,9 +40,11 @@ from testbed.spec.scenario import TcpSpec
 from testbed.spec.topology import VIP_IP
 from testbed.units import NS_PER_MS, NS_PER_S
 
-DSCP = 8
-NODE_CLASS = 1
+PLANNED_DSCP = 8
+PLANNED_CLASS, TCP_CLASS = 1, 0
 PORT = 5201
+FIRST_SOURCE_PORT = 20_000  # fixed, so that the balancer places a connection alike in every run of a seed
+PORTS_A_SOURCE = 64
 SAMPLE_NS = 10 * NS_PER_MS
 SAMPLES_AN_EVENT = 10
 _CHUNK = bytes(1 << 17)
@@ -133,14 +136,14 @@ def _throw_away(connection: socket.socket, waste: bytearray) -> bool:
 # --------------------------------------------------------------------------------------------------------- source
 
 
-def source(spec: TcpSpec, client_pid: int, duration_ns: int, ecn: bool) -> Body:
-    """Return the member that sends for one TCP source of the scenario; it reports to `TcpEvidence`'s fields."""
+def source(spec: TcpSpec, number: int, client_pid: int, duration_ns: int, ecn: bool) -> Body:
+    """Return the member that sends for TCP source `number` of the scenario; it reports the fields of `TcpEvidence`."""
 
     def run(line: Line, records: RecordWriter) -> None:
         stopped = Stopped()
         kernel.enter_namespace(f"/proc/{client_pid}/ns/net", kernel.CLONE_NEWNET)
         prepare_namespace(ecn)
-        bulk = BulkSource(spec, records)
+        bulk = BulkSource(spec, FIRST_SOURCE_PORT + number * PORTS_A_SOURCE, records)
         t0_ns = line.ready()
         line.report(bulk.run(t0_ns, duration_ns, stopped))
 
@@ -150,14 +153,14 @@ def source(spec: TcpSpec, client_pid: int, duration_ns: int, ecn: bool) -> Body:
 class BulkSource:
     """The connections of one source."""
 
-    def __init__(self, spec: TcpSpec, records: RecordWriter) -> None:
-        """Make the sockets; nothing is sent yet.
+    def __init__(self, spec: TcpSpec, first_port: int, records: RecordWriter) -> None:
+        """Make the sockets, of source ports from `first_port` on; nothing is sent yet.
 
         Raises:
             MachineError: the kernel has no such congestion control.
         """
         self._spec, self._records = spec, records
-        self._streams = [_make_socket(spec.congestion) for _ in range(spec.streams)]
+        self._streams = [_make_socket(spec.congestion, first_port + k) for k in range(spec.streams)]
         self._last = [TcpInfo(0, 0, 0, 0)] * spec.streams
         self._alive = [True] * spec.streams
         self._rtts_ns: list[int] = []
@@ -233,7 +236,7 @@ class BulkSource:
         }
 
 
-def _make_socket(congestion: str) -> socket.socket:
+def _make_socket(congestion: str, port: int = 0) -> socket.socket:
     stream = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, congestion.encode())
@@ -242,7 +245,7 @@ def _make_socket(congestion: str) -> socket.socket:
         raise MachineError(
             f"choosing the congestion control {congestion}", os.strerror(error.errno or 0), f"modprobe tcp_{congestion}"
         ) from error
-    stream.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, DSCP << 2)
+    stream.bind(("", port))
     stream.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, len(_CHUNK))
     stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NOW)
     return stream

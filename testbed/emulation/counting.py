@@ -9,16 +9,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from pyroute2 import IPRoute
 
-from testbed.emulation import kernel
+from testbed.emulation import bulk_tcp, kernel
+from testbed.emulation.fault_losses import broken_flows
+from testbed.emulation.faults import Faults
 from testbed.emulation.network import EmulatedNetwork
 from testbed.emulation.open_vswitch import OpenVSwitch
 from testbed.emulation.sender import SendReport
 from testbed.emulation.shaping import QdiscReader
 from testbed.emulation.xdp import NodeProgram, SinkProgram
+from testbed.emulation.xdp_meter import NodeCounters, SinkCounters
 from testbed.results.evidence import ClientEvidence, Evidence, NodeEvidence
 from testbed.results.histogram import Histogram
+from testbed.spec.scenario import Scenario
 from testbed.spec.topology import Network
 
 SenderRecord = Mapping[str, Any]
@@ -27,6 +33,8 @@ SenderRecord = Mapping[str, Any]
 class _Plan(Protocol):
     @property
     def network(self) -> Network: ...
+    @property
+    def scenario(self) -> Scenario: ...
 
 
 class Counting:
@@ -41,7 +49,7 @@ class Counting:
         switch: OpenVSwitch,
         network: EmulatedNetwork,
     ) -> None:
-        self._described = plan.network
+        self._described, self._scenario = plan.network, plan.scenario
         self._programs, self._sinks, self._qdiscs = programs, sinks, qdiscs
         self._switch, self._network = switch, network
         switch.dropped_pkts()
@@ -51,6 +59,7 @@ class Counting:
     def evidence(
         self,
         senders: Sequence[SenderRecord],
+        faults: Faults,
         xdp_modes: Mapping[str, str],
         *,
         ran_ns: int,
@@ -64,36 +73,79 @@ class Counting:
             engine="emulation",
             ran_ns=ran_ns,
             clients=tuple(_client_evidence(record) for record in senders),
-            nodes=tuple(self._node_evidence(node, xdp_modes[node], lost) for node in self._programs),
+            nodes=tuple(self._node_evidence(node, xdp_modes[node], lost, faults) for node in self._programs),
             switch_dropped_pkts=self._switch.dropped_pkts(),
+            fault_dropped_pkts=self._lost_by_faults(lost, faults) if self._scenario.faults else None,
+            broken_flows=self._broken_flows(faults),
             setup_s=setup_s,
             **machine,
         )
 
-    def _node_evidence(self, node: str, xdp_mode: Any, lost: Mapping[str, int]) -> NodeEvidence:
-        arrived, sink = self._programs[node].snapshot(), self._sinks[node].snapshot()
+    def _node_evidence(self, node: str, xdp_mode: Any, lost: Mapping[str, int], faults: Faults) -> NodeEvidence:
+        program, sink = self._programs[node], self._sinks[node].snapshot()
+        arrived, classes = program.snapshot(), program.class_meters()
+        data, tcp = classes[self._data_class], classes[bulk_tcp.TCP_CLASS]
         qdisc, before = self._qdiscs[node].read(), self._qdiscs_before[node]
         counts, edges_ns = self._sinks[node].delay_histogram()
         return NodeEvidence(
             node=node,
-            arrived_pkts=arrived.arrived_pkts,
-            arrived_bytes=arrived.arrived_bytes,
-            dropped_pkts=arrived.dropped_pkts,
-            dropped_bytes=arrived.dropped_bytes,
+            arrived_pkts=int(data["arrived_pkts"]),
+            arrived_bytes=int(data["arrived_bytes"]),
+            dropped_pkts=int(data["dropped_pkts"]),
+            dropped_bytes=int(data["dropped_bytes"]),
             delivered_pkts=sink.delivered_pkts,
             delivered_bytes=sink.delivered_bytes,
             in_flight_pkts=qdisc.backlog_pkts,
             malformed_pkts=arrived.malformed_pkts,
             qdisc_sent_pkts=(qdisc.sent_pkts - before.sent_pkts) % 2**32,  # the kernel's counter has 32 bits
             qdisc_sent_bytes=qdisc.sent_bytes - before.sent_bytes,
-            qdisc_dropped_pkts=qdisc.dropped_pkts - before.dropped_pkts,
-            veth_dropped_pkts=sum(lost[interface] for interface in self._data_path(node)),
+            qdisc_dropped_pkts=qdisc.dropped_pkts - before.dropped_pkts - faults.discarded_pkts.get(node, 0),
+            veth_dropped_pkts=sum(lost[interface] for interface in self._data_path(node))
+            - self._lost_on_dead_link(node, lost, faults),
             reordered_pkts=sink.reordered_pkts,
             duplicate_pkts=sink.duplicate_pkts,
             missing_pkts=int(self._sinks[node].flows()["missing_pkts"].sum()),
             delay=Histogram(edges_ns, counts, sink.delay_max_ns),
             xdp_mode=xdp_mode,
+            crashed_ns=faults.crashed_ns.get(node),
+            **self._deflected(arrived),
+            **self._marked(data, sink),
+            **self._tcp(tcp),
         )
+
+    @property
+    def _data_class(self) -> int:
+        return bulk_tcp.PLANNED_CLASS if self._scenario.tcp else 0
+
+    def _lost_on_dead_link(self, node: str, lost: Mapping[str, int], faults: Faults) -> int:
+        """Return what the switch sent into a link that a fault had taken down."""
+        return lost[self._described.interface("s1", node)] if node in faults.links_down else 0
+
+    def _lost_by_faults(self, lost: Mapping[str, int], faults: Faults) -> int:
+        swallowed = sum(int(program.crashed_pkts()[self._data_class]) for program in self._programs.values())
+        on_links = sum(self._lost_on_dead_link(node, lost, faults) for node in self._programs)
+        return swallowed + sum(faults.discarded_pkts.values()) + on_links
+
+    def _broken_flows(self, faults: Faults) -> int | None:
+        """Return how many flows changed node for no fault; unknown where that may be: deflection, idle flows."""
+        scenario = self._scenario
+        if scenario.buffer.deflect or scenario.duration_ns > scenario.balancer.affinity_idle_ns:
+            return None
+        return broken_flows({node: sink.flows() for node, sink in self._sinks.items()}, faults.failed)
+
+    def _deflected(self, node: NodeCounters) -> dict[str, Any]:
+        if not self._scenario.buffer.deflect:
+            return {}
+        return {"deflected_pkts": node.deflected_pkts, "deflected_in_pkts": node.deflected_in_pkts}
+
+    def _marked(self, data: NDArray[np.void], sink: SinkCounters) -> dict[str, Any]:
+        if self._scenario.buffer.ecn_threshold_bytes is None:
+            return {}
+        return {"marked_pkts": int(data["marked_pkts"]), "marked_delivered_pkts": sink.ce_pkts}
+
+    def _tcp(self, meter: NDArray[np.void]) -> dict[str, Any]:
+        names = ("arrived_pkts", "arrived_bytes", "dropped_pkts", "marked_pkts")
+        return {f"tcp_{name}": int(meter[name]) for name in names} if self._scenario.tcp else {}
 
     def _data_path(self, node: str) -> list[str]:
         """Return the interfaces a packet crosses from the switch to the sink of `node`."""

@@ -25,7 +25,7 @@ from mininet.node import Switch as MininetSwitch
 from pyroute2 import IPRoute
 
 from testbed.emulation import kernel, offloads, shaping
-from testbed.spec.topology import DATA_PREFIX, VIP_IP, VIP_IP6, Host, Link, Network
+from testbed.spec.topology import DATA_PREFIX, VIP_IP, VIP_IP6, VIP_MAC, Host, Link, Network
 
 MESH_PREFIX = 16
 MESH_SUPERVISOR_IP = "10.1.255.254"
@@ -153,6 +153,7 @@ class EmulatedNetwork:
     def _configure_client(self, netlink: IPRoute, host: Host, interfaces: list[int]) -> None:
         _address(netlink, interfaces[0], host.ip, DATA_PREFIX)
         _address(netlink, interfaces[0], host.ip6, 64)
+        _neighbour(netlink, interfaces[0], VIP_IP, VIP_MAC)
 
     def _configure_node(self, netlink: IPRoute, host: Host, interfaces: list[int]) -> None:
         _write_sysctl("net/ipv4/ip_forward", "1")
@@ -163,12 +164,19 @@ class EmulatedNetwork:
         _address(netlink, outside, host.ip6, 64)
         _address(netlink, inside, _inner_ip(host), 32)
         _address(netlink, mesh, mesh_ip(host), MESH_PREFIX)
+        for peer in self.network.nodes:
+            if peer is not host:
+                _neighbour(netlink, mesh, mesh_ip(peer), self.mesh_mac(peer))
         for client in self.network.clients:
             _neighbour(netlink, outside, client.ip, client.mac)
             _neighbour(netlink, outside, client.ip6, client.mac)
         for vip, length in ((VIP_IP, 32), (VIP_IP6, 128)):
             netlink.route("add", dst=f"{vip}/{length}", oif=inside)
             _neighbour(netlink, inside, vip, backend.mac)
+
+    def mesh_mac(self, node: Host) -> str:
+        """Return the address of the node's interface on the mesh: its last."""
+        return node.mac_of(len(self.network.links_of(node.name)) - 1)
 
     def _configure_backend(self, netlink: IPRoute, host: Host, interfaces: list[int]) -> None:
         node = next(node for node in self.network.nodes if self.network.next_hop(node.name) == host.name)

@@ -30,6 +30,16 @@ def switch_off(interfaces: list[str]) -> None:
                 _set(control, interface, offload, command)
 
 
+def switch_gro_off(interface: str) -> None:
+    """Switch receive merging off once more: attaching an XDP program to a veth may switch it on.
+
+    Raises:
+        ToolError: it could not be switched.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        _set(control, interface, "GRO", _SET_COMMANDS["GRO"])
+
+
 def _set(control: socket.socket, interface: str, offload: str, command: int) -> None:
     value = ctypes.create_string_buffer(struct.pack("II", command, 0))
     request = struct.pack("16sP", interface.encode(), ctypes.addressof(value))

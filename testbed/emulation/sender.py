@@ -136,7 +136,7 @@ class Sender:
         priority: int | None = None,
         progress: Callable[[SendProgress], None] | None = None,
         past_qdisc: bool = True,
-        ecn: bool = False,
+        tos: int = 0,
     ) -> None:
         """Prepare to send.
 
@@ -148,14 +148,14 @@ class Sender:
             priority: SCHED_FIFO priority while running; where it is not permitted, the report says so.
             progress: called once a second from the sending loop; must not block.
             past_qdisc: go past the interface's queueing discipline; not where one is there to delay the frames.
-            ecn: the frames say that they may be marked instead of dropped.
+            tos: DSCP and ECN field of the frames.
 
         Raises:
             MachineError: no right to open a packet socket, or not enough memory.
             ToolError: there is no such interface.
         """
         _check_memory(len(plan))
-        self.frames: FrameSet = build_frames(plan, client, run_id, ecn=ecn)
+        self.frames: FrameSet = build_frames(plan, client, run_id, tos=tos)
         self._t_ns = plan.t_ns
         self._priority, self._progress = priority, progress
         self._iovecs, self._messages = _message_headers(self.frames)

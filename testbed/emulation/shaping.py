@@ -39,6 +39,16 @@ def shape(interface: str, rate_bps: int, room_bytes: int) -> None:
         netlink.tc("add", "tbf", index=index, handle="1:", rate=rate_bps // 8, burst=depth, limit=room_bytes)
 
 
+def discard_queue(interface: str) -> None:
+    """Put an empty queue of one packet in the place of the one `shape` made.
+
+    What waited is thrown away, and the kernel counts it as dropped by the rate limit above.
+    """
+    with IPRoute() as netlink:
+        index = netlink.link_lookup(ifname=interface)[0]
+        netlink.tc("add", "pfifo", index=index, parent=_HANDLE | 1, handle=2 * _HANDLE, limit=1)
+
+
 def delay(interface: str, delay_ns: int) -> None:
     """Delay everything `interface` (of the current network namespace) sends.
 

@@ -15,7 +15,7 @@ import socket
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +23,32 @@ import numpy as np
 
 from controllers import load_balancer
 from controllers.config import BalancerConfig, Station, Vip
-from testbed.emulation import kernel, shaping
+from controllers.liveness import MeshAccess
+from controllers.mesh_messages import KEY_BYTES
+from testbed.emulation import bulk_tcp, kernel, offloads, shaping
 from testbed.emulation.agent import Agent, AgentParts
 from testbed.emulation.clock import RunClock
 from testbed.emulation.counting import Counting
+from testbed.emulation.faults import Faults, Ground
 from testbed.emulation.machine import MachineWatch
 from testbed.emulation.members import Body, Line, Member, wait_all_ready
-from testbed.emulation.network import MESH_SUPERVISOR_IP, EmulatedNetwork
+from testbed.emulation.mesh import MESH_PORT, MeshMember, MeshParts
+from testbed.emulation.network import MESH_SUPERVISOR_IP, EmulatedNetwork, mesh_ip
 from testbed.emulation.open_vswitch import OpenVSwitch
 from testbed.emulation.records import EventRecord, Failure, Outcome, RecordWriter
 from testbed.emulation.sender import Sender
-from testbed.emulation.xdp import NodeProgram, SinkProgram
-from testbed.errors import EXIT_OK, EXIT_TOOL_FAILED, TestbedError, ToolError
+from testbed.emulation.shared_state import SharedState
+from testbed.emulation.xdp import NodeProgram, PassProgram, SinkProgram
+from testbed.errors import EXIT_OK, EXIT_TOOL_FAILED, MachineError, TestbedError, ToolError
 from testbed.events import Action, Event, Ints, Record
 from testbed.policies.brain import NodeBrain
 from testbed.policies.forecast import Forecaster
+from testbed.policies.membership import BALANCER
 from testbed.policies.pool import make_pool
+from testbed.results.evidence import TcpEvidence
 from testbed.spec.scenario import Scenario
 from testbed.spec.topology import VIP_IP, VIP_IP6, VIP_MAC, Host, Network
+from testbed.traffic.frames import ECT_0
 from testbed.traffic.plan import PacketPlan
 from testbed.units import NS_PER_MS, NS_PER_S
 
@@ -51,6 +59,7 @@ _START_AHEAD_NS = 60 * NS_PER_MS  # between "all are ready" and t0: time to hand
 _WATCH_S = 0.05
 _SETTLED_NS = 200 * NS_PER_MS
 _SENDER_PRIORITY = 12
+_FAULT_PRIORITY = 9
 
 MakeForecaster = Callable[[tuple[str, ...], Ints], "Forecaster | None"]
 
@@ -89,7 +98,10 @@ class Trial:
         self._records = RecordWriter(records)
         self._clock = RunClock()
         self._senders: list[Member] = []
+        self._tcp: list[Member] = []
         self._others: list[Member] = []
+        self._mesh_key = os.urandom(KEY_BYTES)
+        self._states = {node.name: SharedState() for node in plan.network.nodes}
 
     def run(self) -> int:
         """Do the trial."""
@@ -111,12 +123,14 @@ class Trial:
         self._switch = OpenVSwitch(plan.logs, plan.scenario.balancer.affinity_idle_ns // 2)
         self._network = EmulatedNetwork(plan.network)
         self._fork_senders()  # their frames take longest to make
+        self._fork_tcp()
         self._switch.widen_receive_buffers()
         self._fork_balancer()
         self._load_programs()
         self._switch.connect_controller("s1", CONTROLLER_PORT)  # the balancer has had time to listen
         self._fork_agents()
-        wait_all_ready([*self._senders, *self._others])
+        self._fork_mesh()
+        wait_all_ready([*self._senders, *self._tcp, *self._others])
 
     def _load_programs(self) -> None:
         buffer, network = self._plan.scenario.buffer, self._plan.network
@@ -144,14 +158,32 @@ class Trial:
             local_addresses=(host.ip, host.ip6),
             log_directory=plan.logs,
         )
+        program.set_ecn_threshold(plan.scenario.buffer.ecn_threshold_bytes or 0)
+        program.set_classes({bulk_tcp.PLANNED_DSCP: bulk_tcp.PLANNED_CLASS} if plan.scenario.tcp else {})
         sink = SinkProgram(plan.run_id, len(plan.packets.flows), log_directory=plan.logs)
         with kernel.network_of(self._network.pid(node)):
             shaping.shape(egress, rate_bps, 2 * plan.scenario.buffer.max_bytes)
             self._qdiscs[node] = shaping.QdiscReader(egress)
-            self._xdp_modes[node] = program.attach(socket.if_nametoindex(network.interface(node, "s1")))
+            ingress = network.interface(node, "s1")
+            self._xdp_modes[node] = program.attach(socket.if_nametoindex(ingress))
+            offloads.switch_gro_off(ingress)
         with kernel.network_of(self._network.pid(backend)):
             sink.attach(socket.if_nametoindex(network.interface(backend, node)))
         self._programs[node], self._sinks[node] = program, sink
+        if plan.scenario.buffer.deflect:
+            self._take_back(network.interface("s1", node))
+
+    def _take_back(self, port: str) -> None:
+        """Make the switch's end of a node's link take frames the node's program sends back.
+
+        Raises:
+            MachineError: it cannot, so that every deflected packet would be lost.
+        """
+        with PassProgram(self._plan.logs) as program:
+            if program.attach(socket.if_nametoindex(port)) != "native":
+                happened = f"{port} takes no native XDP program ({program.native_refusal})"
+                raise MachineError("buffer.deflect", happened, "set buffer.deflect to false")
+        offloads.switch_gro_off(port)
 
     def _fork_senders(self) -> None:
         for client in self._plan.network.clients:
@@ -166,11 +198,33 @@ class Trial:
         def send(line: Line, _records: RecordWriter) -> None:
             kernel.enter_namespace(f"/proc/{pid}/ns/net", kernel.CLONE_NEWNET)
             run_id, direct = self._plan.run_id, self._plan.scenario.topology.link_delay_ns == 0
-            sender = Sender(interface, packets, run_id, client, priority=_SENDER_PRIORITY, past_qdisc=direct)
+            sender = Sender(
+                interface, packets, run_id, client, priority=_SENDER_PRIORITY, past_qdisc=direct, tos=self._tos
+            )
             report = sender.run(line.ready())
             line.report({"client": client.name, "report": report})
 
         return send
+
+    @property
+    def _ecn(self) -> bool:
+        return self._plan.scenario.buffer.ecn_threshold_bytes is not None
+
+    @property
+    def _tos(self) -> int:
+        """Return the TOS byte of planned packets: beside TCP they have a class of their own."""
+        dscp = bulk_tcp.PLANNED_DSCP if self._plan.scenario.tcp else 0
+        return dscp << 2 | (ECT_0 if self._ecn else 0)
+
+    def _fork_tcp(self) -> None:
+        scenario, network = self._plan.scenario, self._plan.network
+        if not scenario.tcp:
+            return
+        pids = {backend.name: self._network.pid(backend.name) for backend in network.of_role("backend")}
+        self._others.append(Member("TCP sink", bulk_tcp.sink(pids, self._ecn), self._records_end))
+        for number, spec in enumerate(scenario.tcp):
+            body = bulk_tcp.source(spec, number, self._network.pid(spec.client), scenario.duration_ns, self._ecn)
+            self._tcp.append(Member(f"TCP source {spec.name}", body, self._records_end))
 
     def _fork_balancer(self) -> None:
         config = self._balancer_config()
@@ -203,7 +257,10 @@ class Trial:
             listen_port=CONTROLLER_PORT,
             vip=Vip(VIP_IP, VIP_MAC, VIP_IP6),
             clients=tuple(station(client.name) for client in network.clients),
-            nodes=tuple(station(node.name) for node in network.nodes),
+            nodes=tuple(station(node.name) for node in network.first_tier),
+            second_tier=tuple(station(node.name) for node in network.nodes if node.tier > 1),
+            deflecting=network.nodes if plan.scenario.buffer.deflect else (),
+            mesh=MeshAccess(self._mesh_key, plan.run_id, self._mesh_members, plan.scenario.mesh.watchers),
             spec=plan.scenario.balancer,
             seed=plan.seed_of("balancer"),
             now_ns=self._clock.now_ns,
@@ -232,8 +289,38 @@ class Trial:
                 interval_ns=interval_ns,
                 phase_ns=interval_ns * index // len(names),
                 balancer=(MESH_SUPERVISOR_IP, NOTIFY_PORT),
+                state=self._states[node],
+                mac_of={host.name: host.mac for host in network.nodes} if plan.scenario.buffer.deflect else {},
+                unplanned=bool(plan.scenario.tcp),
             )
             self._others.append(Member(f"agent {node}", Agent(parts), self._records_end))
+
+    @property
+    def _mesh_members(self) -> tuple[str, ...]:
+        return tuple(node.name for node in self._plan.network.nodes)
+
+    def _fork_mesh(self) -> None:
+        """Fork a mesh member for each node; a node alone has nobody to watch it."""
+        members = self._mesh_members if len(self._mesh_members) > 1 else ()
+        self._others += [Member(f"mesh {node}", self._mesh_member(node), self._records_end) for node in members]
+
+    def _mesh_member(self, node: str) -> MeshMember:
+        plan, network = self._plan, self._plan.network
+        parts = MeshParts(
+            node=node,
+            namespace_pid=self._network.pid(node),
+            address_of={
+                **{host.name: (mesh_ip(host), MESH_PORT) for host in network.nodes},
+                BALANCER: (MESH_SUPERVISOR_IP, NOTIFY_PORT),
+            },
+            members=self._mesh_members,
+            spec=plan.scenario.mesh,
+            key=self._mesh_key,
+            run_id=plan.run_id,
+            seed=plan.seed_of(f"mesh {node}"),
+            state=self._states[node],
+        )
+        return MeshMember(parts)
 
     # ----------------------------------------------------------------------------------------------------- traffic
 
@@ -243,8 +330,11 @@ class Trial:
         watch = MachineWatch()
         t0_ns = time.monotonic_ns() + _START_AHEAD_NS
         self._clock.start_at(t0_ns)
-        for member in [*self._others, *self._senders]:
+        for member in [*self._others, *self._senders, *self._tcp]:
             member.start(t0_ns)
+        self._faults = self._make_faults()
+        if self._plan.scenario.faults:
+            kernel.run_in_real_time(_FAULT_PRIORITY)  # a fault is to happen at its time, and all of it at once
         self._setup_s = (t0_ns - self._began_ns) / NS_PER_S
         self._watch_until_sent(watch)
         self._ran_ns = min(time.monotonic_ns() - t0_ns, self._plan.scenario.duration_ns)
@@ -253,19 +343,49 @@ class Trial:
         return counting
 
     def _watch_until_sent(self, watch: MachineWatch) -> None:
-        while not all(sender.ended() for sender in self._senders):
-            if select.select([self._control], [], [], _WATCH_S)[0]:
+        sources = [*self._senders, *self._tcp]
+        while not all(source.ended() for source in sources):
+            if select.select([self._control], [], [], self._until_next_fault_s())[0]:
                 self._control.recv(len(STOP))
-                for sender in self._senders:
-                    sender.stop()
+                for source in sources:
+                    source.stop()
+            self._faults.carry_out_due()
             watch.tick()
             self._check_members()
+        self._faults.finish()
+
+    def _make_faults(self) -> Faults:
+        def tell(kind: str, fields: dict[str, Any]) -> None:
+            self._records.send(EventRecord(self._clock.now_ns(), {"kind": kind, **fields}))
+
+        ground = Ground(
+            network=self._network,
+            programs=self._programs,
+            sinks=self._sinks,
+            qdiscs=self._qdiscs,
+            members={member.name: member for member in self._others},
+            plan=self._plan.packets,
+            now_ns=self._clock.now_ns,
+            tell=tell,
+        )
+        return Faults(self._plan.scenario.faults, ground)
+
+    def _until_next_fault_s(self) -> float:
+        due_ns = self._faults.next_ns()
+        wait_s = _WATCH_S if due_ns is None else (due_ns - self._clock.now_ns()) / NS_PER_S
+        return min(_WATCH_S, max(0.0, wait_s))
 
     def _check_members(self) -> None:
-        dead = self._switch.dead() or next((member.name for member in self._others if member.ended()), None)
-        failed = next((sender.name for sender in self._senders if sender.status not in (None, EXIT_OK)), None)
+        dead = self._switch.dead() or next((member.name for member in self._living if member.ended()), None)
+        sources = [*self._senders, *self._tcp]
+        failed = next((source.name for source in sources if source.status not in (None, EXIT_OK)), None)
         if dead or failed:
             raise ToolError("watching the trial", f"{dead or failed} has died", "read logs/ in the run directory")
+
+    @property
+    def _living(self) -> list[Member]:
+        """Return the members that no fault has ended."""
+        return [member for member in self._others if member.name not in self._faults.ended]
 
     def _drain(self) -> None:
         """Wait until every queue is empty and nothing arrives any more, at most as long as a full buffer takes."""
@@ -292,15 +412,17 @@ class Trial:
     # ------------------------------------------------------------------------------------------------------ finish
 
     def _finish(self, counting: Counting) -> None:
-        costs = {member.name: member.cost() for member in self._others}
-        for member in self._others:
+        costs = {member.name: member.cost() for member in self._living}
+        for member in self._living:
             member.stop()
-        for member in self._others:
+        for member in self._living:
             member.join(timeout_s=1.0)
+        self._faults.report_losses(self._ran_ns)
         reports = [sender.reported() for sender in self._senders]
         evidence = counting.evidence(
-            reports, self._xdp_modes, ran_ns=self._ran_ns, setup_s=self._setup_s, machine=self._machine
+            reports, self._faults, self._xdp_modes, ran_ns=self._ran_ns, setup_s=self._setup_s, machine=self._machine
         )
+        evidence = replace(evidence, tcp=tuple(TcpEvidence(**source.reported()) for source in self._tcp))
         self._records.send(Outcome(evidence, {"xdp_modes": self._xdp_modes, "members": costs}))
 
 

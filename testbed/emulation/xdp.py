@@ -162,6 +162,16 @@ class NodeProgram(XdpProgram):
         """
         self._control[2] = 0 if mac is None else mac_number(mac) | NODE_SIBLING_ENABLED
 
+    def set_crashed(self, crashed: bool) -> None:
+        """Let nothing pass any more, as a node that has crashed, or be a node again."""
+        self._control[3] = int(crashed)
+
+    def crashed_pkts(self) -> Ints:
+        """Return the packets it would have queued, had it not crashed: int64, by traffic class, shape [8]."""
+        copy = self._consistently(self._state, self._copy_state)
+        crashed: Ints = np.frombuffer(copy, NODE_STATE)["crashed_pkts"][0].astype(np.int64)
+        return crashed
+
     def set_classes(self, class_of_dscp: Mapping[int, int]) -> None:
         """Put each DSCP value of the mapping into a traffic class (0..7); others stay where they are (0 at first)."""
         for dscp, number in class_of_dscp.items():

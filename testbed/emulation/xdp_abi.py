@@ -48,6 +48,7 @@ NODE_CONTROL = np.dtype(
         ("limit_bytes", "<u8"),
         ("ecn_threshold_bytes", "<u8"),
         ("sibling", "<u8"),
+        ("crashed", "<u8"),
         ("class_of_dscp", "u1", (64,)),
     ]
 )
@@ -82,6 +83,7 @@ NODE_STATE = np.dtype(
         ("malformed_pkts", "<u8"),
         ("ttl_expired_pkts", "<u8"),
         ("unused", "<u8", (2,)),
+        ("crashed_pkts", "<u8", (NODE_CLASSES,)),
         ("classes", NODE_CLASS, (NODE_CLASSES,)),
     ]
 )

@@ -106,7 +106,7 @@ class XdpProgram:
         return "generic"
 
     def reload_locked(self) -> None:
-        """Load the program anew, with a lock around what it changes: generic mode may run it on several CPUs at once."""
+        """Load the program anew with a lock: generic mode may run it on several CPUs at once.  Counters start again."""
         self.close()
         self._load(locked=True)
 

@@ -1,9 +1,11 @@
 """`ready-first`: new flows go to the nodes whose buffer is expanded, else to the least loaded.
 
 A node is *expanded* when its limit is well above the floor of the cluster, which is the smallest limit any node has
-notified; it is *ready* when it is expanded and either has at least half of its buffer free or announces a burst that
-the free part is meant for.  Ready nodes share the new flows in proportion to their free buffer.  When no node is ready
-(all at the floor, as between bursts, or all full), the rule is that of `least-loaded`.
+notified; it is *ready* when it is expanded and at least half of its buffer is free.  Free is what neither its backlog
+nor its own forecast needs: a node that expanded for a burst it is about to get has no room for the next one, and
+counting that room would send every new flow to the one node that is about to be the busiest.  Ready nodes share the new
+flows in proportion to their free buffer.  When no node is ready (all at the floor, as between bursts, or all full), the
+rule is that of `least-loaded`.
 """
 
 from __future__ import annotations
@@ -17,7 +19,6 @@ from testbed.policies.slots import reweight
 
 EXPANDED_RATIO = 1.5  # of the floor
 FREE_RATIO = 0.5  # of the limit
-ANNOUNCED_RATIO = 0.5  # of the severity scale
 
 
 class ReadyFirst:
@@ -33,10 +34,10 @@ class ReadyFirst:
         return reweight(current, weights if weights.any() else least_loaded(view))
 
     def _ready(self, view: ClusterView) -> Floats:
-        """Return the free buffer of each ready node, 0 for the others, shape [n]."""
+        """Return the free buffer of each ready node, 0 for the others, shape [n]; bytes."""
         notified = view.limit_bytes[view.limit_bytes > 0]
         self._floor_bytes = min(self._floor_bytes, int(notified.min(initial=2**62)))
-        free = view.free_bytes
+        free = np.maximum(view.limit_bytes - np.maximum(view.backlog_bytes, view.predicted_bytes), 0)
         expanded = view.limit_bytes >= EXPANDED_RATIO * self._floor_bytes
-        roomy = (free >= FREE_RATIO * view.limit_bytes) | (view.severity_ratio >= ANNOUNCED_RATIO)
+        roomy = free >= FREE_RATIO * view.limit_bytes
         return np.where(view.serving & expanded & roomy, free, 0).astype(np.float64)

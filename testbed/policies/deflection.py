@@ -8,9 +8,10 @@ and those of the second to nobody (all they get was handed over once already).
 
 **Which.**  The one with the most free buffer, known as of the last notifications.  All full nodes choosing the same
 best one would fill it before anybody hears of it (Mitzenmacher, "How useful is old information?", 2000), so a node
-keeps its sibling while that has at least `KEEP_RATIO` of what the best one has.  The first choice is the next node in a
-ring, hence different for each.  A node with less than `LEAST_FREE_RATIO` of its limit free is nobody's sibling: it is
-about to need the rest itself.  With no such node at all, nobody is named and a full node drops.
+keeps its sibling while that has at least `KEEP_RATIO` of what the best one has.  The first choice is the next node in
+a ring, hence different for each, and made when all have been heard.  A node with less than `LEAST_FREE_RATIO` of its
+limit free is nobody's sibling: it is about to need the rest itself.  With no such node at all, nobody is named and a
+full node drops.
 
 **A node that is away** is nobody's sibling: its port is down, or it has been silent for `SILENCE_NS`.  When everybody
 was silent it is this process that stood still, and all clocks start anew.
@@ -96,6 +97,8 @@ class DeflectionPolicy:
 
     def _name(self, now_ns: int) -> list[Action]:
         """Return the names that changed, or that were said long ago."""
+        if now_ns < SILENCE_NS and self._heard_ns.min() == _NEVER:
+            return []  # the first to be heard would be everybody's sibling
         before, self._sibling = self._sibling, self._choose(self._open(now_ns))
         told = self._named_ns > _NEVER
         due = (self._sibling != before) | (told & (now_ns - self._named_ns >= REPEAT_NS))

@@ -107,13 +107,14 @@ def compare(run_dirs: Sequence[Path], *, allow_different: bool = False) -> Compa
     different = list(_differences(runs))
     if different and not allow_different:
         raise InputError("compare", different[0], "compare runs of one plan, or pass --allow-different")
-    rows = _with_gains([_row(run) for run in runs])
+    rows = _with_gains([row_of(run) for run in runs])
     notes = [*different, *_settings(runs), *_left_out(rows)]
     names = sorted({run.facts.scenario for run in runs})
     return Comparison(", ".join(names), tuple(rows), tuple(_means(rows)), tuple(notes))
 
 
-def _row(run: RecordedRun) -> Row:
+def row_of(run: RecordedRun) -> Row:
+    """Return the figures of a run; the gain needs others and is None."""
     summary = run.document("summary.json")
     facts = run.facts
     ended = run.status == "completed" and summary is not None
@@ -168,12 +169,13 @@ def _with_gains(rows: Sequence[Row]) -> list[Row]:
         return fmean(found) if found else None
 
     return [
-        dataclasses.replace(row, gain_ratio=_gain(row.loss_ratio, baseline(row, "static-min"), baseline(row, "oracle")))
+        dataclasses.replace(row, gain_ratio=gain(row.loss_ratio, baseline(row, "static-min"), baseline(row, "oracle")))
         for row in rows
     ]
 
 
-def _gain(ours: float | None, floor: float | None, oracle: float | None) -> float | None:
+def gain(ours: float | None, floor: float | None, oracle: float | None) -> float | None:
+    """Return how far `ours` is on the way from `floor` to `oracle`, None where that is undefined."""
     if ours is None or floor is None or oracle is None or floor == oracle:
         return None
     return (ours - floor) / (oracle - floor) + 0.0  # no minus before a zero
@@ -233,12 +235,9 @@ def cells_of(rows: Iterable[Row]) -> tuple[list[str], list[list[str]]]:
     return _HEADERS, [_cells(row) for row in rows]
 
 
-def aligned(table: Sequence[Sequence[str]]) -> list[str]:
+def aligned(table: Sequence[Sequence[str]], text_columns: int = TEXT_COLUMNS) -> list[str]:
     """Return the lines of a table whose first row is the header."""
     widths = [max(len(row[k]) for row in table) for k in range(len(table[0]))]
-    lines = ["  ".join(_padded(cell, k, widths[k]) for k, cell in enumerate(row)).rstrip() for row in table]
+    pads = [str.ljust if k < text_columns else str.rjust for k in range(len(widths))]
+    lines = ["  ".join(pads[k](cell, widths[k]) for k, cell in enumerate(row)).rstrip() for row in table]
     return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
-
-
-def _padded(cell: str, column: int, width: int) -> str:
-    return cell.ljust(width) if column < TEXT_COLUMNS else cell.rjust(width)

@@ -1,14 +1,53 @@
-"""The comparison of runs as one HTML file: loss against reserved memory, and the table."""
+"""The comparison of runs as one HTML file: loss against reserved memory, and the table.
+
+`render_page` is what comparisons and sweeps have in common.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from testbed.report import charts
 from testbed.report.compare import TEXT_COLUMNS, Comparison, Row, cells_of
 from testbed.report.page import plotly_script, script_data, template, write_file
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A chart of a page: its element's name, what stands above it, and Plotly's specification."""
+
+    name: str
+    title: str
+    hint: str
+    chart: charts.Chart
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of a page.
+
+    Attributes:
+        title: stands above it.
+        headers, rows: cells as text.
+        text_columns: the first ones hold words and stand to the left.
+        counts: for each row whether it counts; others are dimmed.
+        verdict: the column that holds a verdict, -1 for none.
+    """
+
+    title: str
+    headers: Sequence[str]
+    cells: Sequence[Sequence[str]]
+    text_columns: int
+    counts: Sequence[bool]
+    verdict: int = -1
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the rows as the template wants them."""
+        return [{"cells": line, "counts": counts} for line, counts in zip(self.cells, self.counts, strict=True)]
 
 
 def write_compare_page(comparison: Comparison, target: Path) -> Path:
@@ -22,24 +61,36 @@ def write_compare_page(comparison: Comparison, target: Path) -> Path:
 
 def render(comparison: Comparison) -> str:
     """Return the page."""
+    hint = "Each point is a run. Further down loses less, further left reserves less."
     chart = _memory_against_loss(comparison.rows)
+    figure = Figure("memory-loss", "Loss against memory", f"{hint} INVALID and unfinished runs are not drawn.", chart)
+    parts = (("Runs", comparison.rows), ("Means", comparison.means))
+    tables = [table_of_runs(title, rows) for title, rows in parts if rows]
+    eyebrow = f"{len(comparison.rows)} runs compared"
+    return render_page(comparison.scenario, eyebrow, "", comparison.notes, [figure], tables)
+
+
+def render_page(
+    heading: str, eyebrow: str, question: str, notes: Sequence[str], figures: Sequence[Figure], tables: Sequence[Table]
+) -> str:
+    """Return a page of notes, charts and tables; charts without a point are left out."""
+    drawn = [figure for figure in figures if figure.chart["data"]]
     return template("compare.html.j2").render(
-        comparison=comparison,
-        tables=[
-            (title, _table(rows)) for title, rows in (("Runs", comparison.rows), ("Means", comparison.means)) if rows
-        ],
-        text_columns=TEXT_COLUMNS,
-        has_chart=bool(chart["data"]),
-        figures=script_data({"memory-loss": chart} if chart["data"] else {}),
+        heading=heading,
+        eyebrow=eyebrow,
+        question=question,
+        notes=notes,
+        charts=drawn,
+        tables=tables,
+        figures=script_data({figure.name: figure.chart for figure in drawn}),
         plotly=plotly_script(),
     )
 
 
-def _table(rows: Sequence[Row]) -> dict[str, Any]:
+def table_of_runs(title: str, rows: Sequence[Row]) -> Table:
+    """Return the table of single runs or their means."""
     headers, cells = cells_of(rows)
-    verdict = headers.index("verdict")
-    lines = [{"cells": line, "counts": row.counts} for line, row in zip(cells, rows, strict=True)]
-    return {"headers": headers, "rows": lines, "verdict": verdict}
+    return Table(title, headers, cells, TEXT_COLUMNS, [row.counts for row in rows], headers.index("verdict"))
 
 
 def _memory_against_loss(rows: Sequence[Row]) -> dict[str, Any]:

@@ -31,13 +31,14 @@ def print_verdict(summary: Summary, run_path: Path, console: Console) -> None:
 
 
 def verdict_lines(summary: Summary, run_path: Path) -> list[Text]:
-    """Return the ten lines, from the verdict and its reasons to the expectations and the files."""
+    """Return ten lines (eleven with TCP), from the verdict and its reasons to the expectations and the files."""
     rows = (
         ("why", _reasons(summary)),
         ("traffic", _traffic(summary)),
         ("lost at", _losses(summary)),
         ("delay", _delay(summary)),
         ("buffer", _buffer(summary)),
+        *([("tcp", _tcp(summary))] if "tcp" in summary else []),
         ("prediction", _prediction(summary)),
         ("balancer", _balancer(summary)),
         ("expectations", _expectations(summary)),
@@ -94,7 +95,20 @@ def _buffer(summary: Summary) -> str:
         ("buffer.reserved_mb_s", "reserved {} MB·s", short),
         ("buffer.mean_limit_bytes", "mean limit {}", megabytes),
         ("buffer.resizes", "{}", lambda value: many(value, "resize")),
+        ("buffer.deflected_packets", "{} deflected", count),
+        ("buffer.marked_packets", "{} marked", count),
         ("buffer.wasted_expansions", "{} in vain", lambda value: many(value, "expansion")),
+    )
+    return _joined(summary, parts, "not measured")
+
+
+def _tcp(summary: Summary) -> str:
+    parts = (
+        ("tcp.streams", "{}", lambda value: many(value, "connection")),
+        ("tcp.goodput_bps", "{} Mbit/s", lambda value: short(value / 1e6)),
+        ("tcp.retransmitted_packets", "{} segments sent again", count),
+        ("tcp.rtt_ms.p50", "round trip p50 {}", milliseconds),
+        ("tcp.rtt_ms.p99", "p99 {}", milliseconds),
     )
     return _joined(summary, parts, "not measured")
 

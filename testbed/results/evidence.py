@@ -60,6 +60,13 @@ class NodeEvidence:
         loop: duration of the agent's loop, sample to notification.
         lateness: how late the agent's tick began.
         xdp_mode: how the node's program is attached.
+        crashed_ns: when a fault of the scenario ended the node; None: never.
+        deflected_pkts: those a full buffer handed to a sibling, where they arrive once more; not in `dropped_pkts`.
+        deflected_in_pkts: those that came from a sibling, part of `arrived_pkts`.
+        marked_pkts: those admitted with a congestion mark (ECN).
+        marked_delivered_pkts: marked ones that reached the sink.
+        tcp_arrived_pkts, tcp_arrived_bytes, tcp_dropped_pkts, tcp_marked_pkts: the same of TCP's segments, which are no
+            data packets and in no other count but those of qdisc and interfaces.
     """
 
     node: str
@@ -83,6 +90,39 @@ class NodeEvidence:
     loop: Histogram | None = None
     lateness: Histogram | None = None
     xdp_mode: XdpMode | None = None
+    crashed_ns: int | None = None
+    deflected_pkts: int | None = None
+    deflected_in_pkts: int | None = None
+    marked_pkts: int | None = None
+    marked_delivered_pkts: int | None = None
+    tcp_arrived_pkts: int | None = None
+    tcp_arrived_bytes: int | None = None
+    tcp_dropped_pkts: int | None = None
+    tcp_marked_pkts: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TcpEvidence:
+    """What one source of TCP connections saw, by its kernel's books.
+
+    Attributes:
+        source, client, congestion, streams: as in the scenario.
+        broken_streams: connections that did not live to the end.
+        ran_ns: how long it sent.
+        acked_bytes: payload the other ends acknowledged.
+        retransmitted_pkts: segments sent again.
+        rtt: the kernel's smoothed round-trip time of every connection, each 10 ms.
+    """
+
+    source: str
+    client: str
+    congestion: str
+    streams: int
+    broken_streams: int
+    ran_ns: int
+    acked_bytes: int
+    retransmitted_pkts: int
+    rtt: Histogram
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +134,7 @@ class Evidence:
         ran_ns: how long the trial ran, first planned packet to the end of sending (shorter than planned when
             interrupted).
         clients, nodes: one entry each, in the order of the network.
+        tcp: one entry a TCP source, in the order of the scenario.
         switch_dropped_pkts: drops measured at the switch: port rx/tx drops, meters, failed upcalls.
         fault_dropped_pkts: packets known to be lost by a fault the scenario commanded.
         softnet_dropped_pkts: backlog drops of the kernel's softnet queues during the trial (all of the machine).
@@ -131,6 +172,7 @@ class Evidence:
     control_loop: Histogram | None = None
     setup_s: float | None = None
     teardown_s: float | None = None
+    tcp: tuple[TcpEvidence, ...] = ()
 
     def to_record(self) -> dict[str, Any]:
         """Return the JSON form, written to ``evidence.json``."""
@@ -145,7 +187,8 @@ class Evidence:
         """
         clients = tuple(_read(ClientEvidence, part) for part in record.get("clients", ()))
         nodes = tuple(_read(NodeEvidence, part) for part in record.get("nodes", ()))
-        evidence: Evidence = _read(cls, {**record, "clients": clients, "nodes": nodes})
+        tcp = tuple(_read(TcpEvidence, part) for part in record.get("tcp", ()))
+        evidence: Evidence = _read(cls, {**record, "clients": clients, "nodes": nodes, "tcp": tcp})
         return evidence
 
 

@@ -35,6 +35,7 @@ class RunFacts:
         node_rate_bps: service rate of each node, in the order of the network.
         expect: the scenario's expectations.
         question: the comment that opens the scenario file.
+        second_tier: nodes the balancer gives no flows to.
     """
 
     scenario: str
@@ -50,6 +51,7 @@ class RunFacts:
     node_rate_bps: Mapping[str, int] = field(default_factory=dict)
     expect: tuple[str, ...] = ()
     question: str = ""
+    second_tier: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, scenario: Scenario, network: Network, engine: Engine, question: str = "") -> RunFacts:
@@ -70,6 +72,7 @@ class RunFacts:
             node_rate_bps={node.name: network.node_rate_bps(node.name) for node in network.nodes},
             expect=scenario.expect,
             question=question,
+            second_tier=tuple(node.name for node in network.nodes if node.tier > 1),
         )
 
     @property
@@ -90,7 +93,8 @@ class RunFacts:
         """
         known = {f.name for f in dataclasses.fields(cls)}
         values = {key: value for key, value in record.items() if key in known}
-        return cls(**{**values, "expect": tuple(values.get("expect", ()))})
+        lists = {name: tuple(values.get(name, ())) for name in ("expect", "second_tier")}
+        return cls(**{**values, **lists})
 
 
 def _plain(value: Any) -> Any:

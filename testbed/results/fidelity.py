@@ -63,6 +63,8 @@ UNSENT_RATIO = Bound(0.0, 0.01)
 AGENT_LATENESS_GOOD_MS = 2.0
 # Each missing sample is a blind interval of the agent; at a tenth it is another policy.
 MISSING_SAMPLES_RATIO = Bound(0.02, 0.10)
+# An agent hands its samples over ten at a time; those it has not are lost with it when a fault kills it.
+UNSENT_SAMPLES = 10
 # Busy share of all cores. Beyond 90 % timers and softirqs begin to queue behind each other, at 97 % they do.
 CPU_BUSY_RATIO = Bound(0.90, 0.97)
 # A full second without idle time hides in the mean of a long run, and is long enough to disturb bursts.
@@ -313,15 +315,21 @@ def _agent_lateness(run: _Run, name: str) -> Check | None:
 
 
 def _missing_samples(run: _Run, name: str) -> Check | None:
-    expected = run.evidence.ran_ns // run.facts.sample_interval_ns
-    if run.evidence.engine != "emulation" or expected < 1:
+    if run.evidence.engine != "emulation":
         return None
+    ended_ns = {node.node: node.crashed_ns for node in run.evidence.nodes}
+    missing: dict[str, float] = {}
     counts = {node: len(run.samples[node].t_ns) if node in run.samples else 0 for node in run.facts.node_rate_bps}
-    if not counts:
+    for node, count in counts.items():
+        crashed_ns = ended_ns.get(node)  # a crashed node is not expected to sample on
+        unsent_ns = UNSENT_SAMPLES * run.facts.sample_interval_ns
+        lived_ns = run.evidence.ran_ns if crashed_ns is None else min(crashed_ns - unsent_ns, run.evidence.ran_ns)
+        if lived_ns >= run.facts.sample_interval_ns:
+            missing[node] = max(0.0, 1 - count / (lived_ns // run.facts.sample_interval_ns))
+    if not missing:
         return None
-    fewest = min(counts, key=lambda node: counts[node])
-    missing = max(0.0, 1 - counts[fewest] / expected)
-    return _check(name, missing, MISSING_SAMPLES_RATIO, "of a node's samples", node=fewest, samples=counts[fewest])
+    worst = max(missing, key=lambda node: missing[node])
+    return _check(name, missing[worst], MISSING_SAMPLES_RATIO, "of a node's samples", node=worst, samples=counts[worst])
 
 
 # ------------------------------------------------------------------------------------------------- machine

@@ -72,7 +72,8 @@ def window_rate_errors(samples: NodeSamples, rate_bps: int, grain_bytes: int) ->
 
 
 def _busy_windows(samples: NodeSamples, rate_bps: int, grain_bytes: int, first: Ints, last: Ints) -> np.ndarray:
-    accepted = np.cumsum(samples.arrived_bytes - samples.dropped_bytes)
+    deflected = np.nan_to_num(samples.optional.get("deflected_bytes", np.zeros(len(samples.t_ns))))
+    accepted = np.cumsum(samples.arrived_bytes - samples.dropped_bytes - deflected.astype(np.int64))
     served = accepted[last] - accepted[first] - (samples.backlog_bytes[last] - samples.backlog_bytes[first])
     could = rate_bps / 8 * (samples.t_ns[last] - samples.t_ns[first]) / NS_PER_S
     empty = np.concatenate(([0], np.cumsum(samples.backlog_bytes <= grain_bytes)))

@@ -136,8 +136,8 @@ class RunDirectory:
             ToolError: when the disk does not take it; what was written before stays readable.
         """
         began_ns = self._clock_ns()
-        if began_ns >= self._events_due_ns:
-            self._flush_events()
+        if began_ns >= min(self._events_due_ns, self._checkpoint_due_ns):
+            self._flush_events()  # before the samples: what they show shall have its decisions beside it
         if began_ns < self._checkpoint_due_ns:
             return False
         table = self._table()
@@ -163,7 +163,7 @@ class RunDirectory:
         self.manifest.update(additions, status=status)
         try:
             self._flush_events()
-            self._write_samples(self.samples().combine_chunks())
+            self._write_samples(self.samples())
         except ToolError:
             self.manifest["status"] = "failed"
             raise
@@ -187,9 +187,7 @@ class RunDirectory:
     def _write_samples(self, table: pa.Table) -> None:
         _replace(
             self.path / "samples.parquet",
-            lambda beside: pq.write_table(
-                table, beside, row_group_size=ROW_GROUP_ROWS, compression="zstd", store_schema=False
-            ),
+            lambda beside: _write_in_groups(table, beside),
         )
 
     def _flush_events(self) -> None:
@@ -198,6 +196,13 @@ class RunDirectory:
         self._events_due_ns = self._clock_ns() + EVENT_AGE_NS
         if data:
             _attempt(self.path / "events.jsonl", lambda target: _append_whole(target, data))
+
+
+def _write_in_groups(table: pa.Table, path: Path) -> None:
+    """Write row group by row group: the bytes do not depend on how the rows came, and only one group is copied."""
+    with pq.ParquetWriter(path, table.schema, compression="zstd", store_schema=False) as writer:
+        for first in range(0, max(table.num_rows, 1), ROW_GROUP_ROWS):
+            writer.write_table(table.slice(first, ROW_GROUP_ROWS).combine_chunks(), row_group_size=ROW_GROUP_ROWS)
 
 
 def _column(rows: Rows, name: str) -> list[Any] | None:

@@ -2,8 +2,9 @@
 
 Definitions.  *Reserved memory* is the integral of the limits over time, summed over the nodes (a limit holds from its
 sample to the next), in MB·s.  A *resize* is a `SetBufferLimit` that changes a node's limit.  *Loss ratio* is what the
-buffers dropped, of the packets that reached them.  An *expansion* is a stretch with a limit above the floor; it was
-*wasted* if the node's demand (`queues.demand_bytes`) did not pass the floor during it or within 200 ms after it.
+buffers dropped, of the packets that reached them (once, however often one was deflected). An *expansion* is a stretch
+with a limit above the floor; it was *wasted* if the node's demand (`queues.demand_bytes`) did not pass the floor during
+it or within 200 ms after it.
 
 A section that does not apply is absent, never zero-filled; `PATHS` names every figure there can be, which is what
 expectations are checked against before a run starts.
@@ -17,14 +18,16 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from testbed.results.evidence import Accounting, Evidence, account, total
+from testbed.results.evidence import Accounting, Evidence, NodeEvidence, account, total
 from testbed.results.expectations import Expectation, evaluate
 from testbed.results.facts import RunFacts
+from testbed.results.failover import FaultLines, failover_section
 from testbed.results.fidelity import Fidelity
 from testbed.results.histogram import Histogram, merged
 from testbed.results.prediction import REACH_NS, bursts_of, overlapped, prediction_section
 from testbed.results.queues import Spans, stretches
 from testbed.results.samples import NodeSamples, by_node
+from testbed.results.tcp import tcp_section
 from testbed.units import NS_PER_MS, NS_PER_S, NS_PER_US
 
 Status = Literal["completed", "interrupted", "failed"]
@@ -38,10 +41,15 @@ PATHS: tuple[str, ...] = (
     *(f"traffic.send_lateness_us.{key}" for key in ("p50", "p99")),
     *(f"delay_ms.{key}" for key in ("p50", "p99", "p999", "max")),
     *(f"buffer.{key}" for key in ("reserved_mb_s", "mean_limit_bytes", "resizes", "loss_ratio")),
-    *(f"buffer.{key}" for key in ("expansions", "wasted_expansions")),
+    *(f"buffer.{key}" for key in ("expansions", "wasted_expansions", "deflected_packets", "marked_packets")),
+    *(f"tcp.{key}" for key in ("streams", "broken_streams", "goodput_bps", "retransmitted_packets")),
+    *(f"tcp.{key}" for key in ("arrived_packets", "dropped_packets", "marked_packets")),
+    *(f"tcp.rtt_ms.{key}" for key in ("min", "p50", "p99")),
     *(f"prediction.{key}" for key in ("bursts", "alarms", "lead_ms.p10", "lead_ms.p50", "recall", "precision")),
     "prediction.false_alarms_per_min",
     *(f"control_loop_us.{key}" for key in ("p50", "p99")),
+    *(f"failover.{key}_ms.{part}" for key in ("detected", "rerouted", "recovered") for part in ("p50", "max")),
+    *(f"failover.{key}" for key in ("count", "lost_packets", "false_suspicions")),
     *(f"balancer.{key}" for key in ("broken_flows", "max_over_mean_load", "packet_ins")),
     "setup_s",
     "teardown_s",
@@ -70,18 +78,23 @@ def summarise(
         InputError: when an expectation cannot be read.
     """
     rows = by_node(samples)
+    faults = FaultLines()
+    events = faults.passing(events)
     books = account(evidence)
     needs = bursts_of(rows, facts)
     sections: dict[str, dict[str, Any] | float | None] = {
         "traffic": _traffic(evidence, books),
         "delay_ms": _delay(merged(node.delay for node in evidence.nodes)),
+        "tcp": tcp_section(evidence),
         "buffer": {**_buffer(facts, evidence, rows, events), **_expansions(facts, rows, needs)},
         "prediction": prediction_section(rows, needs, facts),
         "control_loop_us": _control_loop(evidence, rows),
         "balancer": _balancer(facts, evidence),
+        "failover": None,
         "setup_s": evidence.setup_s,
         "teardown_s": evidence.teardown_s,
     }
+    sections["failover"] = failover_section(faults.lines)  # now that the events have been read
     summary: dict[str, Any] = {
         "schema": 1,
         "scenario": facts.scenario,
@@ -139,7 +152,7 @@ def _control_loop(evidence: Evidence, rows: Mapping[str, NodeSamples]) -> dict[s
 
 
 def _balancer(facts: RunFacts, evidence: Evidence) -> dict[str, Any]:
-    loads = [node.arrived_bytes for node in evidence.nodes]
+    loads = [_own_load(node) for node in evidence.nodes if node.node not in facts.second_tier]
     section: dict[str, Any] = {"policy": facts.balancer_policy}
     if evidence.broken_flows is not None:
         section["broken_flows"] = evidence.broken_flows
@@ -150,13 +163,20 @@ def _balancer(facts: RunFacts, evidence: Evidence) -> dict[str, Any]:
     return section
 
 
+def _own_load(node: NodeEvidence) -> float:
+    """Return the bytes the balancer sent to a node: what arrived without its share that siblings deflected."""
+    deflected_ratio = (node.deflected_in_pkts or 0) / max(node.arrived_pkts, 1)
+    return node.arrived_bytes * (1 - deflected_ratio)
+
+
 # ------------------------------------------------------------------------------------------------- buffer
 
 
 def _buffer(
     facts: RunFacts, evidence: Evidence, rows: Mapping[str, NodeSamples], events: Iterable[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    arrived = sum(node.arrived_pkts for node in evidence.nodes)
+    nodes = evidence.nodes
+    arrived = sum(node.arrived_pkts - (node.deflected_in_pkts or 0) for node in nodes)
     section: dict[str, Any] = {"policy": facts.buffer_policy}
     if rows:
         reserved = [_reserved_byte_ns(node) for node in rows.values()]
@@ -165,8 +185,10 @@ def _buffer(
         section["mean_limit_bytes"] = round(sum(reserved) / max(watched_ns, 1))
     section["resizes"] = count_resizes(events, rows)
     if arrived:
-        section["loss_ratio"] = sum(node.dropped_pkts for node in evidence.nodes) / arrived
-    return section
+        section["loss_ratio"] = sum(node.dropped_pkts for node in nodes) / arrived
+    deflected, marked = total(node.deflected_pkts for node in nodes), total(node.marked_pkts for node in nodes)
+    counts = {"deflected_packets": deflected, "marked_packets": marked}
+    return {**section, **{name: count for name, count in counts.items() if count is not None}}
 
 
 def _reserved_byte_ns(rows: NodeSamples) -> int:

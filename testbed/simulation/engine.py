@@ -102,6 +102,14 @@ def _check(scenario: Scenario, network: Network, cohorts: int) -> None:
     if scenario.buffer.max_bytes > LARGEST_LIMIT_BYTES:
         happened = f"{size_text(scenario.buffer.max_bytes)} is more than the {size_text(LARGEST_LIMIT_BYTES)} of a node"
         raise InputError("buffer.max", happened, "lower it")
+    wire_only = {
+        "buffer.deflect": scenario.buffer.deflect,
+        "buffer.ecn_threshold": scenario.buffer.ecn_threshold_bytes is not None,
+        "traffic of shape tcp": bool(scenario.tcp),
+    }
+    for name, wanted in wire_only.items():
+        if wanted:
+            raise InputError(name, "the simulation does not model it", "use --engine emulation or leave it out")
     if not network.nodes or not network.clients:
         raise InputError("simulating the network", "it has no nodes or no clients", "describe at least one of each")
 

@@ -1,4 +1,7 @@
-"""Rows of ``samples.parquet``, gathered over many ticks before they are handed on: a table costs as much as a tick."""
+"""Rows of ``samples.parquet``, gathered over many ticks before they are handed on: a table costs as much as a tick.
+
+They are handed on after so many ticks at the latest, because what a killed run leaves is what was handed on.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ import numpy as np
 from testbed.events import Floats, Ints, TrafficSampled
 from testbed.simulation.history import Recorder
 
-_BATCH_ROWS = 20_000
+_BATCH_ROWS = 1 << 17
+_BATCH_TICKS = 500
 
 _Columns = Mapping[str, Ints | Floats]
 
@@ -40,8 +44,9 @@ class SampleRows:
                 **decided,
             }
         )
-        if len(self._nodes) >= _BATCH_ROWS:
+        if len(self._nodes) >= _BATCH_ROWS or len(self._ticks) >= _BATCH_TICKS:
             self.flush()
+            self._recorder.checkpoint()
 
     def flush(self) -> None:
         """Hand on what is there."""
@@ -51,4 +56,3 @@ class SampleRows:
             }
             self._recorder.append_columns({"node": self._nodes, **columns})
             self._nodes, self._ticks = [], []
-        self._recorder.checkpoint()

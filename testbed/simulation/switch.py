@@ -4,9 +4,16 @@ A flow's 5-tuple hashes to a slot, the slot table gives the node of a flow that 
 flow's first packet (``controllers/pipeline.py`` does the same in OpenFlow).  A flow that was silent for `affinity_idle`
 loses its pin; so does a flow of a removed node with its next packet.
 
-The hash is not that of Open vSwitch: which slot a flow gets differs between the engines, how evenly flows spread does
-not.  It is the finaliser of splitmix64 (Steele, Lea, Flood, OOPSLA 2014) over the two words of the 5-tuple, so every
-bit of an address or port reaches every bit of the slot.
+The hash is that of Open vSwitch for ``multipath(symmetric_l3l4+udp, basis, modulo_n, …)``, so that both engines put
+each flow into the same slot.  Which flows share a node decides which node overflows: with another hash, however good,
+two engines would run different experiments under one seed.  It is MurmurHash3 (32 bits) over three words,
+
+    source address ^ target address,  protocol,  source port ^ target port
+
+begun and ended with the basis, with the words as a little-endian machine reads them from the packet.
+
+Source: A. Appleby, MurmurHash3 (public domain); Open vSwitch, lib/hash.h and `flow_hash_symmetric_l3l4` in lib/flow.c.
+Where Open vSwitch is compiled for SSE 4.2 it uses CRC32 instead; the packages of Debian and Ubuntu are not.
 """
 
 from __future__ import annotations
@@ -26,42 +33,56 @@ METER_IDLE_NS = NS_PER_S  # the node's meter takes a flow that was silent for lo
 _UDP = 17
 _NEVER = -(2**62)
 _UNPINNED = -1
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MIX_A = np.uint64(0xBF58476D1CE4E5B9)
-_MIX_B = np.uint64(0x94D049BB133111EB)
 
-Words = NDArray[np.uint64]
+Words = NDArray[np.uint32]
 
 
 def flow_hash(flows: FlowTable, clients: tuple[str, ...], network: Network, basis: int) -> Words:
-    """Return the 64-bit hash of each flow, uint64 [f]; `basis` makes runs of different seeds differ."""
-    source = np.array([int(ipaddress.ip_address(network.host(client).ip)) for client in clients], dtype=np.uint64)
-    target = np.uint64(int(ipaddress.ip_address(VIP_IP)))
-    ports = flows.src_port.astype(np.uint64) << np.uint64(16) | flows.dst_port.astype(np.uint64)
-    addresses = source[flows.client] << np.uint64(32) | target
-    return _mixed(_mixed(addresses + np.uint64(basis)) ^ (ports << np.uint64(8) | np.uint64(_UDP)))
+    """Return the hash of each flow, uint32 [f]; `basis` makes runs of different seeds differ."""
+    source = np.array([_wire_word(network.host(client).ip) for client in clients], dtype=np.uint32)
+    ports = (flows.src_port ^ flows.dst_port).astype(np.uint16).byteswap().astype(np.uint32)
+    state = np.full(len(flows), basis, dtype=np.uint32)
+    for word in (source[flows.client] ^ np.uint32(_wire_word(VIP_IP)), np.full_like(state, _UDP), ports):
+        state = _added(state, word)
+    return _finished(state ^ np.uint32(basis))
 
 
-def _mixed(words: Words) -> Words:
-    words = words + _GOLDEN
-    words = (words ^ words >> np.uint64(30)) * _MIX_A
-    words = (words ^ words >> np.uint64(27)) * _MIX_B
-    mixed: Words = words ^ words >> np.uint64(31)
-    return mixed
+def _wire_word(address: str) -> int:
+    """Return an IPv4 address as a little-endian machine reads it from the packet."""
+    return int.from_bytes(ipaddress.ip_address(address).packed, "little")
+
+
+def _rotated(words: Words, bits: int) -> Words:
+    rotated: Words = words << np.uint32(bits) | words >> np.uint32(32 - bits)
+    return rotated
+
+
+def _added(state: Words, words: Words) -> Words:
+    """Return the state of MurmurHash3 after one more word; arithmetic is modulo 2^32."""
+    mixed = _rotated(words * np.uint32(0xCC9E2D51), 15) * np.uint32(0x1B873593)
+    added: Words = _rotated(state ^ mixed, 13) * np.uint32(5) + np.uint32(0xE6546B64)
+    return added
+
+
+def _finished(state: Words) -> Words:
+    state = (state ^ state >> np.uint32(16)) * np.uint32(0x85EBCA6B)
+    state = (state ^ state >> np.uint32(13)) * np.uint32(0xC2B2AE35)
+    finished: Words = state ^ state >> np.uint32(16)
+    return finished
 
 
 class Switch:
     """Pins of f flows onto n nodes.
 
     Args:
-        hashes: of the flows, uint64 [f].
+        hashes: of the flows, uint32 [f].
         table: node of each slot, int64 [slots].
         nodes: how many nodes there are.
         affinity_idle_ns: a flow silent for so long is placed anew; whole seconds, as OpenFlow counts them.
     """
 
     def __init__(self, hashes: Words, table: Ints, nodes: int, affinity_idle_ns: int) -> None:
-        self._slot = (hashes % np.uint64(len(table))).astype(np.int64)
+        self._slot = (hashes % np.uint32(len(table))).astype(np.int64)
         self._table = table
         self._removed = np.zeros(nodes, dtype=bool)
         self._idle_ns = -(-affinity_idle_ns // NS_PER_S) * NS_PER_S

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel, Tag
 from pydantic.fields import FieldInfo
@@ -77,10 +77,10 @@ def _models_in(annotation: Any, tag: str = "") -> dict[str, type[BaseModel]]:
     return found
 
 
-def locate(location: Iterable[str | int]) -> Place:
-    """Walk the scenario's models along a pydantic location."""
+def locate(location: Iterable[str | int], root: type[BaseModel] = Scenario) -> Place:
+    """Walk the models from `root` on along a pydantic location."""
     path: list[str | int] = []
-    model: type[BaseModel] | None = Scenario
+    model: type[BaseModel] | None = root
     choices: dict[str, type[BaseModel]] = {}
     name, field = "", None
     for element in location:
@@ -129,14 +129,14 @@ def path_text(path: KeyPath) -> str:
     return printable(".".join(str(element) for element in path))
 
 
-def complaint_of(error: ErrorDetails, data: dict[str, Any]) -> Complaint:
-    """Return one of pydantic's errors about `data` in the user's words."""
+def complaint_of(error: ErrorDetails, data: dict[str, Any], root: type[BaseModel] = Scenario) -> Complaint:
+    """Return one of pydantic's errors about `data`, validated as `root`, in the user's words."""
     kind, context = error["type"], error.get("ctx", {})
     if kind == "extra_forbidden":
-        return _unknown_key(error["loc"])
+        return _unknown_key(error["loc"], root)
     if kind == "union_tag_invalid":
-        return _unknown_tag(error, data)
-    place = locate(error["loc"])
+        return _unknown_tag(error, data, root)
+    place = locate(error["loc"], root)
     value = value_at(data, place.path)
     if kind == "missing":
         return Complaint(place.path, "this key is missing", _example(place))
@@ -162,15 +162,15 @@ def _pattern_text(pattern: str) -> str:
     return f"a lower-case letter, then up to {name.group(1)} of a-z, 0-9, '-' and '_'"
 
 
-def _unknown_key(location: tuple[str | int, ...]) -> Complaint:
-    key, around = location[-1], locate(location[:-1])
+def _unknown_key(location: tuple[str | int, ...], root: type[BaseModel]) -> Complaint:
+    key, around = location[-1], locate(location[:-1], root)
     known = list(keys_of(around.model)) if around.model else []
     return Complaint((*around.path, key), "unknown key", nearest(key, known) or f"known keys: {', '.join(known)}")
 
 
-def _unknown_tag(error: ErrorDetails, data: dict[str, Any]) -> Complaint:
+def _unknown_tag(error: ErrorDetails, data: dict[str, Any], root: type[BaseModel]) -> Complaint:
     """An item of a union whose deciding key has an unknown value: name that key, not the union."""
-    place = locate(error["loc"])
+    place = locate(error["loc"], root)
     tag = error["ctx"]["tag"]
     item = value_at(data, place.path)
     key = next((key for key, value in item.items() if value == tag), None) if isinstance(item, dict) else None
@@ -182,7 +182,16 @@ def _unknown_tag(error: ErrorDetails, data: dict[str, Any]) -> Complaint:
 
 
 def _unknown_word(place: Place, value: Any) -> Complaint:
-    return _choice(place.path, value, list(get_args(place.field.annotation)) if place.field else [])
+    return _choice(place.path, value, list(_literals_in(place.field.annotation)) if place.field else [])
+
+
+def _literals_in(annotation: Any) -> Iterator[Any]:
+    """Yield the words of a literal, also where the field may be left out (`Literal[…] | None`)."""
+    for argument in get_args(annotation):
+        if get_origin(annotation) is Literal:
+            yield argument
+        else:
+            yield from _literals_in(argument)
 
 
 def _choice(path: KeyPath, value: Any, words: list[Any]) -> Complaint:

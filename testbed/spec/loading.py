@@ -20,7 +20,8 @@ from testbed.errors import InputError
 from testbed.spec import complaints, document, overrides
 from testbed.spec.complaints import Complaint
 from testbed.spec.document import Document, KeyPath
-from testbed.spec.overrides import Override
+from testbed.spec.fault_checks import fault_checks
+from testbed.spec.overrides import Override, Setting
 from testbed.spec.scenario import Scenario, TraceSpec
 
 MAX_LINES = 4
@@ -52,7 +53,7 @@ class LoadedScenario:
         return _where(path, self.parsed, self.changed)
 
 
-def load(path: str | Path, settings: Sequence[str] = (), seed: int | None = None) -> LoadedScenario:
+def load(path: str | Path, settings: Sequence[str | Setting] = (), seed: int | None = None) -> LoadedScenario:
     """Read, override, check and return a scenario.
 
     Args:
@@ -66,15 +67,32 @@ def load(path: str | Path, settings: Sequence[str] = (), seed: int | None = None
     path = Path(path)
     content = document.read_bytes(path)
     parsed = document.parse(content, str(path))
+    if is_sweep(parsed):
+        happened, remedy = "this is a sweep, not a scenario", f"use `python -m testbed sweep {path}`"
+        raise InputError(_where(("scenario",), parsed, ()), happened, remedy)
     data = copy.deepcopy(parsed.data)  # aliases of the file shall not let one override change two places
     changed = overrides.apply(data, settings)
     if seed is not None:
         data["seed"] = seed
         changed.append(Override(f"--seed {seed}", ("seed",)))
     scenario = _checked(data, parsed, changed)
-    _refuse(list(_cross_checks(scenario, path.parent)), parsed, changed)
+    refuse([*_cross_checks(scenario, path.parent), *fault_checks(scenario)], parsed, changed)
     question = question_of(content.decode("utf-8-sig"))
     return LoadedScenario(scenario, question, path, hashlib.sha256(content).hexdigest(), data, parsed, tuple(changed))
+
+
+def is_sweep(parsed: Document) -> bool:
+    """Tell a sweep from a scenario: it names the one it runs."""
+    return "scenario" in parsed.data and not parsed.data.keys() & {"topology", "traffic"}
+
+
+def names_a_sweep(path: Path) -> bool:
+    """Tell whether a file holds a sweep.
+
+    Raises:
+        InputError: when it cannot be read or is no YAML mapping.
+    """
+    return is_sweep(document.parse(document.read_bytes(path), str(path)))
 
 
 def schema() -> dict[str, Any]:
@@ -102,7 +120,7 @@ def _checked(data: dict[str, Any], parsed: Document, changed: Sequence[Override]
         kindless = list(_sources_without_kind(data))
         details = [complaints.complaint_of(detail, data) for detail in error.errors(include_url=False)]
         apart = {complaint.path for complaint in kindless}
-        _refuse([*kindless, *(c for c in details if c.path[:2] not in apart)], parsed, changed)
+        refuse([*kindless, *(c for c in details if c.path[:2] not in apart)], parsed, changed)
         raise
 
 
@@ -145,7 +163,7 @@ def _cross_checks(scenario: Scenario, folder: Path) -> Iterator[Complaint]:
             )
 
 
-def _refuse(found: Sequence[Complaint], parsed: Document, changed: Sequence[Override]) -> None:
+def refuse(found: Sequence[Complaint], parsed: Document, changed: Sequence[Override] = ()) -> None:
     """Raise the complaints, if any, as one error: the first four, and how many more there are."""
     if not found:
         return

@@ -6,6 +6,7 @@ that the file leaves to its default may be set too; whether it exists at all is 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -28,22 +29,47 @@ class Override:
     path: KeyPath
 
 
-def apply(data: dict[str, Any], settings: Iterable[str]) -> list[Override]:
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A change that is asked for, its value already data.
+
+    Attributes:
+        text: who asks for it, to name it in errors: an option, or file and line.
+        key: the dotted path.
+        value: made of str, int, float, bool, None, list and dict.
+    """
+
+    text: str
+    key: str
+    value: Any
+
+    @classmethod
+    def of(cls, option: str) -> Setting:
+        """Return what an option's ``key.path=value`` asks for.
+
+        Raises:
+            InputError: when it is none, or its value is no YAML.
+        """
+        text = f"--set {printable(option)}"
+        key, separator, written = option.partition("=")
+        if not separator:
+            raise InputError(text, "expected key.path=value", "such as --set buffer.policy=reactive")
+        return cls(text, key.strip(), parse_value(written, text))
+
+
+def apply(data: dict[str, Any], settings: Iterable[str | Setting]) -> list[Override]:
     """Change `data` in place and return what was changed, in order.
 
     Raises:
         InputError: when a setting is no ``key.path=value``, its value no YAML, or its path leads nowhere.
     """
-    return [_apply_one(data, setting) for setting in settings]
+    return [_apply_one(data, Setting.of(item) if isinstance(item, str) else item) for item in settings]
 
 
-def _apply_one(data: dict[str, Any], setting: str) -> Override:
-    text = f"--set {printable(setting)}"
-    path, separator, written = setting.partition("=")
-    keys = path.strip().split(".")
-    if not separator or not all(keys):
+def _apply_one(data: dict[str, Any], setting: Setting) -> Override:
+    text, keys, value = setting.text, setting.key.split("."), copy.deepcopy(setting.value)
+    if not all(keys):
         raise InputError(text, "expected key.path=value", "such as --set buffer.policy=reactive")
-    value = parse_value(written, text)
     target: Any = data
     walked: KeyPath = ()
     for position, key in enumerate(keys):

@@ -133,6 +133,63 @@ class BalancerSpec(Spec):
     )
 
 
+class MeshSpec(Spec):
+    """How the nodes watch each other and share what they know."""
+
+    sync_interval_ns: Duration = Field(
+        "100ms", alias="sync_interval", ge=10 * units.NS_PER_MS, description="every node tells its state so often"
+    )
+    heartbeat_ns: Duration = Field(
+        "10ms", alias="heartbeat", ge=5 * units.NS_PER_MS, description="a sign of life to every watcher so often"
+    )
+    misses: int = Field(5, ge=2, le=100, description="heartbeats in a row that may be missing")
+    watchers: int = Field(3, ge=1, le=16, description="nodes that watch each node")
+
+    @property
+    def silence_ns(self) -> int:
+        """Return how long a node may not be heard: half a heartbeat beyond the misses, for the jitter of the last."""
+        return self.misses * self.heartbeat_ns + self.heartbeat_ns // 2
+
+
+FaultKind = Literal["crash", "link_down", "partition", "kill", "pause"]
+FAULT_KINDS: tuple[FaultKind, ...] = ("crash", "link_down", "partition", "kill", "pause")
+
+
+class FaultSpec(Spec):
+    """Something that breaks at a time: exactly one of the keys says what."""
+
+    at_ns: Duration = Field(alias="at", ge=0)
+    crash: str | None = Field(None, description="a node that falls silent for good; its links stay up")
+    link_down: str | None = Field(None, description="a link between switch and node, such as s1-n2, for good")
+    partition: tuple[Annotated[tuple[str, ...], Field(strict=False)], ...] | None = Field(
+        None, strict=False, description="groups of nodes whose mesh messages do not reach each other"
+    )
+    kill: Literal["controller"] | None = Field(None, description="the process that is killed")
+    pause: str | None = Field(None, description="a node whose processes are stopped")
+    for_ns: Duration | None = Field(None, alias="for", gt=0, description="how long a pause or a partition lasts")
+
+    @model_validator(mode="after")
+    def _one_kind_with_its_keys(self) -> FaultSpec:
+        given = [kind for kind in FAULT_KINDS if getattr(self, kind) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of {', '.join(FAULT_KINDS)}")
+        if self.for_ns is None and self.pause is not None:
+            raise ValueError("a pause needs its length; add for: 30ms")
+        if self.for_ns is not None and self.kind not in ("pause", "partition"):
+            raise ValueError(f"{self.kind} has no end; for is for pause and partition")
+        return self
+
+    @property
+    def kind(self) -> FaultKind:
+        """Return what breaks."""
+        return next(kind for kind in FAULT_KINDS if getattr(self, kind) is not None)
+
+    @property
+    def node(self) -> str:
+        """Return the node it hits; empty for a partition and for the controller."""
+        return self.crash or self.pause or (self.link_down or "").removeprefix("s1-")
+
+
 class ParetoSpec(Spec):
     """Pareto durations: heavy tail with shape `alpha` > 1 and the given mean."""
 
@@ -249,7 +306,9 @@ class Scenario(Spec):
     topology: TopologySpec
     buffer: BufferSpec = Field(default_factory=BufferSpec)
     balancer: BalancerSpec = Field(default_factory=BalancerSpec)
+    mesh: MeshSpec = Field(default_factory=lambda: MeshSpec.model_validate({}))
     traffic: tuple[TrafficSource, ...] = Field(min_length=1, strict=False)
+    faults: tuple[FaultSpec, ...] = Field((), strict=False)
     expect: tuple[str, ...] = Field((), strict=False)
 
     @property
@@ -265,7 +324,9 @@ class Scenario(Spec):
     @model_validator(mode="after")
     def _something_is_planned(self) -> Scenario:
         if not self.planned:
-            raise ValueError("traffic has TCP only; add a source of planned packets, by which delay and loss are measured")
+            raise ValueError(
+                "traffic is TCP alone; add a source of planned packets, which delay and loss are measured by"
+            )
         return self
 
     @model_validator(mode="after")
@@ -274,6 +335,8 @@ class Scenario(Spec):
             raise ValueError("the second tier receives only what the first deflects; add buffer.deflect: true")
         if self.buffer.deflect and self.topology.all_nodes == 1:
             raise ValueError("buffer.deflect needs a second node; this topology has one")
+        if self.buffer.deflect and self.topology.link_delay_ns:
+            raise ValueError("buffer.deflect excludes topology.link_delay: a deflected packet would skip the delay")
         if self.buffer.deflect and self.tcp:
             raise ValueError(
                 f"buffer.deflect and the TCP source {self.tcp[0].name} exclude each other: a deflected segment would "

@@ -31,9 +31,9 @@ from testbed.spec.topology import VIP_IP, VIP_MAC, Host
 from testbed.traffic.plan import Int32s, PacketPlan
 
 MAGIC = 0x54425042  # "TBPB"
+ECT_0 = 2  # "the ends understand congestion marks"; the ECN field is the low two bits of the TOS byte
 _PROBE = struct.Struct("!IIIIQQ")
 _SRC_PORT_AT = 34
-_ECT_0 = 2  # ECN field, the low two bits of the TOS byte
 _FLOW_AT, _SEQ_AT, _PLANNED_AT, _SENT_AT = HEADER_BYTES + 8, HEADER_BYTES + 12, HEADER_BYTES + 16, HEADER_BYTES + 24
 
 Bytes2D = NDArray[np.uint8]
@@ -92,14 +92,13 @@ class FrameSet:
         return bytes(self.headers[index]) + bytes(self.padding[:rest])
 
 
-def build_frames(plan: PacketPlan, client: Host, run_id: int, *, ecn: bool = False) -> FrameSet:
+def build_frames(plan: PacketPlan, client: Host, run_id: int, *, tos: int = 0) -> FrameSet:
     """Build the frames of the packets that `client` sends (`plan` holds no others); `sent_ns` is still 0.
 
-    With `ecn` they say that their receiver understands congestion marks, ECT(0) of RFC 3168; without, nobody may mark.
+    `tos` is the byte with DSCP and ECN field; only frames with `ECT_0` in it may get a congestion mark (RFC 3168).
     """
     kinds, kind_of_packet = np.unique(plan.source * np.int64(1 << 32) + plan.size_bytes, return_inverse=True)
     dst_port = dict(zip(plan.flows.source.tolist(), plan.flows.dst_port.tolist(), strict=True))
-    tos = _ECT_0 if ecn else 0
     templates = [_template(client, dst_port[kind >> 32], run_id, kind & 0xFFFF_FFFF, tos) for kind in kinds.tolist()]
     headers = np.array(templates, np.uint8).reshape(-1, MIN_PACKET_BYTES)[kind_of_packet]
     _column(headers, _SRC_PORT_AT, ">u2")[:] = plan.flows.src_port[plan.flow]

@@ -1,0 +1,74 @@
+"""The balancer's ear on the mesh: testimony of the nodes in, which node left and which came back out.
+
+Datagrams of the mesh come to the same port as notifications and are told apart by their first byte (`concerns`).  What
+the nodes' word is worth is decided by `policies.agreement`; only testimony that changed is recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from controllers.mesh_messages import VERSION, Codec
+from testbed.events import NodeJoined, NodeLeft, WitnessHeard
+from testbed.policies.agreement import Agreement
+
+Emit = Callable[[int, dict[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class MeshAccess:
+    """What it takes to understand the mesh.
+
+    Attributes:
+        key: of this run, shared by its members alone.
+        run_id: the run's 32-bit mark.
+        members: every node of the mesh, the same list everywhere.
+        watchers: how many watch each node.
+    """
+
+    key: bytes
+    run_id: int
+    members: tuple[str, ...]
+    watchers: int
+
+
+class MeshEar:
+    """Listens; says nothing on the mesh.  No I/O of its own but `emit`."""
+
+    def __init__(self, access: MeshAccess, emit: Emit) -> None:
+        self._codec = Codec(access.key, access.run_id, access.members)
+        self._agreement = Agreement(access.members, access.watchers)
+        self._emit = emit
+        self._said: dict[str, dict[str, Any]] = {}  # witness → its last testimony
+
+    @property
+    def ignored(self) -> dict[str, int]:
+        """Return how many datagrams were ignored, by flaw."""
+        return dict(self._codec.ignored)
+
+    @staticmethod
+    def concerns(datagram: bytes) -> bool:
+        """Tell whether a datagram claims to be a message of the mesh."""
+        return datagram[:1] == bytes((VERSION,))
+
+    def hear(self, datagram: bytes, now_ns: int) -> list[NodeLeft | NodeJoined]:
+        """Return what follows from a datagram; states and heartbeats are not for the balancer."""
+        event = self._codec.decode(datagram)
+        if not isinstance(event, WitnessHeard):
+            return []
+        record = event.to_record()
+        if self._said.get(event.witness) != record:
+            self._said[event.witness] = record
+            self._emit(now_ns, {**record, "kind": "TestimonyChanged", "policy": "mesh"})
+        return self._agreement.hear(event, now_ns)
+
+    def on_time(self, now_ns: int) -> list[NodeLeft | NodeJoined]:
+        """Return what follows from nothing more than the time."""
+        due_ns = self._agreement.next_deadline_ns()
+        return self._agreement.judge(now_ns) if due_ns is not None and now_ns >= due_ns else []
+
+    def next_deadline_ns(self) -> int | None:
+        """Return when `on_time` is due."""
+        return self._agreement.next_deadline_ns()

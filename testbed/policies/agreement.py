@@ -1,0 +1,135 @@
+"""When a node counts as dead: two of its watchers say so, each by its own ears.
+
+Every watcher testifies about all the nodes it watches, again and again, so that a lost message costs one interval and
+no message has to be acknowledged.  A node is dead while the accusations against it reach the *need*: two, or as many as
+there are watchers in office when that is less.  In office is a watcher that is not dead itself and testified within the
+last `STALE_NS`.  The accusations of a dead witness count for nothing: the smaller side of a partition, declared
+dead by the larger, has no say about the larger.
+
+An accusation names the life (*incarnation*) the node was last heard in.  It is void as soon as another watcher has
+heard the node in a later one: that is how a node that learns it is accused refutes (Das, Gupta and Motivala, "SWIM",
+2002, section 4.2).  Unlike there, the accused cannot refute by a word to the judge, only by being heard by a watcher,
+since a node that reaches the judge but not its watchers is cut off.
+
+**Coming back is damped.**  A node returns when no accusation has stood for `HOLD_NS`, twice as long for each time it
+left within the last `MEMORY_NS` before, up to `HOLD_MAX_NS`: a node that comes and goes is worse than one that is gone.
+
+What this does not see: more nodes failing at once than leave a watcher in office.  Those the balancer misses when
+they stop notifying.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from testbed.events import NodeJoined, NodeLeft, WitnessHeard
+from testbed.policies.watchers import watchers_of
+from testbed.units import NS_PER_MS, NS_PER_S
+
+REASON = "mesh"
+NEED = 2
+STALE_NS = 250 * NS_PER_MS
+HOLD_NS = 100 * NS_PER_MS
+HOLD_MAX_NS = 3 * NS_PER_S
+MEMORY_NS = 10 * NS_PER_S
+
+
+@dataclass(slots=True)
+class _Case:
+    """What is known of one node."""
+
+    watchers: tuple[str, ...]
+    heard_in: int = -1  # the latest life some watcher heard it in
+    accused_in: dict[str, int] = field(default_factory=dict)  # witness → the life its accusation is about
+    dead: bool = False
+    cleared_ns: int | None = None  # dead, and no accusation has stood since
+    departures_ns: list[int] = field(default_factory=list)
+
+
+class Agreement:
+    """Testimony in, `NodeLeft` and `NodeJoined` with the reason ``mesh`` out."""
+
+    def __init__(self, members: tuple[str, ...], watchers: int) -> None:
+        """Begin with every member alive; `watchers` is how many each node has."""
+        self._cases = {node: _Case(watchers_of(node, members, watchers)) for node in members}
+        self._testified_ns: dict[str, int] = {}
+        self._judged_ns = 0
+
+    @property
+    def dead(self) -> frozenset[str]:
+        """Return the members that count as dead."""
+        return frozenset(node for node, case in self._cases.items() if case.dead)
+
+    def hear(self, testimony: WitnessHeard, now_ns: int) -> list[NodeLeft | NodeJoined]:
+        """Take in a testimony and return what follows from it; strangers and what they do not watch are passed over."""
+        witness = testimony.witness
+        if witness not in self._cases:
+            return []
+        self._testified_ns[witness] = now_ns
+        rows = zip(testimony.nodes, testimony.incarnation.tolist(), testimony.silent.tolist(), strict=True)
+        for node, incarnation, silent in rows:
+            case = self._cases.get(node)
+            if case is None or witness not in case.watchers:
+                continue
+            if silent:
+                case.accused_in[witness] = incarnation
+            else:
+                case.accused_in.pop(witness, None)
+                case.heard_in = max(case.heard_in, incarnation)
+        return self.judge(now_ns)
+
+    def judge(self, now_ns: int) -> list[NodeLeft | NodeJoined]:
+        """Return who left and who came back by `now_ns`; the order of the members decides who is judged first."""
+        self._judged_ns = now_ns
+        found: list[NodeLeft | NodeJoined] = []
+        for node, case in self._cases.items():
+            accusers = self._accusers(case)
+            if not case.dead and accusers and len(accusers) >= min(NEED, len(self._in_office(case, now_ns))):
+                case.dead, case.cleared_ns = True, None
+                case.departures_ns = [t for t in case.departures_ns if t > now_ns - MEMORY_NS] + [now_ns]
+                found.append(NodeLeft(node, REASON))
+            elif case.dead and accusers:
+                case.cleared_ns = None
+            elif case.dead and case.cleared_ns is None:
+                case.cleared_ns = now_ns
+            elif case.dead and now_ns >= _back_ns(case):
+                case.dead = False
+                found.append(NodeJoined(node, REASON))
+        return found
+
+    def next_deadline_ns(self) -> int | None:
+        """Return when `judge` will find something without further testimony: a return, or a watcher out of office."""
+        returns = [_back_ns(case) for case in self._cases.values() if case.dead and case.cleared_ns is not None]
+        return min([*returns, *self._retirements()], default=None)
+
+    def _retirements(self) -> list[int]:
+        """Return when the other watchers of nodes that are accused, but not by enough, leave office."""
+        retirements = [
+            self._testified_ns[watcher] + STALE_NS
+            for case in self._cases.values()
+            if not case.dead and self._accusers(case)
+            for watcher in case.watchers
+            if watcher in self._testified_ns
+        ]
+        return [retired_ns for retired_ns in retirements if retired_ns > self._judged_ns]
+
+    def _accusers(self, case: _Case) -> list[str]:
+        """Return the living witnesses whose accusation stands."""
+        return [
+            witness
+            for witness, incarnation in case.accused_in.items()
+            if incarnation >= case.heard_in and not self._cases[witness].dead
+        ]
+
+    def _in_office(self, case: _Case, now_ns: int) -> list[str]:
+        since_ns = now_ns - STALE_NS
+        return [
+            watcher
+            for watcher in case.watchers
+            if not self._cases[watcher].dead and self._testified_ns.get(watcher, since_ns) > since_ns
+        ]
+
+
+def _back_ns(case: _Case) -> int:
+    assert case.cleared_ns is not None
+    return case.cleared_ns + min(HOLD_MAX_NS, HOLD_NS << (len(case.departures_ns) - 1))

@@ -1,0 +1,29 @@
+"""Who watches whom: a few watchers a node, the same to everyone who asks.
+
+Rendezvous hashing (Thaler and Ravishankar, "Using name-based mappings to increase hit rates", 1998): every pair of node
+and possible watcher has a score, and the highest scores watch.  It is consistent: a member that comes or goes changes
+only the sets it is in, and each member watches about as many nodes as any other.
+
+The set is made from all members, alive or not.  Were it made from the living, two members whose views differ for a
+moment would disagree about who has to be sent heartbeats, and a watcher nobody sends any would accuse a healthy node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+
+
+def watchers_of(node: str, members: Sequence[str], count: int) -> tuple[str, ...]:
+    """Return the watchers of `node` among `members`, strongest first: `count` of them, or all others when fewer."""
+    others = [member for member in members if member != node]
+    return tuple(sorted(others, key=lambda member: (_score(node, member), member), reverse=True)[:count])
+
+
+def watched_by(member: str, members: Sequence[str], count: int) -> tuple[str, ...]:
+    """Return the nodes that `member` watches, in the order of `members`."""
+    return tuple(node for node in members if member in watchers_of(node, members, count))
+
+
+def _score(node: str, member: str) -> bytes:
+    return blake2b(f"{node} watched by {member}".encode(), digest_size=8).digest()

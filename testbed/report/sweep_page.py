@@ -1,0 +1,127 @@
+"""A sweep as one HTML file: loss against memory, loss against the actuation delay, the table and the runs behind it.
+
+A point is the mean over the seeds of a combination, with the 95 % confidence interval of both figures as bars.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from testbed.report import charts
+from testbed.report.compare_page import Figure, Table, render_page, table_of_runs
+from testbed.report.page import write_file
+from testbed.report.sweep_table import POLICY, CombinationRow, SweepTable, cells_of
+from testbed.report.written import many
+from testbed.results.confidence import Estimate
+from testbed.units import duration_ns
+
+DELAY = "buffer.actuation_delay"
+_BARS = "The bars are 95 % confidence intervals over the seeds."
+_LOSS_AXIS = "packets lost by the buffers (%)"
+
+
+def write_sweep_page(table: SweepTable, target: Path) -> Path:
+    """Write the page to `target` and return its path.
+
+    Raises:
+        ToolError: when it cannot be written.
+    """
+    return write_file(target, render(table))
+
+
+def render(table: SweepTable) -> str:
+    """Return the page."""
+    memory_hint = f"Each point is a combination. Further down loses less, further left reserves less. {_BARS}"
+    figures = [Figure("memory-loss", "Loss against memory", memory_hint, _memory_against_loss(table))]
+    if DELAY in table.keys:
+        delay_hint = f"The time an expansion takes, from the decision to its effect. {_BARS}"
+        figures.insert(
+            0, Figure("delay-loss", "Loss against the actuation delay", delay_hint, _loss_against_delay(table))
+        )
+    eyebrow = f"sweep of scenario {table.scenario}, {many(len(table.trials), 'run')}"
+    return render_page(table.name, eyebrow, table.question, table.notes, figures, _tables(table))
+
+
+def _tables(table: SweepTable) -> list[Table]:
+    headers, cells = cells_of(table)
+    counts = [bool(row.seeds) for row in table.combinations]
+    means = Table("Means over the seeds", headers, cells, len(table.keys) + 1, counts)
+    runs = [trial.row for trial in table.trials]
+    tables = (table_of_runs("Runs", runs), table_of_runs("Runs left out", table.left_out))
+    return [means, *(found for found in tables if found.cells)]
+
+
+def _memory_against_loss(table: SweepTable) -> charts.Chart:
+    """Return the chart: towards the lower left a policy loses less with less memory."""
+    layout = {
+        **charts.layout(440),
+        "hovermode": "closest",
+        "xaxis": {**charts.axis("reserved memory (MB·s)"), "rangemode": "tozero"},
+        "yaxis": {**charts.axis(_LOSS_AXIS), "rangemode": "tozero"},
+    }
+    return {
+        "data": _series(table.combinations, [POLICY], lambda row: row.figures["reserved_mb_s"], "markers"),
+        "layout": layout,
+    }
+
+
+def _loss_against_delay(table: SweepTable) -> charts.Chart:
+    """Return the chart: one line for each policy, the delays at equal distances since they span powers of ten."""
+    rows = sorted(table.combinations, key=lambda row: duration_ns(row.parameters[DELAY]))
+    delays = list(dict.fromkeys(row.parameters[DELAY] for row in rows))
+    layout = {
+        **charts.layout(440),
+        "hovermode": "closest",
+        "xaxis": {
+            **charts.axis("actuation delay"),
+            **{"type": "category", "categoryorder": "array", "categoryarray": delays},
+        },
+        "yaxis": {**charts.axis(_LOSS_AXIS), "rangemode": "tozero"},
+    }
+    others = [key for key in table.keys if key != DELAY]
+    return {"data": _series(rows, others, lambda row: row.parameters[DELAY], "lines+markers"), "layout": layout}
+
+
+def _series(
+    rows: Sequence[CombinationRow], keys: Sequence[str], x: Callable[[CombinationRow], Estimate | str | None], mode: str
+) -> list[dict[str, Any]]:
+    """Return a trace for each value of `keys`, its points the combinations that have it."""
+    by_label: dict[str, list[CombinationRow]] = {}
+    for row in rows:
+        if row.figures["loss_ratio"] is not None and x(row) is not None:
+            by_label.setdefault(_label(row.parameters, keys), []).append(row)
+    return [_trace(points, label or "all", x, mode, k) for k, (label, points) in enumerate(by_label.items())]
+
+
+def _trace(
+    rows: Sequence[CombinationRow], name: str, x: Callable[[CombinationRow], Estimate | str | None], mode: str, k: int
+) -> dict[str, Any]:
+    losses = [row.figures["loss_ratio"] for row in rows]
+    xs = [x(row) for row in rows]
+    trace: dict[str, Any] = {
+        "type": "scatter",
+        "mode": mode,
+        "name": name,
+        "x": [found.mean if isinstance(found, Estimate) else found for found in xs],
+        "y": [100 * found.mean for found in losses if found is not None],
+        "error_y": _bars([100 * (found.half_width or 0.0) for found in losses if found is not None]),
+        "text": [_label(row.parameters, list(row.parameters)) or name for row in rows],
+        "hovertemplate": "%{text}<br>%{x}, %{y:.4g} % lost<extra></extra>",
+        "marker": {"size": 11, "color": charts.colour(k)},
+        "line": {"color": charts.colour(k), "width": 2},
+        "cliponaxis": False,
+    }
+    widths = [found.half_width or 0.0 for found in xs if isinstance(found, Estimate)]
+    return {**trace, "error_x": _bars(widths)} if widths else trace
+
+
+def _bars(half_widths: Sequence[float]) -> dict[str, Any]:
+    return {"type": "data", "array": list(half_widths), "thickness": 1.2, "width": 4}
+
+
+def _label(parameters: Mapping[str, str], keys: Sequence[str]) -> str:
+    """Return the values of `keys`; a number or size alone would not say what it is of."""
+    known = [(key, parameters[key]) for key in keys if key in parameters]
+    return ", ".join(value if key == POLICY else f"{key.rpartition('.')[2]} {value}" for key, value in known)

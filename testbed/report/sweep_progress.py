@@ -1,0 +1,104 @@
+"""How far a sweep is: one line a trial as it ends, and a bar below them on a terminal.
+
+The bar is drawn when `tick` is called and by no thread of its own: the sweep forks, and the machine is to be left to
+the trial.  What is left is told from the trials made in this call alone; those made before took no time now.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from testbed.report.terminal import VERDICT_STYLES
+from testbed.report.written import figure, percent, short
+
+
+class SweepProgress:
+    """Shows a sweep on a console; as a context manager it draws from entry to exit.
+
+    Args:
+        console: where to.
+        trials: how many there are.
+        quiet: show nothing.
+        clock_s: what tells the time, in seconds.
+    """
+
+    def __init__(
+        self, console: Console, trials: int, *, quiet: bool = False, clock_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._console, self._quiet, self._clock_s = console, quiet, clock_s
+        self._bar = Progress(
+            *(BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn()),
+            *(TextColumn("{task.fields[left]}"), TextColumn("{task.description}", markup=False)),
+            console=console,
+            transient=True,
+            auto_refresh=False,
+            disable=quiet or not console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=trials, left="")
+        self._trials, self._done, self._made, self._began_s = trials, 0, 0, clock_s()
+
+    def __enter__(self) -> SweepProgress:
+        """Begin to draw."""
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take the bar away; the lines stay."""
+        self._bar.stop()
+
+    def skipped(self) -> None:
+        """Count a trial that was done before."""
+        self._advance()
+
+    def running(self, name: str) -> None:
+        """Show which trial is running."""
+        self._bar.update(self._task, description=name)
+        self._bar.refresh()
+
+    def tick(self) -> None:
+        """Redraw the bar."""
+        self._bar.refresh()
+
+    def ran(self, name: str, outcome: str, summary: Mapping[str, Any], said: str) -> None:
+        """Print a line for a run that ended."""
+        if not self._quiet:
+            line = Text.assemble((f"{outcome:11}", VERDICT_STYLES.get(outcome, "bold red")), " ", name)
+            line.append(_figures(summary) or (f": {said}" if said else ""))
+            self._console.print(line, soft_wrap=True)
+
+    def settled(self) -> None:
+        """Count a trial that is done now."""
+        self._made += 1
+        self._advance()
+
+    @property
+    def left_text(self) -> str:
+        """Return how long the rest may take, "" while there is nothing to tell it from."""
+        if not self._made:
+            return ""
+        left_s = (self._clock_s() - self._began_s) / self._made * (self._trials - self._done)
+        return f"{left_s / 60:.0f} min left" if left_s >= 90 else f"{left_s:.0f} s left"
+
+    def _advance(self) -> None:
+        self._done += 1
+        self._bar.update(self._task, completed=self._done, left=self.left_text)
+
+
+def _figures(summary: Mapping[str, Any]) -> str:
+    """Return the figures of a run in a few words, or why it is worth nothing."""
+    reasons = summary.get("verdict_reasons") or [""]
+    if summary.get("verdict") == "INVALID":
+        return f": {reasons[0]}"
+    loss, reserved = figure(summary, "buffer.loss_ratio"), figure(summary, "buffer.reserved_mb_s")
+    if loss is None or reserved is None:
+        return ""
+    return f": {percent(loss)} lost, {short(reserved)} MB·s reserved"

@@ -1,0 +1,107 @@
+"""What became of the faults: how fast they were noticed, worked around and over, and at what price.
+
+All times are counted from the command of the fault, by the one clock of the run.
+
+    detected    the balancer took the node for gone (`NodeLeft`, by mesh, port or silence)
+    rerouted    the switch confirmed the change (`ActionsAcknowledged`, the first one after the removal)
+    recovered   the last packet that was lost was to be sent then; 0 when none was
+
+*Lost packets* are those of the flows of the failed node that were delivered nowhere.  A *false suspicion* is a node
+that left by mesh or silence though no fault had hit it, or only a pause of less than `HARMLESS_PAUSE_NS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from testbed.units import NS_PER_MS, NS_PER_S
+
+HARMLESS_PAUSE_NS = 40 * NS_PER_MS
+AFTERMATH_NS = NS_PER_S  # a healed fault explains a suspicion for so long
+FAILING = ("crash", "link_down")
+_KINDS = ("FaultCommanded", "FaultLosses", "NodeLeft", "RemoveNode", "ActionsAcknowledged")
+
+Line = Mapping[str, Any]
+
+
+class FaultLines:
+    """Keeps the lines that tell of faults while others read the events."""
+
+    def __init__(self) -> None:
+        self.lines: list[Line] = []
+
+    def passing(self, events: Iterable[Line]) -> Iterator[Line]:
+        """Yield every line and keep those that matter here."""
+        for line in events:
+            if line.get("kind") in _KINDS and line.get("policy", "balancer") == "balancer":
+                self.lines.append(line)
+            yield line
+
+
+def failover_section(lines: Iterable[Line]) -> dict[str, Any] | None:
+    """Return the section of the summary; None when there was no fault and nobody was suspected."""
+    lines = list(lines)
+    faults = [line for line in lines if line["kind"] == "FaultCommanded"]
+    suspicions = [line for line in lines if line["kind"] == "NodeLeft" and line["reason"] in ("mesh", "notifications")]
+    if not faults and not suspicions:
+        return None
+    failures = [fault for fault in faults if fault["what"] in FAILING]
+    losses = {line["fault"]: line for line in lines if line["kind"] == "FaultLosses"}
+    detected = [_first(lines, "NodeLeft", fault) for fault in failures]
+    rerouted = [_rerouted(lines, fault) for fault in failures]
+    recovered = [_recovered(losses[fault["fault"]], fault) for fault in failures if fault["fault"] in losses]
+    section: dict[str, Any] = {"count": len(failures)}
+    for name, values in (("detected_ms", detected), ("rerouted_ms", rerouted), ("recovered_ms", recovered)):
+        known = [value for value in values if value is not None]
+        if known and len(known) == len(failures):  # the figure of some would pass for that of all
+            section[name] = _spread(known)
+    if len(losses) == len(failures):
+        section["lost_packets"] = sum(line["lost_pkts"] for line in losses.values())
+    section["false_suspicions"] = sum(not _explained(line, faults) for line in suspicions)
+    return section
+
+
+def _first(lines: list[Line], kind: str, fault: Line) -> float | None:
+    """Return when a line of that kind first named the node of the fault after it."""
+    times = [
+        line["t_ns"]
+        for line in lines
+        if line["kind"] == kind and line["node"] in fault["nodes"] and line["t_ns"] >= fault["t_commanded_ns"]
+    ]
+    return (min(times) - fault["t_commanded_ns"]) / NS_PER_MS if times else None
+
+
+def _rerouted(lines: list[Line], fault: Line) -> float | None:
+    removed_ms = _first(lines, "RemoveNode", fault)
+    if removed_ms is None:
+        return None
+    since = fault["t_commanded_ns"] + round(removed_ms * NS_PER_MS)
+    times = [line["t_ns"] for line in lines if line["kind"] == "ActionsAcknowledged" and line["t_ns"] >= since]
+    return (min(times) - fault["t_commanded_ns"]) / NS_PER_MS if times else None
+
+
+def _recovered(loss: Line, fault: Line) -> float:
+    last_ns = loss["last_lost_ns"]
+    return 0.0 if last_ns is None else max(0.0, (last_ns - fault["t_commanded_ns"]) / NS_PER_MS)
+
+
+def _explained(suspicion: Line, faults: list[Line]) -> bool:
+    return any(
+        suspicion["node"] in fault["nodes"]
+        and fault["t_commanded_ns"] <= suspicion["t_ns"] <= _explains_until_ns(fault)
+        for fault in faults
+    )
+
+
+def _explains_until_ns(fault: Line) -> float:
+    if fault["for_ns"] is None:
+        return float("inf")
+    if fault["what"] == "pause" and fault["for_ns"] < HARMLESS_PAUSE_NS:
+        return float("-inf")
+    return float(fault["t_commanded_ns"] + fault["for_ns"] + AFTERMATH_NS)
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    ordered = sorted(values)
+    return {"p50": ordered[(len(ordered) - 1) // 2], "max": ordered[-1]}

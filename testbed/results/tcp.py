@@ -1,0 +1,57 @@
+"""The section `tcp` of a summary: what the connections got and what they cost, all together and for each source.
+
+*Goodput* is payload acknowledged while the source sent.  The round-trip time holds the queues on the way, the node's
+buffer above all; its least value is the path without them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from testbed.results.evidence import Evidence, TcpEvidence, total
+from testbed.results.histogram import Histogram, merged
+from testbed.units import NS_PER_MS, NS_PER_S
+
+
+def tcp_section(evidence: Evidence) -> dict[str, Any] | None:
+    """Return the section, None when the scenario has no TCP source."""
+    sources, nodes = evidence.tcp, evidence.nodes
+    if not sources:
+        return None
+    counts = {
+        "arrived_packets": total(node.tcp_arrived_pkts for node in nodes),
+        "dropped_packets": total(node.tcp_dropped_pkts for node in nodes),
+        "marked_packets": total(node.tcp_marked_pkts if node.marked_pkts is not None else None for node in nodes),
+    }
+    return {
+        "streams": sum(source.streams for source in sources),
+        "broken_streams": sum(source.broken_streams for source in sources),
+        "goodput_bps": sum(_goodput_bps(source) for source in sources),
+        "retransmitted_packets": sum(source.retransmitted_pkts for source in sources),
+        **{name: count for name, count in counts.items() if count is not None},
+        **_rtt(merged(source.rtt for source in sources)),
+        "sources": [_source(source) for source in sources],
+    }
+
+
+def _source(source: TcpEvidence) -> dict[str, Any]:
+    return {
+        "name": source.source,
+        "congestion": source.congestion,
+        "streams": source.streams,
+        "goodput_bps": _goodput_bps(source),
+        "retransmitted_packets": source.retransmitted_pkts,
+        **_rtt(source.rtt),
+    }
+
+
+def _goodput_bps(source: TcpEvidence) -> int:
+    return round(source.acked_bytes * 8 * NS_PER_S / max(source.ran_ns, 1))
+
+
+def _rtt(histogram: Histogram | None) -> dict[str, dict[str, float]]:
+    """Return the percentiles; nothing when no connection came about."""
+    if histogram is None or not histogram.total:
+        return {}
+    found = {name: histogram.quantile_ns(ratio) for name, ratio in (("min", 0.0), ("p50", 0.5), ("p99", 0.99))}
+    return {"rtt_ms": {name: (value or 0.0) / NS_PER_MS for name, value in found.items()}}

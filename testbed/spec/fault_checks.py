@@ -1,0 +1,36 @@
+"""Whether the faults of a scenario have a target: what no fault can see alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from testbed.spec import complaints
+from testbed.spec.complaints import Complaint
+from testbed.spec.document import KeyPath
+from testbed.spec.scenario import FaultSpec, Scenario
+
+
+def fault_checks(scenario: Scenario) -> Iterator[Complaint]:
+    """Yield faults whose time or target does not exist."""
+    nodes = [f"n{number}" for number in range(1, scenario.topology.all_nodes + 1)]
+    known = "there is n1" if len(nodes) == 1 else f"there are n1 to {nodes[-1]}"
+    for index, fault in enumerate(scenario.faults):
+        at: KeyPath = ("faults", index)
+        if fault.at_ns >= scenario.duration_ns:
+            yield Complaint((*at, "at"), "it is not within the duration", "give a time before the end")
+        if fault.link_down is not None and not fault.link_down.startswith("s1-"):
+            name = complaints.shown(fault.link_down)
+            yield Complaint((*at, "link_down"), f"there is no link {name} to a node", "write it as s1-n2")
+        elif fault.node and fault.node not in nodes:
+            yield Complaint((*at, fault.kind), f"there is no node {complaints.shown(fault.node)}", known)
+        yield from _partition_checks(fault, (*at, "partition"), nodes, known)
+
+
+def _partition_checks(fault: FaultSpec, at: KeyPath, nodes: list[str], known: str) -> Iterator[Complaint]:
+    groups = fault.partition
+    if groups is None:
+        return
+    if sorted(node for group in groups for node in group) != sorted(nodes):
+        yield Complaint(at, "the groups do not name every node once", known)
+    elif len(groups) < 2 or not all(groups):
+        yield Complaint(at, "it divides nothing", "give two groups or more, none empty")

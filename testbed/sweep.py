@@ -1,0 +1,393 @@
+"""A sweep carried out: trials one after the other, each an ordinary run directory, resumable at any point.
+
+    sweep file ─ trials ─▶ run directories ─▶ sweep.json ─▶ table, page
+
+**What is true lies in the run directories.**  A trial's runs are ``NAME``, ``NAME,try=2``, …; which of them ended and
+how is read from them and nowhere else, so it does not matter what ended the last call: Ctrl-C, ``kill -9`` or a power
+cut.  A trial is *settled* when one of its runs is VALID or DEGRADED, or when two of them are INVALID: a machine that
+disturbs a trial twice would do so again, and dropping results until one pleases is no measurement.  Runs that were
+interrupted, killed or failed are kept and made again.  ``sweep.json`` only lists what there is.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+from rich.console import Console
+
+import testbed
+from testbed import doctor
+from testbed.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_EXPECTATION_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_INVALID,
+    EXIT_MACHINE_LACKS,
+    EXIT_OK,
+    EXIT_TOOL_FAILED,
+    InputError,
+    MachineError,
+    ToolError,
+)
+from testbed.report.page import write_file
+from testbed.report.sweep_page import write_sweep_page
+from testbed.report.sweep_progress import SweepProgress
+from testbed.report.sweep_table import MANIFEST, SweepTable, read_manifest, tabulate
+from testbed.results import provenance, recorded_run
+from testbed.results.facts import Engine
+from testbed.results.recorded_run import RecordedRun
+from testbed.run import RUNS, check, refuse_without_root
+from testbed.spec.document import parse, read_bytes
+from testbed.spec.scenario import Scenario
+from testbed.spec.sweep import LoadedSweep, TrialSpec, load_sweep, option_text, settings_of
+from testbed.trial_process import Ended, RunTrial, TrialCall, TrialProcesses
+
+MOST_INVALID = 2
+MOST_FAILURES = 3  # in a row: it will not get better by itself
+_COUNTING = ("VALID", "DEGRADED")
+
+Status = Literal["running", "completed", "interrupted", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class SweepResult:
+    """A sweep as far as it came.
+
+    Attributes:
+        path: its directory.
+        table: what was found.
+        exit_code: as `errors` has them; what is worst of the trials.
+        unsettled: trials that are still to be run.
+    """
+
+    path: Path
+    table: SweepTable
+    exit_code: int
+    unsettled: int
+
+
+def sweep(
+    path: Path,
+    out: Path | None = None,
+    engine: Engine = "emulation",
+    *,
+    quiet: bool = False,
+    argv: tuple[str, ...] = (),
+) -> SweepResult:
+    """Run what is left of a sweep, write table and page, and return them.
+
+    Args:
+        path: the sweep file.
+        out: the sweep directory; default ``runs/sweep-NAME`` (simulated: ``runs/sweep-NAME-simulation``).  It may hold
+            an earlier part of the same sweep.
+        engine: which engine runs the trials.
+        quiet: say nothing on the way.
+        argv: the command line, for the manifest and for hints.
+
+    Raises:
+        InputError: the sweep, its scenario or the directory is wrong.
+        MachineError: this machine cannot run the scenario.
+        ToolError: trials fail one after the other.
+    """
+    loaded = checked(path)
+    if engine == "emulation":
+        refuse_without_root(argv)
+        doctor.refuse_if_lacking(loaded.load(loaded.trials[0]).scenario)
+    out = out or RUNS / f"sweep-{loaded.spec.name}{'' if engine == 'emulation' else f'-{engine}'}"
+    progress = SweepProgress(Console(stderr=True), len(loaded.trials), quiet=quiet)
+    with progress, TrialProcesses(progress.tick) as run_trial:
+        return carry_out(loaded, out, run_trial, progress, engine, argv)
+
+
+def checked(path: Path) -> LoadedSweep:
+    """Return a sweep, every combination checked as far as that goes without running it.
+
+    Raises:
+        InputError: names file and line.
+    """
+    loaded = load_sweep(path)
+    for trial in loaded.trials[: len(loaded.combinations)]:
+        check(loaded.load(trial))
+    return loaded
+
+
+def carry_out(
+    loaded: LoadedSweep,
+    out: Path,
+    run_trial: RunTrial,
+    progress: SweepProgress,
+    engine: Engine = "emulation",
+    argv: tuple[str, ...] = (),
+) -> SweepResult:
+    """Make the runs that are missing in `out` by `run_trial`; see `sweep`.
+
+    `run_trial` leaves a run directory and never raises for what happens in a trial.
+    """
+    with _held(out):
+        return _Sweep(loaded, out, run_trial, progress, engine, argv).carry_out()
+
+
+class _Sweep:
+    def __init__(
+        self,
+        loaded: LoadedSweep,
+        out: Path,
+        run_trial: RunTrial,
+        progress: SweepProgress,
+        engine: Engine,
+        argv: tuple[str, ...],
+    ) -> None:
+        self._loaded, self._out, self._run_trial, self._progress = loaded, out, run_trial, progress
+        self._engine, self._argv, self._started_utc = engine, argv, provenance.utc_now()
+        self._by_name = {trial.name: trial for trial in loaded.trials}
+        self._outcomes: dict[Path, str] = {}  # of runs that are over
+        self._failures = 0
+
+    def carry_out(self) -> SweepResult:
+        self._refuse_another_sweep()
+        for trial in self._loaded.trials:
+            self._refuse_stale(trial)
+        write_file(self._out / "sweep.yaml", read_bytes(self._loaded.path).decode("utf-8-sig"))
+        self._write_manifest("running")
+        status: Status = "failed"
+        try:
+            status = "completed" if self._run_all() else "interrupted"
+        except KeyboardInterrupt:
+            status = "interrupted"
+        finally:
+            self._write_manifest(status)
+        return self._conclude(status)
+
+    # ------------------------------------------------------------------------------------------- what is there
+
+    def _runs(self, trial: TrialSpec) -> list[tuple[Path, str]]:
+        """Return the runs made of a trial and how they ended."""
+        return [(path, self._outcome(path)) for path in self._paths(trial) if path.exists()]
+
+    def _outcome(self, path: Path) -> str:
+        if path not in self._outcomes:
+            outcome = outcome_of(path)
+            if outcome == "running":
+                return outcome
+            self._outcomes[path] = outcome
+        return self._outcomes[path]
+
+    def _paths(self, trial: TrialSpec) -> Iterator[Path]:
+        """Yield where the runs of a trial are, up to the first that is still to be made."""
+        path, number = self._out / trial.name, 1
+        while path.exists():
+            yield path
+            number += 1
+            path = self._out / f"{trial.name},try={number}"
+        yield path
+
+    def _chosen(self, name: str) -> Path | None:
+        """Return the run that stands for the trial of that name, None while there is none."""
+        return next((path for path, outcome in self._runs(self._by_name[name]) if outcome in _COUNTING), None)
+
+    def _settled(self, trial: TrialSpec) -> bool:
+        outcomes = [outcome for _, outcome in self._runs(trial)]
+        return any(outcome in _COUNTING for outcome in outcomes) or outcomes.count("INVALID") >= MOST_INVALID
+
+    def _open(self, trial: TrialSpec) -> bool:
+        """Tell whether another call would run the trial: it is not settled, nor does it wait for a run in vain."""
+        source = self._by_name[trial.mean_from] if trial.mean_from else None
+        in_vain = source is not None and self._settled(source) and self._chosen(source.name) is None
+        return not self._settled(trial) and not in_vain
+
+    def _refuse_another_sweep(self) -> None:
+        attempted, remedy = f"--out {self._out}", "name a new directory"
+        if (self._out / MANIFEST).exists():
+            name = read_manifest(self._out)["name"]
+            if name != self._loaded.spec.name:
+                raise InputError(attempted, f"it holds the sweep {name}, not {self._loaded.spec.name}", remedy)
+        elif any(self._out.iterdir()):
+            raise InputError(attempted, f"it is not empty and holds no {MANIFEST}", remedy)
+
+    def _refuse_stale(self, trial: TrialSpec) -> None:
+        """Refuse runs of an earlier form of the sweep or its scenario: they answer another question."""
+        mean = self._mean_bytes(trial)
+        for path, outcome in self._runs(trial):
+            if outcome == "running":
+                raise InputError(f"--out {self._out}", f"{path.name} is still running", "wait for it, or end it")
+            if outcome in (*_COUNTING, "INVALID") and (mean is not None or trial.mean_from is None):
+                key = _difference(path, self._loaded.load(trial, mean).scenario, self._engine)
+                if key:
+                    happened = f"{path.name} was run with another `{key}` than it would be now"
+                    raise InputError(f"resuming {self._out}", happened, "name a new --out, or remove that run")
+
+    def _mean_bytes(self, trial: TrialSpec) -> int | None:
+        """Return the size a trial takes from another one's run, None while there is no such run or no need of it."""
+        source = self._chosen(trial.mean_from) if trial.mean_from else None
+        if source is None:
+            return None
+        summary = RecordedRun.open(source).document("summary.json") or {}
+        return int(summary["buffer"]["mean_limit_bytes"])
+
+    # ------------------------------------------------------------------------------------------ what is missing
+
+    def _run_all(self) -> bool:
+        """Make what is missing; tell whether it came to the end, and was not stopped."""
+        for trial in self._loaded.trials:
+            if self._settled(trial):
+                self._progress.skipped()
+                continue
+            mean = self._mean_bytes(trial)
+            if trial.mean_from and mean is None:
+                continue
+            if not self._settle(trial, mean):
+                return False
+            self._progress.settled()
+        return True
+
+    def _settle(self, trial: TrialSpec, mean_bytes: int | None) -> bool:
+        """Run a trial until it is settled or fails; tell whether to go on."""
+        while not self._settled(trial):
+            call = self._call(trial, mean_bytes)
+            self._progress.running(call.out.name)
+            ended = self._run_trial(call)
+            outcome = self._outcome(call.out)
+            self._write_manifest("running")
+            if ended.exit_code == EXIT_INTERRUPTED:
+                return False
+            self._progress.ran(call.out.name, outcome, _summary(call.out), ended.said)
+            self._refuse_hopeless(call, ended, outcome)
+            if outcome not in (*_COUNTING, "INVALID"):
+                return True
+        return True
+
+    def _call(self, trial: TrialSpec, mean_bytes: int | None) -> TrialCall:
+        *_, out = self._paths(trial)
+        options = [word for s in settings_of(trial, mean_bytes) for word in ("--set", option_text(s))]
+        scenario = (str(self._loaded.scenario_path), "--seed", str(trial.seed))
+        place = ("--engine", self._engine, "--out", str(out))
+        arguments = ("run", *scenario, *options, *place, "--no-live", "--quiet")
+        return TrialCall(trial.name, arguments, out, self._loaded.load(trial, mean_bytes))
+
+    def _refuse_hopeless(self, call: TrialCall, ended: Ended, outcome: str) -> None:
+        """End the sweep where the next trial would fare no better."""
+        kinds = {EXIT_BAD_INPUT: InputError, EXIT_MACHINE_LACKS: MachineError}
+        if ended.exit_code in kinds:
+            raise kinds[ended.exit_code](f"trial {call.name}", ended.said or f"it ended with {ended.exit_code}")
+        self._failures = 0 if outcome in (*_COUNTING, "INVALID") else self._failures + 1
+        if self._failures >= MOST_FAILURES:
+            happened = f"{MOST_FAILURES} trials in a row failed, the last with: {ended.said or outcome}"
+            raise ToolError(f"sweep {self._loaded.spec.name}", happened, f"see {call.out}; the same command goes on")
+
+    # ------------------------------------------------------------------------------------------- what came of it
+
+    def _write_manifest(self, status: Status) -> None:
+        loaded, spec = self._loaded, self._loaded.spec
+        content: dict[str, Any] = {
+            "schema": 1,
+            "status": status,
+            "name": spec.name,
+            "question": loaded.question,
+            "version": testbed.__version__,
+            "command": list(self._argv),
+            "engine": self._engine,
+            "started_utc": self._started_utc,
+            **({} if status == "running" else {"ended_utc": provenance.utc_now()}),
+            "process": recorded_run.process_identity(),
+            "sweep": {"sha256": loaded.sha256},
+            "scenario": {"name": loaded.load(loaded.trials[0]).scenario.name, "file": spec.scenario},
+            "parameters": {key: list(values) for key, values in loaded.parameters.items()},
+            "fixed": loaded.fixed,
+            "seeds": list(spec.seeds),
+            "mean_from": spec.mean_from,
+            "trials": [self._trial_record(trial) for trial in loaded.trials],
+        }
+        write_file(self._out / MANIFEST, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+    def _trial_record(self, trial: TrialSpec) -> dict[str, Any]:
+        return {
+            "name": trial.name,
+            "parameters": dict(trial.combination.parameters),
+            "seed": trial.seed,
+            "settled": self._settled(trial),
+            "runs": [{"path": path.name, "outcome": outcome} for path, outcome in self._runs(trial)],
+        }
+
+    def _conclude(self, status: Status) -> SweepResult:
+        table = tabulate(self._out)
+        write_file(self._out / "sweep.txt", table.text() + "\n")
+        write_file(self._out / "table.json", json.dumps(table.to_record(), indent=2, ensure_ascii=False) + "\n")
+        write_sweep_page(table, self._out / "sweep.html")
+        unsettled = sum(map(self._open, self._loaded.trials))
+        code = EXIT_INTERRUPTED if status == "interrupted" else self._exit_code()
+        return SweepResult(self._out, table, code, unsettled)
+
+    def _exit_code(self) -> int:
+        """Return the worst of the trials: not run, then INVALID, then an expectation that does not hold."""
+        chosen = [self._chosen(trial.name) for trial in self._loaded.trials]
+        if any(run is None for run in chosen):
+            return EXIT_TOOL_FAILED if any(map(self._open, self._loaded.trials)) else EXIT_INVALID
+        summaries = [_summary(run) for run in chosen if run is not None]
+        held = all(result["passed"] for summary in summaries for result in summary.get("expectations", ()))
+        return EXIT_OK if held else EXIT_EXPECTATION_FAILED
+
+
+def outcome_of(path: Path) -> str:
+    """Return how a run ended: its verdict when it was completed, else its status; `killed` where it has none."""
+    try:
+        run = RecordedRun.open(path)
+        if run.status != "completed":
+            return run.status
+        return str((run.document("summary.json") or {"verdict": "killed"})["verdict"])
+    except InputError:
+        return "killed"  # before its manifest was there
+
+
+def _summary(path: Path) -> Mapping[str, Any]:
+    try:
+        return RecordedRun.open(path).document("summary.json") or {}
+    except InputError:
+        return {}
+
+
+def _difference(path: Path, wanted: Scenario, engine: Engine) -> str:
+    """Return the first key in which a run's scenario is not the one wanted, "" when there is none."""
+    if RecordedRun.open(path).facts.engine != engine:
+        return "--engine"
+    try:
+        found = Scenario.model_validate(parse(read_bytes(path / "scenario.yaml"), "scenario.yaml").data)
+    except (InputError, ValidationError):
+        return "scenario.yaml"
+    return next(_differing(found.resolved(), wanted.resolved(), ()), "")
+
+
+def _differing(found: Any, wanted: Any, path: tuple[str, ...]) -> Iterator[str]:
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in dict.fromkeys((*wanted, *found)):
+            yield from _differing(found.get(key), wanted.get(key), (*path, str(key)))
+    elif found != wanted:
+        yield ".".join(path)
+
+
+@contextmanager
+def _held(out: Path) -> Iterator[None]:
+    """Hold a sweep directory (made if need be) for this process alone.
+
+    Raises:
+        InputError: when it cannot be made, or another sweep works in it.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise InputError("--out", f"cannot make {out}: {error.strerror}", "name a writable place") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise InputError(f"--out {out}", "another sweep works in it", "wait for it, or name another") from error
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,118 @@
+"""A trial as a process of its own: the ``python -m testbed run …`` that its manifest names.
+
+So a trial in a sweep is no different from one by hand, and nothing of one trial lives on in the next.  The process dies
+with ours.  Ctrl-C reaches it once, through us: it is in a session of its own, as a terminal would signal both, and a
+second signal cuts a trial off instead of ending it.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from testbed.emulation import kernel
+from testbed.errors import EXIT_INTERRUPTED
+from testbed.spec.loading import LoadedScenario
+
+_TICK_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class TrialCall:
+    """One run to be made.
+
+    Attributes:
+        name: of the trial.
+        arguments: what follows ``python -m testbed``.
+        out: the run directory.
+        loaded: the scenario those arguments give.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    out: Path
+    loaded: LoadedScenario
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run ended: its exit code, and the error it gave if any."""
+
+    exit_code: int
+    said: str = ""
+
+
+RunTrial = Callable[[TrialCall], Ended]
+
+
+class TrialProcesses:
+    """Runs trials, one after the other; as a context manager it takes Ctrl-C and SIGTERM and passes them on.
+
+    Args:
+        tick: called about twice a second while a trial runs.
+    """
+
+    def __init__(self, tick: Callable[[], None]) -> None:
+        self._tick = tick
+        self._child: subprocess.Popen[bytes] | None = None
+        self._signals = 0
+        self._before: list[tuple[signal.Signals, Any]] = []
+
+    def __enter__(self) -> TrialProcesses:
+        """Take the signals."""
+        self._before = [(number, signal.signal(number, self._stop)) for number in (signal.SIGINT, signal.SIGTERM)]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give the signals back."""
+        for number, handler in self._before:
+            signal.signal(number, handler)
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        self._signals += 1
+        if self._child is not None:
+            self._child.send_signal(signal.SIGINT)
+
+    def _stopped(self) -> bool:
+        return self._signals > 0
+
+    def __call__(self, call: TrialCall) -> Ended:
+        """Run a trial to its end; once stopped, run none any more."""
+        if self._stopped():
+            return Ended(EXIT_INTERRUPTED)
+        with tempfile.TemporaryFile() as said:
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", "testbed", *call.arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+                start_new_session=True,
+                preexec_fn=kernel.die_with_parent,  # noqa: PLW1509 - there is no other thread
+            )
+            if self._stopped():  # while it was being started
+                self._child.send_signal(signal.SIGINT)
+            try:
+                code = self._wait(self._child)
+            finally:
+                self._child = None
+            said.seek(0)
+            text = said.read().decode(errors="replace").strip().removeprefix("testbed: ")
+        return Ended(EXIT_INTERRUPTED if self._stopped() else code, text)
+
+    def _wait(self, child: subprocess.Popen[bytes]) -> int:
+        descriptor = os.pidfd_open(child.pid)
+        try:
+            while not select.select([descriptor], [], [], _TICK_S)[0]:
+                self._tick()
+        finally:
+            os.close(descriptor)
+        return child.wait()

@@ -1,0 +1,37 @@
+"""The ONNX file says what the cell in the node says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from testbed.cortex import onnx_export
+from testbed.cortex.cell import run_series
+from testbed.cortex.features import FEATURES
+from testbed.cortex.runtime import load_model
+from testbed.errors import MachineError
+
+
+def test_onnx_and_cell_agree_over_a_series(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    from onnx.reference import ReferenceEvaluator
+
+    model = load_model()
+    document = onnx.load(onnx_export.write_onnx(model, tmp_path / "model.onnx"))
+    assert {prop.key: prop.value for prop in document.metadata_props}["weights_sha256"] == model.sha256
+    inputs = np.random.default_rng(1).uniform(0, 3, (3, 40, FEATURES)).astype(np.float32)
+    growth, logits = run_series(model, inputs)
+    runner = ReferenceEvaluator(document)
+    state = cell = np.zeros((1, 3, model.hidden), dtype=np.float32)
+    for step in range(inputs.shape[1]):
+        told, onset, state, cell = runner.run(None, {"features": inputs[None, :, step], "h": state, "c": cell})
+        np.testing.assert_allclose(told, growth[:, step], atol=1e-4, rtol=1e-4)
+        np.testing.assert_allclose(onset, logits[:, step], atol=1e-4, rtol=1e-4)
+
+
+def test_without_the_package_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("testbed.cortex.onnx_export.importlib.util.find_spec", lambda _: None)
+    with pytest.raises(MachineError, match=r"testbed\[evaluate\]"):
+        onnx_export.write_onnx(load_model(), tmp_path / "model.onnx")

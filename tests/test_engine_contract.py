@@ -1,0 +1,93 @@
+"""What a user may rely on, whichever engine ran: the one place that knows there are two."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from testbed import places
+from testbed.results.samples import COLUMNS
+from testbed.results.summary import PATHS
+
+SMOKE = places.scenarios() / "smoke.yaml"
+EXIT_OF_VERDICT = {"VALID": 0, "DEGRADED": 0, "INVALID": 5}
+FILES = (
+    "manifest.json",
+    "scenario.yaml",
+    "plan.parquet",
+    "samples.parquet",
+    "events.jsonl",
+    "fidelity.json",
+    "summary.json",
+    "report.html",
+    "logs",
+)
+HEAD = {"schema", "scenario", "engine", "seed", "status", "verdict", "verdict_reasons", "expectations"}
+Finished = tuple[Path, dict[str, Any]]
+EMULATION = pytest.param("emulation", marks=pytest.mark.requires("root", "bpf", "ovs", "mininet"))
+
+
+@pytest.fixture(scope="module", params=["simulation", EMULATION])
+def finished(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, object]]:
+    """A finished run of the smoke scenario and its summary as printed."""
+    out = tmp_path_factory.mktemp("contract") / "run"
+    argv = [sys.executable, "-m", "testbed", "run", str(SMOKE), "--engine", request.param, "--out", str(out), "--json"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=90, check=False)
+    summary = json.loads(done.stdout)
+    assert done.returncode == EXIT_OF_VERDICT[summary["verdict"]], done.stderr
+    assert summary["engine"] == request.param
+    return out, summary
+
+
+def test_every_packet_is_accounted_for(finished: Finished) -> None:
+    path, summary = finished
+    traffic = summary["traffic"]
+    assert traffic["unaccounted_packets"] == 0
+    assert traffic["sent_packets"] == len(pq.read_table(path / "plan.parquet"))
+    assert traffic["delivered_packets"] + sum(traffic["dropped_packets"].values()) == traffic["sent_packets"]
+
+
+def test_every_node_was_resized(finished: Finished) -> None:
+    rows = pq.read_table(finished[0] / "samples.parquet", columns=["node", "limit_bytes"]).to_pylist()
+    limits = {node: {row["limit_bytes"] for row in rows if row["node"] == node} for node in ("n1", "n2", "n3")}
+    assert all(len(seen) > 1 for seen in limits.values()), limits
+
+
+def test_the_run_directory_is_complete(finished: Finished) -> None:
+    path, summary = finished
+    assert [name for name in FILES if not (path / name).exists()] == []
+    assert json.loads((path / "summary.json").read_text()) == summary
+    assert json.loads((path / "manifest.json").read_text())["status"] == "completed"
+    assert set(pq.read_table(path / "samples.parquet").column_names) == set(COLUMNS)
+
+
+def test_the_summary_has_the_sections_that_apply(finished: Finished) -> None:
+    summary = finished[1]
+    sections = {path.split(".")[0] for path in PATHS}
+    always = {"traffic", "delay_ms", "buffer", "prediction", "balancer", "expectations"}
+    assert always <= set(summary)
+    assert set(summary) <= sections | {
+        "schema",
+        "scenario",
+        "engine",
+        "seed",
+        "status",
+        "verdict",
+        "verdict_reasons",
+        "expectations",
+    }
+
+
+def test_the_present_code_decides_as_recorded(finished: Finished) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "testbed", "replay", str(finished[0])], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,291 @@
+"""Faults as data: what a scenario may ask for, what they cost, and what the summary makes of them."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pyroute2 import IPRoute
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import ARP, Ether
+
+from controllers.liveness import MeshAccess, MeshEar
+from controllers.mesh_messages import KEY_BYTES, Codec
+from testbed import places
+from testbed.emulation import kernel, shaping
+from testbed.emulation.fault_losses import FlowRows, PlannedTimes, broken_flows, loss_of
+from testbed.emulation.shared_state import NodeState, SharedState
+from testbed.emulation.xdp import NodeProgram
+from testbed.emulation.xdp_abi import SINK_FLOW
+from testbed.errors import InputError
+from testbed.events import NodeLeft, SendTestimony
+from testbed.results.failover import FaultLines, failover_section
+from testbed.run import RunOptions, run
+from testbed.spec.loading import load
+from testbed.traffic.plan import FlowTable, PacketPlan
+from testbed.units import NS_PER_MS
+
+XDP_DROP, XDP_PASS = 1, 2
+BASE = (places.scenarios() / "smoke.yaml").read_text(encoding="utf-8")
+
+
+def faults(folder: Path, lines: str) -> Any:
+    path = folder / "faults.yaml"
+    path.write_text(f"{BASE}faults:\n{lines}", encoding="utf-8")
+    return load(path)
+
+
+# ------------------------------------------------------------------------------------------------------- scenario
+
+
+def test_every_kind_is_read(tmp_path: Path) -> None:
+    lines = """
+  - {at: 1s, crash: n2}
+  - {at: 1s, link_down: s1-n3}
+  - {at: 1s, partition: [[n1], [n2, n3]], for: 1s}
+  - {at: 1s, kill: controller}
+  - {at: 1s, pause: n1, for: 30ms}
+"""
+    read = faults(tmp_path, lines).scenario
+    assert [(fault.kind, fault.node) for fault in read.faults] == [
+        ("crash", "n2"),
+        ("link_down", "n3"),
+        ("partition", ""),
+        ("kill", ""),
+        ("pause", "n1"),
+    ]
+    assert read.model_validate(read.resolved()) == read
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{at: 1s, crash: n9}", "no node 'n9'"),
+        ("{at: 9s, crash: n1}", "not within the duration"),
+        ("{at: 1s, link_down: s2-n1}", "no link 's2-n1'"),
+        ("{at: 1s, link_down: s1-n7}", "no node 'n7'"),
+        ("{at: 1s, partition: [[n1], [n2]]}", "every node once"),
+        ("{at: 1s, partition: [[n1, n2, n3]]}", "divides nothing"),
+        ("{at: 1s}", "exactly one of"),
+        ("{at: 1s, crash: n1, pause: n2}", "exactly one of"),
+        ("{at: 1s, pause: n1}", "for: 30ms"),
+        ("{at: 1s, crash: n1, for: 1s}", "has no end"),
+        ("{at: 1s, kill: switch}", "faults.0.kill"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_its_line(tmp_path: Path, line: str, said: str) -> None:
+    with pytest.raises(InputError) as refused:
+        faults(tmp_path, f"  - {line}\n")
+    assert said in str(refused.value)
+    assert "faults.yaml:26" in str(refused.value)
+
+
+def test_simulation_refuses_faults(tmp_path: Path) -> None:
+    loaded = faults(tmp_path, "  - {at: 1s, crash: n1}\n")
+    with pytest.raises(InputError, match="simulation does not carry out faults"):
+        run(loaded, RunOptions(engine="simulation", out=tmp_path / "run"))
+
+
+# --------------------------------------------------------------------------------------------------------- losses
+
+
+def plan(*flows: tuple[int, ...]) -> PacketPlan:
+    """Return a plan: for each flow the times of its packets."""
+    rows = sorted((t, flow, seq) for flow, times in enumerate(flows) for seq, t in enumerate(times))
+    t_ns, flow, seq = (np.array(column) for column in zip(*rows, strict=True))
+    none16, none32 = np.zeros(len(flows), np.int16), np.zeros(len(flows), np.int32)
+    table = FlowTable(none16, none16, none32, none32)
+    source, size = np.zeros(len(rows), np.int16), np.full(len(rows), 1000, np.int32)
+    return PacketPlan(
+        100, ("c1",), ("s",), table, t_ns.astype(np.int64), source, flow.astype(np.int32), seq.astype(np.int32), size
+    )
+
+
+def rows(*flows: tuple[int, int, int]) -> FlowRows:
+    """Return a flow table: packets, first and highest number of each flow."""
+    table = np.zeros(len(flows), SINK_FLOW)
+    for row, (pkts, first, highest) in zip(table, flows, strict=True):
+        row["pkts"], row["first_seq"], row["highest_seq"] = pkts, first, highest
+    return table
+
+
+def test_loss_is_told_packet_by_packet() -> None:
+    times = PlannedTimes(plan((0, 10, 20, 30, 40), (5, 15, 25, 35, 45), (7, 17, 27, 37, 47)))
+    before = {"n1": rows((1, 0, 0), (2, 0, 1), (0, 0, 0)), "n2": rows((0, 0, 0), (0, 0, 0), (2, 0, 1))}
+    after = {"n1": rows((1, 0, 0), (2, 0, 1), (0, 0, 0)), "n2": rows((2, 3, 4), (3, 2, 4), (5, 0, 4))}
+    loss = loss_of("n1", before, after, times, 100)
+    assert (loss.flows, loss.moved_flows, loss.lost_pkts) == (2, 2, 2)
+    assert (loss.last_lost_ns, loss.first_good_ns) == (20, 25)
+
+
+def test_a_flow_that_never_goes_on_loses_what_was_to_come_until_sending_ended() -> None:
+    times = PlannedTimes(plan((0, 10, 20, 30, 40)))
+    tables = {"n1": rows((2, 0, 1)), "n2": rows((0, 0, 0))}
+    loss = loss_of("n1", tables, tables, times, 35)
+    assert (loss.moved_flows, loss.lost_pkts, loss.last_lost_ns, loss.first_good_ns) == (0, 2, 30, None)
+
+
+def test_broken_flows_are_those_no_failure_moved() -> None:
+    tables = {
+        "n1": rows((1, 0, 0), (1, 0, 0), (1, 0, 0)),
+        "n2": rows((1, 0, 0), (0, 0, 0), (0, 0, 0)),
+        "n3": rows((0, 0, 0), (1, 0, 0), (0, 0, 0)),
+    }
+    assert broken_flows(tables, frozenset()) == 2
+    assert broken_flows(tables, frozenset({"n2"})) == 1
+    assert broken_flows(tables, frozenset({"n1"})) == 0
+
+
+# -------------------------------------------------------------------------------------------------------- summary
+
+
+def command(number: int, what: str, node: str, at_ms: int, for_ms: int | None = None) -> dict[str, Any]:
+    for_ns = None if for_ms is None else for_ms * NS_PER_MS
+    at_ns = at_ms * NS_PER_MS
+    return {"kind": "FaultCommanded", "fault": number, "what": what, "nodes": [node], "t_commanded_ns": at_ns,
+            "for_ns": for_ns, "t_ns": at_ns}  # fmt: skip
+
+
+def line(kind: str, at_ms: int, **fields: Any) -> dict[str, Any]:
+    return {"kind": kind, "t_ns": at_ms * NS_PER_MS, **fields}
+
+
+def test_section_tells_times_from_the_command() -> None:
+    section = failover_section(
+        [
+            command(0, "crash", "n2", 1000),
+            line("NodeLeft", 1050, node="n2", reason="mesh"),
+            line("RemoveNode", 1050, node="n2"),
+            line("ActionsAcknowledged", 1054),
+            line("FaultLosses", 5000, fault=0, lost_pkts=7, last_lost_ns=1049 * NS_PER_MS),
+        ]
+    )
+    assert section == {
+        "count": 1,
+        "detected_ms": {"p50": 50.0, "max": 50.0},
+        "rerouted_ms": {"p50": 54.0, "max": 54.0},
+        "recovered_ms": {"p50": 49.0, "max": 49.0},
+        "lost_packets": 7,
+        "false_suspicions": 0,
+    }
+
+
+def test_a_failure_nobody_noticed_leaves_no_times_that_could_pass_for_good_ones() -> None:
+    section = failover_section([command(0, "crash", "n2", 1), command(1, "link_down", "n3", 2)])
+    assert section == {"count": 2, "false_suspicions": 0}
+
+
+def test_suspicions_without_a_cause_are_false() -> None:
+    def suspect(at_ms: int, node: str) -> dict[str, Any]:
+        return line("NodeLeft", at_ms, node=node, reason="mesh")
+
+    def false(*lines: dict[str, Any]) -> int:
+        section = failover_section(lines)
+        assert section is not None
+        return int(section["false_suspicions"])
+
+    assert false(suspect(10, "n1")) == 1
+    assert false(command(0, "pause", "n1", 5, 30), suspect(60, "n1")) == 1
+    assert false(command(0, "pause", "n1", 5, 300), suspect(60, "n1")) == 0
+    assert false(command(0, "pause", "n1", 5, 300), suspect(60, "n2")) == 1
+    assert false(command(0, "crash", "n1", 50), suspect(20, "n1")) == 1
+    assert failover_section([]) is None
+
+
+def test_only_the_balancers_own_lines_are_kept() -> None:
+    kept = FaultLines()
+    lines = [line("NodeLeft", 1, node="n1", policy="deflection"), line("NodeLeft", 2, node="n1", policy="balancer")]
+    assert list(kept.passing(lines)) == lines
+    assert kept.lines == lines[1:]
+
+
+# -------------------------------------------------------------------------------------------- the balancer's ear
+
+
+def test_balancer_needs_two_and_takes_only_genuine_testimony() -> None:
+    key, members, told = bytes(KEY_BYTES), ("n1", "n2", "n3"), []
+    ear = MeshEar(MeshAccess(key, 1, members, 3), lambda _t, record: told.append(record))
+    ends = {name: Codec(key, 1, members, name) for name in ("n1", "n3")}
+
+    def word(name: str, silent: int) -> bytes:
+        return ends[name].encode(SendTestimony(("balancer",), ("n2",), np.array([1]), np.array([silent])))
+
+    assert [ear.hear(word(name, 0), 0) for name in ends] == [[], []]
+    first = word("n1", 1)
+    assert ear.hear(first, 1) == []
+    assert ear.hear(first, 2) == []
+    forger = Codec(bytes(reversed(range(KEY_BYTES))), 1, members, "n3")
+    assert ear.hear(forger.encode(SendTestimony((), ("n2",), np.array([1]), np.array([1]))), 3) == []
+    assert ear.hear(word("n3", 1), 4) == [NodeLeft("n2", "mesh")]
+    assert (ear.ignored["replayed"], ear.ignored["forged"]) == (1, 1)
+    assert [record["kind"] for record in told] == ["TestimonyChanged"] * 4
+
+
+def test_mesh_messages_are_told_from_notifications() -> None:
+    codec = Codec(bytes(KEY_BYTES), 1, ("n1",), "n1")
+    assert MeshEar.concerns(codec.encode(SendTestimony((), (), np.zeros(0, np.int64), np.zeros(0, np.int64))))
+    assert not MeshEar.concerns(b"TBNB\x01")
+    assert not MeshEar.concerns(b"")
+
+
+def test_shared_state_is_whole_or_absent() -> None:
+    shared = SharedState()
+    assert shared.read() is None
+    state = NodeState(5, 1, 2, 3, 0.5)
+    shared.publish(state)
+    assert shared.read() == state
+    shared._words[0] |= 1  # a writer was killed while it wrote
+    assert shared.read() is None
+    shared.publish(state)
+    assert shared.read() == state
+
+
+# --------------------------------------------------------------------------------------------------------- kernel
+
+
+@pytest.mark.requires("root")
+def test_discarding_a_queue_counts_every_packet() -> None:
+    def body() -> None:
+        kernel.unshare(kernel.CLONE_NEWNET)
+        with IPRoute() as netlink:
+            netlink.link("add", ifname="va", kind="veth", peer="vb")
+            for name in ("va", "vb"):
+                netlink.link("set", index=socket.if_nametoindex(name), state="up")
+        shaping.shape("va", 8000, 10**6)
+        reader = shaping.QdiscReader("va")
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
+            sender.bind(("va", 0x800))
+            for _ in range(50):
+                sender.send(bytes.fromhex("020000000001020000000002") + b"\x08\x00" + bytes(986))
+        waiting = reader.read().backlog_pkts
+        shaping.discard_queue("va")
+        after = reader.read()
+        seen.append((waiting, after.backlog_pkts, after.dropped_pkts))
+        reader._socket.close()
+
+    seen: list[tuple[int, int, int]] = []
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join()
+    ((waiting, left, dropped),) = seen
+    assert waiting > 40
+    assert left == 0
+    assert waiting <= dropped <= 50, "and nothing else; the kernel's own frames may have joined the queue"
+
+
+@pytest.mark.requires("root", "bpf")
+def test_crashed_node_passes_nothing_and_counts_what_it_would_have_queued() -> None:
+    to_vip = bytes(Ether(dst="02:02:00:00:00:01") / IP(src="10.0.16.2", dst="10.0.0.100") / UDP(sport=1, dport=9000))
+    arp = bytes(Ether(dst="ff:ff:ff:ff:ff:ff") / ARP(pdst="10.0.32.2"))
+    with NodeProgram(10**8, 0, 10**6) as node:
+        assert [node.run(packet).verdict for packet in (to_vip, arp)] == [XDP_PASS, XDP_PASS]
+        node.set_crashed(True)
+        assert [node.run(packet, 3).verdict for packet in (to_vip, arp)] == [XDP_DROP, XDP_DROP]
+        assert node.crashed_pkts().tolist() == [3, 0, 0, 0, 0, 0, 0, 0]
+        assert node.snapshot().arrived_pkts == 1
+        node.set_crashed(False)
+        assert node.run(to_vip).verdict == XDP_PASS

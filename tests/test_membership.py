@@ -1,0 +1,359 @@
+"""The mesh in virtual time: who is found dead, how fast, and who must not be."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from testbed.events import (
+    Action,
+    DeadlineReached,
+    Event,
+    HeartbeatHeard,
+    NodeJoined,
+    NodeLeft,
+    SendHeartbeat,
+    SendStates,
+    SendTestimony,
+    StatesHeard,
+    WitnessHeard,
+    from_record,
+)
+from testbed.policies.agreement import HOLD_NS, MEMORY_NS, STALE_NS, Agreement
+from testbed.policies.base import replay
+from testbed.policies.membership import BALANCER, FAN_OUT, Membership
+from testbed.policies.watchers import watched_by, watchers_of
+from testbed.spec.scenario import MeshSpec
+from testbed.units import NS_PER_MS, NS_PER_S
+
+SPEC = MeshSpec.model_validate({})
+Verdict = tuple[int, NodeLeft | NodeJoined]
+
+
+@dataclass
+class World:
+    """Members on a lossy network, the balancer's ear, and what happens to them."""
+
+    count: int
+    seed: int = 0
+    loss: float = 0.0
+    lateness_ns: int = 0  # a wake-up is late by up to this
+    cut: Callable[[str, str, int], bool] = lambda _a, _b, _t: False
+    pauses: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    crashes: dict[str, int] = field(default_factory=dict)
+    restarts: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.names = tuple(f"n{i + 1}" for i in range(self.count))
+        self.rng = random.Random(self.seed)
+        self.members = {name: Membership(name, self.names, SPEC, random.Random(1)) for name in self.names}
+        self.judge = Agreement(self.names, SPEC.watchers)
+        self.verdicts: list[Verdict] = []
+        self.history: dict[str, list[tuple[int, Event]]] = {name: [] for name in self.names}
+        self.answers: dict[str, list[tuple[int, Action]]] = {name: [] for name in self.names}
+        self._queue: list[tuple[int, int, str, Event]] = []
+        self._serial = 0
+        self._armed: dict[str, int] = {}
+
+    def run(self, until_ns: int) -> list[Verdict]:
+        """Return what the balancer was led to conclude."""
+        for name in self.names:
+            self._post(self.rng.randrange(SPEC.heartbeat_ns), name, DeadlineReached())
+        for name, at_ns in self.restarts.items():
+            self._post(at_ns, name, DeadlineReached())
+        while self._queue and self._queue[0][0] <= until_ns:
+            now_ns, _, name, event = heapq.heappop(self._queue)
+            self._happen(now_ns, name, event)
+        return self.verdicts
+
+    def _happen(self, now_ns: int, name: str, event: Event) -> None:
+        if name == BALANCER:
+            found = self.judge.hear(event, now_ns) if isinstance(event, WitnessHeard) else self.judge.judge(now_ns)
+            self.verdicts += [(now_ns, verdict) for verdict in found]
+            self._arm(BALANCER, self.judge.next_deadline_ns(), now_ns)
+            return
+        if self._gone(name, now_ns):
+            return
+        if name in self.restarts and now_ns == self.restarts[name]:
+            self.members[name] = Membership(name, self.names, SPEC, random.Random(1), incarnation=now_ns)
+            self._armed.pop(name, None)
+        resumes_ns = next((end for start, end in self.pauses.get(name, []) if start <= now_ns < end), None)
+        if resumes_ns is not None:  # a deadline waits behind the datagrams that came meanwhile
+            self._post(resumes_ns + isinstance(event, DeadlineReached), name, event)
+            return
+        if isinstance(event, DeadlineReached) and (self.members[name].next_deadline_ns() or 0) > now_ns:
+            return
+        actions = self.members[name].handle(event, now_ns)
+        self.history[name].append((now_ns, event))
+        self.answers[name] += [(now_ns, action) for action in actions]
+        for action in actions:
+            self._carry_out(name, action, now_ns)
+        self._arm(name, self.members[name].next_deadline_ns(), now_ns)
+
+    def _gone(self, name: str, now_ns: int) -> bool:
+        return self.crashes.get(name, 2**62) <= now_ns < self.restarts.get(name, 2**62)
+
+    def _arm(self, name: str, due_ns: int | None, now_ns: int) -> None:
+        if due_ns is not None and self._armed.get(name) != due_ns:
+            self._armed[name] = due_ns
+            late_ns = self.rng.randrange(self.lateness_ns + 1)
+            self._post(max(due_ns + late_ns, now_ns + 1), name, DeadlineReached())
+
+    def _carry_out(self, sender: str, action: Action, now_ns: int) -> None:
+        event: Event
+        if isinstance(action, SendHeartbeat):
+            event = HeartbeatHeard(sender, action.incarnation)
+        elif isinstance(action, SendTestimony):
+            event = WitnessHeard(sender, action.nodes, action.incarnation, action.silent)
+        else:
+            assert isinstance(action, SendStates)
+            event = from_record({**action.to_record(), "kind": "StatesHeard"})  # type: ignore[assignment]
+        for to in action.to:
+            if self.rng.random() >= self.loss and not self.cut(sender, to, now_ns):
+                self._post(now_ns + self.rng.randrange(30_000, 300_000), to, event)
+
+    def _post(self, at_ns: int, name: str, event: Event) -> None:
+        self._serial += 1
+        heapq.heappush(self._queue, (at_ns, self._serial, name, event))
+
+
+def departures(verdicts: list[Verdict]) -> list[tuple[int, str]]:
+    return [(t_ns, verdict.node) for t_ns, verdict in verdicts if isinstance(verdict, NodeLeft)]
+
+
+def returns(verdicts: list[Verdict]) -> list[tuple[int, str]]:
+    return [(t_ns, verdict.node) for t_ns, verdict in verdicts if isinstance(verdict, NodeJoined)]
+
+
+# ------------------------------------------------------------------------------------------------------- watchers
+
+
+def test_watchers_are_others_and_consistent() -> None:
+    members = tuple(f"n{i}" for i in range(50))
+    for node in members:
+        watchers = watchers_of(node, members, 3)
+        assert len(set(watchers)) == 3
+        assert node not in watchers
+        without = tuple(member for member in members if member != watchers[0])
+        assert watchers_of(node, without, 3)[:2] == watchers[1:]
+
+
+def test_watching_is_spread() -> None:
+    members = tuple(f"n{i}" for i in range(100))
+    loads = [len(watched_by(member, members, 3)) for member in members]
+    assert sum(loads) == 300
+    assert max(loads) <= 12
+
+
+# ------------------------------------------------------------------------------------------------------ detection
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.05])
+@pytest.mark.parametrize("count", [3, 6])
+def test_silent_crash_is_agreed_on_within_100_ms_whatever_the_phase(count: int, loss: float) -> None:
+    took_ns = []
+    for phase in range(40):
+        crash_ns = 600 * NS_PER_MS + phase * SPEC.heartbeat_ns // 20
+        world = World(count, seed=phase, loss=loss, lateness_ns=NS_PER_MS, crashes={"n2": crash_ns})
+        left = departures(world.run(900 * NS_PER_MS))
+        assert [node for _, node in left] == ["n2"]
+        took_ns.append(left[0][0] - crash_ns)
+    assert max(took_ns) <= (60 if not loss else 100) * NS_PER_MS
+    assert np.median(took_ns) <= 55 * NS_PER_MS
+    if not loss:
+        assert min(took_ns) >= SPEC.misses * SPEC.heartbeat_ns - SPEC.heartbeat_ns // 2
+
+
+def test_members_conclude_the_same_as_the_balancer() -> None:
+    world = World(4, crashes={"n3": 500 * NS_PER_MS})
+    world.run(800 * NS_PER_MS)
+    assert all(world.members[name].dead == {"n3"} for name in ("n1", "n2", "n4"))
+    assert world.members["n1"].verdicts() == [NodeLeft("n3", "mesh")]
+    assert world.members["n1"].verdicts() == []
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_all_but_one_crash_at_once(count: int) -> None:
+    victims = {f"n{i}": 500 * NS_PER_MS for i in range(2, count + 1)}
+    left = departures(World(count, crashes=victims).run(2 * NS_PER_S))
+    assert sorted(node for _, node in left) == sorted(victims)
+    assert max(t_ns for t_ns, _ in left) <= 500 * NS_PER_MS + STALE_NS + 60 * NS_PER_MS
+
+
+# ------------------------------------------------------------------------------------------------ false suspicion
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_pauses_below_40_ms_make_nobody_suspect(seed: int) -> None:
+    rng = random.Random(seed)
+    starts = [t * NS_PER_MS + rng.randrange(10 * NS_PER_MS) for t in range(300, 3000, 120)]
+    pauses = {"n1": [(t, t + 40 * NS_PER_MS) for t in starts]}
+    assert World(3, seed=seed, pauses=pauses).run(3 * NS_PER_S) == []
+
+
+def test_late_wakeups_and_loss_make_nobody_suspect() -> None:
+    world = World(5, seed=7, loss=0.03, lateness_ns=8 * NS_PER_MS)
+    assert world.run(20 * NS_PER_S) == []
+
+
+def test_a_watcher_that_was_stopped_suspects_itself_first() -> None:
+    pauses = {"n1": [(500 * NS_PER_MS, 900 * NS_PER_MS)]}
+    world = World(3, pauses=pauses)
+    world.run(1500 * NS_PER_MS)
+    said = [action for _, action in world.answers["n1"] if isinstance(action, SendTestimony)]
+    assert not any(action.silent.any() for action in said)
+
+
+def test_a_watcher_that_was_stopped_notices_a_crash_as_fast_as_any_other() -> None:
+    world = World(3, pauses={"n1": [(300 * NS_PER_MS, 600 * NS_PER_MS)]}, crashes={"n2": NS_PER_S})
+    assert departures(world.run(1100 * NS_PER_MS))[-1][1] == "n2"
+    assert world.members["n1"].silent == {"n2"}
+
+
+def test_everything_stopped_at_once_is_no_crash() -> None:
+    stop = [(500 * NS_PER_MS, 800 * NS_PER_MS)]
+    assert World(3, pauses=dict.fromkeys(("n1", "n2", "n3"), stop)).run(2 * NS_PER_S) == []
+
+
+# --------------------------------------------------------------------------------------- partitions and coming back
+
+
+def test_minority_of_a_partition_has_no_say() -> None:
+    def cut(a: str, b: str, t_ns: int) -> bool:
+        return t_ns >= 500 * NS_PER_MS and BALANCER not in (a, b) and (a == "n1") != (b == "n1")
+
+    world = World(3, cut=cut)
+    assert [node for _, node in departures(world.run(3 * NS_PER_S))] == ["n1"]
+    assert returns(world.verdicts) == []
+
+
+def test_two_nodes_cut_apart_do_not_both_leave() -> None:
+    world = World(2, cut=lambda a, b, t: t >= 500 * NS_PER_MS and BALANCER not in (a, b))
+    world.run(2 * NS_PER_S)
+    assert len(world.judge.dead) == 1
+
+
+def test_long_pause_leaves_once_refutes_and_returns_once() -> None:
+    world = World(3, pauses={"n2": [(500 * NS_PER_MS, 700 * NS_PER_MS)]})
+    verdicts = world.run(2 * NS_PER_S)
+    assert [type(verdict) for _, verdict in verdicts] == [NodeLeft, NodeJoined]
+    assert verdicts[1][0] - 700 * NS_PER_MS == pytest.approx(HOLD_NS, abs=20 * NS_PER_MS)
+    assert world.members["n2"].incarnation > 0
+
+
+def test_flapping_node_is_kept_out_longer_each_time() -> None:
+    cycle = [(t * NS_PER_MS, (t + 150) * NS_PER_MS) for t in range(500, 6000, 300)]
+    verdicts = World(3, pauses={"n2": cycle}).run(6 * NS_PER_S)
+    assert {node for _, node in departures(verdicts)} == {"n2"}
+    assert len(departures(verdicts)) <= 2 < len(cycle)
+
+
+def test_departures_long_ago_are_forgotten() -> None:
+    apart_ns = MEMORY_NS + NS_PER_S
+    world = World(3, pauses={"n2": [(t, t + 100 * NS_PER_MS) for t in (NS_PER_S, NS_PER_S + apart_ns)]})
+    verdicts = world.run(2 * NS_PER_S + apart_ns)
+    away_ns = [back - left for (left, _), (back, _) in zip(departures(verdicts), returns(verdicts), strict=True)]
+    assert len(away_ns) == 2
+    assert abs(away_ns[1] - away_ns[0]) < 20 * NS_PER_MS
+
+
+def test_restarted_node_returns_in_a_later_life() -> None:
+    world = World(3, crashes={"n2": 500 * NS_PER_MS}, restarts={"n2": 1500 * NS_PER_MS})
+    verdicts = world.run(3 * NS_PER_S)
+    assert [type(verdict) for _, verdict in verdicts] == [NodeLeft, NodeJoined]
+    assert 1500 * NS_PER_MS + HOLD_NS <= verdicts[1][0] <= 1650 * NS_PER_MS
+
+
+# ------------------------------------------------------------------------------------------------------ agreement
+
+
+def word(witness: str, node: str, life: int, silent: int) -> WitnessHeard:
+    return WitnessHeard(witness, (node,), np.array([life]), np.array([silent]))
+
+
+def test_one_accuser_of_three_is_not_enough_nor_is_one_who_repeats() -> None:
+    judge = Agreement(("n1", "n2", "n3"), 2)
+    judge.hear(word("n3", "n2", 0, 0), 0)
+    assert not any(judge.hear(word("n1", "n2", 0, 1), t) for t in range(5))
+    assert judge.hear(word("n3", "n2", 0, 1), 6) == [NodeLeft("n2", "mesh")]
+
+
+def test_accusation_of_an_earlier_life_is_void() -> None:
+    judge = Agreement(("n1", "n2", "n3", "n4"), 3)
+    for witness in ("n1", "n3", "n4"):
+        judge.hear(word(witness, "n2", 0, 0), 0)
+    judge.hear(word("n1", "n2", 4, 0), 1)
+    assert judge.hear(word("n3", "n2", 3, 1), 2) == []
+    assert judge.hear(word("n4", "n2", 3, 1), 3) == []
+    assert judge.hear(word("n3", "n2", 4, 1), 4) == []
+    assert judge.hear(word("n4", "n2", 4, 1), 5) == [NodeLeft("n2", "mesh")]
+
+
+def test_strangers_and_non_watchers_have_no_say() -> None:
+    members = tuple(f"n{i}" for i in range(1, 8))
+    judge = Agreement(members, 2)
+    watchers = watchers_of("n1", members, 2)
+    for witness in watchers:
+        judge.hear(word(witness, "n1", 0, 0), 0)
+    for witness in ("x9", *(set(members) - {*watchers, "n1"})):
+        assert judge.hear(word(witness, "n1", 0, 1), 1) == []
+    assert judge.hear(word(watchers[0], "x9", 0, 1), 2) == []
+
+
+# --------------------------------------------------------------------------------------------------------- states
+
+
+def state(node: str, taken_ns: int, severity: float) -> StatesHeard:
+    one = np.array([1])
+    return StatesHeard((node,), np.array([taken_ns]), one, one, one, np.array([severity]))
+
+
+def test_states_spread_and_peers_precursors_are_seen() -> None:
+    world = World(3)
+    world._post(300 * NS_PER_MS, "n1", state("n1", 300 * NS_PER_MS, 0.8))
+    world.run(500 * NS_PER_MS)
+    assert world.members["n2"].peers_severity_ratio(500 * NS_PER_MS) == 0.8
+    assert world.members["n1"].peers_severity_ratio(500 * NS_PER_MS) == 0.0, "its own does not count"
+    assert world.members["n2"].peers_severity_ratio(900 * NS_PER_MS) == 0.0, "it is old by then"
+
+
+def test_older_state_does_not_replace_a_newer_one() -> None:
+    member = Membership("n1", ("n1", "n2"), SPEC, random.Random(0))
+    member.handle(state("n2", 20, 0.5), 30)
+    member.handle(state("n2", 10, 0.9), 31)
+    assert member.peers_severity_ratio(40) == 0.5
+
+
+def test_beyond_full_sync_states_go_to_a_few_and_carry_others() -> None:
+    members = tuple(f"n{i}" for i in range(150))
+    member = Membership("n0", members, SPEC, random.Random(0))
+    for name in members[:40]:
+        member.handle(state(name, 5, 0.1), 6)
+    sent = [action for action in member.handle(DeadlineReached(), 10) if isinstance(action, SendStates)]
+    assert (len(sent), len(sent[0].to), len(sent[0].nodes)) == (1, FAN_OUT, 33)
+    assert sent[0].nodes[0] == "n0"
+
+
+def test_the_balancer_hears_every_testimony() -> None:
+    world = World(3)
+    world.run(NS_PER_S)
+    for name in world.names:
+        said = [action for _, action in world.answers[name] if isinstance(action, SendTestimony)]
+        assert len(said) >= 10
+        assert all(BALANCER in action.to for action in said)
+
+
+# --------------------------------------------------------------------------------------------------------- replay
+
+
+def test_replay_gives_the_same_actions() -> None:
+    world = World(4, seed=3, loss=0.1, lateness_ns=2 * NS_PER_MS, crashes={"n3": 700 * NS_PER_MS})
+    world.run(1500 * NS_PER_MS)
+    written = [(t_ns, from_record(event.to_record())) for t_ns, event in world.history["n1"]]
+    again = replay(Membership("n1", world.names, SPEC, random.Random(1)), written)  # type: ignore[arg-type]
+    assert again == world.answers["n1"]
