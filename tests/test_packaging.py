@@ -66,7 +66,7 @@ def test_what_is_installed_finds_its_files_from_anywhere(wheel, tmp_path):
 def test_the_installed_package_states_command_licence_and_extras():
     package = metadata.distribution("testbed")
     assert {entry.name: entry.value for entry in package.entry_points} == {"testbed": "testbed.cli:main"}
-    assert set(package.metadata.get_all("Provides-Extra")) == {"train", "test", "check", "dev"}
+    assert set(package.metadata.get_all("Provides-Extra")) == {"train", "evaluate", "test", "bench", "check", "dev"}
     assert package.metadata["Requires-Python"] == ">=3.10"
     assert (ROOT / "LICENSE").read_text(encoding="utf-8").split()[:3] == ["Apache", "License", "Version"]
 

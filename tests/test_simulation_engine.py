@@ -24,7 +24,7 @@ from testbed.simulation.engine import SETTLE_NS
 from testbed.simulation.history import digest
 from testbed.simulation.network_model import NetworkModel
 from testbed.spec.scenario import Scenario
-from testbed.spec.topology import Link
+from testbed.spec.topology import Link, bucket_bytes
 from testbed.traffic.plan import make_plan
 from testbed.units import NS_PER_MS, NS_PER_S
 from tests import simulated_run
@@ -134,11 +134,12 @@ def test_each_packet_meets_the_limit_of_its_own_moment() -> None:
         for event in run.recorded.events
         if event["kind"] == "SetBufferLimit"
     ]
-    limit, debt, last_ns, dropped_ns = 20_000, -4542.0, 0, []
+    depth = float(bucket_bytes(10_000_000))
+    limit, debt, last_ns, dropped_ns = 20_000, -depth, 0, []
     for t_ns in run.plan.t_ns.tolist():
         while changes and changes[0][0] < t_ns:
             limit = changes.pop(0)[1]
-        debt, last_ns = max(-4542.0, debt - (t_ns - last_ns) / 800), t_ns
+        debt, last_ns = max(-depth, debt - (t_ns - last_ns) / 800), t_ns
         if max(debt, 0.0) + 1000 > limit:
             dropped_ns.append(t_ns)
         else:

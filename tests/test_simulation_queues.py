@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from testbed.simulation.network_model import bucket_bytes
 from testbed.simulation.queues import NANOBITS_PER_BYTE, Arrivals, QueueBank
+from testbed.spec.topology import bucket_bytes
 
 RATES = np.array([10_000_000, 33_333_333, 100_000_000], dtype=np.int64)
 BUCKETS = np.array([0, 4542, 12_500], dtype=np.int64)

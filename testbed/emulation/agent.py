@@ -151,10 +151,12 @@ class Agent:
 
     def _sample(self, tick_ns: int, woke_ns: int) -> None:
         parts = self._parts
+        # The two queues are looked at back to back: at 500 Mbit/s 100 us between them are 6 kB.
         qdisc = self._qdisc.read()
-        before, counters = self._before, parts.program.snapshot()
         now_ns = time.monotonic_ns()
-        event = self._event(counters, now_ns, now_ns - self._last_wake_ns)
+        backlog_bytes = parts.program.backlog_bytes(now_ns)
+        before, counters = self._before, parts.program.snapshot()
+        event = self._event(counters, backlog_bytes, now_ns, now_ns - self._last_wake_ns)
         self._last_wake_ns = now_ns
         sink = parts.sink.snapshot()
         self._feed_at(event, now_ns - self._t0_ns, record=False)
@@ -197,7 +199,7 @@ class Agent:
         last_ns = now_ns if self._parts.unplanned else sink.last_ns
         return last_ns - self._t0_ns if last_ns else 0
 
-    def _event(self, counters: NodeCounters, now_ns: int, interval_ns: int) -> TrafficSampled:
+    def _event(self, counters: NodeCounters, backlog_bytes: int, now_ns: int, interval_ns: int) -> TrafficSampled:
         """Return what happened since the last sample."""
         before, self._before = self._before, counters
         meter = self._parts.program.interval(now_ns)
@@ -212,7 +214,7 @@ class Agent:
             arrived_pkts=row(counters.arrived_pkts - before.arrived_pkts),
             dropped_bytes=row(counters.dropped_bytes - before.dropped_bytes),
             dropped_pkts=row(counters.dropped_pkts - before.dropped_pkts),
-            backlog_bytes=row(self._parts.program.backlog_bytes(now_ns)),
+            backlog_bytes=row(backlog_bytes),
             limit_bytes=row(self._parts.program.limit_bytes),
             new_flows=row(meter.new_flows),
             gap_max_ns=row(meter.gap_max_ns),

@@ -2,8 +2,9 @@
 
 A token bucket (TBF) at the link's rate over a byte FIFO that never drops: drops are decided by the XDP program alone.
 The bucket holds `bucket_bytes`: after a stall of the machine the qdisc makes good that much, and the XDP program models
-the same bucket, so the two stay together.  A deeper bucket forgives longer stalls and lets bursts through faster than
-the link; 1 ms of the rate (at least three full frames) keeps the rate over 100 ms within 1 %.
+the same bucket, so the two stay together.  A deeper bucket forgives longer stalls and lets the head of a burst through
+faster than the link.  4 ms of the rate (at least three full frames) covers what a busy small machine keeps a timer
+waiting; with 1 ms the qdisc fell behind the XDP queue in 1 to 5 % of the samples and its delays grew by a quarter.
 """
 
 from __future__ import annotations
@@ -15,20 +16,15 @@ from typing import NamedTuple
 from pyroute2 import IPRoute, NetlinkError
 
 from testbed.errors import MachineError, ToolError
+from testbed.spec.topology import bucket_bytes
 from testbed.units import NS_PER_US
 
-_MIN_BUCKET_BYTES = 3 * 1514
 _HANDLE = 0x10000  # 1:
 _DELAY_LINE_PKTS = 1_000_000  # a delay line must not drop
 _RTM_NEWQDISC, _RTM_GETQDISC, _NLMSG_ERROR = 36, 38, 2
 _REQUEST_WITH_ECHO = 1 | 8  # without ECHO older kernels answer the multicast group alone
 _TCA_STATS2, _TCA_STATS_BASIC, _TCA_STATS_QUEUE = 7, 1, 3
 _TC_ROOT = 0xFFFFFFFF
-
-
-def bucket_bytes(rate_bps: int) -> int:
-    """Return the depth of the token bucket for a rate: 1 ms of it, at least three full frames."""
-    return max(_MIN_BUCKET_BYTES, rate_bps // 8 // 1000)
 
 
 def shape(interface: str, rate_bps: int, room_bytes: int) -> None:

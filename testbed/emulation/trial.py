@@ -47,7 +47,7 @@ from testbed.policies.membership import BALANCER
 from testbed.policies.pool import make_pool
 from testbed.results.evidence import TcpEvidence
 from testbed.spec.scenario import Scenario
-from testbed.spec.topology import VIP_IP, VIP_IP6, VIP_MAC, Host, Network
+from testbed.spec.topology import VIP_IP, VIP_IP6, VIP_MAC, Host, Network, bucket_bytes
 from testbed.traffic.frames import ECT_0
 from testbed.traffic.plan import PacketPlan
 from testbed.units import NS_PER_MS, NS_PER_S
@@ -151,7 +151,7 @@ class Trial:
         host = network.host(node)
         program = NodeProgram(
             rate_bps,
-            shaping.bucket_bytes(rate_bps),
+            bucket_bytes(rate_bps),
             limit_bytes,
             number=host.number,
             mac=host.mac,

@@ -23,8 +23,6 @@ from testbed.events import Ints
 from testbed.spec.topology import Network
 from testbed.units import NS_PER_MS, NS_PER_US
 
-_LARGEST_FRAME_BYTES = 1514
-
 
 @dataclass(frozen=True, slots=True)
 class NetworkModel:
@@ -54,11 +52,6 @@ class NetworkModel:
             value = getattr(self, field.name)
             if value < 0:
                 raise InputError(f"network model {field.name}", f"a delay of {value} ns is negative", "give 0 or more")
-
-
-def bucket_bytes(rate_bps: int) -> int:
-    """Return the depth of the token bucket behind a buffer, as the emulation shapes it: 1 ms, at least three frames."""
-    return max(3 * _LARGEST_FRAME_BYTES, rate_bps // 8 // 1000)
 
 
 def service_rates_bps(network: Network) -> Ints:

@@ -13,10 +13,10 @@ from testbed.events import Ints, TrafficSampled
 from testbed.results.evidence import ClientEvidence, NodeEvidence
 from testbed.simulation.delays import DelayCounts
 from testbed.simulation.meter import Meter
-from testbed.simulation.network_model import NetworkModel, bucket_bytes, service_rates_bps, way_of
+from testbed.simulation.network_model import NetworkModel, service_rates_bps, way_of
 from testbed.simulation.queues import Arrivals, QueueBank
 from testbed.simulation.switch import Switch, flow_hash
-from testbed.spec.topology import Network
+from testbed.spec.topology import Network, bucket_bytes
 from testbed.traffic.plan import PacketPlan
 from testbed.units import NS_PER_MS
 

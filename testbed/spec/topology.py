@@ -20,7 +20,17 @@ VIP_MAC = "02:00:00:00:00:64"
 DATA_PREFIX = 16
 MAX_HOSTS_PER_ROLE = 2000
 
+_BUCKET_MS = 4
+_LARGEST_FRAME_BYTES = 1514
 _ROLE_BYTE: dict[str, int] = {"client": 1, "node": 2, "backend": 3}
+
+
+def bucket_bytes(rate_bps: int) -> int:
+    """Return the depth of the token bucket behind a buffer of that rate: 4 ms of it, at least three full frames.
+
+    Why so deep is told in ``emulation/shaping.py``.
+    """
+    return max(3 * _LARGEST_FRAME_BYTES, rate_bps * _BUCKET_MS // 8 // 1000)
 
 
 @dataclass(frozen=True, slots=True)
