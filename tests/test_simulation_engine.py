@@ -65,7 +65,9 @@ def test_below_the_rate_nothing_waits() -> None:
 def test_an_overload_loses_what_the_link_cannot_take_and_the_buffer_cannot_hold() -> None:
     run = simulated_run.run(constant("20Mbit"))
     (node,) = run.evidence.nodes
-    seen_bytes = 2 * 10_000_000 // 8 + 50_000 + 4542  # two seconds of the link, one buffer, one bucket
+    seen_bytes = (
+        2 * 10_000_000 // 8 + 50_000 + bucket_bytes(10_000_000)
+    )  # two seconds of the link, one buffer, one bucket
     assert abs(node.delivered_bytes - seen_bytes) <= 2000
     assert node.delay is not None
     assert node.delay.largest_ns is not None
@@ -134,16 +136,16 @@ def test_each_packet_meets_the_limit_of_its_own_moment() -> None:
         for event in run.recorded.events
         if event["kind"] == "SetBufferLimit"
     ]
-    depth = float(bucket_bytes(10_000_000))
+    byte, depth = 8 * 10**9, 8 * 10**9 * bucket_bytes(10_000_000)  # in nanobits: whole numbers, no ties by rounding
     limit, debt, last_ns, dropped_ns = 20_000, -depth, 0, []
     for t_ns in run.plan.t_ns.tolist():
         while changes and changes[0][0] < t_ns:
             limit = changes.pop(0)[1]
-        debt, last_ns = max(-depth, debt - (t_ns - last_ns) / 800), t_ns
-        if max(debt, 0.0) + 1000 > limit:
+        debt, last_ns = max(-depth, debt - (t_ns - last_ns) * 10_000_000), t_ns
+        if max(debt, 0) + 1000 * byte > limit * byte:
             dropped_ns.append(t_ns)
         else:
-            debt += 1000
+            debt += 1000 * byte
     assert len(changes) <= 1
     assert len(dropped_ns) > 100
     edges = [0, *(t_ns + 1 for t_ns in run.recorded.column("t_ns"))]  # the sums alone would not tell when

@@ -117,4 +117,3 @@ def _figure(value: float | None) -> str:
 
 def _notices(notices: Sequence[str]) -> list[str]:
     return ["## Notices", *notices] if notices else []
-
