@@ -96,6 +96,15 @@ def test_what_it_shows_cannot_become_markup(tmp_path: Path) -> None:
     assert hostile not in write_page(tmp_path / "run").read_text()
 
 
+def test_the_paragraphs_of_the_question_flow_without_the_line_breaks_of_the_file(tmp_path: Path) -> None:
+    made = synthetic_run.make(synthetic_run.facts(seconds=1))
+    made = replace(made, facts=replace(made.facts, question="Does it\nhelp?\n\nA second paragraph."))
+    synthetic_run.write(made, tmp_path / "run")
+    text = write_page(tmp_path / "run").read_text()
+    assert '<p class="question">Does it\nhelp?</p><p class="question">A second paragraph.</p>' in text
+    assert "pre-line" not in text[: text.index("</style>")]
+
+
 def test_data_cannot_close_the_script_it_stands_in() -> None:
     value = {"name": "</script><!--&"}
     written = str(script_data(value))
