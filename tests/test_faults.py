@@ -17,7 +17,6 @@ from controllers.liveness import MeshAccess, MeshEar
 from controllers.mesh_messages import KEY_BYTES, Codec
 from testbed import places
 from testbed.emulation import kernel, shaping
-from testbed.emulation.fault_losses import FlowRows, PlannedTimes, broken_flows, loss_of
 from testbed.emulation.shared_state import NodeState, SharedState
 from testbed.emulation.xdp import NodeProgram
 from testbed.emulation.xdp_abi import SINK_FLOW
@@ -26,6 +25,7 @@ from testbed.events import NodeLeft, SendTestimony
 from testbed.results.failover import FaultLines, failover_section
 from testbed.run import RunOptions, run
 from testbed.spec.loading import load
+from testbed.traffic.fault_losses import FlowRows, PlannedTimes, broken_flows, loss_of
 from testbed.traffic.plan import FlowTable, PacketPlan
 from testbed.units import NS_PER_MS
 

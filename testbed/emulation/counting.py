@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from pyroute2 import IPRoute
 
 from testbed.emulation import bulk_tcp, kernel
-from testbed.emulation.fault_losses import broken_flows
 from testbed.emulation.faults import Faults
 from testbed.emulation.network import EmulatedNetwork
 from testbed.emulation.open_vswitch import OpenVSwitch
@@ -26,6 +25,7 @@ from testbed.results.evidence import ClientEvidence, Evidence, NodeEvidence
 from testbed.results.histogram import Histogram
 from testbed.spec.scenario import Scenario
 from testbed.spec.topology import Network
+from testbed.traffic.fault_losses import broken_flows
 
 SenderRecord = Mapping[str, Any]
 

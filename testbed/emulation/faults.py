@@ -25,13 +25,13 @@ from typing import Any
 from pyroute2 import IPRoute
 
 from testbed.emulation import kernel
-from testbed.emulation.fault_losses import FlowRows, PlannedTimes, loss_of
 from testbed.emulation.members import Member
 from testbed.emulation.network import EmulatedNetwork, mesh_ip
 from testbed.emulation.shaping import QdiscReader, discard_queue
 from testbed.emulation.xdp import NodeProgram, SinkProgram
 from testbed.errors import ToolError
 from testbed.spec.scenario import FaultSpec
+from testbed.traffic.fault_losses import FlowRows, PlannedTimes, loss_of
 from testbed.traffic.plan import PacketPlan
 from testbed.units import NS_PER_MS
 
