@@ -275,7 +275,7 @@ class _Run:
 
     def _emulate(self, began_ns: int) -> tuple[Evidence, dict[str, Any], bool]:
         from testbed.emulation.supervisor import emulate
-        from testbed.emulation.trial import TrialPlan
+        from testbed.emulation.trial_plan import TrialPlan
 
         prepared = self._prepared
         plan = TrialPlan(

@@ -17,7 +17,8 @@ from typing import Any, Protocol
 
 from testbed.emulation.records import EventRecord, Failure, Message, Outcome, RecordReader, SampleRow, channel
 from testbed.emulation.sandbox import Sandbox
-from testbed.emulation.trial import STOP, Trial, TrialPlan
+from testbed.emulation.trial import STOP, Trial
+from testbed.emulation.trial_plan import TrialPlan
 from testbed.errors import EXIT_OK, Interrupted, TestbedError, ToolError
 from testbed.results.evidence import Evidence
 from testbed.units import NS_PER_S

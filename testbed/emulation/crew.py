@@ -1,0 +1,225 @@
+"""The members of a trial: which processes it has, and what each of them is given.
+
+    a sender for each client, a source for each TCP entry, their sink, the balancer, an agent and a mesh member a node
+
+They are forked one group at a time, in the order in which what they need comes into being: frames take longest to make,
+an agent needs the programs of its node.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import socket
+from typing import Any
+
+import numpy as np
+
+from controllers import load_balancer
+from controllers.config import BalancerConfig, Station, Vip
+from controllers.liveness import MeshAccess
+from controllers.mesh_messages import KEY_BYTES
+from testbed.emulation import bulk_tcp, kernel
+from testbed.emulation.agent import Agent, AgentParts
+from testbed.emulation.clock import RunClock
+from testbed.emulation.members import Body, Line, Member, wait_all_ready
+from testbed.emulation.mesh import MESH_PORT, MeshMember, MeshParts
+from testbed.emulation.network import MESH_SUPERVISOR_IP, EmulatedNetwork, mesh_ip
+from testbed.emulation.node_buffers import NodeBuffers
+from testbed.emulation.open_vswitch import OpenVSwitch
+from testbed.emulation.records import EventRecord, RecordWriter
+from testbed.emulation.sender import Sender
+from testbed.emulation.shared_state import SharedState
+from testbed.emulation.trial_plan import TrialPlan
+from testbed.events import Action, Event, Ints, Record
+from testbed.policies.brain import NodeBrain
+from testbed.policies.membership import BALANCER
+from testbed.policies.pool import make_pool
+from testbed.spec.topology import VIP_IP, VIP_IP6, VIP_MAC, Host
+from testbed.traffic.frames import ECT_0
+from testbed.traffic.plan import PacketPlan
+
+NOTIFY_PORT = 7000
+CONTROLLER_PORT = 6653
+_SENDER_PRIORITY = 12
+
+
+class Crew:
+    """Forks the members and knows them.
+
+    Attributes:
+        senders: of planned packets, one a client that sends.
+        tcp: sources of bulk TCP.
+        others: who serves until told to end.
+    """
+
+    def __init__(self, plan: TrialPlan, records: socket.socket, clock: RunClock, network: EmulatedNetwork) -> None:
+        self._plan, self._records_end, self._clock, self._network = plan, records, clock, network
+        self.senders: list[Member] = []
+        self.tcp: list[Member] = []
+        self.others: list[Member] = []
+        self._mesh_key = os.urandom(KEY_BYTES)
+        self._states = {node.name: SharedState() for node in plan.network.nodes}
+
+    @property
+    def sources(self) -> list[Member]:
+        """Return who sends: the trial lasts until they have ended."""
+        return [*self.senders, *self.tcp]
+
+    @property
+    def all(self) -> list[Member]:
+        """Return every member."""
+        return [*self.others, *self.senders, *self.tcp]
+
+    def wait_ready(self) -> None:
+        """Wait until every member is ready."""
+        wait_all_ready(self.all)
+
+    def fork_senders(self) -> None:
+        """Fork a sender for each client that has packets to send."""
+        for client in self._plan.network.clients:
+            packets = self._plan.packets.of_client(client.name)
+            if len(packets):
+                body = self._sender_of(client, packets)
+                self.senders.append(Member(f"sender {client.name}", body, self._records_end))
+
+    def _sender_of(self, client: Host, packets: PacketPlan) -> Body:
+        interface, pid = self._plan.network.interface(client.name, "s1"), self._network.pid(client.name)
+
+        def send(line: Line, _records: RecordWriter) -> None:
+            kernel.enter_namespace(f"/proc/{pid}/ns/net", kernel.CLONE_NEWNET)
+            run_id, direct = self._plan.run_id, self._plan.scenario.topology.link_delay_ns == 0
+            sender = Sender(
+                interface, packets, run_id, client, priority=_SENDER_PRIORITY, past_qdisc=direct, tos=self._tos
+            )
+            report = sender.run(line.ready())
+            line.report({"client": client.name, "report": report})
+
+        return send
+
+    @property
+    def _ecn(self) -> bool:
+        return self._plan.scenario.buffer.ecn_threshold_bytes is not None
+
+    @property
+    def _tos(self) -> int:
+        """Return the TOS byte of planned packets: beside TCP they have a class of their own."""
+        dscp = bulk_tcp.PLANNED_DSCP if self._plan.scenario.tcp else 0
+        return dscp << 2 | (ECT_0 if self._ecn else 0)
+
+    def fork_tcp(self) -> None:
+        """Fork the sources and the sink of bulk TCP."""
+        scenario, network = self._plan.scenario, self._plan.network
+        if not scenario.tcp:
+            return
+        pids = {backend.name: self._network.pid(backend.name) for backend in network.of_role("backend")}
+        self.others.append(Member("TCP sink", bulk_tcp.sink(pids, self._ecn), self._records_end))
+        for number, spec in enumerate(scenario.tcp):
+            body = bulk_tcp.source(spec, number, self._network.pid(spec.client), scenario.duration_ns, self._ecn)
+            self.tcp.append(Member(f"TCP source {spec.name}", body, self._records_end))
+
+    def fork_balancer(self, switch: OpenVSwitch) -> None:
+        """Fork the balancer of the switch."""
+        config = self._balancer_config(switch)
+        notifications = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        notifications.bind((MESH_SUPERVISOR_IP, NOTIFY_PORT))
+
+        def balance(line: Line, records: RecordWriter) -> None:
+            def emit(t_ns: int, record: dict[str, Any]) -> None:
+                records.send(EventRecord(t_ns, {**_directed(record), **record}))
+                if record["kind"] == "BalancerReady":
+                    line.say_ready()
+
+            load_balancer.serve(config, notifications, emit)
+
+        self.others.append(Member("balancer", balance, self._records_end))
+        notifications.close()
+
+    def _balancer_config(self, switch: OpenVSwitch) -> BalancerConfig:
+        plan, network = self._plan, self._plan.network
+        ends = [*network.clients, *network.nodes]
+        interfaces = {host.name: network.interface("s1", host.name) for host in ends}
+        ports = switch.port_numbers(list(interfaces.values()))
+
+        def station(name: str) -> Station:
+            host = network.host(name)
+            return Station(name, ports[interfaces[name]], host.mac, host.ip, host.ip6)
+
+        return BalancerConfig(
+            dpid=1,
+            listen_port=CONTROLLER_PORT,
+            vip=Vip(VIP_IP, VIP_MAC, VIP_IP6),
+            clients=tuple(station(client.name) for client in network.clients),
+            nodes=tuple(station(node.name) for node in network.first_tier),
+            second_tier=tuple(station(node.name) for node in network.nodes if node.tier > 1),
+            deflecting=network.nodes if plan.scenario.buffer.deflect else (),
+            mesh=MeshAccess(self._mesh_key, plan.run_id, self._mesh_members, plan.scenario.mesh.watchers),
+            spec=plan.scenario.balancer,
+            seed=plan.seed_of("balancer"),
+            now_ns=self._clock.now_ns,
+        )
+
+    def _brain(self, node: str, rate_bps: Ints, members: int) -> NodeBrain:
+        forecaster = self._plan.make_forecaster((node,), rate_bps)
+        return NodeBrain((node,), self._plan.scenario.buffer, rate_bps, forecaster, pool_members=members)
+
+    def fork_agents(self, buffers: NodeBuffers) -> None:
+        """Fork an agent for each node; they share the ledger of the pool."""
+        plan, network = self._plan, self._plan.network
+        names = tuple(node.name for node in network.nodes)
+        ledger: Ints = np.frombuffer(mmap.mmap(-1, 8 * len(names)), dtype=np.int64)
+        ledger[:] = buffers.limit_bytes
+        interval_ns = plan.scenario.buffer.sample_interval_ns
+        for index, node in enumerate(names):
+            rate = np.array([network.node_rate_bps(node)], dtype=np.int64)
+            parts = AgentParts(
+                node=node,
+                namespace_pid=self._network.pid(node),
+                egress=network.interface(node, network.next_hop(node)),
+                program=buffers.programs[node],
+                sink=buffers.sinks[node],
+                brain=self._brain(node, rate, len(names)),
+                pool=make_pool(plan.scenario.buffer, names, ledger),
+                interval_ns=interval_ns,
+                phase_ns=interval_ns * index // len(names),
+                balancer=(MESH_SUPERVISOR_IP, NOTIFY_PORT),
+                state=self._states[node],
+                mac_of={host.name: host.mac for host in network.nodes} if plan.scenario.buffer.deflect else {},
+                unplanned=bool(plan.scenario.tcp),
+            )
+            self.others.append(Member(f"agent {node}", Agent(parts), self._records_end))
+
+    @property
+    def _mesh_members(self) -> tuple[str, ...]:
+        return tuple(node.name for node in self._plan.network.nodes)
+
+    def fork_mesh(self) -> None:
+        """Fork a mesh member for each node; a node alone has nobody to watch it."""
+        members = self._mesh_members if len(self._mesh_members) > 1 else ()
+        self.others += [Member(f"mesh {node}", self._mesh_member(node), self._records_end) for node in members]
+
+    def _mesh_member(self, node: str) -> MeshMember:
+        plan, network = self._plan, self._plan.network
+        parts = MeshParts(
+            node=node,
+            namespace_pid=self._network.pid(node),
+            address_of={
+                **{host.name: (mesh_ip(host), MESH_PORT) for host in network.nodes},
+                BALANCER: (MESH_SUPERVISOR_IP, NOTIFY_PORT),
+            },
+            members=self._mesh_members,
+            spec=plan.scenario.mesh,
+            key=self._mesh_key,
+            run_id=plan.run_id,
+            seed=plan.seed_of(f"mesh {node}"),
+            state=self._states[node],
+        )
+        return MeshMember(parts)
+
+
+def _directed(record: dict[str, Any]) -> dict[str, str]:
+    """Return whether a policy's record went in or came out; neither for records of the process itself."""
+    kind = Record.kinds.get(record["kind"])
+    if kind is None:
+        return {}
+    return {"direction": "in" if issubclass(kind, Event) else "out"} if issubclass(kind, (Event, Action)) else {}

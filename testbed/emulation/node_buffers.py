@@ -1,0 +1,91 @@
+"""The buffers of a trial's nodes, put in place: the XDP program before each node, the queue and the sink behind it."""
+
+from __future__ import annotations
+
+import socket
+
+import numpy as np
+
+from testbed.emulation import bulk_tcp, kernel, offloads, shaping
+from testbed.emulation.network import EmulatedNetwork
+from testbed.emulation.trial_plan import TrialPlan
+from testbed.emulation.xdp import NodeProgram, PassProgram, SinkProgram
+from testbed.errors import MachineError
+from testbed.events import Ints
+from testbed.policies.brain import NodeBrain
+from testbed.spec.topology import bucket_bytes
+
+
+class NodeBuffers:
+    """Loads and attaches everything on construction, before the agents are forked.
+
+    Attributes:
+        programs, sinks, qdiscs: of every node, by its name.
+        xdp_modes: how the program of every node is attached.
+        limit_bytes: the limits the nodes start with, int64 [n], in the order of the network.
+
+    Raises:
+        MachineError: a program cannot be loaded or attached.
+    """
+
+    def __init__(self, plan: TrialPlan, network: EmulatedNetwork) -> None:
+        self._plan, self._network = plan, network
+        self.programs: dict[str, NodeProgram] = {}
+        self.sinks: dict[str, SinkProgram] = {}
+        self.qdiscs: dict[str, shaping.QdiscReader] = {}
+        self.xdp_modes: dict[str, str] = {}
+        self.limit_bytes = self._first_limits()
+        for node, limit_bytes in zip(plan.network.nodes, self.limit_bytes.tolist(), strict=True):
+            self._load_node(node.name, plan.network.node_rate_bps(node.name), limit_bytes)
+
+    def _first_limits(self) -> Ints:
+        nodes = self._plan.network.nodes
+        names = tuple(node.name for node in nodes)
+        rates = np.array([self._plan.network.node_rate_bps(name) for name in names], dtype=np.int64)
+        brain = NodeBrain(names, self._plan.scenario.buffer, rates, self._plan.make_forecaster(names, rates))
+        return brain.initial_limit_bytes()
+
+    def _load_node(self, node: str, rate_bps: int, limit_bytes: int) -> None:
+        plan, network = self._plan, self._plan.network
+        backend = network.next_hop(node)
+        egress = network.interface(node, backend)
+        program = self._program_of(node, rate_bps, limit_bytes)
+        sink = SinkProgram(plan.run_id, len(plan.packets.flows), log_directory=plan.logs)
+        with kernel.network_of(self._network.pid(node)):
+            shaping.shape(egress, rate_bps, 2 * plan.scenario.buffer.max_bytes)
+            self.qdiscs[node] = shaping.QdiscReader(egress)
+            ingress = network.interface(node, "s1")
+            self.xdp_modes[node] = program.attach(socket.if_nametoindex(ingress))
+            offloads.switch_gro_off(ingress)
+        with kernel.network_of(self._network.pid(backend)):
+            sink.attach(socket.if_nametoindex(network.interface(backend, node)))
+        self.programs[node], self.sinks[node] = program, sink
+        if plan.scenario.buffer.deflect:
+            self._take_back(network.interface("s1", node))
+
+    def _program_of(self, node: str, rate_bps: int, limit_bytes: int) -> NodeProgram:
+        host, scenario = self._plan.network.host(node), self._plan.scenario
+        program = NodeProgram(
+            rate_bps,
+            bucket_bytes(rate_bps),
+            limit_bytes,
+            number=host.number,
+            mac=host.mac,
+            local_addresses=(host.ip, host.ip6),
+            log_directory=self._plan.logs,
+        )
+        program.set_ecn_threshold(scenario.buffer.ecn_threshold_bytes or 0)
+        program.set_classes({bulk_tcp.PLANNED_DSCP: bulk_tcp.PLANNED_CLASS} if scenario.tcp else {})
+        return program
+
+    def _take_back(self, port: str) -> None:
+        """Make the switch's end of a node's link take frames the node's program sends back.
+
+        Raises:
+            MachineError: it cannot, so that every deflected packet would be lost.
+        """
+        with PassProgram(self._plan.logs) as program:
+            if program.attach(socket.if_nametoindex(port)) != "native":
+                happened = f"{port} takes no native XDP program ({program.native_refusal})"
+                raise MachineError("buffer.deflect", happened, "set buffer.deflect to false")
+        offloads.switch_gro_off(port)
