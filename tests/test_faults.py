@@ -22,7 +22,7 @@ from testbed.emulation.xdp import NodeProgram
 from testbed.emulation.xdp_abi import SINK_FLOW
 from testbed.errors import InputError
 from testbed.events import NodeLeft, SendTestimony
-from testbed.results.failover import FaultLines, failover_section
+from testbed.results.failover import Failure, FaultLines, failover_section, failures
 from testbed.run import RunOptions, run
 from testbed.spec.loading import load
 from testbed.traffic.fault_losses import FlowRows, PlannedTimes, broken_flows, loss_of
@@ -177,6 +177,19 @@ def test_section_tells_times_from_the_command() -> None:
 def test_a_failure_nobody_noticed_leaves_no_times_that_could_pass_for_good_ones() -> None:
     section = failover_section([command(0, "crash", "n2", 1), command(1, "link_down", "n3", 2)])
     assert section == {"count": 2, "false_suspicions": 0}
+
+
+def test_each_failure_is_told_by_itself() -> None:
+    told = failures(
+        [
+            command(0, "crash", "n2", 1000),
+            line("NodeLeft", 1050, node="n2", reason="mesh"),
+            command(1, "pause", "n1", 1100, 30),
+            command(2, "link_down", "n3", 2000),
+            line("FaultLosses", 5000, fault=2, lost_pkts=0, last_lost_ns=None),
+        ]
+    )
+    assert told == [Failure("crash", "n2", 50.0, None, None, None), Failure("link_down", "n3", None, None, 0.0, 0)]
 
 
 def test_suspicions_without_a_cause_are_false() -> None:

@@ -13,6 +13,7 @@ that left by mesh or silence though no fault had hit it, or only a pause of less
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from testbed.units import NS_PER_MS, NS_PER_S
@@ -39,27 +40,74 @@ class FaultLines:
             yield line
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What became of one fault that takes a node away.
+
+    Attributes:
+        what: the kind of fault.
+        node: the node it hit.
+        detected_ms, rerouted_ms, recovered_ms: from the command on; None for what never happened, or is not told.
+        lost_pkts: None while the losses are not told.
+    """
+
+    what: str
+    node: str
+    detected_ms: float | None
+    rerouted_ms: float | None
+    recovered_ms: float | None
+    lost_pkts: int | None
+
+
+def failures(lines: Iterable[Line]) -> list[Failure]:
+    """Return every fault that takes a node away, in the order they were commanded."""
+    lines = list(lines)
+    losses = {line["fault"]: line for line in lines if line["kind"] == "FaultLosses"}
+    return [_failure(fault, lines, losses.get(fault["fault"])) for fault in _faults(lines) if fault["what"] in FAILING]
+
+
+def false_suspicions(lines: Iterable[Line]) -> int:
+    """Return how many nodes left by mesh or silence without a fault that explains it."""
+    lines = list(lines)
+    faults = _faults(lines)
+    return sum(not _explained(line, faults) for line in _suspicions(lines))
+
+
 def failover_section(lines: Iterable[Line]) -> dict[str, Any] | None:
     """Return the section of the summary; None when there was no fault and nobody was suspected."""
     lines = list(lines)
-    faults = [line for line in lines if line["kind"] == "FaultCommanded"]
-    suspicions = [line for line in lines if line["kind"] == "NodeLeft" and line["reason"] in ("mesh", "notifications")]
-    if not faults and not suspicions:
+    if not _faults(lines) and not _suspicions(lines):
         return None
-    failures = [fault for fault in faults if fault["what"] in FAILING]
-    losses = {line["fault"]: line for line in lines if line["kind"] == "FaultLosses"}
-    detected = [_first(lines, "NodeLeft", fault) for fault in failures]
-    rerouted = [_rerouted(lines, fault) for fault in failures]
-    recovered = [_recovered(losses[fault["fault"]], fault) for fault in failures if fault["fault"] in losses]
-    section: dict[str, Any] = {"count": len(failures)}
-    for name, values in (("detected_ms", detected), ("rerouted_ms", rerouted), ("recovered_ms", recovered)):
-        known = [value for value in values if value is not None]
-        if known and len(known) == len(failures):  # the figure of some would pass for that of all
+    found = failures(lines)
+    section: dict[str, Any] = {"count": len(found)}
+    for name in ("detected_ms", "rerouted_ms", "recovered_ms"):
+        known = [value for failure in found if (value := getattr(failure, name)) is not None]
+        if known and len(known) == len(found):  # the figure of some would pass for that of all
             section[name] = _spread(known)
-    if len(losses) == len(failures):
-        section["lost_packets"] = sum(line["lost_pkts"] for line in losses.values())
-    section["false_suspicions"] = sum(not _explained(line, faults) for line in suspicions)
+    lost = [failure.lost_pkts for failure in found if failure.lost_pkts is not None]
+    if len(lost) == len(found):
+        section["lost_packets"] = sum(lost)
+    section["false_suspicions"] = false_suspicions(lines)
     return section
+
+
+def _faults(lines: list[Line]) -> list[Line]:
+    return [line for line in lines if line["kind"] == "FaultCommanded"]
+
+
+def _suspicions(lines: list[Line]) -> list[Line]:
+    return [line for line in lines if line["kind"] == "NodeLeft" and line["reason"] in ("mesh", "notifications")]
+
+
+def _failure(fault: Line, lines: list[Line], loss: Line | None) -> Failure:
+    return Failure(
+        what=fault["what"],
+        node=fault["nodes"][0],
+        detected_ms=_first(lines, "NodeLeft", fault),
+        rerouted_ms=_rerouted(lines, fault),
+        recovered_ms=None if loss is None else _recovered(loss, fault),
+        lost_pkts=None if loss is None else loss["lost_pkts"],
+    )
 
 
 def _first(lines: list[Line], kind: str, fault: Line) -> float | None:
