@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, NoReturn, Optional
 import typer
 from rich.console import Console
 
-from testbed import __version__
+from testbed import __version__, operating
 from testbed.bench import NAMES as BENCHES
 from testbed.errors import (
     EXIT_BAD_INPUT,
@@ -388,6 +388,9 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
         cells = (f"{row['value']:,.4g} {row['unit']}", row.get("bar") or "", row.get("rival") or "", rival, ratio)
         table.add_row(row["name"], *map(str, cells), row.get("note") or "")
     Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+app.add_typer(operating.verbs)
 
 
 def main() -> NoReturn:

@@ -38,6 +38,7 @@ from testbed.results.evidence import Evidence
 from testbed.results.expectations import parse_all
 from testbed.results.facts import Engine, RunFacts
 from testbed.results.run_directory import RunDirectory
+from testbed.results.running import announced
 from testbed.results.summary import PATHS, summarise
 from testbed.spec.loading import LoadedScenario
 from testbed.spec.topology import Network
@@ -106,7 +107,8 @@ def run(loaded: LoadedScenario, options: RunOptions, began_ns: int | None = None
         doctor.refuse_if_lacking(loaded.scenario)
     prepared = _prepare(loaded, options)
     try:
-        return _Run(prepared, options).carry_out(began_ns)
+        with announced(prepared.directory.path):
+            return _Run(prepared, options).carry_out(began_ns)
     except TestbedError as error:
         prepared.directory.append_event(0, {"kind": "TrialFailed", "error": str(error)})
         status: Literal["interrupted", "failed"] = "interrupted" if error.exit_code == EXIT_INTERRUPTED else "failed"

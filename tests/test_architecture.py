@@ -73,6 +73,7 @@ COMPOSITION = {
     "testbed.doctor",
     "testbed.__main__",
     "testbed.bench",
+    "testbed.operating",
     "testbed.replay",
     "testbed.sweep",
     "testbed.trial_process",

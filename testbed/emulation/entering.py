@@ -1,0 +1,118 @@
+"""A command inside a node of a running trial.
+
+    writer of the run ─ guard ─ init of the sandbox ─ … ─ shell of the node
+                                  │ user space, mounts, PIDs   │ network
+
+The command gets the sandbox's namespaces and the node's network namespace, so it sees what the node sees: its
+interfaces, its neighbours, the trial's processes.  It runs in the sandbox's PID namespace and so ends with the trial.
+Mininet names a host's shell after the host; processes inside are looked up in the sandbox's own ``/proc``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+from testbed.emulation import kernel
+from testbed.errors import InputError, MachineError
+from testbed.results.recorded_run import RecordedRun
+
+_SHELL = "mininet:"
+_NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # as shells answer
+
+
+def execute(run: RecordedRun, node: str, argv: Sequence[str]) -> int:
+    """Run a command inside `node` (any host of the trial: n1, c1, b1, …) and return its exit status.
+
+    Standard input, output and error are ours.  Ended by signal k it is 128 + k, as in shells.
+
+    Raises:
+        InputError: the run is not under way or has no such host.
+        MachineError: not root.
+    """
+    attempted = f"exec {run.path} {node}"
+    if run.status != "running":
+        raise InputError(attempted, f"the run is {run.status}", "`python -m testbed ps` lists those under way")
+    if os.geteuid() != 0:
+        raise MachineError(attempted, "entering a node's namespaces needs root", "use sudo")
+    init = _init_of(int(run.manifest["process"]["pid"]))
+    shells = {} if init is None else _shells(init)
+    if init is None or node not in shells:
+        hosts = ", ".join(sorted(shells)) or "none yet: it is a simulation, or still being set up"
+        raise InputError(attempted, f"there is no host {node}; there are {hosts}")
+    child = os.fork()
+    if child == 0:
+        _enter(init, shells[node])
+        _become(argv)
+    return _status_of(child)
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        tasks = [task.read_text(encoding="utf-8") for task in Path(f"/proc/{pid}/task").glob("*/children")]
+    except OSError:
+        return []
+    return [int(child) for text in tasks for child in text.split()]
+
+
+def _init_of(writer: int) -> int | None:
+    """Return PID 1 of the sandbox that hangs below the writer: the one process there in another PID namespace."""
+    home = os.readlink("/proc/self/ns/pid")
+    below = [inner for guard in _children(writer) for inner in _children(guard)]
+    return next((pid for pid in below if _namespace_of(pid) not in ("", home)), None)
+
+
+def _namespace_of(pid: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid")
+    except OSError:
+        return ""
+
+
+def _shells(init: int) -> dict[str, Path]:
+    """Return the ``/proc`` entry of each host's shell, by the host's name."""
+    found = {}
+    for entry in Path(f"/proc/{init}/root/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        names = [word.removeprefix(_SHELL) for word in words if word.startswith(_SHELL)]
+        found.update(dict.fromkeys(names, entry))
+    return found
+
+
+def _enter(init: int, shell: Path) -> None:
+    """Move into the namespaces; the mount namespace last, since paths mean something else in it."""
+    kernel.enter_namespace(str(shell / "ns/net"), kernel.CLONE_NEWNET)
+    for name, kind in (("ipc", kernel.CLONE_NEWIPC), ("uts", kernel.CLONE_NEWUTS), ("pid", kernel.CLONE_NEWPID)):
+        kernel.enter_namespace(f"/proc/{init}/ns/{name}", kind)
+    kernel.enter_namespace(f"/proc/{init}/ns/mnt", kernel.CLONE_NEWNS)
+    kernel.unshare(kernel.CLONE_NEWNS)  # /sys of our own: the sandbox's shows the interfaces of its own network
+    kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
+    kernel.mount("sysfs", "/sys", "sysfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+
+
+def _become(argv: Sequence[str]) -> None:
+    """Run the command in a child of this process: only children are in the PID namespace that was entered."""
+    child = os.fork()
+    if child == 0:
+        kernel.die_with_parent()
+        try:
+            os.execvp(argv[0], list(argv))  # noqa: S606 (the command is the caller's, and root's alone)
+        except OSError as error:
+            os.write(2, f"testbed: exec {argv[0]}: {error.strerror}\n".encode())
+            os._exit(_NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE)
+    os._exit(_status_of(child))
+
+
+def _status_of(child: int) -> int:
+    """Wait for a child; Ctrl-C is for it, not for us."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return status if status >= 0 else 128 - status

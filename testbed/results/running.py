@@ -1,0 +1,93 @@
+"""Which runs are under way on this machine: found, not registered.
+
+A list of running trials in a file would outlive a ``kill -9``.  So the process that writes a run directory holds its
+path in an anonymous file (memfd_create(2)) whose name is `MARK`: it is seen under ``/proc/<pid>/fd`` for as long as the
+process lives and gone with it, whatever ended it.  Processes forked from it hold the same file; which of them is the
+writer is written in it.
+
+One that is held while its writer is dead marks a process that outlived its trial.  The sandbox makes that impossible
+but for the instant in which the kernel takes it down; `orphans` is how one knows.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from testbed.results.recorded_run import is_alive, process_identity
+
+MARK = "testbed-run"
+_LINK = f"/memfd:{MARK} (deleted)"
+
+
+@dataclass(frozen=True, slots=True)
+class RunningRun:
+    """A run under way.
+
+    Attributes:
+        pid: the process that writes it.
+        path: its directory, absolute.
+    """
+
+    pid: int
+    path: Path
+
+
+@contextmanager
+def announced(path: Path) -> Iterator[None]:
+    """Let this process be found as the writer of the run directory `path` for the length of the block.
+
+    Without `memfd_create` (not Linux) there is nothing to find it by, and nothing happens.
+    """
+    make = getattr(os, "memfd_create", None)
+    if make is None:
+        yield
+        return
+    mark = make(MARK)
+    try:
+        os.write(mark, json.dumps({"path": str(path.resolve()), "process": process_identity()}).encode())
+        yield
+    finally:
+        os.close(mark)
+
+
+def running() -> list[RunningRun]:
+    """Return the runs under way that this user may see (root: all), by process id."""
+    return [RunningRun(pid, path) for pid, path, alive in _marked() if alive]
+
+
+def orphans() -> list[int]:
+    """Return the processes of trials whose writer is dead; empty but for the instant after a kill."""
+    return [pid for pid, _, alive in _marked() if not alive]
+
+
+def _marked() -> Iterator[tuple[int, Path, bool]]:
+    """Yield each writer (alive), and each process that holds the mark of a dead one, with the run directory."""
+    for folder in sorted(Path("/proc").glob("[0-9]*"), key=lambda entry: int(entry.name)):
+        pid = int(folder.name)
+        for descriptor in _marks(folder.name):
+            try:
+                found = json.loads(descriptor.read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                continue  # ended, or not yet written
+            alive = is_alive(found["process"])
+            if not alive or found["process"]["pid"] == pid:
+                yield pid, Path(found["path"]), alive
+
+
+def _marks(process: str) -> list[Path]:
+    try:
+        return [entry for entry in Path(f"/proc/{process}/fd").iterdir() if _is_mark(entry)]
+    except OSError:
+        return []  # ended, or not ours to see
+
+
+def _is_mark(entry: Path) -> bool:
+    try:
+        return os.readlink(entry) == _LINK
+    except OSError:
+        return False

@@ -1,0 +1,141 @@
+"""`ps`, `exec` and `clean`: what is under way is found while it lives and not a moment longer."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from testbed import places
+from testbed.results import running
+from testbed.results.run_directory import RunDirectory
+from tests import synthetic_run
+
+WRITER = """
+import sys, os, time
+from pathlib import Path
+from testbed.results.running import announced
+with announced(Path(sys.argv[1])):
+    child = os.fork()
+    if child:
+        print(child, flush=True)
+    time.sleep(60)
+"""
+
+
+def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "testbed", *arguments]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A process that writes `tmp_path`, with a child that may outlive it."""
+    argv = [sys.executable, "-c", WRITER, str(tmp_path)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        yield process, child
+        for pid in (process.pid, child):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def writer_pids(writer: tuple[subprocess.Popen[str], int]) -> tuple[int, int]:
+    process, child = writer
+    return process.pid, child
+
+
+def listed() -> dict[str, dict[str, object]]:
+    return {row["run"]: row for row in json.loads(call("ps", "--json").stdout)}
+
+
+def paths() -> list[Path]:
+    return [found.path for found in running.running()]
+
+
+def test_a_run_is_found_while_it_is_announced(tmp_path: Path) -> None:
+    with running.announced(tmp_path):
+        assert running.RunningRun(os.getpid(), tmp_path.resolve()) in running.running()
+    assert tmp_path.resolve() not in paths()
+
+
+def test_a_forked_process_is_not_taken_for_the_writer(
+    writer: tuple[subprocess.Popen[str], int], tmp_path: Path
+) -> None:
+    process, _ = writer
+    assert [found.pid for found in running.running() if found.path == tmp_path.resolve()] == [process.pid]
+    assert not set(running.orphans()) & set(writer_pids(writer))
+
+
+def test_after_kill_nothing_runs_and_what_outlived_it_is_ended(
+    writer: tuple[subprocess.Popen[str], int], tmp_path: Path
+) -> None:
+    process, child = writer
+    process.kill()
+    process.wait()
+    assert tmp_path.resolve() not in paths()
+    assert child in running.orphans()
+    assert f"ended process {child}, which had outlived its trial" in call("clean", str(tmp_path)).stdout
+    assert child not in running.orphans()
+
+
+def test_clean_removes_torn_files_of_killed_runs_only(tmp_path: Path) -> None:
+    made = synthetic_run.make(synthetic_run.facts(seconds=1))
+    dead = {"pid": 2**22 + 1, "start_ticks": 1, "boot": "another"}
+    for name in ("killed", "running"):
+        run = RunDirectory.create(tmp_path / name, {"facts": made.facts.to_record()})
+        (run.path / ".samples.parquet.new").write_text("half")
+        if name == "killed":
+            run.write_json("manifest.json", {**run.manifest, "process": dead})
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / ".their.new").write_text("theirs")
+    said = call("clean", str(tmp_path)).stdout
+    assert said.count("removed") == 1
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/.*.new"))
+    assert left == ["foreign/.their.new", "running/.samples.parquet.new"]
+    assert call("clean", str(tmp_path)).stdout == "nothing was left\n"
+
+
+def test_exec_refuses_a_run_that_is_over(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path / "run", {})
+    run.finish("completed")
+    done = call("exec", str(run.path), "n1", "--", "true")
+    assert done.returncode == 2
+    assert "the run is completed" in done.stderr
+
+
+@pytest.mark.requires("root", "bpf", "ovs", "mininet")
+def test_a_command_runs_inside_a_node_and_ends_with_the_trial(tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "testbed", "run", str(places.scenarios() / "smoke.yaml"), "--set", "duration=20s"]
+    trial = subprocess.Popen([*argv, "--out", str(tmp_path / "run"), "--no-live", "--quiet"])
+    while not _hosts_are_up(tmp_path / "run"):
+        assert trial.poll() is None
+    row = listed()[str(tmp_path / "run")]
+    assert (row["pid"], row["scenario"], row["nodes"]) == (trial.pid, "smoke", 3)
+    inside = call("exec", str(tmp_path / "run"), "n2", "--", "sh", "-c", "ls /sys/class/net; exit 7")
+    assert inside.returncode == 7
+    assert inside.stdout.split() == ["lo", "n2-eth0", "n2-eth1", "n2-eth2"]
+    unknown = call("exec", str(tmp_path / "run"), "n9", "--", "true")
+    assert unknown.returncode == 2
+    assert "there are b1, b2, b3, c1, c2, m1, n1, n2, n3, s1" in unknown.stderr
+    argv = [sys.executable, "-m", "testbed", "exec", str(tmp_path / "run"), "n2", "--"]
+    argv += ["sh", "-c", "echo inside; exec sleep 600"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as sleeper:
+        assert sleeper.stdout is not None
+        assert sleeper.stdout.readline() == "inside\n"
+        trial.kill()
+        trial.wait()
+        assert sleeper.wait(timeout=30) == 128 + signal.SIGKILL
+    assert str(tmp_path / "run") not in listed()
+
+
+def _hosts_are_up(path: Path) -> bool:
+    return (path / "manifest.json").exists() and call("exec", str(path), "n2", "--", "true").returncode == 0
