@@ -26,7 +26,7 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from testbed.errors import InputError
-from testbed.events import Action, Event, LimitGranted, Record, TrafficSampled, from_record
+from testbed.events import Action, Event, LimitGranted, NodeJoined, Record, TrafficSampled, from_record
 from testbed.forecasting import MakeForecaster, forecaster_maker
 from testbed.policies.balancer import make_balancer
 from testbed.policies.brain import NodeBrain
@@ -166,7 +166,10 @@ class _Policies:
         self._made: dict[str, _Replayed] = {}
 
     def feed(self, name: str, event: Event | Action, now_ns: int) -> list[Action | Event]:
-        """Return what a policy answers."""
+        """Return what a policy answers; the brain of a node that restarted is a new one."""
+        if isinstance(event, NodeJoined) and name.startswith(BRAIN):
+            self._made.pop(name, None)
+            return []
         policy = self._made.get(name)
         if policy is None:
             policy = self._made[name] = self._make(name, event)

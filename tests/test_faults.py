@@ -24,10 +24,12 @@ from testbed.errors import InputError
 from testbed.events import NodeLeft, SendTestimony
 from testbed.results.failover import Failure, FaultLines, failover_section, failures
 from testbed.run import RunOptions, run
+from testbed.spec.fault_timeline import astray, timeline
 from testbed.spec.loading import load
+from testbed.spec.scenario import FaultSpec
 from testbed.traffic.fault_losses import FlowRows, PlannedTimes, broken_flows, loss_of
 from testbed.traffic.plan import FlowTable, PacketPlan
-from testbed.units import NS_PER_MS
+from testbed.units import NS_PER_MS, NS_PER_S
 
 XDP_DROP, XDP_PASS = 1, 2
 BASE = (places.scenarios() / "smoke.yaml").read_text(encoding="utf-8")
@@ -49,6 +51,8 @@ def test_every_kind_is_read(tmp_path: Path) -> None:
   - {at: 1s, partition: [[n1], [n2, n3]], for: 1s}
   - {at: 1s, kill: controller}
   - {at: 1s, pause: n1, for: 30ms}
+  - {at: 1500ms, restart: n2}
+  - {at: 1500ms, link_up: s1-n3}
 """
     read = faults(tmp_path, lines).scenario
     assert [(fault.kind, fault.node) for fault in read.faults] == [
@@ -57,6 +61,8 @@ def test_every_kind_is_read(tmp_path: Path) -> None:
         ("partition", ""),
         ("kill", ""),
         ("pause", "n1"),
+        ("restart", "n2"),
+        ("link_up", "n3"),
     ]
     assert read.model_validate(read.resolved()) == read
 
@@ -73,7 +79,9 @@ def test_every_kind_is_read(tmp_path: Path) -> None:
         ("{at: 1s}", "exactly one of"),
         ("{at: 1s, crash: n1, pause: n2}", "exactly one of"),
         ("{at: 1s, pause: n1}", "for: 30ms"),
-        ("{at: 1s, crash: n1, for: 1s}", "has no end"),
+        ("{at: 1s, kill: controller, for: 1s}", "has no end"),
+        ("{at: 1s, restart: n1}", "n1 is running at that time; give it after the crash"),
+        ("{at: 1s, link_up: s1-n1}", "s1-n1 is up at that time; give it after the link_down"),
         ("{at: 1s, kill: switch}", "faults.0.kill"),
     ],
 )
@@ -82,6 +90,41 @@ def test_what_cannot_be_is_refused_with_its_line(tmp_path: Path, line: str, said
         faults(tmp_path, f"  - {line}\n")
     assert said in str(refused.value)
     assert "faults.yaml:26" in str(refused.value)
+
+
+def specs(*faults: dict[str, Any]) -> tuple[FaultSpec, ...]:
+    return tuple(FaultSpec.model_validate(fault) for fault in faults)
+
+
+def test_faults_end_after_their_length_or_by_what_heals_them() -> None:
+    found = timeline(
+        specs(
+            {"at": "5s", "restart": "n1"},
+            {"at": "1s", "crash": "n1"},
+            {"at": "2s", "link_down": "s1-n1", "for": "3s"},
+            {"at": "9s", "crash": "n1"},
+            {"at": "5s", "pause": "n2", "for": "1s"},
+        )
+    )
+    assert [(step.at_ns // NS_PER_S, step.begins, step.fault) for step in found] == [
+        (1, True, 1),
+        (2, True, 2),
+        (5, False, 1),
+        (5, False, 2),
+        (5, True, 4),
+        (6, False, 4),
+        (9, True, 3),
+    ]
+
+
+def test_what_is_broken_cannot_break_again_before_it_heals() -> None:
+    crash, again = {"at": "1s", "crash": "n1"}, {"at": "2s", "crash": "n1"}
+    assert [n for n, _ in astray(specs(crash, again))] == [1]
+    assert list(astray(specs({**crash, "for": "1s"}, again))) == []
+    assert list(astray(specs(crash, {"at": "1500ms", "restart": "n1"}, again))) == []
+    assert list(astray(specs(crash, {"at": "2s", "link_down": "s1-n1"}))) == []
+    paused = [{"at": at, "pause": "n1", "for": "30ms"} for at in ("1s", "1010ms")]
+    assert list(astray(specs(*paused))) == [(1, "n1 is paused already at that time")]
 
 
 def test_simulation_refuses_faults(tmp_path: Path) -> None:
@@ -205,6 +248,8 @@ def test_suspicions_without_a_cause_are_false() -> None:
     assert false(command(0, "pause", "n1", 5, 30), suspect(60, "n1")) == 1
     assert false(command(0, "pause", "n1", 5, 300), suspect(60, "n1")) == 0
     assert false(command(0, "pause", "n1", 5, 300), suspect(60, "n2")) == 1
+    assert false(command(0, "crash", "n1", 5), line("FaultHealed", 500, fault=0), suspect(900, "n1")) == 0
+    assert false(command(0, "crash", "n1", 5), line("FaultHealed", 500, fault=0), suspect(1501, "n1")) == 1
     assert false(command(0, "crash", "n1", 50), suspect(20, "n1")) == 1
     assert failover_section([]) is None
 
@@ -261,7 +306,7 @@ def test_shared_state_is_whole_or_absent() -> None:
 
 
 @pytest.mark.requires("root")
-def test_discarding_a_queue_counts_every_packet() -> None:
+def test_discarding_a_queue_counts_every_packet_and_a_new_one_holds_again() -> None:
     def body() -> None:
         kernel.unshare(kernel.CLONE_NEWNET)
         with IPRoute() as netlink:
@@ -277,17 +322,23 @@ def test_discarding_a_queue_counts_every_packet() -> None:
         waiting = reader.read().backlog_pkts
         shaping.discard_queue("va")
         after = reader.read()
-        seen.append((waiting, after.backlog_pkts, after.dropped_pkts))
+        shaping.renew_queue("va")
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
+            sender.bind(("va", 0x800))
+            for _ in range(20):
+                sender.send(bytes.fromhex("020000000001020000000002") + b"\x08\x00" + bytes(986))
+        seen.append((waiting, after.backlog_pkts, after.dropped_pkts, reader.read().backlog_pkts))
         reader._socket.close()
 
-    seen: list[tuple[int, int, int]] = []
+    seen: list[tuple[int, int, int, int]] = []
     thread = threading.Thread(target=body)
     thread.start()
     thread.join()
-    ((waiting, left, dropped),) = seen
+    ((waiting, left, dropped, renewed),) = seen
     assert waiting > 40
     assert left == 0
     assert waiting <= dropped <= 50, "and nothing else; the kernel's own frames may have joined the queue"
+    assert renewed >= 20
 
 
 @pytest.mark.requires("root", "bpf")
@@ -300,5 +351,7 @@ def test_crashed_node_passes_nothing_and_counts_what_it_would_have_queued() -> N
         assert [node.run(packet, 3).verdict for packet in (to_vip, arp)] == [XDP_DROP, XDP_DROP]
         assert node.crashed_pkts().tolist() == [3, 0, 0, 0, 0, 0, 0, 0]
         assert node.snapshot().arrived_pkts == 1
+        node.forget_queue()
+        assert node.backlog_bytes(0) == 0
         node.set_crashed(False)
         assert node.run(to_vip).verdict == XDP_PASS

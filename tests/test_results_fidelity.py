@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from testbed.results.evidence import Evidence, account
-from testbed.results.fidelity import Fidelity, check_names, judge
+from testbed.results.fidelity import SAMPLES_LOST_BY_A_CRASH, Fidelity, check_names, judge
 from testbed.results.histogram import Histogram
 from testbed.units import NS_PER_MS
 from tests import synthetic_run
@@ -67,6 +67,7 @@ RUN_CASES = [
     ({"throttled_ns": 10**9}, "INVALID", "throttled"),
     ({"clock_steps": 1}, "DEGRADED", "clock"),
     ({"neighbour_overflows": 1}, "DEGRADED", "neighbour"),
+    ({"faults_unseen": ("crash n1",)}, "INVALID", "which crash n1"),
 ]
 
 
@@ -75,6 +76,20 @@ def test_disturbances_of_a_node(good: synthetic_run.Made, node: dict[str, Any], 
     fidelity = judged(good, node)
     assert fidelity.verdict == verdict
     assert [reason in line for line in fidelity.reasons] == [True]
+
+
+def test_samples_that_a_fault_kept_a_node_from_are_not_missed(good: synthetic_run.Made) -> None:
+    node, half_ns = good.evidence.nodes[0].node, good.evidence.ran_ns // 2
+    places = zip(good.columns["node"], good.columns["t_ns"], strict=True)
+    kept = [place for place, (name, t_ns) in enumerate(places) if name != node or t_ns <= half_ns]
+    gone = replace(good, columns={name: [values[k] for k in kept] for name, values in good.columns.items()})
+
+    def missed(**fields: int) -> bool:
+        return any("missing" in reason for reason in judged(gone, fields).reasons)
+
+    assert missed(absent_ns=half_ns // 2)
+    assert not missed(absent_ns=half_ns)
+    assert not missed(absent_ns=half_ns // 2, crashes=half_ns // 2 // (SAMPLES_LOST_BY_A_CRASH * 10**7) + 1)
 
 
 @pytest.mark.parametrize(("evidence", "verdict", "reason"), RUN_CASES)

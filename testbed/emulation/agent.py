@@ -13,12 +13,9 @@ recorded, with the time it was told: that history is what `replay` feeds to the 
 
 from __future__ import annotations
 
-import fcntl
-import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,6 +23,7 @@ import numpy as np
 from controllers import notification
 from testbed.emulation import kernel
 from testbed.emulation.members import Line, Stopped
+from testbed.emulation.pool_lock import locked, open_lock
 from testbed.emulation.records import EventRecord, RecordWriter, SampleRow
 from testbed.emulation.shaping import QdiscReader
 from testbed.emulation.shared_state import NodeState, SharedState
@@ -35,6 +33,7 @@ from testbed.events import (
     Action,
     DeadlineReached,
     Event,
+    NodeJoined,
     NotifyBalancer,
     RequestLimit,
     SetBufferLimit,
@@ -44,8 +43,8 @@ from testbed.policies.brain import NodeBrain
 from testbed.policies.pool import Pool
 
 REAL_TIME_PRIORITY = 10
+RESTARTED = "restart"  # the reason in the record that a fresh brain begins with
 _FLUSH_ROWS = 10
-_POOL_LOCK = "/run/testbed-pool.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +97,7 @@ class Agent:
         """Be the agent until SIGTERM."""
         self._records = records
         stopped = Stopped()
-        self._pool_lock = _open_lock()
+        self._pool_lock = open_lock()
         kernel.enter_namespace(f"/proc/{self._parts.namespace_pid}/ns/net", kernel.CLONE_NEWNET)
         self._qdisc = QdiscReader(self._parts.egress)
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
@@ -108,19 +107,21 @@ class Agent:
         self._t0_ns = line.ready()
         self._before = self._parts.program.snapshot()
         self._parts.program.interval(time.monotonic_ns())
-        self._last_wake_ns = self._t0_ns
+        self._last_wake_ns = max(self._t0_ns, time.monotonic_ns())
+        if self._last_wake_ns > self._t0_ns:  # a node that starts anew does so with a fresh brain
+            self._record(self._now_ns(), "in", NodeJoined(self._parts.node, RESTARTED))
         self._loop(stopped)
 
     def _loop(self, stopped: Stopped) -> None:
         interval_ns = self._parts.interval_ns
-        tick_ns = self._t0_ns + self._parts.phase_ns + interval_ns
+        tick_ns = _tick_after(self._t0_ns + self._parts.phase_ns + interval_ns, interval_ns, self._last_wake_ns)
         while not stopped:
             self._sleep_towards(tick_ns)
             woke_ns = time.monotonic_ns()
             self._take_names()
             self._sample(tick_ns, woke_ns)
             # A tick that was missed altogether is left out, not caught up: two samples at once would both be wrong.
-            tick_ns += interval_ns * max(1, (time.monotonic_ns() - tick_ns) // interval_ns + 1)
+            tick_ns = _tick_after(tick_ns + interval_ns, interval_ns, time.monotonic_ns())
 
     def _sleep_towards(self, tick_ns: int) -> None:
         """Sleep until the tick; serve the brain's own deadlines on the way."""
@@ -254,7 +255,7 @@ class Agent:
 
     def _ask_pool(self, request: RequestLimit) -> list[tuple[int, Event]]:
         """Return the pool's answers, each with the time it was given; times under the lock order the pool's history."""
-        with _locked(self._pool_lock):
+        with locked(self._pool_lock):
             now_ns = self._now_ns()
             answers = self._parts.pool.handle(request, now_ns)
         self._record(now_ns, "in", request, policy="pool")
@@ -285,15 +286,6 @@ class Agent:
             self._rows = 0
 
 
-@contextmanager
-def _locked(descriptor: int) -> Iterator[None]:
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-
-
-def _open_lock() -> int:
-    """Return a descriptor of our own for the pool's lock: flock excludes open files, not forked copies of one."""
-    return os.open(_POOL_LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+def _tick_after(tick_ns: int, interval_ns: int, now_ns: int) -> int:
+    """Return the first tick of the grid through `tick_ns` that is still to come, `tick_ns` at the earliest."""
+    return tick_ns if now_ns < tick_ns else tick_ns + interval_ns * ((now_ns - tick_ns) // interval_ns + 1)

@@ -73,15 +73,18 @@ class Counting:
             engine="emulation",
             ran_ns=ran_ns,
             clients=tuple(_client_evidence(record) for record in senders),
-            nodes=tuple(self._node_evidence(node, xdp_modes[node], lost, faults) for node in self._programs),
+            nodes=tuple(self._node_evidence(node, xdp_modes[node], lost, faults, ran_ns) for node in self._programs),
             switch_dropped_pkts=self._switch.dropped_pkts(),
-            fault_dropped_pkts=self._lost_by_faults(lost, faults) if self._scenario.faults else None,
+            fault_dropped_pkts=self._lost_by_faults(faults) if self._scenario.faults else None,
+            faults_unseen=tuple(faults.unseen),
             broken_flows=self._broken_flows(faults),
             setup_s=setup_s,
             **machine,
         )
 
-    def _node_evidence(self, node: str, xdp_mode: Any, lost: Mapping[str, int], faults: Faults) -> NodeEvidence:
+    def _node_evidence(
+        self, node: str, xdp_mode: Any, lost: Mapping[str, int], faults: Faults, ran_ns: int
+    ) -> NodeEvidence:
         program, sink = self._programs[node], self._sinks[node].snapshot()
         arrived, classes = program.snapshot(), program.class_meters()
         data, tcp = classes[self._data_class], classes[bulk_tcp.TCP_CLASS]
@@ -99,15 +102,16 @@ class Counting:
             malformed_pkts=arrived.malformed_pkts,
             qdisc_sent_pkts=(qdisc.sent_pkts - before.sent_pkts) % 2**32,  # the kernel's counter has 32 bits
             qdisc_sent_bytes=qdisc.sent_bytes - before.sent_bytes,
-            qdisc_dropped_pkts=qdisc.dropped_pkts - before.dropped_pkts - faults.discarded_pkts.get(node, 0),
+            qdisc_dropped_pkts=qdisc.dropped_pkts - before.dropped_pkts - faults.books.discarded_pkts.get(node, 0),
             veth_dropped_pkts=sum(lost[interface] for interface in self._data_path(node))
-            - self._lost_on_dead_link(node, lost, faults),
+            - faults.books.dead_link_pkts.get(node, 0),
             reordered_pkts=sink.reordered_pkts,
             duplicate_pkts=sink.duplicate_pkts,
             missing_pkts=int(self._sinks[node].flows()["missing_pkts"].sum()),
             delay=Histogram(edges_ns, counts, sink.delay_max_ns),
             xdp_mode=xdp_mode,
-            crashed_ns=faults.crashed_ns.get(node),
+            crashes=faults.crashes(node) if self._scenario.faults else None,
+            absent_ns=faults.absent_ns(node, ran_ns) if self._scenario.faults else None,
             **self._deflected(arrived),
             **self._marked(data, sink),
             **self._tcp(tcp),
@@ -117,14 +121,10 @@ class Counting:
     def _data_class(self) -> int:
         return bulk_tcp.PLANNED_CLASS if self._scenario.tcp else 0
 
-    def _lost_on_dead_link(self, node: str, lost: Mapping[str, int], faults: Faults) -> int:
-        """Return what the switch sent into a link that a fault had taken down."""
-        return lost[self._described.interface("s1", node)] if node in faults.links_down else 0
-
-    def _lost_by_faults(self, lost: Mapping[str, int], faults: Faults) -> int:
+    def _lost_by_faults(self, faults: Faults) -> int:
         swallowed = sum(int(program.crashed_pkts()[self._data_class]) for program in self._programs.values())
-        on_links = sum(self._lost_on_dead_link(node, lost, faults) for node in self._programs)
-        return swallowed + sum(faults.discarded_pkts.values()) + on_links
+        books = faults.books
+        return swallowed + sum(books.discarded_pkts.values()) + sum(books.dead_link_pkts.values())
 
     def _broken_flows(self, faults: Faults) -> int | None:
         """Return how many flows changed node for no fault; unknown where that may be: deflection, idle flows."""

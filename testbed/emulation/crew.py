@@ -27,11 +27,12 @@ from testbed.emulation.mesh import MESH_PORT, MeshMember, MeshParts
 from testbed.emulation.network import MESH_SUPERVISOR_IP, EmulatedNetwork, mesh_ip
 from testbed.emulation.node_buffers import NodeBuffers
 from testbed.emulation.open_vswitch import OpenVSwitch
+from testbed.emulation.pool_lock import locked, open_lock
 from testbed.emulation.records import EventRecord, RecordWriter
 from testbed.emulation.sender import Sender
 from testbed.emulation.shared_state import SharedState
 from testbed.emulation.trial_plan import TrialPlan
-from testbed.events import Action, Event, Ints, Record
+from testbed.events import Action, Event, Ints, NodeLeft, Record
 from testbed.policies.brain import NodeBrain
 from testbed.policies.membership import BALANCER
 from testbed.policies.pool import make_pool
@@ -165,29 +166,31 @@ class Crew:
 
     def fork_agents(self, buffers: NodeBuffers) -> None:
         """Fork an agent for each node; they share the ledger of the pool."""
-        plan, network = self._plan, self._plan.network
-        names = tuple(node.name for node in network.nodes)
+        names = self._mesh_members
         ledger: Ints = np.frombuffer(mmap.mmap(-1, 8 * len(names)), dtype=np.int64)
         ledger[:] = buffers.limit_bytes
+        self._pool = make_pool(self._plan.scenario.buffer, names, ledger)
+        self.others += [self._fork_agent(node, buffers) for node in names]
+
+    def _fork_agent(self, node: str, buffers: NodeBuffers) -> Member:
+        plan, network, names = self._plan, self._plan.network, self._mesh_members
         interval_ns = plan.scenario.buffer.sample_interval_ns
-        for index, node in enumerate(names):
-            rate = np.array([network.node_rate_bps(node)], dtype=np.int64)
-            parts = AgentParts(
-                node=node,
-                namespace_pid=self._network.pid(node),
-                egress=network.interface(node, network.next_hop(node)),
-                program=buffers.programs[node],
-                sink=buffers.sinks[node],
-                brain=self._brain(node, rate, len(names)),
-                pool=make_pool(plan.scenario.buffer, names, ledger),
-                interval_ns=interval_ns,
-                phase_ns=interval_ns * index // len(names),
-                balancer=(MESH_SUPERVISOR_IP, NOTIFY_PORT),
-                state=self._states[node],
-                mac_of={host.name: host.mac for host in network.nodes} if plan.scenario.buffer.deflect else {},
-                unplanned=bool(plan.scenario.tcp),
-            )
-            self.others.append(Member(f"agent {node}", Agent(parts), self._records_end))
+        parts = AgentParts(
+            node=node,
+            namespace_pid=self._network.pid(node),
+            egress=network.interface(node, network.next_hop(node)),
+            program=buffers.programs[node],
+            sink=buffers.sinks[node],
+            brain=self._brain(node, np.array([network.node_rate_bps(node)], dtype=np.int64), len(names)),
+            pool=self._pool,
+            interval_ns=interval_ns,
+            phase_ns=interval_ns * names.index(node) // len(names),
+            balancer=(MESH_SUPERVISOR_IP, NOTIFY_PORT),
+            state=self._states[node],
+            mac_of={host.name: host.mac for host in network.nodes} if plan.scenario.buffer.deflect else {},
+            unplanned=bool(plan.scenario.tcp),
+        )
+        return Member(f"agent {node}", Agent(parts), self._records_end)
 
     @property
     def _mesh_members(self) -> tuple[str, ...]:
@@ -195,8 +198,33 @@ class Crew:
 
     def fork_mesh(self) -> None:
         """Fork a mesh member for each node; a node alone has nobody to watch it."""
-        members = self._mesh_members if len(self._mesh_members) > 1 else ()
-        self.others += [Member(f"mesh {node}", self._mesh_member(node), self._records_end) for node in members]
+        if len(self._mesh_members) > 1:
+            self.others += [self._fork_mesh_member(node) for node in self._mesh_members]
+
+    def _fork_mesh_member(self, node: str) -> Member:
+        return Member(f"mesh {node}", self._mesh_member(node), self._records_end)
+
+    def release_memory(self, node: str) -> None:
+        """Give back to the pool what a node held that is gone, all but its floor."""
+        lock = open_lock()
+        with locked(lock):
+            left, now_ns = NodeLeft(node, "crash"), self._clock.now_ns()
+            self._pool.handle(left, now_ns)
+        os.close(lock)
+        record = {"policy": "pool", "direction": "in", **left.to_record()}
+        RecordWriter(self._records_end).send(EventRecord(now_ns, record))
+
+    def revive(self, node: str, buffers: NodeBuffers, t0_ns: int) -> list[Member]:
+        """Start the processes of a crashed node anew and return them, running."""
+        members = [self._fork_agent(node, buffers)]
+        if len(self._mesh_members) > 1:
+            members.append(self._fork_mesh_member(node))
+        wait_all_ready(members)
+        for member in members:
+            member.start(t0_ns)
+        fresh = {member.name: member for member in members}
+        self.others = [fresh.get(member.name, member) for member in self.others]
+        return members
 
     def _mesh_member(self, node: str) -> MeshMember:
         plan, network = self._plan, self._plan.network

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import os
 import resource
+import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -161,15 +163,12 @@ class EmulatedNetwork:
         outside, inside, mesh = interfaces
         backend = self.network.host(self.network.next_hop(host.name))
         _address(netlink, outside, host.ip, DATA_PREFIX)
-        _address(netlink, outside, host.ip6, 64)
+        _configure_outside(netlink, host, outside, self.network.clients)
         _address(netlink, inside, _inner_ip(host), 32)
         _address(netlink, mesh, mesh_ip(host), MESH_PREFIX)
         for peer in self.network.nodes:
             if peer is not host:
                 _neighbour(netlink, mesh, mesh_ip(peer), self.mesh_mac(peer))
-        for client in self.network.clients:
-            _neighbour(netlink, outside, client.ip, client.mac)
-            _neighbour(netlink, outside, client.ip6, client.mac)
         for vip, length in ((VIP_IP, 32), (VIP_IP6, 128)):
             netlink.route("add", dst=f"{vip}/{length}", oif=inside)
             _neighbour(netlink, inside, vip, backend.mac)
@@ -204,6 +203,34 @@ class EmulatedNetwork:
                 shaping.delay(interface, link.delay_ns)
 
 
+class NodeLink:
+    """The node's end of its link to the switch, to be taken down and up."""
+
+    def __init__(self, network: EmulatedNetwork, node: str) -> None:
+        """Open a netlink socket in the node's namespace; it stays there."""
+        self._host, self._clients = network.network.host(node), network.network.clients
+        with kernel.network_of(network.pid(node)):
+            self._netlink = IPRoute()
+            self._index = socket.if_nametoindex(network.network.interface(node, "s1"))
+
+    def down(self) -> None:
+        """Take it down."""
+        self._netlink.link("set", index=self._index, state="down")
+
+    def up(self) -> None:
+        """Take it up, and give it back what it lost when it went down."""
+        self._netlink.link("set", index=self._index, state="up")
+        _configure_outside(self._netlink, self._host, self._index, self._clients)
+
+
+def _configure_outside(netlink: IPRoute, host: Host, outside: int, clients: Sequence[Host]) -> None:
+    """Give a node's data interface what the kernel takes away when it goes down."""
+    _address(netlink, outside, host.ip6, 64)
+    for client in clients:
+        _neighbour(netlink, outside, client.ip, client.mac)
+        _neighbour(netlink, outside, client.ip6, client.mac)
+
+
 def _raise_file_limit() -> None:
     """Mininet holds a pseudo-terminal for each host: take all the descriptors this process may have."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -229,9 +256,9 @@ def _write_sysctl(name: str, value: str) -> None:
 
 def _address(netlink: IPRoute, index: int, address: str, prefix: int) -> None:
     family = {"family": 10, "flags": _IFA_F_NODAD} if ":" in address else {}
-    netlink.addr("add", index=index, address=address, prefixlen=prefix, **family)
+    netlink.addr("replace", index=index, address=address, prefixlen=prefix, **family)
 
 
 def _neighbour(netlink: IPRoute, index: int, address: str, mac: str) -> None:
     family = {"family": 10} if ":" in address else {}
-    netlink.neigh("add", dst=address, lladdr=mac, ifindex=index, state=_NUD_PERMANENT, **family)
+    netlink.neigh("replace", dst=address, lladdr=mac, ifindex=index, state=_NUD_PERMANENT, **family)

@@ -10,7 +10,7 @@ from testbed.emulation import bulk_tcp, kernel, offloads, shaping
 from testbed.emulation.network import EmulatedNetwork
 from testbed.emulation.trial_plan import TrialPlan
 from testbed.emulation.xdp import NodeProgram, PassProgram, SinkProgram
-from testbed.errors import MachineError
+from testbed.errors import MachineError, ToolError
 from testbed.events import Ints
 from testbed.policies.brain import NodeBrain
 from testbed.spec.topology import bucket_bytes
@@ -44,6 +44,28 @@ class NodeBuffers:
         rates = np.array([self._plan.network.node_rate_bps(name) for name in names], dtype=np.int64)
         brain = NodeBrain(names, self._plan.scenario.buffer, rates, self._plan.make_forecaster(names, rates))
         return brain.initial_limit_bytes()
+
+    def discard_queue(self, node: str) -> int:
+        """Throw away what waits in the queue of a node whose program lets nothing in; return how many packets."""
+        before = self.qdiscs[node].read()
+        with kernel.network_of(self._network.pid(node)):
+            shaping.discard_queue(self._egress(node))
+        self.programs[node].forget_queue()
+        after = self.qdiscs[node].read()
+        if after.backlog_pkts:
+            raise ToolError(f"emptying the queue of {node}", f"{after.backlog_pkts} packets are still in it")
+        return after.dropped_pkts - before.dropped_pkts
+
+    def renew_queue(self, node: str) -> None:
+        """Give a node whose queue was discarded the queue and the limit it began with."""
+        with kernel.network_of(self._network.pid(node)):
+            shaping.renew_queue(self._egress(node))
+        names = [host.name for host in self._plan.network.nodes]
+        self.programs[node].set_limit(int(self.limit_bytes[names.index(node)]))
+
+    def _egress(self, node: str) -> str:
+        network = self._plan.network
+        return network.interface(node, network.next_hop(node))
 
     def _load_node(self, node: str, rate_bps: int, limit_bytes: int) -> None:
         plan, network = self._plan, self._plan.network

@@ -20,7 +20,7 @@ from testbed.spec.topology import bucket_bytes
 from testbed.units import NS_PER_US
 
 _HANDLE = 0x10000  # 1:
-_DELAY_LINE_PKTS = 1_000_000  # a delay line must not drop
+_ENDLESS_PKTS = 1_000_000  # a queue or delay line that must not drop
 _RTM_NEWQDISC, _RTM_GETQDISC, _NLMSG_ERROR = 36, 38, 2
 _REQUEST_WITH_ECHO = 1 | 8  # without ECHO older kernels answer the multicast group alone
 _TCA_STATS2, _TCA_STATS_BASIC, _TCA_STATS_QUEUE = 7, 1, 3
@@ -42,7 +42,14 @@ def discard_queue(interface: str) -> None:
     """
     with IPRoute() as netlink:
         index = netlink.link_lookup(ifname=interface)[0]
-        netlink.tc("add", "pfifo", index=index, parent=_HANDLE | 1, handle=2 * _HANDLE, limit=1)
+        netlink.tc("replace", "pfifo", index=index, parent=_HANDLE | 1, handle=2 * _HANDLE, limit=1)
+
+
+def renew_queue(interface: str) -> None:
+    """Put a queue that never drops, as that of `shape`, in the place of the one that `discard_queue` left."""
+    with IPRoute() as netlink:
+        index = netlink.link_lookup(ifname=interface)[0]
+        netlink.tc("replace", "pfifo", index=index, parent=_HANDLE | 1, handle=3 * _HANDLE, limit=_ENDLESS_PKTS)
 
 
 def delay(interface: str, delay_ns: int) -> None:
@@ -54,7 +61,7 @@ def delay(interface: str, delay_ns: int) -> None:
     with IPRoute() as netlink:
         index = netlink.link_lookup(ifname=interface)[0]
         try:
-            netlink.tc("add", "netem", index=index, handle="1:", delay=delay_ns // NS_PER_US, limit=_DELAY_LINE_PKTS)
+            netlink.tc("add", "netem", index=index, handle="1:", delay=delay_ns // NS_PER_US, limit=_ENDLESS_PKTS)
         except NetlinkError as error:
             remedy = "boot the distribution's stock kernel, or set topology.link_delay to 0ms"
             raise MachineError(f"delaying {interface}", f"this kernel has no netem ({error})", remedy) from error

@@ -20,7 +20,8 @@ from testbed.emulation import kernel
 from testbed.emulation.clock import RunClock
 from testbed.emulation.counting import Counting
 from testbed.emulation.crew import CONTROLLER_PORT, Crew
-from testbed.emulation.faults import Faults, Ground
+from testbed.emulation.fault_acts import Ground
+from testbed.emulation.faults import Faults
 from testbed.emulation.machine import MachineWatch
 from testbed.emulation.members import Member
 from testbed.emulation.network import EmulatedNetwork
@@ -84,7 +85,7 @@ class Trial:
         buffers = self._buffers
         counting = Counting(self._plan, buffers.programs, buffers.sinks, buffers.qdiscs, self._switch, self._network)
         watch = MachineWatch()
-        t0_ns = time.monotonic_ns() + _START_AHEAD_NS
+        t0_ns = self._t0_ns = time.monotonic_ns() + _START_AHEAD_NS
         self._clock.start_at(t0_ns)
         for member in self._crew.all:
             member.start(t0_ns)
@@ -114,17 +115,15 @@ class Trial:
         def tell(kind: str, fields: dict[str, Any]) -> None:
             self._records.send(EventRecord(self._clock.now_ns(), {"kind": kind, **fields}))
 
+        crew, buffers = self._crew, self._buffers
         ground = Ground(
             network=self._network,
-            programs=self._buffers.programs,
-            sinks=self._buffers.sinks,
-            qdiscs=self._buffers.qdiscs,
-            members={member.name: member for member in self._crew.others},
-            plan=self._plan.packets,
-            now_ns=self._clock.now_ns,
-            tell=tell,
+            buffers=buffers,
+            members={member.name: member for member in crew.others},
+            release=crew.release_memory,
+            revive=lambda node: crew.revive(node, buffers, self._t0_ns),
         )
-        return Faults(self._plan.scenario.faults, ground)
+        return Faults(self._plan.scenario.faults, ground, buffers.sinks, self._plan.packets, self._clock.now_ns, tell)
 
     def _until_next_fault_s(self) -> float:
         due_ns = self._faults.next_ns()
@@ -140,7 +139,7 @@ class Trial:
     @property
     def _living(self) -> list[Member]:
         """Return the members that no fault has ended."""
-        return [member for member in self._crew.others if member.name not in self._faults.ended]
+        return [member for member in self._crew.others if member.name not in self._faults.books.ended]
 
     def _drain(self) -> None:
         """Wait until every queue is empty and nothing arrives any more, at most as long as a full buffer takes."""
@@ -172,7 +171,7 @@ class Trial:
             member.stop()
         for member in self._living:
             member.join(timeout_s=1.0)
-        self._faults.report_losses(self._ran_ns)
+        self._faults.close(self._ran_ns)
         reports, modes = [sender.reported() for sender in self._crew.senders], self._buffers.xdp_modes
         evidence = counting.evidence(
             reports,

@@ -166,6 +166,10 @@ class NodeProgram(XdpProgram):
         """Let nothing pass any more, as a node that has crashed, or be a node again."""
         self._control[3] = int(crashed)
 
+    def forget_queue(self) -> None:
+        """Take the queue for empty; for a node that has crashed, whose program leaves the queue's state alone."""
+        self._state[xdp_meter.DEBT_WORD] = 0
+
     def crashed_pkts(self) -> Ints:
         """Return the packets it would have queued, had it not crashed: int64, by traffic class, shape [8]."""
         copy = self._consistently(self._state, self._copy_state)

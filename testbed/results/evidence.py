@@ -60,7 +60,8 @@ class NodeEvidence:
         loop: duration of the agent's loop, sample to notification.
         lateness: how late the agent's tick began.
         xdp_mode: how the node's program is attached.
-        crashed_ns: when a fault of the scenario ended the node; None: never.
+        crashes: how often a fault of the scenario killed the node's processes.
+        absent_ns: how long faults kept them from running.
         deflected_pkts: those a full buffer handed to a sibling, where they arrive once more; not in `dropped_pkts`.
         deflected_in_pkts: those that came from a sibling, part of `arrived_pkts`.
         marked_pkts: those admitted with a congestion mark (ECN).
@@ -90,7 +91,8 @@ class NodeEvidence:
     loop: Histogram | None = None
     lateness: Histogram | None = None
     xdp_mode: XdpMode | None = None
-    crashed_ns: int | None = None
+    crashes: int | None = None
+    absent_ns: int | None = None
     deflected_pkts: int | None = None
     deflected_in_pkts: int | None = None
     marked_pkts: int | None = None
@@ -137,6 +139,7 @@ class Evidence:
         tcp: one entry a TCP source, in the order of the scenario.
         switch_dropped_pkts: drops measured at the switch: port rx/tx drops, meters, failed upcalls.
         fault_dropped_pkts: packets known to be lost by a fault the scenario commanded.
+        faults_unseen: faults, and ends of faults, that were commanded and not seen to happen.
         softnet_dropped_pkts: backlog drops of the kernel's softnet queues during the trial (all of the machine).
         neighbour_overflows: times the kernel's neighbour table was full.
         packet_ins: packets the switch handed to the controller.
@@ -158,6 +161,7 @@ class Evidence:
     nodes: tuple[NodeEvidence, ...]
     switch_dropped_pkts: int | None = None
     fault_dropped_pkts: int | None = None
+    faults_unseen: tuple[str, ...] | None = None
     softnet_dropped_pkts: int | None = None
     neighbour_overflows: int | None = None
     packet_ins: int | None = None
@@ -188,8 +192,9 @@ class Evidence:
         clients = tuple(_read(ClientEvidence, part) for part in record.get("clients", ()))
         nodes = tuple(_read(NodeEvidence, part) for part in record.get("nodes", ()))
         tcp = tuple(_read(TcpEvidence, part) for part in record.get("tcp", ()))
+        unseen = record.get("faults_unseen")
         evidence: Evidence = _read(cls, {**record, "clients": clients, "nodes": nodes, "tcp": tcp})
-        return evidence
+        return evidence if unseen is None else dataclasses.replace(evidence, faults_unseen=tuple(unseen))
 
 
 def _record(part: Any) -> dict[str, Any]:
@@ -199,7 +204,9 @@ def _record(part: Any) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, Histogram):
         return value.to_record()
-    return [_record(item) for item in value] if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return [_record(item) if dataclasses.is_dataclass(item) else item for item in value]
+    return value
 
 
 def _read(cls: Any, record: Mapping[str, Any]) -> Any:

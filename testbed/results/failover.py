@@ -21,7 +21,7 @@ from testbed.units import NS_PER_MS, NS_PER_S
 HARMLESS_PAUSE_NS = 40 * NS_PER_MS
 AFTERMATH_NS = NS_PER_S  # a healed fault explains a suspicion for so long
 FAILING = ("crash", "link_down")
-_KINDS = ("FaultCommanded", "FaultLosses", "NodeLeft", "RemoveNode", "ActionsAcknowledged")
+_KINDS = ("FaultCommanded", "FaultHealed", "FaultLosses", "NodeLeft", "RemoveNode", "ActionsAcknowledged")
 
 Line = Mapping[str, Any]
 
@@ -70,7 +70,8 @@ def false_suspicions(lines: Iterable[Line]) -> int:
     """Return how many nodes left by mesh or silence without a fault that explains it."""
     lines = list(lines)
     faults = _faults(lines)
-    return sum(not _explained(line, faults) for line in _suspicions(lines))
+    healed_ns = {line["fault"]: line["t_ns"] for line in lines if line["kind"] == "FaultHealed"}
+    return sum(not _explained(line, faults, healed_ns) for line in _suspicions(lines))
 
 
 def failover_section(lines: Iterable[Line]) -> dict[str, Any] | None:
@@ -134,20 +135,18 @@ def _recovered(loss: Line, fault: Line) -> float:
     return 0.0 if last_ns is None else max(0.0, (last_ns - fault["t_commanded_ns"]) / NS_PER_MS)
 
 
-def _explained(suspicion: Line, faults: list[Line]) -> bool:
+def _explained(suspicion: Line, faults: list[Line], healed_ns: Mapping[int, int]) -> bool:
     return any(
         suspicion["node"] in fault["nodes"]
-        and fault["t_commanded_ns"] <= suspicion["t_ns"] <= _explains_until_ns(fault)
+        and fault["t_commanded_ns"] <= suspicion["t_ns"] <= _explains_until_ns(fault, healed_ns.get(fault["fault"]))
         for fault in faults
     )
 
 
-def _explains_until_ns(fault: Line) -> float:
-    if fault["for_ns"] is None:
-        return float("inf")
-    if fault["what"] == "pause" and fault["for_ns"] < HARMLESS_PAUSE_NS:
+def _explains_until_ns(fault: Line, healed_ns: int | None) -> float:
+    if fault["what"] == "pause" and (fault["for_ns"] or 0) < HARMLESS_PAUSE_NS:
         return float("-inf")
-    return float(fault["t_commanded_ns"] + fault["for_ns"] + AFTERMATH_NS)
+    return float("inf") if healed_ns is None else healed_ns + AFTERMATH_NS
 
 
 def _spread(values: list[float]) -> dict[str, float]:

@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from testbed.results.evidence import Evidence, account, total
+from testbed.results.evidence import Evidence, NodeEvidence, account, total
 from testbed.results.facts import RunFacts
 from testbed.results.histogram import Histogram, merged
 from testbed.results.queues import window_rate_errors
@@ -63,8 +63,11 @@ UNSENT_RATIO = Bound(0.0, 0.01)
 AGENT_LATENESS_GOOD_MS = 2.0
 # Each missing sample is a blind interval of the agent; at a tenth it is another policy.
 MISSING_SAMPLES_RATIO = Bound(0.02, 0.10)
-# An agent hands its samples over ten at a time; those it has not are lost with it when a fault kills it.
-UNSENT_SAMPLES = 10
+# An agent hands its samples over ten at a time; those it has not are lost with it when a fault kills it. The interval
+# in which it starts anew is not whole.
+SAMPLES_LOST_BY_A_CRASH = 11
+# What was not seen to break was not studied, whatever the run shows.
+FAULTS_UNSEEN = Bound(0, 0)
 # Busy share of all cores. Beyond 90 % timers and softirqs begin to queue behind each other, at 97 % they do.
 CPU_BUSY_RATIO = Bound(0.90, 0.97)
 # A full second without idle time hides in the mean of a long run, and is long enough to disturb bursts.
@@ -224,6 +227,13 @@ def _unsent(run: _Run, name: str) -> Check | None:
     return _check(name, abs(unsent) / max(planned, 1), UNSENT_RATIO, "of the plan", unsent=unsent, send_errors=errors)
 
 
+def _faults_seen(run: _Run, name: str) -> Check | None:
+    unseen = run.evidence.faults_unseen
+    if unseen is None:
+        return None
+    return _check(name, len(unseen), FAULTS_UNSEEN, "faults", **({"which": ", ".join(unseen)} if unseen else {}))
+
+
 # ------------------------------------------------------------------------------------------------- queue and link
 
 
@@ -317,19 +327,24 @@ def _agent_lateness(run: _Run, name: str) -> Check | None:
 def _missing_samples(run: _Run, name: str) -> Check | None:
     if run.evidence.engine != "emulation":
         return None
-    ended_ns = {node.node: node.crashed_ns for node in run.evidence.nodes}
+    nodes = {node.node: node for node in run.evidence.nodes}
     missing: dict[str, float] = {}
     counts = {node: len(run.samples[node].t_ns) if node in run.samples else 0 for node in run.facts.node_rate_bps}
     for node, count in counts.items():
-        crashed_ns = ended_ns.get(node)  # a crashed node is not expected to sample on
-        unsent_ns = UNSENT_SAMPLES * run.facts.sample_interval_ns
-        lived_ns = run.evidence.ran_ns if crashed_ns is None else min(crashed_ns - unsent_ns, run.evidence.ran_ns)
+        lived_ns = run.evidence.ran_ns - _excused_ns(nodes.get(node), run.facts.sample_interval_ns)
         if lived_ns >= run.facts.sample_interval_ns:
             missing[node] = max(0.0, 1 - count / (lived_ns // run.facts.sample_interval_ns))
     if not missing:
         return None
     worst = max(missing, key=lambda node: missing[node])
     return _check(name, missing[worst], MISSING_SAMPLES_RATIO, "of a node's samples", node=worst, samples=counts[worst])
+
+
+def _excused_ns(node: NodeEvidence | None, interval_ns: int) -> int:
+    """Return for how long a node is not expected to have left samples: a fault kept it from it."""
+    if node is None:
+        return 0
+    return (node.absent_ns or 0) + (node.crashes or 0) * SAMPLES_LOST_BY_A_CRASH * interval_ns
 
 
 # ------------------------------------------------------------------------------------------------- machine
@@ -360,6 +375,7 @@ _CHECKS: dict[str, Callable[[_Run, str], Check | None]] = {
     "duplicated packets": _duplicates,
     "loss outside the buffer": _stray_loss,
     "planned packets not sent": _unsent,
+    "faults not seen to happen": _faults_seen,
     "delivered rate while backlogged, median error": _rate_median,
     "delivered rate off by more than 2 %": _rate_worst,
     "XDP queue apart from the qdisc's backlog": _queues_agree,

@@ -1,4 +1,4 @@
-"""Whether the faults of a scenario have a target: what no fault can see alone."""
+"""Whether the faults of a scenario have a target, in a state they can change: what no fault can see alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from testbed.spec import complaints
 from testbed.spec.complaints import Complaint
 from testbed.spec.document import KeyPath
-from testbed.spec.scenario import FaultSpec, Scenario
+from testbed.spec.fault_timeline import astray
+from testbed.spec.scenario import HEALS, FaultSpec, Scenario
 
 
 def fault_checks(scenario: Scenario) -> Iterator[Complaint]:
@@ -18,12 +19,16 @@ def fault_checks(scenario: Scenario) -> Iterator[Complaint]:
         at: KeyPath = ("faults", index)
         if fault.at_ns >= scenario.duration_ns:
             yield Complaint((*at, "at"), "it is not within the duration", "give a time before the end")
-        if fault.link_down is not None and not fault.link_down.startswith("s1-"):
-            name = complaints.shown(fault.link_down)
-            yield Complaint((*at, "link_down"), f"there is no link {name} to a node", "write it as s1-n2")
+        if fault.link is not None and not fault.link.startswith("s1-"):
+            name = complaints.shown(fault.link)
+            yield Complaint((*at, fault.kind), f"there is no link {name} to a node", "write it as s1-n2")
         elif fault.node and fault.node not in nodes:
             yield Complaint((*at, fault.kind), f"there is no node {complaints.shown(fault.node)}", known)
         yield from _partition_checks(fault, (*at, "partition"), nodes, known)
+    for index, state in astray(scenario.faults):
+        kind = scenario.faults[index].kind
+        remedy = f"give it after the {HEALS[kind]}" if kind in HEALS else "let it heal before"
+        yield Complaint(("faults", index, kind), state, remedy)
 
 
 def _partition_checks(fault: FaultSpec, at: KeyPath, nodes: list[str], known: str) -> Iterator[Complaint]:

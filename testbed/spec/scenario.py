@@ -151,22 +151,26 @@ class MeshSpec(Spec):
         return self.misses * self.heartbeat_ns + self.heartbeat_ns // 2
 
 
-FaultKind = Literal["crash", "link_down", "partition", "kill", "pause"]
-FAULT_KINDS: tuple[FaultKind, ...] = ("crash", "link_down", "partition", "kill", "pause")
+FaultKind = Literal["crash", "restart", "link_down", "link_up", "partition", "kill", "pause"]
+FAULT_KINDS: tuple[FaultKind, ...] = ("crash", "restart", "link_down", "link_up", "partition", "kill", "pause")
+HEALS: dict[FaultKind, FaultKind] = {"restart": "crash", "link_up": "link_down"}
+_WITHOUT_END: tuple[FaultKind, ...] = ("kill", *HEALS)
 
 
 class FaultSpec(Spec):
-    """Something that breaks at a time: exactly one of the keys says what."""
+    """Something that breaks, or heals, at a time: exactly one of the keys says what."""
 
     at_ns: Duration = Field(alias="at", ge=0)
-    crash: str | None = Field(None, description="a node that falls silent for good; its links stay up")
-    link_down: str | None = Field(None, description="a link between switch and node, such as s1-n2, for good")
+    crash: str | None = Field(None, description="a node that falls silent; its links stay up")
+    restart: str | None = Field(None, description="a crashed node that starts anew")
+    link_down: str | None = Field(None, description="a link between switch and node, such as s1-n2")
+    link_up: str | None = Field(None, description="a link that is down and comes up again")
     partition: tuple[Annotated[tuple[str, ...], Field(strict=False)], ...] | None = Field(
         None, strict=False, description="groups of nodes whose mesh messages do not reach each other"
     )
     kill: Literal["controller"] | None = Field(None, description="the process that is killed")
     pause: str | None = Field(None, description="a node whose processes are stopped")
-    for_ns: Duration | None = Field(None, alias="for", gt=0, description="how long a pause or a partition lasts")
+    for_ns: Duration | None = Field(None, alias="for", gt=0, description="how long it lasts; without it, for good")
 
     @model_validator(mode="after")
     def _one_kind_with_its_keys(self) -> FaultSpec:
@@ -175,8 +179,8 @@ class FaultSpec(Spec):
             raise ValueError(f"give exactly one of {', '.join(FAULT_KINDS)}")
         if self.for_ns is None and self.pause is not None:
             raise ValueError("a pause needs its length; add for: 30ms")
-        if self.for_ns is not None and self.kind not in ("pause", "partition"):
-            raise ValueError(f"{self.kind} has no end; for is for pause and partition")
+        if self.for_ns is not None and self.kind in _WITHOUT_END:
+            raise ValueError(f"{self.kind} has no end; leave out for")
         return self
 
     @property
@@ -185,9 +189,14 @@ class FaultSpec(Spec):
         return next(kind for kind in FAULT_KINDS if getattr(self, kind) is not None)
 
     @property
+    def link(self) -> str | None:
+        """Return the link it hits; None for a fault of something else."""
+        return self.link_down or self.link_up
+
+    @property
     def node(self) -> str:
         """Return the node it hits; empty for a partition and for the controller."""
-        return self.crash or self.pause or (self.link_down or "").removeprefix("s1-")
+        return self.crash or self.restart or self.pause or (self.link or "").removeprefix("s1-")
 
 
 class ParetoSpec(Spec):

@@ -1,0 +1,25 @@
+"""The lock around the pool's ledger, which every agent and the trial itself change."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_PATH = "/run/testbed-pool.lock"
+
+
+@contextmanager
+def locked(descriptor: int) -> Iterator[None]:
+    """Hold the lock for the length of the block; the kernel lets go of it when a holder dies."""
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def open_lock() -> int:
+    """Return a descriptor of our own for the lock: flock excludes open files, not forked copies of one."""
+    return os.open(_PATH, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
