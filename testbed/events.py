@@ -12,6 +12,7 @@ recorded run is a unit test.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -36,7 +37,7 @@ class Record:
 
     def to_record(self) -> dict[str, Any]:
         """Return ``{"kind": class name, field: plain value, ...}``; arrays become lists."""
-        fields = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(cast(Any, self))}
+        fields = {name: _plain(getattr(self, name)) for name in _names_of(type(self).__name__)}
         return {"kind": type(self).__name__, **fields}
 
     def __eq__(self, other: object) -> bool:
@@ -44,6 +45,11 @@ class Record:
 
     def __hash__(self) -> int:
         return hash(repr(self.to_record()))
+
+
+@functools.cache
+def _names_of(kind: str) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(cast(Any, Record.kinds[kind])))
 
 
 def _plain(value: Any) -> Any:
@@ -113,14 +119,6 @@ class TrafficSampled(Event):
     new_flows: Ints
     gap_max_ns: Ints
     peak_1ms_bytes: Ints  # bytes of the busiest 1 ms bin within the interval
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PrecursorsAssessed(Event):
-    """How strongly the samples of `nodes` announce a burst: `severity_ratio` in 0..1, shape [n]."""
-
-    nodes: tuple[str, ...]
-    severity_ratio: Floats
 
 
 @dataclass(frozen=True, slots=True, eq=False)

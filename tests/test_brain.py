@@ -384,17 +384,39 @@ def test_the_order_of_loss_is_that_of_what_is_known():
     assert lost["static-min"] > lost["reactive"] > lost["holt"]
 
 
-def test_n_nodes_decide_as_n_single_nodes_would():
-    settings, arrived = spec("holt"), planned(3, 200)
-    together = NodeBrain(("n1", "n2", "n3"), settings, rates(3), make_forecaster(settings, rates(3)))
-    alone = [NodeBrain((f"n{i}",), settings, rates(1), make_forecaster(settings, rates(1))) for i in (1, 2, 3)]
-    zero = np.zeros(3, dtype=np.int64)
+def only(action: Action, node: str) -> list[Action]:
+    """Return the row of `node` of an action, as an action of that node."""
+    fields = {k: v for k, v in action.to_record().items() if k != "kind"}
+    rows = [row for row, name in enumerate(fields.pop("nodes")) if name == node]
+    record = {"kind": type(action).__name__, **{k: [v[row] for row in rows] for k, v in fields.items()}}
+    return [from_record({**record, "nodes": [node]})] if rows else []
+
+
+@pytest.mark.parametrize("policy", ["static-max", "dynamic-threshold", "reactive", "holt"])
+def test_n_nodes_decide_as_n_single_nodes_would(policy: str):
+    """Arrays and plain numbers agree to the last bit, in every action."""
+    settings, arrived = spec(policy, actuation_delay="30ms", shrink_hold="40ms"), planned(3, 200)
+
+    def brain(nodes: tuple[str, ...]) -> NodeBrain:
+        forecaster = make_forecaster(settings, rates(len(nodes)))
+        return NodeBrain(nodes, settings, rates(len(nodes)), forecaster, pool_members=3)
+
+    together, alone = brain(("n1", "n2", "n3")), [brain((f"n{i}",)) for i in (1, 2, 3)]
+    zero, backlog, told = np.zeros(3, dtype=np.int64), np.zeros(3, dtype=np.int64), 0
     for step, amount in enumerate(arrived):
-        backlog = np.maximum(amount - 125_000, 0)
-        columns = (amount, amount // KB, zero, zero, backlog, zero + 500 * KB, zero, zero + MS, amount // 10)
+        backlog = np.maximum(backlog + amount - 125_000, 0)
+        columns = (amount, amount // KB, zero, zero, backlog, zero + 500 * KB, amount // 7000, zero + MS, amount // 10)
         now_ns = step * 10 * MS
-        together.handle(TrafficSampled(together.nodes, 10 * MS, *columns), now_ns)
+        actions = together.handle(TrafficSampled(together.nodes, 10 * MS, *columns), now_ns)
+        grants = [LimitGranted(a.nodes, a.wanted_bytes) for a in actions if isinstance(a, RequestLimit)]
+        actions += [action for grant in grants for action in together.handle(grant, now_ns)]
         for row, single in enumerate(alone):
-            single.handle(TrafficSampled(single.nodes, 10 * MS, *(c[row : row + 1] for c in columns)), now_ns)
+            own = single.handle(TrafficSampled(single.nodes, 10 * MS, *(c[row : row + 1] for c in columns)), now_ns)
+            asked = [a for a in own if isinstance(a, RequestLimit)]
+            own += [a for r in asked for a in single.handle(LimitGranted(r.nodes, r.wanted_bytes), now_ns)]
+            assert own == [part for action in actions for part in only(action, single.nodes[0])]
+            told += len(own)
         assert together.predicted_bytes.tolist() == [int(single.predicted_bytes[0]) for single in alone]
         assert together.severity_ratio.tolist() == [float(single.severity_ratio[0]) for single in alone]
+        assert together.limit_bytes.tolist() == [int(single.limit_bytes[0]) for single in alone]
+    assert told > 60

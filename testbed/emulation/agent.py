@@ -13,10 +13,12 @@ recorded, with the time it was told: that history is what `replay` feeds to the 
 
 from __future__ import annotations
 
+import gc
 import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -28,7 +30,7 @@ from testbed.emulation.records import EventRecord, RecordWriter, SampleRow
 from testbed.emulation.shaping import QdiscReader
 from testbed.emulation.shared_state import NodeState, SharedState
 from testbed.emulation.xdp import NodeProgram, SinkProgram
-from testbed.emulation.xdp_meter import NodeCounters, SinkCounters
+from testbed.emulation.xdp_meter import NodeCounters, NodeLook
 from testbed.events import (
     Action,
     DeadlineReached,
@@ -79,6 +81,28 @@ class AgentParts:
     unplanned: bool = False
 
 
+class _Since(NamedTuple):
+    """What a node's counters grew by from one sample to the next."""
+
+    arrived_bytes: int
+    arrived_pkts: int
+    dropped_bytes: int
+    dropped_pkts: int
+    deflected_bytes: int
+    deflected_pkts: int
+
+
+def _since(before: NodeCounters, now: NodeCounters) -> _Since:
+    return _Since(
+        now.arrived_bytes - before.arrived_bytes,
+        now.arrived_pkts - before.arrived_pkts,
+        now.dropped_bytes - before.dropped_bytes,
+        now.dropped_pkts - before.dropped_pkts,
+        now.deflected_bytes - before.deflected_bytes,
+        now.deflected_pkts - before.deflected_pkts,
+    )
+
+
 class Agent:
     """Runs as a member of the trial."""
 
@@ -92,6 +116,8 @@ class Agent:
         self._rows = 0
         self._pool_lock = -1
         self._sibling = ""
+        self._decide_ns = 0
+        self._record_ns: int | None = None
 
     def __call__(self, line: Line, records: RecordWriter) -> None:
         """Be the agent until SIGTERM."""
@@ -105,11 +131,11 @@ class Agent:
         kernel.sharpen_timers()
         kernel.run_in_real_time(REAL_TIME_PRIORITY)
         self._t0_ns = line.ready()
-        self._before = self._parts.program.snapshot()
-        self._parts.program.interval(time.monotonic_ns())
+        self._before = self._parts.program.look(time.monotonic_ns()).counters
         self._last_wake_ns = max(self._t0_ns, time.monotonic_ns())
         if self._last_wake_ns > self._t0_ns:  # a node that starts anew does so with a fresh brain
             self._record(self._now_ns(), "in", NodeJoined(self._parts.node, RESTARTED))
+        gc.disable()  # the collector runs when records go out, never between a sample and its decision
         self._loop(stopped)
 
     def _loop(self, stopped: Stopped) -> None:
@@ -155,72 +181,66 @@ class Agent:
         # The two queues are looked at back to back: at 500 Mbit/s 100 us between them are 6 kB.
         qdisc = self._qdisc.read()
         now_ns = time.monotonic_ns()
-        backlog_bytes = parts.program.backlog_bytes(now_ns)
-        before, counters = self._before, parts.program.snapshot()
-        event = self._event(counters, backlog_bytes, now_ns, now_ns - self._last_wake_ns)
-        self._last_wake_ns = now_ns
-        sink = parts.sink.snapshot()
-        self._feed_at(event, now_ns - self._t0_ns, record=False)
-        brain = parts.brain
-        self._publish(event, now_ns - self._t0_ns)
-        columns = {
-            "t_ns": now_ns - self._t0_ns,
-            "node": parts.node,
-            "arrived_bytes": int(event.arrived_bytes[0]),
-            "arrived_pkts": int(event.arrived_pkts[0]),
-            "dropped_bytes": int(event.dropped_bytes[0]),
-            "dropped_pkts": int(event.dropped_pkts[0]),
-            "backlog_bytes": int(event.backlog_bytes[0]),
-            "qdisc_backlog_bytes": qdisc.backlog_bytes,
-            "limit_bytes": int(event.limit_bytes[0]),
-            "predicted_bytes": int(brain.predicted_bytes[0]),
-            "severity_ratio": float(brain.severity_ratio[0]),
-            "new_flows": int(event.new_flows[0]),
-            "gap_max_ns": int(event.gap_max_ns[0]),
-            "peak_1ms_bytes": int(event.peak_1ms_bytes[0]),
-            "delivered_bytes": qdisc.sent_bytes if parts.unplanned else sink.delivered_bytes,
-            "delivered_t_ns": self._delivered_ns(now_ns, sink),
-            "deflected_bytes": counters.deflected_bytes - before.deflected_bytes if parts.mac_of else None,
-            "deflected_pkts": counters.deflected_pkts - before.deflected_pkts if parts.mac_of else None,
-            "lateness_ns": woke_ns - tick_ns,
-            "loop_ns": time.monotonic_ns() - woke_ns,
-        }
-        self._records.add(SampleRow(self._policy, event.interval_ns, columns))
+        look = parts.program.look(now_ns)
+        delivered_bytes, delivered_at_ns = parts.sink.delivered()
+        since, self._before = _since(self._before, look.counters), look.counters
+        interval_ns, self._last_wake_ns = now_ns - self._last_wake_ns, now_ns
+        t_ns, self._decide_ns = now_ns - self._t0_ns, 0
+        looked_ns = time.monotonic_ns()
+        self._feed_at(self._event(look, since, interval_ns), t_ns, record=False)
+        predicted_bytes, severity = int(parts.brain.predicted_bytes[0]), float(parts.brain.severity_ratio[0])
+        limit_bytes = parts.program.limit_bytes
+        parts.state.publish(NodeState(t_ns, limit_bytes, look.backlog_bytes, predicted_bytes, severity))
+        done_ns = time.monotonic_ns()
+        values = (
+            t_ns,
+            parts.node,
+            since.arrived_bytes,
+            since.arrived_pkts,
+            since.dropped_bytes,
+            since.dropped_pkts,
+            look.backlog_bytes,
+            qdisc.backlog_bytes,
+            look.counters.limit_bytes,
+            predicted_bytes,
+            severity,
+            look.interval.new_flows,
+            look.interval.gap_max_ns,
+            look.interval.peak_1ms_bytes,
+            qdisc.sent_bytes if parts.unplanned else delivered_bytes,
+            self._delivered_ns(now_ns, delivered_at_ns),
+            since.deflected_bytes if parts.mac_of else None,
+            since.deflected_pkts if parts.mac_of else None,
+            woke_ns - tick_ns,
+            done_ns - woke_ns,
+            looked_ns - woke_ns,
+            self._decide_ns,
+            done_ns - looked_ns - self._decide_ns,
+            self._record_ns,
+        )
+        self._records.add(SampleRow(self._policy, interval_ns, values))
         self._actions_out()
+        self._record_ns = time.monotonic_ns() - done_ns
 
-    def _publish(self, sample: TrafficSampled, now_ns: int) -> None:
-        """Let the mesh member beside us tell the others."""
-        parts, brain = self._parts, self._parts.brain
-        backlog, predicted = int(sample.backlog_bytes[0]), int(brain.predicted_bytes[0])
-        state = NodeState(now_ns, parts.program.limit_bytes, backlog, predicted, float(brain.severity_ratio[0]))
-        parts.state.publish(state)
-
-    def _delivered_ns(self, now_ns: int, sink: SinkCounters) -> int:
+    def _delivered_ns(self, now_ns: int, last_ns: int) -> int:
         """Return the time the delivered bytes are of: of the last delivery, or of the look at the qdisc."""
-        last_ns = now_ns if self._parts.unplanned else sink.last_ns
+        last_ns = now_ns if self._parts.unplanned else last_ns
         return last_ns - self._t0_ns if last_ns else 0
 
-    def _event(self, counters: NodeCounters, backlog_bytes: int, now_ns: int, interval_ns: int) -> TrafficSampled:
-        """Return what happened since the last sample."""
-        before, self._before = self._before, counters
-        meter = self._parts.program.interval(now_ns)
-
-        def row(value: int) -> np.ndarray:
-            return np.array((value,), dtype=np.int64)
-
-        return TrafficSampled(
-            nodes=self._nodes,
-            interval_ns=interval_ns,
-            arrived_bytes=row(counters.arrived_bytes - before.arrived_bytes),
-            arrived_pkts=row(counters.arrived_pkts - before.arrived_pkts),
-            dropped_bytes=row(counters.dropped_bytes - before.dropped_bytes),
-            dropped_pkts=row(counters.dropped_pkts - before.dropped_pkts),
-            backlog_bytes=row(backlog_bytes),
-            limit_bytes=row(self._parts.program.limit_bytes),
-            new_flows=row(meter.new_flows),
-            gap_max_ns=row(meter.gap_max_ns),
-            peak_1ms_bytes=row(meter.peak_1ms_bytes),
+    def _event(self, look: NodeLook, since: _Since, interval_ns: int) -> TrafficSampled:
+        """Return what happened since the last sample.  One array for all columns: each of them would cost as much."""
+        columns = (
+            since.arrived_bytes,
+            since.arrived_pkts,
+            since.dropped_bytes,
+            since.dropped_pkts,
+            look.backlog_bytes,
+            look.counters.limit_bytes,
+            look.interval.new_flows,
+            look.interval.gap_max_ns,
+            look.interval.peak_1ms_bytes,
         )
+        return TrafficSampled(self._nodes, interval_ns, *np.array(columns, dtype=np.int64).reshape(-1, 1))
 
     def _now_ns(self) -> int:
         return time.monotonic_ns() - self._t0_ns
@@ -235,7 +255,9 @@ class Agent:
         """
         if record:
             self._record(now_ns, "in", event)
+        began_ns = time.monotonic_ns()
         actions = self._parts.brain.handle(event, now_ns)
+        self._decide_ns += time.monotonic_ns() - began_ns
         for action in actions:
             self._record(now_ns, "out", action)
         # The pool's answers come after all actions of this event: what they lead to is newer, a notification above all.
@@ -283,6 +305,7 @@ class Agent:
         self._rows += 1
         if self._rows >= _FLUSH_ROWS:
             self._records.flush()
+            gc.collect(0)
             self._rows = 0
 
 

@@ -1,7 +1,8 @@
 """The way out of the sandbox: every process of a trial hands its records to the supervisor through one channel.
 
 A message is one datagram of a sequenced-packet socket pair, so that messages of many writers never mix and the reader
-never sees half of one.  Writers batch; the supervisor writes the run directory, outside the sandbox.
+never sees half of one.  Writers batch; the supervisor writes the run directory, outside the sandbox.  What is written a
+hundred times a second are tuples: names are put to their values by the reader, who has the time.
 """
 
 from __future__ import annotations
@@ -10,26 +11,57 @@ import pickle
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from testbed.results.evidence import Evidence
+
+ROW = (
+    "t_ns",
+    "node",
+    "arrived_bytes",
+    "arrived_pkts",
+    "dropped_bytes",
+    "dropped_pkts",
+    "backlog_bytes",
+    "qdisc_backlog_bytes",
+    "limit_bytes",
+    "predicted_bytes",
+    "severity_ratio",
+    "new_flows",
+    "gap_max_ns",
+    "peak_1ms_bytes",
+    "delivered_bytes",
+    "delivered_t_ns",
+    "deflected_bytes",
+    "deflected_pkts",
+    "lateness_ns",
+    "loop_ns",
+    "look_ns",
+    "decide_ns",
+    "act_ns",
+    "record_ns",
+)
+"""What an agent tells of a sample; the names are those of `results.samples.COLUMNS`."""
 
 _BUFFER_BYTES = 16 * 10**6
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _MAX_MESSAGE_BYTES = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class SampleRow:
-    """One row of ``samples.parquet`` (`columns`: name → value) and the policy input it stands for."""
+class SampleRow(NamedTuple):
+    """One row of ``samples.parquet`` and the policy input it stands for; `values` are in the order of `ROW`."""
 
     policy: str
     interval_ns: int
-    columns: dict[str, Any]
+    values: tuple[Any, ...]
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """Return the row by name."""
+        return dict(zip(ROW, self.values, strict=True))
 
 
-@dataclass(frozen=True, slots=True)
-class EventRecord:
+class EventRecord(NamedTuple):
     """One line of ``events.jsonl``."""
 
     t_ns: int

@@ -7,13 +7,12 @@ at the same even number is whole (a sequence lock; Lameter, "Effective synchroni
 from __future__ import annotations
 
 import mmap
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _ATTEMPTS = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class NodeState:
+class NodeState(NamedTuple):
     """State of a node at `taken_ns` of the run's clock."""
 
     taken_ns: int

@@ -1,7 +1,7 @@
 """The XDP programs as objects: the buffer of a node, the sink of a backend.
 
-`NodeProgram` is read by `snapshot`, `backlog_bytes` and `interval` (together some tens of microseconds) and steered by
-single aligned 8-byte stores into a shared mapping, which the next packet sees.  `SinkProgram` is only read.
+`NodeProgram` is read by `look` (one copy, some ten microseconds) or by parts of it, and steered by single aligned
+8-byte stores into a shared mapping, which the next packet sees.  `SinkProgram` is only read.
 
 All times are CLOCK_MONOTONIC, the clock the programs read, not times since the start of a run.  How the queue, the
 meter and the sink count is said at the head of ``bpf/queue.h``, ``bpf/meter.h`` and ``bpf/sink.bpf.c``.
@@ -41,19 +41,29 @@ from testbed.emulation.xdp_abi import (
     SINK_STATE,
     delay_edges_ns,
 )
-from testbed.emulation.xdp_meter import IntervalStats, NodeCounters, SinkCounters, offset
+from testbed.emulation.xdp_meter import IntervalStats, NodeCounters, NodeLook, SinkCounters, offset
 from testbed.emulation.xdp_program import PassProgram, XdpMode, XdpProgram
 from testbed.errors import InputError
 from testbed.events import Ints
 from testbed.units import NS_PER_S
 
-__all__ = ["IntervalStats", "NodeCounters", "NodeProgram", "PassProgram", "SinkCounters", "SinkProgram", "XdpMode"]
+__all__ = [
+    "IntervalStats",
+    "NodeCounters",
+    "NodeLook",
+    "NodeProgram",
+    "PassProgram",
+    "SinkCounters",
+    "SinkProgram",
+    "XdpMode",
+]
 
 _MAX_RATE_BPS = 10**12
 _MAX_NODE_NUMBER = 2**24 - 1
 _MAX_FLOWS = 2**24
 _BINS_OFFSET = offset(NODE_MEMORY, "bins")
 _CLASSES_OFFSET = offset(NODE_STATE, "classes")
+_DELIVERED_WORD, _LAST_WORD = offset(SINK_STATE, "delivered_bytes") // 8, offset(SINK_STATE, "last_ns") // 8
 _DSCP_OFFSET = offset(NODE_CONTROL, "class_of_dscp")
 
 
@@ -185,14 +195,24 @@ class NodeProgram(XdpProgram):
     def snapshot(self) -> NodeCounters:
         """Return the counters, all of one instant between two packets."""
         state = self._consistently(self._state, self._copy_state)
-        return xdp_meter.node_counters(state, self._control[0])
+        return xdp_meter.node_counters(xdp_meter.words_of(state), self._control[0])
+
+    def look(self, now_ns: int) -> NodeLook:
+        """Return all that an agent wants to know, of one instant: counters, backlog, statistics since the last look."""
+        now_bin = now_ns // NODE_BIN_NS
+        first, last = xdp_meter.bin_range(self._look.bin_number, now_bin)
+        state, slots = self._consistently(self._state, lambda: (self._copy_state(), self._copy_bins(first, last)))
+        words = xdp_meter.words_of(state)
+        counters = xdp_meter.node_counters(words, self._control[0])
+        stats, self._look = xdp_meter.interval(self._look, counters, words, slots, now_ns, now_bin)
+        t_ns, debt = words[xdp_meter.T_WORD], words[xdp_meter.DEBT_WORD]
+        return NodeLook(counters, xdp_meter.backlog_bytes(t_ns, debt, now_ns, self._rate_bps), stats)
 
     def backlog_bytes(self, now_ns: int) -> int:
         """Return what waits at `now_ns` if no packet came since the last one; a byte in service counts whole."""
         state = self._state
         t_ns, debt = self._consistently(state, lambda: (state[xdp_meter.T_WORD], state[xdp_meter.DEBT_WORD]))
-        left_nb = xdp_meter.signed(debt) - max(0, now_ns - t_ns) * self._rate_bps
-        return max(0, xdp_meter.whole_bytes(left_nb))
+        return xdp_meter.backlog_bytes(t_ns, debt, now_ns, self._rate_bps)
 
     def class_meters(self) -> NDArray[np.void]:
         """Return the meters of the traffic classes: structured array `NODE_CLASS`, shape [8]."""
@@ -222,12 +242,8 @@ class NodeProgram(XdpProgram):
         return self._memory[_BINS_OFFSET + low * size : end] + self._memory[_BINS_OFFSET : _BINS_OFFSET + high * size]
 
     def interval(self, now_ns: int) -> IntervalStats:
-        """Return what happened since the previous call (or the loading of the program) until `now_ns`."""
-        now_bin = now_ns // NODE_BIN_NS
-        first, last = xdp_meter.bin_range(self._look.bin_number, now_bin)
-        state, slots = self._consistently(self._state, lambda: (self._copy_state(), self._copy_bins(first, last)))
-        stats, self._look = xdp_meter.interval(self._look, state, slots, now_ns, now_bin)
-        return stats
+        """Return what happened since the previous look (or the loading of the program) until `now_ns`."""
+        return self.look(now_ns).interval
 
 
 def _node_config(rate_bps: int, bucket_bytes: int, flow_idle_ns: int) -> NDArray[np.void]:
@@ -292,6 +308,11 @@ class SinkProgram(XdpProgram):
         """Return the totals, all of one instant between two packets."""
         state = self._consistently(self._state, lambda: self._memory[: SINK_STATE.itemsize])
         return xdp_meter.sink_counters(state)
+
+    def delivered(self) -> tuple[int, int]:
+        """Return the bytes delivered so far and the time of the last of them, without a copy of the rest."""
+        state = self._state
+        return self._consistently(state, lambda: (state[_DELIVERED_WORD], state[_LAST_WORD]))
 
     def delay_histogram(self) -> tuple[Ints, Ints]:
         """Return counts (int64, shape [1984]) and edges in ns (int64, shape [1985]) of the one-way delay.

@@ -12,58 +12,56 @@ from __future__ import annotations
 
 from collections import deque
 
-import numpy as np
-
-from testbed.events import Ints
-from testbed.policies.rows import Bools, Rows
+from testbed.policies.arithmetic import Values, arithmetic_of
+from testbed.policies.rows import Rows
 
 
 class Actuation:
     """Grants and limits of n nodes.
 
     Attributes:
-        granted_bytes: memory reserved, shape [n].
-        limit_bytes: limit in force, shape [n].
+        granted_bytes: memory reserved.
+        limit_bytes: limit in force.
     """
 
-    def __init__(self, start_bytes: Ints, delay_ns: int) -> None:
-        self.granted_bytes: Ints = start_bytes.copy()
-        self.limit_bytes: Ints = start_bytes.copy()
+    def __init__(self, start_bytes: Values, delay_ns: int) -> None:
+        self._ops = arithmetic_of(start_bytes)
+        self.granted_bytes = self.limit_bytes = start_bytes
         self._delay_ns = delay_ns
-        self._under_way: deque[tuple[int, Ints]] = deque()
+        self._under_way: deque[tuple[int, Values]] = deque()
 
     @property
     def next_ready_ns(self) -> int | None:
         """Return when the next expansion comes into force."""
         return self._under_way[0][0] if self._under_way else None
 
-    def give_up(self, want_bytes: Ints) -> Bools:
-        """Lower grants to `want_bytes` [n] where that is less; return whose limit changed, bool [n]."""
-        np.minimum(self.granted_bytes, want_bytes, out=self.granted_bytes)
+    def give_up(self, want_bytes: Values) -> Values:
+        """Lower grants to `want_bytes` where that is less; return whose limit changed."""
+        self.granted_bytes = self._ops.minimum(self.granted_bytes, want_bytes)
         return self._cut()
 
-    def grant(self, rows: Rows, granted_bytes: Ints, now_ns: int) -> Bools:
-        """Take in the pool's answer for `rows`; return whose limit changed at once, bool [n]."""
-        grown = bool((granted_bytes > self.granted_bytes[rows]).any())
-        self.granted_bytes[rows] = granted_bytes
-        changed: Bools = self._cut()
+    def grant(self, rows: Rows, granted_bytes: Values, now_ns: int) -> Values:
+        """Take in the pool's answer for `rows`; return whose limit changed at once."""
+        granted = self._ops.replaced(self.granted_bytes, rows, granted_bytes)
+        grown = self._ops.any(granted > self.granted_bytes)
+        self.granted_bytes = granted
+        changed = self._cut()
         if grown:
-            self._under_way.append((now_ns + self._delay_ns, self.granted_bytes.copy()))
-            changed |= self.release(now_ns)
+            self._under_way.append((now_ns + self._delay_ns, granted))
+            changed = changed | self.release(now_ns)
         return changed
 
-    def release(self, now_ns: int) -> Bools:
-        """Put into force what is ready at `now_ns`; return whose limit changed, bool [n]."""
+    def release(self, now_ns: int) -> Values:
+        """Put into force what is ready at `now_ns`; return whose limit changed."""
         before = self.limit_bytes
         while self._under_way and self._under_way[0][0] <= now_ns:
-            self.limit_bytes = np.maximum(self.limit_bytes, self._under_way.popleft()[1])
-        changed: Bools = self.limit_bytes != before
-        return changed
+            self.limit_bytes = self._ops.maximum(self.limit_bytes, self._under_way.popleft()[1])
+        return self.limit_bytes != before
 
-    def _cut(self) -> Bools:
-        above: Bools = self.limit_bytes > self.granted_bytes
-        for _, limit in self._under_way:
-            np.minimum(limit, self.granted_bytes, out=limit)
-        if np.count_nonzero(above):
-            self.limit_bytes = np.minimum(self.limit_bytes, self.granted_bytes)
+    def _cut(self) -> Values:
+        above = self.limit_bytes > self.granted_bytes
+        for k, (ready_ns, limit) in enumerate(self._under_way):
+            self._under_way[k] = (ready_ns, self._ops.minimum(limit, self.granted_bytes))
+        if self._ops.any(above):
+            self.limit_bytes = self._ops.minimum(self.limit_bytes, self.granted_bytes)
         return above

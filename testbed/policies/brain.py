@@ -8,12 +8,11 @@ Memory safety is in the order.  A shrink lowers the limit first and gives the me
 grant first and raises the limit second.  So the limits in force never add up to more than the pool, even between two
 actions.  Actions name the nodes concerned and no others.
 
-One brain decides for n nodes with arrays of shape [n]: an agent on the wire has n = 1, the simulation n = all.
+One brain decides for n nodes with arrays of shape [n], or for one with plain numbers (see `arithmetic`): an agent on
+the wire has n = 1, the simulation n = all.
 """
 
 from __future__ import annotations
-
-import numpy as np
 
 from testbed.errors import InputError
 from testbed.events import (
@@ -28,13 +27,14 @@ from testbed.events import (
     TrafficSampled,
 )
 from testbed.policies.actuation import Actuation
+from testbed.policies.arithmetic import Arrays, Numbers, Values
 from testbed.policies.buffer import ShrinkHold
 from testbed.policies.buffer_rules import PREDICTIVE, make_rule
 from testbed.policies.forecast import Forecaster
 from testbed.policies.forecast_path import sizing_horizon_ns
 from testbed.policies.precursor import PrecursorPolicy
 from testbed.policies.readiness import Readiness
-from testbed.policies.rows import Bools, NodeRows
+from testbed.policies.rows import NodeRows
 from testbed.spec.scenario import BufferSpec
 
 
@@ -47,11 +47,6 @@ class NodeBrain:
         rate_bps: rates at which the nodes serve, shape [n].
         forecaster: for the predictive policies; others have none.
         pool_members: how many nodes share the pool; default these.
-
-    Attributes:
-        predicted_bytes: after a sample, the need within the horizon that sizes the buffer, shape [n]; where nothing
-            predicts, the backlog.
-        severity_ratio: after a sample, how strongly a burst is announced, 0..1, shape [n].
 
     Raises:
         InputError: when a predictive policy has no forecaster.
@@ -71,33 +66,46 @@ class NodeBrain:
         self.nodes = nodes
         self._rows = NodeRows(nodes)
         self._cap_bytes = spec.max_bytes
-        self._rule = make_rule(spec, len(nodes), pool_members or len(nodes))
-        self._initial = self._rule.initial_bytes()
+        self._ops = ops = Arrays if len(nodes) > 1 else Numbers
+        self._rule = make_rule(spec, len(nodes), pool_members or len(nodes), ops)
+        self._initial = ops.of_array(self._rule.initial_bytes())
         self._hold = ShrinkHold(self._initial, spec.shrink_hold_ns)
         self._actuation = Actuation(self._initial, spec.actuation_delay_ns)
-        self._precursors = PrecursorPolicy(rate_bps)
-        self._readiness = Readiness(self._rows, spec.max_bytes)
+        self._precursors = PrecursorPolicy(ops.of_array(rate_bps))
+        self._readiness = Readiness(self._rows, spec.max_bytes, self._initial)
         self._forecaster = forecaster if spec.policy in PREDICTIVE else None
         self._column = 0 if self._forecaster is None else _column(self._forecaster.horizon_ns, spec)
-        self.predicted_bytes: Ints = np.zeros(len(nodes), dtype=np.int64)
-        self.severity_ratio: Floats = np.zeros(len(nodes))
+        self._predicted, self._severity = self._initial * 0, 0.0 * self._initial
 
     @property
     def limit_bytes(self) -> Ints:
         """Return the limits in force, shape [n]."""
-        return self._actuation.limit_bytes
+        limits: Ints = self._ops.to_array(self._actuation.limit_bytes)
+        return limits
+
+    @property
+    def predicted_bytes(self) -> Ints:
+        """Return the last sample's need within the horizon that sizes the buffer; without a forecaster the backlog."""
+        predicted: Ints = self._ops.to_array(self._predicted)
+        return predicted
+
+    @property
+    def severity_ratio(self) -> Floats:
+        """Return how strongly the last sample announced a burst, 0..1, shape [n]."""
+        severity: Floats = self._ops.to_array(self._severity)
+        return severity
 
     def initial_limit_bytes(self) -> Ints:
         """Return the limits to start with, shape [n]; they are also the first grants of the pool."""
-        initial: Ints = self._initial.copy()
-        return initial
+        return self._rule.initial_bytes()
 
     def handle(self, event: Event, now_ns: int) -> list[Action]:
         """Take in a sample of all nodes, a grant or the end of an actuation delay."""
         if isinstance(event, TrafficSampled):
             return self._sampled(event, now_ns)
         if isinstance(event, LimitGranted):
-            changed = self._actuation.grant(self._rows.of(event.nodes), event.granted_bytes, now_ns)
+            granted = self._ops.of_array(event.granted_bytes)
+            changed = self._actuation.grant(self._rows.of(event.nodes), granted, now_ns)
             return self._resized(changed, now_ns)
         if isinstance(event, DeadlineReached):
             return self._resized(self._actuation.release(now_ns), now_ns)
@@ -107,44 +115,46 @@ class NodeBrain:
         """Return when the next expansion comes into force, or None."""
         return self._actuation.next_ready_ns
 
-    def _sampled(self, sample: TrafficSampled, now_ns: int) -> list[Action]:
+    def _sampled(self, event: TrafficSampled, now_ns: int) -> list[Action]:
+        ops, sample = self._ops, self._ops.of_sample(event)
         changed = self._actuation.release(now_ns)
-        self.severity_ratio = self._precursors.assess(sample).severity_ratio
-        self.predicted_bytes = sample.backlog_bytes
+        self._severity = self._precursors.severity_ratio(sample)
+        self._predicted = sample.backlog_bytes
         if self._forecaster is not None:
-            self.predicted_bytes = self._forecaster.step(sample, now_ns).need_bytes[:, self._column]
-        wish = self._rule.wish_bytes(sample, self.predicted_bytes, self.severity_ratio)
-        want = np.maximum(self._hold.held(wish, now_ns), sample.backlog_bytes)
-        np.minimum(want, self._cap_bytes, out=want)
+            self._predicted = ops.of_array(self._forecaster.step(event, now_ns).need_bytes[:, self._column])
+        wish = self._rule.wish_bytes(sample, self._predicted, self._severity)
+        want = ops.maximum(self._hold.held(wish, now_ns), sample.backlog_bytes)
+        want = ops.minimum(want, self._cap_bytes)
         ask = want != self._actuation.granted_bytes
         if self._rule.asks_always:
-            ask |= want > self._initial
-        changed |= self._actuation.give_up(want)
-        self._readiness.observe(sample, self.limit_bytes, self.predicted_bytes, self.severity_ratio)
+            ask = ask | (want > self._initial)
+        changed = changed | self._actuation.give_up(want)
+        self._readiness.observe(sample, self._actuation.limit_bytes, self._predicted, self._severity)
         return [
             *self._set_limit(changed),
             *self._request(ask, want, sample.backlog_bytes),
             *self._readiness.notices(now_ns),
         ]
 
-    def _resized(self, changed: Bools, now_ns: int) -> list[Action]:
+    def _resized(self, changed: Values, now_ns: int) -> list[Action]:
         limits = self._set_limit(changed)
         if not limits:
             return []
-        self._readiness.resized(self.limit_bytes)
+        self._readiness.resized(self._actuation.limit_bytes)
         return [*limits, *self._readiness.notices(now_ns)]
 
-    def _set_limit(self, changed: Bools) -> list[Action]:
-        if not np.count_nonzero(changed):
+    def _set_limit(self, changed: Values) -> list[Action]:
+        if not self._ops.any(changed):
             return []
-        nodes, rows = self._rows.where(changed)
-        return [SetBufferLimit(nodes, self.limit_bytes[rows].copy())]
+        nodes, rows = self._rows.where(self._ops.to_array(changed))
+        return [SetBufferLimit(nodes, self.limit_bytes[rows])]
 
-    def _request(self, ask: Bools, want: Ints, backlog: Ints) -> list[Action]:
-        if not np.count_nonzero(ask):
+    def _request(self, ask: Values, want: Values, backlog: Values) -> list[Action]:
+        ops = self._ops
+        if not ops.any(ask):
             return []
-        nodes, rows = self._rows.where(ask)
-        return [RequestLimit(nodes, want[rows].copy(), backlog[rows].copy())]
+        nodes, rows = self._rows.where(ops.to_array(ask))
+        return [RequestLimit(nodes, ops.to_array(want)[rows], ops.to_array(backlog)[rows])]
 
 
 def _column(horizon_ns: tuple[int, ...], spec: BufferSpec) -> int:

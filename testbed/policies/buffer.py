@@ -19,9 +19,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import numpy as np
-
-from testbed.events import Floats, Ints, TrafficSampled
+from testbed.events import Ints
+from testbed.policies.arithmetic import Arithmetic, Arrays, Sample, Values, arithmetic_of
 from testbed.spec.scenario import BufferSpec
 
 GRAINS = 64  # sizes that follow a quantity step by this part of the range, so that noise does not resize
@@ -42,13 +41,13 @@ class SizingRule(Protocol):
         """Return the sizes before the first sample, shape [n]."""
         ...
 
-    def wish_bytes(self, sample: TrafficSampled, predicted_bytes: Ints, severity_ratio: Floats) -> Ints:
-        """Return the sizes the rule wants now, within floor and cap, shape [n].
+    def wish_bytes(self, sample: Sample, predicted_bytes: Values, severity_ratio: Values) -> Values:
+        """Return the sizes the rule wants now, within floor and cap.
 
         Args:
             sample: what the nodes saw.
-            predicted_bytes: peak backlog to come, shape [n]; the present backlog where nothing predicts.
-            severity_ratio: how strongly a burst is announced, 0..1, shape [n].
+            predicted_bytes: peak backlog to come; the present backlog where nothing predicts.
+            severity_ratio: how strongly a burst is announced, 0..1.
         """
         ...
 
@@ -56,24 +55,22 @@ class SizingRule(Protocol):
 class Range:
     """Floor and cap of a size, and the steps between."""
 
-    def __init__(self, spec: BufferSpec) -> None:
+    def __init__(self, spec: BufferSpec, ops: Arithmetic = Arrays) -> None:
+        self._ops = ops
         self.floor_bytes, self.cap_bytes = spec.min_bytes, spec.max_bytes
         self._grain = max(1, (spec.max_bytes - spec.min_bytes) // GRAINS)
         self._most_grains = -(-(spec.max_bytes - spec.min_bytes) // self._grain)
 
-    def clip(self, size_bytes: Ints) -> Ints:
+    def clip(self, size_bytes: Values) -> Values:
         """Return the sizes cut to floor and cap."""
-        clipped: Ints = np.minimum(np.maximum(size_bytes, self.floor_bytes), self.cap_bytes)
-        return clipped
+        return self._ops.minimum(self._ops.maximum(size_bytes, self.floor_bytes), self.cap_bytes)
 
-    def stepped(self, above_bytes: Floats) -> Ints:
+    def stepped(self, above_bytes: Values) -> Values:
         """Return the floor and as many whole steps as hold `above_bytes` more, cut to floor and cap."""
-        grains = np.ceil(above_bytes / self._grain - _ROUNDING_GRAINS)
-        np.minimum(np.maximum(grains, 0.0, out=grains), self._most_grains, out=grains)
-        size = grains.astype(np.int64)
-        size *= self._grain
-        size += self.floor_bytes
-        return np.minimum(size, self.cap_bytes, out=size)
+        ops = self._ops
+        grains = ops.ceil(above_bytes / self._grain - _ROUNDING_GRAINS)
+        grains = ops.minimum(ops.maximum(grains, 0), self._most_grains)
+        return ops.minimum(ops.whole(grains) * self._grain + self.floor_bytes, self.cap_bytes)
 
 
 class ShrinkHold:
@@ -84,19 +81,18 @@ class ShrinkHold:
     after it was wanted and at most two, at O(1).
     """
 
-    def __init__(self, start_bytes: Ints, hold_ns: int) -> None:
-        self._size: Ints = start_bytes.copy()
+    def __init__(self, start_bytes: Values, hold_ns: int) -> None:
+        self._ops = arithmetic_of(start_bytes)
+        self._size = start_bytes
         self._hold_ns = hold_ns
-        self._since_ns = np.zeros(len(start_bytes), dtype=np.int64)
-        self._highest = np.zeros(len(start_bytes), dtype=np.int64)
+        self._since_ns = self._highest = start_bytes * 0
 
-    def held(self, wish_bytes: Ints, now_ns: int) -> Ints:
-        """Return the sizes to have at `now_ns` when `wish_bytes` [n] are wanted."""
-        np.maximum(self._highest, wish_bytes, out=self._highest)
-        renew = self._highest >= self._size
-        renew |= now_ns - self._since_ns >= self._hold_ns
-        np.copyto(self._size, self._highest, where=renew)
-        np.copyto(self._since_ns, now_ns, where=renew)
-        np.copyto(self._highest, 0, where=renew)
-        size: Ints = self._size.copy()
-        return size
+    def held(self, wish_bytes: Values, now_ns: int) -> Values:
+        """Return the sizes to have at `now_ns` when `wish_bytes` are wanted."""
+        ops = self._ops
+        highest = ops.maximum(self._highest, wish_bytes)
+        renew = (highest >= self._size) | (now_ns - self._since_ns >= self._hold_ns)
+        self._size = ops.where(renew, highest, self._size)
+        self._since_ns = ops.where(renew, now_ns, self._since_ns)
+        self._highest = ops.where(renew, 0, highest)
+        return self._size

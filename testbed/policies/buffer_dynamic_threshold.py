@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from testbed.events import Floats, Ints, TrafficSampled
+from testbed.events import Ints
+from testbed.policies.arithmetic import Arithmetic, Arrays, Sample, Values
 from testbed.policies.buffer import Range
 from testbed.spec.scenario import BufferSpec
 
@@ -25,14 +26,14 @@ class DynamicThresholdRule:
 
     asks_always = True
 
-    def __init__(self, spec: BufferSpec, count: int) -> None:
-        self._range = Range(spec)
+    def __init__(self, spec: BufferSpec, count: int, ops: Arithmetic = Arrays) -> None:
+        self._ops, self._range = ops, Range(spec, ops)
         self._count = count
 
     def initial_bytes(self) -> Ints:
         """Return the floor."""
         return np.full(self._count, self._range.floor_bytes, dtype=np.int64)
 
-    def wish_bytes(self, sample: TrafficSampled, predicted_bytes: Ints, severity_ratio: Floats) -> Ints:
+    def wish_bytes(self, sample: Sample, predicted_bytes: Values, severity_ratio: Values) -> Values:
         """Return backlog + floor, in steps."""
-        return self._range.stepped(sample.backlog_bytes.astype(np.float64))
+        return self._range.stepped(self._ops.real(sample.backlog_bytes))

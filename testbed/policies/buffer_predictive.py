@@ -17,9 +17,8 @@ NSDI 2024 (the idea of a guaranteed floor under predictions; the rule is ours).
 
 from __future__ import annotations
 
-import numpy as np
-
-from testbed.events import Floats, Ints, TrafficSampled
+from testbed.events import Ints
+from testbed.policies.arithmetic import Arithmetic, Arrays, Sample, Values
 from testbed.policies.buffer import Range
 from testbed.policies.buffer_reactive import ReactiveRule
 from testbed.spec.scenario import BufferSpec
@@ -30,9 +29,9 @@ class PredictiveRule:
 
     asks_always = False
 
-    def __init__(self, spec: BufferSpec, count: int) -> None:
-        self._range = Range(spec)
-        self._reactive = ReactiveRule(spec, count)
+    def __init__(self, spec: BufferSpec, count: int, ops: Arithmetic = Arrays) -> None:
+        self._ops, self._range = ops, Range(spec, ops)
+        self._reactive = ReactiveRule(spec, count, ops)
         self._margin = spec.margin_ratio
         self._gain = 0.0 if spec.policy == "oracle" else spec.precursor_gain
 
@@ -40,12 +39,9 @@ class PredictiveRule:
         """Return the floor."""
         return self._reactive.initial_bytes()
 
-    def wish_bytes(self, sample: TrafficSampled, predicted_bytes: Ints, severity_ratio: Floats) -> Ints:
+    def wish_bytes(self, sample: Sample, predicted_bytes: Values, severity_ratio: Values) -> Values:
         """Return the larger of the reactive wish and the scaled need, in steps."""
-        expansion: Floats = predicted_bytes.astype(np.float64)
-        expansion *= self._margin
-        expansion -= self._range.floor_bytes
-        expansion *= self._gain * severity_ratio + 1.0
-        predicted_wish = self._range.stepped(expansion)
-        reactive_wish = self._reactive.wish_bytes(sample, predicted_bytes, severity_ratio)
-        return np.maximum(predicted_wish, reactive_wish, out=predicted_wish)
+        ops = self._ops
+        expansion = ops.real(predicted_bytes) * self._margin - self._range.floor_bytes
+        predicted_wish = self._range.stepped(expansion * (self._gain * severity_ratio + 1.0))
+        return ops.maximum(predicted_wish, self._reactive.wish_bytes(sample, predicted_bytes, severity_ratio))

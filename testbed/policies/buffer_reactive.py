@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from testbed.events import Floats, Ints, TrafficSampled
+from testbed.events import Ints
+from testbed.policies.arithmetic import Arithmetic, Arrays, Sample, Values
 from testbed.policies.buffer import Range
 from testbed.spec.scenario import BufferSpec
 
@@ -30,20 +31,20 @@ class ReactiveRule:
 
     asks_always = False
 
-    def __init__(self, spec: BufferSpec, count: int) -> None:
-        self._range = Range(spec)
-        self._size = np.full(count, spec.min_bytes, dtype=np.int64)
+    def __init__(self, spec: BufferSpec, count: int, ops: Arithmetic = Arrays) -> None:
+        self._range, self._ops = Range(spec, ops), ops
+        self._floor: Ints = np.full(count, spec.min_bytes, dtype=np.int64)
+        self._size = ops.of_array(self._floor)
 
     def initial_bytes(self) -> Ints:
         """Return the floor."""
-        return np.full(len(self._size), self._range.floor_bytes, dtype=np.int64)
+        initial: Ints = self._floor.copy()
+        return initial
 
-    def wish_bytes(self, sample: TrafficSampled, predicted_bytes: Ints, severity_ratio: Floats) -> Ints:
+    def wish_bytes(self, sample: Sample, predicted_bytes: Values, severity_ratio: Values) -> Values:
         """Return the size after this sample."""
-        backlog, size = sample.backlog_bytes, self._size
-        grow = backlog > HIGH_RATIO * size
-        grow |= sample.dropped_bytes > 0
-        wish = np.where(backlog < LOW_RATIO * size, size // FACTOR, size)
-        np.copyto(wish, FACTOR * np.maximum(size, backlog), where=grow)
-        self._size = self._range.clip(wish)
+        ops, backlog, size = self._ops, sample.backlog_bytes, self._size
+        grow = (backlog > HIGH_RATIO * size) | (sample.dropped_bytes > 0)
+        wish = ops.where(backlog < LOW_RATIO * size, size // FACTOR, size)
+        self._size = self._range.clip(ops.where(grow, FACTOR * ops.maximum(size, backlog), wish))
         return self._size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from testbed.policies.arithmetic import Arithmetic, Arrays
 from testbed.policies.buffer import SizingRule
 from testbed.policies.buffer_dynamic_threshold import DynamicThresholdRule
 from testbed.policies.buffer_predictive import PredictiveRule
@@ -12,12 +13,15 @@ from testbed.spec.scenario import BufferSpec
 PREDICTIVE = ("ewma", "holt", "lstm", "oracle")
 
 
-def make_rule(spec: BufferSpec, count: int, members: int) -> SizingRule:
-    """Return the rule of `spec.policy` for `count` nodes of a cluster of `members` that share the pool."""
+def make_rule(spec: BufferSpec, count: int, members: int, ops: Arithmetic = Arrays) -> SizingRule:
+    """Return the rule of `spec.policy` for `count` nodes of a cluster of `members` that share the pool.
+
+    It takes samples and returns sizes in the arithmetic `ops`.
+    """
     if spec.policy in PREDICTIVE:
-        return PredictiveRule(spec, count)
+        return PredictiveRule(spec, count, ops)
     if spec.policy == "reactive":
-        return ReactiveRule(spec, count)
+        return ReactiveRule(spec, count, ops)
     if spec.policy == "dynamic-threshold":
-        return DynamicThresholdRule(spec, count)
-    return StaticRule(static_size_bytes(spec, members), count)
+        return DynamicThresholdRule(spec, count, ops)
+    return StaticRule(static_size_bytes(spec, members), count, ops)

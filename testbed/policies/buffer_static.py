@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from testbed.events import Floats, Ints, TrafficSampled
+from testbed.events import Ints
+from testbed.policies.arithmetic import Arithmetic, Arrays, Sample, Values
 from testbed.spec.scenario import BufferSpec
 
 
@@ -22,15 +23,16 @@ class StaticRule:
 
     asks_always = False
 
-    def __init__(self, size_bytes: int, count: int) -> None:
-        self._size = np.full(count, size_bytes, dtype=np.int64)
+    def __init__(self, size_bytes: int, count: int, ops: Arithmetic = Arrays) -> None:
+        self._initial: Ints = np.full(count, size_bytes, dtype=np.int64)
+        self._size = ops.of_array(self._initial)
 
     def initial_bytes(self) -> Ints:
         """Return the size."""
-        initial: Ints = self._size.copy()
+        initial: Ints = self._initial.copy()
         return initial
 
-    def wish_bytes(self, sample: TrafficSampled, predicted_bytes: Ints, severity_ratio: Floats) -> Ints:
+    def wish_bytes(self, sample: Sample, predicted_bytes: Values, severity_ratio: Values) -> Values:
         """Return the size."""
         return self._size
 

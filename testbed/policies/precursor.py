@@ -29,10 +29,8 @@ fading memory; see T. Finch, "Incremental calculation of weighted mean and varia
 
 from __future__ import annotations
 
-import numpy as np
-
 from testbed import units
-from testbed.events import Floats, Ints, PrecursorsAssessed, TrafficSampled
+from testbed.policies.arithmetic import Arithmetic, Sample, Values, arithmetic_of
 from testbed.policies.fluid import BITS_TIMES_NS
 
 BASELINE_SAMPLES = 64
@@ -46,61 +44,64 @@ LEAST_DEVIATION = (0.05, 0.25, 2.0, 0.5)
 WEIGHT = (0.6, 0.3, 0.5, 0.4)
 
 
-class PrecursorPolicy:
-    """Watches n nodes; one `assess` a sample.
+class Baseline:
+    """What is usual of some quantities, one in each row of a block, and how far a value lies above it.
 
     Args:
-        rate_bps: rates at which the nodes serve, shape [n].
+        ops: what to compute with.
+        least_deviation: of each row.
     """
 
-    def __init__(self, rate_bps: Ints) -> None:
-        count = len(rate_bps)
-        self._ns_per_byte = BITS_TIMES_NS / np.asarray(rate_bps, dtype=np.float64)
-        self._least = np.array(LEAST_DEVIATION)[:, None]
-        self._weight = np.array(WEIGHT)[:, None]
-        self._signs = np.zeros((len(WEIGHT), count))
-        self._mean = np.zeros((len(WEIGHT), count))
-        self._variance = np.zeros((len(WEIGHT), count))
+    def __init__(self, ops: Arithmetic, least_deviation: Values) -> None:
+        self._ops, self._least = ops, least_deviation
+        self._mean: Values = None
+        self._variance: Values = 0.0 * least_deviation
+
+    def sign(self, value: Values, gain: float) -> Values:
+        """Return how strong a sign `value` is, 0..1, and learn from it with weight `gain`."""
+        ops = self._ops
+        mean = value if self._mean is None else self._mean
+        deviation = ops.maximum(ops.sqrt(self._variance), self._least)
+        z = (value - mean) / deviation
+        step = ops.minimum(ops.maximum(z, -CLIP_Z), CLIP_Z) * deviation
+        self._mean = mean + gain * step
+        self._variance = self._variance + gain * (step * step - self._variance)
+        return ops.minimum(ops.maximum((z - Z_FROM) * (1.0 / (Z_FULL - Z_FROM)), 0.0), 1.0)
+
+
+class PrecursorPolicy:
+    """Watches n nodes; one `severity_ratio` a sample.
+
+    Args:
+        rate_bps: rates at which the nodes serve, shape [n]; or the rate of one.
+    """
+
+    def __init__(self, rate_bps: Values) -> None:
+        self._ops = arithmetic_of(rate_bps)
+        self._ns_per_byte = BITS_TIMES_NS / rate_bps
+        zero = 0.0 * rate_bps
+        least, self._weights = (
+            self._ops.stacked(tuple(value + zero for value in row)) for row in (LEAST_DEVIATION, WEIGHT)
+        )
+        self._baselines = [Baseline(self._ops, deviation) for deviation in least]
+        self._load: Values = 0.0
         self._seen = 0
 
-    def assess(self, sample: TrafficSampled) -> PrecursorsAssessed:
-        """Take in the next sample of all nodes and return how severe a burst it announces."""
-        self._measure(sample)
+    def severity_ratio(self, sample: Sample) -> Values:
+        """Take in the next sample of all nodes and return how severe a burst it announces, 0..1."""
         self._seen += 1
-        if self._seen == 1:
-            self._mean[:] = self._signs
-        deviation = np.maximum(np.sqrt(self._variance), self._least)
-        z = self._signs - self._mean
-        z /= deviation
-        self._learn(z, deviation)
-        if self._seen <= WARM_UP_SAMPLES:
-            return PrecursorsAssessed(sample.nodes, np.zeros(len(sample.nodes)))
-        z -= Z_FROM
-        z *= 1.0 / (Z_FULL - Z_FROM)
-        np.minimum(np.maximum(z, 0.0, out=z), 1.0, out=z)
-        z *= self._weight
-        return PrecursorsAssessed(sample.nodes, 1.0 - np.multiply.reduce(1.0 - z, axis=0))
-
-    def _measure(self, sample: TrafficSampled) -> None:
-        signs, interval_ns = self._signs, sample.interval_ns
-        load = sample.arrived_bytes * self._ns_per_byte
-        load /= interval_ns
-        peak_bin_ns = min(interval_ns, units.NS_PER_MS)
-        gap_ns = np.where(sample.arrived_pkts > 0, sample.gap_max_ns, interval_ns)
-        np.multiply(sample.peak_1ms_bytes, self._ns_per_byte / peak_bin_ns, out=signs[1])
-        signs[1] -= load
-        load -= signs[0]
-        load *= SLOPE_GAIN if self._seen else 1.0
-        signs[0] += load
-        signs[2] = sample.new_flows
-        np.log2(interval_ns / np.maximum(gap_ns, 1), out=signs[3])
-
-    def _learn(self, z: Floats, deviation: Floats) -> None:
         gain = max(1.0 / self._seen, 1.0 / BASELINE_SAMPLES)
-        step = np.minimum(np.maximum(z, -CLIP_Z), CLIP_Z)
-        step *= deviation
-        self._mean += gain * step
-        np.square(step, out=step)
-        step -= self._variance
-        step *= gain
-        self._variance += step
+        silent: Values = 1.0
+        for baseline, value, weight in zip(self._baselines, self._measured(sample), self._weights, strict=True):
+            silent = silent * self._ops.product(1.0 - weight * baseline.sign(value, gain))
+        return (1.0 - silent) * (self._seen > WARM_UP_SAMPLES)
+
+    def _measured(self, sample: Sample) -> list[Values]:
+        """Return slope, dispersion, new flows and density."""
+        ops, interval_ns = self._ops, sample.interval_ns
+        load = sample.arrived_bytes * self._ns_per_byte / interval_ns
+        peak = sample.peak_1ms_bytes * (self._ns_per_byte / min(interval_ns, units.NS_PER_MS))
+        gap_ns = ops.where(sample.arrived_pkts > 0, sample.gap_max_ns, interval_ns)
+        self._load = self._load + (load - self._load) * (SLOPE_GAIN if self._seen > 1 else 1.0)
+        density = ops.log2(interval_ns / ops.maximum(gap_ns, 1))
+        return ops.stacked((self._load, peak - load, sample.new_flows, density))

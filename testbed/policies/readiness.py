@@ -9,10 +9,9 @@ weighted in time however often it was told.
 
 from __future__ import annotations
 
-import numpy as np
-
 from testbed import units
-from testbed.events import Floats, Ints, NotifyBalancer, TrafficSampled
+from testbed.events import NotifyBalancer
+from testbed.policies.arithmetic import Sample, Values, arithmetic_of
 from testbed.policies.rows import NodeRows
 
 KEEPALIVE_NS = 100 * units.NS_PER_MS
@@ -21,42 +20,53 @@ MATERIAL_SEVERITY = 0.2
 
 
 class Readiness:
-    """The last that the balancer heard of n nodes, and what it should hear next."""
+    """The last that the balancer heard of n nodes, and what it should hear next.
 
-    def __init__(self, rows: NodeRows, cap_bytes: int) -> None:
-        count = len(rows.nodes)
-        self._rows = rows
+    Args:
+        rows: the nodes.
+        cap_bytes: largest size of a buffer.
+        limit_bytes: limits at the start; they also say what to compute with.
+    """
+
+    def __init__(self, rows: NodeRows, cap_bytes: int, limit_bytes: Values) -> None:
+        self._rows, self._ops = rows, arithmetic_of(limit_bytes)
         self._material = max(1, cap_bytes // MATERIAL_PART)
-        self._now, self._told = np.zeros((3, count), dtype=np.int64), np.zeros((3, count), dtype=np.int64)
-        self._severity, self._severity_told = np.zeros(count), np.zeros(count)
-        self._told_ns = np.full(count, -KEEPALIVE_NS, dtype=np.int64)
-        self._arrived, self._over_ns = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
-        self._rate_bps = np.zeros(count, dtype=np.int64)
+        none = limit_bytes * 0
+        self._now, self._told = (none, none, none), (none, none, none)  # limit, backlog, predicted
+        self._severity = self._severity_told = 0.0 * none
+        self._told_ns = none - KEEPALIVE_NS
+        self._arrived = self._over_ns = self._rate_bps = none
         self._early_ns = 0
 
-    def observe(self, sample: TrafficSampled, limit_bytes: Ints, predicted_bytes: Ints, severity: Floats) -> None:
+    def observe(self, sample: Sample, limit_bytes: Values, predicted_bytes: Values, severity: Values) -> None:
         """Take in the state of all nodes after a sample."""
-        self._now[0], self._now[1], self._now[2] = limit_bytes, sample.backlog_bytes, predicted_bytes
+        self._now = (limit_bytes, sample.backlog_bytes, predicted_bytes)
         self._severity = severity
         self._early_ns = 3 * sample.interval_ns // 4  # the next sample would be too late
-        self._arrived += sample.arrived_bytes
-        self._over_ns += sample.interval_ns
-        self._rate_bps = (self._arrived * (8.0 * units.NS_PER_S) / self._over_ns).astype(np.int64)
+        self._arrived = self._arrived + sample.arrived_bytes
+        self._over_ns = self._over_ns + sample.interval_ns
 
-    def resized(self, limit_bytes: Ints) -> None:
+    def resized(self, limit_bytes: Values) -> None:
         """Take in new limits of all nodes."""
-        self._now[0] = limit_bytes
+        self._now = (limit_bytes, *self._now[1:])
 
     def notices(self, now_ns: int) -> list[NotifyBalancer]:
         """Return the notification due at `now_ns`, for the nodes concerned (none: an empty list)."""
-        due = np.logical_or.reduce(np.abs(self._now - self._told) >= self._material, axis=0)
-        due |= np.abs(self._severity - self._severity_told) >= MATERIAL_SEVERITY
-        due |= now_ns + self._early_ns - self._told_ns >= KEEPALIVE_NS
-        if not np.count_nonzero(due):
-            return []
-        nodes, rows = self._rows.where(due)
-        limit, backlog, predicted = self._now[:, rows]
-        severity, rate_bps = self._severity[rows], self._rate_bps[rows]
-        self._told[:, rows], self._severity_told[rows], self._told_ns[rows] = self._now[:, rows], severity, now_ns
-        self._arrived[rows], self._over_ns[rows] = 0, 0
-        return [NotifyBalancer(nodes, *(a.copy() for a in (limit, backlog, predicted, severity, rate_bps)))]
+        due = abs(self._severity - self._severity_told) >= MATERIAL_SEVERITY
+        due = due | (now_ns + self._early_ns - self._told_ns >= KEEPALIVE_NS)
+        for value, told in zip(self._now, self._told, strict=True):
+            due = due | (abs(value - told) >= self._material)
+        return [self._notice(due, now_ns)] if self._ops.any(due) else []
+
+    def _notice(self, due: Values, now_ns: int) -> NotifyBalancer:
+        ops = self._ops
+        rate_bps = ops.whole(self._arrived * (8.0 * units.NS_PER_S) / ops.maximum(self._over_ns, 1))
+        # Told twice between two samples, the rate is the one told before.
+        self._rate_bps = ops.where(self._over_ns > 0, rate_bps, self._rate_bps)
+        nodes, rows = self._rows.where(ops.to_array(due))
+        columns = (*self._now, self._severity, self._rate_bps)
+        self._told = tuple(ops.where(due, now, told) for now, told in zip(self._now, self._told, strict=True))
+        self._severity_told = ops.where(due, self._severity, self._severity_told)
+        self._told_ns = ops.where(due, now_ns, self._told_ns)
+        self._arrived, self._over_ns = ops.where(due, 0, self._arrived), ops.where(due, 0, self._over_ns)
+        return NotifyBalancer(nodes, *(ops.to_array(column)[rows] for column in columns))

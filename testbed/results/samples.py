@@ -42,6 +42,10 @@ COLUMNS = {
     "delivered_t_ns": "time of the last of them, ns since the start of the run",
     "loop_ns": "duration of the agent's loop for this sample",
     "lateness_ns": "how late the agent's tick began",
+    "look_ns": "of loop_ns: reading the kernel",
+    "decide_ns": "of loop_ns: the policies",
+    "act_ns": "of loop_ns: pool, limit, notification, word to the mesh",
+    "record_ns": "after the loop: recording the sample before this one",
 }
 REQUIRED = frozenset(
     {"t_ns", "node", "arrived_bytes", "arrived_pkts", "dropped_bytes", "dropped_pkts", "backlog_bytes", "limit_bytes"}

@@ -1,0 +1,171 @@
+"""What policies compute with: arrays of n nodes, or the plain numbers of one.
+
+The simulation decides for a thousand nodes at once and wants arrays.  An agent on the wire decides for one, a hundred
+times a second, with caches that others have used since: there every call into numpy costs microseconds, and a sum of
+two numbers a tenth of one.  A policy written with the operators and the functions below serves both: it never assigns
+into a value, and never branches on one.
+
+The two agree to the last bit.  Sums, products, quotients and roots are exact or correctly rounded in both (IEEE 754),
+integers do not overflow in either, and the logarithm, which is neither, is numpy's in both.
+
+`Values` is an array of shape [n] or a number.  It is no more precise a type, as the operators of both are the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from testbed.events import TrafficSampled
+from testbed.policies.rows import Rows
+
+Values = Any
+_Function = Callable[..., Values]
+
+
+class Arrays:
+    """Functions of arrays; see `Numbers` for what each of them is."""
+
+    maximum: ClassVar[_Function] = np.maximum
+    minimum: ClassVar[_Function] = np.minimum
+    where: ClassVar[_Function] = np.where
+    ceil: ClassVar[_Function] = np.ceil
+    sqrt: ClassVar[_Function] = np.sqrt
+    log2: ClassVar[_Function] = np.log2
+    any: ClassVar[_Function] = np.count_nonzero
+
+    @staticmethod
+    def whole(values: Values) -> Values:
+        """Cut towards zero, to integers."""
+        return values.astype(np.int64)
+
+    @staticmethod
+    def real(values: Values) -> Values:
+        """Turn integers into floats."""
+        return values.astype(np.float64)
+
+    @staticmethod
+    def stacked(rows: tuple[Values, ...]) -> list[Values]:
+        """Return quantities that are treated alike in blocks: here one block of shape [rows, n]."""
+        return [np.array(rows)]
+
+    @staticmethod
+    def product(block: Values) -> Values:
+        """Multiply the rows of a block."""
+        return np.multiply.reduce(block, axis=0)
+
+    @staticmethod
+    def replaced(values: Values, rows: Rows, new: Values) -> Values:
+        """Return `values` with `new` in `rows`."""
+        changed = values.copy()
+        changed[rows] = new
+        return changed
+
+    @staticmethod
+    def of_array(array: Values) -> Values:
+        """Return what an event holds, shape [n]."""
+        return array
+
+    @staticmethod
+    def to_array(values: Values) -> Values:
+        """Return what an event is to hold: an array of its own."""
+        return values.copy()
+
+    @staticmethod
+    def of_sample(sample: TrafficSampled) -> TrafficSampled | OneSample:
+        """Return the sample to compute with."""
+        return sample
+
+
+class Numbers:
+    """The same functions of plain numbers: n is 1."""
+
+    ceil: ClassVar[_Function] = math.ceil
+    sqrt: ClassVar[_Function] = math.sqrt
+    any: ClassVar[_Function] = bool
+    whole: ClassVar[_Function] = int
+    real: ClassVar[_Function] = float
+
+    @staticmethod
+    def maximum(a: Values, b: Values) -> Values:
+        """Return the larger."""
+        return a if a >= b else b
+
+    @staticmethod
+    def minimum(a: Values, b: Values) -> Values:
+        """Return the smaller."""
+        return a if a <= b else b
+
+    @staticmethod
+    def where(condition: Values, then: Values, otherwise: Values) -> Values:
+        """Return `then` where the condition holds, else `otherwise`."""
+        return then if condition else otherwise
+
+    @staticmethod
+    def log2(value: Values) -> Values:
+        """Return the binary logarithm, as numpy rounds it."""
+        return float(np.log2(value))
+
+    @staticmethod
+    def stacked(rows: tuple[Values, ...]) -> list[Values]:
+        """Return quantities that are treated alike in blocks: here each is one."""
+        return list(rows)
+
+    @staticmethod
+    def product(block: Values) -> Values:
+        """Multiply the rows of a block."""
+        return block
+
+    @staticmethod
+    def replaced(_values: Values, _rows: Rows, new: Values) -> Values:
+        """Return `new`: there is one row."""
+        return new
+
+    @staticmethod
+    def of_array(array: Values) -> Values:
+        """Return the one value that an event holds."""
+        return array.item()
+
+    @staticmethod
+    def to_array(value: Values) -> Values:
+        """Return what an event is to hold."""
+        return np.array((value,))
+
+    @staticmethod
+    def of_sample(sample: TrafficSampled) -> TrafficSampled | OneSample:
+        """Return the sample to compute with."""
+        return OneSample(
+            sample.interval_ns,
+            sample.arrived_bytes.item(),
+            sample.arrived_pkts.item(),
+            sample.dropped_bytes.item(),
+            sample.backlog_bytes.item(),
+            sample.new_flows.item(),
+            sample.gap_max_ns.item(),
+            sample.peak_1ms_bytes.item(),
+        )
+
+
+class OneSample(NamedTuple):
+    """A `TrafficSampled` of one node in plain numbers."""
+
+    interval_ns: int
+    arrived_bytes: Values
+    arrived_pkts: Values
+    dropped_bytes: Values
+    backlog_bytes: Values
+    new_flows: Values
+    gap_max_ns: Values
+    peak_1ms_bytes: Values
+
+
+Sample = TrafficSampled | OneSample
+Arithmetic = type[Arrays] | type[Numbers]
+
+
+def arithmetic_of(values: Values) -> Arithmetic:
+    """Return what computes with values like these."""
+    return Arrays if isinstance(values, np.ndarray) else Numbers
