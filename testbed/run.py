@@ -100,8 +100,6 @@ def run(loaded: LoadedScenario, options: RunOptions, began_ns: int | None = None
         TestbedError: see the classes in `errors`; each knows its exit code.
     """
     began_ns = time.monotonic_ns() if began_ns is None else began_ns
-    if options.engine == "simulation" and loaded.scenario.faults:
-        raise InputError(loaded.where("faults"), "the simulation does not carry out faults", "run it emulated")
     if options.engine == "emulation":
         refuse_without_root(options.argv)
         doctor.refuse_if_lacking(loaded.scenario)

@@ -15,16 +15,16 @@ ALL = slice(0, 2)
 ZEROS = np.zeros(2, dtype=np.int64)
 
 
-def count(meter: Meter, packets: list[tuple[int, int, int]], admitted: list[bool] | None = None) -> None:
+def count(meter: Meter, packets: list[tuple[int, int, int]], dropped: list[bool] | None = None) -> None:
     t_ns, size, node = (np.array(column, dtype=np.int64) for column in zip(*packets, strict=True))
     arrivals = Arrivals.grouped(t_ns, size, node, 2)
     order = np.argsort(node, kind="stable")
-    meter.count(arrivals, None if admitted is None else np.array(admitted)[order])
+    meter.count(arrivals, None if dropped is None else np.array(dropped)[order])
 
 
 def test_sums_are_of_the_interval() -> None:
     meter = Meter(NODES)
-    count(meter, [(1, 100, 0), (2, 200, 1), (3, 300, 0)], [True, True, False])
+    count(meter, [(1, 100, 0), (2, 200, 1), (3, 300, 0)], [False, False, True])
     first = meter.read(ALL, 10, 10, ZEROS, ZEROS)
     assert first.arrived_bytes.tolist() == [400, 200]
     assert first.arrived_pkts.tolist() == [2, 1]

@@ -44,7 +44,8 @@ def served(packets: list[tuple[int, int, int]], limits: list[int], steps_ns: lis
             continue
         t_ns, size, node = (np.array(column, dtype=np.int64) for column in zip(*part, strict=True))
         arrivals = Arrivals.grouped(t_ns, size, node, 3)
-        waiting, admitted = bank.serve(arrivals, until_ns)
+        outcome = bank.serve(arrivals, until_ns)
+        waiting, admitted = outcome.waiting_ns, outcome.admitted
         admitted = np.ones(len(part), dtype=bool) if admitted is None else admitted
         back = np.argsort(np.argsort(node, kind="stable"), kind="stable")
         told += list(zip(waiting[back].tolist(), admitted[back].tolist(), strict=True))
@@ -79,11 +80,11 @@ def test_every_packet_as_the_kernel_has_it(
 def test_a_shrunk_limit_takes_nothing_from_the_queue_and_lets_nothing_in() -> None:
     bank = QueueBank(RATES[:1], BUCKETS[:1], np.array([50_000]))
     first = Arrivals.grouped(np.full(40, 1), np.full(40, 1000), np.zeros(40, dtype=np.int64), 1)
-    assert bank.serve(first, 1)[1] is None
+    assert bank.serve(first, 1).admitted is None
     bank.set_limit(slice(None), np.array([10_000]))
     assert bank.backlog_bytes().tolist() == [40_000]
     late = Arrivals.grouped(np.array([2]), np.array([1000]), np.zeros(1, dtype=np.int64), 1)
-    assert bank.serve(late, 2)[1].tolist() == [False]  # type: ignore[union-attr]
+    assert bank.serve(late, 2).admitted.tolist() == [False]  # type: ignore[union-attr]
     assert bank.empty_after_ns() == 40_000 * 8 * 100 - 1  # at 10 Mbit/s a byte takes 800 ns
 
 
@@ -93,9 +94,9 @@ def test_a_thousand_fast_nodes_do_not_overflow() -> None:
     step_ns = bank.longest_step_ns
     node = np.arange(1000).repeat(50)
     t_ns = np.full(len(node), step_ns)
-    waiting, admitted = bank.serve(Arrivals.grouped(t_ns, np.full(len(node), 1500), node, 1000), step_ns)
-    assert admitted is None
-    assert waiting.max() == 0  # the bucket was full
+    outcome = bank.serve(Arrivals.grouped(t_ns, np.full(len(node), 1500), node, 1000), step_ns)
+    assert outcome.admitted is None
+    assert outcome.waiting_ns.max() == 0  # the bucket was full
     assert bank.backlog_bytes().max() == 0
 
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from testbed.events import Ints
 from testbed.policies.brain import NodeBrain
 from testbed.policies.forecast import Forecaster
+from testbed.simulation.agenda import Do
 from testbed.simulation.network_model import service_rates_bps
 from testbed.spec.scenario import BufferSpec
 from testbed.spec.topology import Network
@@ -34,6 +35,8 @@ class Cohort:
         brain: decides for them.
         phase_ns: it ticks at phase + k × interval, k from 1.
         ticked_ns: when it did last.
+        deflected: bytes and packets handed to siblings up to then.
+        stopped: it does nothing for now; `missed` is what fell due meanwhile.
     """
 
     policy: str
@@ -41,6 +44,9 @@ class Cohort:
     brain: NodeBrain
     phase_ns: int
     ticked_ns: int = 0
+    deflected: tuple[Ints, ...] = ()
+    stopped: bool = False
+    missed: list[Do] = field(default_factory=list)
 
 
 def make_brain(rows: slice, spec: BufferSpec, network: Network, make_forecaster: MakeForecaster) -> NodeBrain:
@@ -50,18 +56,25 @@ def make_brain(rows: slice, spec: BufferSpec, network: Network, make_forecaster:
     return NodeBrain(nodes[rows], spec, rates, make_forecaster(nodes[rows], rates), pool_members=len(nodes))
 
 
-def make_cohorts(spec: BufferSpec, network: Network, make_forecaster: MakeForecaster, count: int) -> list[Cohort]:
-    """Return `count` cohorts (at most one a node), in the order of the nodes."""
+def make_cohorts(
+    spec: BufferSpec,
+    network: Network,
+    make_forecaster: MakeForecaster,
+    count: int,
+    apart: frozenset[str] = frozenset(),
+) -> list[Cohort]:
+    """Return `count` cohorts (at most one a node) in the order of the nodes, and one of its own for each of `apart`."""
     names = [node.name for node in network.nodes]
     count = min(count, len(names))
-    edges = [len(names) * k // count for k in range(count + 1)]
-    parts = [slice(begin, end) for begin, end in itertools.pairwise(edges)]
+    edges = {len(names) * k // count for k in range(count + 1)}
+    edges |= {row + after for row, name in enumerate(names) if name in apart for after in (0, 1)}
+    parts = [slice(begin, end) for begin, end in itertools.pairwise(sorted(edges))]
     return [
         Cohort(
-            policy=BRAIN if count == 1 and len(names) > 1 else f"{BRAIN}:{'-'.join(_ends(names[rows]))}",
+            policy=BRAIN if len(parts) == 1 and len(names) > 1 else f"{BRAIN}:{'-'.join(_ends(names[rows]))}",
             rows=rows,
             brain=make_brain(rows, spec, network, make_forecaster),
-            phase_ns=spec.sample_interval_ns * k // count,
+            phase_ns=spec.sample_interval_ns * k // len(parts),
         )
         for k, rows in enumerate(parts)
     ]

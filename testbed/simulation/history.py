@@ -18,7 +18,9 @@ from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 
-from testbed.events import Record, SetBufferLimit, TrafficSampled
+from testbed.events import Action, Event, Record, SetBufferLimit, TrafficSampled
+from testbed.policies.base import Policy
+from testbed.simulation.agenda import Agenda
 
 FULL_ROWS = 64
 FULL_SLOTS = 256
@@ -38,6 +40,30 @@ class Recorder(Protocol):
 
     def checkpoint(self) -> object:
         """Write what is due."""
+
+
+class History:
+    """Feeds policies and writes down what they were given, what they answered, and what else happened."""
+
+    def __init__(self, recorder: Recorder, agenda: Agenda) -> None:
+        self._recorder, self._agenda = recorder, agenda
+
+    def feed(self, name: str, policy: Policy, event: Event) -> list[Action]:
+        """Return what a policy answers now."""
+        self.record(name, "in", event)
+        actions = policy.handle(event, self._agenda.now_ns)
+        for action in actions:
+            self.record(name, "out", action)
+        return actions
+
+    def record(self, policy: str, direction: Direction, record: Event | Action) -> None:
+        """Write an input or output of a policy."""
+        line = {"policy": policy, "direction": direction, **written(record)}
+        self._recorder.append_event(self._agenda.now_ns, line)
+
+    def tell(self, kind: str, **fields: Any) -> None:
+        """Write what happened beside the policies."""
+        self._recorder.append_event(self._agenda.now_ns, {"kind": kind, **fields})
 
 
 def written(record: Record) -> dict[str, Any]:

@@ -22,6 +22,9 @@ class Meter:
     Attributes:
         arrived_bytes, arrived_pkts: what came since the start, dropped packets included, int64 [n].
         dropped_bytes, dropped_pkts: what was dropped since the start, int64 [n].
+        deflected_bytes, deflected_pkts: what was handed to a sibling since the start, int64 [n].
+        deflected_in_pkts: what came from one; part of what arrived, int64 [n].
+        marked_pkts: what was admitted with a congestion mark, int64 [n].
     """
 
     def __init__(self, nodes: tuple[str, ...]) -> None:
@@ -30,16 +33,18 @@ class Meter:
         self._sums: Ints = np.zeros((5, count), dtype=np.int64)
         self._read = self._sums.copy()
         self.arrived_bytes, self.arrived_pkts, self.dropped_bytes, self.dropped_pkts, self._new_flows = self._sums
+        self.deflected_bytes, self.deflected_pkts, self.deflected_in_pkts, self.marked_pkts = np.zeros(
+            (4, count), dtype=np.int64
+        )
         self._gap_max_ns, self._peak_bytes, self._bin_bytes = np.zeros((3, count), dtype=np.int64)
         self._last_ns, self._bin = np.full((2, count), _NEVER, dtype=np.int64)
 
-    def count(self, arrivals: Arrivals, admitted: Bools | None) -> None:
-        """Take in the packets of a step; `admitted` as of `QueueBank.serve`."""
+    def count(self, arrivals: Arrivals, dropped: Bools | None) -> None:
+        """Take in the packets of a step and which were dropped, bool [p] in their order; None: none."""
         a = arrivals
         self.arrived_pkts[a.rows] += a.last - a.first + 1
         self.arrived_bytes[a.rows] += np.add.reduceat(a.size_bytes, a.first)
-        if admitted is not None:
-            dropped = ~admitted
+        if dropped is not None:
             self.dropped_pkts[a.rows] += np.add.reduceat(dropped.astype(np.int64), a.first)
             self.dropped_bytes[a.rows] += np.add.reduceat(a.size_bytes * dropped, a.first)
         self._measure_gaps(a)
@@ -48,6 +53,17 @@ class Meter:
     def count_new_flows(self, node: Ints) -> None:
         """Take in the nodes of flows that are new, one entry a flow."""
         self._new_flows += np.bincount(node, minlength=len(self._nodes))
+
+    def count_handed(self, node: Ints, size_bytes: Ints, sibling: Ints) -> None:
+        """Take in the packets handed on: from which node, how large; and the nodes of those that came so."""
+        count = len(self._nodes)
+        self.deflected_pkts += np.bincount(node, minlength=count)
+        self.deflected_bytes += np.bincount(node, weights=size_bytes, minlength=count).astype(np.int64)
+        self.deflected_in_pkts += np.bincount(sibling, minlength=count)
+
+    def count_marked(self, node: Ints) -> None:
+        """Take in the nodes of packets that were marked, one entry a packet."""
+        self.marked_pkts += np.bincount(node, minlength=len(self._nodes))
 
     def _measure_gaps(self, a: Arrivals) -> None:
         gaps = np.empty_like(a.t_ns)

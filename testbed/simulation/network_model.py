@@ -3,7 +3,10 @@
 A packet is `switch_ns` plus the delays of its two links behind its planned instant when it meets the buffer of its
 node, waits there as the queue says, and is `node_ns` later at the sink.  A decision is `decision_ns` behind the sample
 it was made from when the limit is in force and the notification leaves; the notification is `notification_ns` later at
-the balancer, and what the balancer decides is in the switch after `flow_mod_ns`.
+the balancer, and what the balancer decides is in the switch after `flow_mod_ns`.  A link that goes down is a port down
+in the switch after `port_down_ns`, and the balancer hears of it `port_report_ns` later.  Messages of the mesh take
+`message_ns` and an exponential rest of `message_spread_ns` in the mean, or get lost with probability
+`message_loss_ratio`: none do by themselves, as on the wire.
 
 The constants are the medians of emulated runs of ``burst.yaml`` on a machine of two cores.  What they leave out is the
 spread: the emulation has ticks that come late and packets that wait for a softirq, tens of microseconds at the median
@@ -13,6 +16,8 @@ and now and then milliseconds.  The queues that a scenario studies are 40 ms lon
 from __future__ import annotations
 
 import dataclasses
+import math
+import random
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -34,6 +39,10 @@ class NetworkModel:
         decision_ns: from a sample to the limit in force, and to the notification on its way.
         notification_ns: from node to balancer.
         flow_mod_ns: from the balancer's decision to the switch acting on it.
+        port_down_ns: from a link that goes down to the switch taking the port for down.
+        port_report_ns: from there to the balancer.
+        message_ns, message_spread_ns: of the mesh, from member to member or balancer: least, and mean of the rest.
+        message_loss_ratio: of those messages, 0..1.
     """
 
     switch_ns: int = 45 * NS_PER_US
@@ -41,17 +50,30 @@ class NetworkModel:
     decision_ns: int = 300 * NS_PER_US
     notification_ns: int = 350 * NS_PER_US
     flow_mod_ns: int = 3 * NS_PER_MS
+    port_down_ns: int = 8 * NS_PER_MS
+    port_report_ns: int = NS_PER_MS
+    message_ns: int = 60 * NS_PER_US
+    message_spread_ns: int = 100 * NS_PER_US
+    message_loss_ratio: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse to go back in time.
 
         Raises:
-            InputError: when a delay is negative.
+            InputError: when a delay is negative, or a ratio none.
         """
+        if not 0.0 <= self.message_loss_ratio <= 1.0:
+            happened = f"a ratio of {self.message_loss_ratio} is not within 0..1"
+            raise InputError("network model message_loss_ratio", happened)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if value < 0:
                 raise InputError(f"network model {field.name}", f"a delay of {value} ns is negative", "give 0 or more")
+
+    def message_delay_ns(self, draws: random.Random) -> int | None:
+        """Return how long a message of the mesh takes, None when it gets lost; two draws, whatever comes of them."""
+        lost, rest = draws.random() < self.message_loss_ratio, draws.random()
+        return None if lost else self.message_ns - round(self.message_spread_ns * math.log1p(-rest))
 
 
 def service_rates_bps(network: Network) -> Ints:

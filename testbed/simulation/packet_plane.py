@@ -1,22 +1,31 @@
 """The data plane of virtual time, packet by packet: plan → switch → queues → sinks, for all nodes at once.
 
 Time is that of the buffers: a packet counts when it reaches its node.  Nothing happens between two calls; `advance`
-catches up, so the caller advances to every instant at which a limit, a slot or a reading matters.  In between limits
-and slots stand still, which is what lets `queues` do without a loop.
+catches up, so the caller advances to every instant at which a limit, a slot, a fault or a reading matters.  In between
+they stand still, which is what lets `queues` do without a loop.
+
+Every packet sent is in the end delivered, dropped by a buffer, or lost by a fault: on a link that is down, at a node
+that has crashed, or with the queue of one that does.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
 from testbed.events import Ints, TrafficSampled
 from testbed.results.evidence import ClientEvidence, NodeEvidence
+from testbed.simulation.deflection import Deflection, Packets, Step
 from testbed.simulation.delays import DelayCounts
+from testbed.simulation.deliveries import Deliveries
 from testbed.simulation.meter import Meter
 from testbed.simulation.network_model import NetworkModel, service_rates_bps, way_of
 from testbed.simulation.queues import Arrivals, QueueBank
 from testbed.simulation.switch import Switch, flow_hash
+from testbed.spec.scenario import Scenario
 from testbed.spec.topology import Network, bucket_bytes
+from testbed.traffic.fault_losses import FlowRows
 from testbed.traffic.plan import PacketPlan
 from testbed.units import NS_PER_MS
 
@@ -28,38 +37,52 @@ class PacketPlane:
     """Clients, switch, buffers and sinks.
 
     Args:
+        scenario: says what the buffers and the switch do, and whether anything fails.
         network: who there is.
         plan: what is sent.
         limit_bytes: first limits, shape [n].
         slots: first slot table, rows of nodes, int64.
-        affinity_idle_ns, hash_basis: of the switch.
+        hash_basis: of the switch.
         model: delays.
 
     Attributes:
         queues: the buffers; their limits may be set at any time the plane has been advanced to.
         switch: slots and pins, likewise.
+        deflection: siblings, likewise; None where full nodes drop.
         behind_switch_ns: how long a packet takes from the switch to its buffer.
+        fault_dropped_pkts: what faults have cost so far.
     """
 
     def __init__(
         self,
+        scenario: Scenario,
         network: Network,
         plan: PacketPlan,
         limit_bytes: Ints,
         slots: Ints,
         *,
-        affinity_idle_ns: int,
         hash_basis: int,
         model: NetworkModel,
     ) -> None:
         self._nodes = tuple(node.name for node in network.nodes)
+        count = len(self._nodes)
         rates = service_rates_bps(network)
         depths = np.array([bucket_bytes(rate) for rate in rates.tolist()], dtype=np.int64)
         self.queues = QueueBank(rates, depths, limit_bytes)
         hashes = flow_hash(plan.flows, plan.clients, network, hash_basis)
-        self.switch = Switch(hashes, slots, len(self._nodes), affinity_idle_ns)
+        idle_ns = scenario.balancer.affinity_idle_ns
+        self.switch = Switch(hashes, slots, count, idle_ns, len(network.first_tier))
+        deflecting = scenario.buffer.deflect
+        self.deflection = Deflection(count, plan, model.switch_ns) if deflecting else None
+        self._turn_ns = model.switch_ns  # back to the switch and on to the sibling: the way from a client again
+        self._ecn_bytes = scenario.buffer.ecn_threshold_bytes
         self._meter = Meter(self._nodes)
-        self._delays = DelayCounts(len(self._nodes))
+        self._delays = DelayCounts(count)
+        self._deliveries = Deliveries(self._nodes, plan) if scenario.faults else None
+        self._dead = np.zeros(count, dtype=bool)  # nothing that is sent to these arrives
+        self._discarded_pkts, self._discarded_bytes = np.zeros((2, count), dtype=np.int64)
+        self.fault_dropped_pkts = 0
+        self._crashed_ns: dict[int, int] = {}
         self._plan = plan
         way = way_of(network, model)
         self.behind_switch_ns = way.to_buffer_ns
@@ -92,26 +115,107 @@ class PacketPlane:
 
     def delivered_bytes(self, rows: slice) -> Ints:
         """Return what has been served since the start, a byte in service not counted."""
-        passed = self._meter.arrived_bytes[rows] - self._meter.dropped_bytes[rows]
-        served: Ints = passed - self.queues.backlog_bytes()[rows]
+        served: Ints = self._passed_bytes()[rows] - self.queues.backlog_bytes()[rows]
         return served
 
+    def deflected(self, rows: slice) -> tuple[Ints, Ints]:
+        """Return the bytes and packets handed to siblings since the start."""
+        return self._meter.deflected_bytes[rows].copy(), self._meter.deflected_pkts[rows].copy()
+
+    # --------------------------------------------------------------------------------------------------- the faults
+
+    def crash(self, row: int) -> None:
+        """Let a node take in nothing any more, and throw away what waits there."""
+        self._crashed_ns[row] = self.queues.now_ns
+        self._dead[row] = True
+        self.queues.clear(row)
+        assert self._deliveries is not None
+        self._deliver()
+        discarded = self._deliveries.discard(row)
+        self._discarded_pkts[row] += len(discarded)
+        self._discarded_bytes[row] += int(self._plan.size_bytes[discarded].sum())
+        self.fault_dropped_pkts += len(discarded)
+
+    def cut(self, row: int) -> None:
+        """Let nothing cross the link of a node any more; the switch goes on sending there until it notices."""
+        self._dead[row] = True
+
+    def flows(self) -> dict[str, FlowRows]:
+        """Return what every sink has seen of each flow, by node; only where the scenario has faults."""
+        assert self._deliveries is not None
+        self._deliver()
+        return self._deliveries.flows()
+
+    def _deliver(self) -> None:
+        if self._deliveries is not None:
+            self._delays.add(*self._deliveries.deliver(self.queues.now_ns))
+
+    # ------------------------------------------------------------------------------------------------------ a step
+
     def _step(self, until_ns: int) -> None:
-        plan, begin = self._plan, self._next
-        end = min(self._end, int(np.searchsorted(plan.t_ns, until_ns - self._way_ns, side="right")))
-        if begin >= end:
+        packets = self._spared(self._arriving(until_ns))
+        if not len(packets):
             self.queues.idle_until(until_ns)
             return
-        self._next = end
+        if self.deflection is None:
+            arrivals = Arrivals.grouped(packets.t_ns, packets.size_bytes, packets.node, len(self._nodes))
+            step = Step(packets, arrivals, self.queues.serve(arrivals, until_ns), arrivals.order[:0])
+        else:
+            step, lost = self.deflection.serve(self.queues, packets, until_ns, self._dead)
+            self.fault_dropped_pkts += lost
+        self._count(step)
+        self._take_in(step)
+        self._deliver()
+
+    def _arriving(self, until_ns: int) -> Packets:
+        """Return the packets that reach a buffer by then, dead or not."""
+        plan, begin = self._plan, self._next
+        end = self._next = min(self._end, int(np.searchsorted(plan.t_ns, until_ns - self._way_ns, side="right")))
         t_ns = plan.t_ns[begin:end] + self._way_ns
         node, new_flows = self.switch.route(plan.flow[begin:end], t_ns)
-        arrivals = Arrivals.grouped(t_ns, plan.size_bytes[begin:end].astype(np.int64), node, len(self._nodes))
-        waiting_ns, admitted = self.queues.serve(arrivals, until_ns)
-        self._meter.count(arrivals, admitted)
         if len(new_flows):
             self._meter.count_new_flows(new_flows)
-        passed = slice(None) if admitted is None else admitted
-        self._delays.add(arrivals.node[passed], waiting_ns[passed] + self._whole_way_ns)
+        packets = Packets(t_ns, plan.size_bytes[begin:end].astype(np.int64), node, np.arange(begin, end))
+        return packets if self.deflection is None else self.deflection.joined(packets, until_ns)
+
+    def _spared(self, packets: Packets) -> Packets:
+        """Return the packets that no fault keeps from arriving, and count the others."""
+        if not self._dead.any():
+            return packets
+        lost = self._dead[packets.node]
+        self.fault_dropped_pkts += int(lost.sum())
+        return packets.only(~lost)
+
+    def _count(self, step: Step) -> None:
+        arrivals, served, meter = step.arrivals, step.served, self._meter
+        on = step.handed_on
+        dropped = None if served.admitted is None else ~served.admitted
+        if dropped is not None:
+            dropped[on] = False
+        meter.count(arrivals, dropped)
+        if self.deflection is not None and step.packets.handed is not None:
+            handed = step.packets.handed
+            meter.count_handed(arrivals.node[on], arrivals.size_bytes[on], step.packets.node[handed])
+            meter.count_new_flows(self.deflection.new_flows(step.packets))
+        if self._ecn_bytes is not None:
+            marked = served.found_bytes > self._ecn_bytes
+            meter.count_marked(arrivals.node[marked if served.admitted is None else marked & served.admitted])
+
+    def _take_in(self, step: Step) -> None:
+        """Let the admitted packets be delivered, at once in the books where nothing can come between."""
+        arrivals, served = step.arrivals, step.served
+        passed = slice(None) if served.admitted is None else served.admitted
+        node, waiting_ns = arrivals.node[passed], served.waiting_ns[passed]
+        delay_ns = waiting_ns + self._whole_way_ns
+        order = arrivals.order[passed]
+        if step.packets.handed is not None:
+            delay_ns += self._turn_ns * step.packets.handed[order]
+        if self._deliveries is None:
+            self._delays.add(node, delay_ns)
+        else:
+            self._deliveries.admit(arrivals.t_ns[passed] + waiting_ns, node, step.packets.number[order], delay_ns)
+
+    # ------------------------------------------------------------------------------------------------------ the books
 
     def client_evidence(self) -> tuple[ClientEvidence, ...]:
         """Return what each client has sent."""
@@ -131,17 +235,31 @@ class PacketPlane:
         """Return what each node counted, once everything is served."""
         return tuple(self._one_node(row, name) for row, name in enumerate(self._nodes))
 
+    def _passed_bytes(self) -> Ints:
+        """Return what has been admitted and not thrown away, shape [n]."""
+        meter = self._meter
+        passed: Ints = meter.arrived_bytes - meter.dropped_bytes - meter.deflected_bytes - self._discarded_bytes
+        return passed
+
     def _one_node(self, row: int, name: str) -> NodeEvidence:
         meter = self._meter
-        arrived_pkts, arrived_bytes = int(meter.arrived_pkts[row]), int(meter.arrived_bytes[row])
-        dropped_pkts, dropped_bytes = int(meter.dropped_pkts[row]), int(meter.dropped_bytes[row])
+        refused_pkts = meter.dropped_pkts[row] + meter.deflected_pkts[row] + self._discarded_pkts[row]
         return NodeEvidence(
             node=name,
-            arrived_pkts=arrived_pkts,
-            arrived_bytes=arrived_bytes,
-            dropped_pkts=dropped_pkts,
-            dropped_bytes=dropped_bytes,
-            delivered_pkts=arrived_pkts - dropped_pkts,
-            delivered_bytes=arrived_bytes - dropped_bytes,
+            arrived_pkts=int(meter.arrived_pkts[row]),
+            arrived_bytes=int(meter.arrived_bytes[row]),
+            dropped_pkts=int(meter.dropped_pkts[row]),
+            dropped_bytes=int(meter.dropped_bytes[row]),
+            delivered_pkts=int(meter.arrived_pkts[row] - refused_pkts),
+            delivered_bytes=int(self._passed_bytes()[row]),
             delay=self._delays.histogram(row),
+            crashed_ns=self._crashed_ns.get(row),
+            **self._deflected(row),
+            marked_pkts=None if self._ecn_bytes is None else int(meter.marked_pkts[row]),
         )
+
+    def _deflected(self, row: int) -> dict[str, Any]:
+        if self.deflection is None:
+            return {}
+        counts = ("deflected_pkts", "deflected_in_pkts")
+        return {name: int(getattr(self._meter, name)[row]) for name in counts}

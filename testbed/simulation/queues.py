@@ -41,6 +41,21 @@ Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Served:
+    """What became of the packets of a step, in the order of its `Arrivals`.
+
+    Attributes:
+        found_bytes: the backlog each packet met, rounded up, int64 [p].
+        waiting_ns: what waits after it as time of service, itself included, int64 [p]; of no meaning for a dropped one.
+        admitted: bool [p], None when all were.
+    """
+
+    found_bytes: Ints
+    waiting_ns: Ints
+    admitted: Bools | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Arrivals:
     """Packets of one step, grouped by node and in the order of time within each node.
 
@@ -48,6 +63,7 @@ class Arrivals:
         t_ns, size_bytes, node: int64 [p]; `node` is a row.
         rows: the nodes that have any, ascending, int64 [k].
         first, last: positions of the first and last packet of each of `rows`, int64 [k].
+        order: where each packet stood before it was grouped, int64 [p].
     """
 
     t_ns: Ints
@@ -56,17 +72,47 @@ class Arrivals:
     rows: Ints
     first: Ints
     last: Ints
+    order: Ints
 
     @classmethod
     def grouped(cls, t_ns: Ints, size_bytes: Ints, node: Ints, nodes: int) -> Arrivals:
         """Return packets that are in the order of time (at least one) grouped by node."""
+        order = np.argsort(node.astype(np.int16), kind="stable") if nodes > 1 else np.arange(len(node))  # by radix
         if nodes > 1:
-            order = np.argsort(node.astype(np.int16), kind="stable")  # 16 bits sort by radix
             t_ns, size_bytes, node = t_ns[order], size_bytes[order], node[order]
         counts = np.bincount(node, minlength=nodes)
         rows = np.flatnonzero(counts)
         last = np.cumsum(counts[rows]) - 1
-        return cls(t_ns, size_bytes, node, rows, last - counts[rows] + 1, last)
+        return cls(t_ns, size_bytes, node, rows, last - counts[rows] + 1, last, order)
+
+
+def backlog_bytes(debt: Ints) -> Ints:
+    """Return the bytes that wait at a debt; one in service counts whole."""
+    waiting: Ints = -(-np.maximum(debt, 0) // NANOBITS_PER_BYTE)
+    return waiting
+
+
+class OneQueue:
+    """The queue of one node, packet by packet in plain integers: for what has to be decided in the order of time."""
+
+    __slots__ = ("_debt", "_floor", "_limit", "_rate", "_t_ns")
+
+    def __init__(self, debt: int, rate: int, floor: int, limit: int, now_ns: int) -> None:
+        self._debt, self._rate, self._floor, self._limit, self._t_ns = debt, rate, floor, limit, now_ns
+
+    def debt_at(self, t_ns: int) -> int:
+        """Return the debt at `t_ns`, not before the last packet, if none comes until then."""
+        return max(self._floor, self._debt - (t_ns - self._t_ns) * self._rate)
+
+    def offer(self, t_ns: int, size_bytes: int) -> tuple[int, int | None]:
+        """Take a packet in if it fits; return the debt it found and its time of service in ns, None if refused."""
+        found = self._debt = self.debt_at(t_ns)
+        self._t_ns = t_ns
+        length = size_bytes * NANOBITS_PER_BYTE
+        if max(found, 0) + length > self._limit:
+            return found, None
+        self._debt = found + length
+        return found, max(self._debt, 0) // self._rate
 
 
 class QueueBank:
@@ -102,8 +148,7 @@ class QueueBank:
 
     def backlog_bytes(self) -> Ints:
         """Return what waits now, shape [n]; a byte in service counts whole."""
-        waiting: Ints = -(-np.maximum(self._debt, 0) // NANOBITS_PER_BYTE)
-        return waiting
+        return backlog_bytes(self._debt)
 
     def empty_after_ns(self) -> int:
         """Return how long it takes from now until the last queue is empty, if nothing comes."""
@@ -114,22 +159,13 @@ class QueueBank:
         self._debt = np.maximum(self._debt - (until_ns - self.now_ns) * self._rate, self._floor)
         self.now_ns = until_ns
 
-    def serve(self, arrivals: Arrivals, until_ns: int) -> tuple[Ints, Bools | None]:
-        """Take in the packets of a step and serve to its end.
-
-        Args:
-            arrivals: packets from `now_ns` to `until_ns`.
-            until_ns: at most `longest_step_ns` from now.
-
-        Returns:
-            What waits after each packet as time of service in ns, int64 [p], of no meaning for a dropped one; and which
-            were admitted, bool [p], None when all were.
-        """
+    def serve(self, arrivals: Arrivals, until_ns: int) -> Served:
+        """Take in the packets of a step, from `now_ns` on, and serve to its end, at most `longest_step_ns` from now."""
         a, node = arrivals, arrivals.node
         rate = self._rate[node]
         length = a.size_bytes * NANOBITS_PER_BYTE
         found = self._found_if_admitted(a, rate, length)
-        too_many = np.maximum(found, 0) + length > self._limit[node]
+        too_many = self._too_many(a, found, length)
         admitted = None
         if too_many.any():
             admitted = ~too_many
@@ -138,7 +174,32 @@ class QueueBank:
             length = length * admitted
         after = found + length
         self._finish(a, after, until_ns)
-        return np.maximum(after, 0) // rate, admitted
+        return Served(backlog_bytes(found), np.maximum(after, 0) // rate, admitted)
+
+    def takes_all(self, arrivals: Arrivals) -> bool:
+        """Tell whether `serve` would admit all of them."""
+        length = arrivals.size_bytes * NANOBITS_PER_BYTE
+        found = self._found_if_admitted(arrivals, self._rate[arrivals.node], length)
+        return not self._too_many(arrivals, found, length).any()
+
+    def one_by_one(self) -> list[OneQueue]:
+        """Return the queues as they are now, to be served packet by packet; `put_back` ends that."""
+        columns = (self._debt, self._rate, self._floor, self._limit)
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        return [OneQueue(debt, rate, floor, limit, self.now_ns) for debt, rate, floor, limit in rows]
+
+    def put_back(self, queues: list[OneQueue], until_ns: int) -> None:
+        """Take in what became of the queues, and serve to the end of the step."""
+        self._debt = np.array([queue.debt_at(until_ns) for queue in queues], dtype=np.int64)
+        self.now_ns = until_ns
+
+    def clear(self, row: int) -> None:
+        """Throw away what waits at a node."""
+        self._debt[row] = self._floor[row]
+
+    def _too_many(self, a: Arrivals, found: Ints, length: Ints) -> Bools:
+        too_many: Bools = np.maximum(found, 0) + length > self._limit[a.node]
+        return too_many
 
     def _found_if_admitted(self, a: Arrivals, rate: Ints, length: Ints) -> Ints:
         """Return the debt each packet finds when none is dropped."""

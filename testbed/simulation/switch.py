@@ -2,7 +2,8 @@
 
 A flow's 5-tuple hashes to a slot, the slot table gives the node of a flow that has no pin, and the pin is made with the
 flow's first packet (``controllers/pipeline.py`` does the same in OpenFlow).  A flow that was silent for `affinity_idle`
-loses its pin; so does a flow of a removed node with its next packet.
+loses its pin; so does a flow of a removed node with its next packet.  A pin holds the node's number, and a number whose
+port is down leads to the next node in order, as the fast-failover groups there have it.
 
 The hash is that of Open vSwitch for ``multipath(symmetric_l3l4+udp, basis, modulo_n, …)``, so that both engines put
 each flow into the same slot.  Which flows share a node decides which node overflows: with another hash, however good,
@@ -33,6 +34,7 @@ METER_IDLE_NS = NS_PER_S  # the node's meter takes a flow that was silent for lo
 _UDP = 17
 _NEVER = -(2**62)
 _UNPINNED = -1
+FALLBACKS = 2  # further nodes a number may lead to
 
 Words = NDArray[np.uint32]
 
@@ -79,15 +81,22 @@ class Switch:
         table: node of each slot, int64 [slots].
         nodes: how many nodes there are.
         affinity_idle_ns: a flow silent for so long is placed anew; whole seconds, as OpenFlow counts them.
+        first_tier: how many of the nodes the switch gives flows to; they come first.  Default all.
     """
 
-    def __init__(self, hashes: Words, table: Ints, nodes: int, affinity_idle_ns: int) -> None:
+    def __init__(
+        self, hashes: Words, table: Ints, nodes: int, affinity_idle_ns: int, first_tier: int | None = None
+    ) -> None:
         self._slot = (hashes % np.uint32(len(table))).astype(np.int64)
         self._table = table
         self._removed = np.zeros(nodes, dtype=bool)
         self._idle_ns = -(-affinity_idle_ns // NS_PER_S) * NS_PER_S
         self._pin = np.full(len(hashes), _UNPINNED, dtype=np.int64)
         self._seen_ns = np.full(len(hashes), _NEVER, dtype=np.int64)
+        self._first_tier = nodes if first_tier is None else first_tier
+        self._port_down = np.zeros(nodes, dtype=bool)
+        self._leads_to = np.arange(nodes)  # each number
+        self._strange = np.zeros(len(hashes), dtype=bool)  # flows whose number leads elsewhere since their last packet
 
     def set_slots(self, table: Ints) -> None:
         """Deal the slots anew: for flows to come."""
@@ -100,6 +109,16 @@ class Switch:
     def restore(self, node: int) -> None:
         """Forward to a node again."""
         self._removed[node] = False
+
+    def set_port(self, node: int, *, down: bool) -> None:
+        """Take a node's port for down, or for up again."""
+        before = self._leads_to.copy()
+        self._port_down[node] = down
+        for number in range(self._first_tier):
+            chain = [(number + k) % self._first_tier for k in range(FALLBACKS + 1)]
+            self._leads_to[number] = next((k for k in chain if not self._port_down[k]), number)
+        pinned = np.flatnonzero(self._pin != _UNPINNED)
+        self._strange[pinned] = (self._leads_to != before)[self._pin[pinned]]
 
     def route(self, flow: Int32s, t_ns: Ints) -> tuple[Ints, Ints]:
         """Place the packets of a step, which are in the order of time.
@@ -123,4 +142,8 @@ class Switch:
             self._pin[moved] = self._table[self._slot[moved]]
             node = self._pin[flow]
             new = np.concatenate((new, moved))
-        return node, self._pin[np.unique(new)]
+        if self._port_down.any() or self._strange.any():
+            new = np.concatenate((new, flow[self._strange[flow]]))
+            self._strange[flow] = False
+            node = self._leads_to[node]
+        return node, self._leads_to[self._pin[np.unique(new)]]

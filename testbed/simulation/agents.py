@@ -1,0 +1,183 @@
+"""The agents of virtual time: every sample interval they read the plane, let the brains decide and carry that out.
+
+    tick ─ read the plane ─ brain ─┬ RequestLimit ─ pool ─ LimitGranted ─ brain
+                                   ├ SetBufferLimit ─ decision_ns later ─▶ queues
+                                   └ NotifyBalancer ─ decision_ns + notification_ns later ─▶ balancer
+
+All actions of one event are carried out before the answers to them are fed back: a grant that comes at once does not
+overtake what was decided together with the request.
+
+An agent that is stopped does nothing; what fell due meanwhile it does, once, when it goes on.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+
+from testbed.events import (
+    DeadlineReached,
+    Event,
+    Floats,
+    Ints,
+    LimitGranted,
+    NameSiblings,
+    NodesNotified,
+    NotifyBalancer,
+    RequestLimit,
+    SetBufferLimit,
+)
+from testbed.policies.pool import Pool
+from testbed.policies.rows import NodeRows
+from testbed.simulation.agenda import Agenda, Do
+from testbed.simulation.cohorts import Cohort
+from testbed.simulation.deflection import NOBODY
+from testbed.simulation.history import History
+from testbed.simulation.network_model import NetworkModel
+from testbed.simulation.packet_plane import PacketPlane
+from testbed.simulation.sample_rows import SampleRows
+
+POOL = "pool"  # the policy's name in the history
+
+
+class Agents:
+    """Drives the brains of all cohorts.
+
+    Args:
+        cohorts: whose brains decide.
+        pool: the memory they share.
+        plane: what they read and steer.
+        interval_ns: of their ticks.
+        samples: takes their rows.
+        notify: hands a notification to the balancer, when it has got there.
+        slots_held: tells how many slots each node holds, shape [n].
+    """
+
+    def __init__(
+        self,
+        cohorts: Sequence[Cohort],
+        pool: Pool,
+        plane: PacketPlane,
+        interval_ns: int,
+        agenda: Agenda,
+        history: History,
+        samples: SampleRows,
+        model: NetworkModel,
+        *,
+        notify: Callable[[NodesNotified], None],
+        slots_held: Callable[[], Ints],
+    ) -> None:
+        self._pool, self._plane, self._interval_ns = pool, plane, interval_ns
+        self._agenda, self._history, self._samples, self._model = agenda, history, samples, model
+        self._notify, self._slots_held = notify, slots_held
+        self._cohort_of = {node: cohort for cohort in cohorts for node in cohort.brain.nodes}
+        self._rows = NodeRows(tuple(self._cohort_of))
+        self._row_of = {node: row for row, node in enumerate(self._cohort_of)}
+        self._named: dict[str, str] = {}  # names of siblings that wait for the next tick
+        for cohort in cohorts:
+            agenda.at(cohort.phase_ns + interval_ns, partial(self._tick, cohort))
+
+    # ------------------------------------------------------------------------------------------------- from outside
+
+    def name(self, action: NameSiblings) -> None:
+        """Take in the names of siblings; they are in force with the next tick."""
+        self._named.update(zip(action.nodes, action.siblings, strict=True))
+
+    def stop(self, node: str) -> None:
+        """Stop the agent of a node, which is a cohort of its own."""
+        self._cohort_of[node].stopped = True
+
+    def go_on(self, node: str) -> None:
+        """Let a stopped agent go on."""
+        cohort = self._cohort_of[node]
+        cohort.stopped = False
+        missed, cohort.missed = cohort.missed, []
+        for do in missed:
+            do()
+
+    def _unless_stopped(self, cohort: Cohort, do: Do) -> bool:
+        """Tell whether the cohort runs; else keep `do` for when it goes on."""
+        if cohort.stopped:
+            cohort.missed.append(do)
+        return not cohort.stopped
+
+    # --------------------------------------------------------------------------------------------------------- ticks
+
+    def _tick(self, cohort: Cohort) -> None:
+        if not self._unless_stopped(cohort, partial(self._tick, cohort)):
+            return
+        now_ns, plane = self._agenda.now_ns, self._plane
+        plane.advance(now_ns)
+        self._put_names_into_force(cohort)
+        sample = plane.read(cohort.rows, now_ns - cohort.ticked_ns)
+        cohort.ticked_ns = now_ns
+        self._feed(cohort, sample)
+        decided: dict[str, Ints | Floats] = {
+            "predicted_bytes": cohort.brain.predicted_bytes,
+            "severity_ratio": cohort.brain.severity_ratio,
+            "weight": self._slots_held()[cohort.rows],
+            "delivered_bytes": plane.delivered_bytes(cohort.rows),
+            "delivered_t_ns": np.full(len(sample.nodes), now_ns, dtype=np.int64),
+        }
+        self._samples.add(now_ns, sample, {**decided, **self._deflected(cohort)})
+        since_ns = (now_ns - cohort.phase_ns) % self._interval_ns  # 0 but after a stop
+        self._agenda.after(self._interval_ns - since_ns, partial(self._tick, cohort))
+
+    def _deflected(self, cohort: Cohort) -> dict[str, Ints]:
+        if self._plane.deflection is None:
+            return {}
+        before, cohort.deflected = cohort.deflected, self._plane.deflected(cohort.rows)
+        amounts = [after - start for after, start in zip(cohort.deflected, before, strict=True)] if before else []
+        return dict(zip(("deflected_bytes", "deflected_pkts"), amounts or cohort.deflected, strict=True))
+
+    def _put_names_into_force(self, cohort: Cohort) -> None:
+        if self._plane.deflection is None or not self._named:
+            return
+        sibling = self._plane.deflection.sibling
+        for node in [node for node in cohort.brain.nodes if node in self._named]:
+            name, row = self._named.pop(node), self._row_of[node]
+            named = self._row_of[name] if name else NOBODY
+            if named != sibling[row]:
+                sibling[row] = named
+                self._history.tell("SiblingSet", node=node, sibling=name)
+
+    # ------------------------------------------------------------------------------------------------------- decisions
+
+    def _feed(self, cohort: Cohort, first: Event) -> None:
+        events: deque[Event] = deque((first,))
+        while events:
+            for action in self._history.feed(cohort.policy, cohort.brain, events.popleft()):
+                if isinstance(action, SetBufferLimit):
+                    self._set_limit(action)
+                elif isinstance(action, RequestLimit):
+                    events += self._ask_pool(action)
+                elif isinstance(action, NotifyBalancer):
+                    self._send(action)
+        self._agenda.wake(cohort.policy, cohort.brain, partial(self._deadline, cohort))
+
+    def _deadline(self, cohort: Cohort) -> None:
+        if self._unless_stopped(cohort, partial(self._deadline, cohort)):
+            self._feed(cohort, DeadlineReached())
+
+    def _set_limit(self, action: SetBufferLimit) -> None:
+        rows = self._rows.of(action.nodes)
+
+        def set_limit() -> None:
+            self._plane.advance(self._agenda.now_ns)
+            self._plane.queues.set_limit(rows, action.limit_bytes)
+
+        self._agenda.after(self._model.decision_ns, set_limit)
+
+    def _ask_pool(self, request: RequestLimit) -> list[LimitGranted]:
+        self._history.record(POOL, "in", request)
+        answers = self._pool.handle(request, self._agenda.now_ns)
+        for answer in answers:
+            self._history.record(POOL, "out", answer)
+        return answers
+
+    def _send(self, action: NotifyBalancer) -> None:
+        event = NodesNotified(**{name: getattr(action, name) for name in NodesNotified.__slots__})
+        self._agenda.after(self._model.decision_ns + self._model.notification_ns, partial(self._notify, event))

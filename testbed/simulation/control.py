@@ -1,0 +1,171 @@
+"""The balancer process of virtual time: the policies of ``controllers/load_balancer.py``, driven by the agenda.
+
+    notification ─▶ balancer ─ SetSlots, RemoveNode, RestoreNode ─ flow_mod_ns later ─▶ switch
+                 ─▶ deflection ─ NameSiblings ─ notification_ns later ─▶ agents
+    testimony ─▶ agreement ─┐
+    port up, down ──────────┴─ NodeLeft, NodeJoined ─▶ balancer, deflection
+
+A killed balancer hears and says nothing more; the switch goes on as it was told last, what is under way to it included.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from testbed.events import (
+    Action,
+    DeadlineReached,
+    Event,
+    Ints,
+    NameSiblings,
+    NodeJoined,
+    NodeLeft,
+    NodesNotified,
+    RemoveNode,
+    RestoreNode,
+    SetSlots,
+    WitnessHeard,
+)
+from testbed.policies.agreement import Agreement
+from testbed.policies.balancer import make_balancer
+from testbed.policies.deflection import DEFLECTION, DeflectionPolicy
+from testbed.simulation.agenda import Agenda, Do
+from testbed.simulation.history import History
+from testbed.simulation.network_model import NetworkModel
+from testbed.simulation.packet_plane import PacketPlane
+from testbed.spec.scenario import Scenario
+from testbed.spec.topology import Network
+from testbed.units import NS_PER_US
+
+BALANCER = "balancer"  # the policy's name in the history, and of its stream of random numbers
+PORT_DOWN = "port"
+
+
+class Control:
+    """Hears the nodes and steers the switch.
+
+    Args:
+        scenario, network: what the policies are made from.
+        seed: of the balancer's policy.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        network: Network,
+        seed: int,
+        agenda: Agenda,
+        history: History,
+        model: NetworkModel,
+    ) -> None:
+        self._agenda, self._history, self._model = agenda, history, model
+        names = tuple(node.name for node in network.nodes)
+        self._row_of = {name: row for row, name in enumerate(names)}
+        first_tier = tuple(node.name for node in network.first_tier)
+        self._policy = make_balancer(scenario.balancer, first_tier, random.Random(seed))
+        self._deflection = DeflectionPolicy(network.nodes) if scenario.buffer.deflect else None
+        self._agreement = Agreement(names, scenario.mesh.watchers)
+        self._said: dict[str, dict[str, Any]] = {}  # witness → its last testimony
+        self._alive = True
+        self.slots = self._table(self._policy.slots)
+        self.slots_held = self._held(self.slots)
+
+    def connect(self, plane: PacketPlane, name_siblings: Callable[[NameSiblings], None]) -> None:
+        """Steer the switch of `plane`; `name_siblings` hands names to the agents, when they have got there."""
+        self._plane, self._name_siblings = plane, name_siblings
+
+    def kill(self) -> None:
+        """Hear and say nothing from now on."""
+        self._alive = False
+
+    # -------------------------------------------------------------------------------------------------------- inputs
+
+    def notified(self, event: NodesNotified) -> None:
+        """Take in what nodes notified."""
+        if self._alive:
+            self._feed(event)
+            self._feed_deflection(event)
+
+    def port_changed(self, node: str, *, up: bool) -> None:
+        """Take in that the switch reports a node's port."""
+        if self._alive:
+            self._node_changed(NodeJoined(node, PORT_DOWN) if up else NodeLeft(node, PORT_DOWN))
+
+    def testified(self, event: WitnessHeard) -> None:
+        """Take in a testimony; written down only when it says something new."""
+        if not self._alive:
+            return
+        record = event.to_record()
+        if self._said.get(event.witness) != record:
+            self._said[event.witness] = record
+            self._history.tell(**{**record, "kind": "TestimonyChanged"}, policy="mesh")
+        self._concluded(self._agreement.hear(event, self._agenda.now_ns))
+
+    def _concluded(self, verdicts: Sequence[NodeLeft | NodeJoined]) -> None:
+        for verdict in verdicts:
+            self._node_changed(verdict)
+        self._agenda.wake("agreement", self._agreement, self._judge)
+
+    def _judge(self) -> None:
+        if self._alive:
+            self._concluded(self._agreement.judge(self._agenda.now_ns))
+
+    def _node_changed(self, event: NodeJoined | NodeLeft) -> None:
+        self._feed(event)
+        self._feed_deflection(event)
+
+    # ------------------------------------------------------------------------------------------------------ decisions
+
+    def _feed(self, event: Event) -> None:
+        changes = [self._carry_out(action) for action in self._history.feed(BALANCER, self._policy, event)]
+        if changes:
+            self._steer(changes)
+        self._agenda.wake(BALANCER, self._policy, self._deadline)
+
+    def _deadline(self) -> None:
+        if self._alive:
+            self._feed(DeadlineReached())
+
+    def _feed_deflection(self, event: Event) -> None:
+        if self._deflection is None:
+            return
+        for action in self._history.feed(DEFLECTION, self._deflection, event):
+            assert isinstance(action, NameSiblings)
+            self._agenda.after(self._model.notification_ns, partial(self._name_siblings, action))
+
+    def _carry_out(self, action: Action) -> Do:
+        """Return the change of the switch that an action is."""
+        switch = self._plane.switch
+        if isinstance(action, SetSlots):
+            table = self._table(action.slots)
+            self.slots_held = self._held(table)
+            return partial(switch.set_slots, table)
+        assert isinstance(action, (RemoveNode, RestoreNode))
+        change = switch.remove if isinstance(action, RemoveNode) else switch.restore
+        return partial(change, self._row_of[action.node])
+
+    def _steer(self, changes: Sequence[Do]) -> None:
+        """Change the switch when the changes have got there; the plane's time is that of the buffers behind it."""
+        plane, model = self._plane, self._model
+
+        def steer() -> None:
+            plane.advance(self._agenda.now_ns)
+            for change in changes:
+                change()
+
+        self._agenda.after(model.flow_mod_ns + plane.behind_switch_ns, steer)
+        took_us = model.flow_mod_ns / NS_PER_US
+        told = {"control_loop_us": took_us, "messages": len(changes), "policy": BALANCER}
+        self._agenda.after(model.flow_mod_ns, lambda: self._history.tell("ActionsAcknowledged", **told))
+
+    def _table(self, slots: Sequence[str]) -> Ints:
+        return np.array([self._row_of[node] for node in slots], dtype=np.int64)
+
+    def _held(self, table: Ints) -> Ints:
+        held: Ints = np.bincount(table, minlength=len(self._row_of))
+        return held

@@ -1,0 +1,157 @@
+"""The mesh of virtual time: a `policies.membership` a node, and a network between them that delays, loses and divides.
+
+    deadline ─ membership ─ SendHeartbeat, SendTestimony ─ for each recipient: cut off? lost? delay ─▶ HeartbeatHeard, …
+
+It is there only where a scenario has faults.  Without any, all it could say is that everybody lives: a heartbeat is
+late by less than a millisecond here and 55 ms are allowed.  That is what keeps a thousand nodes cheap, whose mesh would
+be 300,000 heartbeats a second.
+
+Every message is simulated by itself.  States are not: what nodes tell each other of their buffers decides nothing that
+an engine carries out.  Delay and loss of a message are drawn from a stream of its sender, so that one node's messages
+do not shift those of another.  Written down is what the members conclude, as on the wire.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from testbed.events import (
+    Action,
+    DeadlineReached,
+    Event,
+    HeartbeatHeard,
+    NodeLeft,
+    SendHeartbeat,
+    SendTestimony,
+    WitnessHeard,
+)
+from testbed.policies.membership import BALANCER, Membership
+from testbed.simulation.agenda import Agenda
+from testbed.simulation.history import History
+from testbed.simulation.network_model import NetworkModel
+from testbed.spec.scenario import MeshSpec
+
+
+@dataclass(slots=True)
+class _Member:
+    """A member and what waits for it while it is stopped."""
+
+    name: str
+    policy: Membership
+    draws: random.Random  # of its messages
+    alive: bool = True
+    stopped: bool = False
+    waiting: list[Event] = field(default_factory=list)
+    silent: frozenset[str] = frozenset()
+
+
+class Mesh:
+    """All members.
+
+    Args:
+        members: names of the nodes.
+        spec: times and numbers.
+        seed_of: derives the seed of a named stream.
+        testified: hands a testimony to the balancer, when it has got there.
+    """
+
+    def __init__(
+        self,
+        members: tuple[str, ...],
+        spec: MeshSpec,
+        seed_of: Callable[[str], int],
+        agenda: Agenda,
+        history: History,
+        model: NetworkModel,
+        testified: Callable[[WitnessHeard], None],
+    ) -> None:
+        self._agenda, self._history, self._model, self._testified = agenda, history, model, testified
+        self._spec, self._members_named = spec, members
+        self._seed_of = seed_of
+        self._cut: set[tuple[str, str]] = set()  # pairs (from, to) whose messages reach nobody
+        self._members: dict[str, _Member] = {}
+        for name in members:
+            draws = random.Random(seed_of(f"network {name}"))
+            agenda.at(draws.randrange(spec.heartbeat_ns), partial(self._be_born, name, draws))
+
+    def _be_born(self, name: str, draws: random.Random) -> None:
+        born_ns, rng = self._agenda.now_ns, random.Random(self._seed_of(f"mesh {name}"))
+        policy = Membership(name, self._members_named, self._spec, rng, incarnation=born_ns)
+        self._members[name] = _Member(name, policy, draws)
+        self._feed(self._members[name], DeadlineReached())
+
+    # --------------------------------------------------------------------------------------------------- the faults
+
+    def kill(self, node: str) -> None:
+        """End the member of a node."""
+        self._members[node].alive = False
+
+    def stop(self, node: str) -> None:
+        """Stop the member of a node; messages wait for it."""
+        self._members[node].stopped = True
+
+    def go_on(self, node: str) -> None:
+        """Let a stopped member go on: it hears what waited, then sees what time it is."""
+        member = self._members[node]
+        member.stopped = False
+        waiting, member.waiting = member.waiting, []
+        for event in waiting:
+            self._feed(member, event)
+        if (member.policy.next_deadline_ns() or 0) <= self._agenda.now_ns:
+            self._feed(member, DeadlineReached())
+
+    def divide(self, groups: Sequence[Iterable[str]], *, apart: bool) -> None:
+        """Let no message pass between the groups, or let them pass again."""
+        sides = [tuple(group) for group in groups]
+        across = {(a, b) for one in sides for other in sides if one is not other for a in one for b in other}
+        self._cut = self._cut | across if apart else self._cut - across
+
+    # ----------------------------------------------------------------------------------------------------- messages
+
+    def _feed(self, member: _Member, event: Event) -> None:
+        for action in member.policy.handle(event, self._agenda.now_ns):
+            self._send(member, action)
+        self._report(member)
+        self._agenda.wake(f"mesh {member.name}", member.policy, partial(self._deadline, member))
+
+    def _deadline(self, member: _Member) -> None:
+        if member.alive and not member.stopped:
+            self._feed(member, DeadlineReached())
+
+    def _send(self, member: _Member, action: Action) -> None:
+        assert isinstance(action, (SendHeartbeat, SendTestimony))
+        if isinstance(action, SendHeartbeat):
+            event: Event = HeartbeatHeard(member.name, action.incarnation)
+        else:
+            event = WitnessHeard(member.name, action.nodes, action.incarnation, action.silent)
+        for name in action.to:
+            delay_ns = self._model.message_delay_ns(member.draws)
+            if delay_ns is not None and (member.name, name) not in self._cut:
+                self._agenda.after(delay_ns, partial(self._deliver, name, event))
+
+    def _deliver(self, name: str, event: Event) -> None:
+        if name == BALANCER:
+            assert isinstance(event, WitnessHeard)
+            self._testified(event)
+            return
+        member = self._members.get(name)
+        if member is None or not member.alive:
+            return  # nobody listens there
+        if member.stopped:
+            member.waiting.append(event)
+        else:
+            self._feed(member, event)
+
+    def _report(self, member: _Member) -> None:
+        policy, told = member.policy, f"mesh:{member.name}"
+        if policy.silent != member.silent:
+            for node in sorted(policy.silent ^ member.silent):
+                kind = "MemberSilent" if node in policy.silent else "MemberHeard"
+                self._history.tell(kind, node=node, policy=told)
+            member.silent = policy.silent
+        for verdict in policy.verdicts():
+            kind = "MemberDied" if isinstance(verdict, NodeLeft) else "MemberReturned"
+            self._history.tell(kind, node=verdict.node, policy=told)
