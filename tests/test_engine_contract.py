@@ -29,6 +29,38 @@ FILES = (
     "logs",
 )
 HEAD = {"schema", "scenario", "engine", "seed", "status", "verdict", "verdict_reasons", "expectations"}
+FAULT = """
+version: 1
+name: contract-fault
+duration: 2s
+topology: {family: cluster, nodes: 4, clients: 1, node_rate: 40Mbit}
+buffer: {policy: static-min}
+traffic:
+  - {name: load, from: c1, shape: constant, rate: 16Mbit, flows: 80}
+faults:
+  - {at: 1s, crash: n2}
+expect:
+  - traffic.unaccounted_packets == 0
+  - failover.count == 1
+  - failover.detected_ms.max < 100
+  - failover.recovered_ms.max < 100
+  - failover.lost_packets > 0
+  - failover.false_suspicions == 0
+  - balancer.broken_flows == 0
+"""
+DEFLECTION = """
+version: 1
+name: contract-deflection
+duration: 2s
+topology: {family: cascade, nodes: 1, second_tier: 1, clients: 1, node_rate: 10Mbit}
+buffer: {policy: static-min, min: 0.1MB, deflect: true}
+traffic:
+  - {name: load, from: c1, shape: constant, rate: 15Mbit, flows: 20}
+expect:
+  - traffic.unaccounted_packets == 0
+  - buffer.deflected_packets > 500
+  - buffer.loss_ratio == 0
+"""
 Finished = tuple[Path, dict[str, Any]]
 EMULATION = pytest.param("emulation", marks=pytest.mark.requires("root", "bpf", "ovs", "mininet"))
 
@@ -91,3 +123,18 @@ def test_the_present_code_decides_as_recorded(finished: Finished) -> None:
         [sys.executable, "-m", "testbed", "replay", str(finished[0])], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("engine", ["simulation", EMULATION])
+@pytest.mark.parametrize("text", [FAULT, DEFLECTION], ids=["fault", "deflection"])
+def test_what_fails_and_what_overflows_means_the_same(tmp_path: Path, engine: str, text: str) -> None:
+    """The scenario's own expectations say what; they are checked by the run, whichever engine carries it out."""
+    scenario, out = tmp_path / "contract.yaml", tmp_path / "run"
+    scenario.write_text(text, encoding="utf-8")
+    argv = [sys.executable, "-m", "testbed", "run", str(scenario), "--engine", engine, "--out", str(out), "--json"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=90, check=False)
+    summary = json.loads(done.stdout)
+    assert [e for e in summary["expectations"] if not e["passed"]] == []
+    replayed = [sys.executable, "-m", "testbed", "replay", str(out)]
+    again = subprocess.run(replayed, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stdout + again.stderr

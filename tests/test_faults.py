@@ -23,7 +23,6 @@ from testbed.emulation.xdp_abi import SINK_FLOW
 from testbed.errors import InputError
 from testbed.events import NodeLeft, SendTestimony
 from testbed.results.failover import Failure, FaultLines, failover_section, failures
-from testbed.run import RunOptions, run
 from testbed.spec.fault_timeline import astray, timeline
 from testbed.spec.loading import load
 from testbed.spec.scenario import FaultSpec
@@ -125,12 +124,6 @@ def test_what_is_broken_cannot_break_again_before_it_heals() -> None:
     assert list(astray(specs(crash, {"at": "2s", "link_down": "s1-n1"}))) == []
     paused = [{"at": at, "pause": "n1", "for": "30ms"} for at in ("1s", "1010ms")]
     assert list(astray(specs(*paused))) == [(1, "n1 is paused already at that time")]
-
-
-def test_simulation_refuses_faults(tmp_path: Path) -> None:
-    loaded = faults(tmp_path, "  - {at: 1s, crash: n1}\n")
-    with pytest.raises(InputError, match="simulation does not carry out faults"):
-        run(loaded, RunOptions(engine="simulation", out=tmp_path / "run"))
 
 
 # --------------------------------------------------------------------------------------------------------- losses

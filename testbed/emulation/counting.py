@@ -110,8 +110,8 @@ class Counting:
             missing_pkts=int(self._sinks[node].flows()["missing_pkts"].sum()),
             delay=Histogram(edges_ns, counts, sink.delay_max_ns),
             xdp_mode=xdp_mode,
-            crashes=faults.crashes(node) if self._scenario.faults else None,
-            absent_ns=faults.absent_ns(node, ran_ns) if self._scenario.faults else None,
+            crashes=faults.done.crashes(node) if self._scenario.faults else None,
+            absent_ns=faults.done.absent_ns(node, ran_ns) if self._scenario.faults else None,
             **self._deflected(arrived),
             **self._marked(data, sink),
             **self._tcp(tcp),
@@ -131,7 +131,7 @@ class Counting:
         scenario = self._scenario
         if scenario.buffer.deflect or scenario.duration_ns > scenario.balancer.affinity_idle_ns:
             return None
-        return broken_flows({node: sink.flows() for node, sink in self._sinks.items()}, faults.failed)
+        return broken_flows({node: sink.flows() for node, sink in self._sinks.items()}, faults.done.failed)
 
     def _deflected(self, node: NodeCounters) -> dict[str, Any]:
         if not self._scenario.buffer.deflect:

@@ -7,7 +7,8 @@
 All actions of one event are carried out before the answers to them are fed back: a grant that comes at once does not
 overtake what was decided together with the request.
 
-An agent that is stopped does nothing; what fell due meanwhile it does, once, when it goes on.
+An agent that is stopped does nothing; what fell due meanwhile it does, once, when it goes on.  One that was killed
+begins a new life with a fresh brain; what its last one had entered in the agenda is void.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from testbed.events import (
     Ints,
     LimitGranted,
     NameSiblings,
+    NodeJoined,
+    NodeLeft,
     NodesNotified,
     NotifyBalancer,
     RequestLimit,
@@ -41,6 +44,7 @@ from testbed.simulation.packet_plane import PacketPlane
 from testbed.simulation.sample_rows import SampleRows
 
 POOL = "pool"  # the policy's name in the history
+RESTARTED = "restart"  # the reason in the record that a fresh brain begins with
 
 
 class Agents:
@@ -78,7 +82,7 @@ class Agents:
         self._row_of = {node: row for row, node in enumerate(self._cohort_of)}
         self._named: dict[str, str] = {}  # names of siblings that wait for the next tick
         for cohort in cohorts:
-            agenda.at(cohort.phase_ns + interval_ns, partial(self._tick, cohort))
+            agenda.at(cohort.phase_ns + interval_ns, self._in_life(cohort, self._tick))
 
     # ------------------------------------------------------------------------------------------------- from outside
 
@@ -90,25 +94,47 @@ class Agents:
         """Stop the agent of a node, which is a cohort of its own."""
         self._cohort_of[node].stopped = True
 
+    def kill(self, node: str) -> None:
+        """End the agent of a node, which is a cohort of its own; the pool takes back what the node held."""
+        cohort = self._cohort_of[node]
+        cohort.life, cohort.alive = cohort.life + 1, False
+        left = NodeLeft(node, "crash")
+        self._history.record(POOL, "in", left)
+        self._pool.handle(left, self._agenda.now_ns)
+
+    def restart(self, node: str) -> None:
+        """Begin a new life of a killed agent."""
+        cohort, now_ns = self._cohort_of[node], self._agenda.now_ns
+        cohort.alive, cohort.stopped, cohort.missed = True, False, []
+        cohort.brain, cohort.ticked_ns = cohort.make_brain(), now_ns
+        self._history.record(cohort.policy, "in", NodeJoined(node, RESTARTED))
+        self._tick_next(cohort)
+
     def go_on(self, node: str) -> None:
         """Let a stopped agent go on."""
         cohort = self._cohort_of[node]
         cohort.stopped = False
-        missed, cohort.missed = cohort.missed, []
+        missed, cohort.missed = cohort.missed, []  # nothing, if it was killed meanwhile: that is another life's
         for do in missed:
             do()
 
-    def _unless_stopped(self, cohort: Cohort, do: Do) -> bool:
-        """Tell whether the cohort runs; else keep `do` for when it goes on."""
-        if cohort.stopped:
-            cohort.missed.append(do)
-        return not cohort.stopped
+    def _in_life(self, cohort: Cohort, do: Callable[[Cohort], None]) -> Do:
+        """Return what does something unless the cohort is in another life by then, or none; later, if it is stopped."""
+        life = cohort.life
+
+        def begin() -> None:
+            if not cohort.alive or cohort.life != life:
+                return
+            if cohort.stopped:
+                cohort.missed.append(begin)
+            else:
+                do(cohort)
+
+        return begin
 
     # --------------------------------------------------------------------------------------------------------- ticks
 
     def _tick(self, cohort: Cohort) -> None:
-        if not self._unless_stopped(cohort, partial(self._tick, cohort)):
-            return
         now_ns, plane = self._agenda.now_ns, self._plane
         plane.advance(now_ns)
         self._put_names_into_force(cohort)
@@ -123,8 +149,12 @@ class Agents:
             "delivered_t_ns": np.full(len(sample.nodes), now_ns, dtype=np.int64),
         }
         self._samples.add(now_ns, sample, {**decided, **self._deflected(cohort)})
-        since_ns = (now_ns - cohort.phase_ns) % self._interval_ns  # 0 but after a stop
-        self._agenda.after(self._interval_ns - since_ns, partial(self._tick, cohort))
+        self._tick_next(cohort)
+
+    def _tick_next(self, cohort: Cohort) -> None:
+        """Enter the next tick of the grid; ticks that were slept through are left out."""
+        since_ns = (self._agenda.now_ns - cohort.phase_ns) % self._interval_ns
+        self._agenda.after(self._interval_ns - since_ns, self._in_life(cohort, self._tick))
 
     def _deflected(self, cohort: Cohort) -> dict[str, Ints]:
         if self._plane.deflection is None:
@@ -156,11 +186,11 @@ class Agents:
                     events += self._ask_pool(action)
                 elif isinstance(action, NotifyBalancer):
                     self._send(action)
-        self._agenda.wake(cohort.policy, cohort.brain, partial(self._deadline, cohort))
+        name = f"{cohort.policy}, life {cohort.life}"
+        self._agenda.wake(name, cohort.brain, self._in_life(cohort, self._deadline))
 
     def _deadline(self, cohort: Cohort) -> None:
-        if self._unless_stopped(cohort, partial(self._deadline, cohort)):
-            self._feed(cohort, DeadlineReached())
+        self._feed(cohort, DeadlineReached())
 
     def _set_limit(self, action: SetBufferLimit) -> None:
         rows = self._rows.of(action.nodes)

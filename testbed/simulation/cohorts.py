@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from testbed.events import Ints
 from testbed.policies.brain import NodeBrain
@@ -36,6 +37,8 @@ class Cohort:
         phase_ns: it ticks at phase + k × interval, k from 1.
         ticked_ns: when it did last.
         deflected: bytes and packets handed to siblings up to then.
+        make_brain: gives a fresh brain, for another life.
+        life, alive: how often it was killed, and whether it lives.
         stopped: it does nothing for now; `missed` is what fell due meanwhile.
     """
 
@@ -43,8 +46,11 @@ class Cohort:
     rows: slice
     brain: NodeBrain
     phase_ns: int
+    make_brain: Callable[[], NodeBrain]
     ticked_ns: int = 0
     deflected: tuple[Ints, ...] = ()
+    life: int = 0
+    alive: bool = True
     stopped: bool = False
     missed: list[Do] = field(default_factory=list)
 
@@ -69,15 +75,13 @@ def make_cohorts(
     edges = {len(names) * k // count for k in range(count + 1)}
     edges |= {row + after for row, name in enumerate(names) if name in apart for after in (0, 1)}
     parts = [slice(begin, end) for begin, end in itertools.pairwise(sorted(edges))]
-    return [
-        Cohort(
-            policy=BRAIN if len(parts) == 1 and len(names) > 1 else f"{BRAIN}:{'-'.join(_ends(names[rows]))}",
-            rows=rows,
-            brain=make_brain(rows, spec, network, make_forecaster),
-            phase_ns=spec.sample_interval_ns * k // len(parts),
-        )
-        for k, rows in enumerate(parts)
-    ]
+    cohorts = []
+    for k, rows in enumerate(parts):
+        fresh = partial(make_brain, rows, spec, network, make_forecaster)
+        policy = BRAIN if len(parts) == 1 and len(names) > 1 else f"{BRAIN}:{'-'.join(_ends(names[rows]))}"
+        phase_ns = spec.sample_interval_ns * k // len(parts)
+        cohorts.append(Cohort(policy, rows, fresh(), phase_ns, fresh))
+    return cohorts
 
 
 def _ends(names: list[str]) -> list[str]:

@@ -14,12 +14,13 @@ After the plan's end the queues drain, and `SETTLE_NS` later the run ends, as th
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from testbed.errors import InputError
 from testbed.policies.pool import make_pool
-from testbed.results.evidence import Evidence
+from testbed.results.evidence import Evidence, NodeEvidence
 from testbed.simulation.agenda import Agenda
 from testbed.simulation.agents import POOL, Agents
 from testbed.simulation.cohorts import MakeForecaster, make_cohorts
@@ -144,7 +145,8 @@ class _Trial:
             engine="simulation",
             ran_ns=self._ran_ns,
             clients=self._plane.client_evidence(),
-            nodes=self._plane.node_evidence(),
+            nodes=self._nodes(),
+            faults_unseen=None if self._faults is None else (),
             fault_dropped_pkts=None if self._faults is None else self._plane.fault_dropped_pkts,
             broken_flows=self._broken_flows(),
             packet_ins=0,  # flows are placed in the switch
@@ -170,6 +172,16 @@ class _Trial:
         self._plane.advance(self._agenda.now_ns)
         self._plane.stop_sending()
         self._end_ns = self._plane.empty_ns() + SETTLE_NS
+
+    def _nodes(self) -> tuple[NodeEvidence, ...]:
+        nodes = self._plane.node_evidence()
+        if self._faults is None:
+            return nodes
+        done, ran_ns = self._faults.done, self._ran_ns
+        return tuple(
+            replace(node, crashes=done.crashes(node.node), absent_ns=done.absent_ns(node.node, ran_ns))
+            for node in nodes
+        )
 
     def _broken_flows(self) -> int | None:
         """Return how many flows changed node for no fault; unknown where a flow may rightly be seen at two nodes."""

@@ -1,17 +1,19 @@
-"""Faults in virtual time, with the meaning they have on the wire (``emulation/faults.py``).
+"""Faults in virtual time, with the meaning they have on the wire (``emulation/fault_acts.py``).
 
-    crash       the node takes nothing in, its agent and its mesh member end, what lies in its queue is thrown away
-    link_down   nothing reaches the node; `port_down_ns` later the switch sees its port down and tells the balancer
+    crash       the node takes nothing in, its agent and its mesh member end, what lies in its queue is thrown away.
+                Over: an empty queue, and an agent and a member that begin a new life
+    link_down   nothing reaches the node; `port_ns` later the switch sees its port down and tells the balancer.
+                Over: the same the other way round
     partition   mesh messages between the groups reach nobody; the balancer is reached from everywhere
     kill        the balancer ends
-    pause       agent and mesh member of the node stop, and go on after `for`
+    pause       agent and mesh member of the node stop
 
 They happen at their instant and all at once, so each is observed as soon as it is commanded.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -22,8 +24,10 @@ from testbed.simulation.history import History
 from testbed.simulation.mesh import Mesh
 from testbed.simulation.network_model import NetworkModel
 from testbed.simulation.packet_plane import PacketPlane
+from testbed.spec.fault_timeline import timeline
 from testbed.spec.scenario import FaultSpec
-from testbed.traffic.fault_losses import FlowRows, PlannedTimes, broken_flows, loss_of
+from testbed.traffic.carried_out import BREAKING, CarriedOut, Fault
+from testbed.traffic.fault_losses import broken_flows
 from testbed.traffic.plan import PacketPlan
 
 
@@ -38,107 +42,88 @@ class Ground:
     row_of: dict[str, int]
 
 
-@dataclass(slots=True)
-class _Done:
-    """A fault that was carried out."""
-
-    number: int
-    spec: FaultSpec
-    commanded_ns: int
-    flows: dict[str, FlowRows] = field(default_factory=dict)
-    healed: bool = False
-
-
 class Faults:
-    """The faults of a scenario, entered in the agenda."""
+    """The faults of a scenario, entered in the agenda.
+
+    Attributes:
+        done: those that were carried out.
+    """
 
     def __init__(
         self, specs: tuple[FaultSpec, ...], ground: Ground, agenda: Agenda, history: History, model: NetworkModel
     ) -> None:
-        self._ground, self._agenda, self._history, self._model = ground, agenda, history, model
-        self._done: list[_Done] = []
-        for number, spec in enumerate(specs):
-            agenda.at(spec.at_ns, partial(self._begin, number, spec))
+        self._specs, self._ground, self._agenda, self._history, self._model = specs, ground, agenda, history, model
+        self.done = CarriedOut()
+        self._sending = True
+        for step in timeline(specs):
+            agenda.at(step.at_ns, partial(self._begin if step.begins else self._heal, step.fault))
 
     def finish(self) -> None:
-        """Heal at the end of sending what was to heal later, and begin nothing more."""
-        for done in self._done:
-            self._heal(done)
+        """Heal at the end of sending what was to go on later, as on the wire, and begin nothing more."""
+        for number, spec in enumerate(self._specs):
+            if number in self.done and spec.kind in ("pause", "partition") and spec.for_ns is not None:
+                self._heal(number)
+        self._sending = False
 
     def report_losses(self, plan: PacketPlan, ran_ns: int) -> None:
         """Record what each fault cost; call it when the queues are drained."""
-        times = PlannedTimes(plan)
-        after = self._ground.plane.flows()
-        for done in self._done:
-            if done.flows:
-                loss = loss_of(done.spec.node, done.flows, after, times, ran_ns)
-                self._tell("FaultLosses", done, **asdict(loss))
+        for fault, loss in self.done.losses(self._ground.plane.flows(), plan, ran_ns):
+            self._tell("FaultLosses", fault, **loss)
 
     def broken_flows(self) -> int:
         """Return how many flows changed node for no fault; call it when the queues are drained."""
-        failed = frozenset(node for done in self._done for node in _victims(done.spec))
-        return broken_flows(self._ground.plane.flows(), failed)
+        return broken_flows(self._ground.plane.flows(), self.done.failed)
 
     # ------------------------------------------------------------------------------------------------------- steps
 
-    def _begin(self, number: int, spec: FaultSpec) -> None:
-        done = _Done(number, spec, self._agenda.now_ns)
-        self._done.append(done)
-        self._ground.plane.advance(done.commanded_ns)
-        if spec.kind in ("crash", "link_down"):
-            done.flows = self._ground.plane.flows()
-        self._tell("FaultCommanded", done, t_commanded_ns=done.commanded_ns, for_ns=spec.for_ns)
-        getattr(self, f"_{spec.kind}")(spec)
-        self._tell("FaultObserved", done, took_ms=0.0)
-        if spec.for_ns is not None:
-            self._agenda.after(spec.for_ns, partial(self._heal, done))
-
-    def _heal(self, done: _Done) -> None:
-        if done.spec.for_ns is None or done.healed:
+    def _begin(self, number: int) -> None:
+        if not self._sending:
             return
-        done.healed = True
-        if done.spec.partition is not None:
-            self._ground.mesh.divide(done.spec.partition, apart=False)
+        spec, now_ns = self._specs[number], self._agenda.now_ns
+        self._ground.plane.advance(now_ns)
+        flows = self._ground.plane.flows() if spec.kind in BREAKING else {}
+        fault = self.done.add(Fault(number, spec, now_ns, flows=flows))
+        self._tell("FaultCommanded", fault, t_commanded_ns=now_ns, for_ns=spec.for_ns)
+        self._change(spec, begins=True)
+        self._tell("FaultObserved", fault, took_ms=0.0)
+
+    def _heal(self, number: int) -> None:
+        if not self._sending or self.done[number].over_ns is not None:
+            return
+        fault = self.done[number]
+        fault.over_ns = self._agenda.now_ns
+        self._ground.plane.advance(fault.over_ns)
+        self._tell("FaultEndCommanded", fault, t_commanded_ns=fault.over_ns)
+        self._change(fault.spec, begins=False)
+        self._tell("FaultHealed", fault, took_ms=0.0)
+
+    def _change(self, spec: FaultSpec, *, begins: bool) -> None:
+        ground = self._ground
+        if spec.partition is not None:
+            ground.mesh.divide(spec.partition, apart=begins)
+        elif spec.kind == "kill":
+            ground.control.kill()
+        elif spec.kind == "link_down":
+            self._link(spec.node, down=begins)
+        elif spec.kind == "pause":
+            for stopped in (ground.agents, ground.mesh):
+                (stopped.stop if begins else stopped.go_on)(spec.node)
         else:
-            self._ground.agents.go_on(done.spec.node)
-            self._ground.mesh.go_on(done.spec.node)
-        self._tell("FaultHealed", done)
+            row = ground.row_of[spec.node]
+            (ground.plane.crash if begins else ground.plane.restart)(row)
+            for lived in (ground.agents, ground.mesh):
+                (lived.kill if begins else lived.restart)(spec.node)
 
-    def _crash(self, spec: FaultSpec) -> None:
-        self._ground.plane.crash(self._ground.row_of[spec.node])
-        self._ground.agents.stop(spec.node)
-        self._ground.mesh.kill(spec.node)
-
-    def _link_down(self, spec: FaultSpec) -> None:
-        ground, row = self._ground, self._ground.row_of[spec.node]
-        ground.plane.cut(row)
+    def _link(self, node: str, *, down: bool) -> None:
+        ground, row, model = self._ground, self._ground.row_of[node], self._model
+        ground.plane.set_link(row, down=down)
 
         def notice() -> None:
             ground.plane.advance(self._agenda.now_ns)
-            ground.plane.switch.set_port(row, down=True)
+            ground.plane.switch.set_port(row, down=down)
 
-        self._agenda.after(self._model.port_down_ns + ground.plane.behind_switch_ns, notice)
-        heard_ns = self._model.port_down_ns + self._model.port_report_ns
-        self._agenda.after(heard_ns, lambda: ground.control.port_changed(spec.node, up=False))
+        self._agenda.after(model.port_ns + ground.plane.behind_switch_ns, notice)
+        self._agenda.after(model.port_ns + model.port_report_ns, lambda: ground.control.port_changed(node, up=not down))
 
-    def _partition(self, spec: FaultSpec) -> None:
-        self._ground.mesh.divide(spec.partition or (), apart=True)
-
-    def _kill(self, _spec: FaultSpec) -> None:
-        self._ground.control.kill()
-
-    def _pause(self, spec: FaultSpec) -> None:
-        self._ground.agents.stop(spec.node)
-        self._ground.mesh.stop(spec.node)
-
-    def _tell(self, kind: str, done: _Done, **fields: Any) -> None:
-        fault = {"fault": done.number, "what": done.spec.kind, "nodes": list(_victims(done.spec))}
-        self._history.tell(kind, **fault, **fields)
-
-
-def _victims(spec: FaultSpec) -> tuple[str, ...]:
-    """Return the nodes whose suspicion it explains."""
-    if spec.partition is not None:
-        largest = max(spec.partition, key=len)
-        return tuple(node for group in spec.partition if group is not largest for node in group)
-    return () if spec.kind == "kill" else (spec.node,)
+    def _tell(self, kind: str, fault: Fault, **fields: Any) -> None:
+        self._history.tell(kind, **fault.record(), **fields)

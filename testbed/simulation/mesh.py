@@ -42,6 +42,7 @@ class _Member:
     name: str
     policy: Membership
     draws: random.Random  # of its messages
+    born_ns: int
     alive: bool = True
     stopped: bool = False
     waiting: list[Event] = field(default_factory=list)
@@ -72,22 +73,26 @@ class Mesh:
         self._spec, self._members_named = spec, members
         self._seed_of = seed_of
         self._cut: set[tuple[str, str]] = set()  # pairs (from, to) whose messages reach nobody
-        self._members: dict[str, _Member] = {}
-        for name in members:
-            draws = random.Random(seed_of(f"network {name}"))
-            agenda.at(draws.randrange(spec.heartbeat_ns), partial(self._be_born, name, draws))
+        self._draws = {name: random.Random(seed_of(f"network {name}")) for name in members}
+        self._members = {name: self._born(name, self._draws[name].randrange(spec.heartbeat_ns)) for name in members}
 
-    def _be_born(self, name: str, draws: random.Random) -> None:
-        born_ns, rng = self._agenda.now_ns, random.Random(self._seed_of(f"mesh {name}"))
+    def _born(self, name: str, born_ns: int) -> _Member:
+        """Return a member that will be there from `born_ns` on."""
+        rng = random.Random(self._seed_of(f"mesh {name}"))
         policy = Membership(name, self._members_named, self._spec, rng, incarnation=born_ns)
-        self._members[name] = _Member(name, policy, draws)
-        self._feed(self._members[name], DeadlineReached())
+        member = _Member(name, policy, self._draws[name], born_ns)
+        self._agenda.at(born_ns, partial(self._deadline, member))
+        return member
 
     # --------------------------------------------------------------------------------------------------- the faults
 
     def kill(self, node: str) -> None:
         """End the member of a node."""
         self._members[node].alive = False
+
+    def restart(self, node: str) -> None:
+        """Begin a new life of a killed member, which is above that of any before: the run's clock does not go back."""
+        self._members[node] = self._born(node, self._agenda.now_ns)
 
     def stop(self, node: str) -> None:
         """Stop the member of a node; messages wait for it."""
@@ -98,6 +103,8 @@ class Mesh:
         member = self._members[node]
         member.stopped = False
         waiting, member.waiting = member.waiting, []
+        if not member.alive:
+            return
         for event in waiting:
             self._feed(member, event)
         if (member.policy.next_deadline_ns() or 0) <= self._agenda.now_ns:
@@ -115,7 +122,7 @@ class Mesh:
         for action in member.policy.handle(event, self._agenda.now_ns):
             self._send(member, action)
         self._report(member)
-        self._agenda.wake(f"mesh {member.name}", member.policy, partial(self._deadline, member))
+        self._agenda.wake(f"mesh {member.name} born {member.born_ns}", member.policy, partial(self._deadline, member))
 
     def _deadline(self, member: _Member) -> None:
         if member.alive and not member.stopped:
@@ -137,8 +144,8 @@ class Mesh:
             assert isinstance(event, WitnessHeard)
             self._testified(event)
             return
-        member = self._members.get(name)
-        if member is None or not member.alive:
+        member = self._members[name]
+        if not member.alive or self._agenda.now_ns < member.born_ns:
             return  # nobody listens there
         if member.stopped:
             member.waiting.append(event)

@@ -3,9 +3,9 @@
 A packet is `switch_ns` plus the delays of its two links behind its planned instant when it meets the buffer of its
 node, waits there as the queue says, and is `node_ns` later at the sink.  A decision is `decision_ns` behind the sample
 it was made from when the limit is in force and the notification leaves; the notification is `notification_ns` later at
-the balancer, and what the balancer decides is in the switch after `flow_mod_ns`.  A link that goes down is a port down
-in the switch after `port_down_ns`, and the balancer hears of it `port_report_ns` later.  Messages of the mesh take
-`message_ns` and an exponential rest of `message_spread_ns` in the mean, or get lost with probability
+the balancer, and what the balancer decides is in the switch after `flow_mod_ns`.  A link that goes down or up is a port
+down or up in the switch after `port_ns`, and the balancer hears of it `port_report_ns` later.  Messages of the mesh
+take `message_ns` and an exponential rest of `message_spread_ns` in the mean, or get lost with probability
 `message_loss_ratio`: none do by themselves, as on the wire.
 
 The constants are the medians of emulated runs of ``burst.yaml`` on a machine of two cores.  What they leave out is the
@@ -39,7 +39,7 @@ class NetworkModel:
         decision_ns: from a sample to the limit in force, and to the notification on its way.
         notification_ns: from node to balancer.
         flow_mod_ns: from the balancer's decision to the switch acting on it.
-        port_down_ns: from a link that goes down to the switch taking the port for down.
+        port_ns: from a link that goes down or up to the switch acting on it.
         port_report_ns: from there to the balancer.
         message_ns, message_spread_ns: of the mesh, from member to member or balancer: least, and mean of the rest.
         message_loss_ratio: of those messages, 0..1.
@@ -50,7 +50,7 @@ class NetworkModel:
     decision_ns: int = 300 * NS_PER_US
     notification_ns: int = 350 * NS_PER_US
     flow_mod_ns: int = 3 * NS_PER_MS
-    port_down_ns: int = 8 * NS_PER_MS
+    port_ns: int = 8 * NS_PER_MS
     port_report_ns: int = NS_PER_MS
     message_ns: int = 60 * NS_PER_US
     message_spread_ns: int = 100 * NS_PER_US

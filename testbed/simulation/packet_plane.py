@@ -79,10 +79,10 @@ class PacketPlane:
         self._meter = Meter(self._nodes)
         self._delays = DelayCounts(count)
         self._deliveries = Deliveries(self._nodes, plan) if scenario.faults else None
-        self._dead = np.zeros(count, dtype=bool)  # nothing that is sent to these arrives
+        self._crashed, self._cut = np.zeros((2, count), dtype=bool)
         self._discarded_pkts, self._discarded_bytes = np.zeros((2, count), dtype=np.int64)
         self.fault_dropped_pkts = 0
-        self._crashed_ns: dict[int, int] = {}
+        self._first_limit_bytes = limit_bytes.copy()
         self._plan = plan
         way = way_of(network, model)
         self.behind_switch_ns = way.to_buffer_ns
@@ -126,8 +126,7 @@ class PacketPlane:
 
     def crash(self, row: int) -> None:
         """Let a node take in nothing any more, and throw away what waits there."""
-        self._crashed_ns[row] = self.queues.now_ns
-        self._dead[row] = True
+        self._crashed[row] = True
         self.queues.clear(row)
         assert self._deliveries is not None
         self._deliver()
@@ -136,9 +135,15 @@ class PacketPlane:
         self._discarded_bytes[row] += int(self._plan.size_bytes[discarded].sum())
         self.fault_dropped_pkts += len(discarded)
 
-    def cut(self, row: int) -> None:
-        """Let nothing cross the link of a node any more; the switch goes on sending there until it notices."""
-        self._dead[row] = True
+    def restart(self, row: int) -> None:
+        """Let a crashed node take packets in again, with an empty queue and the limit it began with."""
+        self._crashed[row] = False
+        self.queues.set_limit(slice(row, row + 1), self._first_limit_bytes[row : row + 1])
+        self._meter.forget(row, self.queues.now_ns)
+
+    def set_link(self, row: int, *, down: bool) -> None:
+        """Let nothing cross the link of a node, or everything again; the switch does not know of it yet."""
+        self._cut[row] = down
 
     def flows(self) -> dict[str, FlowRows]:
         """Return what every sink has seen of each flow, by node; only where the scenario has faults."""
@@ -161,7 +166,7 @@ class PacketPlane:
             arrivals = Arrivals.grouped(packets.t_ns, packets.size_bytes, packets.node, len(self._nodes))
             step = Step(packets, arrivals, self.queues.serve(arrivals, until_ns), arrivals.order[:0])
         else:
-            step, lost = self.deflection.serve(self.queues, packets, until_ns, self._dead)
+            step, lost = self.deflection.serve(self.queues, packets, until_ns, self._crashed | self._cut)
             self.fault_dropped_pkts += lost
         self._count(step)
         self._take_in(step)
@@ -180,9 +185,10 @@ class PacketPlane:
 
     def _spared(self, packets: Packets) -> Packets:
         """Return the packets that no fault keeps from arriving, and count the others."""
-        if not self._dead.any():
+        dead = self._crashed | self._cut
+        if not dead.any():
             return packets
-        lost = self._dead[packets.node]
+        lost = dead[packets.node]
         self.fault_dropped_pkts += int(lost.sum())
         return packets.only(~lost)
 
@@ -253,7 +259,6 @@ class PacketPlane:
             delivered_pkts=int(meter.arrived_pkts[row] - refused_pkts),
             delivered_bytes=int(self._passed_bytes()[row]),
             delay=self._delays.histogram(row),
-            crashed_ns=self._crashed_ns.get(row),
             **self._deflected(row),
             marked_pkts=None if self._ecn_bytes is None else int(meter.marked_pkts[row]),
         )
