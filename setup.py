@@ -16,7 +16,7 @@ DATA_SUFFIXES = {"bpf": ("*.c", "*.h", "Makefile", "build/*.o"), "scenarios": ("
 TRAIN = ["torch>=2.2"]
 EVALUATE = ["onnx>=1.16", "scikit-learn>=1.4"]
 TEST = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100"]
-BENCH = ["simpy>=4.1"]
+BENCH = ["onnxruntime>=1.17", "simpy>=4.1"]
 CHECK = ["ruff>=0.6", "mypy>=1.11", "types-PyYAML"]
 
 

@@ -325,6 +325,10 @@ def evaluate(
     ] = None,
     stretch: Annotated[float, typer.Option("--stretch", help="times of traces are multiplied by it")] = 1.0,
     add_up: Annotated[bool, typer.Option("--sum", help="judge the sum of all series of all traces")] = False,
+    sums: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option("--sums", metavar="FILE.npz", help="judge sums of random hosts that training did not see"),
+    ] = None,
     generated: Annotated[bool, typer.Option("--generated", help="judge generated traffic, too")] = False,
     interval_ms: Annotated[int, typer.Option("--interval", metavar="MS", help="between samples")] = 10,
     actuation_ms: Annotated[int, typer.Option("--actuation", metavar="MS", help="time an expansion takes")] = 50,
@@ -345,6 +349,7 @@ def evaluate(
         rate_bps=_rate_bps(rate),
         stretch=stretch,
         add_up=add_up,
+        sums=tuple(sums or ()),
         generated=generated,
         interval_ms=interval_ms,
         actuation_ms=actuation_ms,

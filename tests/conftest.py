@@ -65,6 +65,7 @@ PROBES: dict[str, Callable[[], str]] = {
     "mininet": _mininet,
     "clang": lambda: _program("clang"),
     "torch": lambda: _module("torch"),
+    "onnx": lambda: _module("onnx") or _module("onnxruntime"),
     "chromium": lambda: _program("chromium", "chromium-browser", "google-chrome"),
 }
 

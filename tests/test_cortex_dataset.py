@@ -107,15 +107,40 @@ def test_neither_a_host_nor_a_moment_is_in_both_splits(hosts: np.ndarray) -> Non
 
 def test_a_trace_becomes_series_of_summed_hosts(tmp_path: Path, hosts: np.ndarray) -> None:
     trace = load_host_trace(write_trace(tmp_path / "t.npz", hosts))
-    parts = trace_datasets(trace, 9, 1, TRAIN_STREAM)
-    assert len(parts) == 3
-    assert all(len(part.inputs) == 3 and np.isnan(part.strength).all() for part in parts)
+    parts = trace_datasets(trace, 3 * 2800, 1, TRAIN_STREAM)
+    assert [len(part.inputs) for part in parts] == [10, 4, 2]  # of 280, 700 and 1400 samples
+    assert all(np.isnan(part.strength).all() for part in parts)
 
 
 def test_hosts_of_different_racks_are_never_summed(tmp_path: Path, hosts: np.ndarray) -> None:
     racks = np.repeat([5, 9], 12)
     trace = load_host_trace(write_trace(tmp_path / "t.npz", hosts, seg_rack=racks))
     assert [group[:, 0].tolist() for group in trace.groups] == [hosts[:12, 0].tolist(), hosts[12:, 0].tolist()]
+
+
+def test_windows_are_hosts_of_their_own_times_and_split_by_host_alone(tmp_path: Path, hosts: np.ndarray) -> None:
+    windows = np.stack([hosts[:, :300], hosts[:, :300] + 1], axis=2)
+    np.savez(tmp_path / "w.npz", windows=windows)
+    trace = load_host_trace(tmp_path / "w.npz")
+    assert not trace.simultaneous
+    np.testing.assert_array_equal(trace.groups[0], windows[:, :, 0])
+    training, validation = (split_of(hosts[:, :300], stream, False) for stream in (TRAIN_STREAM, VALIDATION_STREAM))
+    assert not set(training[:, 0]) & set(validation[:, 0])
+    assert training.shape[1] == validation.shape[1] == 300
+    assert len(training) + len(validation) == len(hosts)
+    np.savez(tmp_path / "flat.npz", windows=windows[0])
+    with pytest.raises(InputError, match="windows has shape"):
+        load_host_trace(tmp_path / "flat.npz")
+
+
+def test_a_crowd_is_many_sources_with_short_bursts() -> None:
+    plain = generate(TrafficProfile(), 4, 4000, (5,))
+    crowded = generate(TrafficProfile(crowd_share=1.0), 4, 4000, (5,))
+
+    def changes(traffic: NodeTraffic) -> float:
+        return float((np.abs(np.diff(traffic.new_flows, axis=1)) > 0.5).mean())
+
+    assert changes(crowded) > 2 * changes(plain)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +169,7 @@ def test_a_trace_that_is_no_npz_or_is_not_there_is_refused(tmp_path: Path) -> No
 def test_too_short_a_trace_is_refused(tmp_path: Path, hosts: np.ndarray) -> None:
     trace = load_host_trace(write_trace(tmp_path / "t.npz", hosts[:, :100]))
     with pytest.raises(InputError, match="no group"):
-        trace_datasets(trace, 9, 1, TRAIN_STREAM)
+        trace_datasets(trace, 900, 1, TRAIN_STREAM)
 
 
 def test_only_data_that_asks_for_it_brings_a_notice() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -14,7 +16,8 @@ import numpy as np
 import pytest
 
 from testbed.cortex import evaluate as evaluation
-from testbed.cortex import evaluation_text
+from testbed.cortex import evaluation_series, evaluation_text
+from testbed.cortex.artefact import load_model
 from testbed.cortex.evaluate import EvaluateConfig, evaluate
 from testbed.errors import InputError
 
@@ -203,12 +206,34 @@ def test_a_sum_is_one_series_of_what_all_cover(tmp_path: Path) -> None:
     assert series["rate_bps"] == pytest.approx(mean / 0.6)
 
 
+def test_sums_are_of_hosts_that_training_did_not_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a file in the model's manifest only the held-out hosts and times are used, of any other file all."""
+    path = hosts(tmp_path / "h.npz", [np.full(1000, 1 + host) for host in range(20)])
+    summed = evaluation_series.host_sums
+    seen: list[tuple[int, ...]] = []
+
+    def watched(part: np.ndarray[Any, Any], *rest: Any) -> Any:
+        seen.append(part.shape)
+        return summed(part, *rest)
+
+    monkeypatch.setattr(evaluation_series, "host_sums", watched)
+    model = load_model()
+    evaluation_series.sum_sets(EvaluateConfig(sums=(path,)), model)
+    training = {"data_sha256": {"h.npz": hashlib.sha256(path.read_bytes()).hexdigest()}}
+    known = dataclasses.replace(model, manifest={"training": training})
+    ((name, series, _),) = evaluation_series.sum_sets(EvaluateConfig(sums=(path,)), known)
+    assert seen == [(20, 1000), (5, 250)]
+    assert "held-out" in name
+    assert len(series) == 24
+    assert all(len(one.arrived_bytes) == 2500 for one in series)
+
+
 # ------------------------------------------------------------------------------------------------ figures, command line
 
 
 def test_a_forecast_of_generated_traffic_beats_its_rivals(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation, "_GENERATED_SERIES", 10)
-    monkeypatch.setattr(evaluation, "_GENERATED_SAMPLES", 800)
+    monkeypatch.setattr(evaluation_series, "_GENERATED_SERIES", 10)
+    monkeypatch.setattr(evaluation_series, "_GENERATED_SAMPLES", 800)
     announced, unannounced = evaluate(EvaluateConfig())["sets"]
     for row in announced["forecast"]:
         assert row["skill_over"]["last value"]["skill"] > 0.15

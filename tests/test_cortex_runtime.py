@@ -39,8 +39,10 @@ def forecasts(model: Model, history: list[TrafficSampled], rate_bps: int = 40_00
     return [forecaster.step(sample, index * INTERVAL_NS) for index, sample in enumerate(history)]
 
 
+@pytest.mark.requires("torch")
 def test_torch_and_the_cell_agree(model: Model) -> None:
-    torch = pytest.importorskip("torch")
+    import torch
+
     from testbed.cortex.network import ForecastNetwork
 
     network = ForecastNetwork(FEATURES, model.hidden, len(HORIZON_SAMPLES))

@@ -6,25 +6,23 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from testbed.cortex.closed_loop import compare_policies
-from testbed.cortex.generate import generate
+from testbed.cortex.closed_loop import compare_policies, run_loop
+from testbed.cortex.generate import NodeTraffic, generate
 from testbed.cortex.runtime import load_model
 from testbed.cortex.scoring import loop_profile
 from testbed.cortex.train import TrainConfig, TrainProgress, train
 from testbed.errors import InputError, MachineError
+from testbed.spec.scenario import BufferSpec
 
+needs_torch = pytest.mark.requires("torch")
 TINY = TrainConfig(seed=3, epochs=3, series=12, validation_series=8, samples=120, hidden=8, batch=8, chunk=50)
 
 
 class Stop(Exception):
     """Ends a training run from its progress callback."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _needs_torch() -> None:
-    pytest.importorskip("torch")
 
 
 @pytest.fixture(autouse=True)
@@ -38,11 +36,13 @@ def tiny(out: Path, **changes: object) -> TrainConfig:
     return dataclasses.replace(TINY, out=out, **changes)  # type: ignore[arg-type]
 
 
+@needs_torch
 def test_a_seed_gives_the_same_weights_and_another_seed_others(tmp_path: Path) -> None:
     first, again, other = (train(tiny(tmp_path / name, seed=seed)) for name, seed in (("a", 3), ("b", 3), ("c", 4)))
     assert load_model(first).sha256 == load_model(again).sha256 != load_model(other).sha256
 
 
+@needs_torch
 def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path: Path) -> None:
     def stop_after_one(progress: TrainProgress) -> None:
         if progress.stage == "fit" and progress.done == 1:
@@ -58,6 +58,7 @@ def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_pa
     assert not (tmp_path / "cut" / "checkpoint.pt").exists()
 
 
+@needs_torch
 def test_a_checkpoint_of_another_configuration_or_a_broken_one_is_refused(tmp_path: Path) -> None:
     def stop(progress: TrainProgress) -> None:
         if progress.stage == "fit":
@@ -72,6 +73,7 @@ def test_a_checkpoint_of_another_configuration_or_a_broken_one_is_refused(tmp_pa
         train(tiny(tmp_path))
 
 
+@needs_torch
 def test_model_manifest_and_card_say_the_same(tmp_path: Path) -> None:
     path = train(tiny(tmp_path, card=tmp_path / "card" / "CARD.md"))
     manifest = json.loads(path.with_suffix(".json").read_text())
@@ -82,6 +84,7 @@ def test_model_manifest_and_card_say_the_same(tmp_path: Path) -> None:
     assert "NaN" not in path.with_suffix(".json").read_text()
 
 
+@needs_torch
 @pytest.mark.parametrize("change", [{"epochs": 0}, {"series": 0}, {"chunk": -1}, {"seed": -1}, {"quantile": 1.0}])
 def test_impossible_settings_are_refused_before_anything_is_made(tmp_path: Path, change: dict[str, object]) -> None:
     with pytest.raises(InputError, match=next(iter(change))):
@@ -89,6 +92,7 @@ def test_impossible_settings_are_refused_before_anything_is_made(tmp_path: Path,
     assert not (tmp_path / "out").exists()
 
 
+@needs_torch
 def test_a_missing_trace_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"absent\.npz"):
         train(tiny(tmp_path, traces=(tmp_path / "absent.npz",)))
@@ -118,3 +122,17 @@ def test_the_loop_conserves_and_reserves_within_bounds() -> None:
     for result in results.values():
         assert results["static-max"].loss_ratio <= result.loss_ratio <= results["static-min"].loss_ratio
         assert 500_000 <= result.mean_limit_bytes <= 10_000_000
+
+
+def test_the_start_of_a_loop_does_not_count() -> None:
+    """A burst before any forecast can be in force costs nobody anything; the same burst later does."""
+    arrived = np.zeros((1, 2000), dtype=np.int64)
+    spec = BufferSpec.model_validate({"policy": "static-min", "actuation_delay": "50ms"})
+    loss = {}
+    for begin in (200, 1000):
+        arrived[:] = 1000
+        arrived[0, begin] = 2_000_000
+        traffic = NodeTraffic(np.array([10**8]), arrived, np.zeros((1, 2000), dtype=np.float32), np.zeros(1))
+        loss[begin] = run_loop(traffic, spec, None).loss_ratio
+    assert loss[200] == 0
+    assert loss[1000] > 0.3

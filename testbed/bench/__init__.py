@@ -6,6 +6,7 @@ Every module has `run() -> list[dict]`: rows with ``name``, ``value``, ``unit``,
 
 NAMES = {
     "xdp": "the node's XDP program and a resize",
+    "cortex": "a prediction: time, load, memory",
     "loop": "the agent's loop under a whole trial",
     "sender": "the paced sender",
     "simulate": "the simulation engine",

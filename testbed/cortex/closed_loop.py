@@ -4,6 +4,9 @@ S nodes with their own arrivals run side by side through fluid queues in bins of
 the `NodeBrain` of a policy sees what an agent would see; what it asks of the pool is granted at once; the limit holds
 after the actuation delay.  `static-mean` holds what `lstm` reserved on the mean: the rival at equal memory.
 
+All start at the floor, with nothing seen.  A static buffer has its size from the first byte on, so in a short series
+the start alone would decide.  Nothing is counted until a forecast can be in force: its warm-up and one actuation.
+
 It is the yardstick of the model card, quick and without the network around the queue.
 """
 
@@ -16,7 +19,7 @@ import numpy as np
 from testbed import units
 from testbed.cortex.artefact import Model
 from testbed.cortex.generate import NodeTraffic
-from testbed.cortex.runtime import LstmForecaster
+from testbed.cortex.runtime import WARM_UP_SAMPLES, LstmForecaster
 from testbed.cortex.targets import LOOK_AHEAD
 from testbed.events import DeadlineReached, Floats, Ints, LimitGranted, RequestLimit, TrafficSampled
 from testbed.policies import fluid
@@ -74,8 +77,7 @@ class QueueLoop:
     """Queues side by side and the brain that sizes them.
 
     Attributes:
-        lost_bytes: of each queue so far, [n].
-        mean_limit_bytes: limit in force of each queue, mean over time, [n].
+        mean_limit_bytes: limit in force of each queue, mean over the time that counts, [n].
     """
 
     def __init__(self, traffic: NodeTraffic, spec: BufferSpec, forecaster: Forecaster | None) -> None:
@@ -86,24 +88,32 @@ class QueueLoop:
         self._interval_ns = spec.sample_interval_ns
         self._bins = spec.sample_interval_ns // units.NS_PER_MS
         self._steps = len(self._arrived) // self._bins - LOOK_AHEAD
+        start = WARM_UP_SAMPLES - (-spec.actuation_delay_ns // spec.sample_interval_ns)
+        self._start = min(start, self._steps // 2)
+        self._counted = slice(self._start * self._bins, self._steps * self._bins)
         self.brain = NodeBrain(self._nodes, spec, traffic.rate_bps, forecaster)
         self._backlog: Floats = np.zeros(len(self._nodes))
         self._waited = np.zeros((self._steps * self._bins, len(self._nodes)), dtype=np.float32)
         self._lost = np.zeros_like(self._waited)
-        self.lost_bytes: Floats = np.zeros(len(self._nodes))
         self.mean_limit_bytes: Floats = np.zeros(len(self._nodes))
 
     @property
     def arrived_bytes(self) -> int:
-        """Return what arrives at all queues in the time they run."""
-        return int(self._arrived[: len(self._waited)].sum())
+        """Return what arrives at all queues in the time that counts."""
+        return int(self._arrived[self._counted].sum())
+
+    @property
+    def lost_bytes(self) -> Floats:
+        """Return what each queue lost in the time that counts, [n]."""
+        return np.asarray(self._lost[self._counted].sum(axis=0, dtype=np.float64))
 
     def run(self) -> None:
         """Run to the end; the last samples are future only."""
         for step in range(self._steps):
             self._run_sample(step * self._bins)
-            self.mean_limit_bytes += self.brain.limit_bytes
-        self.mean_limit_bytes /= self._steps
+            if step >= self._start:
+                self.mean_limit_bytes += self.brain.limit_bytes
+        self.mean_limit_bytes /= self._steps - self._start
 
     def run_static(self, limit_bytes: Ints) -> None:
         """Run to the end with limits [n] that nobody changes."""
@@ -113,27 +123,25 @@ class QueueLoop:
 
     def outcome(self, rows: Ints) -> tuple[float, float, float]:
         """Return loss ratio, mean limit and p99 of the queueing delay of what was served, both in ms of link time."""
-        arrived = self._arrived[: len(self._waited), rows]
-        served = np.maximum(arrived - self._lost[:, rows], 0.0).ravel()
-        waited_ms = (self._waited[:, rows] / self._served[rows]).ravel()
+        arrived, lost = self._arrived[self._counted][:, rows], self._lost[self._counted][:, rows]
+        served = np.maximum(arrived - lost, 0.0).ravel()
+        waited_ms = (self._waited[self._counted][:, rows] / self._served[rows]).ravel()
         total = max(float(arrived.sum()), 1.0)
         reserved_ms = float((self.mean_limit_bytes[rows] / self._served[rows]).mean())
-        return float(self.lost_bytes[rows].sum()) / total, reserved_ms, _weighted_quantile(waited_ms, served, 0.99)
+        return float(lost.sum(dtype=np.float64)) / total, reserved_ms, _weighted_quantile(waited_ms, served, 0.99)
 
     def _run_sample(self, first_bin: int) -> None:
         """Serve the bins of a sample and let the brain decide at its end."""
-        lost_before = self.lost_bytes.copy()
         end = first_bin + self._bins
         for index in range(first_bin, end):
             self._wake(index * units.NS_PER_MS)
             self._serve(index, self.brain.limit_bytes)
-        sample = self._sample(slice(first_bin, end), (self.lost_bytes - lost_before).astype(np.int64))
+        sample = self._sample(slice(first_bin, end))
         self._decide(sample, end * units.NS_PER_MS)
 
     def _serve(self, index: int, limit_bytes: Ints) -> None:
         self._backlog, lost = fluid.serve_bin(self._backlog, self._arrived[index], self._served, limit_bytes)
         self._waited[index], self._lost[index] = self._backlog, lost
-        self.lost_bytes += lost
 
     def _wake(self, now_ns: int) -> None:
         deadline = self.brain.next_deadline_ns()
@@ -145,14 +153,14 @@ class QueueLoop:
             if isinstance(action, RequestLimit):
                 self.brain.handle(LimitGranted(action.nodes, action.wanted_bytes), now_ns)
 
-    def _sample(self, window: slice, dropped_bytes: Ints) -> TrafficSampled:
+    def _sample(self, window: slice) -> TrafficSampled:
         arrived, none = self._arrived[window], np.zeros(len(self._nodes), dtype=np.int64)
         return TrafficSampled(
             nodes=self._nodes,
             interval_ns=self._interval_ns,
             arrived_bytes=arrived.sum(axis=0),
             arrived_pkts=none,
-            dropped_bytes=dropped_bytes,
+            dropped_bytes=self._lost[window].sum(axis=0, dtype=np.float64).astype(np.int64),
             dropped_pkts=none,
             backlog_bytes=fluid.whole_bytes(self._backlog),
             limit_bytes=self.brain.limit_bytes,

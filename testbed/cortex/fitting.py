@@ -15,7 +15,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from testbed.cortex.dataset import Dataset
 from testbed.cortex.features import FEATURES
-from testbed.cortex.network import ForecastNetwork, pinball
+from testbed.cortex.network import ForecastNetwork, horizon_weights, pinball
 from testbed.cortex.runtime import WARM_UP_SAMPLES
 from testbed.cortex.targets import HORIZON_SAMPLES
 from testbed.errors import InputError
@@ -111,7 +111,8 @@ def _step(
     predicted, logits, (hidden, cell) = network(inputs, box["state"])
     box["state"] = (hidden.detach(), cell.detach())
     skip = box["skip"]
-    loss = pinball(growth[:, skip:], predicted[:, skip:], config.quantile)
+    weight = horizon_weights(HORIZON_SAMPLES)
+    loss = pinball(growth[:, skip:], predicted[:, skip:], config.quantile, weight)
     loss = loss + config.onset_weight * binary_cross_entropy_with_logits(logits[:, skip:], onset[:, skip:])
     optimiser.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]

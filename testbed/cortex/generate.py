@@ -8,14 +8,15 @@ forward. Packets are Poisson about the rate of the moment, as in ``testbed/traff
 here only the number in each millisecond is drawn, for thousands of nodes at once.
 
 Controls that keep a model honest are part of the mix: series without any precursor, ramps that no burst follows,
-series in which no flow of a burst is new, background flows that come and go, a base load that drifts.
+series in which no flow of a burst is new, background flows that come and go, a base load that drifts.  A *crowd* is a
+series of many sources with short bursts, most of them shorter than a sample: sums of hosts look like that.
 
 Every series draws from its own stream, named by (seed, series), so adding one does not change another.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,8 @@ class TrafficProfile:
         burst_flows: flows of a burst over the whole cluster, inclusive.
         base_flows: flows of the base load, all new at the start (log-uniform).
         load: mean load over the rate, base and bursts; the silences stretch to keep it.
+        crowd_share: share of series that are crowds; `crowd_sources`, `crowd_peak_ratio`, `crowd_on_ms` and
+            `crowd_off_ms` are to them what the same without the prefix are to the others.
     """
 
     rate_bps: Range = (1e7, 1e10)
@@ -68,6 +71,21 @@ class TrafficProfile:
     burst_flows: tuple[int, int] = (4, 60)
     base_flows: Range = (1.0, 500.0)
     load: Range = (0.4, 0.9)
+    crowd_share: float = 0.0
+    crowd_sources: tuple[int, int] = (4, 16)
+    crowd_peak_ratio: Range = (0.2, 5.0)
+    crowd_on_ms: Range = (2.0, 60.0)
+    crowd_off_ms: Range = (20.0, 1000.0)
+
+    def crowded(self) -> TrafficProfile:
+        """Return the profile of a crowd."""
+        return replace(
+            self,
+            sources=self.crowd_sources,
+            peak_ratio=self.crowd_peak_ratio,
+            on_ms=self.crowd_on_ms,
+            off_ms=self.crowd_off_ms,
+        )
 
 
 @dataclass(frozen=True)
@@ -126,6 +144,8 @@ def generate(profile: TrafficProfile, series: int, bins: int, seed: tuple[int, .
 
 
 def _fill(traffic: NodeTraffic, index: int, profile: TrafficProfile, rng: np.random.Generator, tempo: float) -> None:
+    if profile.crowd_share and rng.random() < profile.crowd_share:
+        profile = profile.crowded()
     rate_bps = _log_uniform(rng, profile.rate_bps)
     packet_bytes = round(rng.uniform(*profile.packet_bytes))
     line_pkts = rate_bps / (BITS_PER_BYTE * MS_PER_S * packet_bytes)

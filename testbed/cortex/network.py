@@ -39,7 +39,17 @@ def positive(raw: Tensor) -> Tensor:
     return 0.5 * (raw + torch.sqrt(raw * raw + 1.0))
 
 
-def pinball(truth: Tensor, predicted: Tensor, quantile: float) -> Tensor:
-    """Return the mean pinball loss."""
+def pinball(truth: Tensor, predicted: Tensor, quantile: float, weight: Tensor) -> Tensor:
+    """Return the mean pinball loss, that of each horizon (the last axis) with its `weight`."""
     short = truth - predicted
-    return torch.maximum(quantile * short, (quantile - 1.0) * short).mean()
+    return (torch.maximum(quantile * short, (quantile - 1.0) * short) * weight).mean()
+
+
+def horizon_weights(horizon_samples: tuple[int, ...]) -> Tensor:
+    """Return weights, 1 on the mean, that fall with the fourth root of the horizon.
+
+    Growth at random goes with the square root of time.  Without weights the longest horizon has most of the loss and
+    the shortest next to none; with the full root the long ones, which size the buffer, learn too little.
+    """
+    weight = torch.tensor(horizon_samples, dtype=torch.float32) ** -0.25
+    return weight / weight.mean()

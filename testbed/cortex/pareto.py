@@ -146,7 +146,7 @@ def _forecaster(name: str, spec: BufferSpec, traffic: NodeTraffic, model: Model)
 
 def _points(loop: QueueLoop, settings: Sequence[str]) -> list[Point]:
     """Return one point for each setting; the rows of a setting lie together."""
-    parts = np.array_split(np.arange(len(loop.lost_bytes)), len(settings))
+    parts = np.array_split(np.arange(len(loop.mean_limit_bytes)), len(settings))
     return [Point(setting, *loop.outcome(rows)) for setting, rows in zip(settings, parts, strict=True)]
 
 

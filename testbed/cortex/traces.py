@@ -8,13 +8,16 @@ stretched rather than bytes shrunk: a millisecond of the record becomes 2, 5 or 
 Training takes hosts whose position among the sorted hosts is not a multiple of `HELD_OUT`, and the first 70 % of the
 time; validation takes the others, and the last 25 %.  Neither a host nor a moment is in both.  No window crosses the
 end of a record.
+
+An ``.npz`` with ``windows`` [hosts, milliseconds, columns], bytes in the first column, holds short records of different
+hosts at different times.  Their sums are sums of strangers; the split is by host alone, as time has no order there.
 """
 
 from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,10 +34,13 @@ _STRETCH = (2, 5, 10)
 _INTERVAL_MS = 10
 _HOSTS = (4, 16)
 _LOAD = (0.3, 0.9)
-_MIN_MS = 400
+_MIN_MS = 800  # after stretching
 _MAX_BYTES_A_MS = 10**11  # beyond any link, and far from overflow
 MAX_FILE_BYTES = 256 * 10**6
-_REMEDY = "give an .npz with bytes_per_ms (integers, all hosts) and seg_len (milliseconds of each host)"
+_REMEDY = (
+    "give an .npz with bytes_per_ms (integers, all hosts) and seg_len (milliseconds of each host), or with windows"
+)
+_WINDOWS = "windows"
 
 
 # Data whose licence asks to be quoted where the data was used, by the beginning of the file's name.
@@ -43,10 +49,17 @@ _LICENCES = {"meta_": Path(__file__).parent / "models" / "MILLISAMPLER-LICENSE.t
 
 @dataclass(frozen=True)
 class HostTrace:
-    """Bytes a millisecond of hosts recorded at the same time, one array for each group (rack), [hosts, ms]."""
+    """Bytes a millisecond of hosts, one array for each group (rack), [hosts, ms].
+
+    Attributes:
+        groups: of hosts.
+        sha256: of the file.
+        simultaneous: whether the hosts of a group were recorded at the same time.
+    """
 
     groups: tuple[NDArray[np.int64], ...]
     sha256: str
+    simultaneous: bool = True
 
 
 def load_host_trace(path: Path) -> HostTrace:
@@ -61,13 +74,30 @@ def load_host_trace(path: Path) -> HostTrace:
         raw = path.read_bytes()
         _check_unpacked(path)
         with np.load(path, allow_pickle=False) as archive:
-            flat, lengths = np.asarray(archive["bytes_per_ms"]), np.asarray(archive["seg_len"])
-            racks = np.asarray(archive["seg_rack"]) if "seg_rack" in archive else np.zeros_like(lengths)
+            simultaneous = _WINDOWS not in archive
+            flat, lengths, racks = _hosts_in(archive) if simultaneous else _windows_in(np.asarray(archive[_WINDOWS]))
     except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         raise InputError(f"reading the trace {path}", str(error), _REMEDY) from error
     _check(path, flat, lengths, racks)
     hosts = np.split(flat.astype(np.int64), np.cumsum(lengths)[:-1])
-    return HostTrace(tuple(_groups(hosts, racks)), hashlib.sha256(raw).hexdigest())
+    return HostTrace(tuple(_groups(hosts, racks)), hashlib.sha256(raw).hexdigest(), simultaneous)
+
+
+Arrays = tuple[NDArray[np.generic], NDArray[np.generic], NDArray[np.generic]]
+
+
+def _hosts_in(archive: Mapping[str, NDArray[np.generic]]) -> Arrays:
+    """Return the bytes of all hosts one after another, the length of each and its rack."""
+    flat, lengths = np.asarray(archive["bytes_per_ms"]), np.asarray(archive["seg_len"])
+    return flat, lengths, np.asarray(archive["seg_rack"]) if "seg_rack" in archive else np.zeros_like(lengths)
+
+
+def _windows_in(windows: NDArray[np.generic]) -> Arrays:
+    """Return the same of windows [hosts, milliseconds, columns], as hosts of one rack."""
+    if windows.ndim != 3 or not windows.size:
+        raise ValueError(f"windows has shape {windows.shape}, expected [hosts, milliseconds, columns]")
+    hosts, length, _ = windows.shape
+    return windows[:, :, 0].ravel(), np.full(hosts, length), np.zeros(hosts, dtype=np.int64)
 
 
 def _check_unpacked(path: Path) -> None:
@@ -106,33 +136,61 @@ def _groups(hosts: Sequence[NDArray[np.int64]], racks: NDArray[np.generic]) -> I
         yield np.stack([member[:shortest] for member in members])
 
 
-def split_of(group: NDArray[np.int64], stream: int) -> NDArray[np.int64]:
-    """Return the hosts and the span of time of a group that belong to training or to validation."""
-    position, length = np.arange(len(group)), group.shape[1]
+def split_of(group: NDArray[np.int64], stream: int, simultaneous: bool = True) -> NDArray[np.int64]:
+    """Return the hosts of a group, and their span of time, that belong to training or to validation."""
+    held_out: NDArray[np.bool_] = np.arange(len(group)) % HELD_OUT == 0
+    length = group.shape[1]
+    if not simultaneous:
+        return group[~held_out] if stream == TRAIN_STREAM else group[held_out]
     if stream == TRAIN_STREAM:
-        return group[position % HELD_OUT != 0, : int(length * _TRAIN_UNTIL)]
-    return group[position % HELD_OUT == 0, int(length * _VALIDATE_FROM) :]
+        return group[~held_out, : int(length * _TRAIN_UNTIL)]
+    return group[held_out, int(length * _VALIDATE_FROM) :]
 
 
-def trace_datasets(trace: HostTrace, series: int, seed: int, stream: int) -> list[Dataset]:
-    """Return about `series` sums of random hosts of the split, one data set for each group and stretch.
+def trace_datasets(trace: HostTrace, samples: float, seed: int, stream: int) -> list[Dataset]:
+    """Return sums of random hosts of the split, one data set of the same size for each group and stretch.
+
+    Args:
+        trace: the hosts.
+        samples: about how many samples all of them have together.
+        seed: of the choice of hosts and loads.
+        stream: names the split.
 
     Raises:
         InputError: when no group is large and long enough.
     """
-    parts = [split_of(group, stream) for group in trace.groups]
-    usable = [part for part in parts if len(part) >= _HOSTS[0] and part.shape[1] >= _MIN_MS]
+    sums = [(stretch, part) for part in usable_parts(trace, stream) for stretch in _STRETCH if _long(part, stretch)]
+    parts = []
+    for index, (stretch, part) in enumerate(sums):
+        length = part.shape[1] * stretch // _INTERVAL_MS
+        count = max(1, round(samples / len(sums) / length))
+        name = (seed, stream, index)
+        parts.append(dataset_of(host_sums(part, stretch, count, name), _INTERVAL_MS, name))
+    return parts
+
+
+def usable_parts(trace: HostTrace, stream: int | None) -> list[NDArray[np.int64]]:
+    """Return what of each group belongs to `stream` (None: all of it), where that is enough to be summed.
+
+    Raises:
+        InputError: when no group is large and long enough.
+    """
+    parts = [g if stream is None else split_of(g, stream, trace.simultaneous) for g in trace.groups]
+    usable = [part for part in parts if len(part) >= _HOSTS[0] and _long(part, _STRETCH[-1])]
     if not usable:
-        raise InputError("training on a trace", f"no group has {_HOSTS[0]} hosts of {_MIN_MS} ms left", _REMEDY)
-    each = max(1, series // (len(usable) * len(_STRETCH)))
-    return [
-        dataset_of(_summed(part, stretch, each, (seed, stream, index, stretch)), _INTERVAL_MS, (seed, stream, index))
-        for index, part in enumerate(usable)
-        for stretch in _STRETCH
-    ]
+        least = _MIN_MS // _STRETCH[-1]
+        raise InputError(
+            "adding up the hosts of a trace", f"no group has {_HOSTS[0]} hosts of {least} ms left", _REMEDY
+        )
+    return usable
 
 
-def _summed(hosts: NDArray[np.int64], stretch: int, series: int, seed: tuple[int, ...]) -> NodeTraffic:
+def _long(part: NDArray[np.int64], stretch: int) -> bool:
+    return bool(part.shape[1] * stretch >= _MIN_MS)
+
+
+def host_sums(hosts: NDArray[np.int64], stretch: int, series: int, seed: tuple[int, ...]) -> NodeTraffic:
+    """Return sums of random hosts [hosts, ms], at random loads; times are multiplied by `stretch`."""
     rng = np.random.default_rng(seed)
     shape = (series, hosts.shape[1] * stretch)
     arrived = np.empty(shape, dtype=np.int64)

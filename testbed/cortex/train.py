@@ -49,7 +49,9 @@ class TrainConfig:
         quantile: of the need, to be predicted.
         onset_weight: weight of the onset loss beside the pinball loss.
         frame_share: series of generated frames to one of generated bursts.
-        traces: recorded host traces (npz with ``bytes_per_ms`` and ``seg_len``) to add.
+        crowd_share: of the generated bursts, series that are sums of many sources.
+        trace_share: samples of sums of each trace to one of generated bursts.
+        traces: recorded host traces to add, as `traces` reads them.
     """
 
     out: Path = Path("model")
@@ -65,7 +67,9 @@ class TrainConfig:
     learning_rate: float = 4e-3
     quantile: float = 0.95
     onset_weight: float = 0.2
-    frame_share: float = 0.0
+    frame_share: float = 0.4
+    crowd_share: float = 0.2
+    trace_share: float = 0.3
     traces: tuple[Path, ...] = ()
 
     def fingerprint(self) -> dict[str, Any]:
@@ -147,9 +151,9 @@ def _check(config: TrainConfig) -> None:
 
 def training_data(config: TrainConfig) -> TrainingData:
     """Return all data of a training run; the same configuration gives the same data."""
-    profile = TrafficProfile()
-    training = generated_datasets(profile, config.series, config.samples, config.seed, TRAIN_STREAM)
-    held_out = generated_datasets(profile, config.validation_series, config.samples, config.seed, VALIDATION_STREAM)
+    mixed, plain = TrafficProfile(crowd_share=config.crowd_share), TrafficProfile()
+    training = generated_datasets(mixed, config.series, config.samples, config.seed, TRAIN_STREAM)
+    held_out = generated_datasets(plain, config.validation_series, config.samples, config.seed, VALIDATION_STREAM)
     validation = {"generated": tuple(held_out)}
     sha256 = {"generated training": _digest(training), "generated validation": _digest(held_out)}
     if config.frame_share > 0:
@@ -162,9 +166,12 @@ def training_data(config: TrainConfig) -> TrainingData:
         sha256 |= {"frames training": _digest(learnt), "frames validation": _digest(judged)}
     for index, path in enumerate(config.traces):
         trace = load_host_trace(path)
-        seed = config.seed + index
-        training += trace_datasets(trace, max(1, config.series // 2), seed, TRAIN_STREAM)
-        validation[path.stem] = tuple(trace_datasets(trace, config.validation_series, seed, VALIDATION_STREAM))
+        learnt, judged = (
+            trace_datasets(trace, config.trace_share * count * config.samples, config.seed + index, stream)
+            for count, stream in ((config.series, TRAIN_STREAM), (config.validation_series, VALIDATION_STREAM))
+        )
+        training += learnt
+        validation[path.stem] = tuple(judged)
         sha256[path.name] = trace.sha256
     return TrainingData(tuple(training), validation, sha256)
 
