@@ -8,6 +8,9 @@
  * `stale`, because nobody can tell.  Numbers are compared modulo 2^32.  A flow may begin with any number: what was lost
  * before the first arrival shows in `first_seq`.
  *
+ * User space divides a run into epochs.  A flow that comes back after it was served elsewhere opens a gap, which says
+ * how many numbers were served there or lost; `epoch_first_seq` says which number it came back with.
+ *
  * One-way delay (now - sent, the same clock in every namespace) goes into a log-linear histogram: below 64 ns a bucket
  * each, above 64 buckets an octave.  A bucket is 1/64 of its lower edge wide, so any value in it is known to 1.6 %.
  *
@@ -21,6 +24,7 @@
 #define ECN_CE            3
 
 const volatile struct sink_config config SEC(".rodata");
+volatile struct sink_control control SEC(".data");
 struct sink_memory memory;
 
 /* Resized by user space before the program is loaded. */
@@ -116,6 +120,16 @@ static __always_inline void take_sequence(struct sink_state *state, struct sink_
     }
 }
 
+static __always_inline void take_epoch(struct sink_flow *flow, __u32 seq)
+{
+    __u32 epoch = control.epoch; /* read once: user space may change it at any time */
+
+    if (flow->pkts && flow->epoch == epoch)
+        return;
+    flow->epoch = epoch;
+    flow->epoch_first_seq = seq;
+}
+
 static __always_inline void take(const struct packet *packet, const struct probe *probe, struct sink_flow *flow,
                                  __u64 now_ns)
 {
@@ -141,6 +155,7 @@ static __always_inline void take(const struct packet *packet, const struct probe
         return;
     }
     take_sequence(state, flow, bpf_ntohl(probe->seq));
+    take_epoch(flow, bpf_ntohl(probe->seq));
     flow->pkts += 1;
     flow->bytes += packet->frame_bytes;
     flow->last_ns = now_ns;

@@ -7,7 +7,7 @@
  * starts at offset 0 of a memory-mappable array map:
  *
  *   .rodata  struct node_config, sink_config    frozen when the program is loaded; the verifier knows the values
- *   .data    struct node_control                written by user space while packets flow
+ *   .data    struct node_control, sink_control  written by user space while packets flow
  *   .bss     struct node_memory, sink_memory    written by the program
  *
  * Quantities.  The queue counts NANOBITS (bits * 10^9): what a link of r bit/s drains in t ns is exactly r * t of them,
@@ -133,6 +133,11 @@ struct sink_config {
     __u32 unused;
 };
 
+struct sink_control {
+    __u32 epoch; /* user space counts it up when something happens that may move flows */
+    __u32 unused;
+};
+
 struct sink_flow {
     __u64 pkts;
     __u64 bytes;
@@ -145,7 +150,9 @@ struct sink_flow {
     __u32 gaps;           /* times that sequence numbers were skipped */
     __u32 reordered_pkts; /* arrived after a higher number */
     __u32 duplicate_pkts;
-    __u32 stale_pkts; /* older than the window: late or duplicate, nobody can tell */
+    __u32 stale_pkts;      /* older than the window: late or duplicate, nobody can tell */
+    __u32 epoch;           /* of the last arrival */
+    __u32 epoch_first_seq; /* number of the first arrival in that epoch */
     __u32 unused;
 };
 

@@ -119,6 +119,20 @@ def test_every_way_to_cut_a_probe_short_passes(sink: SinkProgram) -> None:
     assert sink.snapshot().delivered_pkts == 0
 
 
+def test_a_flow_notes_the_first_number_of_each_epoch(sink: SinkProgram) -> None:
+    def marks(*numbers: int) -> tuple[int, int]:
+        row = arrive(sink, *numbers)
+        return row["epoch"], row["epoch_first_seq"]
+
+    assert marks(5, 6, 4) == (0, 5)
+    sink.begin_epoch(1)
+    assert sink.flows()["epoch"][0] == 0, "nothing has come since"
+    assert marks(9, 8, 10) == (1, 9)
+    sink.begin_epoch(3)
+    assert marks(30) == (3, 30)
+    sink.begin_epoch(0)
+
+
 def test_probes_of_another_run_pass(sink: SinkProgram) -> None:
     assert sink.run(bytes(ETH / V4 / UDP9 / probe(run=RUN + 1) / REST)).verdict == XDP_PASS
     counters = sink.snapshot()

@@ -64,3 +64,12 @@ def test_what_heals_comes_back_by_itself(tmp_path: Path) -> None:
     assert summary["failover"]["false_suspicions"] == 0
     assert summary["balancer"]["broken_flows"] == 0
     assert sum(summary["traffic"]["dropped_packets"].values()) == summary["traffic"]["dropped_packets"]["fault"] > 0
+
+
+def test_what_was_lost_is_told_by_cause_however_often_flows_move(tmp_path: Path) -> None:
+    crashes = [f"{{at: {500 + 500 * k}ms, crash: n{1 + k % 3}, for: 250ms}}" for k in range(6)]
+    summary, _ = carry_out(tmp_path, "3800ms", *crashes)
+    assert summary["failover"]["count"] == 6
+    assert summary["failover"]["lost_packets"] == summary["traffic"]["dropped_packets"]["fault"] > 0
+    assert summary["failover"]["recovered_ms"]["max"] < 250
+    assert summary["balancer"]["broken_flows"] == 0

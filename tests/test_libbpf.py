@@ -25,7 +25,7 @@ BPF = Path(__file__).parents[1] / "bpf"
 HEADER = BPF / "testbed_abi.h"
 STRUCTS = {
     "node": ["node_config", "node_control", "node_class", "node_state", "node_bin_class", "node_bin", "node_memory"],
-    "sink": ["sink_config", "sink_flow", "sink_state", "sink_memory"],
+    "sink": ["sink_config", "sink_control", "sink_flow", "sink_state", "sink_memory"],
 }
 needs_kernel = pytest.mark.requires("root", "bpf", "clang")
 

@@ -25,7 +25,6 @@ from testbed.results.evidence import ClientEvidence, Evidence, NodeEvidence
 from testbed.results.histogram import Histogram
 from testbed.spec.scenario import Scenario
 from testbed.spec.topology import Network
-from testbed.traffic.fault_losses import broken_flows
 
 SenderRecord = Mapping[str, Any]
 
@@ -131,7 +130,7 @@ class Counting:
         scenario = self._scenario
         if scenario.buffer.deflect or scenario.duration_ns > scenario.balancer.affinity_idle_ns:
             return None
-        return broken_flows({node: sink.flows() for node, sink in self._sinks.items()}, faults.done.failed)
+        return faults.done.broken_flows()
 
     def _deflected(self, node: NodeCounters) -> dict[str, Any]:
         if not self._scenario.buffer.deflect:

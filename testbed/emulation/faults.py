@@ -14,7 +14,7 @@ from testbed.emulation.xdp import SinkProgram
 from testbed.errors import ToolError
 from testbed.spec.fault_timeline import timeline
 from testbed.spec.scenario import FaultSpec
-from testbed.traffic.carried_out import BREAKING, CarriedOut, Fault
+from testbed.traffic.carried_out import CarriedOut, Fault
 from testbed.traffic.fault_losses import FlowRows
 from testbed.traffic.plan import PacketPlan
 from testbed.units import NS_PER_MS
@@ -43,7 +43,7 @@ class Faults:
         self._acts, self._sinks, self._plan, self._now_ns, self._record = Acts(ground), sinks, plan, now_ns, tell
         self._specs = specs
         self._steps = list(timeline(specs))
-        self.done = CarriedOut()
+        self.done = CarriedOut(tuple(sinks))
         self.unseen: list[str] = []
 
     @property
@@ -74,19 +74,21 @@ class Faults:
     def close(self, ran_ns: int) -> None:
         """Count and record what each fault cost; call it when the queues are drained."""
         self._acts.close()
-        for fault, loss in self.done.losses(self._flows(), self._plan, ran_ns):
+        self.done.end_epoch(self._flows())
+        for fault, loss in self.done.losses(self._plan, ran_ns):
             self._tell("FaultLosses", fault, **loss)
 
     # ------------------------------------------------------------------------------------------------------- steps
 
     def _begin(self, number: int, spec: FaultSpec) -> None:
         self._acts.prepare(spec)
-        flows = self._flows() if spec.kind in BREAKING else {}
-        done = self.done.add(Fault(number, spec, self._now_ns(), flows=flows))
+        epoch = self._begin_epoch()
+        done = self.done.add(Fault(number, spec, self._now_ns(), epoch))
         self._tell("FaultCommanded", done, t_commanded_ns=done.commanded_ns, for_ns=spec.for_ns)
         self._see("FaultObserved", done, self._acts.begin)
 
     def _heal(self, done: Fault) -> None:
+        done.healed_epoch = self._begin_epoch()
         self._tell("FaultEndCommanded", done, t_commanded_ns=self._now_ns())
         self._see("FaultHealed", done, self._acts.end)
         done.over_ns = self._now_ns()
@@ -103,8 +105,14 @@ class Faults:
 
     # ----------------------------------------------------------------------------------------------------- records
 
+    def _begin_epoch(self) -> int:
+        epoch = self.done.end_epoch(self._flows())
+        for sink in self._sinks.values():
+            sink.begin_epoch(epoch)
+        return epoch
+
     def _flows(self) -> dict[str, FlowRows]:
-        return {node: sink.flows().copy() for node, sink in self._sinks.items()}
+        return {node: sink.flows() for node, sink in self._sinks.items()}
 
     def _tell(self, kind: str, fault: Fault, **fields: Any) -> None:
         self._record(kind, {**fault.record(), **fields})

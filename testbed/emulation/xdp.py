@@ -35,6 +35,7 @@ from testbed.emulation.xdp_abi import (
     NODE_STATE,
     QUEUE_CAP_BYTES,
     SINK_CONFIG,
+    SINK_CONTROL,
     SINK_DELAY_BUCKETS,
     SINK_FLOW,
     SINK_MEMORY,
@@ -298,11 +299,19 @@ class SinkProgram(XdpProgram):
         self._memory = libbpf.map_array(self._object.map_fd(".bss"), SINK_MEMORY.itemsize)
         self._state = memoryview(self._memory)[: SINK_STATE.itemsize].cast("Q")
         self._flows = libbpf.map_array(self._object.map_fd("flows"), SINK_FLOW.itemsize * self._max_flows)
+        self._control_memory = libbpf.map_array(self._object.map_fd(".data"), SINK_CONTROL.itemsize)
+        self._control = memoryview(self._control_memory).cast("I")
 
     def _unmap(self) -> None:
         self._state.release()
         self._memory.close()
         self._flows.close()
+        self._control.release()
+        self._control_memory.close()
+
+    def begin_epoch(self, number: int) -> None:
+        """Let flows note the first sequence number that comes from now on, under that epoch."""
+        self._control[0] = number
 
     def snapshot(self) -> SinkCounters:
         """Return the totals, all of one instant between two packets."""

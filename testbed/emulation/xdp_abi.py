@@ -110,6 +110,8 @@ NODE_MEMORY = np.dtype(
 
 SINK_CONFIG = np.dtype([("run", "<u4"), ("max_flows", "<u4"), ("locked", "<u4"), ("unused", "<u4")])
 
+SINK_CONTROL = np.dtype([("epoch", "<u4"), ("unused", "<u4")])
+
 SINK_FLOW = np.dtype(
     [
         ("pkts", "<u8"),
@@ -124,6 +126,8 @@ SINK_FLOW = np.dtype(
         ("reordered_pkts", "<u4"),
         ("duplicate_pkts", "<u4"),
         ("stale_pkts", "<u4"),
+        ("epoch", "<u4"),
+        ("epoch_first_seq", "<u4"),
         ("unused", "<u4"),
     ]
 )

@@ -13,19 +13,23 @@ from testbed.simulation.queues import Bools
 from testbed.traffic.fault_losses import FlowRows
 from testbed.traffic.plan import PacketPlan
 
-_FLOW = np.dtype([("pkts", "<u8"), ("first_seq", "<u4"), ("highest_seq", "<u4")])
+_FLOW = np.dtype([("pkts", "<u8"), ("highest_seq", "<u4"), ("epoch", "<u4"), ("epoch_first_seq", "<u4")])
 _NO_SEQ = 2**32 - 1
 
 Columns = tuple[Ints, ...]  # departure, node, number in the plan, delay
 
 
 class Deliveries:
-    """What n nodes have taken in and not yet delivered, and the flow tables of their sinks."""
+    """What n nodes have taken in and not yet delivered, and the flow tables of their sinks.
+
+    Attributes:
+        epoch: the present one.
+    """
 
     def __init__(self, nodes: tuple[str, ...], plan: PacketPlan) -> None:
         self._nodes, self._plan = nodes, plan
         self._tables = np.zeros((len(nodes), len(plan.flows)), dtype=_FLOW)
-        self._tables["first_seq"] = _NO_SEQ
+        self.epoch = 0
         self._waiting: Columns = (np.zeros(0, dtype=np.int64),) * 4
 
     def admit(self, departs_ns: Ints, node: Ints, number: Ints, delay_ns: Ints) -> None:
@@ -58,6 +62,14 @@ class Deliveries:
     def _count(self, node: Ints, number: Ints) -> None:
         at = (node, self._plan.flow[number])
         seq = self._plan.seq[number].astype(np.uint32)
+        self._mark_epoch(node, number)
         np.add.at(self._tables["pkts"], at, 1)
-        np.minimum.at(self._tables["first_seq"], at, seq)
         np.maximum.at(self._tables["highest_seq"], at, seq)
+
+    def _mark_epoch(self, node: Ints, number: Ints) -> None:
+        """Note the first number of the flows that nothing has come of in this epoch."""
+        tables, flow, seq = self._tables, self._plan.flow[number], self._plan.seq[number].astype(np.uint32)
+        new = (tables["pkts"][node, flow] == 0) | (tables["epoch"][node, flow] != self.epoch)
+        at = node[new], flow[new]
+        tables["epoch"][at], tables["epoch_first_seq"][at] = self.epoch, _NO_SEQ
+        np.minimum.at(tables["epoch_first_seq"], at, seq[new])

@@ -26,8 +26,7 @@ from testbed.simulation.network_model import NetworkModel
 from testbed.simulation.packet_plane import PacketPlane
 from testbed.spec.fault_timeline import timeline
 from testbed.spec.scenario import FaultSpec
-from testbed.traffic.carried_out import BREAKING, CarriedOut, Fault
-from testbed.traffic.fault_losses import broken_flows
+from testbed.traffic.carried_out import CarriedOut, Fault
 from testbed.traffic.plan import PacketPlan
 
 
@@ -53,7 +52,7 @@ class Faults:
         self, specs: tuple[FaultSpec, ...], ground: Ground, agenda: Agenda, history: History, model: NetworkModel
     ) -> None:
         self._specs, self._ground, self._agenda, self._history, self._model = specs, ground, agenda, history, model
-        self.done = CarriedOut()
+        self.done = CarriedOut(tuple(ground.row_of))
         self._sending = True
         for step in timeline(specs):
             agenda.at(step.at_ns, partial(self._begin if step.begins else self._heal, step.fault))
@@ -67,12 +66,13 @@ class Faults:
 
     def report_losses(self, plan: PacketPlan, ran_ns: int) -> None:
         """Record what each fault cost; call it when the queues are drained."""
-        for fault, loss in self.done.losses(self._ground.plane.flows(), plan, ran_ns):
+        self.done.end_epoch(self._ground.plane.flows())
+        for fault, loss in self.done.losses(plan, ran_ns):
             self._tell("FaultLosses", fault, **loss)
 
     def broken_flows(self) -> int:
         """Return how many flows changed node for no fault; call it when the queues are drained."""
-        return broken_flows(self._ground.plane.flows(), self.done.failed)
+        return self.done.broken_flows()
 
     # ------------------------------------------------------------------------------------------------------- steps
 
@@ -80,9 +80,7 @@ class Faults:
         if not self._sending:
             return
         spec, now_ns = self._specs[number], self._agenda.now_ns
-        self._ground.plane.advance(now_ns)
-        flows = self._ground.plane.flows() if spec.kind in BREAKING else {}
-        fault = self.done.add(Fault(number, spec, now_ns, flows=flows))
+        fault = self.done.add(Fault(number, spec, now_ns, self._begin_epoch()))
         self._tell("FaultCommanded", fault, t_commanded_ns=now_ns, for_ns=spec.for_ns)
         self._change(spec, begins=True)
         self._tell("FaultObserved", fault, took_ms=0.0)
@@ -91,11 +89,17 @@ class Faults:
         if not self._sending or self.done[number].over_ns is not None:
             return
         fault = self.done[number]
-        fault.over_ns = self._agenda.now_ns
-        self._ground.plane.advance(fault.over_ns)
+        fault.over_ns, fault.healed_epoch = self._agenda.now_ns, self._begin_epoch()
         self._tell("FaultEndCommanded", fault, t_commanded_ns=fault.over_ns)
         self._change(fault.spec, begins=False)
         self._tell("FaultHealed", fault, took_ms=0.0)
+
+    def _begin_epoch(self) -> int:
+        plane = self._ground.plane
+        plane.advance(self._agenda.now_ns)
+        epoch = self.done.end_epoch(plane.flows())
+        plane.begin_epoch(epoch)
+        return epoch
 
     def _change(self, spec: FaultSpec, *, begins: bool) -> None:
         ground = self._ground

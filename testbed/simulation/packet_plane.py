@@ -151,6 +151,11 @@ class PacketPlane:
         self._deliver()
         return self._deliveries.flows()
 
+    def begin_epoch(self, number: int) -> None:
+        """Let flows note the first sequence number that is delivered from now on, under that epoch."""
+        assert self._deliveries is not None
+        self._deliveries.epoch = number
+
     def _deliver(self) -> None:
         if self._deliveries is not None:
             self._delays.add(*self._deliveries.deliver(self.queues.now_ns))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from testbed.spec.scenario import FaultSpec
-from testbed.traffic.fault_losses import FlowRows, PlannedTimes, loss_of
+from testbed.traffic.fault_losses import FlowHistory, FlowRows, PlannedTimes, Span
 from testbed.traffic.plan import PacketPlan
 
 BREAKING = ("crash", "link_down")  # kinds that cost packets
@@ -22,15 +22,17 @@ class Fault:
         number: in the scenario.
         spec: what it is.
         commanded_ns: when.
+        epoch: the one that began with it (see `fault_losses`).
         over_ns: when it was healed; None: not yet.
-        flows: flow tables of all sinks just before a fault that costs packets, by node.
+        healed_epoch: the one that began with its end.
     """
 
     number: int
     spec: FaultSpec
     commanded_ns: int
+    epoch: int
     over_ns: int | None = None
-    flows: Mapping[str, FlowRows] = field(default_factory=dict)
+    healed_epoch: int | None = None
 
     @property
     def victims(self) -> tuple[str, ...]:
@@ -41,16 +43,22 @@ class Fault:
         largest = max(groups, key=len)
         return tuple(node for group in groups if group is not largest for node in group)
 
+    @property
+    def span(self) -> Span:
+        """Return the epochs in which it was in force."""
+        return Span(self.epoch, self.healed_epoch)
+
     def record(self) -> dict[str, Any]:
         """Return what every line about it in ``events.jsonl`` begins with."""
         return {"fault": self.number, "what": self.spec.kind, "nodes": list(self.victims)}
 
 
 class CarriedOut:
-    """All of them, by number."""
+    """All of them, by number, and where every flow was meanwhile."""
 
-    def __init__(self) -> None:
+    def __init__(self, nodes: tuple[str, ...]) -> None:
         self._faults: dict[int, Fault] = {}
+        self._history = FlowHistory(nodes)
 
     def __contains__(self, number: int) -> bool:
         return number in self._faults
@@ -63,10 +71,13 @@ class CarriedOut:
         self._faults[fault.number] = fault
         return fault
 
-    @property
-    def failed(self) -> frozenset[str]:
-        """Return the nodes that a fault hit in a way that may move their flows."""
-        return frozenset(node for fault in self._faults.values() for node in fault.victims)
+    def end_epoch(self, tables: Mapping[str, FlowRows]) -> int:
+        """See `FlowHistory.end_epoch`; the last one ends when the queues are drained."""
+        return self._history.end_epoch(tables)
+
+    def broken_flows(self) -> int:
+        """Return how many flows changed node for no fault; call it when the last epoch has ended."""
+        return self._history.broken_flows((node, f.span) for f in self._faults.values() for node in f.victims)
 
     def crashes(self, node: str) -> int:
         """Return how often the processes of a node were killed."""
@@ -80,14 +91,12 @@ class CarriedOut:
             if fault.spec.kind in ABSENT
         )
 
-    def losses(
-        self, after: Mapping[str, FlowRows], plan: PacketPlan, ran_ns: int
-    ) -> Iterator[tuple[Fault, dict[str, Any]]]:
-        """Yield what each fault cost, as it is recorded; `after` are the flow tables at the end of the run."""
+    def losses(self, plan: PacketPlan, ran_ns: int) -> Iterator[tuple[Fault, dict[str, Any]]]:
+        """Yield what each fault cost, as it is recorded; call it when the last epoch has ended."""
         times = PlannedTimes(plan)
         for fault in self._faults.values():
-            if fault.flows:
-                yield fault, asdict(loss_of(fault.spec.node, fault.flows, after, times, ran_ns))
+            if fault.spec.kind in BREAKING:
+                yield fault, asdict(self._history.loss_of(fault.spec.node, fault.span, times, ran_ns))
 
     def _of(self, node: str) -> list[Fault]:
         return [fault for fault in self._faults.values() if fault.spec.node == node]
