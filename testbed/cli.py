@@ -19,6 +19,7 @@ import typer
 from rich.console import Console
 
 from testbed import __version__, operating
+from testbed.bench import COUNTED
 from testbed.bench import NAMES as BENCHES
 from testbed.errors import (
     EXIT_BAD_INPUT,
@@ -366,19 +367,35 @@ def bench(
         Optional[list[str]],  # noqa: UP045
         typer.Argument(metavar="[NAME...]", help=f"which ones; default all: {', '.join(BENCHES)}"),
     ] = None,
+    count: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--count", min=1, help=f"how much of it: {'; '.join(f'{n}: {c}' for n, c in COUNTED.items())}"),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run benchmarks, each figure beside its rival's from the same call."""
-    import importlib
-
+    """Run benchmarks, each figure beside its rival's from the same call; Ctrl-C prints what is complete."""
     unknown = sorted(set(names or ()) - set(BENCHES))
     if unknown:
         raise InputError("bench", f"unknown {', '.join(unknown)}", f"known: {', '.join(BENCHES)}")
+    uncounted = sorted(set(names or BENCHES) - set(COUNTED))
+    if count is not None and uncounted:
+        raise InputError("bench --count", f"{uncounted[0]} takes none", f"name one of {', '.join(COUNTED)}")
     rows: list[dict[str, Any]] = []
-    for name in names or BENCHES:
-        print(f"measuring {BENCHES[name]} …", file=sys.stderr)
-        rows += importlib.import_module(f"testbed.bench.{name}").run()
-    print(json.dumps(rows, indent=2)) if as_json else _print_rows(rows)
+    try:
+        for name in names or BENCHES:
+            print(f"measuring {BENCHES[name]} …", file=sys.stderr)
+            rows += _measured(name, count)
+    finally:
+        if rows:
+            print(json.dumps(rows, indent=2)) if as_json else _print_rows(rows)
+
+
+def _measured(name: str, count: int | None) -> list[dict[str, Any]]:
+    import importlib
+
+    module = importlib.import_module(f"testbed.bench.{name}")
+    rows: list[dict[str, Any]] = module.run() if count is None else module.run(count)
+    return rows
 
 
 def _print_rows(rows: list[dict[str, Any]]) -> None:

@@ -275,6 +275,12 @@ def test_suspicions_without_a_cause_are_false() -> None:
         return int(section["false_suspicions"])
 
     assert false(suspect(10, "n1")) == 1
+    assert false(suspect(10, "n1"), line("RemoveNode", 10, node="n1")) == 1
+    assert false(line("RemoveNode", 10, node="n1")) == 1, "missing notifications tell the balancer, and nobody else"
+    assert (
+        false(line("NodeLeft", 10, node="n1", reason="port"), line("RemoveNode", 10, node="n1"), suspect(20, "n2")) == 1
+    )
+    assert false(command(0, "crash", "n1", 5), line("RemoveNode", 500, node="n1")) == 0
     assert false(command(0, "pause", "n1", 5, 30), suspect(60, "n1")) == 1
     assert false(command(0, "pause", "n1", 5, 300), suspect(60, "n1")) == 0
     assert false(command(0, "pause", "n1", 5, 300), suspect(60, "n2")) == 1

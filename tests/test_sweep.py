@@ -21,7 +21,7 @@ from testbed import places
 from testbed.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_TOOL_FAILED, InputError, ToolError
 from testbed.report.sweep_page import render
 from testbed.report.sweep_progress import SweepProgress
-from testbed.report.sweep_table import tabulate
+from testbed.report.sweep_table import cells_of, tabulate
 from testbed.results.confidence import estimate, student_t
 from testbed.results.recorded_run import RecordedRun
 from testbed.results.run_directory import RunDirectory
@@ -494,6 +494,28 @@ def test_runs_of_different_programs_are_named(written):
     run.manifest = lambda call: {"hashes": {"plan": "sha256:1", "model": f"sha256:{call.loaded.scenario.seed}"}}
     notes = go(written(), run).table.notes
     assert "runs differ in model: sha256:1, sha256:2" in notes
+
+
+def test_columns_are_those_that_tell_what_varied(written):
+    def headers(replaced: str) -> list[str]:
+        return cells_of(
+            go(written(SWEEP.replace("buffer.policy: [static-min, lstm, oracle]", replaced)), Fake()).table
+        )[0]
+
+    balancers = "balancer.policy: [hash, headroom]"
+    assert headers(balancers)[-3:] == ["busiest / mean", "broken flows", "packet-ins"]
+    assert "gain" not in headers(balancers)
+    assert "busiest / mean" not in headers("buffer.policy: [lstm, static-min]")
+    both = headers(f"buffer.policy: [lstm, static-min]\n  {balancers}")
+    assert both[:2] == ["buffer.policy", "balancer.policy"]
+    assert {"gain", "busiest / mean"} <= set(both)
+
+
+def test_the_page_of_balancers_shows_loss_against_imbalance(written):
+    text = SWEEP.replace("buffer.policy: [static-min, lstm, oracle]", "balancer.policy: [hash, headroom]")
+    page = render(go(written(text), Fake()).table)
+    assert "Loss against imbalance" in page
+    assert '"name": "headroom"' in page.replace('"name":"', '"name": "')
 
 
 def test_the_page_has_the_table_and_the_chart_of_the_delay(written):

@@ -2,6 +2,7 @@
 
 Every module has `run() -> list[dict]`: rows with ``name``, ``value``, ``unit``, ``rival``, ``rival_value``, ``ratio``,
 ``bar`` and, where they help, ``met`` and ``note``.  Figures are medians; on a shared machine trust the ratios.
+Those in `COUNTED` have `run(count)`.
 """
 
 NAMES = {
@@ -10,4 +11,10 @@ NAMES = {
     "loop": "the agent's loop under a whole trial",
     "sender": "the paced sender",
     "simulate": "the simulation engine",
+    "failover": "failover: silent crashes and links that go down",
+    "scale": "goodput of more nodes, and how evenly each balancer policy loads them",
+}
+COUNTED = {
+    "failover": "failures of each kind (100)",
+    "scale": "seeds of the imbalance (3)",
 }

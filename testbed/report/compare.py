@@ -30,6 +30,9 @@ FIGURES = {
     "p999_ms": "delay_ms.p999",
     "resizes": "buffer.resizes",
     "wasted": "buffer.wasted_expansions",
+    "max_over_mean": "balancer.max_over_mean_load",
+    "broken_flows": "balancer.broken_flows",
+    "packet_ins": "balancer.packet_ins",
 }
 _VARIED = ("buffer_policy", "balancer_policy", "engine", "seed", "question", "expect", "scenario")
 
@@ -43,7 +46,8 @@ class Row:
         policy, balancer, engine, seed: what was compared; seed None for means.
         verdict: VALID, DEGRADED, INVALID, or the status of a run that has no summary.
         runs: how many runs the figures stand on.
-        loss_ratio, reserved_mb_s, p50_ms, p99_ms, p999_ms, resizes, wasted: figures of the summary.
+        loss_ratio, reserved_mb_s, p50_ms, p99_ms, p999_ms, resizes, wasted, max_over_mean, broken_flows, packet_ins:
+            figures of the summary, see `FIGURES`.
         gain_ratio: see the head of this module.
     """
 
@@ -61,6 +65,9 @@ class Row:
     p999_ms: float | None = None
     resizes: float | None = None
     wasted: float | None = None
+    max_over_mean: float | None = None
+    broken_flows: float | None = None
+    packet_ins: float | None = None
     gain_ratio: float | None = None
 
     @property

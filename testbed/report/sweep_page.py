@@ -1,4 +1,7 @@
-"""A sweep as one HTML file: loss against memory, loss against the actuation delay, the table and the runs behind it.
+"""A sweep as one HTML file: loss against what was varied, the table and the runs behind it.
+
+Loss is drawn against reserved memory, against the actuation delay where that varies, and where the balancer's policy
+does against how unevenly it loaded the nodes.
 
 A point is the mean over the seeds of a combination, with the 95 % confidence interval of both figures as bars.
 """
@@ -18,6 +21,7 @@ from testbed.results.confidence import Estimate
 from testbed.units import duration_ns
 
 DELAY = "buffer.actuation_delay"
+BALANCER = "balancer.policy"
 _BARS = "The bars are 95 % confidence intervals over the seeds."
 _LOSS_AXIS = "packets lost by the buffers (%)"
 
@@ -34,7 +38,12 @@ def write_sweep_page(table: SweepTable, target: Path) -> Path:
 def render(table: SweepTable) -> str:
     """Return the page."""
     memory_hint = f"Each point is a combination. Further down loses less, further left reserves less. {_BARS}"
-    figures = [Figure("memory-loss", "Loss against memory", memory_hint, _memory_against_loss(table))]
+    memory = _against_loss(table, "reserved_mb_s", {**charts.axis("reserved memory (MB·s)"), "rangemode": "tozero"})
+    figures = [Figure("memory-loss", "Loss against memory", memory_hint, memory)]
+    if BALANCER in table.keys:
+        load_hint = f"Bytes of the busiest node over the mean of all nodes; 1 is even. {_BARS}"
+        load = _against_loss(table, "max_over_mean", charts.axis("busiest node / mean"))
+        figures.insert(0, Figure("load-loss", "Loss against imbalance", load_hint, load))
     if DELAY in table.keys:
         delay_hint = f"The time an expansion takes, from the decision to its effect. {_BARS}"
         figures.insert(
@@ -53,18 +62,16 @@ def _tables(table: SweepTable) -> list[Table]:
     return [means, *(found for found in tables if found.cells)]
 
 
-def _memory_against_loss(table: SweepTable) -> charts.Chart:
-    """Return the chart: towards the lower left a policy loses less with less memory."""
+def _against_loss(table: SweepTable, figure: str, axis: dict[str, Any]) -> charts.Chart:
+    """Return the chart of a figure and the loss: a colour for each policy."""
     layout = {
         **charts.layout(440),
         "hovermode": "closest",
-        "xaxis": {**charts.axis("reserved memory (MB·s)"), "rangemode": "tozero"},
+        "xaxis": axis,
         "yaxis": {**charts.axis(_LOSS_AXIS), "rangemode": "tozero"},
     }
-    return {
-        "data": _series(table.combinations, [POLICY], lambda row: row.figures["reserved_mb_s"], "markers"),
-        "layout": layout,
-    }
+    policies = [key for key in (POLICY, BALANCER) if key in table.keys]
+    return {"data": _series(table.combinations, policies, lambda row: row.figures[figure], "markers"), "layout": layout}
 
 
 def _loss_against_delay(table: SweepTable) -> charts.Chart:
@@ -124,4 +131,6 @@ def _bars(half_widths: Sequence[float]) -> dict[str, Any]:
 def _label(parameters: Mapping[str, str], keys: Sequence[str]) -> str:
     """Return the values of `keys`; a number or size alone would not say what it is of."""
     known = [(key, parameters[key]) for key in keys if key in parameters]
-    return ", ".join(value if key == POLICY else f"{key.rpartition('.')[2]} {value}" for key, value in known)
+    return ", ".join(
+        value if key in (POLICY, BALANCER) else f"{key.rpartition('.')[2]} {value}" for key, value in known
+    )

@@ -290,27 +290,50 @@ def _left_out(rows: Sequence[Row]) -> Iterable[str]:
 
 # ------------------------------------------------------------------------------------------------------ as text
 
-_COLUMNS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+Column = tuple[str, str, Callable[[float], str]]  # header, figure, how it is written
+
+_COLUMNS: tuple[Column, ...] = (
     ("loss", "loss_ratio", percent),
     ("reserved MB·s", "reserved_mb_s", short),
     ("p50 ms", "p50_ms", short),
     ("p99 ms", "p99_ms", short),
     ("p99.9 ms", "p999_ms", short),
+)
+_OF_THE_BUFFER: tuple[Column, ...] = (
     ("resizes", "resizes", short),
     ("wasted", "wasted", short),
     ("gain", "gain_ratio", lambda value: f"{value:.3f}"),
 )
+_OF_THE_BALANCER: tuple[Column, ...] = (
+    ("busiest / mean", "max_over_mean", lambda value: f"{value:.3f}"),
+    ("broken flows", "broken_flows", short),
+    ("packet-ins", "packet_ins", short),
+)
+
+
+def columns_of(table: SweepTable) -> tuple[Column, ...]:
+    """Return the columns that say something where these parameters vary."""
+    balancing = [key.startswith("balancer.") for key in table.keys]
+    buffer = () if balancing and all(balancing) else _OF_THE_BUFFER
+    return (*_COLUMNS, *buffer, *(_OF_THE_BALANCER if any(balancing) else ()))
 
 
 def cells_of(table: SweepTable) -> tuple[list[str], list[list[str]]]:
     """Return the headers and the cells of the table, as text."""
-    headers = [*(key.rpartition(".")[2] for key in table.keys), "seeds", *(header for header, _, _ in _COLUMNS)]
-    return headers, [_cells(row) for row in table.combinations]
+    columns = columns_of(table)
+    headers = [*(_header(key, table.keys) for key in table.keys), "seeds", *(header for header, _, _ in columns)]
+    return headers, [_cells(row, columns) for row in table.combinations]
 
 
-def _cells(row: CombinationRow) -> list[str]:
+def _header(key: str, keys: Sequence[str]) -> str:
+    """Return the last word of a key, both where another key ends in the same."""
+    last = key.rpartition(".")[2]
+    return last if sum(other.rpartition(".")[2] == last for other in keys) == 1 else key
+
+
+def _cells(row: CombinationRow, columns: Sequence[Column]) -> list[str]:
     seeds = f"{len(row.seeds)} of {row.planned}" if len(row.seeds) < row.planned else str(row.planned)
-    figures = [_written(row.figures[name], write, len(row.seeds)) for _, name, write in _COLUMNS]
+    figures = [_written(row.figures[name], write, len(row.seeds)) for _, name, write in columns]
     return [*row.parameters.values(), seeds, *figures]
 
 

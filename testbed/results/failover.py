@@ -2,7 +2,7 @@
 
 All times are counted from the command of the fault, by the one clock of the run.
 
-    detected    the balancer took the node for gone (`NodeLeft`, by mesh, port or silence)
+    detected    the balancer took the node for gone (`NodeLeft` by mesh or port, or its own removal of a silent one)
     rerouted    the switch confirmed the change (`ActionsAcknowledged`, the first one after the removal)
     recovered   the last packet that was lost was to be sent then; 0 when none was
 
@@ -97,32 +97,39 @@ def _faults(lines: list[Line]) -> list[Line]:
 
 
 def _suspicions(lines: list[Line]) -> list[Line]:
-    return [line for line in lines if line["kind"] == "NodeLeft" and line["reason"] in ("mesh", "notifications")]
+    """Return what took a node away though nothing was seen of its port: the mesh's word, or missing notifications.
+
+    The balancer is told of the first; the second it concludes itself, and a removal that follows from no `NodeLeft` of
+    the same instant is one.
+    """
+    told = {(line["t_ns"], line["node"]) for line in lines if line["kind"] == "NodeLeft"}
+    silent = [line for line in lines if line["kind"] == "RemoveNode" and (line["t_ns"], line["node"]) not in told]
+    return [*(line for line in lines if line["kind"] == "NodeLeft" and line["reason"] == "mesh"), *silent]
 
 
 def _failure(fault: Line, lines: list[Line], loss: Line | None) -> Failure:
     return Failure(
         what=fault["what"],
         node=fault["nodes"][0],
-        detected_ms=_first(lines, "NodeLeft", fault),
+        detected_ms=_first(lines, fault, "NodeLeft", "RemoveNode"),
         rerouted_ms=_rerouted(lines, fault),
         recovered_ms=None if loss is None else _recovered(loss, fault),
         lost_pkts=None if loss is None else loss["lost_pkts"],
     )
 
 
-def _first(lines: list[Line], kind: str, fault: Line) -> float | None:
-    """Return when a line of that kind first named the node of the fault after it."""
+def _first(lines: list[Line], fault: Line, *kinds: str) -> float | None:
+    """Return when a line of these kinds first named the node of the fault after it."""
     times = [
         line["t_ns"]
         for line in lines
-        if line["kind"] == kind and line["node"] in fault["nodes"] and line["t_ns"] >= fault["t_commanded_ns"]
+        if line["kind"] in kinds and line["node"] in fault["nodes"] and line["t_ns"] >= fault["t_commanded_ns"]
     ]
     return (min(times) - fault["t_commanded_ns"]) / NS_PER_MS if times else None
 
 
 def _rerouted(lines: list[Line], fault: Line) -> float | None:
-    removed_ms = _first(lines, "RemoveNode", fault)
+    removed_ms = _first(lines, fault, "RemoveNode")
     if removed_ms is None:
         return None
     since = fault["t_commanded_ns"] + round(removed_ms * NS_PER_MS)
