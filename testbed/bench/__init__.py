@@ -13,8 +13,10 @@ NAMES = {
     "simulate": "the simulation engine",
     "failover": "failover: silent crashes and links that go down",
     "scale": "goodput of more nodes, and how evenly each balancer policy loads them",
+    "cluster": "one node against a cluster of three",
 }
 COUNTED = {
     "failover": "failures of each kind (100)",
     "scale": "seeds of the imbalance (3)",
+    "cluster": "silent crashes (20)",
 }

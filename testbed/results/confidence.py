@@ -1,4 +1,4 @@
-"""The mean of a few repetitions and how far it may be off.
+"""What a few repetitions say: the mean and how far it may be off, and how probable what was rarely seen may still be.
 
 For n independent, roughly normal values the mean lies within ``t × s / sqrt(n)`` of the true one in 95 % of all cases,
 with s the standard deviation of the values (n - 1 in the denominator) and t the 97.5 % quantile of Student's
@@ -10,8 +10,13 @@ The quantile is found by bisection of the exact distribution.  With whole degree
     v odd:   2/pi × (theta + sin × (cos + 2/3 cos³ + … + (2·4…(v-3)) / (3·5…(v-2)) cos^(v-2)))
     v even:  sin × (1 + 1/2 cos² + … + (1·3…(v-3)) / (2·4…(v-2)) cos^(v-2))
 
+**A share.**  What happened k times in N independent trials has a probability of at most p at 95 %, with p such that k
+or fewer would happen in one case of twenty only (Clopper and Pearson's upper limit, one-sided).  For k = 0 that is
+``1 - 0.05^(1/N)``, a little less than 3/N.
+
 Source: "Student" (W. S. Gosset), "The probable error of a mean", Biometrika 6, 1908; the sums are formulas 26.7.3 and
-26.7.4 of M. Abramowitz, I. A. Stegun, "Handbook of mathematical functions", 1964.
+26.7.4 of M. Abramowitz, I. A. Stegun, "Handbook of mathematical functions", 1964; C. J. Clopper, E. S. Pearson, "The
+use of confidence or fiducial limits illustrated in the case of the binomial", Biometrika 26, 1934.
 """
 
 from __future__ import annotations
@@ -50,6 +55,24 @@ def estimate(values: Sequence[float]) -> Estimate | None:
         return Estimate(float(values[0]), None, 1)
     half_width = student_t(len(values) - 1) * stdev(values) / math.sqrt(len(values))
     return Estimate(fmean(values), half_width, len(values))
+
+
+def at_most_ratio(happened: int, trials: int) -> float:
+    """Return the largest probability, at 95 %, of what happened so often in so many trials.
+
+    Raises:
+        ValueError: when there were no trials, or it happened more often.
+    """
+    if not 0 <= happened <= trials or not trials:
+        raise ValueError(f"{happened} of {trials} trials is no share")
+    if happened == trials:
+        return 1.0
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        at_most = sum(math.comb(trials, k) * middle**k * (1 - middle) ** (trials - k) for k in range(happened + 1))
+        low, high = (middle, high) if at_most > 1 - LEVEL else (low, middle)
+    return high
 
 
 @cache
