@@ -59,7 +59,7 @@ def test_a_history_in_short_is_enough(tmp_path: Path) -> None:
 
 
 def test_a_changed_output_is_found(tmp_path: Path) -> None:
-    run = simulated_run.write(simulated_run.scenario("reactive"), tmp_path / "run")
+    run = simulated_run.write(simulated_run.scenario("reactive"), tmp_path / "run", cohorts=1)
 
     def grow(line: Line) -> None:
         line["limit_bytes"][0] += 1
@@ -101,7 +101,7 @@ def test_a_decision_that_is_missing_or_too_many_is_found(tmp_path: Path) -> None
 
 
 def test_changed_code_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = simulated_run.write(simulated_run.scenario("reactive"), tmp_path / "run")
+    run = simulated_run.write(simulated_run.scenario("reactive"), tmp_path / "run", cohorts=1)
     monkeypatch.setattr(buffer_reactive, "HIGH_RATIO", 0.6)
     difference = replay(run)
     assert difference is not None
@@ -109,7 +109,7 @@ def test_changed_code_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_changed_input_is_found(tmp_path: Path) -> None:
-    run = simulated_run.write(simulated_run.scenario("lstm"), tmp_path / "run")
+    run = simulated_run.write(simulated_run.scenario("lstm"), tmp_path / "run", cohorts=1)
 
     def fill(line: Line) -> None:
         line["backlog_bytes"] = [900_000] * 3

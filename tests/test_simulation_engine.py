@@ -181,12 +181,18 @@ def test_flows_keep_their_node() -> None:
 
 
 def test_samples_cover_traffic_and_drain() -> None:
-    run = simulated_run.run(simulated_run.scenario("static-max"))
+    run = simulated_run.run(simulated_run.scenario("static-max"), cohorts=1)
     t_ns = np.array(run.recorded.column("t_ns"))
     assert t_ns[0] == 10 * NS_PER_MS
     assert set(np.diff(np.unique(t_ns)).tolist()) == {10 * NS_PER_MS}
     assert t_ns[-1] >= run.scenario.duration_ns + SETTLE_NS - 10 * NS_PER_MS
     assert run.recorded.column("backlog_bytes")[-3:] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(("nodes", "phases_ns"), [(4, [0, 2_500_000, 5_000_000, 7_500_000]), (9, [0])])
+def test_few_nodes_tick_one_after_the_other_as_on_the_wire(nodes: int, phases_ns: list[int]) -> None:
+    run = simulated_run.run(simulated_run.scenario("static-min", nodes=nodes, duration="200ms"))
+    assert sorted({t_ns % (10 * NS_PER_MS) for t_ns in run.recorded.column("t_ns")}) == phases_ns
 
 
 def test_the_run_lasts_until_the_queues_are_empty() -> None:
@@ -237,7 +243,7 @@ def test_the_digest_covers_every_value(changed: str) -> None:
 
 
 def test_history_of_a_small_cluster_reads_back_as_events() -> None:
-    run = simulated_run.run(simulated_run.scenario("reactive", duration="200ms"))
+    run = simulated_run.run(simulated_run.scenario("reactive", duration="200ms"), cohorts=1)
     first = from_record(run.recorded.events[0])
     assert isinstance(first, TrafficSampled)
     assert first.arrived_pkts.tolist() == run.recorded.column("arrived_pkts")[:3]

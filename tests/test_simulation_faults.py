@@ -78,6 +78,7 @@ def test_what_waits_at_a_node_that_crashes_is_lost() -> None:
             **{"version": 1, "name": "full", "duration": "2s", "traffic": [overload]},
             "topology": {"family": "cluster", "nodes": 3, "clients": 1, "node_rate": "10Mbit"},
             "buffer": {"policy": "static-min", "min": "0.5MB"},
+            "balancer": {"policy": "round-robin"},
             "faults": [{"at": "1s", "crash": "n1"}],
         }
     )
@@ -120,7 +121,7 @@ def test_a_node_that_restarts_serves_again_with_a_fresh_brain() -> None:
 
 
 def test_a_crash_shorter_than_a_tick_leaves_one_agent() -> None:
-    run = simulated_run.run(steady({"at": "1s", "crash": "n2", "for": "2ms"}))
+    run = simulated_run.run(steady({"at": "1003ms", "crash": "n2", "for": "2ms"}))
     ticks = [t for t, n in zip(run.recorded.column("t_ns"), run.recorded.column("node"), strict=True) if n == "n2"]
     assert {after - before for before, after in itertools.pairwise(ticks)} == {10 * NS_PER_MS}
 

@@ -11,11 +11,17 @@ moment would disagree about who has to be sent heartbeats, and a watcher nobody 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import blake2b
 
 
 def watchers_of(node: str, members: Sequence[str], count: int) -> tuple[str, ...]:
     """Return the watchers of `node` among `members`, strongest first: `count` of them, or all others when fewer."""
+    return _watchers(node, tuple(members), count)
+
+
+@lru_cache(maxsize=2048)  # where many members live in one process each of them asks for every node
+def _watchers(node: str, members: tuple[str, ...], count: int) -> tuple[str, ...]:
     others = [member for member in members if member != node]
     return tuple(sorted(others, key=lambda member: (_score(node, member), member), reverse=True)[:count])
 

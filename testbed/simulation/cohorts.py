@@ -2,8 +2,13 @@
 
 In the emulation every node has an agent of its own, and the agents wake one after the other within the sample interval.
 Here a brain decides for a *cohort* of neighbouring nodes with arrays, which costs little more than deciding for one;
-the cohorts tick one after the other within the interval.  One cohort of all nodes is the rule and a cohort a node the
-very ticks of the emulation.  What changes between them is when in the interval a node looks, not how often.
+the cohorts tick one after the other within the interval.
+
+Up to `OWN_TICKS` nodes each are a cohort, with the very ticks of the emulation; more are one cohort of all, for speed.
+What that changes is when in the interval a node looks, not how often.  A balancer that feeds back makes it matter:
+where all nodes speak at one instant it never acts on news of one and older ones of the others.  Five seeds of
+``burst.yaml`` under static-min and ready-first lose 20.2 % with ticks of their own and 18.9 % without; 20.6 % on the
+wire.
 """
 
 from __future__ import annotations
@@ -21,6 +26,7 @@ from testbed.simulation.network_model import service_rates_bps
 from testbed.spec.scenario import BufferSpec
 from testbed.spec.topology import Network
 
+OWN_TICKS = 8
 BRAIN = "brain"  # begins the name of every brain in the history
 
 MakeForecaster = Callable[[tuple[str, ...], Ints], "Forecaster | None"]
@@ -60,6 +66,11 @@ def make_brain(rows: slice, spec: BufferSpec, network: Network, make_forecaster:
     nodes = tuple(node.name for node in network.nodes)
     rates = service_rates_bps(network)[rows]
     return NodeBrain(nodes[rows], spec, rates, make_forecaster(nodes[rows], rates), pool_members=len(nodes))
+
+
+def default_cohorts(nodes: int) -> int:
+    """Return how many cohorts a cluster has unless told otherwise."""
+    return nodes if nodes <= OWN_TICKS else 1
 
 
 def make_cohorts(

@@ -69,7 +69,7 @@ class Control:
         first_tier = tuple(node.name for node in network.first_tier)
         self._policy = make_balancer(scenario.balancer, first_tier, random.Random(seed))
         self._deflection = DeflectionPolicy(network.nodes) if scenario.buffer.deflect else None
-        self._agreement = Agreement(names, scenario.mesh.watchers)
+        self._agreement = Agreement(names if scenario.faults else (), scenario.mesh.watchers)  # no faults, no mesh
         self._said: dict[str, dict[str, Any]] = {}  # witness → its last testimony
         self._alive = True
         self.slots = self._table(self._policy.slots)

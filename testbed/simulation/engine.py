@@ -23,7 +23,7 @@ from testbed.policies.pool import make_pool
 from testbed.results.evidence import Evidence, NodeEvidence
 from testbed.simulation.agenda import Agenda
 from testbed.simulation.agents import POOL, Agents
-from testbed.simulation.cohorts import MakeForecaster, make_cohorts
+from testbed.simulation.cohorts import MakeForecaster, default_cohorts, make_cohorts
 from testbed.simulation.control import BALANCER, Control
 from testbed.simulation.faults import Faults, Ground
 from testbed.simulation.history import History, Recorder
@@ -54,7 +54,7 @@ def simulate(
     recorder: Recorder,
     *,
     model: NetworkModel | None = None,
-    cohorts: int = 1,
+    cohorts: int | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Evidence:
     """Run one trial in virtual time and return what it left behind.
@@ -67,12 +67,13 @@ def simulate(
         seed_of: derives the seed of a named stream.
         recorder: takes samples and events as they come.
         model: the delays; default those of `NetworkModel`.
-        cohorts: in how many groups the nodes tick within the interval; see `cohorts`.
+        cohorts: in how many groups the nodes tick within the interval; default as `cohorts` has it.
         should_stop: asked every tick; once it says so the traffic ends and the queues drain.
 
     Raises:
         InputError: what the engine cannot simulate faithfully.
     """
+    cohorts = default_cohorts(len(network.nodes)) if cohorts is None else cohorts
     _check(scenario, network, cohorts)
     model = NetworkModel() if model is None else model
     return _Trial(scenario, network, plan, make_forecaster, seed_of, recorder, model, cohorts).run(should_stop)
