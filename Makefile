@@ -5,7 +5,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test packages packages-test bpf run test check clean
+.PHONY: help setup setup-test packages packages-test ryu bpf run test check clean
 .NOTPARALLEL:
 
 VENV ?= .venv
@@ -24,6 +24,7 @@ PIP := $(PYTHON) -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --no-build-isolation -c constraints.txt
 KEY := $(shell cat setup.py constraints.txt | sha256sum | cut -c1-16)
 RUN_STAMP := $(VENV)/set-up-run-$(KEY)
+RYU_STAMP := $(VENV)/set-up-ryu-$(KEY)
 TEST_STAMP := $(VENV)/set-up-test-$(KEY)
 
 help: ## list the targets
@@ -48,7 +49,16 @@ $(RUN_STAMP): | $(PYTHON)
 	$(INSTALL) -e .
 	@touch $@
 
-$(TEST_STAMP): $(RUN_STAMP) | packages-test
+ryu: packages $(RYU_STAMP) ## install Ryu, the other OpenFlow framework
+
+# Isolated, so that it is built with a setuptools of its own; pip passes PIP_CONSTRAINT on to that build, and no option.
+$(RYU_STAMP): $(RUN_STAMP)
+	@$(PYTHON) -c 'import ryu' 2>/dev/null || \
+	    PIP_CONSTRAINT=$(CURDIR)/.ci/ryu-build-constraints.txt $(PIP) install --quiet --use-pep517 --no-deps ryu==4.34
+	$(INSTALL) -e '.[ryu]'
+	@touch $@
+
+$(TEST_STAMP): $(RUN_STAMP) $(RYU_STAMP) | packages-test
 	@$(PYTHON) -c 'import torch' 2>/dev/null || \
 	    $(INSTALL) --no-deps --retries 1 --timeout 15 --index-url $(TORCH_INDEX) torch || \
 	    echo 'set-up: no torch from $(TORCH_INDEX), taking the (large) one from PyPI'

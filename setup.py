@@ -17,6 +17,11 @@ TRAIN = ["torch>=2.2"]
 EVALUATE = ["onnx>=1.16", "scikit-learn>=1.4"]
 TEST = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100"]
 BENCH = ["onnxruntime>=1.17", "simpy>=4.1"]
+# The other OpenFlow framework.  It builds with setuptools before 68 only: `make ryu` does it, or
+# `PIP_CONSTRAINT=.ci/ryu-build-constraints.txt pip install --use-pep517 --no-deps ryu==4.34` before this extra.
+# Its eventlet trips over a pyOpenSSL of the distribution that is older than our cryptography, and tinyrpc from 1.1 on
+# installs a top-level package named `tests`.
+RYU = ["ryu==4.34", "tinyrpc<1.1", "pyopenssl>=25"]
 CHECK = ["ruff>=0.6", "mypy>=1.11", "types-PyYAML"]
 
 
@@ -93,6 +98,7 @@ setup(
         "test": TEST,
         "bench": BENCH,
         "check": CHECK,
+        "ryu": RYU,
         "dev": [*TRAIN, *EVALUATE, *TEST, *BENCH, *CHECK],
     },
     entry_points={"console_scripts": ["testbed=testbed.cli:main"]},

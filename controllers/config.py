@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from controllers.liveness import MeshAccess
 from testbed.errors import InputError
-from testbed.spec.scenario import BalancerSpec
+from testbed.spec.scenario import BalancerSpec, FrameworkName
 from testbed.spec.topology import Host
 
 MAX_NODES = 2000
@@ -57,6 +57,7 @@ class BalancerConfig:
         second_tier: nodes that get no flows, only what others deflect to them.
         deflecting: all nodes, when full ones hand packets to siblings; empty when they drop.
         spec: the policy.
+        framework: what speaks OpenFlow.
         mesh: what it takes to hear the nodes on each other; None: the balancer relies on notifications and ports.
         seed: drawn from the scenario's; seeds the policy and the switch's hash.
         now_ns: the run's clock, nanoseconds since its start; must not go back.
@@ -70,6 +71,7 @@ class BalancerConfig:
     spec: BalancerSpec
     second_tier: tuple[Station, ...] = ()
     deflecting: tuple[Host, ...] = ()
+    framework: FrameworkName = "os-ken"
     mesh: MeshAccess | None = None
     seed: int = 0
     now_ns: Callable[[], int] = time.monotonic_ns

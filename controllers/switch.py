@@ -7,9 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol
 
 from controllers.openflow import Message
+
+
+class Role(Enum):
+    """What a controller is to the switch; the switch has one master and refuses the orders of slaves."""
+
+    MASTER = "master"
+    SLAVE = "slave"
 
 
 class Link(Protocol):
@@ -20,6 +28,10 @@ class Link(Protocol):
 
         On a connection that is lost this does nothing.
         """
+        ...
+
+    def request_role(self, role: Role, generation: int) -> None:
+        """Ask for a role; answered by `RoleGranted`, or by `Deposed` when a greater generation has been seen."""
         ...
 
 
@@ -61,4 +73,19 @@ class Refused:
     text: str
 
 
-Happening = Connected | Disconnected | Acknowledged | PortChanged | Refused
+@dataclass(frozen=True, slots=True)
+class RoleGranted:
+    """The switch gave us the role."""
+
+    link: Link
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Deposed:
+    """The switch obeys another controller: our generation is stale, or we are a slave."""
+
+    link: Link
+
+
+Happening = Connected | Disconnected | Acknowledged | PortChanged | Refused | RoleGranted | Deposed

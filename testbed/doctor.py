@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from controllers import framework
 from testbed import places, probes
 from testbed.errors import MachineError, TestbedError
 from testbed.spec.scenario import Scenario
@@ -27,6 +28,8 @@ MIN_CPUS = 2
 MIN_FREE_BYTES = 10**9
 MAX_NODES_PER_CPU = 16
 
+DEFAULT_FRAMEWORK = "os-ken"
+
 _INSTALL = "sudo make setup"
 _OTHER_KERNEL = "boot the distribution's stock kernel"
 # What a run calls on, by program and package; only inspection is lost without the last ones.
@@ -36,7 +39,7 @@ _USEFUL_PROGRAMS = {
     "ethtool": ("ethtool", "looking into interfaces"),
     "clang": ("clang", "compiling bpf/ anew"),
 }
-_MODULES = ("numpy", "pyarrow", "pydantic", "yaml", "typer", "rich", "jinja2", "plotly", "os_ken", "scapy", "pyroute2")
+_MODULES = ("numpy", "pyarrow", "pydantic", "yaml", "typer", "rich", "jinja2", "plotly", "scapy", "pyroute2")
 _FEATURES = {
     "veth": "virtual Ethernet pairs",
     "native_xdp": "native XDP on veth",
@@ -73,6 +76,7 @@ def diagnose(scenario: Scenario | None = None) -> list[Finding]:
         *_switch(),
         *_programs(),
         *_libraries(),
+        *_frameworks(scenario),
         *_compiled_programs(),
         *_congestion_controls(scenario),
         *_resources(scenario),
@@ -185,6 +189,17 @@ def _libraries() -> Iterator[Finding]:
         yield Finding("torch", "limited", "not installed; only `train` needs it", "sudo make setup-test")
     else:
         yield Finding("torch", "ok", f"torch {_version('torch')}")
+
+
+def _frameworks(scenario: Scenario | None) -> Iterator[Finding]:
+    wanted = scenario.controller.framework if scenario else None
+    for name, remedy in framework.INSTALL.items():
+        if framework.installed(name):
+            yield Finding(name, "ok", f"{name} {_version(name)}")
+        elif name in (wanted, DEFAULT_FRAMEWORK):
+            yield Finding(name, "missing", f"controller.framework {name} is not installed", remedy)
+        else:
+            yield Finding(name, "limited", f"not installed; only controller.framework: {name} needs it", remedy)
 
 
 def _version(package: str) -> str:

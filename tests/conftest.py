@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import json
 import os
 import re
@@ -64,6 +65,7 @@ PROBES: dict[str, Callable[[], str]] = {
     "netem": lambda: _kernel().get("netem", "no namespaces to try netem in"),
     "mininet": _mininet,
     "clang": lambda: _program("clang"),
+    "ryu": lambda: "" if importlib.util.find_spec("ryu") else "ryu is not installed",
     "torch": lambda: _module("torch"),
     "onnx": lambda: _module("onnx") or _module("onnxruntime"),
     "chromium": lambda: _program("chromium", "chromium-browser", "google-chrome"),

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from testbed import doctor, errors, places, probes
-from testbed.spec.scenario import Scenario
+from testbed.spec.scenario import ControllerSpec, Scenario
 
 HEALTHY = dict.fromkeys(("bpf", "namespaces", "veth", "native_xdp", "tbf", "netem"), "")
 
@@ -183,3 +183,14 @@ def test_a_missing_switch_is_told_by_the_program(monkeypatch):
 def test_a_failing_command_says_its_last_line():
     with pytest.raises(OSError, match="ls: cannot access"):
         probes.command("ls", "/nowhere/at/all")
+
+
+@pytest.mark.parametrize(("name", "status"), [("ryu", "missing"), ("os-ken", "limited")])
+def test_a_framework_is_missing_only_where_it_is_asked_for(machine, monkeypatch, name, status):
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda module: None if module == "ryu" else object())
+    asked = scenario().model_copy(update={"controller": ControllerSpec(framework=name)})
+    finding = found(doctor.diagnose(asked), "ryu")
+    assert (finding.status, finding.remedy) == (status, "sudo make ryu")
+    if status == "missing":
+        with pytest.raises(errors.MachineError, match=r"lacks ryu \(.*not installed\); sudo make ryu"):
+            doctor.refuse_if_lacking(asked)

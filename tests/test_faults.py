@@ -91,6 +91,27 @@ def test_what_cannot_be_is_refused_with_its_line(tmp_path: Path, line: str, said
     assert "faults.yaml:26" in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("standby", "kills", "refused"),
+    [
+        (False, ["controller"], False),
+        (False, ["controller", "controller"], True),
+        (True, ["controller", "controller"], False),
+        (True, ["controllers", "controller"], True),
+    ],
+)
+def test_only_controllers_that_live_can_be_killed(
+    tmp_path: Path, standby: bool, kills: list[str], refused: bool
+) -> None:
+    lines = [f"  - {{at: {1000 + 100 * n}ms, kill: {target}}}\n" for n, target in enumerate(kills)]
+    text = "".join(lines) + ("controller: {standby: true}\n" if standby else "")
+    if not refused:
+        assert len(faults(tmp_path, text).scenario.faults) == len(kills)
+        return
+    with pytest.raises(InputError, match="no controller is left by then"):
+        faults(tmp_path, text)
+
+
 def specs(*faults: dict[str, Any]) -> tuple[FaultSpec, ...]:
     return tuple(FaultSpec.model_validate(fault) for fault in faults)
 
@@ -250,6 +271,22 @@ def test_section_tells_times_from_the_command() -> None:
 def test_a_failure_nobody_noticed_leaves_no_times_that_could_pass_for_good_ones() -> None:
     section = failover_section([command(0, "crash", "n2", 1), command(1, "link_down", "n3", 2)])
     assert section == {"count": 2, "false_suspicions": 0}
+
+
+def test_a_takeover_counts_from_the_kill_to_the_pipeline_of_the_standby() -> None:
+    first, second = command(0, "kill", "", 1000), command(1, "kill", "", 4000)
+    section = failover_section(
+        [
+            line("BalancerReady", 0),
+            first,
+            line("ControllerTookOver", 1002, reason="died"),
+            line("BalancerReady", 1012),
+            second,
+        ]
+    )
+    assert section is not None
+    assert section["takeover_ms"] == {"p50": 12.0, "max": 12.0}
+    assert "takeover_ms" not in (failover_section([first, second]) or {})
 
 
 def test_each_failure_is_told_by_itself() -> None:

@@ -66,7 +66,15 @@ def test_what_is_installed_finds_its_files_from_anywhere(wheel, tmp_path):
 def test_the_installed_package_states_command_licence_and_extras():
     package = metadata.distribution("testbed")
     assert {entry.name: entry.value for entry in package.entry_points} == {"testbed": "testbed.cli:main"}
-    assert set(package.metadata.get_all("Provides-Extra")) == {"train", "evaluate", "test", "bench", "check", "dev"}
+    assert set(package.metadata.get_all("Provides-Extra")) == {
+        "train",
+        "evaluate",
+        "test",
+        "bench",
+        "check",
+        "dev",
+        "ryu",
+    }
     assert package.metadata["Requires-Python"] == ">=3.10"
     assert (ROOT / "LICENSE").read_text(encoding="utf-8").split()[:3] == ["Apache", "License", "Version"]
 
@@ -107,7 +115,7 @@ def needed(extras: set[str]) -> set[str]:
 
 def test_every_package_a_run_or_a_test_needs_is_pinned_exactly():
     pins = pinned()
-    brought = {name for name in needed({"dev"}) if not name.startswith(("nvidia-", "triton", "cuda-"))}
+    brought = {name for name in needed({"dev", "ryu"}) if not name.startswith(("nvidia-", "triton", "cuda-"))}
     assert len(brought) > 30
     assert sorted(brought - set(pins)) == []
     assert [name for name, versions in pins.items() if not all(v.startswith("==") for v in versions)] == []
@@ -173,7 +181,7 @@ def test_ci_passes_on_status_output_and_needs(tmp_path):
     env.pop("TESTBED_REQUIRE", None)
     done = run(ROOT / ".ci/run", cwd=tmp_path, env={**env, "CI": "true"})
     assert done.returncode == 2
-    assert done.stdout.splitlines() == ["make test needs root,bpf,ovs,torch,onnx", "= 1 failed in 2s ="]
+    assert done.stdout.splitlines() == ["make test needs root,bpf,ovs,torch,onnx,ryu", "= 1 failed in 2s ="]
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from testbed.results.histogram import Histogram
 from testbed.results.prediction import leads_ns, overlapped
 from testbed.results.queues import Spans
 from testbed.results.samples import by_node
-from testbed.results.summary import PATHS, count_resizes, summarise
+from testbed.results.summary import PATHS, _decisions, count_resizes, summarise
 from testbed.units import NS_PER_MS, NS_PER_S
 from tests import synthetic_run
 
@@ -48,7 +48,10 @@ FAILOVER = [
     {"kind": "FaultCommanded", "fault": 0, "what": "crash", "nodes": ["n1"], "t_commanded_ns": 5, "for_ns": None},
     {"kind": "NodeLeft", "t_ns": 6, "node": "n1", "reason": "mesh"},
     {"kind": "RemoveNode", "t_ns": 6, "node": "n1"},
-    {"kind": "ActionsAcknowledged", "t_ns": 7},
+    {"kind": "ActionsAcknowledged", "t_ns": 7, "control_loop_us": 900.0},
+    {"kind": "FaultCommanded", "fault": 1, "what": "kill", "nodes": [], "t_commanded_ns": 7, "for_ns": None},
+    {"kind": "ControllerTookOver", "t_ns": 8, "reason": "died"},
+    {"kind": "BalancerReady", "t_ns": 9},
     {"kind": "FaultLosses", "fault": 0, "lost_pkts": 3, "last_lost_ns": 6},
 ]
 
@@ -80,6 +83,7 @@ def test_every_figure_it_can_hold_is_known_to_expectations() -> None:
     outside = {"schema", "seed"}
     found = {path for path in leaves(full) if not path.startswith("tcp.sources")}
     found |= {f"failover.{path}" for path in leaves(failover_section(FAILOVER) or {})}
+    found |= {f"balancer.{path}" for path in leaves({"decision_us": _decisions(FAILOVER)})}
     assert found - outside == set(PATHS)
 
 

@@ -1,6 +1,7 @@
 """The members of a trial: which processes it has, and what each of them is given.
 
-    a sender for each client, a source for each TCP entry, their sink, the balancer, an agent and a mesh member a node
+    a sender for each client, a source for each TCP entry, their sink, the balancer and its standby, an agent and a mesh
+    member a node
 
 They are forked one group at a time, in the order in which what they need comes into being: frames take longest to make,
 an agent needs the programs of its node.
@@ -11,11 +12,13 @@ from __future__ import annotations
 import mmap
 import os
 import socket
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from controllers import load_balancer
+from controllers import process, replication, standby
 from controllers.config import BalancerConfig, Station, Vip
 from controllers.liveness import MeshAccess
 from controllers.mesh_messages import KEY_BYTES
@@ -41,7 +44,8 @@ from testbed.traffic.frames import ECT_0
 from testbed.traffic.plan import PacketPlan
 
 NOTIFY_PORT = 7000
-CONTROLLER_PORT = 6653
+CONTROLLER_PORT, STANDBY_PORT = 6653, 6654
+CONTROLLERS = ("balancer", "standby")  # members, in the order in which they steer
 _SENDER_PRIORITY = 12
 
 
@@ -119,22 +123,32 @@ class Crew:
             body = bulk_tcp.source(spec, number, self._network.pid(spec.client), scenario.duration_ns, self._ecn)
             self.tcp.append(Member(f"TCP source {spec.name}", body, self._records_end))
 
-    def fork_balancer(self, switch: OpenVSwitch) -> None:
-        """Fork the balancer of the switch."""
+    @property
+    def controller_ports(self) -> tuple[int, ...]:
+        """Return the ports on 127.0.0.1 the switch is to connect to."""
+        return (CONTROLLER_PORT, STANDBY_PORT) if self._plan.scenario.controller.standby else (CONTROLLER_PORT,)
+
+    def fork_controllers(self, switch: OpenVSwitch) -> None:
+        """Fork the balancer of the switch, and the standby with the other end of a line to it."""
         config = self._balancer_config(switch)
         notifications = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         notifications.bind((MESH_SUPERVISOR_IP, NOTIFY_PORT))
+        ends = list(replication.line()) if self._plan.scenario.controller.standby else []
 
         def balance(line: Line, records: RecordWriter) -> None:
-            def emit(t_ns: int, record: dict[str, Any]) -> None:
-                records.send(EventRecord(t_ns, {**_directed(record), **record}))
-                if record["kind"] == "BalancerReady":
-                    line.say_ready()
+            for end in ends[1:]:
+                end.close()
+            process.serve(config, notifications, _emitter(line, records, "BalancerReady"), *ends[:1])
 
-            load_balancer.serve(config, notifications, emit)
+        def follow(line: Line, records: RecordWriter) -> None:
+            ends[0].close()
+            second = replace(config, listen_port=STANDBY_PORT)
+            standby.stand_by(second, notifications, _emitter(line, records, "StandbyReady"), ends[1])
 
-        self.others.append(Member("balancer", balance, self._records_end))
-        notifications.close()
+        bodies = (balance, follow) if ends else (balance,)
+        self.others += [Member(name, body, self._records_end) for name, body in zip(CONTROLLERS, bodies, strict=False)]
+        for end in (notifications, *ends):
+            end.close()
 
     def _balancer_config(self, switch: OpenVSwitch) -> BalancerConfig:
         plan, network = self._plan, self._plan.network
@@ -156,6 +170,7 @@ class Crew:
             deflecting=network.nodes if plan.scenario.buffer.deflect else (),
             mesh=MeshAccess(self._mesh_key, plan.run_id, self._mesh_members, plan.scenario.mesh.watchers),
             spec=plan.scenario.balancer,
+            framework=plan.scenario.controller.framework,
             seed=plan.seed_of("balancer"),
             now_ns=self._clock.now_ns,
         )
@@ -243,6 +258,17 @@ class Crew:
             state=self._states[node],
         )
         return MeshMember(parts)
+
+
+def _emitter(line: Line, records: RecordWriter, ready: str) -> Callable[[int, dict[str, Any]], None]:
+    """Return what passes a controller's records on, and says that it is ready with the one of kind `ready`."""
+
+    def emit(t_ns: int, record: dict[str, Any]) -> None:
+        records.send(EventRecord(t_ns, {**_directed(record), **record}))
+        if record["kind"] == ready:
+            line.say_ready()
+
+    return emit
 
 
 def _directed(record: dict[str, Any]) -> dict[str, str]:

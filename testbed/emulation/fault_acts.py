@@ -5,7 +5,7 @@
     link_down   the node's end of its link to the switch goes down.  Over: up, with the addresses that went with it
     partition   mesh messages between the groups reach nobody (a permanent neighbour entry that points nowhere; the
                 sender notices nothing); the balancer is reached from everywhere
-    kill        the balancer process is killed
+    kill        the controller that steers is killed, or all controllers
     pause       the node's processes are stopped
 
 Whoever is to notice a fault is not told of it, nor of its end.
@@ -24,6 +24,7 @@ from pathlib import Path
 from pyroute2 import IPRoute
 
 from testbed.emulation import kernel
+from testbed.emulation.crew import CONTROLLERS
 from testbed.emulation.members import Member
 from testbed.emulation.network import EmulatedNetwork, NodeLink, mesh_ip
 from testbed.emulation.node_buffers import NodeBuffers
@@ -92,7 +93,8 @@ class Acts:
         if spec.partition is not None:
             self._divide(spec.partition, apart=True)
         elif spec.kind == "kill":
-            self._end("balancer")
+            alive = [member.name for member in self._alive(*CONTROLLERS)]
+            self._end(*(alive if spec.kill == "controllers" else alive[:1]))
         else:
             {"crash": self._crash, "link_down": self._link_down, "pause": self._pause}[spec.kind](spec.node)
 

@@ -13,6 +13,7 @@ import socket
 import struct
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from testbed.emulation import commands, kernel
@@ -82,9 +83,10 @@ class OpenVSwitch:
                 return name
         return None
 
-    def connect_controller(self, bridge: str, port: int) -> None:
-        """Let `bridge` connect to the controller on 127.0.0.1, which should be listening: a refusal costs a second."""
-        commands.run("connecting the controller", ["ovs-vsctl", "set-controller", bridge, f"tcp:127.0.0.1:{port}"])
+    def connect_controllers(self, bridge: str, ports: Sequence[int]) -> None:
+        """Let `bridge` connect to controllers on 127.0.0.1, which should be listening: a refusal costs a second."""
+        targets = [f"tcp:127.0.0.1:{port}" for port in ports]
+        commands.run("connecting the controllers", ["ovs-vsctl", "set-controller", bridge, *targets])
 
     def port_numbers(self, interfaces: list[str]) -> dict[str, int]:
         """Return the OpenFlow port number of each interface."""

@@ -19,7 +19,7 @@ from typing import Any
 from testbed.emulation import kernel
 from testbed.emulation.clock import RunClock
 from testbed.emulation.counting import Counting
-from testbed.emulation.crew import CONTROLLER_PORT, Crew
+from testbed.emulation.crew import Crew
 from testbed.emulation.fault_acts import Ground
 from testbed.emulation.faults import Faults
 from testbed.emulation.machine import MachineWatch
@@ -71,9 +71,9 @@ class Trial:
         self._crew.fork_senders()  # their frames take longest to make
         self._crew.fork_tcp()
         self._switch.widen_receive_buffers()
-        self._crew.fork_balancer(self._switch)
+        self._crew.fork_controllers(self._switch)
         self._buffers = NodeBuffers(plan, self._network)
-        self._switch.connect_controller("s1", CONTROLLER_PORT)  # the balancer has had time to listen
+        self._switch.connect_controllers("s1", self._crew.controller_ports)  # they have had time to listen
         self._crew.fork_agents(self._buffers)
         self._crew.fork_mesh()
         self._crew.wait_ready()

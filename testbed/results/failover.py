@@ -5,6 +5,7 @@ All times are counted from the command of the fault, by the one clock of the run
     detected    the balancer took the node for gone (`NodeLeft` by mesh or port, or its own removal of a silent one)
     rerouted    the switch confirmed the change (`ActionsAcknowledged`, the first one after the removal)
     recovered   the last packet that was lost was to be sent then; 0 when none was
+    takeover    after the kill of a controller: the switch confirmed the pipeline of the standby (`BalancerReady`)
 
 *Lost packets* are those of the flows of the failed node that were delivered nowhere.  A *false suspicion* is a node
 that left by mesh or silence though no fault had hit it, or only a pause of less than `HARMLESS_PAUSE_NS`.
@@ -21,7 +22,10 @@ from testbed.units import NS_PER_MS, NS_PER_S
 HARMLESS_PAUSE_NS = 40 * NS_PER_MS
 AFTERMATH_NS = NS_PER_S  # a healed fault explains a suspicion for so long
 FAILING = ("crash", "link_down")
-_KINDS = ("FaultCommanded", "FaultHealed", "FaultLosses", "NodeLeft", "RemoveNode", "ActionsAcknowledged")
+_KINDS = (
+    *("FaultCommanded", "FaultHealed", "FaultLosses", "NodeLeft", "RemoveNode", "ActionsAcknowledged"),
+    *("ControllerTookOver", "BalancerReady"),
+)
 
 Line = Mapping[str, Any]
 
@@ -89,7 +93,18 @@ def failover_section(lines: Iterable[Line]) -> dict[str, Any] | None:
     if len(lost) == len(found):
         section["lost_packets"] = sum(lost)
     section["false_suspicions"] = false_suspicions(lines)
-    return section
+    takeovers = list(_takeovers_ms(lines))
+    return {**section, **({"takeover_ms": _spread(takeovers)} if takeovers else {})}
+
+
+def _takeovers_ms(lines: list[Line]) -> Iterator[float]:
+    """Yield for each takeover how long after the kill before it the standby steered."""
+    for took in (line for line in lines if line["kind"] == "ControllerTookOver"):
+        kills = [fault["t_commanded_ns"] for fault in _faults(lines) if fault["what"] == "kill"]
+        before = [t_ns for t_ns in kills if t_ns <= took["t_ns"]]
+        steers = [line["t_ns"] for line in lines if line["kind"] == "BalancerReady" and line["t_ns"] >= took["t_ns"]]
+        if before and steers:
+            yield (min(steers) - max(before)) / NS_PER_MS
 
 
 def _faults(lines: list[Line]) -> list[Line]:

@@ -4,7 +4,8 @@ Definitions.  *Reserved memory* is the integral of the limits over time, summed 
 sample to the next), in MB·s.  A *resize* is a `SetBufferLimit` that changes a node's limit.  *Loss ratio* is what the
 buffers dropped, of the packets that reached them (once, however often one was deflected). An *expansion* is a stretch
 with a limit above the floor; it was *wasted* if the node's demand (`queues.demand_bytes`) did not pass the floor during
-it or within 200 ms after it.
+it or within 200 ms after it.  `control_loop_us` is the agent's loop, from the tick to the notification; *decision* is
+the controller's, from the arrival of what made it change the switch to the barrier that confirms the change.
 
 A section that does not apply is absent, never zero-filled; `PATHS` names every figure there can be, which is what
 expectations are checked against before a run starts.
@@ -48,9 +49,14 @@ PATHS: tuple[str, ...] = (
     *(f"prediction.{key}" for key in ("bursts", "alarms", "lead_ms.p10", "lead_ms.p50", "recall", "precision")),
     "prediction.false_alarms_per_min",
     *(f"control_loop_us.{key}" for key in ("p50", "p99")),
-    *(f"failover.{key}_ms.{part}" for key in ("detected", "rerouted", "recovered") for part in ("p50", "max")),
+    *(
+        f"failover.{key}_ms.{part}"
+        for key in ("detected", "rerouted", "recovered", "takeover")
+        for part in ("p50", "max")
+    ),
     *(f"failover.{key}" for key in ("count", "lost_packets", "false_suspicions")),
     *(f"balancer.{key}" for key in ("broken_flows", "max_over_mean_load", "packet_ins")),
+    *(f"balancer.decision_us.{key}" for key in ("p50", "p99")),
     "setup_s",
     "teardown_s",
 )
@@ -89,12 +95,13 @@ def summarise(
         "buffer": {**_buffer(facts, evidence, rows, events), **_expansions(facts, rows, needs)},
         "prediction": prediction_section(rows, needs, facts),
         "control_loop_us": _control_loop(evidence, rows),
-        "balancer": _balancer(facts, evidence),
+        "balancer": None,
         "failover": None,
         "setup_s": evidence.setup_s,
         "teardown_s": evidence.teardown_s,
     }
-    sections["failover"] = failover_section(faults.lines)  # now that the events have been read
+    sections["balancer"] = _balancer(facts, evidence, faults.lines)  # now that the events have been read
+    sections["failover"] = failover_section(faults.lines)
     summary: dict[str, Any] = {
         "schema": 1,
         "scenario": facts.scenario,
@@ -151,7 +158,7 @@ def _control_loop(evidence: Evidence, rows: Mapping[str, NodeSamples]) -> dict[s
     return _percentiles(kept, NS_PER_US)
 
 
-def _balancer(facts: RunFacts, evidence: Evidence) -> dict[str, Any]:
+def _balancer(facts: RunFacts, evidence: Evidence, lines: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     loads = [_own_load(node) for node in evidence.nodes if node.node not in facts.second_tier]
     section: dict[str, Any] = {"policy": facts.balancer_policy}
     if evidence.broken_flows is not None:
@@ -160,7 +167,13 @@ def _balancer(facts: RunFacts, evidence: Evidence) -> dict[str, Any]:
         section["max_over_mean_load"] = max(loads) * len(loads) / sum(loads)
     if evidence.packet_ins is not None:
         section["packet_ins"] = evidence.packet_ins
-    return section
+    decisions = _decisions(lines) if facts.engine == "emulation" else None  # wall time
+    return {**section, **({"decision_us": decisions} if decisions else {})}
+
+
+def _decisions(lines: Iterable[Mapping[str, Any]]) -> dict[str, float] | None:
+    took_us = [line["control_loop_us"] for line in lines if line["kind"] == "ActionsAcknowledged"]
+    return _percentiles(Histogram.of(np.array(took_us) * NS_PER_US), NS_PER_US)
 
 
 def _own_load(node: NodeEvidence) -> float:

@@ -6,6 +6,7 @@
     port up, down ──────────┴─ NodeLeft, NodeJoined ─▶ balancer, deflection
 
 A killed balancer hears and says nothing more; the switch goes on as it was told last, what is under way to it included.
+A standby knows what the killed one knew and takes over within milliseconds, which is not modelled: nothing changes.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class Control:
         self._deflection = DeflectionPolicy(network.nodes) if scenario.buffer.deflect else None
         self._agreement = Agreement(names if scenario.faults else (), scenario.mesh.watchers)  # no faults, no mesh
         self._said: dict[str, dict[str, Any]] = {}  # witness → its last testimony
-        self._alive = True
+        self._left = 2 if scenario.controller.standby else 1  # controllers
         self.slots = self._table(self._policy.slots)
         self.slots_held = self._held(self.slots)
 
@@ -79,9 +80,13 @@ class Control:
         """Steer the switch of `plane`; `name_siblings` hands names to the agents, when they have got there."""
         self._plane, self._name_siblings = plane, name_siblings
 
-    def kill(self) -> None:
-        """Hear and say nothing from now on."""
-        self._alive = False
+    def kill(self, *, all_of_them: bool = False) -> None:
+        """Kill the controller that steers, or all; without any nothing is heard nor said from now on."""
+        self._left = 0 if all_of_them else max(0, self._left - 1)
+
+    @property
+    def _alive(self) -> bool:
+        return self._left > 0
 
     # -------------------------------------------------------------------------------------------------------- inputs
 

@@ -5,7 +5,7 @@
     link_down   nothing reaches the node; `port_ns` later the switch sees its port down and tells the balancer.
                 Over: the same the other way round
     partition   mesh messages between the groups reach nobody; the balancer is reached from everywhere
-    kill        the balancer ends
+    kill        the controller that steers ends, or all controllers
     pause       agent and mesh member of the node stop
 
 They happen at their instant and all at once, so each is observed as soon as it is commanded.
@@ -106,7 +106,7 @@ class Faults:
         if spec.partition is not None:
             ground.mesh.divide(spec.partition, apart=begins)
         elif spec.kind == "kill":
-            ground.control.kill()
+            ground.control.kill(all_of_them=spec.kill == "controllers")
         elif spec.kind == "link_down":
             self._link(spec.node, down=begins)
         elif spec.kind == "pause":

@@ -29,6 +29,19 @@ def fault_checks(scenario: Scenario) -> Iterator[Complaint]:
         kind = scenario.faults[index].kind
         remedy = f"give it after the {HEALS[kind]}" if kind in HEALS else "let it heal before"
         yield Complaint(("faults", index, kind), state, remedy)
+    yield from _kill_checks(scenario)
+
+
+def _kill_checks(scenario: Scenario) -> Iterator[Complaint]:
+    """Yield kills that find no controller alive."""
+    alive = 2 if scenario.controller.standby else 1
+    kills = [(fault.at_ns, index, fault.kill) for index, fault in enumerate(scenario.faults) if fault.kill]
+    for _, index, target in sorted(kills):
+        if not alive:
+            yield Complaint(
+                ("faults", index, "kill"), "no controller is left by then", "add controller: {standby: true}"
+            )
+        alive = 0 if target == "controllers" else max(0, alive - 1)
 
 
 def _partition_checks(fault: FaultSpec, at: KeyPath, nodes: list[str], known: str) -> Iterator[Complaint]:

@@ -20,6 +20,7 @@ BufferPolicyName = Literal[
     "static-min", "static-mean", "static-max", "dynamic-threshold", "reactive", "ewma", "holt", "lstm", "oracle"
 ]
 BalancerPolicyName = Literal["ready-first", "headroom", "two-choices", "least-loaded", "round-robin", "hash"]
+FrameworkName = Literal["os-ken", "ryu"]
 TopologyFamily = Literal["single", "cluster", "cascade"]
 CongestionControl = Literal["cubic", "bbr", "reno"]
 
@@ -133,6 +134,13 @@ class BalancerSpec(Spec):
     )
 
 
+class ControllerSpec(Spec):
+    """Who steers the switch."""
+
+    framework: FrameworkName = Field("os-ken", description="what speaks OpenFlow; ryu needs `make ryu`")
+    standby: bool = Field(False, description="a second controller takes over when the first is dead or hangs")
+
+
 class MeshSpec(Spec):
     """How the nodes watch each other and share what they know."""
 
@@ -168,7 +176,9 @@ class FaultSpec(Spec):
     partition: tuple[Annotated[tuple[str, ...], Field(strict=False)], ...] | None = Field(
         None, strict=False, description="groups of nodes whose mesh messages do not reach each other"
     )
-    kill: Literal["controller"] | None = Field(None, description="the process that is killed")
+    kill: Literal["controller", "controllers"] | None = Field(
+        None, description="the controller that steers is killed, or all there are"
+    )
     pause: str | None = Field(None, description="a node whose processes are stopped")
     for_ns: Duration | None = Field(None, alias="for", gt=0, description="how long it lasts; without it, for good")
 
@@ -315,6 +325,7 @@ class Scenario(Spec):
     topology: TopologySpec
     buffer: BufferSpec = Field(default_factory=BufferSpec)
     balancer: BalancerSpec = Field(default_factory=BalancerSpec)
+    controller: ControllerSpec = Field(default_factory=ControllerSpec)
     mesh: MeshSpec = Field(default_factory=lambda: MeshSpec.model_validate({}))
     traffic: tuple[TrafficSource, ...] = Field(min_length=1, strict=False)
     faults: tuple[FaultSpec, ...] = Field((), strict=False)

@@ -1,0 +1,183 @@
+"""The shim to the framework: what it reports becomes `switch` happenings, and messages leave.  It decides nothing."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from controllers import framework as frameworks
+from controllers.framework import Framework
+from controllers.messages import MessageBuilder
+from controllers.openflow import Message
+from controllers.switch import (
+    Acknowledged,
+    Connected,
+    Deposed,
+    Disconnected,
+    Happening,
+    PortChanged,
+    Refused,
+    Role,
+    RoleGranted,
+)
+from testbed.errors import ToolError
+from testbed.spec.scenario import FrameworkName
+
+LISTEN_HOST = "127.0.0.1"
+ECHO_INTERVAL_S = 2.0
+MAX_UNANSWERED_ECHOES = 5
+
+Report = Callable[[Happening], None]
+
+
+class DatapathLink:
+    """A `switch.Link` over one connection of a framework."""
+
+    def __init__(self, framework: Framework, datapath: Any) -> None:
+        """Wrap a datapath that has finished its handshake."""
+        self._framework, self._datapath = framework, datapath
+        self._builder = MessageBuilder(framework)
+        self._numbers = itertools.count(1)  # of our own: the framework numbers its echoes in another thread
+
+    def send(self, messages: Sequence[Message]) -> int:
+        """See `Link.send`."""
+        barrier = self._framework.parser.OFPBarrierRequest(self._datapath)
+        self._write([*(self._builder.build(self._datapath, message) for message in messages), barrier])
+        return int(barrier.xid)
+
+    def request_role(self, role: Role, generation: int) -> None:
+        """See `Link.request_role`."""
+        proto = self._framework.proto
+        number = {Role.MASTER: proto.OFPCR_ROLE_MASTER, Role.SLAVE: proto.OFPCR_ROLE_SLAVE}[role]
+        self._write([self._framework.parser.OFPRoleRequest(self._datapath, number, generation)])
+
+    def _write(self, built: Sequence[Any]) -> None:
+        """Hand all over in one piece: the framework would wake its sending thread for each."""
+        wire = bytearray()
+        for message in built:
+            message.set_xid(next(self._numbers))
+            message.serialize()
+            wire += message.buf
+        self._framework.threads.call(lambda: self._datapath.send(bytes(wire)))
+
+
+class SwitchReports:
+    """Turns what the framework says of one switch into happenings; called from the framework's threads."""
+
+    def __init__(self, framework: Framework, dpid: int, report: Report) -> None:
+        self._framework, self._dpid, self._report = framework, dpid, report
+        self._links: dict[Any, DatapathLink] = {}
+
+    def state_changed(self, event: Any) -> None:
+        """A connection finished its handshake, or is lost."""
+        datapath = event.datapath
+        if datapath.id != self._dpid:
+            return
+        if event.state == self._framework.handler.MAIN_DISPATCHER:
+            self._links[datapath] = DatapathLink(self._framework, datapath)
+            ports = {number: self._is_up(port) for number, port in datapath.ports.items()}
+            self._report(Connected(self._links[datapath], ports))
+        elif datapath in self._links:
+            self._report(Disconnected(self._links.pop(datapath)))
+
+    def barrier_replied(self, event: Any) -> None:
+        """Everything before a barrier is in force."""
+        link = self._links.get(event.msg.datapath)
+        if link is not None:
+            self._report(Acknowledged(link, event.msg.xid))
+
+    def port_changed(self, event: Any) -> None:
+        """A port came, went, or its carrier did."""
+        if event.msg.datapath in self._links:
+            gone = event.msg.reason == self._framework.proto.OFPPR_DELETE
+            self._report(PortChanged(event.msg.desc.port_no, not gone and self._is_up(event.msg.desc)))
+
+    def role_replied(self, event: Any) -> None:
+        """The switch granted a role."""
+        link = self._links.get(event.msg.datapath)
+        roles = {
+            self._framework.proto.OFPCR_ROLE_MASTER: Role.MASTER,
+            self._framework.proto.OFPCR_ROLE_SLAVE: Role.SLAVE,
+        }
+        if link is not None and event.msg.role in roles:
+            self._report(RoleGranted(link, roles[event.msg.role]))
+
+    def refused(self, event: Any) -> None:
+        """The switch did not accept a message; that of a controller which steers no more is no fault of ours."""
+        message, proto = event.msg, self._framework.proto
+        deposed = {
+            (proto.OFPET_ROLE_REQUEST_FAILED, proto.OFPRRFC_STALE),
+            (proto.OFPET_BAD_REQUEST, proto.OFPBRC_IS_SLAVE),
+        }
+        link = self._links.get(message.datapath)
+        if link is not None and (message.type, message.code) in deposed:
+            self._report(Deposed(link))
+            return
+        self._report(Refused(f"type {message.type}, code {message.code}, about {bytes(message.data[:64]).hex()}"))
+
+    def _is_up(self, port: Any) -> bool:
+        proto = self._framework.proto
+        return not (port.state & proto.OFPPS_LINK_DOWN or port.config & proto.OFPPC_PORT_DOWN)
+
+
+def listen(name: FrameworkName, port: int, dpid: int, report: Report) -> None:
+    """Listen for the switch on 127.0.0.1 and report what happens, from threads that end with the process.
+
+    Once a process: the framework's application registry is global.
+
+    Raises:
+        MachineError: the framework is not installed.
+        ToolError: the port is taken, or the framework did not start.
+    """
+    _probe_port(port)
+    framework = frameworks.load(name)
+    framework.start(
+        _application(framework, SwitchReports(framework, dpid, report)),
+        ofp_listen_host=LISTEN_HOST,
+        ofp_tcp_listen_port=port,
+        echo_request_interval=ECHO_INTERVAL_S,
+        maximum_unreplied_echo_requests=MAX_UNANSWERED_ECHOES,
+    )
+
+
+def _probe_port(port: int) -> None:
+    """Refuse a port that is taken here: the framework's listening thread would die of it in silence."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LISTEN_HOST, port))
+        except OSError as error:
+            raise ToolError(f"listening on {LISTEN_HOST}:{port}", str(error)) from error
+
+
+def _application(framework: Framework, reports: SwitchReports) -> type:
+    """Return the application class that the framework calls: it knows handlers by their decorators alone."""
+    events, handler = framework.events, framework.handler
+    main, on = handler.MAIN_DISPATCHER, handler.set_ev_cls
+
+    class SwitchApp(framework.app):  # type: ignore[misc,name-defined]  # the frameworks have no types
+        OFP_VERSIONS = (framework.proto.OFP_VERSION,)
+
+        @on(events.EventOFPStateChange, [main, handler.DEAD_DISPATCHER])  # type: ignore[untyped-decorator]
+        def state_changed(self, event: Any) -> None:
+            reports.state_changed(event)
+
+        @on(events.EventOFPBarrierReply, main)  # type: ignore[untyped-decorator]
+        def barrier_replied(self, event: Any) -> None:
+            reports.barrier_replied(event)
+
+        @on(events.EventOFPPortStatus, main)  # type: ignore[untyped-decorator]
+        def port_changed(self, event: Any) -> None:
+            reports.port_changed(event)
+
+        @on(events.EventOFPRoleReply, main)  # type: ignore[untyped-decorator]
+        def role_replied(self, event: Any) -> None:
+            reports.role_replied(event)
+
+        @on(events.EventOFPErrorMsg, [handler.CONFIG_DISPATCHER, main])  # type: ignore[untyped-decorator]
+        def refused(self, event: Any) -> None:
+            reports.refused(event)
+
+    return SwitchApp

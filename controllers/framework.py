@@ -1,0 +1,171 @@
+"""The OpenFlow frameworks: the only file that imports them.
+
+os-ken is the maintained successor of Ryu.  Both have the same modules under another package name, so all else here is
+written once over a `Framework`.  They differ in how they run.
+
+* **os-ken** is embedded: its launcher is gone, and with it goes eventlet; the native hub runs every connection in
+  threads.  Those threads swallow exceptions and are no daemons; started from a daemon thread they are, so they end with
+  us.  Anybody may send.
+* **Ryu 4.34** (2020, unmaintained) runs on eventlet: green threads, all in the one thread that started them, and nobody
+  else may touch what is theirs.  It gets a daemon thread of its own, and what is to be sent is handed over with a bell.
+  It imports a name that eventlet has dropped (`_mend_eventlet`), and installs only with setuptools before 68.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import threading
+import warnings
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from controllers.bell import Bell
+from testbed.errors import MachineError, ToolError
+from testbed.spec.scenario import FrameworkName
+
+PACKAGES: dict[FrameworkName, str] = {"os-ken": "os_ken", "ryu": "ryu"}
+INSTALL: dict[FrameworkName, str] = {"os-ken": "sudo make setup", "ryu": "sudo make ryu"}
+
+Work = Callable[[], object]
+
+
+class Threads(Protocol):
+    """Where a framework runs."""
+
+    def start(self, launch: Work) -> None:
+        """Run `launch` where the framework lives and return when it has; raises what it raises."""
+
+    def call(self, work: Work) -> None:
+        """Have `work` done where the framework may be touched, soon and in order."""
+
+
+class Framework:
+    """The modules of one framework that we use, and its threads."""
+
+    def __init__(self, name: FrameworkName, threads: Threads) -> None:
+        """Import them."""
+        self.name, self.threads = name, threads
+        self.proto = self.module("ofproto.ofproto_v1_3")
+        self.parser = self.module("ofproto.ofproto_v1_3_parser")
+        self.nicira = self.module("ofproto.nicira_ext")
+        self.events = self.module("controller.ofp_event")
+        self.handler = self.module("controller.handler")
+        self._config, self._apps = self.module("cfg").CONF, self.module("base.app_manager")
+        self.app = self._apps.OSKenApp if name == "os-ken" else self._apps.RyuApp
+
+    def start(self, app: type, **options: Any) -> None:
+        """Start `app` and the framework's own handling of OpenFlow, configured by `options`.
+
+        Once a process: the framework's registry of applications is global.
+
+        Raises:
+            ToolError: it did not start.
+        """
+        try:
+            self.threads.start(lambda: self._launch(app, options))
+        except Exception as error:
+            raise ToolError(f"starting the OpenFlow controller ({self.name})", repr(error)) from error
+
+    def _launch(self, app: type, options: dict[str, Any]) -> None:
+        self._config(args=[], project=PACKAGES[self.name], default_config_files=[])
+        for option, value in options.items():
+            self._config.set_override(option, value)
+        running = self._apps.AppManager.get_instance()
+        running.load_apps([f"{PACKAGES[self.name]}.controller.ofp_handler"])
+        running.applications_cls[app.__name__] = app
+        running.instantiate_apps(**running.create_contexts())
+
+    def module(self, path: str) -> Any:
+        """Return one of its modules."""
+        return importlib.import_module(f"{PACKAGES[self.name]}.{path}")
+
+
+class NativeThreads:
+    """os-ken's: those of the system."""
+
+    def start(self, launch: Work) -> None:
+        """See `Threads.start`."""
+        failures: list[Exception] = []
+        starter = threading.Thread(target=_tried, args=(launch, failures), daemon=True)  # its children inherit that
+        starter.start()
+        starter.join()
+        if failures:
+            raise failures[0]
+
+    def call(self, work: Work) -> None:
+        """See `Threads.call`."""
+        work()
+
+
+class GreenThreads:
+    """Ryu's: eventlet's, which live in one thread."""
+
+    def __init__(self) -> None:
+        self._bell = Bell()
+        self._waiting: deque[Work] = deque()
+
+    def start(self, launch: Work) -> None:
+        """See `Threads.start`."""
+        failures: list[Exception] = []
+        launched = threading.Event()
+
+        def live() -> None:
+            _tried(launch, failures)
+            launched.set()
+            if not failures:
+                self._serve()
+
+        threading.Thread(target=live, daemon=True).start()
+        launched.wait()
+        if failures:
+            raise failures[0]
+
+    def call(self, work: Work) -> None:
+        """See `Threads.call`."""
+        self._waiting.append(work)
+        self._bell.ring()
+
+    def _serve(self) -> None:
+        wait_readable = importlib.import_module("eventlet.hubs").trampoline
+        while True:
+            wait_readable(self._bell, read=True)
+            self._bell.silence()
+            while self._waiting:
+                self._waiting.popleft()()
+
+
+def installed(name: FrameworkName) -> bool:
+    """Tell whether the framework is there, without importing it."""
+    return importlib.util.find_spec(PACKAGES[name]) is not None
+
+
+def load(name: FrameworkName) -> Framework:
+    """Import a framework.
+
+    Raises:
+        MachineError: it is not installed.
+    """
+    if not installed(name):
+        raise MachineError(f"controller.framework: {name}", "it is not installed", INSTALL[name])
+    if name == "os-ken":
+        return Framework(name, NativeThreads())
+    _mend_eventlet()
+    return Framework(name, GreenThreads())
+
+
+def _mend_eventlet() -> None:
+    """Give eventlet the name Ryu imports and eventlet 0.30.3 dropped; Ryu only ever hands it back to eventlet."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"\s*Eventlet is deprecated")  # Ryu has nothing else
+        wsgi: Any = importlib.import_module("eventlet.wsgi")
+    if not hasattr(wsgi, "ALREADY_HANDLED"):
+        wsgi.ALREADY_HANDLED = object()
+
+
+def _tried(launch: Work, failures: list[Exception]) -> None:
+    try:
+        launch()
+    except Exception as error:  # noqa: BLE001  # whatever it is, it is raised in the caller's thread
+        failures.append(error)

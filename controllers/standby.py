@@ -1,0 +1,127 @@
+"""The second controller: follows the primary until that is gone, then steers.
+
+    connected to the switch as a slave ── primary gone ──▶ master under a greater generation ── whole pipeline again
+
+It holds a balancer in the primary's state (`replication`), whose words go nowhere while it follows.  The switch keeps
+forwarding by what it has meanwhile, and writing the same pipeline again changes nothing, so a takeover moves no flow
+and costs no packet.  Both controllers have the socket the nodes' notifications arrive at, and whoever steers reads it:
+no node has to be told.
+
+A primary that only hung and wakes up is refused by the switch: its generation is stale.  (OpenFlow 1.3.5, section
+6.3.6: a master's generation must not be smaller than the greatest seen.)
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from controllers import connection
+from controllers.config import BalancerConfig
+from controllers.deflection import Address, Send
+from controllers.load_balancer import Emit, LoadBalancer
+from controllers.process import PRIMARY_GENERATION, STANDBY_GENERATION, Inbox, Steering, sender_of, stopping_on_signals
+from controllers.replication import Follower
+from controllers.switch import Connected, Disconnected, Happening, Link, PortChanged, Role, RoleGranted
+from testbed.units import NS_PER_S
+
+
+class Mute:
+    """Lets nothing out before it is lifted: what the primary says already need not be said twice."""
+
+    def __init__(self, emit: Emit, send: Send) -> None:
+        self._emit, self._send = emit, send
+        self.lifted = False
+
+    def emit(self, t_ns: int, record: dict[str, Any]) -> None:
+        """Pass a record on, or not."""
+        if self.lifted:
+            self._emit(t_ns, record)
+
+    def send(self, datagram: bytes, address: Address) -> None:
+        """Pass a datagram on, or not."""
+        if self.lifted:
+            self._send(datagram, address)
+
+
+class Following:
+    """The loop of a standby.
+
+    Attributes:
+        link, ports_up: the switch as it is connected to us; `link` is None while it is not.
+    """
+
+    def __init__(
+        self, balancer: LoadBalancer, inbox: Inbox, primary: Follower, now_ns: Callable[[], int], emit: Emit
+    ) -> None:
+        self._balancer, self._inbox, self._primary = balancer, inbox, primary
+        self._now_ns, self._emit = now_ns, emit
+        self.link: Link | None = None
+        self.ports_up: dict[int, bool] = {}
+
+    def until_primary_is_gone(self) -> str | None:
+        """Follow; return how the primary went (``died`` or ``hung``), or None when told to stop."""
+        while not self._inbox.stopping:
+            select.select([self._inbox.fileno(), self._primary.fileno()], [], [], self._patience_s())
+            for _, happening in self._inbox.take():
+                self._take(happening)
+            for taken in self._primary.inputs(self._now_ns()):
+                self._balancer.follow(taken)
+            if self._primary.closed:
+                return "died"
+            if self._patience_s() == 0.0:
+                return "hung"
+        return None
+
+    def _patience_s(self) -> float | None:
+        hung_ns = self._primary.hung_ns
+        return None if hung_ns is None else max(0, hung_ns - self._now_ns()) / NS_PER_S
+
+    def _take(self, happening: Happening) -> None:
+        if isinstance(happening, Connected):
+            self.link, self.ports_up = happening.link, dict(happening.ports_up)
+            happening.link.request_role(Role.SLAVE, PRIMARY_GENERATION)
+        elif isinstance(happening, Disconnected):
+            self.link = None
+        elif isinstance(happening, PortChanged):
+            self.ports_up[happening.port] = happening.up
+        elif isinstance(happening, RoleGranted):
+            self._emit(self._now_ns(), {"kind": "StandbyReady", "policy": "balancer"})
+
+
+def stand_by(config: BalancerConfig, notify_socket: socket.socket, emit: Emit, primary: socket.socket) -> None:
+    """Follow the primary, take over when it is gone, and balance until SIGTERM or SIGINT.
+
+    Call it in a process of its own, in its main thread.  `StandbyReady` says that the switch knows us as a slave,
+    `ControllerTookOver` that the primary is gone, the `BalancerReady` after it that every flow is in force.
+
+    Args:
+        config: as the primary's, but for `listen_port`.
+        notify_socket: the same as the primary's.
+        emit: takes ``(t_ns, record)``; called from this thread only.
+        primary: the standby's end of `replication.line`.
+
+    Raises:
+        MachineError: the framework is not installed.
+        ToolError: the port is taken, or the switch refused a message.
+    """
+    inbox, follower = Inbox(config.now_ns), Follower(primary)
+    mute = Mute(emit, sender_of(notify_socket))
+    balancer = LoadBalancer(config, mute.emit, mute.send)
+    with stopping_on_signals(inbox.stop):
+        connection.listen(config.framework, config.listen_port, config.dpid, inbox.post)
+        following = Following(balancer, inbox, follower, config.now_ns, emit)
+        reason = following.until_primary_is_gone()
+        if reason is None:
+            return
+        noticed_ns = config.now_ns()
+        follower.close()
+        mute.lifted = True
+        emit(noticed_ns, {"kind": "ControllerTookOver", "reason": reason, "policy": "balancer"})
+        steering = Steering(balancer, inbox, notify_socket, config.now_ns, emit, STANDBY_GENERATION)
+        if following.link is not None:
+            steering.take(Connected(following.link, following.ports_up), noticed_ns)
+        steering.until_stopped()
+    balancer.stop(config.now_ns())

@@ -1,0 +1,70 @@
+"""Two frameworks, one application: the same messages on the wire, and a clear word when one is not installed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from controllers import framework, pipeline
+from controllers.config import BalancerConfig, Station, Vip
+from controllers.messages import MessageBuilder
+from testbed.errors import EXIT_MACHINE_LACKS, MachineError
+from testbed.spec.scenario import BalancerSpec
+from testbed.spec.topology import VIP_IP, VIP_IP6, VIP_MAC, Host
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def station(name: str, port: int) -> Station:
+    host = Host(name, "client" if name.startswith("c") else "node")
+    return Station(name, port, host.mac, host.ip, host.ip6)
+
+
+def wire_here(name: framework.FrameworkName) -> list[str]:
+    """Return every message of a pipeline as the framework serialises it."""
+    used = framework.load(name)
+    builder, datapath = (
+        MessageBuilder(used),
+        used.module("ofproto.ofproto_protocol").ProtocolDesc(used.proto.OFP_VERSION),
+    )
+    config = BalancerConfig(
+        dpid=1,
+        listen_port=6653,
+        vip=Vip(VIP_IP, VIP_MAC, VIP_IP6, (9000, 9001)),
+        clients=(station("c1", 1),),
+        nodes=(station("n1", 2), station("n2", 3)),
+        spec=BalancerSpec(policy="headroom"),
+    )
+    wire = []
+    for number, message in enumerate(pipeline.install(config, ("n1", "n2") * 32, ("n2",))):
+        built = builder.build(datapath, message)
+        built.set_xid(number)
+        built.serialize()
+        wire.append(bytes(built.buf).hex())
+    return wire
+
+
+def wire_of(name: str) -> list[str]:
+    """Return what `wire_here` does, from a process of its own: eventlet does not like what forks after it."""
+    code = f"import json; from tests.test_frameworks import wire_here; print(json.dumps(wire_here({name!r})))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    lines: list[str] = json.loads(done.stdout)
+    return lines
+
+
+@pytest.mark.requires("ryu")
+def test_both_frameworks_put_the_same_messages_on_the_wire() -> None:
+    ours = wire_of("os-ken")
+    assert len(ours) > 64
+    assert wire_of("ryu") == ours
+
+
+def test_a_framework_that_is_not_installed_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(framework.PACKAGES, "ryu", "no_such_package")
+    with pytest.raises(MachineError, match=r"controller\.framework: ryu: it is not installed; sudo make ryu") as caught:
+        framework.load("ryu")
+    assert caught.value.exit_code == EXIT_MACHINE_LACKS
