@@ -154,6 +154,31 @@ def sweep(
     raise typer.Exit(result.exit_code)
 
 
+@app.command(epilog="Example: `sudo python -m testbed agree scenarios/sweeps/agreement-single.yaml`")
+def agree(
+    sweeps: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Argument(metavar="[SWEEP...]", help="sweep files; default scenarios/sweeps/agreement*.yaml"),
+    ] = None,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", metavar="DIR", help="default runs/agreement; goes on with what is there"),
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run sweeps in both engines and say where they agree; a second call goes on where the first ended."""
+    from testbed import agree as agreeing
+    from testbed.report import agreement
+
+    result = agreeing.agree(sweeps or agreeing.default_sweeps(), out, quiet=quiet, argv=tuple(sys.argv[1:]))
+    if as_json:
+        print(json.dumps(agreement.to_record(result.judgements), indent=2))
+    elif not quiet:
+        print(f"{agreement.text(result.judgements)}\nfiles: {result.path} (agreement.html, agreement.json)")
+    raise typer.Exit(result.exit_code)
+
+
 @app.command(epilog="Example: `python -m testbed validate scenarios/*.yaml`")
 def validate(
     scenarios: Annotated[

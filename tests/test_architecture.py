@@ -76,6 +76,7 @@ COMPOSITION = {
     "testbed.operating",
     "testbed.replay",
     "testbed.sweep",
+    "testbed.agree",
     "testbed.trial_process",
     "testbed.forecasting",
 }

@@ -1,0 +1,181 @@
+"""Whether two engines say the same of one sweep: every combination's figures side by side, with a verdict each.
+
+The engines carried out the same packets under the same seeds, so a combination is judged by its means over the seeds:
+
+    loss ratio          within 1 percentage point or 10 % of the emulated one
+    p99 delay           within 10 %
+    reserved memory     within 5 %
+
+**Ranking.**  Whoever compares policies needs their order more than their figures.  Policies that differ in nothing else
+are ranked by loss and by memory; two of them are *reversed* when the engines put them in opposite order and both put
+more between them than the bounds above allow for noise.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from testbed.errors import InputError
+from testbed.report.compare import aligned
+from testbed.report.sweep_table import POLICY, CombinationRow, SweepTable
+from testbed.report.written import percent, short
+from testbed.results.confidence import Estimate
+
+HEADERS = ("figure", "emulated", "simulated", "difference", "allowed", "verdict")
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """How far two engines may differ in a figure.
+
+    Attributes:
+        figure: by its name in `compare.FIGURES`.
+        title: as people read it.
+        ratio: of the emulated value.
+        absolute: whichever is more; 0 for none.
+    """
+
+    figure: str
+    title: str
+    ratio: float
+    absolute: float = 0.0
+
+    def allowed(self, emulated: float) -> float:
+        """Return by how much the simulated value may be off."""
+        return max(self.absolute, self.ratio * abs(emulated))
+
+    def written(self, value: float) -> str:
+        """Return a value as text."""
+        return percent(value) if self.figure == "loss_ratio" else short(value)
+
+
+LOSS = Bound("loss_ratio", "loss", 0.10, 0.01)
+MEMORY = Bound("reserved_mb_s", "reserved MB·s", 0.05)
+BOUNDS = (LOSS, Bound("p99_ms", "p99 delay ms", 0.10), MEMORY)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """One figure of one combination, or the ranking by one figure, in both engines.
+
+    Attributes:
+        sweep, combination: what was compared.
+        figure: its title.
+        emulated, simulated, difference, allowed: as text.
+        agrees: None when it was not run in both.
+    """
+
+    sweep: str
+    combination: str
+    figure: str
+    emulated: str
+    simulated: str
+    difference: str
+    allowed: str
+    agrees: bool | None
+
+    @property
+    def cells(self) -> list[str]:
+        """Return the row of the table."""
+        verdict = {True: "agrees", False: "DIFFERS", None: "not run"}[self.agrees]
+        figures = [self.figure, self.emulated, self.simulated, self.difference, self.allowed, verdict]
+        return [self.sweep, self.combination, *figures]
+
+
+def judge(emulated: SweepTable, simulated: SweepTable) -> list[Judgement]:
+    """Return every judgement of one sweep.
+
+    Raises:
+        InputError: when the two are not of one sweep, or a seed had other packets.
+    """
+    _refuse_unlike(emulated, simulated)
+    pairs = list(zip(emulated.combinations, simulated.combinations, strict=True))
+    figures = [_judged(emulated.name, a, b, bound) for a, b in pairs for bound in BOUNDS]
+    return [*figures, *_rankings(emulated.name, pairs)]
+
+
+def text(judgements: Sequence[Judgement]) -> str:
+    """Return the table as text, and how many agree."""
+    table = [["sweep", "combination", *HEADERS], *(judgement.cells for judgement in judgements)]
+    return "\n".join([*aligned(table, 3), "", summary_of(judgements)])
+
+
+def summary_of(judgements: Sequence[Judgement]) -> str:
+    """Return how many agree, in words."""
+    run = [judgement for judgement in judgements if judgement.agrees is not None]
+    agree = sum(bool(judgement.agrees) for judgement in run)
+    missing = len(judgements) - len(run)
+    return f"{agree} of {len(run)} agree" + (f"; {missing} are still to be run" if missing else "")
+
+
+def to_record(judgements: Sequence[Judgement]) -> list[dict[str, Any]]:
+    """Return the judgements as JSON data."""
+    return [asdict(judgement) for judgement in judgements]
+
+
+def _refuse_unlike(emulated: SweepTable, simulated: SweepTable) -> None:
+    def unlike(what: str) -> InputError:
+        return InputError(f"comparing the engines by {emulated.name}", what, "run it into a new --out")
+
+    ours, theirs = ([row.parameters for row in table.combinations] for table in (emulated, simulated))
+    if emulated.name != simulated.name or ours != theirs:
+        raise unlike(f"{simulated.name} has other combinations")
+    plans = {trial.traffic: trial.plan_hash for trial in emulated.trials}
+    if any(plans.get(trial.traffic, trial.plan_hash) != trial.plan_hash for trial in simulated.trials):
+        raise unlike("the engines had different traffic under one seed")
+
+
+def _judged(sweep: str, emulated: CombinationRow, simulated: CombinationRow, bound: Bound) -> Judgement:
+    ours, theirs = emulated.figures[bound.figure], simulated.figures[bound.figure]
+    head = (sweep, _label(emulated.parameters), bound.title)
+    if ours is None or theirs is None or emulated.seeds != simulated.seeds:
+        return Judgement(*head, _written(ours, bound), _written(theirs, bound), "", "", None)
+    off, allowed = theirs.mean - ours.mean, bound.allowed(ours.mean)
+    sign = "+" if off > 0 else "−" if off < 0 else ""
+    difference, at_most = sign + bound.written(abs(off)), "± " + bound.written(allowed)
+    return Judgement(*head, _written(ours, bound), _written(theirs, bound), difference, at_most, abs(off) <= allowed)
+
+
+def _rankings(sweep: str, pairs: Sequence[tuple[CombinationRow, CombinationRow]]) -> Iterator[Judgement]:
+    """Yield the order of the policies in each group that differs in nothing else."""
+    groups: dict[str, list[tuple[CombinationRow, CombinationRow]]] = {}
+    for pair in pairs:
+        others = {key: value for key, value in pair[0].parameters.items() if key != POLICY}
+        if POLICY in pair[0].parameters:
+            groups.setdefault(_label(others), []).append(pair)
+    for label, members in groups.items():
+        for bound in (LOSS, MEMORY):
+            yield _ranking(sweep, label, members, bound)
+
+
+def _ranking(sweep: str, label: str, pairs: Sequence[tuple[CombinationRow, CombinationRow]], bound: Bound) -> Judgement:
+    head = (sweep, label, f"ranking by {bound.title}")
+    means = [
+        (a.parameters[POLICY], ours.mean, theirs.mean)
+        for a, b in pairs
+        if (ours := a.figures[bound.figure]) is not None and (theirs := b.figures[bound.figure]) is not None
+    ]
+    if len(means) < len(pairs):
+        return Judgement(*head, "", "", "", "", None)
+    reversed_pairs = [f"{a[0]}/{b[0]}" for a, b in itertools.combinations(means, 2) if _reversed(a, b, bound)]
+    order, other = (" < ".join(row[0] for row in sorted(means, key=lambda row: row[k])) for k in (1, 2))
+    return Judgement(*head, order, other, ", ".join(reversed_pairs) or "none reversed", "none", not reversed_pairs)
+
+
+def _reversed(a: tuple[str, float, float], b: tuple[str, float, float], bound: Bound) -> bool:
+    ours, theirs = a[1] - b[1], a[2] - b[2]
+    noise = (bound.allowed(min(a[1], b[1])), bound.allowed(min(a[2], b[2])))
+    return ours * theirs < 0 and abs(ours) > noise[0] and abs(theirs) > noise[1]
+
+
+def _written(found: Estimate | None, bound: Bound) -> str:
+    if found is None:
+        return "–"
+    return bound.written(found.mean) + (f" ± {bound.written(found.half_width)}" if found.half_width else "")
+
+
+def _label(parameters: Mapping[str, str]) -> str:
+    return ", ".join(parameters.values()) or "all"

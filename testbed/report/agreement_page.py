@@ -1,0 +1,58 @@
+"""The agreement of the engines as one HTML file: simulated against emulated, and the table of judgements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from testbed.report import charts
+from testbed.report.agreement import BOUNDS, HEADERS, Bound, Judgement, summary_of
+from testbed.report.compare_page import Figure, Table, render_page
+from testbed.report.page import write_file
+from testbed.report.sweep_table import SweepTable
+
+_HINT = "Each point is a combination of a sweep, its mean over the seeds. On the line the engines say the same."
+
+
+def write_agreement_page(
+    judgements: Sequence[Judgement], tables: Sequence[tuple[SweepTable, SweepTable]], target: Path
+) -> Path:
+    """Write the page to `target` and return its path.
+
+    Raises:
+        ToolError: when it cannot be written.
+    """
+    return write_file(target, render(judgements, tables))
+
+
+def render(judgements: Sequence[Judgement], tables: Sequence[tuple[SweepTable, SweepTable]]) -> str:
+    """Return the page."""
+    figures = [
+        Figure(f"agree-{bound.figure}", f"{bound.title.capitalize()}, simulated against emulated", _HINT, chart)
+        for bound in BOUNDS
+        if (chart := _chart(tables, bound))
+    ]
+    cells = [judgement.cells for judgement in judgements]
+    counts = [judgement.agrees is not None for judgement in judgements]
+    table = Table("Judgements", ["sweep", "combination", *HEADERS], cells, 3, counts, 7)
+    names = " and ".join(dict.fromkeys(emulated.scenario for emulated, _ in tables))
+    question = "\n\n".join(emulated.question for emulated, _ in tables)
+    return render_page("Agreement of the engines", f"{names}: {summary_of(judgements)}", question, (), figures, [table])
+
+
+def _chart(tables: Sequence[tuple[SweepTable, SweepTable]], bound: Bound) -> charts.Chart:
+    traces = []
+    for k, (emulated, simulated) in enumerate(tables):
+        pairs = [
+            (ours.mean, theirs.mean, ", ".join(a.parameters.values()))
+            for a, b in zip(emulated.combinations, simulated.combinations, strict=True)
+            if (ours := a.figures[bound.figure]) is not None and (theirs := b.figures[bound.figure]) is not None
+        ]
+        columns = {"x": [pair[0] for pair in pairs], "y": [pair[1] for pair in pairs], "text": [p[2] for p in pairs]}
+        marker = {"size": 11, "color": charts.colour(k)}
+        traces.append({"type": "scatter", "mode": "markers", "name": emulated.name, "marker": marker, **columns})
+    most = max([0.0, *(value for trace in traces for axis in ("x", "y") for value in trace[axis])])  # type: ignore[attr-defined]
+    line = {"color": charts.colour(len(tables)), "width": 1}
+    same = {"type": "scatter", "mode": "lines", "name": "the same", "x": [0, most], "y": [0, most], "line": line}
+    axes = {"xaxis": charts.axis(f"{bound.title}, emulated"), "yaxis": charts.axis(f"{bound.title}, simulated")}
+    return {"data": [*traces, same] if most else [], "layout": {**charts.layout(380), "hovermode": "closest", **axes}}

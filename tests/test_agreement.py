@@ -1,0 +1,117 @@
+"""The agreement of the engines: what is held against what, and when it counts as the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from testbed import agree
+from testbed.errors import EXIT_EXPECTATION_FAILED, EXIT_OK, InputError
+from testbed.report import agreement
+from testbed.report.agreement import judge
+from testbed.report.agreement_page import render
+from testbed.report.compare import Row
+from testbed.report.sweep_table import CombinationRow, SweepTable, TrialRow
+from testbed.results.confidence import estimate
+
+SAME = {"static-min": (0.20, 30.0, 100.0), "reactive": (0.02, 200.0, 900.0)}  # loss, MB·s, p99
+
+
+def table(figures: dict[str, tuple[float, float, float]], *, seeds: tuple[int, ...] = (1, 2), plan: str = "a") -> Any:
+    rows, trials = [], []
+    for policy, (loss, memory, p99) in figures.items():
+        known = {"loss_ratio": loss, "reserved_mb_s": memory, "p99_ms": p99}
+        estimates = {name: estimate([value] * len(seeds)) for name, value in known.items()}
+        parameters = {"buffer.policy": policy}
+        rows.append(CombinationRow(parameters, seeds, len(seeds), estimates))
+        trials += [TrialRow(parameters, Row("r", policy, "hash", "emulation", s, "VALID"), plan, {}) for s in seeds]
+    return SweepTable("sweep", "burst", "Why?", ("buffer.policy",), tuple(rows), tuple(trials), (), ())
+
+
+def verdicts(emulated: Any, simulated: Any) -> dict[str, bool | None]:
+    return {f"{j.combination} {j.figure}": j.agrees for j in judge(emulated, simulated)}
+
+
+def test_what_is_the_same_agrees() -> None:
+    found = verdicts(table(SAME), table(SAME))
+    assert len(found) == 8
+    assert all(found.values())
+
+
+@pytest.mark.parametrize(
+    ("changed", "agrees"),
+    [
+        ((0.2199, 30.0, 100.0), True),  # 10 % of a large loss
+        ((0.2201, 30.0, 100.0), False),
+        ((0.20, 31.4, 100.0), True),
+        ((0.20, 31.6, 100.0), False),
+        ((0.20, 30.0, 109.0), True),
+        ((0.20, 30.0, 89.0), False),
+    ],
+)
+def test_the_bounds_are_of_the_emulated_value(changed: tuple[float, float, float], agrees: bool) -> None:
+    found = verdicts(table(SAME), table({**SAME, "static-min": changed}))
+    assert all(found.values()) == agrees
+
+
+def test_a_small_loss_may_be_a_point_off() -> None:
+    assert all(verdicts(table(SAME), table({**SAME, "reactive": (0.0299, 200.0, 900.0)})).values())
+    assert not all(verdicts(table(SAME), table({**SAME, "reactive": (0.0301, 200.0, 900.0)})).values())
+
+
+def test_a_ranking_is_reversed_only_by_more_than_noise() -> None:
+    less, more = (0.020, 30.0, 9.0), (0.025, 31.0, 9.0)
+    assert all(verdicts(table({"a": less, "b": more}), table({"a": more, "b": less})).values())
+    less, more = (0.10, 30.0, 9.0), (0.20, 60.0, 9.0)
+    found = {j.figure: j for j in judge(table({"a": less, "b": more}), table({"a": more, "b": less}))}
+    assert found["ranking by loss"].agrees is False
+    assert found["ranking by loss"].difference == "a/b"
+    assert found["ranking by loss"].emulated == "a < b"
+
+
+def test_what_was_not_run_in_both_is_no_agreement() -> None:
+    found = verdicts(table(SAME), table(SAME, seeds=(1,)))
+    assert found["static-min loss"] is None
+    assert "6 are still to be run" in agreement.summary_of(judge(table(SAME), table(SAME, seeds=(1,))))
+
+
+def test_other_traffic_under_one_seed_is_refused() -> None:
+    with pytest.raises(InputError, match="different traffic under one seed"):
+        judge(table(SAME), table(SAME, plan="b"))
+
+
+def test_another_sweep_is_refused() -> None:
+    with pytest.raises(InputError, match="other combinations"):
+        judge(table(SAME), table({"static-min": SAME["static-min"]}))
+
+
+def test_the_page_and_the_text_say_what_differs() -> None:
+    pair = table(SAME), table({**SAME, "static-min": (0.3, 30.0, 100.0)})
+    judgements = judge(*pair)
+    assert "DIFFERS" in agreement.text(judgements)
+    page = render(judgements, [pair])
+    assert "7 of 8 agree" in page
+    assert "DIFFERS" in page
+
+
+def test_the_sweeps_that_come_with_the_project_are_found() -> None:
+    assert [path.name for path in agree.default_sweeps()] == ["agreement-single.yaml", "agreement.yaml"]
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_two_simulated_sweeps_agree_unless_one_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: bool
+) -> None:
+    """The command itself, with the simulation in both places: it needs no kernel."""
+    scenario = (agree.places.scenarios() / "single.yaml").read_text(encoding="utf-8").replace("10s", "1s")
+    (tmp_path / "single.yaml").write_text(scenario, encoding="utf-8")
+    path = tmp_path / "sweep.yaml"
+    path.write_text("version: 1\nname: s\nscenario: single.yaml\nseeds: 1\n", encoding="utf-8")
+    monkeypatch.setattr(agree, "ENGINES", ("simulation", "simulation"))
+    if other:
+        monkeypatch.setattr(agreement, "BOUNDS", (agreement.Bound("p99_ms", "p99", -1.0, -1.0),))
+    result = agree.agree([path], tmp_path / "out", quiet=True)
+    assert result.exit_code == (EXIT_EXPECTATION_FAILED if other else EXIT_OK)
+    assert {"agreement.html", "agreement.json", "agreement.txt"} <= {p.name for p in (tmp_path / "out").iterdir()}
