@@ -9,6 +9,7 @@
  *   to an address of the node itself                            pass    passed_local_pkts
  *   TTL or hop limit 0 or 1: the kernel would not forward it    drop    ttl_expired_pkts
  *   the node has crashed                                        drop    crashed_pkts
+ *   lost on the way, by a fault of the scenario                 drop    lost_pkts
  *   fits into the queue, above the ECN threshold, ECN-capable   pass    arrived, marked (CE)
  *   fits into the queue                                         pass    arrived
  *   full, a sibling is named, not deflected before              TX      arrived, deflected
@@ -149,6 +150,29 @@ static __always_inline enum xdp_action swallow(const struct packet *packet)
     return XDP_DROP;
 }
 
+/*
+ * Return whether the next packet is lost on the way.  The n-th draw is a hash of seed and n, so a run with the same
+ * seed loses the n-th packet again.  Source: Steele, Lea and Flood, "Fast splittable pseudorandom number generators"
+ * (2014), the mixing function of SplitMix64.
+ */
+static __always_inline int draw_loss(void)
+{
+    __u64 number = __sync_fetch_and_add(&memory.state.loss_draws, 1);
+    __u64 z = control.loss_seed + (number + 1) * 0x9e3779b97f4a7c15ULL;
+
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ULL;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebULL;
+    return (z ^ z >> 31) >> 32 < control.loss_threshold;
+}
+
+static __always_inline enum xdp_action lose(const struct packet *packet)
+{
+    __u32 k = control.class_of_dscp[packet->tos >> 2] % NODE_CLASSES;
+
+    count(config.locked, &memory.state.lost_pkts[k]);
+    return XDP_DROP;
+}
+
 static __always_inline enum xdp_action handle(struct xdp_md *context)
 {
     struct node_state *state = &memory.state;
@@ -186,7 +210,11 @@ static __always_inline enum xdp_action handle(struct xdp_md *context)
         count(config.locked, &state->ttl_expired_pkts);
         return XDP_DROP;
     }
-    return control.crashed ? swallow(&packet) : buffer(&packet);
+    if (control.crashed)
+        return swallow(&packet);
+    if (control.loss_threshold && draw_loss())
+        return lose(&packet);
+    return buffer(&packet);
 }
 
 SEC("xdp")

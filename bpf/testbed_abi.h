@@ -59,6 +59,8 @@ struct node_control {
     __u64 ecn_threshold_bytes; /* 0: off */
     __u64 sibling;             /* address, first byte in the low bits, | NODE_SIBLING_ENABLED */
     __u64 crashed;             /* 1: a node that is silent, by the scenario's fault: nothing passes */
+    __u64 loss_threshold;      /* a packet is lost on the way to the node with this / 2^32, by the scenario's fault */
+    __u64 loss_seed;
     __u8 class_of_dscp[64];
 };
 
@@ -88,7 +90,9 @@ struct node_state {
     __u64 passed_local_pkts; /* to the node's own addresses */
     __u64 malformed_pkts;    /* dropped: truncated, contradicting itself, or a wrong header checksum */
     __u64 ttl_expired_pkts;  /* dropped: TTL or hop limit of 1 or 0 */
-    __u64 unused[2];
+    __u64 loss_draws;        /* packets that may have been lost on the way, by the scenario's fault */
+    __u64 unused;
+    __u64 lost_pkts[NODE_CLASSES];    /* those that were; not part of arrived */
     __u64 crashed_pkts[NODE_CLASSES]; /* would have been queued, had the node not crashed; not part of arrived */
     struct node_class classes[NODE_CLASSES];
 };
@@ -112,6 +116,12 @@ struct node_memory {
     struct node_state state;
     struct node_bin bins[NODE_BINS]; /* ring: bin `number` is at number % NODE_BINS */
     __u32 flow_age[NODE_FLOW_CELLS];
+};
+
+/* ------------------------------------------------------------------------------------------------------- link */
+
+struct link_memory {
+    __u64 given_pkts; /* frames the switch gave to the link */
 };
 
 /* ------------------------------------------------------------------------------------------------------- sink */

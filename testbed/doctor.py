@@ -211,7 +211,7 @@ def _version(package: str) -> str:
 
 def _compiled_programs() -> Iterator[Finding]:
     try:
-        paths = [places.bpf_object(name) for name in ("node", "sink", "pass")]
+        paths = [places.bpf_object(name) for name in ("node", "sink", "link", "pass")]
     except TestbedError as error:
         yield Finding("bpf_programs", "missing", error.happened, "make bpf")
         return

@@ -213,7 +213,7 @@ def _hashes(loaded: LoadedScenario, plan: PacketPlan, engine: Engine) -> dict[st
 
         hashes["model"] = provenance.sha256_of(DEFAULT_MODEL)
     if engine == "emulation":
-        for name in ("node", "sink"):
+        for name in ("node", "sink", "link"):
             hashes[f"bpf/{name}"] = provenance.sha256_of(places.bpf_object(name))
     return hashes
 

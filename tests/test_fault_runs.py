@@ -73,3 +73,27 @@ def test_what_was_lost_is_told_by_cause_however_often_flows_move(tmp_path: Path)
     assert summary["failover"]["lost_packets"] == summary["traffic"]["dropped_packets"]["fault"] > 0
     assert summary["failover"]["recovered_ms"]["max"] < 250
     assert summary["balancer"]["broken_flows"] == 0
+
+
+def test_links_that_flap_and_lose_packets_are_in_the_books_to_the_packet(tmp_path: Path) -> None:
+    summary, events = carry_out(
+        tmp_path,
+        "2500ms",
+        "{at: 500ms, flap: s1-n4, period: 200ms, for: 800ms}",
+        "{at: 1500ms, loss: s1-n3, ratio: 0.1, for: 500ms}",
+        "{at: 1500ms, cpu_hog: 1, for: 300ms}",
+        "{at: 2300ms, link_down: s1-n2}",
+    )
+    healed = of_kind(events, "FaultHealed")
+    assert [(event["what"], event["turn"]) for event in healed] == [
+        *(("flap", turn) for turn in range(4)),
+        ("cpu_hog", 0),
+        ("loss", 0),
+    ]
+    assert healed[4]["burnt_s"] > 0
+    assert 0 < healed[5]["lost_pkts"] < healed[5]["met_pkts"]
+    on_links = sum(event["lost_pkts"] for event in of_kind(events, "FaultLosses"))
+    dropped = summary["traffic"]["dropped_packets"]
+    assert dropped["fault"] == on_links + healed[5]["lost_pkts"] == sum(dropped.values())
+    assert summary["failover"]["count"] == 1
+    assert summary["balancer"]["broken_flows"] == 0

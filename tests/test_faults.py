@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from controllers.liveness import MeshAccess, MeshEar
 from controllers.mesh_messages import KEY_BYTES, Codec
 from testbed import places
 from testbed.emulation import kernel, shaping
+from testbed.emulation.hogs import Hogs
+from testbed.emulation.link_meter import LinkMeter
 from testbed.emulation.shared_state import NodeState, SharedState
 from testbed.emulation.xdp import NodeProgram
 from testbed.emulation.xdp_abi import SINK_FLOW
@@ -52,6 +56,9 @@ def test_every_kind_is_read(tmp_path: Path) -> None:
   - {at: 1s, pause: n1, for: 30ms}
   - {at: 1500ms, restart: n2}
   - {at: 1500ms, link_up: s1-n3}
+  - {at: 1s, flap: s1-n1, period: 100ms, for: 1s}
+  - {at: 1s, loss: s1-n2, ratio: 0.01}
+  - {at: 1s, cpu_hog: 2, for: 500ms}
 """
     read = faults(tmp_path, lines).scenario
     assert [(fault.kind, fault.node) for fault in read.faults] == [
@@ -62,6 +69,9 @@ def test_every_kind_is_read(tmp_path: Path) -> None:
         ("pause", "n1"),
         ("restart", "n2"),
         ("link_up", "n3"),
+        ("flap", "n1"),
+        ("loss", "n2"),
+        ("cpu_hog", ""),
     ]
     assert read.model_validate(read.resolved()) == read
 
@@ -77,8 +87,15 @@ def test_every_kind_is_read(tmp_path: Path) -> None:
         ("{at: 1s, partition: [[n1, n2, n3]]}", "divides nothing"),
         ("{at: 1s}", "exactly one of"),
         ("{at: 1s, crash: n1, pause: n2}", "exactly one of"),
-        ("{at: 1s, pause: n1}", "for: 30ms"),
-        ("{at: 1s, kill: controller, for: 1s}", "has no end"),
+        ("{at: 1s, pause: n1}", "pause needs for; add for: 30ms"),
+        ("{at: 1s, kill: controller, for: 1s}", "kill takes no for"),
+        ("{at: 1s, restart: n1, for: 1s}", "restart takes no for"),
+        ("{at: 1s, flap: s1-n1, for: 1s}", "add period: 400ms"),
+        ("{at: 1s, flap: n1, for: 1s, period: 1s}", "no link 'n1'"),
+        ("{at: 1s, loss: s1-n1}", "add ratio: 0.01"),
+        ("{at: 1s, loss: s1-n1, ratio: 1.5}", "faults.0.ratio"),
+        ("{at: 1s, crash: n1, ratio: 0.5}", "crash takes no ratio"),
+        ("{at: 1s, cpu_hog: 2}", "cpu_hog needs for; add for: 2s"),
         ("{at: 1s, restart: n1}", "n1 is running at that time; give it after the crash"),
         ("{at: 1s, link_up: s1-n1}", "s1-n1 is up at that time; give it after the link_down"),
         ("{at: 1s, kill: switch}", "faults.0.kill"),
@@ -135,6 +152,28 @@ def test_faults_end_after_their_length_or_by_what_heals_them() -> None:
         (6, False, 4),
         (9, True, 3),
     ]
+
+
+def test_a_flap_goes_down_once_a_period_and_ends_up() -> None:
+    found = timeline(specs({"at": "1s", "flap": "s1-n1", "period": "400ms", "for": "900ms"}))
+    assert [(step.at_ns // NS_PER_MS, step.begins, step.turn) for step in found] == [
+        (1000, True, 0),
+        (1200, False, 0),
+        (1400, True, 1),
+        (1600, False, 1),
+        (1800, True, 2),
+        (1900, False, 2),
+    ]
+    again = {"at": "1500ms", "link_down": "s1-n1"}
+    assert [n for n, _ in astray(specs({"at": "1s", "flap": "s1-n1", "period": "400ms", "for": "900ms"}, again))] == [1]
+
+
+def test_a_link_that_fails_carries_no_tcp(tmp_path: Path) -> None:
+    tcp = "traffic:\n  - {name: bulk, from: c1, shape: tcp}\n"
+    path = tmp_path / "faults.yaml"
+    path.write_text(BASE.replace("traffic:\n", tcp) + "faults:\n  - {at: 1s, link_down: s1-n1}\n", encoding="utf-8")
+    with pytest.raises(InputError, match="could not be told; leave out the source bulk"):
+        load(path)
 
 
 def test_what_is_broken_cannot_break_again_before_it_heals() -> None:
@@ -422,9 +461,71 @@ def test_crashed_node_passes_nothing_and_counts_what_it_would_have_queued() -> N
         assert [node.run(packet).verdict for packet in (to_vip, arp)] == [XDP_PASS, XDP_PASS]
         node.set_crashed(True)
         assert [node.run(packet, 3).verdict for packet in (to_vip, arp)] == [XDP_DROP, XDP_DROP]
-        assert node.crashed_pkts().tolist() == [3, 0, 0, 0, 0, 0, 0, 0]
+        assert node.fault_pkts().tolist() == [3, 0, 0, 0, 0, 0, 0, 0]
         assert node.snapshot().arrived_pkts == 1
         node.forget_queue()
         assert node.backlog_bytes(0) == 0
         node.set_crashed(False)
         assert node.run(to_vip).verdict == XDP_PASS
+
+
+@pytest.mark.requires("root", "bpf")
+def test_lossy_link_loses_its_share_and_the_same_packets_again() -> None:
+    to_vip = bytes(Ether(dst="02:02:00:00:00:01") / IP(src="10.0.16.2", dst="10.0.0.100") / UDP(sport=1, dport=9000))
+    arp = bytes(Ether(dst="ff:ff:ff:ff:ff:ff") / ARP(pdst="10.0.32.2"))
+
+    def verdicts(ratio: float, seed: int, count: int = 400) -> list[int]:
+        with NodeProgram(10**8, 0, 10**6) as node:
+            node.set_loss(ratio, seed)
+            found = [node.run(to_vip).verdict for _ in range(count)]
+            assert node.run(arp).verdict == XDP_PASS
+            lost = found.count(XDP_DROP)
+            assert node.loss() == ((count, lost) if ratio else (0, 0))
+            assert node.fault_pkts().tolist() == [lost, 0, 0, 0, 0, 0, 0, 0]
+            assert node.snapshot().arrived_pkts == count - lost
+            assert node.seen_pkts() == count + 1
+            return found
+
+    assert verdicts(0.25, 7) == verdicts(0.25, 7) != verdicts(0.25, 8)
+    assert 70 <= verdicts(0.25, 7).count(XDP_DROP) <= 130
+    assert set(verdicts(1.0, 7)) == {XDP_DROP}
+    assert set(verdicts(0.0, 7)) == {XDP_PASS}
+
+
+@pytest.mark.requires("root", "bpf")
+def test_link_meter_counts_what_a_dead_link_is_given() -> None:
+    def body() -> None:
+        kernel.unshare(kernel.CLONE_NEWNET)
+        with IPRoute() as netlink:
+            netlink.link("add", ifname="va", kind="veth", peer="vb")
+            for name in ("va", "vb"):
+                netlink.link("set", index=socket.if_nametoindex(name), state="up")
+            meter = LinkMeter("va")
+            with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
+                sender.bind(("va", 0x800))
+                for state in ("up", "down", "up"):
+                    netlink.link("set", index=socket.if_nametoindex("vb"), state=state)
+                    before = meter.given_pkts()
+                    for _ in range(10):
+                        sender.send(bytes(60))
+                    seen.append(meter.given_pkts() - before)
+        meter.close()
+
+    seen: list[int] = []
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join()
+    assert all(10 <= count <= 13 for count in seen), "and few frames of the kernel's own"
+    assert len(seen) == 3
+
+
+@pytest.mark.requires("root")
+def test_hogs_burn_until_they_end() -> None:
+    hogs = Hogs(2)
+    pids = list(hogs._pids)
+    deadline = time.monotonic() + 20
+    while not all(hogs.burnt_s()) and time.monotonic() < deadline:
+        os.sched_yield()
+    assert all(hogs.burnt_s())
+    hogs.end()
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)

@@ -25,6 +25,7 @@ BPF = Path(__file__).parents[1] / "bpf"
 HEADER = BPF / "testbed_abi.h"
 STRUCTS = {
     "node": ["node_config", "node_control", "node_class", "node_state", "node_bin_class", "node_bin", "node_memory"],
+    "link": ["link_memory"],
     "sink": ["sink_config", "sink_control", "sink_flow", "sink_state", "sink_memory"],
 }
 needs_kernel = pytest.mark.requires("root", "bpf", "clang")
@@ -255,7 +256,7 @@ def test_where_only_generic_mode_is_possible_it_says_so_and_locks() -> None:
             assert node.native_refusal
             assert node._config["locked"] == 1
             assert node.limit_bytes == 1234
-            assert node._control_memory[32 + 46] == 2
+            assert node._control_memory[xdp_abi.NODE_CONTROL.fields["class_of_dscp"][1] + 46] == 2
 
     in_own_network(body)
 

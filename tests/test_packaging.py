@@ -43,7 +43,7 @@ def wheel(tmp_path_factory):
 @pytest.mark.requires("clang")
 def test_the_wheel_carries_programs_scenarios_models_and_templates(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {f"testbed/data/bpf/build/{name}.bpf.o" for name in ("node", "sink", "pass")} <= names
+    assert {f"testbed/data/bpf/build/{name}.bpf.o" for name in ("node", "sink", "link", "pass")} <= names
     assert {f"testbed/data/scenarios/{path.name}" for path in (ROOT / "scenarios").glob("*.yaml")} <= names
     assert {f"testbed/cortex/models/{path.name}" for path in (ROOT / "testbed/cortex/models").iterdir()} <= names
     assert {f"testbed/report/{path.name}" for path in (ROOT / "testbed/report").glob("*.j2")} <= names

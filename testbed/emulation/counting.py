@@ -6,7 +6,7 @@ discovery, the controller's probes): what counts is the difference between the e
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -102,8 +102,7 @@ class Counting:
             qdisc_sent_pkts=(qdisc.sent_pkts - before.sent_pkts) % 2**32,  # the kernel's counter has 32 bits
             qdisc_sent_bytes=qdisc.sent_bytes - before.sent_bytes,
             qdisc_dropped_pkts=qdisc.dropped_pkts - before.dropped_pkts - faults.books.discarded_pkts.get(node, 0),
-            veth_dropped_pkts=sum(lost[interface] for interface in self._data_path(node))
-            - faults.books.dead_link_pkts.get(node, 0),
+            veth_dropped_pkts=sum(lost[name] for name in self._data_path(node, faults.books.link_pkts)),
             reordered_pkts=sink.reordered_pkts,
             duplicate_pkts=sink.duplicate_pkts,
             missing_pkts=int(self._sinks[node].flows()["missing_pkts"].sum()),
@@ -121,9 +120,9 @@ class Counting:
         return bulk_tcp.PLANNED_CLASS if self._scenario.tcp else 0
 
     def _lost_by_faults(self, faults: Faults) -> int:
-        swallowed = sum(int(program.crashed_pkts()[self._data_class]) for program in self._programs.values())
+        missed = sum(int(program.fault_pkts()[self._data_class]) for program in self._programs.values())
         books = faults.books
-        return swallowed + sum(books.discarded_pkts.values()) + sum(books.dead_link_pkts.values())
+        return missed + sum(books.discarded_pkts.values()) + sum(books.link_pkts.values())
 
     def _broken_flows(self, faults: Faults) -> int | None:
         """Return how many flows changed node for no fault; unknown where that may be: deflection, idle flows."""
@@ -146,11 +145,14 @@ class Counting:
         names = ("arrived_pkts", "arrived_bytes", "dropped_pkts", "marked_pkts")
         return {f"tcp_{name}": int(meter[name]) for name in names} if self._scenario.tcp else {}
 
-    def _data_path(self, node: str) -> list[str]:
-        """Return the interfaces a packet crosses from the switch to the sink of `node`."""
+    def _data_path(self, node: str, metered: Container[str]) -> list[str]:
+        """Return the interfaces a packet crosses from the switch to the sink of `node`.
+
+        The switch's end of a link that is metered is left out: what it drops is in the books of the faults.
+        """
         described, backend = self._described, self._described.next_hop(node)
         hops = (("s1", node), (node, "s1"), (node, backend), (backend, node))
-        return [described.interface(here, there) for here, there in hops]
+        return [described.interface(here, there) for here, there in hops if here != "s1" or node not in metered]
 
     def _interface_drops(self) -> dict[str, int]:
         """Return rx + tx drops of every interface of the data network, by name."""

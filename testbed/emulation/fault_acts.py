@@ -3,10 +3,13 @@
     crash       the node falls silent, its links stay up: its program lets nothing pass, its processes are killed, what
                 lies in its queue is thrown away.  Over: an empty queue, and processes that begin a new life
     link_down   the node's end of its link to the switch goes down.  Over: up, with the addresses that went with it
+    flap        the same, once a period
+    loss        packets on their way to the node are lost at random, drawn from the scenario's seed
     partition   mesh messages between the groups reach nobody (a permanent neighbour entry that points nowhere; the
                 sender notices nothing); the balancer is reached from everywhere
     kill        the controller that steers is killed, or all controllers
     pause       the node's processes are stopped
+    cpu_hog     processes burn CPU beside the trial
 
 Whoever is to notice a fault is not told of it, nor of its end.
 """
@@ -17,25 +20,32 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pyroute2 import IPRoute
 
 from testbed.emulation import kernel
 from testbed.emulation.crew import CONTROLLERS
+from testbed.emulation.hogs import Hogs
+from testbed.emulation.link_meter import LinkMeter
 from testbed.emulation.members import Member
 from testbed.emulation.network import EmulatedNetwork, NodeLink, mesh_ip
 from testbed.emulation.node_buffers import NodeBuffers
 from testbed.errors import ToolError
-from testbed.spec.scenario import FaultSpec
+from testbed.spec.scenario import FaultKind, FaultSpec
 
 _NOWHERE_MAC = "02:ff:ff:ff:ff:ff"
 _SETTLE_S = 0.001  # a packet the program let pass before is in the queue by then
 _SEEN_WITHIN_S = 1.0
 _NUD_PERMANENT = 0x80
 _CARRIER_LOST = ("DOWN", "LOWERLAYERDOWN")
+
+
+Measured = dict[str, Any]
+Act = Callable[[FaultSpec], Measured | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +55,7 @@ class Ground:
     Attributes:
         network: the running network.
         buffers: of every node.
+        seed_of: derives the seed of a named stream.
         members: every process of the trial that a fault may hit, by name.
         release: takes back the memory that a node held.
         revive: starts the processes of a node anew and returns them, running.
@@ -52,6 +63,7 @@ class Ground:
 
     network: EmulatedNetwork
     buffers: NodeBuffers
+    seed_of: Callable[[str], int]
     members: dict[str, Member]
     release: Callable[[str], None]
     revive: Callable[[str], list[Member]]
@@ -64,78 +76,82 @@ class Books:
     Attributes:
         ended: names of members that are dead by command.
         discarded_pkts: packets thrown away with the queue of a crashed node, by node.
-        dead_link_pkts: packets the switch sent into a link that was down, by node.
+        link_pkts: packets lost on a link that a fault takes down, by node.
     """
 
     ended: set[str] = field(default_factory=set)
     discarded_pkts: dict[str, int] = field(default_factory=dict)
-    dead_link_pkts: dict[str, int] = field(default_factory=dict)
+    link_pkts: dict[str, int] = field(default_factory=dict)
 
 
 class Acts:
-    """Begins and ends faults.  Each raises `ToolError` when it is not seen to happen."""
+    """Begins and ends faults.
 
-    def __init__(self, ground: Ground) -> None:
+    Each returns what was measured of it, to be recorded, and raises `ToolError` when it is not seen to happen.
+    """
+
+    def __init__(self, ground: Ground, specs: Iterable[FaultSpec]) -> None:
+        """Get ready for these faults; before traffic, as counting begins on the links they take down."""
         self._ground = ground
-        self._drops_at_down: dict[str, int] = {}
-        self._links: dict[str, NodeLink] = {}
         self._netlink = IPRoute()
-        self.books = Books()
+        failing = sorted({spec.node for spec in specs if spec.link_down or spec.flap})
+        self._links = {node: FailingLink(ground, node) for node in failing}
+        self._loss_before: dict[str, tuple[int, int]] = {}
+        self._hogs: dict[FaultSpec, list[Hogs]] = {}
+        self.books = Books(link_pkts=dict.fromkeys(self._links, 0))
 
-    def prepare(self, spec: FaultSpec) -> None:
-        """Do all of it that takes time and breaks nothing, so that `begin` is one stroke."""
-        if spec.kind == "link_down":
-            self._drops_at_down[spec.node] = self._port(spec.node)[1]
-            self._link_of(spec.node)
-
-    def begin(self, spec: FaultSpec) -> None:
+    def begin(self, spec: FaultSpec) -> Measured:
         """Break what the fault says."""
-        if spec.partition is not None:
-            self._divide(spec.partition, apart=True)
-        elif spec.kind == "kill":
-            alive = [member.name for member in self._alive(*CONTROLLERS)]
-            self._end(*(alive if spec.kill == "controllers" else alive[:1]))
-        else:
-            {"crash": self._crash, "link_down": self._link_down, "pause": self._pause}[spec.kind](spec.node)
+        return self._acts(spec)[0](spec) or {}
 
-    def end(self, spec: FaultSpec) -> None:
+    def end(self, spec: FaultSpec) -> Measured:
         """Heal it."""
-        if spec.partition is not None:
-            self._divide(spec.partition, apart=False)
-        else:
-            {"crash": self._restart, "link_down": self._link_up, "pause": self._go_on}[spec.kind](spec.node)
+        return self._acts(spec)[1](spec) or {}
 
     def close(self) -> None:
-        """Count what is still being lost; call it when the queues are drained."""
-        for node in list(self._drops_at_down):
-            self._count_dead_link(node)
+        """Count what the links lost; call it when the queues are drained."""
+        self.books.link_pkts = {node: link.lost_pkts() for node, link in self._links.items()}
+
+    def _acts(self, spec: FaultSpec) -> tuple[Act, Act]:
+        """Return what breaks and what heals."""
+        pairs: dict[FaultKind, tuple[Act, Act]] = {
+            "crash": (self._crash, self._restart),
+            "link_down": (self._link_down, self._link_up),
+            "flap": (self._link_down, self._link_up),
+            "loss": (self._lose, self._keep),
+            "partition": (lambda s: self._divide(s, apart=True), lambda s: self._divide(s, apart=False)),
+            "kill": (self._kill, lambda _: None),
+            "pause": (self._pause, self._go_on),
+            "cpu_hog": (self._burn, self._rest),
+        }
+        return pairs[spec.kind]
 
     # ------------------------------------------------------------------------------------------------------- nodes
 
-    def _crash(self, node: str) -> None:
-        ground, books = self._ground, self.books
+    def _crash(self, spec: FaultSpec) -> None:
+        ground, books, node = self._ground, self.books, spec.node
         ground.buffers.programs[node].set_crashed(True)
         self._end(f"mesh {node}", f"agent {node}")
         time.sleep(_SETTLE_S)
         books.discarded_pkts[node] = books.discarded_pkts.get(node, 0) + ground.buffers.discard_queue(node)
         ground.release(node)
 
-    def _restart(self, node: str) -> None:
-        ground = self._ground
+    def _restart(self, spec: FaultSpec) -> None:
+        ground, node = self._ground, spec.node
         ground.buffers.renew_queue(node)
         ground.buffers.programs[node].set_crashed(False)
         for member in ground.revive(node):
             ground.members[member.name] = member
             self.books.ended.discard(member.name)
 
-    def _pause(self, node: str) -> None:
-        self._signal(node, signal.SIGSTOP)
-        for member in self._processes(node):
+    def _pause(self, spec: FaultSpec) -> None:
+        self._signal(spec.node, signal.SIGSTOP)
+        for member in self._processes(spec.node):
             _see(f"stopping {member.name}", lambda pid=member.pid: _state(pid) == "T")  # type: ignore[misc]
 
-    def _go_on(self, node: str) -> None:
-        self._signal(node, signal.SIGCONT)
-        for member in self._processes(node):
+    def _go_on(self, spec: FaultSpec) -> None:
+        self._signal(spec.node, signal.SIGCONT)
+        for member in self._processes(spec.node):
             _see(f"letting {member.name} go on", lambda pid=member.pid: _state(pid) != "T")  # type: ignore[misc]
 
     def _signal(self, node: str, number: signal.Signals) -> None:
@@ -149,6 +165,22 @@ class Acts:
         members = self._ground.members
         return [members[name] for name in names if name in members and name not in self.books.ended]
 
+    def _burn(self, spec: FaultSpec) -> None:
+        assert spec.cpu_hog is not None
+        hogs = Hogs(spec.cpu_hog)
+        self._hogs.setdefault(spec, []).append(hogs)
+        _see(f"burning CPU with {spec.cpu_hog} processes", lambda: all(hogs.burnt_s()))
+
+    def _rest(self, spec: FaultSpec) -> Measured:
+        hogs = self._hogs[spec].pop()
+        burnt_s = sum(hogs.burnt_s())
+        hogs.end()
+        return {"burnt_s": burnt_s}
+
+    def _kill(self, spec: FaultSpec) -> None:
+        alive = [member.name for member in self._alive(*CONTROLLERS)]
+        self._end(*(alive if spec.kill == "controllers" else alive[:1]))
+
     def _end(self, *names: str) -> None:
         members = self._alive(*names)
         for member in members:
@@ -159,33 +191,38 @@ class Acts:
 
     # ------------------------------------------------------------------------------------------------------- links
 
-    def _link_of(self, node: str) -> NodeLink:
-        if node not in self._links:
-            self._links[node] = NodeLink(self._ground.network, node)
-        return self._links[node]
+    def _link_down(self, spec: FaultSpec) -> None:
+        self._links[spec.node].end.down()
+        _see(f"taking {spec.link} down", lambda: self._port_state(spec.node) in _CARRIER_LOST)
 
-    def _link_down(self, node: str) -> None:
-        self._link_of(node).down()
-        _see(f"taking the link of {node} down", lambda: self._port(node)[0] in _CARRIER_LOST)
+    def _link_up(self, spec: FaultSpec) -> None:
+        self._links[spec.node].end.up()
+        _see(f"taking {spec.link} up", lambda: self._port_state(spec.node) == "UP")
 
-    def _link_up(self, node: str) -> None:
-        self._link_of(node).up()
-        _see(f"taking the link of {node} up", lambda: self._port(node)[0] == "UP")
-        self._count_dead_link(node)
+    def _port_state(self, node: str) -> str:
+        """Return how the switch's end of the node's link is."""
+        index = socket.if_nametoindex(self._ground.network.network.interface("s1", node))
+        state: str = self._netlink.get_links(index)[0].get_attr("IFLA_OPERSTATE")
+        return state
 
-    def _count_dead_link(self, node: str) -> None:
-        lost = self._port(node)[1] - self._drops_at_down.pop(node)
-        self.books.dead_link_pkts[node] = self.books.dead_link_pkts.get(node, 0) + lost
+    def _lose(self, spec: FaultSpec) -> None:
+        assert spec.ratio is not None
+        program = self._ground.buffers.programs[spec.node]
+        self._loss_before[spec.node] = program.loss()
+        program.set_loss(spec.ratio, self._ground.seed_of(f"loss {spec.link}"))
 
-    def _port(self, node: str) -> tuple[str, int]:
-        """Return the state of the switch's end of the node's link, and what it has dropped."""
-        (port,) = self._netlink.get_links(socket.if_nametoindex(self._ground.network.network.interface("s1", node)))
-        stats = port.get_attr("IFLA_STATS64")
-        return port.get_attr("IFLA_OPERSTATE"), stats["rx_dropped"] + stats["tx_dropped"]
+    def _keep(self, spec: FaultSpec) -> Measured:
+        program = self._ground.buffers.programs[spec.node]
+        program.set_loss(0.0)
+        before = self._loss_before.pop(spec.node)
+        met, lost = (after - old for after, old in zip(program.loss(), before, strict=True))
+        if not met:
+            raise ToolError(f"losing packets on {spec.link}", "no packet came while it was to lose some")
+        return {"met_pkts": met, "lost_pkts": lost}
 
-    def _divide(self, groups: tuple[tuple[str, ...], ...], *, apart: bool) -> None:
+    def _divide(self, spec: FaultSpec, *, apart: bool) -> None:
         """Point the neighbour entries across the groups nowhere, or back to where they belong."""
-        described = self._ground.network.network
+        described, groups = self._ground.network.network, spec.partition or ()
         for group in groups:
             others = [described.host(node) for other in groups if other is not group for node in other]
             for node in group:
@@ -201,6 +238,29 @@ class Acts:
                     wrong = [p.name for p in others if (known.get(mesh_ip(p)) == _NOWHERE_MAC) != apart]
                     if wrong:
                         raise ToolError("dividing the mesh", f"{node} and {wrong[0]} are not as commanded")
+
+
+class FailingLink:
+    """A node's link to the switch that a fault takes down, with all it is given counted."""
+
+    def __init__(self, ground: Ground, node: str) -> None:
+        self.end = NodeLink(ground.network, node)
+        self._meter = LinkMeter(ground.network.network.interface("s1", node))
+        self._program = ground.buffers.programs[node]
+        self._before = self._missing()
+
+    def lost_pkts(self) -> int:
+        """Return how many frames were given to it and did not reach the node, since it was made."""
+        return self._missing() - self._before
+
+    def _missing(self) -> int:
+        """Return the difference of the two counters, with no frame on its way between them."""
+        while True:
+            given = self._meter.given_pkts()
+            time.sleep(_SETTLE_S)
+            seen = self._program.seen_pkts()
+            if self._meter.given_pkts() == given:
+                return given - seen
 
 
 def _state(pid: int) -> str:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from testbed.emulation.fault_acts import Acts, Books, Ground
+from testbed.emulation.fault_acts import Acts, Books, Ground, Measured
 from testbed.emulation.xdp import SinkProgram
 from testbed.errors import ToolError
-from testbed.spec.fault_timeline import timeline
+from testbed.spec.fault_timeline import FaultStep, timeline
 from testbed.spec.scenario import FaultSpec
 from testbed.traffic.carried_out import CarriedOut, Fault
 from testbed.traffic.fault_losses import FlowRows
@@ -40,7 +40,8 @@ class Faults:
         tell: Tell,
     ) -> None:
         """Prepare; `now_ns` is the run's clock, `tell` records a kind with its fields."""
-        self._acts, self._sinks, self._plan, self._now_ns, self._record = Acts(ground), sinks, plan, now_ns, tell
+        self._acts, self._sinks, self._plan = Acts(ground, specs), sinks, plan
+        self._now_ns, self._record = now_ns, tell
         self._specs = specs
         self._steps = list(timeline(specs))
         self.done = CarriedOut(tuple(sinks))
@@ -60,15 +61,14 @@ class Faults:
         while self._steps and self._steps[0].at_ns <= self._now_ns():
             step = self._steps.pop(0)
             if step.begins:
-                self._begin(step.fault, self._specs[step.fault])
+                self._begin(step)
             else:
-                self._heal(self.done[step.fault])
+                self._heal(self.done.of(step))
 
     def finish(self) -> None:
         """Heal at the end of sending what was to go on later: stopped processes could not be ended."""
-        for step in self._steps:
-            if not step.begins and step.fault in self.done and self._specs[step.fault].kind in ("pause", "partition"):
-                self._heal(self.done[step.fault])
+        for fault in self.done.to_end():
+            self._heal(fault)
         self._steps = []
 
     def close(self, ran_ns: int) -> None:
@@ -80,10 +80,9 @@ class Faults:
 
     # ------------------------------------------------------------------------------------------------------- steps
 
-    def _begin(self, number: int, spec: FaultSpec) -> None:
-        self._acts.prepare(spec)
-        epoch = self._begin_epoch()
-        done = self.done.add(Fault(number, spec, self._now_ns(), epoch))
+    def _begin(self, step: FaultStep) -> None:
+        spec, epoch = self._specs[step.fault], self._begin_epoch()
+        done = self.done.add(Fault(step, spec, self._now_ns(), epoch))
         self._tell("FaultCommanded", done, t_commanded_ns=done.commanded_ns, for_ns=spec.for_ns)
         self._see("FaultObserved", done, self._acts.begin)
 
@@ -93,15 +92,15 @@ class Faults:
         self._see("FaultHealed", done, self._acts.end)
         done.over_ns = self._now_ns()
 
-    def _see(self, kind: str, done: Fault, act: Callable[[FaultSpec], None]) -> None:
+    def _see(self, kind: str, done: Fault, act: Callable[[FaultSpec], Measured]) -> None:
         began_ns = self._now_ns()
         try:
-            act(done.spec)
+            measured = act(done.spec)
         except ToolError as error:
-            self.unseen.append(f"{done.spec.kind} {done.spec.node}".strip())
+            self.unseen.append(f"{done.spec.kind} {done.spec.link or done.spec.node}".strip())
             self._tell("FaultNotSeen", done, reason=str(error))
             return
-        self._tell(kind, done, took_ms=(self._now_ns() - began_ns) / NS_PER_MS)
+        self._tell(kind, done, took_ms=(self._now_ns() - began_ns) / NS_PER_MS, **measured)
 
     # ----------------------------------------------------------------------------------------------------- records
 

@@ -83,13 +83,13 @@ class Trial:
     def _go(self) -> Counting:
         """Start the clock, watch until the senders are done, and return what counts the outcome."""
         buffers = self._buffers
+        self._faults = self._make_faults()
         counting = Counting(self._plan, buffers.programs, buffers.sinks, buffers.qdiscs, self._switch, self._network)
         watch = MachineWatch()
         t0_ns = self._t0_ns = time.monotonic_ns() + _START_AHEAD_NS
         self._clock.start_at(t0_ns)
         for member in self._crew.all:
             member.start(t0_ns)
-        self._faults = self._make_faults()
         if self._plan.scenario.faults:
             kernel.run_in_real_time(_FAULT_PRIORITY)  # a fault is to happen at its time, and all of it at once
         self._setup_s = (t0_ns - self._began_ns) / NS_PER_S
@@ -119,6 +119,7 @@ class Trial:
         ground = Ground(
             network=self._network,
             buffers=buffers,
+            seed_of=self._plan.seed_of,
             members={member.name: member for member in crew.others},
             release=crew.release_memory,
             revive=lambda node: crew.revive(node, buffers, self._t0_ns),

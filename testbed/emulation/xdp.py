@@ -181,11 +181,31 @@ class NodeProgram(XdpProgram):
         """Take the queue for empty; for a node that has crashed, whose program leaves the queue's state alone."""
         self._state[xdp_meter.DEBT_WORD] = 0
 
-    def crashed_pkts(self) -> Ints:
-        """Return the packets it would have queued, had it not crashed: int64, by traffic class, shape [8]."""
-        copy = self._consistently(self._state, self._copy_state)
-        crashed: Ints = np.frombuffer(copy, NODE_STATE)["crashed_pkts"][0].astype(np.int64)
-        return crashed
+    def set_loss(self, ratio: float, seed: int = 0) -> None:
+        """Lose that share of the packets on their way to the node, drawn from the seed; 0 loses none."""
+        self._control[5] = seed
+        self._control[4] = round(ratio * 2**32)
+
+    def fault_pkts(self) -> Ints:
+        """Return the packets that did not arrive as the node had crashed or they were lost on the way.
+
+        They are int64, by traffic class, shape [8].
+        """
+        state = np.frombuffer(self._consistently(self._state, self._copy_state), NODE_STATE)
+        pkts: Ints = (state["crashed_pkts"][0] + state["lost_pkts"][0]).astype(np.int64)
+        return pkts
+
+    def loss(self) -> tuple[int, int]:
+        """Return of how many packets it was drawn whether they are lost, and how many were."""
+        state = np.frombuffer(self._consistently(self._state, self._copy_state), NODE_STATE)
+        return int(state["loss_draws"][0]), int(state["lost_pkts"][0].sum())
+
+    def seen_pkts(self) -> int:
+        """Return how many frames of any kind have reached the program."""
+        counters = self.snapshot()
+        passed = counters.passed_other_pkts + counters.passed_local_pkts
+        dropped = counters.malformed_pkts + counters.ttl_expired_pkts + int(self.fault_pkts().sum())
+        return counters.arrived_pkts + passed + dropped
 
     def set_classes(self, class_of_dscp: Mapping[int, int]) -> None:
         """Put each DSCP value of the mapping into a traffic class (0..7); others stay where they are (0 at first)."""

@@ -49,6 +49,8 @@ NODE_CONTROL = np.dtype(
         ("ecn_threshold_bytes", "<u8"),
         ("sibling", "<u8"),
         ("crashed", "<u8"),
+        ("loss_threshold", "<u8"),
+        ("loss_seed", "<u8"),
         ("class_of_dscp", "u1", (64,)),
     ]
 )
@@ -82,7 +84,9 @@ NODE_STATE = np.dtype(
         ("passed_local_pkts", "<u8"),
         ("malformed_pkts", "<u8"),
         ("ttl_expired_pkts", "<u8"),
-        ("unused", "<u8", (2,)),
+        ("loss_draws", "<u8"),
+        ("unused", "<u8"),
+        ("lost_pkts", "<u8", (NODE_CLASSES,)),
         ("crashed_pkts", "<u8", (NODE_CLASSES,)),
         ("classes", NODE_CLASS, (NODE_CLASSES,)),
     ]
@@ -107,6 +111,8 @@ NODE_MEMORY = np.dtype(
         ("flow_age", "<u4", (NODE_FLOW_CELLS,)),
     ]
 )
+
+LINK_MEMORY = np.dtype([("given_pkts", "<u8")])
 
 SINK_CONFIG = np.dtype([("run", "<u4"), ("max_flows", "<u4"), ("locked", "<u4"), ("unused", "<u4")])
 

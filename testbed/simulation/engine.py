@@ -91,6 +91,10 @@ def _check(scenario: Scenario, network: Network, cohorts: int) -> None:
     if scenario.faults and len(network.nodes) > LARGEST_MESH:
         happened = f"with {len(network.nodes)} nodes; the mesh, which notices them, is simulated up to {LARGEST_MESH}"
         raise InputError("faults", happened, "use fewer nodes, or no faults")
+    beyond = next((spec.kind for spec in scenario.faults if spec.kind in ("loss", "cpu_hog")), None)
+    if beyond is not None:
+        happened = f"the simulation has no model of {beyond}: no random loss on links, and no processor to be busy"
+        raise InputError("faults", happened, "use --engine emulation")
     if not network.nodes or not network.clients:
         raise InputError("simulating the network", "it has no nodes or no clients", "describe at least one of each")
 

@@ -4,6 +4,7 @@
                 Over: an empty queue, and an agent and a member that begin a new life
     link_down   nothing reaches the node; `port_ns` later the switch sees its port down and tells the balancer.
                 Over: the same the other way round
+    flap        the same, once a period
     partition   mesh messages between the groups reach nobody; the balancer is reached from everywhere
     kill        the controller that steers ends, or all controllers
     pause       agent and mesh member of the node stop
@@ -24,7 +25,7 @@ from testbed.simulation.history import History
 from testbed.simulation.mesh import Mesh
 from testbed.simulation.network_model import NetworkModel
 from testbed.simulation.packet_plane import PacketPlane
-from testbed.spec.fault_timeline import timeline
+from testbed.spec.fault_timeline import FaultStep, timeline
 from testbed.spec.scenario import FaultSpec
 from testbed.traffic.carried_out import CarriedOut, Fault
 from testbed.traffic.plan import PacketPlan
@@ -55,13 +56,12 @@ class Faults:
         self.done = CarriedOut(tuple(ground.row_of))
         self._sending = True
         for step in timeline(specs):
-            agenda.at(step.at_ns, partial(self._begin if step.begins else self._heal, step.fault))
+            agenda.at(step.at_ns, partial(self._begin if step.begins else self._heal_at, step))
 
     def finish(self) -> None:
         """Heal at the end of sending what was to go on later, as on the wire, and begin nothing more."""
-        for number, spec in enumerate(self._specs):
-            if number in self.done and spec.kind in ("pause", "partition") and spec.for_ns is not None:
-                self._heal(number)
+        for fault in self.done.to_end():
+            self._heal(fault)
         self._sending = False
 
     def report_losses(self, plan: PacketPlan, ran_ns: int) -> None:
@@ -76,19 +76,20 @@ class Faults:
 
     # ------------------------------------------------------------------------------------------------------- steps
 
-    def _begin(self, number: int) -> None:
+    def _begin(self, step: FaultStep) -> None:
         if not self._sending:
             return
-        spec, now_ns = self._specs[number], self._agenda.now_ns
-        fault = self.done.add(Fault(number, spec, now_ns, self._begin_epoch()))
+        spec, now_ns = self._specs[step.fault], self._agenda.now_ns
+        fault = self.done.add(Fault(step, spec, now_ns, self._begin_epoch()))
         self._tell("FaultCommanded", fault, t_commanded_ns=now_ns, for_ns=spec.for_ns)
         self._change(spec, begins=True)
         self._tell("FaultObserved", fault, took_ms=0.0)
 
-    def _heal(self, number: int) -> None:
-        if not self._sending or self.done[number].over_ns is not None:
-            return
-        fault = self.done[number]
+    def _heal_at(self, step: FaultStep) -> None:
+        if self._sending:
+            self._heal(self.done.of(step))
+
+    def _heal(self, fault: Fault) -> None:
         fault.over_ns, fault.healed_epoch = self._agenda.now_ns, self._begin_epoch()
         self._tell("FaultEndCommanded", fault, t_commanded_ns=fault.over_ns)
         self._change(fault.spec, begins=False)
@@ -107,7 +108,7 @@ class Faults:
             ground.mesh.divide(spec.partition, apart=begins)
         elif spec.kind == "kill":
             ground.control.kill(all_of_them=spec.kill == "controllers")
-        elif spec.kind == "link_down":
+        elif spec.kind in ("link_down", "flap"):
             self._link(spec.node, down=begins)
         elif spec.kind == "pause":
             for stopped in (ground.agents, ground.mesh):

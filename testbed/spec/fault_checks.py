@@ -24,6 +24,9 @@ def fault_checks(scenario: Scenario) -> Iterator[Complaint]:
             yield Complaint((*at, fault.kind), f"there is no link {name} to a node", "write it as s1-n2")
         elif fault.node and fault.node not in nodes:
             yield Complaint((*at, fault.kind), f"there is no node {complaints.shown(fault.node)}", known)
+        if fault.kind in ("link_down", "flap") and scenario.tcp:
+            lost = "which of the packets lost on the link were planned and which TCP's could not be told"
+            yield Complaint((*at, fault.kind), lost, f"leave out the source {scenario.tcp[0].name}, or crash the node")
         yield from _partition_checks(fault, (*at, "partition"), nodes, known)
     for index, state in astray(scenario.faults):
         kind = scenario.faults[index].kind

@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from testbed.spec.fault_timeline import FaultStep
 from testbed.spec.scenario import FaultSpec
 from testbed.traffic.fault_losses import FlowHistory, FlowRows, PlannedTimes, Span
 from testbed.traffic.plan import PacketPlan
 
-BREAKING = ("crash", "link_down")  # kinds that cost packets
+BREAKING = ("crash", "link_down", "flap")  # kinds that take a node away
+UNTIL_THE_END = ("loss", "cpu_hog")  # kinds that are over with the traffic at the latest
 ABSENT = ("crash", "pause")  # kinds that keep the processes of a node from running
 
 
@@ -19,7 +21,7 @@ class Fault:
     """A fault that was carried out.
 
     Attributes:
-        number: in the scenario.
+        step: its beginning.
         spec: what it is.
         commanded_ns: when.
         epoch: the one that began with it (see `fault_losses`).
@@ -27,7 +29,7 @@ class Fault:
         healed_epoch: the one that began with its end.
     """
 
-    number: int
+    step: FaultStep
     spec: FaultSpec
     commanded_ns: int
     epoch: int
@@ -48,28 +50,36 @@ class Fault:
         """Return the epochs in which it was in force."""
         return Span(self.epoch, self.healed_epoch)
 
+    @property
+    def ends_with_traffic(self) -> bool:
+        """Return whether it is over when sending ends, at the latest."""
+        kind = self.spec.kind
+        return kind in UNTIL_THE_END or (kind in ("pause", "partition") and self.spec.for_ns is not None)
+
     def record(self) -> dict[str, Any]:
         """Return what every line about it in ``events.jsonl`` begins with."""
-        return {"fault": self.number, "what": self.spec.kind, "nodes": list(self.victims)}
+        return {"fault": self.step.fault, "turn": self.step.turn, "what": self.spec.kind, "nodes": list(self.victims)}
 
 
 class CarriedOut:
-    """All of them, by number, and where every flow was meanwhile."""
+    """All of them, and where every flow was meanwhile."""
 
     def __init__(self, nodes: tuple[str, ...]) -> None:
-        self._faults: dict[int, Fault] = {}
+        self._faults: dict[tuple[int, int], Fault] = {}
         self._history = FlowHistory(nodes)
 
-    def __contains__(self, number: int) -> bool:
-        return number in self._faults
-
-    def __getitem__(self, number: int) -> Fault:
-        return self._faults[number]
+    def of(self, step: FaultStep) -> Fault:
+        """Return the fault that a step belongs to."""
+        return self._faults[step.fault, step.turn]
 
     def add(self, fault: Fault) -> Fault:
         """Take in a fault that has just been commanded."""
-        self._faults[fault.number] = fault
+        self._faults[fault.step.fault, fault.step.turn] = fault
         return fault
+
+    def to_end(self) -> list[Fault]:
+        """Return the faults that are over when sending ends and not yet healed: what is stopped could not be ended."""
+        return [fault for fault in self._faults.values() if fault.over_ns is None and fault.ends_with_traffic]
 
     def end_epoch(self, tables: Mapping[str, FlowRows]) -> int:
         """See `FlowHistory.end_epoch`; the last one ends when the queues are drained."""
