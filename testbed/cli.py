@@ -203,6 +203,7 @@ def validate(
                 continue
             loaded = loading.load(path, settings or ())
             trials.check(loaded)
+            trials.check_traces(loaded)
             print(f"{path}: fine ({loaded.scenario.name}, {loaded.scenario.topology.nodes} nodes)")
         except TestbedError as error:
             worst = error.exit_code

@@ -41,9 +41,11 @@ from testbed.results.run_directory import RunDirectory
 from testbed.results.running import announced
 from testbed.results.summary import PATHS, summarise
 from testbed.spec.loading import LoadedScenario
+from testbed.spec.scenario import TraceSpec
 from testbed.spec.topology import Network
 from testbed.traffic.plan import PacketPlan, make_plan
 from testbed.traffic.streams import derived_seed
+from testbed.traffic.traces import for_run
 
 RUNS = Path("runs")
 
@@ -103,6 +105,8 @@ def run(loaded: LoadedScenario, options: RunOptions, began_ns: int | None = None
     if options.engine == "emulation":
         refuse_without_root(options.argv)
         doctor.refuse_if_lacking(loaded.scenario)
+    else:
+        _refuse_unsimulated(loaded)
     prepared = _prepare(loaded, options)
     try:
         with announced(prepared.directory.path):
@@ -142,6 +146,27 @@ def check(loaded: LoadedScenario) -> None:
             parse_all((text,), PATHS)
         except InputError as error:
             raise InputError(loaded.where("expect", number), error.happened, error.remedy) from error
+
+
+def check_traces(loaded: LoadedScenario) -> None:
+    """Check that every trace can be read and lasts as long as the run: what a plan would refuse, without making one.
+
+    Raises:
+        InputError: names the file and the line.
+    """
+    scenario = loaded.scenario
+    for index, source in enumerate(scenario.traffic):
+        if isinstance(source, TraceSpec):
+            try:
+                for_run(source, loaded.path.parent, scenario.duration_ns)
+            except InputError as error:
+                raise InputError(loaded.where("traffic", index, "trace"), error.happened, error.remedy) from error
+
+
+def _refuse_unsimulated(loaded: LoadedScenario) -> None:
+    from testbed.simulation import engine
+
+    engine.check(loaded.scenario, topologies.describe(loaded.scenario.topology))
 
 
 def refuse_without_root(argv: tuple[str, ...]) -> None:

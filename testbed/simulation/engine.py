@@ -74,14 +74,19 @@ def simulate(
         InputError: what the engine cannot simulate faithfully.
     """
     cohorts = default_cohorts(len(network.nodes)) if cohorts is None else cohorts
-    _check(scenario, network, cohorts)
+    if cohorts < 1:
+        raise InputError("simulating the network", f"{cohorts} cohorts", "give 1 or more")
+    check(scenario, network)
     model = NetworkModel() if model is None else model
     return _Trial(scenario, network, plan, make_forecaster, seed_of, recorder, model, cohorts).run(should_stop)
 
 
-def _check(scenario: Scenario, network: Network, cohorts: int) -> None:
-    if cohorts < 1:
-        raise InputError("simulating the network", f"{cohorts} cohorts", "give 1 or more")
+def check(scenario: Scenario, network: Network) -> None:
+    """Refuse what the engine cannot simulate faithfully.
+
+    Raises:
+        InputError: says what, and what to do.
+    """
     if scenario.buffer.max_bytes > LARGEST_LIMIT_BYTES:
         happened = f"{size_text(scenario.buffer.max_bytes)} is more than the {size_text(LARGEST_LIMIT_BYTES)} of a node"
         raise InputError("buffer.max", happened, "lower it")

@@ -223,7 +223,7 @@ def _packets_of(source: SourceSpec, scenario: Scenario, base_dir: Path) -> shape
         case OnOffSpec():
             return shapes.on_off(source, scenario.duration_ns, scenario.seed)
         case TraceSpec():
-            trace = traces.load(base_dir / source.trace)
+            trace = traces.for_run(source, base_dir, scenario.duration_ns)
             return traces.replay(source, trace, scenario.duration_ns, scenario.seed)
         case _:
             raise AssertionError(f"no shape for {type(source).__name__}")

@@ -10,8 +10,9 @@ Three kinds of file, told by their ending:
 Times count from the first row.  `stretch` multiplies times, `rate_scale` multiplies bytes.  The trace is then a rising
 curve of bytes over time, and packet k leaves when the curve reaches k x packet_bytes: bytes are kept to within one
 packet over any span, whatever the size of the recorded packets.  The bytes of a burst leave at no more than
-`BURST_LINE_BPS`, one behind the other, as a host behind a link of that rate would send them.  A trace shorter than the
-run is followed by silence; a longer one is cut.
+`BURST_LINE_BPS`, one behind the other, as a host behind a link of that rate would send them.  A trace longer than the
+run is cut.  Bins that end before the run does are refused: the rest would be a silence that nobody recorded.  Bursts
+have no such end.
 """
 
 from __future__ import annotations
@@ -77,6 +78,21 @@ def load(path: Path) -> Trace:
         return _checked(path, reader(path))
     except OSError as error:
         raise _refusal(path, error.strerror or str(error), "paths are relative to the scenario file") from error
+
+
+def for_run(spec: TraceSpec, base_dir: Path, duration_ns: int) -> Trace:
+    """Read the trace of a source, relative to `base_dir`, for a run of that length.
+
+    Raises:
+        InputError: as `load`, and for bins that end before the run does.
+    """
+    path = base_dir / spec.trace
+    trace = load(path)
+    lasts_s = (float(trace.t_s[-1]) + trace.bin_s) * spec.stretch
+    if trace.bin_s and lasts_s < (duration_ns / NS_PER_S) * (1 - _BIN_TOLERANCE):
+        happened = f"it ends after {lasts_s:g} s, the run after {duration_ns / NS_PER_S:g}"
+        raise _refusal(path, happened, "shorten the duration, or raise the source's stretch")
+    return trace
 
 
 def replay(spec: TraceSpec, trace: Trace, duration_ns: int, seed: int) -> Packets:
