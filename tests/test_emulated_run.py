@@ -83,6 +83,19 @@ def test_static_min_never_resizes_and_loses(tmp_path: Path) -> None:
     assert summary["traffic"]["unaccounted_packets"] == 0
 
 
+def test_the_largest_packets_pass_natively(tmp_path: Path) -> None:
+    scenario = tmp_path / "large.yaml"
+    scenario.write_text(
+        "version: 1\nname: large\nduration: 1s\ntopology: {family: single, node_rate: 50Mbit}\n"
+        "traffic: [{name: base, from: c1, shape: constant, rate: 40Mbit, flows: 4, packet: 3500B}]\n"
+    )
+    process = start(tmp_path / "run", "--json", scenario=scenario)
+    summary = json.loads(process.communicate(timeout=60)[0])
+    assert summary["traffic"]["delivered_packets"] == summary["traffic"]["sent_packets"] > 1000
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["xdp_modes"] == {"n1": "native"}
+
+
 def test_kill_9_leaves_nothing_and_loses_nothing_written(tmp_path: Path) -> None:
     namespaces, programs = network_namespaces(), bpf_programs()
     mounts = Path("/proc/self/mountinfo").read_text()

@@ -173,6 +173,14 @@ def test_queues_within_2_packets_and_2_percent_agree() -> None:
     assert check.evidence["apart"] == 0
 
 
+def test_the_qdisc_is_held_against_the_queue_of_its_own_moment() -> None:
+    made = synthetic_run.make(synthetic_run.facts(seconds=4))
+    later = np.array(made.columns["backlog_bytes"]) + 9_000
+    columns = {"qdisc_backlog_bytes": later, "backlog_beside_bytes": later}
+    check = next(c for c in judged(with_columns(made, **columns)).checks if c.name.startswith("XDP queue"))
+    assert check.evidence["apart"] == 0
+
+
 def test_an_agent_that_stopped_is_found(good: synthetic_run.Made) -> None:
     keep = (np.array(good.columns["node"]) != "n2") | (np.array(good.columns["t_ns"]) < 3_500 * NS_PER_MS)
     rows = {name: np.array(values)[keep] for name, values in good.columns.items()}

@@ -9,6 +9,7 @@ import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
+from testbed.spec.scenario import MAX_PACKET_BYTES
 from testbed.spec.topology import VIP_IP, VIP_MAC, Host
 from testbed.traffic.frames import MAGIC, ProbeHeader, build_frames, read_probe
 from testbed.traffic.plan import FlowTable, PacketPlan
@@ -90,7 +91,7 @@ def test_no_packets_are_no_frames() -> None:
 
 def test_memory_is_the_headers_whatever_the_size() -> None:
     frames = build_frames(_plan(5000), CLIENT, 5)
-    assert frames.headers.nbytes + frames.padding.nbytes == 5000 * 74 + 1440
+    assert frames.headers.nbytes + frames.padding.nbytes == 5000 * 74 + (MAX_PACKET_BYTES - 74)
 
 
 def test_scapy_is_called_for_kinds_of_packets_not_for_packets() -> None:

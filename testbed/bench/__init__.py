@@ -10,6 +10,7 @@ NAMES = {
     "cortex": "a prediction: time, load, memory",
     "loop": "the agent's loop under a whole trial",
     "sender": "the paced sender",
+    "queue": "the modelled queue beside the qdisc, at 10, 100 and 500 Mbit/s",
     "simulate": "the simulation engine",
     "failover": "failover: silent crashes and links that go down",
     "scale": "goodput of more nodes, and how evenly each balancer policy loads them",

@@ -1,8 +1,9 @@
 """The agent's loop: how long it takes, how late it begins, what it costs a node.
 
 One emulated trial of ``burst.yaml`` gives the figures of real agents under real traffic: from the samples the time of
-each loop (sample → decision → limit → notification) and its lateness, from the kernel the processor time and the memory
-of each agent.  The rival of the lateness is a bare 10 ms loop with the default scheduling class beside the same trial.
+each loop (sample → decision → limit → notification), of its parts, and its lateness, from the kernel the processor time
+and the memory of each agent.  The rival of the lateness is a bare 10 ms loop with the default scheduling class beside the
+same trial.
 """
 
 from __future__ import annotations
@@ -26,6 +27,12 @@ from testbed.units import NS_PER_MS, NS_PER_S
 
 _INTERVAL_NS = 10 * NS_PER_MS
 _CORE_PERCENT = 100
+_PARTS = {
+    "look": "reading the kernel's counters",
+    "decide": "precursors, forecast, size",
+    "act": "pool, limit, notification, word to the mesh",
+    "record": "after the loop: reading the qdisc, recording",
+}
 _MB = 10**6
 
 
@@ -49,6 +56,7 @@ def run() -> list[dict[str, Any]]:
     return [
         _row("agent loop p99", _quantile_us(samples["loop_ns"], 0.99), "us", 1000, note=note),
         _row("agent loop p50", _quantile_us(samples["loop_ns"], 0.50), "us", None, note=note),
+        *(row for part, meaning in _PARTS.items() for row in _part_rows(part, meaning, samples[f"{part}_ns"])),
         _row(
             "lateness of the 10 ms tick p99",
             _quantile_us(samples["lateness_ns"], 0.99),
@@ -87,11 +95,17 @@ def _row(
     }
 
 
+def _part_rows(part: str, meaning: str, taken_ns: np.ndarray) -> list[dict[str, Any]]:
+    quantiles = (("p50", 0.50), ("p99", 0.99))
+    return [_row(f"  {part} {name}", _quantile_us(taken_ns, q), "us", None, note=meaning) for name, q in quantiles]
+
+
 def _samples(path: Path) -> dict[str, np.ndarray]:
     import pyarrow.parquet as pq
 
-    table = pq.read_table(path / "samples.parquet", columns=["t_ns", "loop_ns", "lateness_ns"])
-    return {name: table[name].to_numpy() for name in table.column_names}
+    names = ["t_ns", "loop_ns", "lateness_ns", *(f"{part}_ns" for part in _PARTS)]
+    table = pq.read_table(path / "samples.parquet", columns=names)
+    return {name: table[name].drop_null().to_numpy() for name in table.column_names}
 
 
 def _quantile_us(values_ns: np.ndarray, ratio: float) -> float:

@@ -35,6 +35,8 @@ _IFA_F_NODAD = 0x02
 _NUD_PERMANENT = 0x80
 _SCOPE_LINK = 253
 
+_ETHERNET_BYTES = 14
+
 
 def mesh_ip(node: Host) -> str:
     """Return the address of `node` on the mesh network."""
@@ -51,6 +53,13 @@ def _inner_ip(node: Host) -> str:
 class VethLink(MininetLink):  # type: ignore[misc]
     """A veth pair made by one netlink message, each end born in its namespace."""
 
+    mtu = 1500
+
+    @classmethod
+    def of_mtu(cls, mtu: int) -> type[VethLink]:
+        """Return the class of links that carry so much (Mininet makes them without asking us)."""
+        return type(cls.__name__, (cls,), {"mtu": mtu})
+
     @classmethod
     def makeIntfPair(  # noqa: N802 (Mininet's name)
         cls,
@@ -63,9 +72,10 @@ class VethLink(MininetLink):  # type: ignore[misc]
         deleteIntfs: bool = True,  # noqa: N803
     ) -> None:
         """Make the pair (Mininet calls this)."""
-        peer = {"ifname": intfname2, "address": addr2, "net_ns_pid": node2.pid}
+        peer = {"ifname": intfname2, "address": addr2, "net_ns_pid": node2.pid, "mtu": cls.mtu}
+        own = {"ifname": intfname1, "address": addr1, "net_ns_pid": node1.pid, "mtu": cls.mtu}
         with IPRoute() as netlink:
-            netlink.link("add", ifname=intfname1, kind="veth", address=addr1, net_ns_pid=node1.pid, peer=peer)
+            netlink.link("add", kind="veth", peer=peer, **own)
 
 
 class KernelBridge(MininetSwitch):  # type: ignore[misc]
@@ -93,14 +103,15 @@ class EmulatedNetwork:
         network: what was described.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, largest_frame_bytes: int) -> None:
         """Build and start everything but the controller: see `OpenVSwitch.connect_controller`."""
         self.network = network
         setLogLevel("error")
         Mininet.inited = True  # its init() would change limits and sysctls of the whole machine
         _raise_file_limit()
         _quiet_namespace()
-        self._net = Mininet(build=False, controller=None, link=VethLink, autoSetMacs=False)
+        wide = VethLink.of_mtu(max(VethLink.mtu, largest_frame_bytes - _ETHERNET_BYTES))
+        self._net = Mininet(build=False, controller=None, link=wide, autoSetMacs=False)
         self._add_hosts_and_switches()
         self._add_links()
         self._net.built = True

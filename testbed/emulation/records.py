@@ -24,6 +24,7 @@ ROW = (
     "dropped_pkts",
     "backlog_bytes",
     "qdisc_backlog_bytes",
+    "backlog_beside_bytes",
     "limit_bytes",
     "predicted_bytes",
     "severity_ratio",

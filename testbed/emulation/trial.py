@@ -66,7 +66,7 @@ class Trial:
         plan = self._plan
         # A cached flow must be gone before its pin is: else it would follow the slots for a moment.
         self._switch = OpenVSwitch(plan.logs, plan.scenario.balancer.affinity_idle_ns // 2)
-        self._network = EmulatedNetwork(plan.network)
+        self._network = EmulatedNetwork(plan.network, max(source.packet_bytes for source in plan.scenario.planned))
         self._crew = Crew(plan, self._records_end, self._clock, self._network)
         self._crew.fork_senders()  # their frames take longest to make
         self._crew.fork_tcp()

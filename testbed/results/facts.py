@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from testbed.spec.scenario import MAX_PACKET_BYTES, Scenario
+from testbed.spec.scenario import ETHERNET_BYTES, Scenario
 from testbed.spec.topology import Network
 
 Engine = Literal["emulation", "simulation"]
@@ -67,7 +67,7 @@ class RunFacts:
             cap_bytes=scenario.buffer.max_bytes,
             sample_interval_ns=scenario.buffer.sample_interval_ns,
             largest_packet_bytes=max(
-                [MAX_PACKET_BYTES] * bool(scenario.tcp) + [source.packet_bytes for source in scenario.planned]
+                [ETHERNET_BYTES] * bool(scenario.tcp) + [source.packet_bytes for source in scenario.planned]
             ),
             node_rate_bps={node.name: network.node_rate_bps(node.name) for node in network.nodes},
             expect=scenario.expect,

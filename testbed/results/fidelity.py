@@ -21,7 +21,7 @@ import pyarrow as pa
 from testbed.results.evidence import Evidence, NodeEvidence, account, total
 from testbed.results.facts import RunFacts
 from testbed.results.histogram import Histogram, merged
-from testbed.results.queues import window_rate_errors
+from testbed.results.queues import queue_distances, window_rate_errors
 from testbed.results.samples import NodeSamples, by_node
 from testbed.units import NS_PER_MS
 
@@ -51,7 +51,6 @@ RATE_WINDOWS_OFF_RATIO = Bound(0.0, 0.05)
 # The contract's 2 packets + 2 %. The two queues are read one after the other, so now and then packets come between:
 # up to 1 % of the samples may differ. Beyond 10 % the queue that drops is not the queue that delays.
 QUEUE_GRAIN_PKTS = 2
-QUEUE_ERROR_RATIO = 0.02
 QUEUES_APART_RATIO = Bound(0.01, 0.10)
 # With few backlogged samples one race would be past 1 %: so many may always differ.
 QUEUES_APART_FREE_SAMPLES = 2
@@ -262,8 +261,8 @@ def _rate_worst(run: _Run, name: str) -> Check | None:
 
 def _queues_agree(run: _Run, name: str) -> Check | None:
     grain = QUEUE_GRAIN_PKTS * run.facts.largest_packet_bytes
-    excesses = [_queue_excess_bytes(rows, grain) for rows in run.samples.values()]
-    excess = np.concatenate([*excesses, np.zeros(0)])
+    distances = [queue_distances(rows, grain) for rows in run.samples.values()]
+    excess = np.concatenate([*(distance - allowed for distance, allowed in distances), np.zeros(0)])
     if not excess.size:
         return None
     apart = int(np.sum(excess > 0))
@@ -273,18 +272,6 @@ def _queues_agree(run: _Run, name: str) -> Check | None:
         name, share, QUEUES_APART_RATIO, "of backlogged samples",
         samples=int(excess.size), apart=apart, worst_excess_bytes=worst,
     )  # fmt: skip
-
-
-def _queue_excess_bytes(rows: NodeSamples, grain_bytes: int) -> np.ndarray:
-    """Return by how much the two queues differ beyond what is allowed, where either holds more than the grain."""
-    qdisc = rows.optional.get("qdisc_backlog_bytes")
-    if qdisc is None:
-        return np.zeros(0)
-    fluid = rows.backlog_bytes.astype(np.float64)
-    larger = np.fmax(fluid, qdisc)
-    seen = ~np.isnan(qdisc) & (larger > grain_bytes)
-    excess: np.ndarray = np.abs(fluid - qdisc) - (grain_bytes + QUEUE_ERROR_RATIO * larger)
-    return excess[seen]
 
 
 def _native_xdp(run: _Run, name: str) -> Check | None:

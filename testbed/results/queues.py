@@ -22,6 +22,7 @@ from testbed.results.samples import NodeSamples
 from testbed.units import NS_PER_MS, NS_PER_S
 
 WINDOW_NS = 100 * NS_PER_MS
+QUEUE_ERROR_RATIO = 0.02
 BUSY_SHARE = 0.995  # a window this full of service was busy; the rest is the jitter of two samples
 
 
@@ -79,6 +80,21 @@ def _busy_windows(samples: NodeSamples, rate_bps: int, grain_bytes: int, first: 
     empty = np.concatenate(([0], np.cumsum(samples.backlog_bytes <= grain_bytes)))
     busy: np.ndarray = (empty[last + 1] == empty[first]) & (served >= BUSY_SHARE * could)
     return busy
+
+
+def queue_distances(samples: NodeSamples, grain_bytes: int) -> tuple[Floats, Floats]:
+    """Return how far the XDP queue and the qdisc are apart, and how far they may be: the grain and 2 % of the larger.
+
+    Of the samples in which either holds more than the grain; both float64, shape [k], bytes.  Empty where the engine
+    has no qdisc.
+    """
+    qdisc = samples.optional.get("qdisc_backlog_bytes")
+    if qdisc is None:
+        return np.zeros(0), np.zeros(0)
+    fluid = samples.optional.get("backlog_beside_bytes", samples.backlog_bytes.astype(np.float64))
+    larger = np.fmax(fluid, qdisc)
+    seen = ~np.isnan(qdisc) & (larger > grain_bytes)
+    return np.abs(fluid - qdisc)[seen], (grain_bytes + QUEUE_ERROR_RATIO * larger)[seen]
 
 
 def demand_bytes(samples: NodeSamples, rate_bps: int, cap_bytes: int) -> Floats:

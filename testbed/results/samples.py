@@ -28,7 +28,8 @@ COLUMNS = {
     "dropped_bytes": "bytes the buffer refused in the interval",
     "dropped_pkts": "the same in packets",
     "backlog_bytes": "fluid queue of the buffer (XDP) at t_ns",
-    "qdisc_backlog_bytes": "bytes in the egress qdisc at t_ns",
+    "qdisc_backlog_bytes": "bytes in the egress qdisc, read when the decision was made",
+    "backlog_beside_bytes": "fluid queue of the buffer at the moment the qdisc was read",
     "limit_bytes": "buffer limit in force at t_ns",
     "predicted_bytes": "largest forecast of the backlog, as made from this sample",
     "weight": "slots of the balancer's table that belong to the node",
@@ -45,7 +46,7 @@ COLUMNS = {
     "look_ns": "of loop_ns: reading the kernel",
     "decide_ns": "of loop_ns: the policies",
     "act_ns": "of loop_ns: pool, limit, notification, word to the mesh",
-    "record_ns": "after the loop: recording the sample before this one",
+    "record_ns": "after the loop: reading the qdisc and recording, for the sample before this one",
 }
 REQUIRED = frozenset(
     {"t_ns", "node", "arrived_bytes", "arrived_pkts", "dropped_bytes", "dropped_pkts", "backlog_bytes", "limit_bytes"}

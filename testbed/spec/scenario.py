@@ -27,7 +27,8 @@ CongestionControl = Literal["cubic", "bbr", "reno"]
 HEADER_BYTES = 42  # Ethernet, IPv4, UDP
 PROBE_BYTES = 32  # the measurement header in each data packet
 MIN_PACKET_BYTES = HEADER_BYTES + PROBE_BYTES
-MAX_PACKET_BYTES = 1514
+ETHERNET_BYTES = 1514  # the largest frame of an ordinary link
+MAX_PACKET_BYTES = 3500  # the largest that XDP takes whole, in a page beside its headroom; links are made as wide
 MAX_DURATION_NS = 24 * 3600 * units.NS_PER_S
 MAX_AFFINITY_IDLE_NS = 18 * 3600 * units.NS_PER_S  # OpenFlow counts idle seconds in 16 bits
 
