@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from testbed.cortex.artefact import load_model
 from testbed.cortex.runtime import LstmForecaster
 from testbed.events import Ints
 from testbed.policies import forecasters
 from testbed.policies.forecast import Forecaster
-from testbed.policies.forecast_oracle import OracleForecaster, SharedArrivals
+from testbed.policies.forecast_oracle import SHARE_MEMORY_NS, ArrivalCells, OracleForecaster, SharedArrivals
 from testbed.policies.forecast_path import horizons_ns
 from testbed.spec.scenario import BufferSpec
 from testbed.traffic.plan import PacketPlan
@@ -42,11 +44,21 @@ def forecaster_maker(
         model = load_model(model_path)
         return lambda nodes, rate_bps: LstmForecaster(model, nodes, rate_bps, spec.sample_interval_ns)
     if spec.policy == "oracle":
-        arrived_bytes = plan.bytes_per_bin(_ORACLE_BIN_NS)
+        cells = arrival_cells(plan, _ORACLE_BIN_NS)
 
         def oracle(nodes: tuple[str, ...], rate_bps: Ints) -> Forecaster:
-            arrivals = SharedArrivals(arrived_bytes, _ORACLE_BIN_NS, len(nodes), members)
+            arrivals = SharedArrivals(cells, _ORACLE_BIN_NS, len(nodes), members)
             return OracleForecaster(arrivals, rate_bps, horizons_ns(spec))
 
         return oracle
     return lambda _nodes, rate_bps: forecasters.make_forecaster(spec, rate_bps)
+
+
+def arrival_cells(plan: PacketPlan, bin_ns: int) -> ArrivalCells:
+    """Return the plan as the oracle reads it, in bins of `bin_ns`."""
+    begun = plan.begun_ns(SHARE_MEMORY_NS) // bin_ns
+    bins = plan.t_ns // bin_ns
+    span = int(bins.max(initial=0)) + 1
+    keys, cell = np.unique(bins * span + begun, return_inverse=True)
+    size_bytes = np.bincount(cell, weights=plan.size_bytes, minlength=len(keys)).astype(np.int64)
+    return ArrivalCells(keys // span, keys % span, size_bytes)

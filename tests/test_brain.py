@@ -28,7 +28,7 @@ from testbed.policies.base import replay
 from testbed.policies.brain import NodeBrain
 from testbed.policies.forecast import Forecaster
 from testbed.policies.forecast_holt import HoltForecaster
-from testbed.policies.forecast_oracle import SharedArrivals
+from testbed.policies.forecast_oracle import ArrivalCells, SharedArrivals
 from testbed.policies.forecast_path import horizons_ns
 from testbed.policies.forecasters import make_forecaster, make_oracle
 from testbed.policies.pool import make_pool
@@ -280,7 +280,9 @@ def planned(count: int, steps: int) -> Ints:
 def forecaster_of(spec: BufferSpec, arrived: Ints) -> Forecaster | None:
     count = arrived.shape[1]
     if spec.policy == "oracle":
-        return make_oracle(spec, SharedArrivals(arrived.sum(axis=1), 10 * MS, count, count), rates(count))
+        bins = np.arange(len(arrived))
+        cells = ArrivalCells(bins, bins * 0 - 10_000, arrived.sum(axis=1))
+        return make_oracle(spec, SharedArrivals(cells, 10 * MS, count, count), rates(count))
     if spec.policy == "lstm":  # any forecaster will do: the rule is the same
         return HoltForecaster(rates(count), spec.sample_interval_ns, horizons_ns(spec))
     return make_forecaster(spec, rates(count))

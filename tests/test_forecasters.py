@@ -11,7 +11,7 @@ from testbed.events import TrafficSampled
 from testbed.policies import fluid
 from testbed.policies.forecast_ewma import EwmaForecaster
 from testbed.policies.forecast_holt import HoltForecaster
-from testbed.policies.forecast_oracle import KnownArrivals, OracleForecaster, SharedArrivals
+from testbed.policies.forecast_oracle import ArrivalCells, KnownArrivals, OracleForecaster, SharedArrivals
 from testbed.policies.forecast_path import horizons_ns
 from testbed.policies.forecasters import make_forecaster, make_oracle
 from testbed.spec.scenario import BufferSpec
@@ -19,6 +19,11 @@ from testbed.spec.scenario import BufferSpec
 MS = 1_000_000
 RATE_BPS = np.array([100_000_000], dtype=np.int64)  # 125 kB in 10 ms
 HORIZONS = (10 * MS, 50 * MS, 100 * MS, 200 * MS)
+
+
+def cells(size_bytes: np.ndarray, first: int = 0, begun: int = -10_000) -> ArrivalCells:
+    """Return planned arrivals, one cell a bin; flows began long ago."""
+    return ArrivalCells(first + np.arange(len(size_bytes)), np.full(len(size_bytes), begun), size_bytes)
 
 
 def sample(arrived: int, backlog: int = 0, interval_ms: int = 10, count: int = 1) -> TrafficSampled:
@@ -182,7 +187,7 @@ def test_the_oracle_matches_the_queue_it_foretells(future):
     plan = rng.integers(0, 40_000, (1, 400)) * (rng.random((1, 400)) < 0.35)
     served = fluid.service_bytes(RATE_BPS, MS)
     path = fluid.backlog_path(plan, served, np.zeros(1))[0]
-    knows = KnownArrivals(plan, MS) if future == "known" else SharedArrivals(plan[0], MS, 1, 1)
+    knows = KnownArrivals(plan, MS) if future == "known" else SharedArrivals(cells(plan[0]), MS, 1, 1)
     oracle = OracleForecaster(knows, RATE_BPS, (50 * MS,))
     for end in range(10, 340, 10):
         seen = sample(int(plan[0, end - 10 : end].sum()), backlog=int(path[end - 1]))
@@ -191,7 +196,7 @@ def test_the_oracle_matches_the_queue_it_foretells(future):
 
 
 def test_a_share_of_the_plan_follows_the_traffic():
-    future = SharedArrivals(np.full(1000, 30_000), MS, count=1, members=3)
+    future = SharedArrivals(cells(np.full(1000, 30_000)), MS, count=1, members=3)
     assert future.share_ratio.tolist() == pytest.approx([1 / 3])
     for step in range(1, 90):
         future.observe(sample(60_000), step * 10 * MS)  # 60 of 300 kB
@@ -199,8 +204,19 @@ def test_a_share_of_the_plan_follows_the_traffic():
     assert future.bins(0, 2).tolist() == [pytest.approx([6000, 6000], rel=0.01)]
 
 
+def test_flows_that_just_began_may_all_come_here_and_older_ones_as_they_did():
+    old, young = cells(np.full(1000, 30_000)), cells(np.full(20, 50_000), first=900, begun=900)
+    both = ArrivalCells(*(np.concatenate(columns) for columns in zip(old, young, strict=True)))
+    order = np.argsort(both.bin, kind="stable")
+    future = SharedArrivals(ArrivalCells(*(column[order] for column in both)), MS, count=1, members=3)
+    for step in range(1, 90):
+        future.observe(sample(60_000), step * 10 * MS)
+    assert future.bins(899, 3).tolist() == [pytest.approx([6000, 56_000, 56_000], rel=0.01)]
+    assert future.bins(920, 1).tolist() == [pytest.approx([6000], rel=0.01)]
+
+
 def test_a_share_never_exceeds_the_whole():
-    future = SharedArrivals(np.full(100, 10), MS, count=1, members=2)
+    future = SharedArrivals(cells(np.full(100, 10)), MS, count=1, members=2)
     future.observe(sample(10**6), 10 * MS)
     assert future.share_ratio.tolist() == [1.0]
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import topologies
 from testbed.errors import InputError
+from testbed.forecasting import arrival_cells
 from testbed.spec.scenario import Scenario
 from testbed.traffic import shapes
 from testbed.traffic.plan import PacketPlan, make_plan
@@ -81,12 +82,15 @@ def test_clients_share_out_the_plan(plan: PacketPlan) -> None:
     assert len(plan.of_client("c7")) == 0
 
 
-def test_bins_hold_every_byte_once(plan: PacketPlan) -> None:
-    bins = plan.bytes_per_bin(30_000_000)
-    assert len(bins) == 67
-    assert bins.sum() == plan.total_bytes
-    early = plan.t_ns < 30_000_000
-    assert bins[0] == plan.size_bytes[early].sum()
+def test_a_flow_begins_with_its_first_packet_and_anew_after_a_silence(plan: PacketPlan) -> None:
+    begun_ns = plan.begun_ns(20_000_000)
+    last: dict[int, tuple[int, int]] = {}
+    for flow, t_ns, begun in zip(plan.flow.tolist(), plan.t_ns.tolist(), begun_ns.tolist(), strict=True):
+        before_ns, since_ns = last.get(flow, (-(10**9), 0))
+        expected = t_ns if t_ns - before_ns > 20_000_000 else since_ns
+        assert begun == expected
+        last[flow] = (t_ns, begun)
+    assert len(set(begun_ns.tolist())) > len(plan.flows)
 
 
 def test_arrays_are_read_only(plan: PacketPlan) -> None:
@@ -178,7 +182,9 @@ def test_more_packets_in_all_than_a_plan_holds_are_refused(monkeypatch: pytest.M
 
 
 @given(st.integers(1, 3_000_000_000))
-def test_bins_of_any_length_hold_every_byte(bin_ns: int) -> None:
+def test_the_oracle_reads_every_byte_of_a_plan(bin_ns: int) -> None:
     plan = _plan({**PACED, "rate": "80kbit"}, duration="100ms")
-    if plan.duration_ns // bin_ns < 10**5:
-        assert plan.bytes_per_bin(bin_ns).sum() == plan.total_bytes
+    cells = arrival_cells(plan, bin_ns)
+    assert cells.size_bytes.sum() == plan.total_bytes
+    assert (np.diff(cells.bin) >= 0).all()
+    assert (cells.begun <= cells.bin).all()

@@ -2,8 +2,8 @@
 
 One emulated trial of ``burst.yaml`` gives the figures of real agents under real traffic: from the samples the time of
 each loop (sample → decision → limit → notification), of its parts, and its lateness, from the kernel the processor time
-and the memory of each agent.  The rival of the lateness is a bare 10 ms loop with the default scheduling class beside the
-same trial.
+and the memory of each agent.  The rival of the lateness is a bare 10 ms loop with the default scheduling class beside
+the same trial.
 """
 
 from __future__ import annotations

@@ -6,9 +6,12 @@ answer to the question that every forecaster is asked.  It is the yardstick, so 
 * `KnownArrivals` is the plan per node.  The answer is exact to one bin.  Use it where the node of each packet is
   certain ahead of time: one node, or a static spread.
 * `SharedArrivals` is the plan of the whole cluster.  Which node a flow goes to is decided by the balancer while the
-  run goes on, and nobody knows it ahead without running the future.  So a node takes its own recent share of the
-  planned traffic for its share of the coming traffic.  This oracle knows *when* and *how much*, not *where*: a burst
-  whose flows all land on one node takes it by surprise, and a clairvoyant rival could beat it.
+  run goes on, and nobody knows it ahead without running the future.  So this oracle knows *when* and *how much*, and
+  not *where*, and errs to one side only.  Of flows that have been sending for `SHARE_MEMORY_NS` a node takes its own
+  recent share of the planned traffic.  Flows that begin, or began since, may all land here, and count whole.  What is
+  bound is the loss: no placement of a burst asks for more than the whole of it.  The memory is not: every node reserves
+  for every burst, so a rival may well reserve less, and where a `pool` is too small for that, nodes that turn out not
+  to need it hold what another lacks, and nothing is bound.
 * Any other `FutureArrivals` may be handed in, such as an engine that knows the pins of the flows already placed.
 
 It counts as sent what is planned: losses before the node, faults and deflection are beyond it.
@@ -16,7 +19,7 @@ It counts as sent what is planned: losses before the node, faults and deflection
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -61,28 +64,47 @@ class KnownArrivals:
         return known if not missing else np.pad(known, ((0, 0), (0, missing)))
 
 
+class ArrivalCells(NamedTuple):
+    """Planned arrivals by the bin they come in and the bin their flow began to send in; int64, shape [k], bins ascend.
+
+    A flow begins anew when it has been silent for `SHARE_MEMORY_NS`.
+    """
+
+    bin: Ints
+    begun: Ints
+    size_bytes: Ints
+
+    def within(self, first: int, end: int) -> ArrivalCells:
+        """Return the cells of bins `first` to `end` - 1."""
+        low, high = np.searchsorted(self.bin, (first, end)).tolist()
+        return ArrivalCells(*(column[low:high] for column in self))
+
+
 class SharedArrivals:
-    """The plan of the cluster, `arrived_bytes` int64 [bins], shared out as the traffic has been of late.
+    """The plan of the cluster: young flows as if all came here, the others shared out as the traffic has been of late.
 
     The share of a node is the ratio of two sums, what it saw and what was planned for all, both fading with
     `SHARE_MEMORY_NS`.  Until the plan has sent anything every node is taken to get an equal part.
 
     Args:
-        arrived_bytes: planned arrivals of all nodes together, per bin.
+        cells: planned arrivals of all nodes together, parted by when their flows began to send.
         bin_ns: length of a bin.
         count: nodes here.
         members: nodes in the cluster, for the first guess.
     """
 
-    def __init__(self, arrived_bytes: Ints, bin_ns: int, count: int, members: int) -> None:
+    def __init__(self, cells: ArrivalCells, bin_ns: int, count: int, members: int) -> None:
         self.bin_ns = bin_ns
-        self._arrived: Floats = arrived_bytes.astype(np.float64)
+        self._cells = cells
+        self._young_from = 0
+        self._arrived: Floats = np.bincount(cells.bin, weights=cells.size_bytes).astype(np.float64)
         self._sent_by: Floats = np.concatenate([np.zeros(1), np.cumsum(self._arrived)])
         self._seen, self._planned = np.zeros(count), 0.0
         self.share_ratio: Floats = np.full(count, 1.0 / members)
 
     def observe(self, sample: TrafficSampled, now_ns: int) -> None:
         """Compare what arrived in the interval with what was planned for all."""
+        self._young_from = (now_ns - SHARE_MEMORY_NS) // self.bin_ns
         fade = float(np.exp(-sample.interval_ns / SHARE_MEMORY_NS))
         self._seen *= fade
         self._seen += sample.arrived_bytes
@@ -98,9 +120,13 @@ class SharedArrivals:
         return float(self._sent_by[whole] + self._arrived[whole] * (rest / self.bin_ns))
 
     def bins(self, first: int, count: int) -> Floats:
-        """Return each node's share of the planned arrivals, shape [n, count]."""
-        known = self._arrived[first : first + count]
-        return self.share_ratio[:, None] * np.pad(known, (0, count - len(known)))
+        """Return the most that may come to each node, shape [n, count]."""
+        cells = self._cells.within(first, first + count)
+        young = np.where(cells.begun > self._young_from, cells.size_bytes, 0)
+        whole, shared = (
+            np.bincount(cells.bin - first, weights=part, minlength=count) for part in (young, cells.size_bytes - young)
+        )
+        return self.share_ratio[:, None] * shared + whole
 
 
 class OracleForecaster:

@@ -107,12 +107,15 @@ class PacketPlan:
         chosen = (self.flows.client == wanted)[self.flow]
         return replace(self, **{key: array[chosen] for key, array in self.packet_columns().items()})
 
-    def bytes_per_bin(self, bin_ns: int) -> Ints:
-        """Return the planned bytes of each bin of `bin_ns` from the start to the end of the run, int64."""
-        bins = -(-self.duration_ns // bin_ns)
-        edges = np.searchsorted(self.t_ns, np.arange(bins + 1, dtype=np.int64) * bin_ns)
-        total = np.concatenate(([0], np.cumsum(self.size_bytes, dtype=np.int64)))
-        return np.diff(total[edges])
+    def begun_ns(self, idle_ns: int) -> Ints:
+        """Return when the flow of each packet began to send, int64; it begins anew after a silence of `idle_ns`."""
+        order = np.lexsort((self.t_ns, self.flow))
+        t_ns, flow = self.t_ns[order], self.flow[order]
+        begins = np.diff(flow, prepend=-1) != 0
+        begins[1:] |= np.diff(t_ns) > idle_ns
+        begun: Ints = np.empty_like(self.t_ns)
+        begun[order] = t_ns[np.maximum.accumulate(np.where(begins, np.arange(len(t_ns)), 0))]
+        return begun
 
     def digest(self) -> str:
         """Return the SHA-256 of everything in the plan, in hexadecimal."""
