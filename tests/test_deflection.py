@@ -259,18 +259,10 @@ def test_what_cannot_work_is_refused(changed: dict[str, Any], words: str) -> Non
         scenario(**changed)
 
 
-@pytest.mark.parametrize(
-    ("changed", "words"),
-    [
-        ({}, "buffer.deflect"),
-        ({"buffer": {"ecn_threshold": "50kB"}}, "buffer.ecn_threshold"),
-        ({"buffer": {}, "traffic": [PLANNED, TCP]}, "tcp"),
-    ],
-)
-def test_the_simulation_refuses_what_it_does_not_model(changed: dict[str, Any], words: str) -> None:
-    asked = scenario(**changed)
+def test_the_simulation_refuses_what_it_does_not_model() -> None:
+    asked = scenario(buffer={}, traffic=[PLANNED, TCP])
     network = topologies.describe(asked.topology)
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match="tcp"):
         simulate(asked, network, None, lambda *_: None, lambda _: 1, None)  # type: ignore[arg-type]
 
 
