@@ -122,6 +122,14 @@ class TrafficSampled(Event):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class PeersAssessed(Event):
+    """How strongly the peers of each of `nodes` announce a burst, by what reached it: 0..1, shape [n]."""
+
+    nodes: tuple[str, ...]
+    severity_ratio: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ForecastMade(Event):
     """Predicted buffer need of `nodes`: the peak of the backlog within each horizon.
 

@@ -26,7 +26,7 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from testbed.errors import InputError
-from testbed.events import Action, Event, LimitGranted, NodeJoined, Record, TrafficSampled, from_record
+from testbed.events import Action, Event, LimitGranted, NodeJoined, PeersAssessed, Record, TrafficSampled, from_record
 from testbed.forecasting import MakeForecaster, forecaster_maker
 from testbed.policies.balancer import make_balancer
 from testbed.policies.brain import NodeBrain
@@ -183,7 +183,7 @@ class _Policies:
             return make_balancer(self._scenario.balancer, first_tier, random.Random(self._seed))
         if name == DEFLECTION:
             return DeflectionPolicy(self._network.nodes)
-        if name.partition(":")[0] == BRAIN and isinstance(event, TrafficSampled):
+        if name.partition(":")[0] == BRAIN and isinstance(event, (PeersAssessed, TrafficSampled)):
             first = self._nodes.index(event.nodes[0])
             return self._brain(slice(first, first + len(event.nodes)))
         raise InputError("replaying", f"a record of {name} that it cannot begin with", "replay it with its own version")

@@ -28,7 +28,7 @@ from testbed.emulation.members import Line, Stopped
 from testbed.emulation.pool_lock import locked, open_lock
 from testbed.emulation.records import EventRecord, RecordWriter, SampleRow
 from testbed.emulation.shaping import QdiscReader
-from testbed.emulation.shared_state import NodeState, SharedState
+from testbed.emulation.shared_state import NodeState, SharedPeers, SharedState
 from testbed.emulation.xdp import NodeProgram, SinkProgram
 from testbed.emulation.xdp_meter import NodeCounters, NodeLook
 from testbed.events import (
@@ -37,11 +37,13 @@ from testbed.events import (
     Event,
     NodeJoined,
     NotifyBalancer,
+    PeersAssessed,
     RequestLimit,
     SetBufferLimit,
     TrafficSampled,
 )
 from testbed.policies.brain import NodeBrain
+from testbed.policies.membership import FRESH_NS
 from testbed.policies.pool import Pool
 
 REAL_TIME_PRIORITY = 10
@@ -62,6 +64,7 @@ class AgentParts:
         interval_ns, phase_ns: the agent wakes at t0 + phase + k * interval.
         balancer: where notifications go.
         state: where the node's mesh member looks for its state.
+        peers: where that member leaves what the other nodes announce.
         mac_of: address of each node a sibling may be; empty when full nodes drop.
         unplanned: other traffic than planned packets shares the queue, so the sink does not see all that is delivered.
     """
@@ -77,6 +80,7 @@ class AgentParts:
     phase_ns: int
     balancer: tuple[str, int]
     state: SharedState
+    peers: SharedPeers
     mac_of: Mapping[str, str] = field(default_factory=dict)
     unplanned: bool = False
 
@@ -116,6 +120,7 @@ class Agent:
         self._rows = 0
         self._pool_lock = -1
         self._sibling = ""
+        self._peers_severity = 0.0
         self._decide_ns = 0
         self._record_ns: int | None = None
 
@@ -145,6 +150,7 @@ class Agent:
             self._sleep_towards(tick_ns)
             woke_ns = time.monotonic_ns()
             self._take_names()
+            self._hear_peers()
             self._sample(tick_ns, woke_ns)
             # A tick that was missed altogether is left out, not caught up: two samples at once would both be wrong.
             tick_ns = _tick_after(tick_ns + interval_ns, interval_ns, time.monotonic_ns())
@@ -175,6 +181,15 @@ class Agent:
             self._parts.program.set_sibling(self._parts.mac_of.get(name))
             record = {"kind": "SiblingSet", "node": self._parts.node, "sibling": name}
             self._records.add(EventRecord(self._now_ns(), record))
+
+    def _hear_peers(self) -> None:
+        """Tell the brain when the other nodes announce more or less than before; old news count as nothing."""
+        state = self._parts.peers.read() if self._parts.brain.heeds_peers else None
+        now_ns = self._now_ns()
+        severity = state.severity_ratio if state is not None and state.taken_ns > now_ns - FRESH_NS else 0.0
+        if severity != self._peers_severity:
+            self._peers_severity = severity
+            self._feed_at(PeersAssessed(self._nodes, np.array((severity,))), now_ns, record=True)
 
     def _sample(self, tick_ns: int, woke_ns: int) -> None:
         parts = self._parts

@@ -33,7 +33,7 @@ from testbed.emulation.open_vswitch import OpenVSwitch
 from testbed.emulation.pool_lock import locked, open_lock
 from testbed.emulation.records import EventRecord, RecordWriter
 from testbed.emulation.sender import Sender
-from testbed.emulation.shared_state import SharedState
+from testbed.emulation.shared_state import SharedPeers, SharedState
 from testbed.emulation.trial_plan import TrialPlan
 from testbed.events import Action, Event, Ints, NodeLeft, Record
 from testbed.policies.brain import NodeBrain
@@ -65,6 +65,7 @@ class Crew:
         self.others: list[Member] = []
         self._mesh_key = os.urandom(KEY_BYTES)
         self._states = {node.name: SharedState() for node in plan.network.nodes}
+        self._peers = {node.name: SharedPeers() for node in plan.network.nodes}
 
     @property
     def sources(self) -> list[Member]:
@@ -202,6 +203,7 @@ class Crew:
             phase_ns=interval_ns * names.index(node) // len(names),
             balancer=(MESH_SUPERVISOR_IP, NOTIFY_PORT),
             state=self._states[node],
+            peers=self._peers[node],
             mac_of={host.name: host.mac for host in network.nodes} if plan.scenario.buffer.deflect else {},
             unplanned=bool(plan.scenario.tcp),
         )
@@ -256,6 +258,7 @@ class Crew:
             run_id=plan.run_id,
             seed=plan.seed_of(f"mesh {node}"),
             state=self._states[node],
+            peers=self._peers[node],
         )
         return MeshMember(parts)
 

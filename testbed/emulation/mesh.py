@@ -26,7 +26,7 @@ from controllers.mesh_messages import MAX_DATAGRAM_BYTES, Codec
 from testbed.emulation import kernel
 from testbed.emulation.members import Line, Stopped
 from testbed.emulation.records import EventRecord, RecordWriter
-from testbed.emulation.shared_state import SharedState
+from testbed.emulation.shared_state import PeersState, SharedPeers, SharedState
 from testbed.events import (
     Action,
     DeadlineReached,
@@ -60,6 +60,7 @@ class MeshParts:
         key, run_id: see `Codec`.
         seed: of the draws of recipients in large meshes.
         state: what the agent publishes.
+        peers: where the agent looks for what the others announce.
     """
 
     node: str
@@ -71,6 +72,7 @@ class MeshParts:
     run_id: int
     seed: int
     state: SharedState
+    peers: SharedPeers
 
 
 class MeshMember:
@@ -79,7 +81,7 @@ class MeshMember:
     def __init__(self, parts: MeshParts) -> None:
         self._parts = parts
         self._silent: frozenset[str] = frozenset()
-        self._state_due_ns = 0
+        self._taken_ns = -1  # of the last state of our own
         self._sent = self._unsent = self._heard = self._late_max_ns = 0
 
     def __call__(self, line: Line, records: RecordWriter) -> None:
@@ -116,8 +118,9 @@ class MeshMember:
         now_ns = self._now_ns()
         if now_ns >= due_ns:
             self._late_max_ns = max(self._late_max_ns, now_ns - due_ns)
-            self._take_own_state(now_ns)
+            self._take_own_state()
             self._feed(DeadlineReached())
+            self._parts.peers.publish(PeersState(now_ns, self._policy.peers_severity_ratio(now_ns)))
         self._report()
 
     def _hear(self) -> None:
@@ -130,11 +133,11 @@ class MeshMember:
                 self._heard += 1
                 self._feed(event)
 
-    def _take_own_state(self, now_ns: int) -> None:
-        state = self._parts.state.read() if now_ns >= self._state_due_ns else None
-        if state is None:
+    def _take_own_state(self) -> None:
+        state = self._parts.state.read()
+        if state is None or state.taken_ns == self._taken_ns:
             return
-        self._state_due_ns = now_ns + self._parts.spec.sync_interval_ns // 2
+        self._taken_ns = state.taken_ns
         columns = (state.taken_ns, state.limit_bytes, state.backlog_bytes, state.predicted_bytes)
         taken, limit, backlog, predicted = (np.array((column,), dtype=np.int64) for column in columns)
         severity = np.array((state.severity_ratio,))

@@ -1,4 +1,7 @@
-"""What an agent lets the mesh member beside it see: the last state of the node, in memory shared by a fork.
+"""What the agent and the mesh member of a node let each other see, in memory shared by a fork.
+
+    agent ─ SharedState: the node's own last state ─▶ member, which tells the others
+    agent ◀─ SharedPeers: what the others announce ─ member, which hears them
 
 One writes, one reads, neither waits: the writer makes a number odd while it writes, and a copy made between two looks
 at the same even number is whole (a sequence lock; Lameter, "Effective synchronization on Linux/NUMA systems", 2005).
@@ -7,12 +10,16 @@ at the same even number is whole (a sequence lock; Lameter, "Effective synchroni
 from __future__ import annotations
 
 import mmap
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
 
 _ATTEMPTS = 1000
+_T = TypeVar("_T")
 
 
-class NodeState(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class NodeState:
     """State of a node at `taken_ns` of the run's clock."""
 
     taken_ns: int
@@ -22,12 +29,34 @@ class NodeState(NamedTuple):
     severity_ratio: float
 
 
-class SharedState:
-    """Made before the fork; `publish` in the agent, `read` in the mesh member."""
+@dataclass(frozen=True, slots=True)
+class PeersState:
+    """How strongly the other nodes announce a burst, 0..1, as known at `taken_ns` of the run's clock."""
+
+    taken_ns: int
+    severity_ratio: float
+
+
+class _Cell:
+    """Made before the fork; the first word is the sequence lock's number."""
 
     def __init__(self) -> None:
         memory = memoryview(mmap.mmap(-1, mmap.PAGESIZE))
         self._words, self._ratios = memory.cast("q"), memory.cast("d")
+
+    def _read(self, copy: Callable[[], _T]) -> _T | None:
+        """Return a whole copy; None before the first, or while a killed writer left half of one."""
+        words = self._words
+        for _ in range(_ATTEMPTS):
+            before = words[0]
+            state = copy()
+            if before and not before & 1 and words[0] == before:
+                return state
+        return None
+
+
+class SharedState(_Cell):
+    """`publish` in the agent, `read` in the mesh member."""
 
     def publish(self, state: NodeState) -> None:
         """Replace the state."""
@@ -38,11 +67,20 @@ class SharedState:
         words[0] += 1
 
     def read(self) -> NodeState | None:
-        """Return the last state; None before the first, or while a killed writer left half of one."""
+        """Return the last state, None without a whole one."""
         words = self._words
-        for _ in range(_ATTEMPTS):
-            before = words[0]
-            state = NodeState(words[1], words[2], words[3], words[4], self._ratios[5])
-            if before and not before & 1 and words[0] == before:
-                return state
-        return None
+        return self._read(lambda: NodeState(words[1], words[2], words[3], words[4], self._ratios[5]))
+
+
+class SharedPeers(_Cell):
+    """`publish` in the mesh member, `read` in the agent."""
+
+    def publish(self, state: PeersState) -> None:
+        """Replace the state."""
+        self._words[0] |= 1
+        self._words[1], self._ratios[2] = state.taken_ns, state.severity_ratio
+        self._words[0] += 1
+
+    def read(self) -> PeersState | None:
+        """Return the last state, None without a whole one."""
+        return self._read(lambda: PeersState(self._words[1], self._ratios[2]))

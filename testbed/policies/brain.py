@@ -3,6 +3,7 @@
     TrafficSampled  ──▶ [SetBufferLimit (lower)] [RequestLimit] [NotifyBalancer]
     LimitGranted    ──▶ [SetBufferLimit] [NotifyBalancer]      at once, or when the actuation delay is over:
     DeadlineReached ──▶ [SetBufferLimit] [NotifyBalancer]
+    PeersAssessed   ──▶ nothing; it counts with the next sample (``peers.py``)
 
 Memory safety is in the order.  A shrink lowers the limit first and gives the memory back second; an expansion has its
 grant first and raises the limit second.  So the limits in force never add up to more than the pool, even between two
@@ -22,6 +23,7 @@ from testbed.events import (
     Floats,
     Ints,
     LimitGranted,
+    PeersAssessed,
     RequestLimit,
     SetBufferLimit,
     TrafficSampled,
@@ -29,9 +31,10 @@ from testbed.events import (
 from testbed.policies.actuation import Actuation
 from testbed.policies.arithmetic import Arrays, Numbers, Values
 from testbed.policies.buffer import ShrinkHold
-from testbed.policies.buffer_rules import PREDICTIVE, make_rule
+from testbed.policies.buffer_rules import PREDICTIVE, heeds_severity, make_rule
 from testbed.policies.forecast import Forecaster
 from testbed.policies.forecast_path import sizing_horizon_ns
+from testbed.policies.peers import joined
 from testbed.policies.precursor import PrecursorPolicy
 from testbed.policies.readiness import Readiness
 from testbed.policies.rows import NodeRows
@@ -47,6 +50,9 @@ class NodeBrain:
         rate_bps: rates at which the nodes serve, shape [n].
         forecaster: for the predictive policies; others have none.
         pool_members: how many nodes share the pool; default these.
+
+    Attributes:
+        heeds_peers: whether `PeersAssessed` makes a difference to it.
 
     Raises:
         InputError: when a predictive policy has no forecaster.
@@ -76,6 +82,8 @@ class NodeBrain:
         self._forecaster = forecaster if spec.policy in PREDICTIVE else None
         self._column = 0 if self._forecaster is None else _column(self._forecaster.horizon_ns, spec)
         self._predicted, self._severity = self._initial * 0, 0.0 * self._initial
+        self._peers = 0.0 * self._initial
+        self.heeds_peers = heeds_severity(spec)
 
     @property
     def limit_bytes(self) -> Ints:
@@ -109,6 +117,9 @@ class NodeBrain:
             return self._resized(changed, now_ns)
         if isinstance(event, DeadlineReached):
             return self._resized(self._actuation.release(now_ns), now_ns)
+        if isinstance(event, PeersAssessed):
+            announced = self._ops.of_array(event.severity_ratio)
+            self._peers = self._ops.replaced(self._peers, self._rows.of(event.nodes), announced)
         return []
 
     def next_deadline_ns(self) -> int | None:
@@ -122,7 +133,7 @@ class NodeBrain:
         self._predicted = sample.backlog_bytes
         if self._forecaster is not None:
             self._predicted = ops.of_array(self._forecaster.step(event, now_ns).need_bytes[:, self._column])
-        wish = self._rule.wish_bytes(sample, self._predicted, self._severity)
+        wish = self._rule.wish_bytes(sample, self._predicted, joined(self._severity, self._peers))
         want = ops.maximum(self._hold.held(wish, now_ns), sample.backlog_bytes)
         want = ops.minimum(want, self._cap_bytes)
         ask = want != self._actuation.granted_bytes

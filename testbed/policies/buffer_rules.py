@@ -25,3 +25,8 @@ def make_rule(spec: BufferSpec, count: int, members: int, ops: Arithmetic = Arra
     if spec.policy == "dynamic-threshold":
         return DynamicThresholdRule(spec, count, ops)
     return StaticRule(static_size_bytes(spec, members), count, ops)
+
+
+def heeds_severity(spec: BufferSpec) -> bool:
+    """Return whether the sizes of that policy depend on how strongly a burst is announced."""
+    return spec.policy in PREDICTIVE and spec.policy != "oracle" and spec.precursor_gain > 0

@@ -4,6 +4,7 @@
     testimony   at a change,   to everybody and the balancer "these I hear, those I do not"
                 and each sync
     states      each 100 ms    to everybody                  limit, backlog, prediction, severity
+                and when the severity rises by `SEVERE_STEP`: a burst that is announced does not wait
 
 **Liveness is its own channel.**  A node is silent when its watcher has not heard it for `MeshSpec.silence_ns`
 (55 ms by default: five heartbeats and a half).  A crash is so noticed 45 to 55 ms after it, by all watchers at almost
@@ -55,6 +56,7 @@ GOSSIP_ROWS = 32
 START_GRACE_NS = 200 * NS_PER_MS
 URGENT_NS = 100 * NS_PER_MS  # a changed testimony is repeated with every heartbeat for so long
 FRESH_NS = 300 * NS_PER_MS  # older states say nothing about the present
+SEVERE_STEP = 0.3
 _UNKNOWN_NS = -(2**62)
 
 
@@ -86,6 +88,7 @@ class Membership:
         self._taken_ns: Ints = np.full(len(members), _UNKNOWN_NS, dtype=np.int64)
         self._sizes: Ints = np.zeros((3, len(members)), dtype=np.int64)
         self._severity: Floats = np.zeros(len(members))
+        self._severity_told = 0.0  # of our own
 
     # ------------------------------------------------------------------------------------------------------- driven
 
@@ -99,6 +102,8 @@ class Membership:
             actions += self._consider(event, now_ns)
         elif isinstance(event, StatesHeard):
             self._learn(event)
+            if self._severity[self._row[self._node]] >= self._severity_told + SEVERE_STEP:
+                actions += self._share()
         elif isinstance(event, DeadlineReached):
             actions += self._wake(now_ns)
         self._due_ns = self._earliest_ns()
@@ -226,6 +231,7 @@ class Membership:
         recipients = self._recipients()
         if not len(rows) or not recipients:
             return []
+        self._severity_told = float(self._severity[own])
         names = tuple(self._members[row] for row in rows)
         limit, backlog, predicted = self._sizes[:, rows]
         return [SendStates(recipients, names, self._taken_ns[rows], limit, backlog, predicted, self._severity[rows])]

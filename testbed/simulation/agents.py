@@ -30,6 +30,7 @@ from testbed.events import (
     NodeLeft,
     NodesNotified,
     NotifyBalancer,
+    PeersAssessed,
     RequestLimit,
     SetBufferLimit,
 )
@@ -41,6 +42,7 @@ from testbed.simulation.deflection import NOBODY
 from testbed.simulation.history import History
 from testbed.simulation.network_model import NetworkModel
 from testbed.simulation.packet_plane import PacketPlane
+from testbed.simulation.peers import Peers
 from testbed.simulation.sample_rows import SampleRows
 
 POOL = "pool"  # the policy's name in the history
@@ -58,6 +60,7 @@ class Agents:
         samples: takes their rows.
         notify: hands a notification to the balancer, when it has got there.
         slots_held: tells how many slots each node holds, shape [n].
+        peers: what the nodes hear of each other; None for a node alone.
     """
 
     def __init__(
@@ -73,10 +76,11 @@ class Agents:
         *,
         notify: Callable[[NodesNotified], None],
         slots_held: Callable[[], Ints],
+        peers: Peers | None = None,
     ) -> None:
         self._pool, self._plane, self._interval_ns = pool, plane, interval_ns
         self._agenda, self._history, self._samples, self._model = agenda, history, samples, model
-        self._notify, self._slots_held = notify, slots_held
+        self._notify, self._slots_held, self._peers = notify, slots_held, peers
         self._cohort_of = {node: cohort for cohort in cohorts for node in cohort.brain.nodes}
         self._rows = NodeRows(tuple(self._cohort_of))
         self._row_of = {node: row for row, node in enumerate(self._cohort_of)}
@@ -107,6 +111,7 @@ class Agents:
         cohort, now_ns = self._cohort_of[node], self._agenda.now_ns
         cohort.alive, cohort.stopped, cohort.missed = True, False, []
         cohort.brain, cohort.ticked_ns = cohort.make_brain(), now_ns
+        cohort.heard = np.zeros(len(cohort.brain.nodes))
         self._history.record(cohort.policy, "in", NodeJoined(node, RESTARTED))
         self._tick_next(cohort)
 
@@ -140,7 +145,10 @@ class Agents:
         self._put_names_into_force(cohort)
         sample = plane.read(cohort.rows, now_ns - cohort.ticked_ns)
         cohort.ticked_ns = now_ns
+        self._hear_peers(cohort)
         self._feed(cohort, sample)
+        if self._peers is not None:
+            self._peers.assess(cohort.rows, cohort.brain.severity_ratio)
         decided: dict[str, Ints | Floats] = {
             "predicted_bytes": cohort.brain.predicted_bytes,
             "severity_ratio": cohort.brain.severity_ratio,
@@ -150,6 +158,15 @@ class Agents:
         }
         self._samples.add(now_ns, sample, {**decided, **self._deflected(cohort)})
         self._tick_next(cohort)
+
+    def _hear_peers(self, cohort: Cohort) -> None:
+        if self._peers is None or not cohort.brain.heeds_peers:
+            return
+        heard = self._peers.heard(cohort.rows)
+        changed = np.flatnonzero(heard != cohort.heard)
+        if len(changed):
+            cohort.heard = heard
+            self._feed(cohort, PeersAssessed(tuple(cohort.brain.nodes[row] for row in changed), heard[changed]))
 
     def _tick_next(self, cohort: Cohort) -> None:
         """Enter the next tick of the grid; ticks that were slept through are left out."""

@@ -18,7 +18,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from testbed.events import Ints
+import numpy as np
+
+from testbed.events import Floats, Ints
 from testbed.policies.brain import NodeBrain
 from testbed.policies.forecast import Forecaster
 from testbed.simulation.agenda import Do
@@ -42,6 +44,7 @@ class Cohort:
         brain: decides for them.
         phase_ns: it ticks at phase + k × interval, k from 1.
         ticked_ns: when it did last.
+        heard: what its brain was last told that the peers announce, shape [n].
         deflected: bytes and packets handed to siblings up to then.
         make_brain: gives a fresh brain, for another life.
         life, alive: how often it was killed, and whether it lives.
@@ -54,11 +57,16 @@ class Cohort:
     phase_ns: int
     make_brain: Callable[[], NodeBrain]
     ticked_ns: int = 0
+    heard: Floats = field(init=False)
     deflected: tuple[Ints, ...] = ()
     life: int = 0
     alive: bool = True
     stopped: bool = False
     missed: list[Do] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Begin with peers that announce nothing."""
+        self.heard = np.zeros(len(self.brain.nodes))
 
 
 def make_brain(rows: slice, spec: BufferSpec, network: Network, make_forecaster: MakeForecaster) -> NodeBrain:

@@ -19,6 +19,7 @@ from dataclasses import replace
 import numpy as np
 
 from testbed.errors import InputError
+from testbed.policies.buffer_rules import heeds_severity
 from testbed.policies.pool import make_pool
 from testbed.results.evidence import Evidence, NodeEvidence
 from testbed.simulation.agenda import Agenda
@@ -30,6 +31,7 @@ from testbed.simulation.history import History, Recorder
 from testbed.simulation.mesh import Mesh
 from testbed.simulation.network_model import NetworkModel
 from testbed.simulation.packet_plane import PacketPlane
+from testbed.simulation.peers import Peers
 from testbed.simulation.queues import LARGEST_LIMIT_BYTES
 from testbed.simulation.sample_rows import SampleRows
 from testbed.spec.scenario import Scenario
@@ -127,16 +129,20 @@ class _Trial:
         control = Control(scenario, network, seed, agenda, history, model)
         basis = seed & _BASIS_BITS
         self._plane = PacketPlane(scenario, network, plan, limits, control.slots, hash_basis=basis, model=model)
+        peers = None
+        if len(names) > 1 and heeds_severity(scenario.buffer):
+            peers = Peers(names, scenario.mesh.sync_interval_ns, model.message_ns, agenda)
         self._agents = Agents(
             made, make_pool(scenario.buffer, names, limits.copy()), self._plane, scenario.buffer.sample_interval_ns,
             agenda, history, self._samples, model,
-            notify=control.notified, slots_held=lambda: control.slots_held,
+            notify=control.notified, slots_held=lambda: control.slots_held, peers=peers,
         )  # fmt: skip
         control.connect(self._plane, self._agents.name)
         self._faults = None
         if scenario.faults:
             mesh = Mesh(names, scenario.mesh, seed_of, agenda, history, model, control.testified)
-            ground = Ground(self._plane, self._agents, control, mesh, {name: row for row, name in enumerate(names)})
+            rows = {name: row for row, name in enumerate(names)}
+            ground = Ground(self._plane, self._agents, control, mesh, peers, rows)
             self._faults = Faults(scenario.faults, ground, agenda, history, model)
         self._end_ns = _NEVER
 

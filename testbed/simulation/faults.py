@@ -25,6 +25,7 @@ from testbed.simulation.history import History
 from testbed.simulation.mesh import Mesh
 from testbed.simulation.network_model import NetworkModel
 from testbed.simulation.packet_plane import PacketPlane
+from testbed.simulation.peers import Peers
 from testbed.spec.fault_timeline import FaultStep, timeline
 from testbed.spec.scenario import FaultSpec
 from testbed.traffic.carried_out import CarriedOut, Fault
@@ -39,6 +40,7 @@ class Ground:
     agents: Agents
     control: Control
     mesh: Mesh
+    peers: Peers | None
     row_of: dict[str, int]
 
 
@@ -106,6 +108,8 @@ class Faults:
         ground = self._ground
         if spec.partition is not None:
             ground.mesh.divide(spec.partition, apart=begins)
+            if ground.peers is not None:
+                ground.peers.divide(spec.partition, apart=begins)
         elif spec.kind == "kill":
             ground.control.kill(all_of_them=spec.kill == "controllers")
         elif spec.kind in ("link_down", "flap"):

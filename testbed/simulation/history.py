@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 
-from testbed.events import Action, Event, Record, SetBufferLimit, TrafficSampled
+from testbed.events import Action, Event, PeersAssessed, Record, SetBufferLimit, TrafficSampled
 from testbed.policies.base import Policy
 from testbed.simulation.agenda import Agenda
 
@@ -70,7 +70,7 @@ def written(record: Record) -> dict[str, Any]:
     """Return the form in which an event or action is written."""
     rows = len(getattr(record, "nodes", ()))
     slots = len(getattr(record, "slots", ()))
-    if (rows <= FULL_ROWS and slots <= FULL_SLOTS) or isinstance(record, SetBufferLimit):
+    if (rows <= FULL_ROWS and slots <= FULL_SLOTS) or isinstance(record, (PeersAssessed, SetBufferLimit)):
         return record.to_record()
     short: dict[str, Any] = {"kind": type(record).__name__, "rows": rows or slots}
     if isinstance(record, TrafficSampled):

@@ -6,9 +6,9 @@ It is there only where a scenario has faults.  Without any, all it could say is 
 late by less than a millisecond here and 55 ms are allowed.  That is what keeps a thousand nodes cheap, whose mesh would
 be 300,000 heartbeats a second.
 
-Every message is simulated by itself.  States are not: what nodes tell each other of their buffers decides nothing that
-an engine carries out.  Delay and loss of a message are drawn from a stream of its sender, so that one node's messages
-do not shift those of another.  Written down is what the members conclude, as on the wire.
+Every message is simulated by itself.  States are not: what a node hears of the others' buffers is in ``peers.py``.
+Delay and loss of a message are drawn from a stream of its sender, so that one node's messages do not shift those of
+another.  Written down is what the members conclude, as on the wire.
 """
 
 from __future__ import annotations

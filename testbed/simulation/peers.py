@@ -1,0 +1,76 @@
+"""What the nodes of virtual time hear of each other's precursors, as `policies.membership` spreads it on the wire.
+
+Every node tells all others how strongly a burst is announced to it: each sync interval, and at once when that has
+risen by `SEVERE_STEP`.  What was told is there `message_ns` later and counts for `FRESH_NS`.  It is kept as arrays of
+all nodes, not as messages: a thousand nodes would have a million of them a sync.  Gossip, by which more than a hundred
+nodes spread their states on the wire, is so taken to be as fast as telling everybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from testbed.events import Floats, Ints
+from testbed.policies.membership import FRESH_NS, SEVERE_STEP
+from testbed.simulation.agenda import Agenda
+
+_LONG_AGO_NS = -(2**62)
+
+
+class Peers:
+    """What n nodes told, and what each has heard of the others."""
+
+    def __init__(self, nodes: tuple[str, ...], sync_ns: int, message_ns: int, agenda: Agenda) -> None:
+        self._row_of = {node: row for row, node in enumerate(nodes)}
+        self._sync_ns, self._message_ns, self._agenda = sync_ns, message_ns, agenda
+        self._own, self._told, self._there = np.zeros((3, len(nodes)))
+        self._own_ns, self._there_ns = np.full((2, len(nodes)), _LONG_AGO_NS)
+        self._side = np.zeros(len(nodes), dtype=np.int64)  # of a divided mesh
+        agenda.after(sync_ns, self._sync)
+
+    def assess(self, rows: slice, severity_ratio: Floats) -> None:
+        """Take in how strongly a burst is announced to the nodes of `rows` now."""
+        self._own[rows], self._own_ns[rows] = severity_ratio, self._agenda.now_ns
+        risen = np.flatnonzero(self._own >= self._told + SEVERE_STEP)
+        if len(risen):
+            self._tell(risen)
+
+    def heard(self, rows: slice) -> Floats:
+        """Return the highest fresh severity that has reached each node of `rows` from the others, 0..1."""
+        fresh = np.where(self._there_ns > self._agenda.now_ns - FRESH_NS, self._there, 0.0)
+        heard = np.zeros(len(fresh))
+        for side in np.unique(self._side):
+            members = np.flatnonzero(self._side == side)
+            heard[members] = _highest_of_others(fresh[members])
+        return heard[rows]
+
+    def divide(self, groups: Sequence[Iterable[str]], *, apart: bool) -> None:
+        """Let nothing pass between the groups, or let it pass again."""
+        for side, group in enumerate(groups):
+            for node in group:
+                self._side[self._row_of[node]] = side if apart else 0
+
+    def _sync(self) -> None:
+        self._tell(np.arange(len(self._own)))
+        self._agenda.after(self._sync_ns, self._sync)
+
+    def _tell(self, rows: Ints) -> None:
+        told, taken_ns = self._own[rows], self._own_ns[rows]
+        self._told[rows] = told
+
+        def arrive() -> None:
+            self._there[rows], self._there_ns[rows] = told, taken_ns
+
+        self._agenda.after(self._message_ns, arrive)
+
+
+def _highest_of_others(values: Floats) -> Floats:
+    """Return for each entry the highest of all the others, 0 where there is none."""
+    if len(values) < 2:
+        return np.zeros(len(values))
+    first = int(values.argmax())
+    highest = np.full(len(values), values[first])
+    highest[first] = np.delete(values, first).max()
+    return highest
