@@ -297,7 +297,7 @@ def train(
         "model"
     ),
     seed: Annotated[int, typer.Option("--seed", help="seed of everything random")] = 1,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="passes over the training series")] = 40,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="passes over the training series")] = 60,
     traces: Annotated[
         Optional[list[Path]],  # noqa: UP045
         typer.Option("--trace", metavar="FILE.npz", help="recorded host traces to add to the generated ones"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ from testbed.cortex.cell import Cell, run_series
 from testbed.cortex.features import FEATURES, FeatureExtractor
 from testbed.cortex.generate import TrafficProfile, generate
 from testbed.cortex.runtime import WARM_UP_SAMPLES, LstmForecaster, Model, load_model
-from testbed.cortex.targets import HORIZON_SAMPLES
+from testbed.cortex.targets import HORIZON_SAMPLES, MOST_GROWTH
 from testbed.events import ForecastMade, TrafficSampled
 
 INTERVAL_NS = 10_000_000
@@ -45,7 +46,7 @@ def test_torch_and_the_cell_agree(model: Model) -> None:
 
     from testbed.cortex.network import ForecastNetwork
 
-    network = ForecastNetwork(FEATURES, model.hidden, len(HORIZON_SAMPLES))
+    network = ForecastNetwork(FEATURES, model.hidden, len(HORIZON_SAMPLES)).eval()
     weights = {
         "lstm.weight_ih_l0": model.weight_ih,
         "lstm.weight_hh_l0": model.weight_hh,
@@ -75,7 +76,7 @@ def test_the_cell_is_the_lstm_of_the_textbook(model: Model) -> None:
     raw = model.head_weight @ hidden + model.head_bias
     steps = (raw[: len(HORIZON_SAMPLES)] + np.sqrt(raw[: len(HORIZON_SAMPLES)] ** 2 + 1)) / 2
     growth, logits = run_series(model, inputs)
-    assert growth[0, -1] == pytest.approx(np.cumsum(steps), abs=1e-4)
+    assert growth[0, -1] == pytest.approx(np.minimum(np.cumsum(steps), np.log1p(MOST_GROWTH)), abs=1e-4)
     assert logits[0, -1] == pytest.approx(raw[len(HORIZON_SAMPLES) :], abs=1e-4)
 
 
@@ -183,7 +184,8 @@ def test_generated_traffic_and_cell_fit_together(model: Model) -> None:
     traffic = generate(TrafficProfile(), 2, 100, (1,))
     cell = Cell(model, len(traffic.rate_bps))
     cell.inputs[:] = 0.5
-    assert cell.step().shape == (len(HORIZON_SAMPLES), 2)
+    cell.advance()
+    assert cell.growth().shape == (len(HORIZON_SAMPLES), 2)
 
 
 def test_the_runtime_does_not_import_torch() -> None:
@@ -201,3 +203,18 @@ def test_need_is_the_backlog_and_the_growth_to_the_nearest_kilobyte(model: Model
     growth, _ = run_series(model, np.stack(series, axis=1))
     exact = history[-1].backlog_bytes[:, None] + 50_000 * np.expm1(growth[:, -1].astype(np.float64))
     assert np.abs(forecasts(model, history)[-1].need_bytes - exact).max() <= 500 + 1
+
+
+def test_one_node_in_plain_numbers_grows_as_in_an_array(model: Model) -> None:
+    """The two ways from the head to growth are the same to the last bit."""
+    cell = Cell(model, 1)
+    for row in np.random.default_rng(3).uniform(0, 4, (50, FEATURES)):
+        cell.inputs[:, 0] = row
+        cell.advance()
+        assert cell.growth()[:, 0].tolist() == cell.growth_of_one()
+
+
+def test_growth_has_a_bound_whatever_the_head_says(model: Model) -> None:
+    steep = dataclasses.replace(model, head_bias=np.full_like(model.head_bias, 50.0))
+    growth, _ = run_series(steep, np.zeros((1, 1, FEATURES), dtype=np.float32))
+    np.testing.assert_allclose(np.expm1(growth[0, 0]), MOST_GROWTH, rtol=1e-6)

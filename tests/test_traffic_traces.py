@@ -161,6 +161,7 @@ def test_garbage_is_refused_by_file(name: str, content: bytes, tmp_path: Path) -
         ({"bytes_per_bin": [], "bin_s": 1}, "it has no rows"),
         ({"bytes_per_bin": [1, -1], "bin_s": 1}, "row 2: the number of bytes is negative"),
         ({"bytes_per_bin": np.array([{}], object), "bin_s": 1}, "it cannot be read"),
+        ({"bytes_per_bin": [1 + 2j], "bin_s": 1}, "it cannot be read"),
     ],
 )
 def test_a_bad_npz_is_refused(arrays: dict[str, Any], words: str, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ MAX_MS = 3_600_000
 _MS_PER_S = 1000.0
 _MAX_BYTES = 1e15  # beyond any hour of any link; keeps sums exact in float64
 _LINE_OVER_MEAN = 10.0
-_HOST_KEY = "bytes_per_ms"
+_HOST_KEYS = ("bytes_per_ms", "windows")
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,7 @@ def read_series(path: Path, stretch: float, interval_ms: int) -> list[Series]:
     """Return the series of a trace file, in the order of the file.
 
     Args:
-        path: of a trace (``testbed/traffic/traces.py``) or an ``.npz`` with ``bytes_per_ms`` and ``seg_len``.
+        path: of a trace (``testbed/traffic/traces.py``) or of hosts (`traces`).
         stretch: times are multiplied by it, above 0.
         interval_ms: between samples; bins must not be longer.
 
@@ -84,7 +84,7 @@ def _is_host_trace(path: Path) -> bool:
         return False
     try:
         with zipfile.ZipFile(path) as archive:
-            return f"{_HOST_KEY}.npy" in archive.namelist()
+            return any(f"{key}.npy" in archive.namelist() for key in _HOST_KEYS)
     except (OSError, zipfile.BadZipFile):
         return False  # the reader of the other kind tells what is wrong
 

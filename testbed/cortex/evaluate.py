@@ -31,7 +31,7 @@ from testbed.events import Floats
 
 __all__ = ["EvaluateConfig", "evaluate"]
 
-MAX_LOOP_ROWS, MAX_LOOP_STEPS, MAX_LOOP_CELLS = 24, 6000, 360_000
+MAX_LOOP_ROWS, MAX_LOOP_STEPS, MAX_LOOP_CELLS = 24, 4000, 360_000
 _LAG_HORIZONS = (5, 20)
 
 Progress = Callable[[str], None]
@@ -55,9 +55,20 @@ def evaluate(config: EvaluateConfig, progress: Progress = lambda _: None) -> dic
         "interval_ms": config.interval_ms,
         "actuation_ms": config.actuation_ms,
         "stretch": config.stretch,
+        "command": _command(config),
         "rate": f"{config.rate_bps} bit/s" if config.rate_bps else "mean load is 60 % of it",
         "sets": [_judged(*one, model, config, progress) for one in sets],
     }
+
+
+def _command(config: EvaluateConfig) -> str:
+    """Return the command line of the evaluation; of the files only the names, which are not where they were."""
+    options = {"interval": config.interval_ms, "actuation": config.actuation_ms, "stretch": f"{config.stretch:g}"}
+    words = [f"--{name} {value}" for name, value in options.items()]
+    words += [f"--rate {config.rate_bps}bit"] if config.rate_bps else []
+    words += ["--sum"] * config.add_up + ["--generated"] * config.generated
+    words += [f"--sums {path.name}" for path in config.sums] + [f"--trace {path.name}" for path in config.traces]
+    return " ".join(("python -m testbed evaluate", *words))
 
 
 def _judged(

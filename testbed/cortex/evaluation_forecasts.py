@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from testbed.cortex import metrics, onsets
+from testbed.cortex.arrivals import reference_unit
 from testbed.cortex.artefact import Model
 from testbed.cortex.bootstrap import BLOCKS, block_means, mean_interval, ratio_interval
 from testbed.cortex.cell import run_series
@@ -19,9 +20,8 @@ from testbed.cortex.evaluation_config import EvaluateConfig
 from testbed.cortex.fitted_rivals import fitted_rivals
 from testbed.cortex.rivals import forecaster_needs, rival_needs
 from testbed.cortex.rolling import Group, needs_in_intervals
-from testbed.cortex.runtime import LstmForecaster
 from testbed.cortex.targets import HORIZON_SAMPLES
-from testbed.events import Floats
+from testbed.events import Floats, ForecastMade, TrafficSampled
 from testbed.policies.forecast_corrected import CorrectedForecaster
 
 LSTM, CORRECTED, GATED = "LSTM", "LSTM corrected", "LSTM gated"
@@ -37,7 +37,9 @@ def spoken(groups: Sequence[Group], model: Model, config: EvaluateConfig) -> tup
     run = [run_series(model, group.inputs) for group in groups]
     growths: Growths = {LSTM: [np.expm1(growth.astype(np.float64)) for growth, _ in run]}
     for name, setting in ((CORRECTED, {"gate": False}), (GATED, {"correct": False})):
-        growths[name] = [_wrapped(group, model, config, setting) for group in groups]
+        growths[name] = [
+            _wrapped(group, growth, model, config, setting) for group, growth in zip(groups, growths[LSTM], strict=True)
+        ]
     for name in (LAST_VALUE, "EWMA", "Holt"):
         needs = [rival_needs(name, group.samples) for group in groups]
         growths[name] = [needs_in_intervals(n, g, config.interval_ms) for n, g in zip(needs, groups, strict=True)]
@@ -54,9 +56,25 @@ def spoken(groups: Sequence[Group], model: Model, config: EvaluateConfig) -> tup
     return growths, scores
 
 
-def _wrapped(group: Group, model: Model, config: EvaluateConfig, setting: dict[str, bool]) -> Floats:
-    samples = group.samples
-    inner = LstmForecaster(model, samples.nodes, samples.rate_bps, samples.interval_ns)
+class _Told:
+    """The LSTM's forecasts once more: growth [S, T, h] in intervals, then nothing."""
+
+    def __init__(self, group: Group, growth: Floats, config: EvaluateConfig) -> None:
+        self.horizon_ns = tuple(horizon * group.samples.interval_ns for horizon in HORIZON_SAMPLES)
+        self._growth_bytes = np.rint(growth * reference_unit(config.interval_ms)).astype(np.int64)
+        self._nothing = np.zeros_like(self._growth_bytes[:, 0])
+        self._step = -1
+
+    def step(self, sample: TrafficSampled, now_ns: int) -> ForecastMade:
+        self._step += 1
+        told = self._step < self._growth_bytes.shape[1]
+        growth = self._growth_bytes[:, self._step] if told else self._nothing
+        need = sample.backlog_bytes[:, None] + growth
+        return ForecastMade(sample.nodes, self.horizon_ns, need, np.zeros(len(need)))
+
+
+def _wrapped(group: Group, growth: Floats, model: Model, config: EvaluateConfig, setting: dict[str, bool]) -> Floats:
+    samples, inner = group.samples, _Told(group, growth, config)
     forecaster = CorrectedForecaster(inner, samples.rate_bps, samples.interval_ns, model.quantile, **setting)
     return needs_in_intervals(forecaster_needs(forecaster, samples), group, config.interval_ms)
 

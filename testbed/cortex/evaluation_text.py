@@ -20,7 +20,8 @@ never saw.  *coverage*: share of kept promises of the quantile; *weighty*: of pr
 interval of link time, since a promise of next to nothing is kept wherever nothing happens.  *corrected* and *gated*:
 with the corrections of `policies/forecast_corrected.py`.  *AUC*: mean over series, instants outside bursts; *ceiling*:
 that of one who knows exactly when a precursor is under way and nothing else.  Loss is compared at the mean memory of
-the LSTM at the margin given; memory in ms of link time; at the cap nothing is lost, so all loss is the policy's."""
+the LSTM at the margin given, each policy at the settings of its own that lose least with that much; memory in ms of
+link time; at the cap nothing is lost, so all loss is the policy's."""
 
 
 def as_markdown(document: dict[str, Any]) -> str:
@@ -28,7 +29,7 @@ def as_markdown(document: dict[str, Any]) -> str:
     head = (
         f"Model `{document['model_sha256'][:12]}…`, quantile {document['quantile']:g}, samples of "
         f"{document['interval_ms']} ms, actuation {document['actuation_ms']} ms, times stretched by "
-        f"{document['stretch']:g}; rate: {document['rate']}."
+        f"{document['stretch']:g}; rate: {document['rate']}.  Made by `{document['command']}`."
     )
     return "\n\n".join([head, *(part for one in document["sets"] for part in _set(one)), _NOTE])
 

@@ -2,7 +2,8 @@
 
 For horizon k the head gives the growth of the need, ``g_k = g_{k-1} + s(z_k)`` with the positive map ``s(z) = (z +
 sqrt(z^2 + 1)) / 2``: a need never shrinks with a longer horizon, and all steps are elementary enough to be repeated
-in numpy to the last digits.  Beside it, one logit a horizon: does a burst start within it?
+in numpy to the last digits.  Outside training the growth is cut to `targets.MOST_GROWTH`.  Beside it, one logit a
+horizon: does a burst start within it?
 
 Loss: pinball (Koenker and Bassett, 1978) of the log growth at quantile q, which charges q for each unit short and 1 -
 q for each unit too much, that is, a byte dropped is held q / (1 - q) times as dear as a byte reserved for an interval
@@ -13,6 +14,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+
+from testbed.cortex.targets import MOST_GROWTH
 
 State = tuple[Tensor, Tensor]
 
@@ -31,6 +34,8 @@ class ForecastNetwork(nn.Module):
         hidden, state = self.lstm(inputs, state)
         raw = self.head(hidden)
         growth = torch.cumsum(positive(raw[..., : self.horizons]), dim=-1)
+        if not self.training:  # where a cut would take away the gradient that mends what is far off
+            growth = torch.minimum(growth, torch.log1p(torch.tensor(MOST_GROWTH)))
         return growth, raw[..., self.horizons :], state
 
 

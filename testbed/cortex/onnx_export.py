@@ -15,6 +15,7 @@ import numpy as np
 
 from testbed.cortex.artefact import Model
 from testbed.cortex.features import FEATURES
+from testbed.cortex.targets import MOST_GROWTH
 from testbed.errors import MachineError
 
 _OPSET, _IR_VERSION = 17, 8
@@ -80,11 +81,12 @@ def _constants(model: Model) -> dict[str, np.ndarray[Any, Any]]:
         "last_axis": np.array(1, dtype=np.int64),
         "one": np.array(1.0, dtype=np.float32),
         "half": np.array(0.5, dtype=np.float32),
+        "most": np.log1p(np.array(MOST_GROWTH)).astype(np.float32),
     }
 
 
 def _steps(hidden: int) -> list[tuple[str, list[str], list[str], dict[str, Any]]]:
-    """Return the nodes of the graph; from `raw` on they repeat `network.positive` and its running sum."""
+    """Return the nodes of the graph; from `raw` on they repeat what `network` makes of it."""
     return [
         ("LSTM", ["features", "W", "R", "B", "", "h", "c"], ["", "h_next", "c_next"], {"hidden_size": hidden}),
         ("Squeeze", ["h_next", "first_axis"], ["state"], {}),
@@ -96,5 +98,6 @@ def _steps(hidden: int) -> list[tuple[str, list[str], list[str], dict[str, Any]]
         ("Sqrt", ["above"], ["root"], {}),
         ("Add", ["root", "raw"], ["double"], {}),
         ("Mul", ["double", "half"], ["positive"], {}),
-        ("CumSum", ["positive", "last_axis"], ["growth"], {}),
+        ("CumSum", ["positive", "last_axis"], ["sum"], {}),
+        ("Min", ["sum", "most"], ["growth"], {}),
     ]

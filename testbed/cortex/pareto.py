@@ -1,9 +1,10 @@
 """Loss against reserved memory: every buffer policy over its own knob, compared at equal memory.
 
 A policy can always buy less loss with more memory, so two policies at their defaults tell nothing.  Each is scanned:
-`static` over its size, the predictive ones over the margin on the forecast, `reactive` and `dynamic-threshold` over the
+`static` over its size, the predictive ones over margin and shrink hold, `reactive` and `dynamic-threshold` over the
 shrink hold.  The points of a policy, thinned to those that no other point of it beats in both, are joined by straight
-lines (a mixture in time reaches each point of them), and read off at the mean memory of the reference.
+lines (a mixture in time reaches each point of them), and all of them, the LSTM's too, are read off at one memory: the
+mean of the LSTM at its default hold and some margin.
 
 All queues are scaled to one rate.  The cap is the highest backlog that any series would reach, the floor a twentieth
 of it: at the cap nothing is lost, so all loss is the policy's.  Memory is given in milliseconds of link time.
@@ -34,7 +35,8 @@ from testbed.units import NS_PER_MS
 
 REFERENCE, REFERENCE_MARGIN = "lstm", 1.25
 MARGINS = (0.5, 0.75, 1.0, REFERENCE_MARGIN, 1.75, 2.5, 4.0)
-HOLDS_MS = (0, 200, 800)
+DEFAULT_HOLD_MS = 200
+HOLDS_MS = (0, DEFAULT_HOLD_MS, 800)
 STATIC_SHARES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
 PREDICTIVE = ("ewma", "holt", "lstm", "lstm, gated", "oracle")
 FLOOR_SHARE = 0.05
@@ -95,14 +97,25 @@ def pareto_curves(
         curves[policy] = [_held(traffic, {**setting, "policy": policy}, hold) for hold in HOLDS_MS]
         progress()
     rows = _repeated(traffic, len(MARGINS))
-    margins = np.repeat(MARGINS, len(traffic.rate_bps))
     for name in PREDICTIVE:
-        spec = BufferSpec.model_validate({**setting, "policy": name.partition(",")[0]})
-        loop = QueueLoop(rows, spec, _WithMargins(_forecaster(name, spec, rows, model), margins))
-        loop.run()
-        curves[name] = _points(loop, [f"margin {margin:g}" for margin in MARGINS])
-        progress()
+        curves[name] = []
+        for hold in HOLDS_MS:
+            curves[name] += _scanned(name, rows, {**setting, "shrink_hold": f"{hold}ms"}, model)
+            progress()
     return curves
+
+
+def _scanned(name: str, rows: NodeTraffic, setting: dict[str, object], model: Model) -> list[Point]:
+    """Return the points of a predictive policy at all margins, which `rows` have one after the other."""
+    spec = BufferSpec.model_validate({**setting, "policy": name.partition(",")[0]})
+    margins = np.repeat(MARGINS, len(rows.rate_bps) // len(MARGINS))
+    loop = QueueLoop(rows, spec, _WithMargins(_forecaster(name, spec, rows, model), margins))
+    loop.run()
+    return _points(loop, [_setting(margin, spec.shrink_hold_ns // NS_PER_MS) for margin in MARGINS])
+
+
+def _setting(margin: float, hold_ms: int) -> str:
+    return f"margin {margin:g}" + ("" if hold_ms == DEFAULT_HOLD_MS else f", shrink hold {hold_ms} ms")
 
 
 def _range(traffic: NodeTraffic, interval_ms: int) -> tuple[int, int]:
@@ -171,12 +184,12 @@ def at_equal_memory(curves: dict[str, list[Point]], setting: str) -> dict[str, o
     """Return the losses of all at the memory of the reference at `setting`, and the ratio to the best rival."""
     reference = next(point for point in curves[REFERENCE] if point.setting == setting)
     losses = {name: loss_at(points, reference.reserved_ms) for name, points in curves.items()}
-    losses[REFERENCE] = reference.loss_ratio
     rivals = {
         name: loss for name, loss in losses.items() if loss is not None and name.split(",")[0] not in ("lstm", "oracle")
     }
     best = min(rivals, key=lambda name: rivals[name]) if rivals else None
-    ratio = reference.loss_ratio / rivals[best] if best and rivals[best] > 0 else None
+    own = losses[REFERENCE]
+    ratio = own / rivals[best] if own is not None and best and rivals[best] > 0 else None
     return {
         "setting": setting,
         "reserved_ms": reference.reserved_ms,

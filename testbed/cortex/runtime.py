@@ -6,6 +6,8 @@ show. Until `WARM_UP_SAMPLES` have been seen the forecast is 0: the floor of the
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,7 +21,6 @@ __all__ = ["WARM_UP_SAMPLES", "LstmForecaster", "Model", "load_model"]
 
 WARM_UP_SAMPLES = 20
 ROUNDING_BYTES = 1000
-_MAX_GROWTH = np.float32(14.0)  # exp(14) intervals: beyond any buffer, and far from overflow
 _ONSET_STEPS = 10_000
 
 
@@ -44,8 +45,7 @@ class LstmForecaster:
         self._logit = self._cell.logits[-1]
         # In units of the rounding, so that rint() is all the rounding takes.
         self._unit = service_bytes(rate_bps, sample_interval_ns) / ROUNDING_BYTES
-        self._need = np.empty((len(self._horizon_ns), len(nodes)), dtype=np.float64)
-        self._odds = np.empty(len(nodes), dtype=np.float64)
+        self._unit_of_one = float(self._unit[0])
         self._no_need = np.zeros((len(nodes), len(self._horizon_ns)), dtype=np.int64)
         self._no_onset = np.zeros(len(nodes), dtype=np.float64)
 
@@ -65,18 +65,24 @@ class LstmForecaster:
         self._features.step(
             sample.arrived_bytes, sample.peak_1ms_bytes, sample.backlog_bytes, sample.new_flows, sample.interval_ns
         )
-        growth = self._cell.step()
+        self._cell.advance()
         self._seen += 1
         if self._seen < WARM_UP_SAMPLES:
             return ForecastMade(self._nodes, self._horizon_ns, self._no_need.copy(), self._no_onset.copy())
-        return ForecastMade(
-            self._nodes, self._horizon_ns, self._need_bytes(growth, sample.backlog_bytes), self._onset_ratio()
-        )
+        if len(self._nodes) == 1:
+            return ForecastMade(self._nodes, self._horizon_ns, *self._said_of_one(sample.backlog_bytes.item()))
+        need = self._need_bytes(sample.backlog_bytes)
+        return ForecastMade(self._nodes, self._horizon_ns, need, self._onset_ratio())
 
-    def _need_bytes(self, growth: NDArray[np.float32], backlog_bytes: Ints) -> Ints:
-        need = self._need
-        np.minimum(growth, _MAX_GROWTH, out=growth)
-        need[:] = growth
+    def _said_of_one(self, backlog_bytes: int) -> tuple[Ints, NDArray[np.float64]]:
+        """Return need and onset of one node in plain numbers; see `cell` for why."""
+        unit, backlog = self._unit_of_one, backlog_bytes / ROUNDING_BYTES
+        need = [round(math.expm1(growth) * unit + backlog) * ROUNDING_BYTES for growth in self._cell.growth_of_one()]
+        odds = round((math.tanh(self._logit.item() * 0.5) + 1.0) * (_ONSET_STEPS / 2)) / _ONSET_STEPS
+        return np.array((need,), dtype=np.int64), np.array((odds,))
+
+    def _need_bytes(self, backlog_bytes: Ints) -> Ints:
+        need = self._cell.growth()
         np.expm1(need, need)
         np.multiply(need, self._unit, need)
         np.add(need, backlog_bytes / ROUNDING_BYTES, need)
@@ -87,11 +93,5 @@ class LstmForecaster:
 
     def _onset_ratio(self) -> NDArray[np.float64]:
         # (1 + tanh(z / 2)) / 2 to four digits: as many as anyone reads, and the same on every machine.
-        odds = self._odds
-        odds[:] = self._logit
-        np.multiply(odds, 0.5, odds)
-        np.tanh(odds, odds)
-        np.multiply(odds, _ONSET_STEPS / 2, odds)
-        np.add(odds, _ONSET_STEPS / 2, odds)
-        np.rint(odds, odds)
-        return np.divide(odds, _ONSET_STEPS)
+        odds = np.tanh(self._logit.astype(np.float64) * 0.5)
+        return np.asarray(np.rint((odds + 1.0) * (_ONSET_STEPS / 2)) / _ONSET_STEPS)

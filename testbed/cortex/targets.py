@@ -19,6 +19,9 @@ from testbed.policies import fluid
 HORIZON_SAMPLES = (1, 2, 5, 10, 20)
 LOOK_AHEAD = HORIZON_SAMPLES[-1]
 BURST_INTERVALS = 2.0
+# The most growth that is ever forecast, in intervals.  A sum of positive steps in a logarithm can leap to a million
+# where a sample is like none in training; no queue of training or validation grew by as much as this.
+MOST_GROWTH = tuple(30.0 + 10.0 * horizon for horizon in HORIZON_SAMPLES)
 
 Bools = NDArray[np.bool_]
 

@@ -57,11 +57,11 @@ class TrainConfig:
     out: Path = Path("model")
     card: Path | None = None
     seed: int = 1
-    epochs: int = 40
+    epochs: int = 60
     series: int = 1200
     validation_series: int = 128
     samples: int = 2000
-    hidden: int = 48
+    hidden: int = 64
     batch: int = 64
     chunk: int = 100
     learning_rate: float = 4e-3

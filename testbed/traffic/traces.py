@@ -202,7 +202,8 @@ def _read_npz(path: Path) -> Trace:
             missing = {"bytes_per_bin", "bin_s"} - set(held.files)
             if missing:
                 raise _refusal(path, f"it has no {' and no '.join(sorted(missing))}", wanted)
-            n_bytes, bin_s = np.asarray(held["bytes_per_bin"], np.float64), np.asarray(held["bin_s"], np.float64)
+            # Complex numbers, which NumPy would cut to their real part with a warning, do not cast.
+            n_bytes, bin_s = (held[key].astype(np.float64, casting="same_kind") for key in ("bytes_per_bin", "bin_s"))
     except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise _refusal(path, f"it cannot be read ({error})", wanted) from error
     if n_bytes.ndim != 1 or bin_s.size != 1:
