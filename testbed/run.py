@@ -37,6 +37,7 @@ from testbed.results import fidelity, provenance
 from testbed.results.evidence import Evidence
 from testbed.results.expectations import parse_all
 from testbed.results.facts import Engine, RunFacts
+from testbed.results.recorded_run import RecordedRun
 from testbed.results.run_directory import RunDirectory
 from testbed.results.running import announced
 from testbed.results.summary import PATHS, summarise
@@ -339,12 +340,12 @@ class _Run:
             self._plan_written = True
 
     def _conclude(self, evidence: Evidence, status: Literal["completed", "interrupted"]) -> dict[str, Any]:
-        samples = self._directory.samples()
-        verdict = fidelity.judge(evidence, samples, self._prepared.facts)
+        run = RecordedRun.open(self._directory.path)
+        rows = run.samples_by_node()
+        verdict = fidelity.judge(evidence, rows, self._prepared.facts)
         self._directory.write_json("evidence.json", evidence.to_record())
         self._directory.write_json("fidelity.json", verdict.to_record())
-        events = RunDirectory.open(self._directory.path).events()
-        summary = summarise(self._prepared.facts, evidence, samples, events, verdict, status)
+        summary = summarise(self._prepared.facts, evidence, rows, run.events(), verdict, status)
         self._directory.write_json("summary.json", summary)
         return summary
 

@@ -17,7 +17,7 @@ from testbed.results.facts import RunFacts
 from testbed.results.fidelity import judge
 from testbed.results.histogram import Histogram
 from testbed.results.run_directory import RunDirectory
-from testbed.results.samples import table_of
+from testbed.results.samples import by_node, table_of
 from testbed.results.summary import summarise
 from testbed.units import NS_PER_MS, NS_PER_S
 
@@ -140,9 +140,11 @@ def write(made: Made, path: Path, **manifest: Any) -> RunDirectory:
     run = RunDirectory.create(path, content)
     run.append_columns(made.columns)
     run.append_events(made.events)
-    fidelity = judge(made.evidence, run.samples(), made.facts)
+    fidelity = judge(made.evidence, by_node(run.samples()), made.facts)
     run.write_json("evidence.json", made.evidence.to_record())
     run.write_json("fidelity.json", fidelity.to_record())
-    run.write_json("summary.json", summarise(made.facts, made.evidence, run.samples(), made.records(), fidelity))
+    run.write_json(
+        "summary.json", summarise(made.facts, made.evidence, by_node(run.samples()), made.records(), fidelity)
+    )
     run.finish("completed", ended_utc="2030-01-01T00:00:00.000+00:00")
     return run

@@ -11,6 +11,7 @@ import pytest
 from testbed.results.evidence import Evidence, account
 from testbed.results.fidelity import SAMPLES_LOST_BY_A_CRASH, Fidelity, check_names, judge
 from testbed.results.histogram import Histogram
+from testbed.results.samples import by_node
 from testbed.units import NS_PER_MS
 from tests import synthetic_run
 
@@ -25,7 +26,7 @@ def judged(made: synthetic_run.Made, node: dict[str, Any] | None = None, **evide
     changed: Evidence = replace(made.evidence, **evidence)
     if node is not None:
         changed = replace(changed, nodes=(replace(changed.nodes[0], **node), *changed.nodes[1:]))
-    return judge(changed, made.samples, made.facts)
+    return judge(changed, by_node(made.samples), made.facts)
 
 
 def with_columns(made: synthetic_run.Made, **columns: Any) -> synthetic_run.Made:
@@ -197,7 +198,7 @@ def test_what_was_not_measured_is_named_and_not_judged(good: synthetic_run.Made)
     ), clients=(replace(good.evidence.clients[0], lateness=None),))  # fmt: skip
     unmeasured = ("qdisc_backlog_bytes", "lateness_ns", "loop_ns")
     columns = {name: values for name, values in good.columns.items() if name not in unmeasured}
-    fidelity = judge(bare, replace(good, columns=columns).samples, good.facts)
+    fidelity = judge(bare, by_node(replace(good, columns=columns).samples), good.facts)
     assert fidelity.verdict == "VALID"
     assert {"CPU busy", "steps of the clock", "sender lateness p99", "missing samples"} <= set(fidelity.not_checked)
     assert len(fidelity.checks) + len(fidelity.not_checked) == len(list(check_names()))

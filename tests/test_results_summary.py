@@ -22,8 +22,8 @@ from tests import synthetic_run
 
 
 def summary_of(made: synthetic_run.Made) -> dict[str, Any]:
-    fidelity = judge(made.evidence, made.samples, made.facts)
-    return summarise(made.facts, made.evidence, made.samples, made.records(), fidelity)
+    fidelity = judge(made.evidence, by_node(made.samples), made.facts)
+    return summarise(made.facts, made.evidence, by_node(made.samples), made.records(), fidelity)
 
 
 def leaves(value: Any, path: str = "") -> Iterator[str]:

@@ -18,7 +18,7 @@ from testbed.events import RequestLimit, TrafficSampled, from_record
 from testbed.results.evidence import account
 from testbed.results.facts import RunFacts
 from testbed.results.fidelity import judge
-from testbed.results.samples import table_of
+from testbed.results.samples import by_node, table_of
 from testbed.results.summary import summarise
 from testbed.simulation.engine import SETTLE_NS
 from testbed.simulation.history import digest
@@ -47,8 +47,8 @@ def constant(rate: str, limit: str = "0.05MB", packet: str = "1000B") -> Scenari
 
 def summary(run: Simulated) -> dict:  # type: ignore[type-arg]
     facts = RunFacts.of(run.scenario, run.network, "simulation")
-    samples = table_of({name: run.recorded.column(name) for name in run.recorded.columns[0]})
-    return summarise(facts, run.evidence, samples, run.recorded.events, judge(run.evidence, samples, facts))
+    rows = by_node(table_of({name: run.recorded.column(name) for name in run.recorded.columns[0]}))
+    return summarise(facts, run.evidence, rows, run.recorded.events, judge(run.evidence, rows, facts))
 
 
 # ---------------------------------------------------------------------------------------------------------- physics

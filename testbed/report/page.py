@@ -19,7 +19,6 @@ from markupsafe import Markup
 from testbed.errors import MachineError, ToolError
 from testbed.report import charts, key_figures, written
 from testbed.results.recorded_run import RecordedRun
-from testbed.results.samples import by_node
 from testbed.units import NS_PER_S
 
 STATUS_NOTES = {
@@ -42,7 +41,7 @@ def write_page(path: Path) -> Path:
 
 def render(run: RecordedRun) -> str:
     """Return the page of a run; of a run without an end it shows what there is."""
-    facts, samples, evidence = run.facts, by_node(run.samples()), run.evidence()
+    facts, samples, evidence = run.facts, run.samples_by_node(), run.evidence()
     nodes = charts.drawn_nodes(samples)
     end_s = max((rows.t_ns[-1] / NS_PER_S for rows in samples.values()), default=facts.duration_ns / NS_PER_S)
     thinned = {node: charts.thin(samples[node]) for node in nodes}

@@ -16,13 +16,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from testbed.results.evidence import Evidence, NodeEvidence, account, total
 from testbed.results.facts import RunFacts
 from testbed.results.histogram import Histogram, merged
 from testbed.results.queues import queue_distances, window_rate_errors
-from testbed.results.samples import NodeSamples, by_node
+from testbed.results.samples import NodeSamples
 from testbed.units import NS_PER_MS
 
 Verdict = Literal["VALID", "DEGRADED", "INVALID"]
@@ -156,15 +155,14 @@ class _Run(NamedTuple):
     rate_errors: np.ndarray
 
 
-def judge(evidence: Evidence, samples: pa.Table, facts: RunFacts) -> Fidelity:
+def judge(evidence: Evidence, rows: Mapping[str, NodeSamples], facts: RunFacts) -> Fidelity:
     """Return the verdict of a run.
 
     Args:
         evidence: what the engine handed over.
-        samples: rows of `samples.SCHEMA`.
+        rows: the samples of each node.
         facts: the scenario's rates, interval and packet size.
     """
-    rows = by_node(samples)
     run = _Run(evidence, facts, rows, _rate_errors(facts, rows))
     checks, absent = [], []
     for name, check in _CHECKS.items():

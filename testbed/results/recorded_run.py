@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from testbed.errors import InputError
 from testbed.results.evidence import Evidence
 from testbed.results.facts import RunFacts
-from testbed.results.samples import REQUIRED
+from testbed.results.samples import REQUIRED, NodeSamples, by_node, by_node_from
 
 SCHEMA_VERSION = 1
 _REMEDY = "name a directory that `testbed run` made"
@@ -102,6 +102,21 @@ class RecordedRun:
         if absent:
             raise InputError(attempted, f"it lacks the columns {', '.join(sorted(absent))}", _REMEDY)
         return table
+
+    def samples_by_node(self) -> dict[str, NodeSamples]:
+        """Return ``samples.parquet`` by node, read column by column; a column the file lacks counts as null.
+
+        Raises:
+            InputError: as of `samples`.
+        """
+        try:
+            with pq.ParquetFile(self.path / "samples.parquet") as file:
+                if (there := set(file.schema_arrow.names)) >= REQUIRED:
+                    nulls = pa.chunked_array([pa.nulls(file.metadata.num_rows, pa.int64())])
+                    return by_node_from(lambda name: file.read([name]).column(0) if name in there else nulls)
+        except (OSError, pa.ArrowException):
+            pass
+        return by_node(self.samples())  # says what is wrong with the file
 
     def events(self) -> Iterator[dict[str, Any]]:
         """Yield the records of ``events.jsonl``; a last line cut off by a kill is left out.

@@ -59,6 +59,7 @@ class RunDirectory:
         self._tables: list[pa.Table] = []
         self._rows: list[Mapping[str, Any]] = []
         self._checkpointed_rows = 0
+        self._finished = False
         self._checkpoint_due_ns = clock_ns() + CHECKPOINT_PERIOD_NS
 
     @classmethod
@@ -150,7 +151,7 @@ class RunDirectory:
 
     def samples(self) -> pa.Table:
         """Return all rows taken in so far, ordered by time."""
-        return in_order(self._table())
+        return self.open(self.path).samples() if self._finished else in_order(self._table())
 
     def finish(self, status: FinalStatus, **additions: Any) -> None:
         """Write everything that is left and the manifest with its final status; a second call corrects the first.
@@ -163,7 +164,9 @@ class RunDirectory:
         self.manifest.update(additions, status=status)
         try:
             self._flush_events()
-            self._write_samples(self.samples())
+            if not self._finished:
+                self._write_samples(self.samples())
+                self._tables, self._finished = [], True  # who reads on has the file, and the memory
         except ToolError:
             self.manifest["status"] = "failed"
             raise

@@ -12,8 +12,10 @@ that does not predict, `loop_ns` in virtual time): null is *not measured*, 0 is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -96,7 +98,13 @@ def table_of(columns: Mapping[str, object]) -> pa.Table:
 
 
 def _array(values: object, field: pa.Field, rows: int) -> pa.Array:
-    return pa.nulls(rows, field.type) if values is None else pa.array(values, type=field.type)
+    return _nulls(rows, field.type) if values is None else pa.array(values, type=field.type)
+
+
+@lru_cache(maxsize=8)
+def _nulls(rows: int, kind: pa.DataType) -> pa.Array:
+    """Return a column of nulls; batches of one length share it, since nulls of integers take eight bytes each."""
+    return pa.nulls(rows, kind)
 
 
 def in_order(table: pa.Table) -> pa.Table:
@@ -107,31 +115,39 @@ def in_order(table: pa.Table) -> pa.Table:
 
 def by_node(table: pa.Table) -> dict[str, NodeSamples]:
     """Return the rows of each node, nodes in the order of their first row, each in the order of time."""
-    rows = in_order(table)
-    names = rows.column("node").combine_chunks().dictionary_encode()
-    codes = names.indices.to_numpy()
-    columns = {name: _numpy(rows.column(name)) for name in COLUMNS if name != "node"}
-    order = np.argsort(codes, kind="stable")
-    bounds = np.searchsorted(codes[order], np.arange(len(names.dictionary) + 1))
-    return {
-        str(node): _node_samples(columns, order[bounds[k] : bounds[k + 1]])
-        for k, node in enumerate(names.dictionary.to_pylist())
-    }
+    return by_node_from(table.column)
 
 
-def _numpy(column: pa.ChunkedArray) -> np.ndarray | None:
+def by_node_from(column: Callable[[str], pa.ChunkedArray]) -> dict[str, NodeSamples]:
+    """Return what `by_node` does, asking for one column after the other: a large file never lies in memory whole.
+
+    A node's arrays are views of one array for all nodes.
+    """
+    t_ns = column("t_ns").to_numpy()
+    names = column("node").combine_chunks().dictionary_encode()
+    codes, nodes = names.indices.to_numpy(), [str(node) for node in names.dictionary.to_pylist()]
+    order = np.lexsort((t_ns, codes))
+    bounds = np.searchsorted(codes[order], np.arange(len(nodes) + 1)).tolist()
+    parts = {node: slice(*bounds[k : k + 2]) for k, node in enumerate(nodes)}
+    sorted_columns = {name: found[order] for name in _MEASURED if (found := _numpy(column(name), name)) is not None}
+    first_ns = {node: t_ns[order[part.start]] for node, part in parts.items()}
+    of_time = sorted(nodes, key=lambda node: (first_ns[node], nodes.index(node)))
+    return {node: _node_samples(sorted_columns, parts[node]) for node in of_time}
+
+
+_MEASURED = tuple(name for name in COLUMNS if name != "node")
+
+
+def _numpy(column: pa.ChunkedArray, name: str) -> Ints | Floats | None:
+    """Return a column as int64 if it is a required one, else as float64; None when it is null altogether."""
     if column.null_count == len(column) and len(column):
         return None
-    values: np.ndarray = column.to_numpy()
+    values: Ints | Floats = column.to_numpy().astype(np.int64 if name in REQUIRED else np.float64, copy=False)
     return values
 
 
-def _node_samples(columns: Mapping[str, np.ndarray | None], rows: Ints) -> NodeSamples:
-    required = {}
-    optional = {}
-    for name, values in columns.items():
-        if name in REQUIRED:
-            required[name] = values[rows].astype(np.int64) if values is not None else np.zeros(0, np.int64)
-        elif values is not None and not np.all(np.isnan(picked := values[rows].astype(np.float64))):
-            optional[name] = picked
+def _node_samples(columns: Mapping[str, Any], rows: slice) -> NodeSamples:
+    parts = {name: values[rows] for name, values in columns.items()}
+    required = {name: part for name, part in parts.items() if name in REQUIRED}
+    optional = {name: part for name, part in parts.items() if name not in REQUIRED and not np.all(np.isnan(part))}
     return NodeSamples(optional=optional, **required)

@@ -17,7 +17,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
 
 from testbed.results.evidence import Accounting, Evidence, NodeEvidence, account, total
 from testbed.results.expectations import Expectation, evaluate
@@ -27,7 +26,7 @@ from testbed.results.fidelity import Fidelity
 from testbed.results.histogram import Histogram, merged
 from testbed.results.prediction import REACH_NS, bursts_of, overlapped, prediction_section
 from testbed.results.queues import Spans, stretches
-from testbed.results.samples import NodeSamples, by_node
+from testbed.results.samples import NodeSamples
 from testbed.results.tcp import tcp_section
 from testbed.units import NS_PER_MS, NS_PER_S, NS_PER_US
 
@@ -65,7 +64,7 @@ PATHS: tuple[str, ...] = (
 def summarise(
     facts: RunFacts,
     evidence: Evidence,
-    samples: pa.Table,
+    rows: Mapping[str, NodeSamples],
     events: Iterable[Mapping[str, Any]],
     fidelity: Fidelity,
     status: Status = "completed",
@@ -75,7 +74,7 @@ def summarise(
     Args:
         facts: the scenario's facts.
         evidence: what the engine handed over.
-        samples: rows of `samples.SCHEMA`.
+        rows: the samples of each node.
         events: records of ``events.jsonl``, in order; read once.
         fidelity: the verdict of `fidelity.judge`.
         status: how the run ended.
@@ -83,7 +82,6 @@ def summarise(
     Raises:
         InputError: when an expectation cannot be read.
     """
-    rows = by_node(samples)
     faults = FaultLines()
     events = faults.passing(events)
     books = account(evidence)
