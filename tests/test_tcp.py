@@ -19,6 +19,7 @@ from testbed.emulation import bulk_tcp, offloads
 from testbed.emulation.sandbox import Sandbox
 from testbed.emulation.xdp import PassProgram
 from testbed.errors import MachineError
+from testbed.report import key_figures
 from testbed.results.evidence import Evidence, TcpEvidence
 from testbed.results.histogram import Histogram
 from testbed.results.tcp import tcp_section
@@ -190,6 +191,10 @@ def test_the_section_adds_sources_up_and_tells_them_apart() -> None:
     assert section["retransmitted_packets"] == 14
     assert [part["goodput_bps"] for part in section["sources"]] == [4_000_000, 12_000_000]
     assert section["sources"][1]["rtt_ms"]["p50"] == pytest.approx(40, rel=0.05)
+    assert section["queueing_ms"]["p50"] == section["rtt_ms"]["p50"] - section["rtt_ms"]["min"]
+    assert section["queueing_ms"]["p99"] == pytest.approx(30, rel=0.1)
+    written = dict(dict(key_figures.groups({"tcp": section}))["TCP"])
+    assert written["b, cubic"].startswith("12 Mbit/s, 7 sent again, queueing p50 0")
     assert "dropped_packets" not in section, "no node said what it dropped"
     assert tcp_section(Evidence("emulation", 1, (), ())) is None
 

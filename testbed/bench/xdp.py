@@ -46,6 +46,7 @@ _ROUNDS, _REPEAT = 60, 20_000
 _RESIZES, _PROCESSES, _LOOKS = 5_000, 100, 2_000
 _TEN_GBIT_64B_MPPS = 14.88
 _INTERFACE = "probe0"
+_CLOCK_MONOTONIC_COARSE = 6
 _SHAPED_BPS, _BURST_BYTES = 100_000_000, 12_500
 
 
@@ -93,6 +94,7 @@ def _packet_rows() -> list[Row]:
                 "no-op": noop.program_fd("pass"),
                 "parse": rivals.program_fd("parse_only"),
                 "parse + clock": rivals.program_fd("parse_clock"),
+                "parse + coarse clock": rivals.program_fd("parse_coarse_clock"),
                 "node": node.program_fd,
                 "node, spin lock": locked.program_fd,
                 "sink": sink.program_fd,
@@ -103,11 +105,13 @@ def _packet_rows() -> list[Row]:
     noop.close()
     rivals.close()
     cores = ns["node"] * _TEN_GBIT_64B_MPPS / 1e3
+    coarse = f"a clock of {_tick_ms():g} ms"
     wanted = f"10 Gbit/s of 64 B: {1e3 / _TEN_GBIT_64B_MPPS:.0f} ns a packet, so {cores:.2f} cores"
     return [
         _row("xdp.node_packet", ns["node"], "ns", "no-op", ns["no-op"], "<= 50"),
         _row("xdp.node_packet", ns["node"], "ns", "parse", ns["parse"]),
         _row("xdp.node_packet", ns["node"], "ns", "parse + clock", ns["parse + clock"], "ratio <= 1.6"),
+        _row("xdp.clock", ns["parse + clock"] - ns["parse"], "ns", coarse, ns["parse + coarse clock"] - ns["parse"]),
         _row("xdp.node_packet", ns["node"], "ns", "node with a spin lock", ns["node, spin lock"]),
         _row(
             "xdp.node_packet_without_the_test_loop",
@@ -119,6 +123,11 @@ def _packet_rows() -> list[Row]:
         _row("xdp.node_rate_of_a_core", 1e3 / ns["node"], "Mpps", wanted, _TEN_GBIT_64B_MPPS),
         _row("xdp.sink_packet", ns["sink"], "ns", "parse + clock", ns["parse + clock"]),
     ]
+
+
+def _tick_ms() -> float:
+    """Return how fine the coarse clock is: one tick of the kernel's timer."""
+    return time.clock_getres(_CLOCK_MONOTONIC_COARSE) * 1e3
 
 
 def _node() -> NodeProgram:
@@ -205,10 +214,7 @@ def _look_rows() -> list[Row]:
     with _node() as node:
 
         def look(_: int) -> None:
-            now_ns = time.monotonic_ns()
-            node.snapshot()
-            node.backlog_bytes(now_ns)
-            node.interval(now_ns)
+            node.look(time.monotonic_ns())
 
         node.run(frame)
         look_us = median(_times_us(look, _LOOKS))

@@ -9,12 +9,14 @@ since a peak may have grown since, but its longest gap counts again only if it g
 from __future__ import annotations
 
 import math
+import operator
+import struct
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from testbed.emulation.xdp_abi import NANOBITS_PER_BYTE, NODE_BIN, NODE_BIN_CLASS, NODE_BINS, NODE_CLASS, NODE_STATE
+from testbed.emulation.xdp_abi import NANOBITS_PER_BYTE, NODE_BIN, NODE_BINS, NODE_CLASS, NODE_CLASSES, NODE_STATE
 
 _MODULUS = 1 << 64
 
@@ -29,9 +31,17 @@ _CLASS_WORDS = NODE_CLASS.itemsize // 8
 _WORD = {name: offset(NODE_STATE, name) // 8 for name in NODE_STATE.names or ()}
 _CLASS_WORD = {name: _WORD["classes"] + k for k, name in enumerate(NODE_CLASS.names or ())}
 
+_SUMMED = [
+    _CLASS_WORD[name]
+    for name in ("arrived_bytes", "arrived_pkts", "dropped_bytes", "dropped_pkts", "marked_pkts", "new_flows")
+]
+_DEFLECTED = _WORD["deflected_bytes"]
+_own = operator.itemgetter(
+    *(_WORD[name] for name in ("malformed_pkts", "ttl_expired_pkts", "passed_other_pkts", "passed_local_pkts"))
+)
 T_WORD, DEBT_WORD = _WORD["t_ns"], _WORD["debt_nb"]
-_BIN_HALVES, _BIN_CLASS_HALVES = NODE_BIN.itemsize // 4, NODE_BIN_CLASS.itemsize // 4
-_BIN_GAP, _BIN_BYTES = offset(NODE_BIN, "gap_max_ns") // 4, offset(NODE_BIN, "classes") // 4
+_BIN = struct.Struct("<QQI4x" + "I12x" * NODE_CLASSES)  # of NODE_BIN: number, backlog, gap, bytes of each class
+assert _BIN.size == NODE_BIN.itemsize
 
 
 class NodeCounters(NamedTuple):
@@ -139,24 +149,10 @@ def words_of(state: bytes) -> list[int]:
 
 def node_counters(words: list[int], limit_bytes: int) -> NodeCounters:
     """Return the counters from the words of ``struct node_state``."""
-    return NodeCounters(
-        t_ns=words[T_WORD],
-        limit_bytes=limit_bytes,
-        backlog_nb=max(0, signed(words[DEBT_WORD])),
-        arrived_bytes=_over_classes(words, "arrived_bytes"),
-        arrived_pkts=_over_classes(words, "arrived_pkts"),
-        dropped_bytes=_over_classes(words, "dropped_bytes"),
-        dropped_pkts=_over_classes(words, "dropped_pkts"),
-        marked_pkts=_over_classes(words, "marked_pkts"),
-        deflected_bytes=words[_WORD["deflected_bytes"]],
-        deflected_pkts=words[_WORD["deflected_pkts"]],
-        deflected_in_pkts=words[_WORD["deflected_in_pkts"]],
-        new_flows=_over_classes(words, "new_flows"),
-        malformed_pkts=words[_WORD["malformed_pkts"]],
-        ttl_expired_pkts=words[_WORD["ttl_expired_pkts"]],
-        passed_other_pkts=words[_WORD["passed_other_pkts"]],
-        passed_local_pkts=words[_WORD["passed_local_pkts"]],
-    )
+    *summed, new_flows = [sum(words[first::_CLASS_WORDS]) for first in _SUMMED]
+    deflected = words[_DEFLECTED : _DEFLECTED + 3]
+    backlog_nb = max(0, signed(words[DEBT_WORD]))
+    return NodeCounters._make((words[T_WORD], limit_bytes, backlog_nb, *summed, *deflected, new_flows, *_own(words)))
 
 
 def sink_counters(state: bytes) -> SinkCounters:
@@ -186,18 +182,15 @@ def interval(
     """
     first, last = bin_range(before.bin_number, now_bin)
     bin_gap_ns = gap_max_ns = peak_bytes = peak_backlog_nb = 0
-    halves = memoryview(slots).cast("I").tolist()
-    for at in range(0, len(halves), _BIN_HALVES):
-        number = halves[at] | halves[at + 1] << 32
+    for number, backlog_max_nb, gap_ns, *class_bytes in _BIN.iter_unpack(slots):
         if not first <= number <= last:
             continue  # of another turn of the ring, or never used
-        gap_ns = halves[at + _BIN_GAP]
         if number == now_bin:
             bin_gap_ns = gap_ns
         if number != before.bin_number or gap_ns != before.bin_gap_ns:
             gap_max_ns = max(gap_max_ns, gap_ns)
-        peak_bytes = max(peak_bytes, sum(halves[at + _BIN_BYTES : at + _BIN_HALVES : _BIN_CLASS_HALVES]))
-        peak_backlog_nb = max(peak_backlog_nb, halves[at + 2] | halves[at + 3] << 32)
+        peak_bytes = max(peak_bytes, sum(class_bytes))
+        peak_backlog_nb = max(peak_backlog_nb, backlog_max_nb)
     after = Look(
         bin_number=max(before.bin_number, now_bin),
         bin_gap_ns=bin_gap_ns,
@@ -239,10 +232,6 @@ def signed(word: int) -> int:
 def whole_bytes(nanobits: int) -> int:
     """Return nanobits in bytes; a byte begun counts whole."""
     return -(-nanobits // NANOBITS_PER_BYTE)
-
-
-def _over_classes(words: list[int], name: str) -> int:
-    return sum(words[_CLASS_WORD[name] :: _CLASS_WORDS])
 
 
 def _gap_moments(before: Look, after: Look, first_ns: int) -> tuple[int, int]:

@@ -53,6 +53,14 @@ _GROUPS: dict[str, tuple[tuple[str, str, Callable[[Any], str]], ...]] = {
         ("lead, median", "prediction.lead_ms.p50", milliseconds),
         ("false alarms", "prediction.false_alarms_per_min", lambda value: f"{short(value)} a minute"),
     ),
+    "TCP": (
+        ("goodput", "tcp.goodput_bps", megabits),
+        ("segments sent again", "tcp.retransmitted_packets", count),
+        ("round trip p50", "tcp.rtt_ms.p50", milliseconds),
+        ("round trip p99", "tcp.rtt_ms.p99", milliseconds),
+        ("queueing p50", "tcp.queueing_ms.p50", milliseconds),
+        ("queueing p99", "tcp.queueing_ms.p99", milliseconds),
+    ),
     "Control": (
         ("agent loop p50", "control_loop_us.p50", microseconds),
         ("agent loop p99", "control_loop_us.p99", microseconds),
@@ -71,6 +79,7 @@ def groups(summary: Summary) -> Iterator[Group]:
     for title, wanted in _GROUPS.items():
         rows = [(label, write(value)) for label, path, write in wanted if (value := figure(summary, path)) is not None]
         rows += _stray_drops(summary) if title == "Traffic" else []
+        rows += _tcp_sources(summary) if title == "TCP" else []
         if rows:
             yield title, rows
 
@@ -78,3 +87,15 @@ def groups(summary: Summary) -> Iterator[Group]:
 def _stray_drops(summary: Summary) -> list[Row]:
     places = figure(summary, "traffic.dropped_packets") or {}
     return [(f"lost at: {place}", count(lost)) for place, lost in places.items() if lost and place != "buffer"]
+
+
+def _tcp_sources(summary: Summary) -> list[Row]:
+    sources = figure(summary, "tcp.sources") or []
+    return [(f"{source['name']}, {source['congestion']}", tcp_figures(source)) for source in sources]
+
+
+def tcp_figures(source: Summary) -> str:
+    """Return what one TCP source got and what it cost, in a line."""
+    again = f"{count(source['retransmitted_packets'])} sent again"
+    waited = f", queueing p50 {milliseconds(source['queueing_ms']['p50'])}" if "queueing_ms" in source else ""
+    return f"{megabits(source['goodput_bps'])}, {again}{waited}"

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from testbed.report.key_figures import tcp_figures
 from testbed.report.written import (
     Summary,
     count,
@@ -109,8 +110,13 @@ def _tcp(summary: Summary) -> str:
         ("tcp.retransmitted_packets", "{} segments sent again", count),
         ("tcp.rtt_ms.p50", "round trip p50 {}", milliseconds),
         ("tcp.rtt_ms.p99", "p99 {}", milliseconds),
+        ("tcp.queueing_ms.p50", "of it {} in queues", milliseconds),
     )
-    return _joined(summary, parts, "not measured")
+    return "; ".join([_joined(summary, parts, "not measured"), *_tcp_sources(summary)])
+
+
+def _tcp_sources(summary: Summary) -> list[str]:
+    return [f"{source['name']} ({source['congestion']}): {tcp_figures(source)}" for source in summary["tcp"]["sources"]]
 
 
 def _prediction(summary: Summary) -> str:

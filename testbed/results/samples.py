@@ -30,7 +30,7 @@ COLUMNS = {
     "dropped_bytes": "bytes the buffer refused in the interval",
     "dropped_pkts": "the same in packets",
     "backlog_bytes": "fluid queue of the buffer (XDP) at t_ns",
-    "qdisc_backlog_bytes": "bytes in the egress qdisc, read when the decision was made",
+    "qdisc_backlog_bytes": "bytes in the egress qdisc after the decision; without a backlog in every tenth row",
     "backlog_beside_bytes": "fluid queue of the buffer at the moment the qdisc was read",
     "limit_bytes": "buffer limit in force at t_ns",
     "predicted_bytes": "largest forecast of the backlog, as made from this sample",

@@ -45,6 +45,7 @@ PATHS: tuple[str, ...] = (
     *(f"tcp.{key}" for key in ("streams", "broken_streams", "goodput_bps", "retransmitted_packets")),
     *(f"tcp.{key}" for key in ("arrived_packets", "dropped_packets", "marked_packets")),
     *(f"tcp.rtt_ms.{key}" for key in ("min", "p50", "p99")),
+    *(f"tcp.queueing_ms.{key}" for key in ("p50", "p99")),
     *(f"prediction.{key}" for key in ("bursts", "alarms", "lead_ms.p10", "lead_ms.p50", "recall", "precision")),
     "prediction.false_alarms_per_min",
     *(f"control_loop_us.{key}" for key in ("p50", "p99")),

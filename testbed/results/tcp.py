@@ -1,7 +1,7 @@
 """The section `tcp` of a summary: what the connections got and what they cost, all together and for each source.
 
 *Goodput* is payload acknowledged while the source sent.  The round-trip time holds the queues on the way, the node's
-buffer above all; its least value is the path without them.
+buffer above all; its least value is the path without them, and what a round trip takes beyond that is *queueing*.
 """
 
 from __future__ import annotations
@@ -54,4 +54,5 @@ def _rtt(histogram: Histogram | None) -> dict[str, dict[str, float]]:
     if histogram is None or not histogram.total:
         return {}
     found = {name: histogram.quantile_ns(ratio) for name, ratio in (("min", 0.0), ("p50", 0.5), ("p99", 0.99))}
-    return {"rtt_ms": {name: (value or 0.0) / NS_PER_MS for name, value in found.items()}}
+    rtt_ms = {name: (value or 0.0) / NS_PER_MS for name, value in found.items()}
+    return {"rtt_ms": rtt_ms, "queueing_ms": {name: rtt_ms[name] - rtt_ms["min"] for name in ("p50", "p99")}}
