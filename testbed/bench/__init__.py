@@ -14,10 +14,13 @@ NAMES = {
     "simulate": "the simulation engine",
     "failover": "failover: silent crashes and links that go down",
     "scale": "goodput of more nodes, and how evenly each balancer policy loads them",
+    "suspicion": "how often a node that lives is taken for dead",
+    "balancer": "the balancer's decisions",
     "cluster": "one node against a cluster of three",
 }
 COUNTED = {
     "failover": "failures of each kind (100)",
     "scale": "seeds of the imbalance (3)",
+    "suspicion": "minutes of node time (6)",
     "cluster": "silent crashes (20)",
 }

@@ -148,11 +148,12 @@ class Counting:
     def _data_path(self, node: str, metered: Container[str]) -> list[str]:
         """Return the interfaces a packet crosses from the switch to the sink of `node`.
 
-        The switch's end of a link that is metered is left out: what it drops is in the books of the faults.
+        A link that is metered is left out: what it drops is in the books of the faults, and the kernel counts a frame
+        that meets an end which is going down at either end.
         """
         described, backend = self._described, self._described.next_hop(node)
-        hops = (("s1", node), (node, "s1"), (node, backend), (backend, node))
-        return [described.interface(here, there) for here, there in hops if here != "s1" or node not in metered]
+        links = ((node, backend),) if node in metered else (("s1", node), (node, backend))
+        return [described.interface(*ends) for link in links for ends in (link, link[::-1])]
 
     def _interface_drops(self) -> dict[str, int]:
         """Return rx + tx drops of every interface of the data network, by name."""

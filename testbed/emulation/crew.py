@@ -47,6 +47,7 @@ NOTIFY_PORT = 7000
 CONTROLLER_PORT, STANDBY_PORT = 6653, 6654
 CONTROLLERS = ("balancer", "standby")  # members, in the order in which they steer
 _SENDER_PRIORITY = 12
+_CONTROLLER_PRIORITY = 8  # a machine of its own, as the switch is: what it decides is not to wait for other processes
 
 
 class Crew:
@@ -139,10 +140,12 @@ class Crew:
         def balance(line: Line, records: RecordWriter) -> None:
             for end in ends[1:]:
                 end.close()
+            kernel.run_in_real_time(_CONTROLLER_PRIORITY, with_threads=True)
             process.serve(config, notifications, _emitter(line, records, "BalancerReady"), *ends[:1])
 
         def follow(line: Line, records: RecordWriter) -> None:
             ends[0].close()
+            kernel.run_in_real_time(_CONTROLLER_PRIORITY, with_threads=True)
             second = replace(config, listen_port=STANDBY_PORT)
             standby.stand_by(second, notifications, _emitter(line, records, "StandbyReady"), ends[1])
 
