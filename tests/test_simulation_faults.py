@@ -12,6 +12,7 @@ from testbed.errors import InputError
 from testbed.replay import replay
 from testbed.results.evidence import account
 from testbed.results.failover import FaultLines, failover_section
+from testbed.simulation.link_loss import LinkLoss
 from testbed.simulation.network_model import NetworkModel
 from testbed.spec.scenario import Scenario
 from testbed.units import NS_PER_MS, NS_PER_S
@@ -138,6 +139,42 @@ def test_a_run_with_faults_replays(name: str, tmp_path: Path) -> None:
     target = {"partition": [["n1"], ["n2", "n3", "n4", "n5"]], "link_down": "s1-n1"}.get(name, "n1")
     spec = steady({"at": "1s", name: target, "for": "300ms"}, duration="2s")
     assert replay(simulated_run.write(spec, tmp_path / "run")) is None
+
+
+def test_a_link_that_loses_packets_loses_the_ones_the_wire_would() -> None:
+    run = simulated_run.run(steady({"at": "1s", "loss": "s1-n2", "ratio": 0.05, "for": "1s"}))
+    healed = next(event for event in run.recorded.events if event["kind"] == "FaultHealed")
+    assert lost_pkts(run) == healed["lost_pkts"]
+    assert 0.03 * healed["met_pkts"] < healed["lost_pkts"] < 0.07 * healed["met_pkts"]
+
+
+def test_the_draws_of_a_lossy_link_are_those_of_the_program() -> None:
+    """The n-th draw by hand, in the integers of C, however the packets are cut into steps."""
+    seed, ratio, mask = 0xDEADBEEFCAFE, 0.25, 2**64 - 1
+
+    def lost(n: int) -> bool:
+        z = (seed + n * 0x9E3779B97F4A7C15) & mask
+        z = ((z ^ z >> 30) * 0xBF58476D1CE4E5B9) & mask
+        z = ((z ^ z >> 27) * 0x94D049BB133111EB) & mask
+        return (z ^ z >> 31) >> 32 < round(ratio * 2**32)
+
+    link = LinkLoss()
+    link.set(ratio, seed)
+    drawn = [bool(found) for count in (1, 0, 30, 69) for found in link.draw(count)]
+    assert drawn == [lost(n) for n in range(1, 101)]
+    assert (link.drawn_pkts, link.lost_pkts) == (100, sum(drawn))
+
+
+@pytest.mark.parametrize(
+    ("fault", "deflect", "said"),
+    [
+        ({"at": "1s", "cpu_hog": 2, "for": "1s"}, False, "no processor to be busy"),
+        ({"at": "1s", "loss": "s1-n1", "ratio": 0.1, "for": "1s"}, True, "beside buffer.deflect"),
+    ],
+)
+def test_what_is_not_modelled_is_refused(fault: dict[str, Any], deflect: bool, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        simulated_run.run(steady(fault, deflect=deflect))
 
 
 def test_a_partition_costs_the_smaller_side_its_flows_and_no_packet() -> None:

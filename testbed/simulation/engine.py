@@ -98,9 +98,11 @@ def check(scenario: Scenario, network: Network) -> None:
     if scenario.faults and len(network.nodes) > LARGEST_MESH:
         happened = f"with {len(network.nodes)} nodes; the mesh, which notices them, is simulated up to {LARGEST_MESH}"
         raise InputError("faults", happened, "use fewer nodes, or no faults")
-    beyond = next((spec.kind for spec in scenario.faults if spec.kind in ("loss", "cpu_hog")), None)
-    if beyond is not None:
-        happened = f"the simulation has no model of {beyond}: no random loss on links, and no processor to be busy"
+    kinds = {spec.kind for spec in scenario.faults}
+    if "cpu_hog" in kinds:
+        raise InputError("faults", "cpu_hog: virtual time has no processor to be busy", "use --engine emulation")
+    if "loss" in kinds and scenario.buffer.deflect:
+        happened = "loss beside buffer.deflect: which packet of a deflecting node comes as the n-th is not modelled"
         raise InputError("faults", happened, "use --engine emulation")
     if not network.nodes or not network.clients:
         raise InputError("simulating the network", "it has no nodes or no clients", "describe at least one of each")
@@ -142,7 +144,7 @@ class _Trial:
         if scenario.faults:
             mesh = Mesh(names, scenario.mesh, seed_of, agenda, history, model, control.testified)
             rows = {name: row for row, name in enumerate(names)}
-            ground = Ground(self._plane, self._agents, control, mesh, peers, rows)
+            ground = Ground(self._plane, self._agents, control, mesh, peers, rows, seed_of)
             self._faults = Faults(scenario.faults, ground, agenda, history, model)
         self._end_ns = _NEVER
 

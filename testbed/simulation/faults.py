@@ -5,6 +5,7 @@
     link_down   nothing reaches the node; `port_ns` later the switch sees its port down and tells the balancer.
                 Over: the same the other way round
     flap        the same, once a period
+    loss        packets on their way to the node are lost at random, the same ones as on the wire
     partition   mesh messages between the groups reach nobody; the balancer is reached from everywhere
     kill        the controller that steers ends, or all controllers
     pause       agent and mesh member of the node stop
@@ -14,6 +15,7 @@ They happen at their instant and all at once, so each is observed as soon as it 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,6 +24,7 @@ from testbed.simulation.agenda import Agenda
 from testbed.simulation.agents import Agents
 from testbed.simulation.control import Control
 from testbed.simulation.history import History
+from testbed.simulation.link_loss import LinkLoss
 from testbed.simulation.mesh import Mesh
 from testbed.simulation.network_model import NetworkModel
 from testbed.simulation.packet_plane import PacketPlane
@@ -30,6 +33,8 @@ from testbed.spec.fault_timeline import FaultStep, timeline
 from testbed.spec.scenario import FaultSpec
 from testbed.traffic.carried_out import CarriedOut, Fault
 from testbed.traffic.plan import PacketPlan
+
+Measured = dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,7 @@ class Ground:
     mesh: Mesh
     peers: Peers | None
     row_of: dict[str, int]
+    seed_of: Callable[[str], int]
 
 
 class Faults:
@@ -57,6 +63,7 @@ class Faults:
         self._specs, self._ground, self._agenda, self._history, self._model = specs, ground, agenda, history, model
         self.done = CarriedOut(tuple(ground.row_of))
         self._sending = True
+        self._drawn_before: dict[int, tuple[int, int]] = {}
         for step in timeline(specs):
             agenda.at(step.at_ns, partial(self._begin if step.begins else self._heal_at, step))
 
@@ -84,7 +91,7 @@ class Faults:
         spec, now_ns = self._specs[step.fault], self._agenda.now_ns
         fault = self.done.add(Fault(step, spec, now_ns, self._begin_epoch()))
         self._tell("FaultCommanded", fault, t_commanded_ns=now_ns, for_ns=spec.for_ns)
-        self._change(spec, begins=True)
+        self._change(fault, begins=True)
         self._tell("FaultObserved", fault, took_ms=0.0)
 
     def _heal_at(self, step: FaultStep) -> None:
@@ -94,8 +101,8 @@ class Faults:
     def _heal(self, fault: Fault) -> None:
         fault.over_ns, fault.healed_epoch = self._agenda.now_ns, self._begin_epoch()
         self._tell("FaultEndCommanded", fault, t_commanded_ns=fault.over_ns)
-        self._change(fault.spec, begins=False)
-        self._tell("FaultHealed", fault, took_ms=0.0)
+        measured = self._change(fault, begins=False)
+        self._tell("FaultHealed", fault, took_ms=0.0, **measured)
 
     def _begin_epoch(self) -> int:
         plane = self._ground.plane
@@ -104,8 +111,9 @@ class Faults:
         plane.begin_epoch(epoch)
         return epoch
 
-    def _change(self, spec: FaultSpec, *, begins: bool) -> None:
-        ground = self._ground
+    def _change(self, fault: Fault, *, begins: bool) -> Measured:
+        """Begin or end a fault; return what was measured of it."""
+        ground, spec = self._ground, fault.spec
         if spec.partition is not None:
             ground.mesh.divide(spec.partition, apart=begins)
             if ground.peers is not None:
@@ -114,6 +122,8 @@ class Faults:
             ground.control.kill(all_of_them=spec.kill == "controllers")
         elif spec.kind in ("link_down", "flap"):
             self._link(spec.node, down=begins)
+        elif spec.kind == "loss":
+            return self._lose(fault, begins=begins)
         elif spec.kind == "pause":
             for stopped in (ground.agents, ground.mesh):
                 (stopped.stop if begins else stopped.go_on)(spec.node)
@@ -122,6 +132,18 @@ class Faults:
             (ground.plane.crash if begins else ground.plane.restart)(row)
             for lived in (ground.agents, ground.mesh):
                 (lived.kill if begins else lived.restart)(spec.node)
+        return {}
+
+    def _lose(self, fault: Fault, *, begins: bool) -> Measured:
+        row, spec = self._ground.row_of[fault.spec.node], fault.spec
+        link = self._ground.plane.losses.setdefault(row, LinkLoss())
+        if begins:
+            self._drawn_before[row] = link.drawn_pkts, link.lost_pkts
+            link.set(spec.ratio or 0.0, self._ground.seed_of(f"loss {spec.link}"))
+            return {}
+        link.set(0.0)
+        met, lost = self._drawn_before[row]
+        return {"met_pkts": link.drawn_pkts - met, "lost_pkts": link.lost_pkts - lost}
 
     def _link(self, node: str, *, down: bool) -> None:
         ground, row, model = self._ground, self._ground.row_of[node], self._model

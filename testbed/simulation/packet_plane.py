@@ -19,6 +19,7 @@ from testbed.results.evidence import ClientEvidence, NodeEvidence
 from testbed.simulation.deflection import Deflection, Packets, Step
 from testbed.simulation.delays import DelayCounts
 from testbed.simulation.deliveries import Deliveries
+from testbed.simulation.link_loss import LinkLoss
 from testbed.simulation.meter import Meter
 from testbed.simulation.network_model import NetworkModel, service_rates_bps, way_of
 from testbed.simulation.queues import Arrivals, QueueBank
@@ -50,6 +51,7 @@ class PacketPlane:
         switch: slots and pins, likewise.
         deflection: siblings, likewise; None where full nodes drop.
         behind_switch_ns: how long a packet takes from the switch to its buffer.
+        losses: links that lose packets at random, by row, likewise.
         fault_dropped_pkts: what faults have cost so far.
     """
 
@@ -79,6 +81,7 @@ class PacketPlane:
         self._meter = Meter(self._nodes)
         self._delays = DelayCounts(count)
         self._deliveries = Deliveries(self._nodes, plan) if scenario.faults else None
+        self.losses: dict[int, LinkLoss] = {}
         self._crashed, self._cut = np.zeros((2, count), dtype=bool)
         self._discarded_pkts, self._discarded_bytes = np.zeros((2, count), dtype=np.int64)
         self.fault_dropped_pkts = 0
@@ -190,10 +193,13 @@ class PacketPlane:
 
     def _spared(self, packets: Packets) -> Packets:
         """Return the packets that no fault keeps from arriving, and count the others."""
-        dead = self._crashed | self._cut
-        if not dead.any():
+        dead, lossy = self._crashed | self._cut, [row for row, link in self.losses.items() if link.active]
+        if not dead.any() and not lossy:
             return packets
         lost = dead[packets.node]
+        for row in lossy:
+            met = np.flatnonzero((packets.node == row) & ~lost)
+            lost[met] = self.losses[row].draw(len(met))
         self.fault_dropped_pkts += int(lost.sum())
         return packets.only(~lost)
 
