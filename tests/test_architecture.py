@@ -73,6 +73,7 @@ COMPOSITION = {
     "testbed.doctor",
     "testbed.__main__",
     "testbed.bench",
+    "testbed.learning",
     "testbed.operating",
     "testbed.replay",
     "testbed.sweep",
