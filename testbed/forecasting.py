@@ -15,8 +15,9 @@ from testbed.cortex.runtime import LstmForecaster
 from testbed.events import Ints
 from testbed.policies import forecasters
 from testbed.policies.forecast import Forecaster
+from testbed.policies.forecast_gated import GatedForecaster
 from testbed.policies.forecast_oracle import SHARE_MEMORY_NS, ArrivalCells, OracleForecaster, SharedArrivals
-from testbed.policies.forecast_path import horizons_ns
+from testbed.policies.forecast_path import horizons_ns, sizing_column
 from testbed.spec.scenario import BufferSpec
 from testbed.traffic.plan import PacketPlan
 from testbed.units import NS_PER_MS
@@ -42,7 +43,13 @@ def forecaster_maker(
     """
     if spec.policy == "lstm":
         model = load_model(model_path)
-        return lambda nodes, rate_bps: LstmForecaster(model, nodes, rate_bps, spec.sample_interval_ns)
+
+        def lstm(nodes: tuple[str, ...], rate_bps: Ints) -> Forecaster:
+            inner = LstmForecaster(model, nodes, rate_bps, spec.sample_interval_ns)
+            column = sizing_column(inner.horizon_ns, spec)
+            return GatedForecaster(inner, rate_bps, spec.sample_interval_ns, model.quantile, column)
+
+        return lstm
     if spec.policy == "oracle":
         cells = arrival_cells(plan, _ORACLE_BIN_NS)
 

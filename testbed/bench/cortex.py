@@ -1,6 +1,6 @@
 """What a forecast costs a node: time of a prediction beside other runtimes, time to load the model, memory.
 
-A prediction is all that `LstmForecaster.step` does for one node: features, one step of the network, bytes.  The step of
+A prediction is all that a node's forecaster does: features, one step of the network, bytes, the gate.  The step of
 the network alone stands beside ONNX Runtime (one thread, no spinning) and eager torch with the same weights, which
 take the same inputs and carry the same state; the runtimes take turns in blocks, so that a disturbance meets all of
 them.  A node predicts once in 10 ms, and others use the caches in between: so a prediction at every tick of 10 ms is
@@ -40,6 +40,7 @@ from testbed.emulation import kernel
 from testbed.emulation.agent import REAL_TIME_PRIORITY
 from testbed.errors import CommandError
 from testbed.events import TrafficSampled
+from testbed.policies.forecast_gated import GatedForecaster
 from testbed.units import NS_PER_MS
 
 _BLOCKS, _BLOCK, _WARM_UP, _PACED, _LOADS = 40, 500, 500, 500, 20
@@ -153,7 +154,9 @@ def _samples(count: int) -> list[TrafficSampled]:
 
 
 def _prediction(model: Model) -> Step:
-    forecaster = LstmForecaster(model, ("n1",), np.array([_RATE_BPS]), _INTERVAL_NS)
+    rate_bps = np.array([_RATE_BPS])
+    inner = LstmForecaster(model, ("n1",), rate_bps, _INTERVAL_NS)
+    forecaster = GatedForecaster(inner, rate_bps, _INTERVAL_NS, model.quantile, len(HORIZON_SAMPLES) // 2)
     samples = _samples(_BLOCK)
     return lambda index: forecaster.step(samples[index], index)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from testbed.errors import InputError
+from testbed.spec.scenario import BufferSpec
 
 _MAX_RATE_BPS = 10**13
 
@@ -38,6 +39,12 @@ class EvaluateConfig:
     actuation_ms: int = 50
     interval_ms: int = 10
     seed: int = 1
+
+    @property
+    def buffer(self) -> BufferSpec:
+        """Return the part of a scenario that a node with this model would have."""
+        delays = {"actuation_delay": f"{self.actuation_ms}ms", "sample_interval": f"{self.interval_ms}ms"}
+        return BufferSpec.model_validate({"policy": "lstm", **delays})
 
 
 def check(config: EvaluateConfig) -> None:

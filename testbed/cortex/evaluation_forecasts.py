@@ -23,6 +23,8 @@ from testbed.cortex.rolling import Group, needs_in_intervals
 from testbed.cortex.targets import HORIZON_SAMPLES
 from testbed.events import Floats, ForecastMade, TrafficSampled
 from testbed.policies.forecast_corrected import CorrectedForecaster
+from testbed.policies.forecast_gated import GatedForecaster
+from testbed.policies.forecast_path import sizing_column
 
 LSTM, CORRECTED, GATED = "LSTM", "LSTM corrected", "LSTM gated"
 LAST_VALUE = "last value"
@@ -36,10 +38,9 @@ def spoken(groups: Sequence[Group], model: Model, config: EvaluateConfig) -> tup
     """Return what every forecaster says: growth by name, and for each horizon a score of an onset by name."""
     run = [run_series(model, group.inputs) for group in groups]
     growths: Growths = {LSTM: [np.expm1(growth.astype(np.float64)) for growth, _ in run]}
-    for name, setting in ((CORRECTED, {"gate": False}), (GATED, {"correct": False})):
-        growths[name] = [
-            _wrapped(group, growth, model, config, setting) for group, growth in zip(groups, growths[LSTM], strict=True)
-        ]
+    told = list(zip(groups, growths[LSTM], strict=True))
+    growths[CORRECTED] = [_corrected(group, growth, model, config) for group, growth in told]
+    growths[GATED] = [_gated(group, growth, model, config) for group, growth in told]
     for name in (LAST_VALUE, "EWMA", "Holt"):
         needs = [rival_needs(name, group.samples) for group in groups]
         growths[name] = [needs_in_intervals(n, g, config.interval_ms) for n, g in zip(needs, groups, strict=True)]
@@ -73,9 +74,16 @@ class _Told:
         return ForecastMade(sample.nodes, self.horizon_ns, need, np.zeros(len(need)))
 
 
-def _wrapped(group: Group, growth: Floats, model: Model, config: EvaluateConfig, setting: dict[str, bool]) -> Floats:
-    samples, inner = group.samples, _Told(group, growth, config)
-    forecaster = CorrectedForecaster(inner, samples.rate_bps, samples.interval_ns, model.quantile, **setting)
+def _corrected(group: Group, growth: Floats, model: Model, config: EvaluateConfig) -> Floats:
+    samples, told = group.samples, _Told(group, growth, config)
+    forecaster = CorrectedForecaster(told, samples.rate_bps, samples.interval_ns, model.quantile)
+    return needs_in_intervals(forecaster_needs(forecaster, samples), group, config.interval_ms)
+
+
+def _gated(group: Group, growth: Floats, model: Model, config: EvaluateConfig) -> Floats:
+    samples, told = group.samples, _Told(group, growth, config)
+    column = sizing_column(told.horizon_ns, config.buffer)
+    forecaster = GatedForecaster(told, samples.rate_bps, samples.interval_ns, model.quantile, column)
     return needs_in_intervals(forecaster_needs(forecaster, samples), group, config.interval_ms)
 
 

@@ -17,11 +17,11 @@ _NOTE = """\
 series (over ten blocks of time where there are fewer than three series).  last value: the queue stays as it is;
 constant, AR, linear and trees were fitted to the first 40 % of the very series they are judged on, which the model
 never saw.  *coverage*: share of kept promises of the quantile; *weighty*: of predictions above a quarter of an
-interval of link time, since a promise of next to nothing is kept wherever nothing happens.  *corrected* and *gated*:
-with the corrections of `policies/forecast_corrected.py`.  *AUC*: mean over series, instants outside bursts; *ceiling*:
-that of one who knows exactly when a precursor is under way and nothing else.  Loss is compared at the mean memory of
-the LSTM at the margin given, each policy at the settings of its own that lose least with that much; memory in ms of
-link time; at the cap nothing is lost, so all loss is the policy's."""
+interval of link time, since a promise of next to nothing is kept wherever nothing happens.  *corrected*: with
+`policies/forecast_corrected.py`; *gated*: with `policies/forecast_gated.py`, as in a run.  *AUC*: mean over series,
+instants outside bursts; *ceiling*: that of one who knows exactly when a precursor is under way and nothing else.  Loss
+is compared at the mean memory of the LSTM at the margin given, each policy at the settings of its own that lose least
+with that much; memory in ms of link time; at the cap nothing is lost, so all loss is the policy's."""
 
 
 def as_markdown(document: dict[str, Any]) -> str:

@@ -26,9 +26,9 @@ from testbed.cortex.runtime import LstmForecaster
 from testbed.events import Floats, ForecastMade, TrafficSampled
 from testbed.policies import fluid
 from testbed.policies.forecast import Forecaster
-from testbed.policies.forecast_corrected import CorrectedForecaster
+from testbed.policies.forecast_gated import GatedForecaster
 from testbed.policies.forecast_oracle import KnownArrivals, OracleForecaster
-from testbed.policies.forecast_path import horizons_ns
+from testbed.policies.forecast_path import horizons_ns, sizing_column
 from testbed.policies.forecasters import make_forecaster
 from testbed.spec.scenario import BufferSpec
 from testbed.units import NS_PER_MS
@@ -149,7 +149,7 @@ def _forecaster(name: str, spec: BufferSpec, traffic: NodeTraffic, model: Model)
         forecaster: Forecaster = LstmForecaster(model, nodes, traffic.rate_bps, spec.sample_interval_ns)
         if name != "lstm":
             setting = (traffic.rate_bps, spec.sample_interval_ns, model.quantile)
-            forecaster = CorrectedForecaster(forecaster, *setting, correct=False)
+            forecaster = GatedForecaster(forecaster, *setting, sizing_column(forecaster.horizon_ns, spec))
         return forecaster
     made = make_forecaster(spec, traffic.rate_bps)
     if made is None:

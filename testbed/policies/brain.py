@@ -33,7 +33,7 @@ from testbed.policies.arithmetic import Arrays, Numbers, Values
 from testbed.policies.buffer import ShrinkHold
 from testbed.policies.buffer_rules import PREDICTIVE, heeds_severity, make_rule
 from testbed.policies.forecast import Forecaster
-from testbed.policies.forecast_path import sizing_horizon_ns
+from testbed.policies.forecast_path import sizing_column
 from testbed.policies.peers import joined
 from testbed.policies.precursor import PrecursorPolicy
 from testbed.policies.readiness import Readiness
@@ -80,7 +80,7 @@ class NodeBrain:
         self._precursors = PrecursorPolicy(ops.of_array(rate_bps))
         self._readiness = Readiness(self._rows, spec.max_bytes, self._initial)
         self._forecaster = forecaster if spec.policy in PREDICTIVE else None
-        self._column = 0 if self._forecaster is None else _column(self._forecaster.horizon_ns, spec)
+        self._column = 0 if self._forecaster is None else sizing_column(self._forecaster.horizon_ns, spec)
         self._predicted, self._severity = self._initial * 0, 0.0 * self._initial
         self._peers = 0.0 * self._initial
         self.heeds_peers = heeds_severity(spec)
@@ -166,9 +166,3 @@ class NodeBrain:
             return []
         nodes, rows = self._rows.where(ops.to_array(ask))
         return [RequestLimit(nodes, ops.to_array(want)[rows], ops.to_array(backlog)[rows])]
-
-
-def _column(horizon_ns: tuple[int, ...], spec: BufferSpec) -> int:
-    """Return which horizon sizes the buffer: the first that reaches as far as wanted, else the longest."""
-    wanted = sizing_horizon_ns(spec)
-    return next((column for column, horizon in enumerate(horizon_ns) if horizon >= wanted), len(horizon_ns) - 1)

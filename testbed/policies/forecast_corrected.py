@@ -1,20 +1,14 @@
-"""Learning from hindsight: a forecaster whose quantile is kept honest, and which falls silent when it is useless.
+"""Learning from hindsight: a forecaster whose quantile is kept honest.
 
 Wrapped around any forecaster.  The longest horizon after a forecast the need has become a fact: the arrivals since
 then, through Lindley's recursion from the backlog of that moment.  (Sums over sample intervals; a peak inside an
-interval that is gone at its end is not seen.)  Two things follow, each by itself:
-
-**Correction.**  With ``miss = 1`` where the fact exceeded what was promised and 0 elsewhere, per node and horizon,
+interval that is gone at its end is not seen.)  With ``miss = 1`` where the fact exceeded what was promised and 0
+elsewhere, per node and horizon,
 
     theta <- clip(theta + GAIN × (miss - (1 - quantile)))        promised growth = exp(theta) × forecast growth
 
 so that misses come out at ``1 - quantile`` in the long run whatever the traffic does.  Forecasts of next to no growth
 do not count: where nothing happens every promise holds, and theta would sink for no reason.
-
-**Gate.**  Fading means of the pinball loss of the forecast and of no forecast (growth 0), summed over horizons.  Where
-the forecast has cost `CLOSE_RATIO` times the other and `LEAST_LOSS` more, nothing is added to the backlog: the floor
-under the predictive rule decides alone.  Between bursts any reserve is in vain, so a gate with a short memory, or one
-that weighs the two evenly, would close in each silence and be closed when the burst comes.
 
 Source: I. Gibbs, E. Candès, "Adaptive conformal inference under distribution shift", NeurIPS 2021, equation 2; applied
 to the scale of the forecast instead of the level of a quantile, as in A. Angelopoulos, E. Candès, R. Tibshirani,
@@ -32,9 +26,6 @@ from testbed.policies.forecast import Forecaster
 GAIN = 0.02
 MAX_THETA = 1.0
 LEAST_GROWTH = 0.25  # of what is served in an interval: below it a forecast says "nothing"
-MEMORY = 0.002  # of the losses: about 500 samples
-CLOSE_RATIO = 2.0
-LEAST_LOSS = 0.5  # intervals: ten of them held in vain all the time, at the quantile 0.95, cost as much
 
 
 class Hindsight:
@@ -78,38 +69,20 @@ class Hindsight:
 
 
 class CorrectedForecaster:
-    """A forecaster with correction, gate or both; implements `Forecaster`.
+    """A forecaster with correction; implements `Forecaster`.
 
     Args:
         inner: what forecasts.
         rate_bps: service rates, shape [n].
         interval_ns: nominal sample interval.
         quantile: what `inner` promises to cover.
-        correct: scale the growth so that the promise holds.
-        gate: fall back to no growth where the forecast has been worse than that.
-
-    Attributes:
-        open: where the forecast is passed on, bool [n].
     """
 
-    def __init__(
-        self,
-        inner: Forecaster,
-        rate_bps: Ints,
-        interval_ns: int,
-        quantile: float,
-        *,
-        correct: bool = True,
-        gate: bool = True,
-    ) -> None:
+    def __init__(self, inner: Forecaster, rate_bps: Ints, interval_ns: int, quantile: float) -> None:
         self._inner = inner
         self._hindsight = Hindsight(rate_bps, interval_ns, inner.horizon_ns)
         self._quantile = quantile
-        self._correct, self._gate = correct, gate
-        shape = (len(rate_bps), len(inner.horizon_ns))
-        self._theta = np.zeros(shape)
-        self._loss, self._floor_loss = np.zeros(shape), np.zeros(shape)
-        self.open = np.ones(shape[0], dtype=np.bool_)
+        self._theta = np.zeros((len(rate_bps), len(inner.horizon_ns)))
 
     @property
     def horizon_ns(self) -> tuple[int, ...]:
@@ -125,19 +98,10 @@ class CorrectedForecaster:
         backlog = sample.backlog_bytes[:, None]
         growth = (made.need_bytes - backlog) * np.exp(self._theta)
         self._hindsight.said(growth / self._hindsight.unit[:, None], sample.backlog_bytes)
-        np.multiply(growth, self.open[:, None], out=growth)
         need = backlog + np.rint(growth).astype(np.int64)
         return ForecastMade(made.nodes, made.horizon_ns, need, made.onset_ratio)
 
     def _learn(self, said: Floats, came: Floats) -> None:
-        short = came - said
-        if self._correct:
-            step = GAIN * ((short > 0) - (1.0 - self._quantile))
-            step *= said >= LEAST_GROWTH
-            self._theta = np.minimum(np.maximum(self._theta + step, -MAX_THETA), MAX_THETA)
-        if self._gate:
-            loss = np.maximum(self._quantile * short, (self._quantile - 1.0) * short)
-            self._loss += MEMORY * (loss - self._loss)
-            self._floor_loss += MEMORY * (self._quantile * came - self._floor_loss)
-            loss_sum, floor_sum = np.add.reduce(self._loss, axis=1), np.add.reduce(self._floor_loss, axis=1)
-            self.open = loss_sum <= CLOSE_RATIO * floor_sum + LEAST_LOSS
+        step = GAIN * ((came > said) - (1.0 - self._quantile))
+        step *= said >= LEAST_GROWTH
+        self._theta = np.minimum(np.maximum(self._theta + step, -MAX_THETA), MAX_THETA)

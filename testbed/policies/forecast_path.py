@@ -44,6 +44,12 @@ def sizing_horizon_ns(spec: BufferSpec) -> int:
     return spec.actuation_delay_ns + SIZING_SAMPLES * spec.sample_interval_ns
 
 
+def sizing_column(horizon_ns: tuple[int, ...], spec: BufferSpec) -> int:
+    """Return which horizon sizes the buffer: the first that reaches as far as wanted, else the longest."""
+    wanted = sizing_horizon_ns(spec)
+    return next((column for column, horizon in enumerate(horizon_ns) if horizon >= wanted), len(horizon_ns) - 1)
+
+
 class PathForecast:
     """Turns rate paths of n nodes into forecasts.
 

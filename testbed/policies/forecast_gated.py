@@ -1,0 +1,97 @@
+"""A gate behind a forecaster: where its forecasts have cost more than none would have, the floor decides alone.
+
+One forecast is on trial at a time.  When its horizon has passed, the need has become a fact: the peak of Lindley's
+recursion over the arrivals since, from the backlog of that moment.  (Over sums of sample intervals: a peak inside an
+interval that is gone at its end is not seen.)  Then the next one is on trial.  So a sample costs a step of the
+recursion, whatever the horizon.
+
+Compared are fading means of the pinball loss of the forecast and of no growth at all.  Where the forecast has cost
+`CLOSE_RATIO` times the other and `LEAST_LOSS` more, the need is the backlog and the rule under the predictive one
+(`buffer_predictive`) sizes the buffer.  Between bursts any reserve is in vain: a gate with a short memory, or one that
+weighs the two evenly, would close in each silence and be closed when the burst comes.
+
+A wrong forecast costs memory and never packets, so this gate saves memory: on traffic unlike any that the forecaster
+has learnt.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from testbed.events import ForecastMade, Ints, TrafficSampled
+from testbed.policies import fluid
+from testbed.policies.arithmetic import Arrays, Numbers, Values
+from testbed.policies.forecast import Forecaster
+from testbed.policies.rows import Bools
+
+MEMORY_SAMPLES = 500
+CLOSE_RATIO = 2.0
+LEAST_LOSS = 0.25  # intervals; at the quantile 0.95, five of them held in vain all the time
+
+
+class GatedForecaster:
+    """Passes on what `inner` says, where that has been worth it; implements `Forecaster`.
+
+    Args:
+        inner: what forecasts.
+        rate_bps: service rates, shape [n].
+        interval_ns: nominal sample interval.
+        quantile: what `inner` promises to cover.
+        column: which of its horizons is on trial: the one that sizes the buffer.
+    """
+
+    def __init__(self, inner: Forecaster, rate_bps: Ints, interval_ns: int, quantile: float, column: int) -> None:
+        self._inner, self._quantile, self._column = inner, quantile, column
+        self._interval_ns = interval_ns
+        self._ops = ops = Arrays if len(rate_bps) > 1 else Numbers
+        self._served = ops.of_array(fluid.service_bytes(rate_bps, interval_ns))
+        self._trial_samples = max(1, -(-inner.horizon_ns[column] // interval_ns))
+        self._gain = min(1.0, self._trial_samples / MEMORY_SAMPLES)
+        self._left = 0
+        self._start = self._said = self._backlog = self._peak = self._served * 0.0
+        self._loss = self._floor_loss = self._served * 0.0
+        self._closed: Values = self._loss > LEAST_LOSS
+        self._any_closed = False
+
+    @property
+    def horizon_ns(self) -> tuple[int, ...]:
+        """Return the horizons, ascending, counted from the sample."""
+        return self._inner.horizon_ns
+
+    @property
+    def closed(self) -> Bools:
+        """Return where the forecast is not passed on, shape [n]."""
+        return np.asarray(self._ops.to_array(self._closed))
+
+    def step(self, sample: TrafficSampled, now_ns: int) -> ForecastMade:
+        """Take in the next sample of every node and return the forecast, or the backlog where the gate is closed."""
+        made = self._inner.step(sample, now_ns)
+        self._watch(sample, made)
+        if not self._any_closed:
+            return made
+        need = np.where(self.closed[:, None], sample.backlog_bytes[:, None], made.need_bytes)
+        return ForecastMade(made.nodes, made.horizon_ns, need, made.onset_ratio)
+
+    def _watch(self, sample: TrafficSampled, made: ForecastMade) -> None:
+        ops = self._ops
+        if self._left:
+            arrived = ops.of_array(sample.arrived_bytes) * (self._interval_ns / sample.interval_ns)
+            self._backlog = ops.maximum(self._backlog + arrived - self._served, 0.0)
+            self._peak = ops.maximum(self._peak, self._backlog)
+            self._left -= 1
+            if self._left:
+                return
+            self._judge()
+        self._start = self._backlog = self._peak = ops.of_array(sample.backlog_bytes)
+        self._said = ops.maximum(ops.of_array(made.need_bytes[:, self._column]) - self._start, 0)
+        self._left = self._trial_samples
+
+    def _judge(self) -> None:
+        ops, quantile = self._ops, self._quantile
+        came = (self._peak - self._start) / self._served
+        short = came - self._said / self._served
+        loss = ops.maximum(quantile * short, (quantile - 1.0) * short)
+        self._loss = self._loss + self._gain * (loss - self._loss)
+        self._floor_loss = self._floor_loss + self._gain * (quantile * came - self._floor_loss)
+        self._closed = self._loss > CLOSE_RATIO * self._floor_loss + LEAST_LOSS
+        self._any_closed = bool(ops.any(self._closed))
