@@ -122,6 +122,10 @@ def test_reserved_memory_is_the_integral_of_the_limits() -> None:
     # two nodes, 0.5 MB in the first second and 2.5 MB in the second
     assert buffer["reserved_mb_s"] == pytest.approx(2 * (0.5 + 2.5))
     assert buffer["mean_limit_bytes"] == 1_500_000
+    ended = replace(made, facts=replace(made.facts, duration_ns=NS_PER_S))  # the second one was draining
+    buffer = summary_of(replace(ended, columns={**made.columns, "limit_bytes": limits}))["buffer"]
+    assert buffer["reserved_mb_s"] == pytest.approx(2 * 0.5)
+    assert buffer["mean_limit_bytes"] == 500_000
 
 
 def test_loss_ratio_and_goodput() -> None:

@@ -191,8 +191,8 @@ def _buffer(
     arrived = sum(node.arrived_pkts - (node.deflected_in_pkts or 0) for node in nodes)
     section: dict[str, Any] = {"policy": facts.buffer_policy}
     if rows:
-        reserved = [_reserved_byte_ns(node) for node in rows.values()]
-        watched_ns = sum(int(node.t_ns[-1]) for node in rows.values())
+        reserved = [_reserved_byte_ns(node, facts.duration_ns) for node in rows.values()]
+        watched_ns = sum(min(int(node.t_ns[-1]), facts.duration_ns) for node in rows.values())
         section["reserved_mb_s"] = sum(reserved) / _BYTES_PER_MB / NS_PER_S
         section["mean_limit_bytes"] = round(sum(reserved) / max(watched_ns, 1))
     section["resizes"] = count_resizes(events, rows)
@@ -203,13 +203,14 @@ def _buffer(
     return {**section, **{name: count for name, count in counts.items() if count is not None}}
 
 
-def _reserved_byte_ns(rows: NodeSamples) -> int:
-    """Return the integral of the limit from the start of the run to the last sample.
+def _reserved_byte_ns(rows: NodeSamples, end_ns: int) -> int:
+    """Return the integral of the limit from the start of the run to `end_ns`, or to the last sample before.
 
-    A sample tells the limit in force at its end; the first one stands for the time before it too.
+    A sample tells the limit in force at its end; the first one stands for the time before it too.  What comes after the
+    traffic is left out: queues drain for longer behind one policy than behind another.
     """
     before = np.concatenate((rows.limit_bytes[:1], rows.limit_bytes[:-1]))
-    return int(np.dot(before, rows.interval_ns()))
+    return int(np.dot(before, np.diff(np.minimum(rows.t_ns, end_ns), prepend=0)))
 
 
 def count_resizes(events: Iterable[Mapping[str, Any]], rows: Mapping[str, NodeSamples]) -> int:
