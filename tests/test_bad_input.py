@@ -74,7 +74,7 @@ def test_bad_input_is_refused(
     ("setting", "said"),
     [
         ("traffic.0={name: bulk, from: c1, shape: tcp}", "no model of congestion control"),
-        ("faults=[{at: 100ms, crash: n2}]", "with 101 nodes"),
+        ("faults=[{at: 100ms, crash: n2}]", "with 301 nodes"),
         ("buffer.max=2GB", "more than the 1GB of a node"),
     ],
 )
@@ -83,7 +83,7 @@ def test_what_only_the_simulation_cannot_do_is_fine_to_validate(
 ) -> None:
     planned = "{name: load, from: c1, shape: constant, rate: 1Mbit}"
     setting = setting.replace("traffic.0={", f"traffic=[{planned}, {{") + ("]" if "traffic" in setting else "")
-    settings = ["--set", setting, *(["--set", "topology.nodes=101"] if "faults" in setting else [])]
+    settings = ["--set", setting, *(["--set", "topology.nodes=301"] if "faults" in setting else [])]
     assert called(monkeypatch, "validate", str(scenario), *settings) == 0
     out = scenario.parent / "run"
     assert called(monkeypatch, "simulate", str(scenario), *settings, "--out", str(out)) == EXIT_BAD_INPUT

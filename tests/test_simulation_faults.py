@@ -233,5 +233,5 @@ def test_a_fault_shifts_no_draw_of_another_node() -> None:
 
 
 def test_a_mesh_beyond_what_is_simulated_message_by_message_is_refused() -> None:
-    with pytest.raises(InputError, match="faults: with 101 nodes"):
-        simulated_run.run(steady({"at": "1s", "crash": "n2"}, nodes=101))
+    with pytest.raises(InputError, match="faults: with 301 nodes"):
+        simulated_run.run(steady({"at": "1s", "crash": "n2"}, nodes=301))

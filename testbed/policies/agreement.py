@@ -52,6 +52,8 @@ class Agreement:
     def __init__(self, members: tuple[str, ...], watchers: int) -> None:
         """Begin with every member alive; `watchers` is how many each node has."""
         self._cases = {node: _Case(watchers_of(node, members, watchers)) for node in members}
+        self._rank = {node: rank for rank, node in enumerate(members)}
+        self._open: set[str] = set()  # cases with an accusation, or of a node that is dead; the others decide nothing
         self._testified_ns: dict[str, int] = {}
         self._judged_ns = 0
 
@@ -73,6 +75,7 @@ class Agreement:
                 continue
             if silent:
                 case.accused_in[witness] = incarnation
+                self._open.add(node)
             else:
                 case.accused_in.pop(witness, None)
                 case.heard_in = max(case.heard_in, incarnation)
@@ -82,7 +85,7 @@ class Agreement:
         """Return who left and who came back by `now_ns`; the order of the members decides who is judged first."""
         self._judged_ns = now_ns
         found: list[NodeLeft | NodeJoined] = []
-        for node, case in self._cases.items():
+        for node, case in self._opened():
             accusers = self._accusers(case)
             if not case.dead and accusers and len(accusers) >= min(NEED, len(self._in_office(case, now_ns))):
                 case.dead, case.cleared_ns = True, None
@@ -95,18 +98,24 @@ class Agreement:
             elif case.dead and now_ns >= _back_ns(case):
                 case.dead = False
                 found.append(NodeJoined(node, REASON))
+            if not case.dead and not case.accused_in:
+                self._open.discard(node)
         return found
 
     def next_deadline_ns(self) -> int | None:
         """Return when `judge` will find something without further testimony: a return, or a watcher out of office."""
-        returns = [_back_ns(case) for case in self._cases.values() if case.dead and case.cleared_ns is not None]
+        returns = [_back_ns(case) for _, case in self._opened() if case.dead and case.cleared_ns is not None]
         return min([*returns, *self._retirements()], default=None)
+
+    def _opened(self) -> list[tuple[str, _Case]]:
+        """Return the open cases in the order of the members."""
+        return [(node, self._cases[node]) for node in sorted(self._open, key=self._rank.__getitem__)]
 
     def _retirements(self) -> list[int]:
         """Return when the other watchers of nodes that are accused, but not by enough, leave office."""
         retirements = [
             self._testified_ns[watcher] + STALE_NS
-            for case in self._cases.values()
+            for _, case in self._opened()
             if not case.dead and self._accusers(case)
             for watcher in case.watchers
             if watcher in self._testified_ns

@@ -42,7 +42,7 @@ from testbed.units import NS_PER_MS, size_text
 __all__ = ["BALANCER", "POOL", "SETTLE_NS", "simulate"]
 
 SETTLE_NS = 200 * NS_PER_MS
-LARGEST_MESH = 100  # members; the mesh is simulated message by message
+LARGEST_MESH = 300  # members; the mesh is simulated message by message, each member with books on all others
 _BASIS_BITS = 0xFFFF
 _NEVER = 2**62
 
