@@ -264,7 +264,8 @@ class HeartbeatHeard(Event):
 class WitnessHeard(Event):
     """What `witness` holds of the nodes it watches; its earlier testimony is void.
 
-    `incarnation` is the last life each was heard in, `silent` 1 when it is heard no more, else 0; both of shape [n].
+    `incarnation` is the last life each was heard in, `silent` 1 when it is heard no more, 2 when so are others, else 0;
+    both of shape [n].
     """
 
     witness: str

@@ -24,7 +24,7 @@ from testbed.events import (
     WitnessHeard,
     from_record,
 )
-from testbed.policies.agreement import HOLD_NS, MEMORY_NS, STALE_NS, Agreement
+from testbed.policies.agreement import DISPUTE_NS, HOLD_NS, MEMORY_NS, STALE_NS, Agreement
 from testbed.policies.base import replay
 from testbed.policies.membership import BALANCER, FAN_OUT, Membership
 from testbed.policies.watchers import watched_by, watchers_of
@@ -232,6 +232,34 @@ def test_minority_of_a_partition_has_no_say() -> None:
     assert returns(world.verdicts) == []
 
 
+def divided(count: int, minority: set[str], seed: int, until_ns: int = 2**62) -> World:
+    """Return a world whose minority hears nothing of the others from 500 ms on."""
+
+    def cut(a: str, b: str, t_ns: int) -> bool:
+        return 500 * NS_PER_MS <= t_ns < until_ns and BALANCER not in (a, b) and (a in minority) != (b in minority)
+
+    return World(count, seed=seed, cut=cut, lateness_ns=NS_PER_MS)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_the_larger_side_of_a_divided_mesh_stays_and_the_smaller_leaves(seed: int) -> None:
+    rng = random.Random(seed)
+    count = rng.randrange(5, 10)
+    minority = set(rng.sample([f"n{i + 1}" for i in range(count)], rng.randrange(2, (count + 1) // 2)))
+    world = divided(count, minority, seed, until_ns=2 * NS_PER_S)
+    left = departures(world.run(4 * NS_PER_S))
+    assert {node for _, node in left} == minority
+    assert max(t_ns for t_ns, _ in left) <= 500 * NS_PER_MS + 60 * NS_PER_MS + DISPUTE_NS + STALE_NS
+    assert {node for _, node in returns(world.verdicts)} == minority
+
+
+def test_a_crash_beside_a_stopped_watcher_is_settled_within_the_dispute() -> None:
+    world = World(4, pauses={"n1": [(480 * NS_PER_MS, 530 * NS_PER_MS)]}, crashes={"n2": 500 * NS_PER_MS})
+    left = departures(world.run(NS_PER_S))
+    assert [node for _, node in left] == ["n2"]
+    assert left[0][0] <= 500 * NS_PER_MS + 60 * NS_PER_MS + DISPUTE_NS
+
+
 def test_two_nodes_cut_apart_do_not_both_leave() -> None:
     world = World(2, cut=lambda a, b, t: t >= 500 * NS_PER_MS and BALANCER not in (a, b))
     world.run(2 * NS_PER_S)
@@ -290,8 +318,9 @@ def test_accusation_of_an_earlier_life_is_void() -> None:
     judge.hear(word("n1", "n2", 4, 0), 1)
     assert judge.hear(word("n3", "n2", 3, 1), 2) == []
     assert judge.hear(word("n4", "n2", 3, 1), 3) == []
-    assert judge.hear(word("n3", "n2", 4, 1), 4) == []
-    assert judge.hear(word("n4", "n2", 4, 1), 5) == [NodeLeft("n2", "mesh")]
+    judge.hear(word("n1", "n2", 4, 1), 4)
+    assert judge.hear(word("n3", "n2", 4, 1), 5) == []
+    assert judge.hear(word("n4", "n2", 4, 1), 6) == [NodeLeft("n2", "mesh")]
 
 
 def test_strangers_and_non_watchers_have_no_say() -> None:

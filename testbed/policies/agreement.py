@@ -1,21 +1,26 @@
-"""When a node counts as dead: two of its watchers say so, each by its own ears.
+"""When a node counts as dead: its watchers say so, each by its own ears.
 
 Every watcher testifies about all the nodes it watches, again and again, so that a lost message costs one interval and
-no message has to be acknowledged.  A node is dead while the accusations against it reach the *need*: two, or as many as
-there are watchers in office when that is less.  In office is a watcher that is not dead itself and testified within the
-last `STALE_NS`.  The accusations of a dead witness count for nothing: the smaller side of a partition, declared
-dead by the larger, has no say about the larger.
+no message has to be acknowledged.  A node is dead at once when all its watchers in office accuse it, and there are two
+of them (or one, where there is no second).  In office is a watcher that is not dead itself and testified within the
+last `STALE_NS`.  All watchers lose the same last heartbeat, so they are of one mind within milliseconds of each other.
 
 An accusation names the life (*incarnation*) the node was last heard in.  It is void as soon as another watcher has
 heard the node in a later one: that is how a node that learns it is accused refutes (Das, Gupta and Motivala, "SWIM",
 2002, section 4.2).  Unlike there, the accused cannot refute by a word to the judge, only by being heard by a watcher,
 since a node that reaches the judge but not its watchers is cut off.
 
+**Two sides.**  In a divided mesh each side accuses the other, and the judge hears both.  Two accusers against a watcher
+who hears the node, or accusers who say that they hear hardly anybody (`UNSURE`), are a dispute.  It is settled after
+`DISPUTE_NS`, when everybody who lives has testified again: dead is who is not of the largest set of nodes that hear of
+each other.  So the smaller side has no say about the larger, however many watchers of a node happen to be on it.  The
+accusations of a dead witness count for nothing.
+
 **Coming back is damped.**  A node returns when no accusation has stood for `HOLD_NS`, twice as long for each time it
 left within the last `MEMORY_NS` before, up to `HOLD_MAX_NS`: a node that comes and goes is worse than one that is gone.
 
-What this does not see: more nodes failing at once than leave a watcher in office.  Those the balancer misses when
-they stop notifying.
+What this does not see: more nodes failing at once than leave a watcher in office, which the balancer misses when they
+stop notifying; and a node of the smaller side whose watchers are all there too, which serves on.
 """
 
 from __future__ import annotations
@@ -27,8 +32,10 @@ from testbed.policies.watchers import watchers_of
 from testbed.units import NS_PER_MS, NS_PER_S
 
 REASON = "mesh"
+HEARD, SILENT, UNSURE = 0, 1, 2  # what a witness says of a node
 NEED = 2
 STALE_NS = 250 * NS_PER_MS
+DISPUTE_NS = 120 * NS_PER_MS  # longer than a sync: by then all who live have testified again
 HOLD_NS = 100 * NS_PER_MS
 HOLD_MAX_NS = 3 * NS_PER_S
 MEMORY_NS = 10 * NS_PER_S
@@ -38,9 +45,12 @@ MEMORY_NS = 10 * NS_PER_S
 class _Case:
     """What is known of one node."""
 
+    node: str
     watchers: tuple[str, ...]
     heard_in: int = -1  # the latest life some watcher heard it in
     accused_in: dict[str, int] = field(default_factory=dict)  # witness → the life its accusation is about
+    unsure: set[str] = field(default_factory=set)  # accusers who may be cut off themselves
+    doubted_ns: int | None = None  # accused by enough since then
     dead: bool = False
     cleared_ns: int | None = None  # dead, and no accusation has stood since
     departures_ns: list[int] = field(default_factory=list)
@@ -51,11 +61,13 @@ class Agreement:
 
     def __init__(self, members: tuple[str, ...], watchers: int) -> None:
         """Begin with every member alive; `watchers` is how many each node has."""
-        self._cases = {node: _Case(watchers_of(node, members, watchers)) for node in members}
+        self._cases = {node: _Case(node, watchers_of(node, members, watchers)) for node in members}
         self._rank = {node: rank for rank, node in enumerate(members)}
         self._open: set[str] = set()  # cases with an accusation, or of a node that is dead; the others decide nothing
         self._testified_ns: dict[str, int] = {}
+        self._hears: dict[str, frozenset[str]] = {}  # witness → whom it heard when it testified last
         self._judged_ns = 0
+        self._larger: frozenset[str] | None = None  # the larger side, once it was asked for in a judgement
 
     @property
     def dead(self) -> frozenset[str]:
@@ -68,14 +80,19 @@ class Agreement:
         if witness not in self._cases:
             return []
         self._testified_ns[witness] = now_ns
+        self._hears[witness] = frozenset(
+            node for node, silent in zip(testimony.nodes, testimony.silent.tolist(), strict=True) if not silent
+        )
         rows = zip(testimony.nodes, testimony.incarnation.tolist(), testimony.silent.tolist(), strict=True)
         for node, incarnation, silent in rows:
             case = self._cases.get(node)
             if case is None or witness not in case.watchers:
                 continue
+            case.unsure.discard(witness)
             if silent:
                 case.accused_in[witness] = incarnation
                 self._open.add(node)
+                case.unsure |= {witness} if silent == UNSURE else set()
             else:
                 case.accused_in.pop(witness, None)
                 case.heard_in = max(case.heard_in, incarnation)
@@ -83,12 +100,12 @@ class Agreement:
 
     def judge(self, now_ns: int) -> list[NodeLeft | NodeJoined]:
         """Return who left and who came back by `now_ns`; the order of the members decides who is judged first."""
-        self._judged_ns = now_ns
+        self._judged_ns, self._larger = now_ns, None
         found: list[NodeLeft | NodeJoined] = []
         for node, case in self._opened():
             accusers = self._accusers(case)
-            if not case.dead and accusers and len(accusers) >= min(NEED, len(self._in_office(case, now_ns))):
-                case.dead, case.cleared_ns = True, None
+            if not case.dead and self._is_gone(case, accusers, now_ns):
+                case.dead, case.cleared_ns, case.doubted_ns = True, None, None
                 case.departures_ns = [t for t in case.departures_ns if t > now_ns - MEMORY_NS] + [now_ns]
                 found.append(NodeLeft(node, REASON))
             elif case.dead and accusers:
@@ -102,10 +119,39 @@ class Agreement:
                 self._open.discard(node)
         return found
 
+    def _is_gone(self, case: _Case, accusers: list[str], now_ns: int) -> bool:
+        in_office = self._in_office(case, now_ns)
+        if not accusers or len(accusers) < min(NEED, len(in_office)):
+            case.doubted_ns = None
+            return False
+        if set(in_office) <= set(accusers) and not case.unsure.intersection(accusers):
+            return True
+        if case.doubted_ns is None:
+            case.doubted_ns = now_ns
+        if now_ns < case.doubted_ns + DISPUTE_NS:
+            return False
+        self._larger = self._larger_side(now_ns) if self._larger is None else self._larger
+        return case.node not in self._larger
+
+    def _larger_side(self, now_ns: int) -> frozenset[str]:
+        """Return the largest set of nodes that hear of each other, by late testimony; of equals the first."""
+        lately_ns = now_ns - DISPUTE_NS
+        speaking = {w for w, told_ns in self._testified_ns.items() if told_ns > lately_ns and not self._cases[w].dead}
+        side: dict[str, set[str]] = {node: {node} for node in self._cases}
+        for witness in speaking:
+            for node in self._hears[witness]:
+                if node in side and side[node] is not side[witness]:
+                    joined = side[node] | side[witness]
+                    side.update((member, joined) for member in joined)
+        largest = max(side.values(), key=lambda nodes: len(speaking & nodes))
+        return frozenset(largest)
+
     def next_deadline_ns(self) -> int | None:
         """Return when `judge` will find something without further testimony: a return, or a watcher out of office."""
         returns = [_back_ns(case) for _, case in self._opened() if case.dead and case.cleared_ns is not None]
-        return min([*returns, *self._retirements()], default=None)
+        disputes = [case.doubted_ns + DISPUTE_NS for _, case in self._opened() if case.doubted_ns is not None]
+        later = [decided_ns for decided_ns in disputes if decided_ns > self._judged_ns]
+        return min([*returns, *later, *self._retirements()], default=None)
 
     def _opened(self) -> list[tuple[str, _Case]]:
         """Return the open cases in the order of the members."""

@@ -13,7 +13,8 @@ the same moment, and a stop of less than 45 ms is not taken for one.  What the w
 
 **Suspect yourself first** (Dadgar, Phillips and Currey, "Lifeguard", 2018).  A member that was woken late was stopped
 or starved itself, and what it did not hear meanwhile is no evidence: by as much as it is late, all silences count as
-shorter.  Datagrams that waited for it are heard before it judges.
+shorter.  Datagrams that waited for it are heard before it judges.  One that stops hearing several nodes at once says so
+with its accusations (`UNSURE`): it may be the one that is cut off.
 
 **Refutation.**  A member that hears it is accused starts a new life: it raises its incarnation above the accused one
 and says so at once.
@@ -44,7 +45,7 @@ from testbed.events import (
     StatesHeard,
     WitnessHeard,
 )
-from testbed.policies.agreement import Agreement
+from testbed.policies.agreement import HEARD, SILENT, UNSURE, Agreement
 from testbed.policies.watchers import watched_by, watchers_of
 from testbed.spec.scenario import MeshSpec
 from testbed.units import NS_PER_MS
@@ -175,6 +176,16 @@ class Membership:
             self._silent |= silent
             self._urge(now_ns)
 
+    def _word_on(self, node: str, now_ns: int) -> int:
+        """Return what to testify of a node: `UNSURE` if several, and not fewer than half, fell silent together."""
+        if node not in self._silent:
+            return HEARD
+        overdue_ns = now_ns - self._spec.silence_ns // 2
+        since_ns = self._heard_ns[node] - self._spec.silence_ns
+        together = sum(since_ns < heard_ns <= overdue_ns for heard_ns in self._heard_ns.values())
+        hearing = sum(heard_ns > overdue_ns for heard_ns in self._heard_ns.values())
+        return UNSURE if together > 1 and together >= hearing else SILENT
+
     def _wake(self, now_ns: int) -> list[Action]:
         self._judge(now_ns)
         actions: list[Action] = []
@@ -196,7 +207,7 @@ class Membership:
 
     def _testimony(self, now_ns: int) -> Action:
         lives = np.array([self._life[node] for node in self._watched], dtype=np.int64)
-        silent = np.array([node in self._silent for node in self._watched], dtype=np.int64)
+        silent = np.array([self._word_on(node, now_ns) for node in self._watched], dtype=np.int64)
         # Our own word counts here too: we do not send it to ourselves.
         self._concluded += self._agreement.hear(WitnessHeard(self._node, self._watched, lives, silent), now_ns)
         return SendTestimony((*self._recipients(), BALANCER), self._watched, lives, silent)
