@@ -28,7 +28,7 @@ from testbed.units import NS_PER_MS, NS_PER_S
 _INTERVAL_NS = 10 * NS_PER_MS
 _CORE_PERCENT = 100
 _PARTS = {
-    "look": "reading the kernel's counters",
+    "look": "word of the peers, reading the kernel's counters",
     "decide": "precursors, forecast, size",
     "act": "pool, limit, notification, word to the mesh",
     "record": "after the loop: reading the qdisc, recording",

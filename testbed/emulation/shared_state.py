@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 _ATTEMPTS = 1000
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class NodeState:
+class NodeState(NamedTuple):
     """State of a node at `taken_ns` of the run's clock."""
 
     taken_ns: int
@@ -29,8 +27,7 @@ class NodeState:
     severity_ratio: float
 
 
-@dataclass(frozen=True, slots=True)
-class PeersState:
+class PeersState(NamedTuple):
     """How strongly the other nodes announce a burst, 0..1, as known at `taken_ns` of the run's clock."""
 
     taken_ns: int

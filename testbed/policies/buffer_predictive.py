@@ -8,8 +8,8 @@ that is right on the whole.  The severity of the precursors (0..1) scales the *e
 announce is met with up to `gain` more, a need with no sign is met as predicted.
 
 The policies `ewma`, `holt`, `lstm` and `oracle` are this rule with different forecasters.  So the oracle is not the
-best that could be thought of, but the best that this rule can do with a perfect forecast, which is what a forecaster
-is to be measured against.  It needs no precursors, so severity does not scale its expansion.
+best that could be thought of, but the least loss that this rule can have with any forecast (`forecast_oracle`), which
+is what a forecaster is to be measured against.  It needs no precursors, so severity does not scale its expansion.
 
 Source: V. Addanki, M. Pacut, S. Schmid, "Credence: augmenting datacenter switch buffer sharing with ML predictions",
 NSDI 2024 (the idea of a guaranteed floor under predictions; the rule is ours).

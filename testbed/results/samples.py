@@ -45,7 +45,7 @@ COLUMNS = {
     "delivered_t_ns": "time of the last of them, ns since the start of the run",
     "loop_ns": "duration of the agent's loop for this sample",
     "lateness_ns": "how late the agent's tick began",
-    "look_ns": "of loop_ns: reading the kernel",
+    "look_ns": "of loop_ns: word of the peers, reading the kernel",
     "decide_ns": "of loop_ns: the policies",
     "act_ns": "of loop_ns: pool, limit, notification, word to the mesh",
     "record_ns": "after the loop: reading the qdisc and recording, for the sample before this one",
