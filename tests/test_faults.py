@@ -294,7 +294,16 @@ def test_section_tells_times_from_the_command() -> None:
             line("NodeLeft", 1050, node="n2", reason="mesh"),
             line("RemoveNode", 1050, node="n2"),
             line("ActionsAcknowledged", 1054),
-            line("FaultLosses", 5000, fault=0, lost_pkts=7, last_lost_ns=1049 * NS_PER_MS),
+            line("FaultObserved", 1002, fault=0, took_ms=2.0),
+            line(
+                "FaultLosses",
+                5000,
+                fault=0,
+                lost_pkts=7,
+                first_lost_ns=1001 * NS_PER_MS,
+                last_lost_ns=1049 * NS_PER_MS,
+                first_good_ns=1051 * NS_PER_MS,
+            ),
         ]
     )
     assert section == {
@@ -304,11 +313,26 @@ def test_section_tells_times_from_the_command() -> None:
         "recovered_ms": {"p50": 49.0, "max": 49.0},
         "lost_packets": 7,
         "false_suspicions": 0,
+        "faults": [
+            {
+                "what": "crash",
+                "nodes": ["n2"],
+                "commanded_ms": 1000.0,
+                "observed_ms": 2.0,
+                "first_effect_ms": 1.0,
+                "first_good_ms": 51.0,
+                "detected_ms": 50.0,
+                "rerouted_ms": 54.0,
+                "verified": True,
+            }
+        ],
     }
 
 
 def test_a_failure_nobody_noticed_leaves_no_times_that_could_pass_for_good_ones() -> None:
     section = failover_section([command(0, "crash", "n2", 1), command(1, "link_down", "n3", 2)])
+    assert section is not None
+    assert [fault.pop("verified") for fault in section.pop("faults")] == [False, False]
     assert section == {"count": 2, "false_suspicions": 0}
 
 

@@ -23,7 +23,16 @@ HARMLESS_PAUSE_NS = 40 * NS_PER_MS
 AFTERMATH_NS = NS_PER_S  # a healed fault explains a suspicion for so long
 FAILING = ("crash", "link_down")
 _KINDS = (
-    *("FaultCommanded", "FaultHealed", "FaultLosses", "NodeLeft", "RemoveNode", "ActionsAcknowledged"),
+    *(
+        "FaultCommanded",
+        "FaultObserved",
+        "FaultNotSeen",
+        "FaultHealed",
+        "FaultLosses",
+        "NodeLeft",
+        "RemoveNode",
+        "ActionsAcknowledged",
+    ),
     *("ControllerTookOver", "BalancerReady"),
 )
 
@@ -93,8 +102,42 @@ def failover_section(lines: Iterable[Line]) -> dict[str, Any] | None:
     if len(lost) == len(found):
         section["lost_packets"] = sum(lost)
     section["false_suspicions"] = false_suspicions(lines)
+    section["faults"] = [_course(fault, lines) for fault in _faults(lines)]
     takeovers = list(_takeovers_ms(lines))
     return {**section, **({"takeover_ms": _spread(takeovers)} if takeovers else {})}
+
+
+def _course(fault: Line, lines: list[Line]) -> dict[str, Any]:
+    """Return what became of one fault, moment by moment in ms from its command; what never happened is absent."""
+    own = [line for line in lines if _same(line, fault)]
+    commanded_ns = fault["t_commanded_ns"]
+    loss = next((line for line in own if line["kind"] == "FaultLosses"), {})
+    at_ns = {
+        "observed": _time_of(own, "FaultObserved"),
+        "first_effect": loss.get("first_lost_ns"),
+        "first_good": loss.get("first_good_ns"),
+        "healed": _time_of(own, "FaultHealed"),
+    }
+    moments = {name: (t_ns - commanded_ns) / NS_PER_MS for name, t_ns in at_ns.items() if t_ns is not None}
+    if fault["what"] in FAILING:
+        steps = {"detected": _first(lines, fault, "NodeLeft", "RemoveNode"), "rerouted": _rerouted(lines, fault)}
+        moments |= {name: after_ms for name, after_ms in steps.items() if after_ms is not None}
+    return {
+        "what": fault["what"],
+        "nodes": list(fault["nodes"]),
+        "commanded_ms": commanded_ns / NS_PER_MS,
+        **{f"{name}_ms": after_ms for name, after_ms in moments.items()},
+        "verified": at_ns["observed"] is not None and not any(line["kind"] == "FaultNotSeen" for line in own),
+    }
+
+
+def _same(line: Line, fault: Line) -> bool:
+    """Return whether a line is about that fault, and about that turn of it."""
+    return (line.get("fault"), line.get("turn", 0)) == (fault["fault"], fault.get("turn", 0))
+
+
+def _time_of(lines: list[Line], kind: str) -> int | None:
+    return next((line["t_ns"] for line in lines if line["kind"] == kind), None)
 
 
 def _takeovers_ms(lines: list[Line]) -> Iterator[float]:

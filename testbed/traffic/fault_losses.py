@@ -34,13 +34,14 @@ class FaultLoss:
         flows: those that were delivered behind the failed node last.
         moved_flows: those that went on, elsewhere or behind the node when it had healed.
         lost_pkts: numbers that were delivered nowhere.
-        last_lost_ns: planned time of the last of them; None without any.
+        first_lost_ns, last_lost_ns: planned times of the first and the last of them; None without any.
         first_good_ns: planned time of the first packet with which a flow went on; None without any.
     """
 
     flows: int
     moved_flows: int
     lost_pkts: int
+    first_lost_ns: int | None
     last_lost_ns: int | None
     first_good_ns: int | None
 
@@ -125,15 +126,23 @@ class FlowHistory:
         hit = self._epochs[span.begun - 1].last_at(row)
         begin = self._epochs[span.begun : span.healed][-1].highest[row] + 1
         resumed = self._resumed(row, span, begin)
-        lost, last_lost_ns = 0, []
+        lost, first_lost_ns, last_lost_ns = 0, [], []
         for flow in np.flatnonzero(hit & (resumed > begin)).tolist():
             end = int(resumed[flow]) if resumed[flow] != _NOT_YET else times.until(flow, ran_ns)
             if end > begin[flow]:
                 lost += end - int(begin[flow])
+                first_lost_ns.append(times.at(flow, int(begin[flow])))
                 last_lost_ns.append(times.at(flow, end - 1))
         moved = np.flatnonzero(hit & (resumed != _NOT_YET)).tolist()
         good_ns = [times.at(flow, int(resumed[flow])) for flow in moved]
-        return FaultLoss(int(hit.sum()), len(moved), lost, max(last_lost_ns, default=None), min(good_ns, default=None))
+        return FaultLoss(
+            flows=int(hit.sum()),
+            moved_flows=len(moved),
+            lost_pkts=lost,
+            first_lost_ns=min(first_lost_ns, default=None),
+            last_lost_ns=max(last_lost_ns, default=None),
+            first_good_ns=min(good_ns, default=None),
+        )
 
     def _resumed(self, row: int, span: Span, begin: Ints) -> Ints:
         """Return the number with which each flow went on: `_NOT_YET` where it did not."""
