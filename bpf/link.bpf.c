@@ -4,6 +4,9 @@
  *
  * A link that goes down loses packets in places that count nothing: those that lie in the receive ring of its other
  * end are freed in silence.  What was given here and never reached the node's program was lost on the link.
+ *
+ * A link is cut here before its end goes down.  A frame that meets an end which is going down is an error to its
+ * sender, and Open vSwitch then gives it a second time and forgets the rest of its batch: neither count would be true.
  */
 #include <linux/pkt_cls.h>
 
@@ -19,7 +22,7 @@ int link(struct __sk_buff *frame)
 {
     (void)frame;
     __sync_fetch_and_add(&memory.given_pkts, 1); /* whoever sends runs this, on any CPU */
-    return TC_ACT_OK;
+    return memory.cut ? TC_ACT_STOLEN : TC_ACT_OK;
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -122,6 +122,7 @@ struct node_memory {
 
 struct link_memory {
     __u64 given_pkts; /* frames the switch gave to the link */
+    __u64 cut;        /* not 0: frames are counted and go nowhere, without the sender noticing */
 };
 
 /* ------------------------------------------------------------------------------------------------------- sink */

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -541,6 +542,44 @@ def test_link_meter_counts_what_a_dead_link_is_given() -> None:
     thread.join()
     assert all(10 <= count <= 13 for count in seen), "and few frames of the kernel's own"
     assert len(seen) == 3
+
+
+@pytest.mark.requires("root", "bpf")
+def test_a_cut_link_swallows_what_it_is_given_and_counts_it() -> None:
+    def body() -> None:
+        kernel.unshare(kernel.CLONE_NEWNET)
+        with IPRoute() as netlink:
+            netlink.link("add", ifname="va", kind="veth", peer="vb")
+            for name in ("va", "vb"):
+                netlink.link("set", index=socket.if_nametoindex(name), state="up")
+        meter = LinkMeter("va")
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender, far_end() as receiver:
+            sender.bind(("va", 0x800))
+            for cut in (False, True, False):
+                meter.cut(cut)
+                before = meter.given_pkts()
+                for _ in range(10):
+                    sender.send(bytes(12) + b"\x88\xb5" + bytes(46))
+                seen.append((meter.given_pkts() - before >= 10, received(receiver)))
+        meter.close()
+
+    def far_end() -> socket.socket:
+        receiver = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.htons(0x88B5))
+        receiver.bind(("vb", 0x88B5))
+        return receiver
+
+    def received(receiver: socket.socket) -> int:
+        count = 0
+        with contextlib.suppress(BlockingIOError):
+            while receiver.recv(100):
+                count += 1
+        return count
+
+    seen: list[tuple[bool, int]] = []
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join()
+    assert seen == [(True, 10), (True, 0), (True, 10)]
 
 
 @pytest.mark.requires("root")

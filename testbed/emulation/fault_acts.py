@@ -39,7 +39,6 @@ from testbed.spec.scenario import FaultKind, FaultSpec
 
 _NOWHERE_MAC = "02:ff:ff:ff:ff:ff"
 _SETTLE_S = 0.001  # a packet the program let pass before is in the queue by then
-_READINGS = 5
 _SEEN_WITHIN_S = 1.0
 _NUD_PERMANENT = 0x80
 _CARRIER_LOST = ("DOWN", "LOWERLAYERDOWN")
@@ -193,12 +192,13 @@ class Acts:
     # ------------------------------------------------------------------------------------------------------- links
 
     def _link_down(self, spec: FaultSpec) -> None:
-        self._links[spec.node].end.down()
+        self._links[spec.node].down()
         _see(f"taking {spec.link} down", lambda: self._port_state(spec.node) in _CARRIER_LOST)
 
     def _link_up(self, spec: FaultSpec) -> None:
         self._links[spec.node].end.up()
         _see(f"taking {spec.link} up", lambda: self._port_state(spec.node) == "UP")
+        self._links[spec.node].mend()
 
     def _port_state(self, node: str) -> str:
         """Return how the switch's end of the node's link is."""
@@ -250,20 +250,21 @@ class FailingLink:
         self._program = ground.buffers.programs[node]
         self._before = self._missing()
 
+    def down(self) -> None:
+        """Cut it, and take the node's end down, as the switch is to see."""
+        self._meter.cut(True)
+        self.end.down()
+
+    def mend(self) -> None:
+        """Let frames pass again, once the end is up."""
+        self._meter.cut(False)
+
     def lost_pkts(self) -> int:
         """Return how many frames were given to it and did not reach the node, since it was made."""
         return self._missing() - self._before
 
     def _missing(self) -> int:
-        """Return the difference of the two counters, with no frame on its way between them.
-
-        A frame may wait between them for as long as the kernel has other things to do, and only ever adds to the
-        difference: of several readings the least is right.
-        """
-        return min(self._difference() for _ in range(_READINGS))
-
-    def _difference(self) -> int:
-        """Return the difference of the two counters while nothing new is given."""
+        """Return the difference of the two counters, with no frame on its way between them."""
         while True:
             given = self._meter.given_pkts()
             time.sleep(_SETTLE_S)

@@ -1,4 +1,4 @@
-"""Counts the frames that the switch gives to a link (``bpf/link.bpf.c``)."""
+"""Counts the frames that the switch gives to a link, and cuts it (``bpf/link.bpf.c``)."""
 
 from __future__ import annotations
 
@@ -48,6 +48,10 @@ class LinkMeter:
     def given_pkts(self) -> int:
         """Return how many frames it was given so far."""
         return int(self._words[0])
+
+    def cut(self, cut: bool) -> None:
+        """Let frames go nowhere from now on, still counted; or let them pass again."""
+        self._words[1] = int(cut)
 
     def close(self) -> None:
         """Unmap and close; what is attached goes on."""

@@ -112,7 +112,7 @@ NODE_MEMORY = np.dtype(
     ]
 )
 
-LINK_MEMORY = np.dtype([("given_pkts", "<u8")])
+LINK_MEMORY = np.dtype([("given_pkts", "<u8"), ("cut", "<u8")])
 
 SINK_CONFIG = np.dtype([("run", "<u4"), ("max_flows", "<u4"), ("locked", "<u4"), ("unused", "<u4")])
 
