@@ -50,8 +50,8 @@ class NetworkModel:
     decision_ns: int = 300 * NS_PER_US
     notification_ns: int = 350 * NS_PER_US
     flow_mod_ns: int = 3 * NS_PER_MS
-    port_ns: int = 8 * NS_PER_MS
-    port_report_ns: int = NS_PER_MS
+    port_ns: int = 4_800 * NS_PER_US
+    port_report_ns: int = 100 * NS_PER_US
     message_ns: int = 60 * NS_PER_US
     message_spread_ns: int = 100 * NS_PER_US
     message_loss_ratio: float = 0.0
