@@ -110,10 +110,10 @@ def test_a_second_tier_gets_only_what_the_first_hands_over() -> None:
 
 
 def test_marks_are_of_packets_that_met_more_than_the_threshold() -> None:
-    run = simulated_run.run(simulated_run.scenario("static-max", ecn_threshold="0.2MB"))
+    run = simulated_run.run(simulated_run.scenario("static-max", balancer="hash", ecn_threshold="0.02MB"))
     marked = [node.marked_pkts or 0 for node in run.evidence.nodes]
     admitted = [node.delivered_pkts for node in run.evidence.nodes]
     assert 0 < sum(marked) < sum(admitted)
     assert all(few <= many for few, many in zip(marked, admitted, strict=True))
-    unmarked = simulated_run.run(simulated_run.scenario("static-max", ecn_threshold="1MB"))
+    unmarked = simulated_run.run(simulated_run.scenario("static-max", balancer="hash", ecn_threshold="1MB"))
     assert sum(node.marked_pkts or 0 for node in unmarked.evidence.nodes) == 0

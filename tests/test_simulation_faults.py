@@ -235,3 +235,13 @@ def test_a_fault_shifts_no_draw_of_another_node() -> None:
 def test_a_mesh_beyond_what_is_simulated_message_by_message_is_refused() -> None:
     with pytest.raises(InputError, match="faults: with 301 nodes"):
         simulated_run.run(steady({"at": "1s", "crash": "n2"}, nodes=301))
+
+
+def test_a_standby_takes_over_and_hears_what_came_in_meanwhile() -> None:
+    spec = steady({"at": "1s", "kill": "controller"}, {"at": "1s", "link_down": "s1-n1"})
+    spec = spec.model_copy(update={"controller": spec.controller.model_copy(update={"standby": True})})
+    model = NetworkModel()
+    run = simulated_run.run(spec, model=model)
+    assert failover(run)["takeover_ms"]["max"] == model.takeover_ns / NS_PER_MS
+    (left,) = [event["t_ns"] for event in run.recorded.events if event["kind"] == "NodeLeft"]
+    assert left == NS_PER_S + model.takeover_ns  # the port went down while nobody steered

@@ -73,6 +73,8 @@ class Control:
         self._agreement = Agreement(names if scenario.faults else (), scenario.mesh.watchers)  # no faults, no mesh
         self._said: dict[str, dict[str, Any]] = {}  # witness → its last testimony
         self._left = 2 if scenario.controller.standby else 1  # controllers
+        self._taking_over = False
+        self._waiting: list[Do] = []  # what comes in meanwhile
         self.slots = self._table(self._policy.slots)
         self.slots_held = self._held(self.slots)
 
@@ -83,28 +85,47 @@ class Control:
     def kill(self, *, all_of_them: bool = False) -> None:
         """Kill the controller that steers, or all; without any nothing is heard nor said from now on."""
         self._left = 0 if all_of_them else max(0, self._left - 1)
+        self._waiting = []
+        if self._left:
+            self._history.tell("ControllerTookOver", reason="it ended", policy=BALANCER)
+            self._taking_over = True
+            self._agenda.after(self._model.takeover_ns, self._took_over)
 
-    @property
-    def _alive(self) -> bool:
-        return self._left > 0
+    def _took_over(self) -> None:
+        """Steer from now on; what came in meanwhile has waited in the socket that the standby shares."""
+        if not self._left:
+            return
+        took_us = self._model.takeover_ns / NS_PER_US
+        slots = list(self._policy.slots)
+        self._history.tell("BalancerReady", control_loop_us=took_us, slots=slots, policy=BALANCER)
+        self._taking_over = False
+        waiting, self._waiting = self._waiting, []
+        for do in waiting:
+            do()
+
+    def _steering(self, do: Do) -> None:
+        """Do something if a controller is there, when it steers."""
+        if self._left and self._taking_over:
+            self._waiting.append(do)
+        elif self._left:
+            do()
 
     # -------------------------------------------------------------------------------------------------------- inputs
 
     def notified(self, event: NodesNotified) -> None:
         """Take in what nodes notified."""
-        if self._alive:
-            self._feed(event)
-            self._feed_deflection(event)
+        self._steering(partial(self._node_changed, event))
 
     def port_changed(self, node: str, *, up: bool) -> None:
         """Take in that the switch reports a node's port."""
-        if self._alive:
-            self._node_changed(NodeJoined(node, PORT_DOWN) if up else NodeLeft(node, PORT_DOWN))
+        event = NodeJoined(node, PORT_DOWN) if up else NodeLeft(node, PORT_DOWN)
+        self._steering(partial(self._node_changed, event))
 
     def testified(self, event: WitnessHeard) -> None:
         """Take in a testimony; written down only when it says something new."""
-        if not self._alive:
-            return
+        self._steering(partial(self._consider, event))
+
+    def _consider(self, event: WitnessHeard) -> None:
         record = event.to_record()
         if self._said.get(event.witness) != record:
             self._said[event.witness] = record
@@ -114,13 +135,12 @@ class Control:
     def _concluded(self, verdicts: Sequence[NodeLeft | NodeJoined]) -> None:
         for verdict in verdicts:
             self._node_changed(verdict)
-        self._agenda.wake("agreement", self._agreement, self._judge)
+        self._agenda.wake("agreement", self._agreement, lambda: self._steering(self._judge))
 
     def _judge(self) -> None:
-        if self._alive:
-            self._concluded(self._agreement.judge(self._agenda.now_ns))
+        self._concluded(self._agreement.judge(self._agenda.now_ns))
 
-    def _node_changed(self, event: NodeJoined | NodeLeft) -> None:
+    def _node_changed(self, event: Event) -> None:
         self._feed(event)
         self._feed_deflection(event)
 
@@ -130,11 +150,10 @@ class Control:
         changes = [self._carry_out(action) for action in self._history.feed(BALANCER, self._policy, event)]
         if changes:
             self._steer(changes)
-        self._agenda.wake(BALANCER, self._policy, self._deadline)
+        self._agenda.wake(BALANCER, self._policy, lambda: self._steering(self._deadline))
 
     def _deadline(self) -> None:
-        if self._alive:
-            self._feed(DeadlineReached())
+        self._feed(DeadlineReached())
 
     def _feed_deflection(self, event: Event) -> None:
         if self._deflection is None:

@@ -41,6 +41,7 @@ class NetworkModel:
         flow_mod_ns: from the balancer's decision to the switch acting on it.
         port_ns: from a link that goes down or up to the switch acting on it.
         port_report_ns: from there to the balancer.
+        takeover_ns: from the end of a controller to the pipeline of its standby in force.
         message_ns, message_spread_ns: of the mesh, from member to member or balancer: least, and mean of the rest.
         message_loss_ratio: of those messages, 0..1.
     """
@@ -52,6 +53,7 @@ class NetworkModel:
     flow_mod_ns: int = 3 * NS_PER_MS
     port_ns: int = 4_800 * NS_PER_US
     port_report_ns: int = 100 * NS_PER_US
+    takeover_ns: int = 17 * NS_PER_MS
     message_ns: int = 60 * NS_PER_US
     message_spread_ns: int = 100 * NS_PER_US
     message_loss_ratio: float = 0.0
