@@ -130,6 +130,12 @@ static __always_inline void take_epoch(struct sink_flow *flow, __u32 seq)
     flow->epoch_first_seq = seq;
 }
 
+static __always_inline void take_first(struct sink_flow *flow, __u32 seq, __u64 delay_ns)
+{
+    if (seq == 0 && !flow->first_delay_ns)
+        flow->first_delay_ns = delay_ns < 0xffffffff ? delay_ns : 0xffffffff;
+}
+
 static __always_inline void take(const struct packet *packet, const struct probe *probe, struct sink_flow *flow,
                                  __u64 now_ns)
 {
@@ -156,6 +162,7 @@ static __always_inline void take(const struct packet *packet, const struct probe
     }
     take_sequence(state, flow, bpf_ntohl(probe->seq));
     take_epoch(flow, bpf_ntohl(probe->seq));
+    take_first(flow, bpf_ntohl(probe->seq), delay_ns);
     flow->pkts += 1;
     flow->bytes += packet->frame_bytes;
     flow->last_ns = now_ns;

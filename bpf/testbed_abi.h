@@ -164,7 +164,7 @@ struct sink_flow {
     __u32 stale_pkts;      /* older than the window: late or duplicate, nobody can tell */
     __u32 epoch;           /* of the last arrival */
     __u32 epoch_first_seq; /* number of the first arrival in that epoch */
-    __u32 unused;
+    __u32 first_delay_ns;  /* of number 0, at most 2^32 - 1; 0: it has not arrived */
 };
 
 struct sink_state {

@@ -17,6 +17,7 @@ from controllers.switch import (
     Deposed,
     Disconnected,
     Happening,
+    PacketIn,
     PortChanged,
     Refused,
     Role,
@@ -46,6 +47,10 @@ class DatapathLink:
         barrier = self._framework.parser.OFPBarrierRequest(self._datapath)
         self._write([*(self._builder.build(self._datapath, message) for message in messages), barrier])
         return int(barrier.xid)
+
+    def post(self, messages: Sequence[Message]) -> None:
+        """See `Link.post`."""
+        self._write([self._builder.build(self._datapath, message) for message in messages])
 
     def request_role(self, role: Role, generation: int) -> None:
         """See `Link.request_role`."""
@@ -93,6 +98,11 @@ class SwitchReports:
         if event.msg.datapath in self._links:
             gone = event.msg.reason == self._framework.proto.OFPPR_DELETE
             self._report(PortChanged(event.msg.desc.port_no, not gone and self._is_up(event.msg.desc)))
+
+    def packet_came(self, event: Any) -> None:
+        """The switch asks about a packet."""
+        if event.msg.datapath in self._links:
+            self._report(PacketIn(event.msg.match["in_port"], bytes(event.msg.data)))
 
     def role_replied(self, event: Any) -> None:
         """The switch granted a role."""
@@ -171,6 +181,10 @@ def _application(framework: Framework, reports: SwitchReports) -> type:
         @on(events.EventOFPPortStatus, main)  # type: ignore[untyped-decorator]
         def port_changed(self, event: Any) -> None:
             reports.port_changed(event)
+
+        @on(events.EventOFPPacketIn, main)  # type: ignore[untyped-decorator]
+        def packet_came(self, event: Any) -> None:
+            reports.packet_came(event)
 
         @on(events.EventOFPRoleReply, main)  # type: ignore[untyped-decorator]
         def role_replied(self, event: Any) -> None:

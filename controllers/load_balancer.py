@@ -19,14 +19,27 @@ from collections.abc import Callable
 from typing import Any
 
 from controllers import notification, pipeline
+from controllers.answers import Answers
 from controllers.config import BalancerConfig
 from controllers.deflection import Address, Send, SiblingNames
+from controllers.five_tuple import five_tuple
 from controllers.liveness import MeshEar
 from controllers.openflow import Message
 from controllers.replication import Input
-from controllers.switch import Acknowledged, Connected, Disconnected, Happening, Link, PortChanged, Refused
+from controllers.switch import Acknowledged, Connected, Disconnected, Happening, Link, PacketIn, PortChanged, Refused
 from testbed.errors import ToolError
-from testbed.events import Action, DeadlineReached, Event, NodeJoined, NodeLeft, RemoveNode, RestoreNode, SetSlots
+from testbed.events import (
+    Action,
+    DeadlineReached,
+    Event,
+    FlowArrived,
+    NodeJoined,
+    NodeLeft,
+    PlaceFlow,
+    RemoveNode,
+    RestoreNode,
+    SetSlots,
+)
 from testbed.policies.balancer import BalancerPolicy, make_balancer
 from testbed.units import NS_PER_US
 
@@ -34,7 +47,7 @@ Emit = Callable[[int, dict[str, Any]], None]
 Note = Callable[[Input], None]
 
 PORT_DOWN = "port"
-_DATAGRAM, _TIME, _PORT = "datagram", "time", "port"
+_DATAGRAM, _TIME, _PORT, _FLOW = "datagram", "time", "port", "flow"
 
 
 class LoadBalancer:
@@ -52,6 +65,7 @@ class LoadBalancer:
         self._link: Link | None = None
         self._pending: dict[int, tuple[str, int, int]] = {}  # barrier → kind of record, since, messages
         self._ports_down: set[int] = set()
+        self._answers = Answers()
         self._node_at = {node.port: node.name for node in (*config.nodes, *config.second_tier)}
         self._siblings = SiblingNames(config.deflecting, send, emit) if config.deflecting and send else None
         self._mesh = MeshEar(config.mesh, emit) if config.mesh else None
@@ -103,6 +117,8 @@ class LoadBalancer:
             self._acknowledged(happening, happened_ns)
         elif isinstance(happening, PortChanged):
             self._port_changed(happening, now_ns)
+        elif isinstance(happening, PacketIn):
+            self._packet_came(happening, now_ns)
         elif isinstance(happening, Refused):
             raise ToolError("steering the switch", f"it refused a message: {happening.text}", "see ovs-vswitchd.log")
 
@@ -114,6 +130,8 @@ class LoadBalancer:
             self.on_datagram(datagram, now_ns, sender and tuple(sender))
         elif kind == _TIME:
             self.on_time(now_ns)
+        elif kind == _FLOW:
+            self._feed(FlowArrived(tuple(rest)), now_ns)
         else:
             self._port_changed(PortChanged(*rest), now_ns)
 
@@ -162,6 +180,18 @@ class LoadBalancer:
             self._ports_down.add(happening.port)
             self._node_changed(NodeLeft(node, PORT_DOWN), now_ns)
 
+    def _packet_came(self, happening: PacketIn, now_ns: int) -> None:
+        """Ask the policy about the packet's flow; a packet without one is lost here, and counted by the switch."""
+        flow = five_tuple(happening.data)
+        if flow is None:
+            return
+        node = self._answers.of(flow, now_ns)
+        if node is not None and self._link is not None:
+            self._link.post((pipeline.send_back(self._config, happening.port, happening.data, node),))
+            return
+        self._note((_FLOW, now_ns, *flow))
+        self._feed(FlowArrived(flow), now_ns, happening)
+
     def _node_changed(self, event: NodeJoined | NodeLeft, now_ns: int) -> None:
         self._feed(event, now_ns)
         if self._siblings is not None:
@@ -169,20 +199,25 @@ class LoadBalancer:
 
     # ------------------------------------------------------------------------------------------------- the policy
 
-    def _feed(self, event: Event, now_ns: int) -> None:
+    def _feed(self, event: Event, now_ns: int, packet: PacketIn | None = None) -> None:
         actions = self._policy.handle(event, now_ns)
-        mods = [message for action in actions for message in self._carry_out(action)]
+        mods = [message for action in actions for message in self._carry_out(action, now_ns, packet)]
         self._send(tuple(mods), "ActionsAcknowledged", now_ns)
         self._record(event, now_ns)  # now that the switch is at work
         for action in actions:
             self._record(action, now_ns)
 
-    def _carry_out(self, action: Action) -> tuple[Message, ...]:
+    def _carry_out(self, action: Action, now_ns: int, packet: PacketIn | None) -> tuple[Message, ...]:
+        if isinstance(action, PlaceFlow):
+            self._answers.give(action.flow, action.node, now_ns)
+            pin = pipeline.place_flow(self._config, action.flow, action.node)
+            return (pin, pipeline.send_back(self._config, packet.port, packet.data, action.node)) if packet else (pin,)
         if isinstance(action, SetSlots):
             before, self._slots = self._slots, action.slots
             return pipeline.set_slots(self._config, before, action.slots)
         if isinstance(action, RemoveNode):
             self._removed.add(action.node)
+            self._answers.withdraw(action.node)
             return pipeline.remove_node(self._config, action.node)
         assert isinstance(action, RestoreNode)
         self._removed.discard(action.node)

@@ -15,6 +15,7 @@ from controllers.openflow import (
     Message,
     OpenFlowAction,
     Output,
+    PacketOut,
     Resubmit,
     SetField,
     ToGroup,
@@ -39,7 +40,11 @@ class MessageBuilder:
             HashToRegister: self._hash,
             Learn: self._learn,
         }
-        self._message: dict[type, Callable[[Any, Any], Any]] = {FlowMod: self._flow_mod, GroupMod: self._group_mod}
+        self._message: dict[type, Callable[[Any, Any], Any]] = {
+            FlowMod: self._flow_mod,
+            GroupMod: self._group_mod,
+            PacketOut: self._packet_out,
+        }
 
     def build(self, datapath: Any, message: Message) -> Any:
         """Return the framework's message for `datapath`, not yet serialised."""
@@ -60,6 +65,7 @@ class MessageBuilder:
             table_id=mod.table,
             command=self._proto.OFPFC_ADD,
             priority=mod.priority,
+            idle_timeout=mod.idle_s,
             match=self._parser.OFPMatch(**dict(mod.match)),
             instructions=instructions,
         )
@@ -71,6 +77,10 @@ class MessageBuilder:
         ]
         kind = self._proto.OFPGT_FF
         return self._parser.OFPGroupMod(datapath, _ADD_OR_MODIFY_GROUP, kind, mod.group, buckets)
+
+    def _packet_out(self, datapath: Any, out: PacketOut) -> Any:
+        actions = self._actions(out.actions)
+        return self._parser.OFPPacketOut(datapath, self._proto.OFP_NO_BUFFER, out.in_port, actions, out.data)
 
     # ----------------------------------------------------------------------------------------------------- actions
 

@@ -3,8 +3,8 @@
 Fields have their OpenFlow names (``in_port``, ``eth_type``, ``ipv4_src``, ``reg2``); addresses are text, all else is
 integers.  `messages` turns these into bytes for a real switch; the tests carry them out on dictionaries.
 
-Every message can be applied twice with the effect of once: adding a flow replaces the one with the same table,
-priority and match, and adding a group replaces the group.
+Every message but `PacketOut` can be applied twice with the effect of once: adding a flow replaces the one with the same
+table, priority and match, and adding a group replaces the group.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ Masked = tuple[Value, Value]  # value and mask
 Match = tuple[tuple[str, Value | Masked], ...]
 
 IN_PORT = 0xFFFFFFF8  # OFPP_IN_PORT: back to where the packet came from; plain output would be suppressed
+CONTROLLER = 0xFFFFFFFD  # OFPP_CONTROLLER: the whole packet, as a packet-in
 
 
 def match(**fields: Value | Masked) -> Match:
@@ -101,7 +102,10 @@ OpenFlowAction = Output | ToGroup | SetField | CopyField | Resubmit | HashToRegi
 
 @dataclass(frozen=True, slots=True)
 class FlowMod:
-    """Add a flow: packets of `match` get `actions` in order, then go on to table `goto` (None: that was all)."""
+    """Add a flow: packets of `match` get `actions` in order, then go on to table `goto` (None: that was all).
+
+    It goes when it matched nothing for `idle_s`; 0: never.
+    """
 
     table: int
     priority: int
@@ -109,6 +113,7 @@ class FlowMod:
     actions: tuple[OpenFlowAction, ...] = ()
     goto: int | None = None
     cookie: int = 0
+    idle_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,4 +132,13 @@ class GroupMod:
     buckets: tuple[Bucket, ...]
 
 
-Message = FlowMod | GroupMod
+@dataclass(frozen=True, slots=True)
+class PacketOut:
+    """Carry out `actions` on the frame `data` as if it had come in by `in_port`."""
+
+    in_port: int
+    data: bytes
+    actions: tuple[OpenFlowAction, ...]
+
+
+Message = FlowMod | GroupMod | PacketOut

@@ -6,7 +6,7 @@
         │                                └────────────────── AGAIN ◀── the node is removed ┘
         └─ all else ──▶ FORWARD (return traffic to the clients, known addresses to their ports)
 
-Everything about a flow is decided in the switch: no packet ever goes to the controller, so a controller that is slow,
+Everything about a flow is decided in the switch: no packet goes to the controller, so a controller that is slow,
 overwhelmed or dead delays and loses nothing.  The controller only steers: it writes slots and node states.
 
 * **New flows.**  HASH hashes addresses, protocol and ports to a slot (reg1), SLOTS gives the slot's node number (reg2).
@@ -25,6 +25,13 @@ overwhelmed or dead delays and loses nothing.  The controller only steers: it wr
   that did not before is thrown away instead, and its next packet decides and learns.  So AGAIN looks at three bits of
   the source address, other ones for each node; what is in them makes no difference.  This needs ``disable-in-band``
   on the bridge (Mininet sets it): the hidden flows of in-band control look at the whole source address of everything.
+* **per-flow**, the policy one may choose for comparison, has no SLOTS and no LEARN: HASH hands unpinned packets to the
+  controller, which writes the pin and sends the packet back by PLACED.  PLACED counts what came back; what went is
+  for the switch's controller meter to tell, since counts of flows whose way changes meanwhile go to the new way.
+
+      CLASSIFY ─▶ PINS ─▶ HASH ─ unpinned ─▶ controller ─ pin ─▶ PINS
+                                                 └─ packet ─▶ PLACED ─▶ NODES
+
 * **Deflected packets.**  A node's XDP program may hand a packet on to a sibling; it marks the source address with
   the prefix 02:de:f1.  Such packets go by destination address and are never balanced again.
 * **ARP** for the VIP and every known station is answered by flows: neighbours resolve without the controller.  IPv6
@@ -41,6 +48,7 @@ from enum import IntEnum
 
 from controllers.config import BalancerConfig, Station
 from controllers.openflow import (
+    CONTROLLER,
     IN_PORT,
     Bucket,
     CopyField,
@@ -51,12 +59,14 @@ from controllers.openflow import (
     Message,
     OpenFlowAction,
     Output,
+    PacketOut,
     Resubmit,
     SetField,
     ToGroup,
     Value,
     match,
 )
+from testbed.events import FiveTuple
 from testbed.units import NS_PER_S
 
 
@@ -71,10 +81,12 @@ class Table(IntEnum):
     NODES = 5
     AGAIN = 6
     FORWARD = 7
+    PLACED = 8
 
 
 SLOT, NODE = "reg1", "reg2"  # node numbers count from 1: 0 is "not pinned"
 PIN_COOKIE = 0x5049_4E53  # "PINS" in dumps
+ANSWERED_COOKIE = 0x414E_5357  # "ANSW": counts what came back from the controller
 DEFLECTED = ("02:de:f1:00:00:00", "ff:ff:ff:00:00:00")
 FALLBACKS = 2  # further nodes in a node's group
 
@@ -98,22 +110,36 @@ def install(config: BalancerConfig, slots: Sequence[str], removed: Collection[st
         removed: nodes that must not forward.
     """
     states = [_removed(config, n.name) if n.name in removed else _serving(config, n.name) for n in config.nodes]
-    return (
-        *_groups(config),
-        *_forward(config),
-        *_again(config),
-        *states,
-        *_learn(config),
-        *(_slot(config, slot, node) for slot, node in enumerate(slots)),
-        *_hash(config, len(slots)),
-        *_classify(config),
-    )
+    placing = _placing_by_controller() if is_per_flow(config) else _placing_by_slots(config, slots)
+    return (*_groups(config), *_forward(config), *_again(config), *states, *placing, *_classify(config))
+
+
+def is_per_flow(config: BalancerConfig) -> bool:
+    """Tell whether the controller places every flow."""
+    return config.spec.policy == "per-flow"
 
 
 def set_slots(config: BalancerConfig, before: Sequence[str], after: Sequence[str]) -> tuple[Message, ...]:
-    """Return the changes that turn the slots `before` into those `after`."""
+    """Return the changes that turn the slots `before` into those `after`; none where flows are placed one by one."""
+    if is_per_flow(config):
+        return ()
     pairs = enumerate(zip(before, after, strict=True))
     return tuple(_slot(config, slot, new) for slot, (old, new) in pairs if old != new)
+
+
+def place_flow(config: BalancerConfig, flow: FiveTuple, node: str) -> FlowMod:
+    """Return the change that pins a flow to a node."""
+    source, target, protocol, source_port, target_port = flow
+    kind, name = (_IPV6 if ":" in source else _IPV4), ("tcp" if protocol == _TCP else "udp")
+    ports: dict[str, Value] = {f"{name}_src": source_port, f"{name}_dst": target_port}
+    wanted = match(eth_type=kind, ip_proto=protocol, **_addresses(kind, src=source, dst=target), **ports)
+    pinned = (SetField(NODE, config.number_of(node)),)
+    return FlowMod(Table.PINS, 1, wanted, pinned, cookie=PIN_COOKIE, idle_s=_affinity_idle_s(config))
+
+
+def send_back(config: BalancerConfig, in_port: int, frame: bytes, node: str) -> PacketOut:
+    """Return what sends a packet the switch asked about on to its node, pinned or not yet."""
+    return PacketOut(in_port, frame, (SetField(NODE, config.number_of(node)), Resubmit(Table.PLACED)))
 
 
 def remove_node(config: BalancerConfig, node: str) -> tuple[Message, ...]:
@@ -172,15 +198,32 @@ def _forward(config: BalancerConfig) -> Iterator[FlowMod]:
         yield FlowMod(Table.FORWARD, _REST, match(eth_dst=station.mac), (Output(station.port),))
 
 
+def _affinity_idle_s(config: BalancerConfig) -> int:
+    return -(-config.spec.affinity_idle_ns // NS_PER_S)
+
+
+def _placing_by_slots(config: BalancerConfig, slots: Sequence[str]) -> Iterator[FlowMod]:
+    yield from _learn(config)
+    yield from (_slot(config, slot, node) for slot, node in enumerate(slots))
+    spread = HashToRegister(SLOT, links=len(slots), basis=config.seed & _BASIS_BITS)
+    yield FlowMod(Table.HASH, 2, match(**{NODE: 0}), (spread,), goto=Table.SLOTS)
+    yield FlowMod(Table.HASH, 1, match(), goto=Table.NODES)
+
+
+def _placing_by_controller() -> Iterator[FlowMod]:
+    yield FlowMod(Table.PLACED, 1, match(), (Resubmit(Table.NODES),), cookie=ANSWERED_COOKIE)
+    yield FlowMod(Table.HASH, 2, match(**{NODE: 0}), (Output(CONTROLLER),))
+    yield FlowMod(Table.HASH, 1, match(), goto=Table.NODES)
+
+
 def _learn(config: BalancerConfig) -> Iterator[FlowMod]:
-    idle_s = -(-config.spec.affinity_idle_ns // NS_PER_S)
     for kind, address_bits in ((_IPV4, 32), (_IPV6, 128)):
         family = "ipv4" if kind == _IPV4 else "ipv6"
         for protocol, name in ((_TCP, "tcp"), (_UDP, "udp")):
             pin = Learn(
                 table=Table.PINS,
                 priority=1,
-                idle_s=idle_s,
+                idle_s=_affinity_idle_s(config),
                 cookie=PIN_COOKIE,
                 fixed=(("eth_type", kind, 16), ("ip_proto", protocol, 8)),
                 same=(
@@ -197,12 +240,6 @@ def _learn(config: BalancerConfig) -> Iterator[FlowMod]:
 def _slot(config: BalancerConfig, slot: int, node: str) -> FlowMod:
     number = config.number_of(node)
     return FlowMod(Table.SLOTS, 1, match(**{SLOT: slot}), (SetField(NODE, number),), goto=Table.LEARN)
-
-
-def _hash(config: BalancerConfig, slots: int) -> Iterator[FlowMod]:
-    spread = HashToRegister(SLOT, links=slots, basis=config.seed & _BASIS_BITS)
-    yield FlowMod(Table.HASH, 2, match(**{NODE: 0}), (spread,), goto=Table.SLOTS)
-    yield FlowMod(Table.HASH, 1, match(), goto=Table.NODES)
 
 
 def _classify(config: BalancerConfig) -> Iterator[FlowMod]:

@@ -28,7 +28,9 @@ from testbed.units import NS_PER_S
 
 PRIMARY_GENERATION, STANDBY_GENERATION = 1, 2
 IDLE_WAIT_NS = NS_PER_S
-MAX_DATAGRAMS_A_TURN = 64  # so that a flood of datagrams cannot keep the switch or the deadlines waiting
+MAX_A_TURN = (
+    64  # of datagrams and of happenings: no flood of one can keep the other, the deadlines or a standby waiting
+)
 
 
 class Inbox:
@@ -55,10 +57,12 @@ class Inbox:
         self._bell.ring()
 
     def take(self) -> Iterator[tuple[int, Happening]]:
-        """Yield what was posted, in order."""
+        """Yield what was posted, in order; what is too much for a turn keeps the bell ringing."""
         self._bell.silence()
-        while self._posted:
+        for _ in range(min(MAX_A_TURN, len(self._posted))):
             yield self._posted.popleft()
+        if self._posted:
+            self._bell.ring()
 
 
 class Steering:
@@ -129,7 +133,7 @@ class Steering:
         return longest_ns if due_ns is None else min(longest_ns, max(0, due_ns - self._now_ns()))
 
     def _take_datagrams(self) -> None:
-        for _ in range(MAX_DATAGRAMS_A_TURN):
+        for _ in range(MAX_A_TURN):
             try:
                 datagram, sender = self._notify_socket.recvfrom(notification.MAX_DATAGRAM_BYTES)
             except BlockingIOError:

@@ -30,6 +30,10 @@ class Link(Protocol):
         """
         ...
 
+    def post(self, messages: Sequence[Message]) -> None:
+        """Send messages that nobody waits for."""
+        ...
+
     def request_role(self, role: Role, generation: int) -> None:
         """Ask for a role; answered by `RoleGranted`, or by `Deposed` when a greater generation has been seen."""
         ...
@@ -67,6 +71,14 @@ class PortChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class PacketIn:
+    """The switch handed us a frame that came in by `port`."""
+
+    port: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """The switch did not accept a message."""
 
@@ -88,4 +100,4 @@ class Deposed:
     link: Link
 
 
-Happening = Connected | Disconnected | Acknowledged | PortChanged | Refused | RoleGranted | Deposed
+Happening = Connected | Disconnected | Acknowledged | PortChanged | PacketIn | Refused | RoleGranted | Deposed

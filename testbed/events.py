@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+FiveTuple = tuple[str, str, int, int, int]  # source, destination, protocol, source port, destination port
 
 _T = TypeVar("_T", bound="Record")
 
@@ -216,6 +217,13 @@ class NodeJoined(Event):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class FlowArrived(Event):
+    """A packet of `flow`, which has no node yet, reached the balancer."""
+
+    flow: FiveTuple
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class DeadlineReached(Event):
     """The time a policy asked to be woken at (`next_deadline_ns`) has come."""
 
@@ -225,6 +233,14 @@ class SetSlots(Action):
     """Give the slots of the balancer's table to nodes: ``slots[i]`` is the node new flows hashing to i go to."""
 
     slots: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlaceFlow(Action):
+    """Send `flow` to `node` from now on, the packet that waits first."""
+
+    flow: FiveTuple
+    node: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)

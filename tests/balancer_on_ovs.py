@@ -72,7 +72,7 @@ class Wire:
                 frame, (_, _, kind, *_) = self.sockets[name].recvfrom(2048, socket.MSG_DONTWAIT)
             except OSError:  # nothing there, or the interface is down
                 return frames
-            if kind != socket.PACKET_OUTGOING and frame[12:14] in (b"\x08\x00", b"\x86\xdd", b"\x08\x06"):
+            if kind != socket.PACKET_OUTGOING and _is_of_a_trial(frame):
                 frames.append(frame)
 
 
@@ -87,6 +87,12 @@ def build(flow: int, kind: str = "udp", ip6: bool = False) -> bytes:
     network = IPv6(src=client.ip6, dst=VIP_IP6) if ip6 else IP(src=client.ip, dst=VIP_IP)
     transport = (UDP if kind == "udp" else TCP)(sport=flow, dport=9000)
     return bytes(Ether(src=client.mac, dst=VIP_MAC) / network / transport / Raw(b"x" * 40))
+
+
+def _is_of_a_trial(frame: bytes) -> bool:
+    """Tell TCP, UDP and ARP from what the hosts' own IPv6 says when a link comes up."""
+    protocol = {b"\x08\x00": frame[23:24], b"\x86\xdd": frame[20:21], b"\x08\x06": b"\x11"}.get(frame[12:14])
+    return protocol in (b"\x06", b"\x11")
 
 
 def flow_of(frame: bytes) -> int:

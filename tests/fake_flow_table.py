@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from controllers.openflow import (
+    CONTROLLER,
     IN_PORT,
     CopyField,
     FlowMod,
@@ -22,12 +23,14 @@ from controllers.openflow import (
     Message,
     OpenFlowAction,
     Output,
+    PacketOut,
     Resubmit,
     SetField,
     ToGroup,
     Value,
     match,
 )
+from controllers.pipeline import PIN_COOKIE
 
 Packet = dict[str, Value]
 Key = tuple[int, int, Match]
@@ -38,11 +41,17 @@ HASHED = ("ipv4_src", "ipv4_dst", "ipv6_src", "ipv6_dst", "ip_proto", "tcp_src",
 
 @dataclass
 class FakeSwitch:
-    """Flows by table, priority and match; groups; the ports without carrier; and what was sent."""
+    """Flows by table, priority and match; groups; the ports without carrier; what was sent, and what was asked about.
+
+    Frames it cannot read: `frames` says which packet a frame is.
+    """
 
     flows: dict[Key, FlowMod] = field(default_factory=dict)
     groups: dict[int, GroupMod] = field(default_factory=dict)
     ports_down: set[int] = field(default_factory=set)
+    frames: dict[bytes, Packet] = field(default_factory=dict)
+    asked: list[Packet] = field(default_factory=list)
+    answered: list[tuple[int, Packet]] = field(default_factory=list)
     _sent: list[tuple[int, Packet]] = field(default_factory=list)
     _lookups: int = 0
 
@@ -50,6 +59,8 @@ class FakeSwitch:
         for message in messages:
             if isinstance(message, GroupMod):
                 self.groups[message.group] = message
+            elif isinstance(message, PacketOut):
+                self.answered += self._leaving(message.in_port, self.frames[message.data], message.actions)
             else:
                 assert message.goto is None or message.goto > message.table, "goto only leads on"
                 self._check_actions(message.actions)
@@ -57,9 +68,12 @@ class FakeSwitch:
 
     def send(self, in_port: int, **fields: Value) -> list[tuple[int, Packet]]:
         """Return the copies that leave: port, and the packet as it leaves."""
+        return self._leaving(in_port, fields, (Resubmit(0),))
+
+    def _leaving(self, in_port: int, fields: Packet, actions: Iterable[OpenFlowAction]) -> list[tuple[int, Packet]]:
         self._sent, self._lookups = [], 0
         registers = {f"reg{i}": 0 for i in range(4)}
-        self._look_up({**fields, **registers, "in_port": in_port}, 0)
+        self._carry_out(actions, {**fields, **registers, "in_port": in_port})
         hidden = {*registers, "in_port"}
         return [(port, {k: v for k, v in packet.items() if k not in hidden}) for port, packet in self._sent]
 
@@ -67,7 +81,7 @@ class FakeSwitch:
         """Return the learned flows and the node number each loads."""
         found = {}
         for flow in self.flows.values():
-            if flow.cookie:
+            if flow.cookie == PIN_COOKIE:
                 (load,) = flow.actions
                 assert isinstance(load, SetField)
                 found[flow.match] = int(load.value)
@@ -129,6 +143,8 @@ class FakeSwitch:
     def _output(self, action: Output, packet: Packet) -> None:
         if action.port == IN_PORT:
             self._sent.append((int(packet["in_port"]), dict(packet)))
+        elif action.port == CONTROLLER:
+            self.asked.append(dict(packet))
         elif action.port != packet["in_port"] and action.port not in self.ports_down:
             self._sent.append((action.port, dict(packet)))
 

@@ -1,4 +1,4 @@
-"""The balancer's decisions: the slot table, the six rules, membership by silence, and replay."""
+"""The balancer's decisions: the slot table, the seven rules, membership by silence, and replay."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from testbed.events import (
     Action,
     DeadlineReached,
     Event,
+    FlowArrived,
     NodeJoined,
     NodeLeft,
     NodesNotified,
+    PlaceFlow,
     RemoveNode,
     RestoreNode,
     SetSlots,
@@ -212,6 +214,37 @@ def test_headroom_evens_out_unequal_traffic() -> None:
 # ------------------------------------------------------------------------------------------------------ membership
 
 
+def arrived(flow: int) -> FlowArrived:
+    return FlowArrived(("10.0.16.1", "10.0.0.100", 17, flow, 9000))
+
+
+def placed_at(policy: BalancerPolicy, flow: int) -> str:
+    (action,) = policy.handle(arrived(flow), 0)
+    assert isinstance(action, PlaceFlow)
+    assert action.flow == arrived(flow).flow
+    return action.node
+
+
+def test_per_flow_goes_round_between_notifications_the_least_loaded_first() -> None:
+    policy = make("per-flow")
+    policy.handle(notified(backlog=(5000, 0, 90_000)), 0)
+    assert [placed_at(policy, flow) for flow in range(6)] == ["n2", "n1", "n3"] * 2
+    policy.handle(notified(("n3",), backlog=(0,)), 1)
+    assert placed_at(policy, 7) == "n3"
+
+
+def test_per_flow_places_nothing_at_a_node_that_is_away() -> None:
+    policy = make("per-flow")
+    assert RemoveNode("n2") in policy.handle(NodeLeft("n2", "port"), 0)
+    assert {placed_at(policy, flow) for flow in range(20)} == {"n1", "n3"}
+    policy.handle(NodeJoined("n2", "port"), 0)
+    assert placed_at(policy, 21) == "n2"
+
+
+def test_other_policies_place_no_flow_one_by_one() -> None:
+    assert make("headroom").handle(arrived(1), 0) == []
+
+
 def deadline(balancer: BalancerPolicy) -> int:
     due = balancer.next_deadline_ns()
     assert due is not None
@@ -319,6 +352,7 @@ def random_history(seed: int, steps: int = 300) -> list[tuple[int, Event]]:
         state = {"limit": limit, "backlog": rng.randrange(limit), "predicted": rng.randrange(limit)}
         news = notified((node,), **state, severity=rng.random(), arrived=rng.randrange(100 * MB))
         choices: list[Event] = [news] * 12 + [DeadlineReached(), NodeLeft(node, "mesh"), NodeJoined(node)]
+        choices += [arrived(rng.randrange(100))]
         history.append((now_ns, rng.choice(choices)))
     return history
 

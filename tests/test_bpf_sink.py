@@ -160,6 +160,7 @@ def test_marks_of_congestion_are_counted(sink: SinkProgram) -> None:
 def test_in_order(sink: SinkProgram) -> None:
     flow = arrive(sink, *range(100))
     assert (flow["pkts"], flow["first_seq"], flow["highest_seq"]) == (100, 0, 99)
+    assert 0 < flow["first_delay_ns"] <= flow["delay_max_ns"]
     assert (flow["missing_pkts"], flow["gaps"], flow["reordered_pkts"], flow["duplicate_pkts"]) == (0, 0, 0, 0)
     assert flow["bytes"] == 100 * 74
 

@@ -13,6 +13,7 @@ from testbed.events import Action, Event, Record, from_record
 
 KINDS = sorted(name for name, kind in Record.kinds.items() if kind not in (Event, Action))
 EXAMPLES = {
+    "FiveTuple": ("10.0.16.1", "10.0.0.100", 17, 1000, 9000),
     "tuple[str, ...]": ("n1", "n2"),
     "tuple[int, ...]": (10_000_000, 50_000_000),
     "Ints": np.array([1, 2**60], dtype=np.int64),

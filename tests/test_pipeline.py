@@ -10,12 +10,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scapy.layers.inet import IP
+from scapy.layers.inet import TCP as TCP_LAYER
+from scapy.layers.inet import UDP as UDP_LAYER
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Ether
 
 from controllers import notification, pipeline
+from controllers.answers import REMEMBERED_NS
 from controllers.config import BalancerConfig, Station, Vip
+from controllers.five_tuple import five_tuple
 from controllers.load_balancer import LoadBalancer
 from controllers.openflow import FlowMod, Message
-from controllers.switch import Acknowledged, Connected, Disconnected, PortChanged, Refused
+from controllers.switch import Acknowledged, Connected, Disconnected, PacketIn, PortChanged, Refused
 from testbed.errors import InputError, ToolError
 from testbed.events import NodesNotified, NotifyBalancer, Record
 from testbed.policies.balancer import SILENCE_NS
@@ -27,6 +34,7 @@ from tests.fake_flow_table import FakeSwitch, Packet
 NODES = ("n1", "n2", "n3")
 SLOTS = tuple(NODES[i % 3] for i in range(64))
 UDP, TCP = 17, 6
+FLOW = ("10.0.16.1", VIP_IP, UDP, 1000, 9000)
 
 
 def station(name: str, role: Any, port: int) -> Station:
@@ -160,6 +168,106 @@ def test_without_a_list_all_ports_are_balanced() -> None:
     switch = FakeSwitch()
     switch.apply(pipeline.install(make_config(ports=()), SLOTS, ()))
     assert len(switch.send(C1.port, **to_vip(1, dst_port=53))) == 1
+
+
+# ------------------------------------------------------------------------------------------------------- per-flow
+
+
+class PerFlowBench:
+    """A driver of the policy `per-flow`, whose fake switch is asked and answers."""
+
+    def __init__(self) -> None:
+        self.bench = Bench("per-flow")
+        self.bench.connect()
+        self.switch = self.bench.link.switch
+
+    def ask(self, packet: Packet, now_ns: int = 0) -> str:
+        """Send a packet that is asked about, answer, and return the node it reached."""
+        assert self.switch.send(C1.port, **packet) == []
+        frame = frame_of(packet)
+        self.switch.frames[frame] = packet
+        self.bench.balancer.on_switch(PacketIn(C1.port, frame), now_ns, now_ns)
+        port, sent = self.switch.answered.pop()
+        assert self.switch.answered == []
+        (name,) = [name for name in PORTS if PORTS[name] == port]
+        assert sent == {**packet, "eth_dst": MACS[name]}
+        return name
+
+    def told(self, kind: str) -> int:
+        return self.bench.kinds().count(kind)
+
+
+def frame_of(packet: Packet) -> bytes:
+    """Return a frame with the packet's addresses and ports."""
+    network = IPv6 if packet["eth_type"] == 0x86DD else IP
+    family = "ipv6" if network is IPv6 else "ipv4"
+    l4, name = (UDP_LAYER, "udp") if packet["ip_proto"] == UDP else (TCP_LAYER, "tcp")
+    return bytes(
+        Ether(src=packet["eth_src"], dst=packet["eth_dst"])
+        / network(src=packet[f"{family}_src"], dst=packet[f"{family}_dst"])
+        / l4(sport=packet[f"{name}_src"], dport=packet[f"{name}_dst"])
+    )
+
+
+@pytest.mark.parametrize("udp", [True, False])
+@pytest.mark.parametrize("ip6", [True, False])
+def test_per_flow_asks_once_and_pins(udp: bool, ip6: bool) -> None:
+    bench = PerFlowBench()
+    nodes = [bench.ask(to_vip(flow, udp=udp, ip6=ip6)) for flow in range(1000, 1006)]
+    assert Counter(nodes) == dict.fromkeys(NODES, 2)
+    assert [node_of(bench.switch, to_vip(flow, udp=udp, ip6=ip6)) for flow in range(1000, 1006)] == nodes
+    assert len(bench.switch.asked) == 6
+    assert bench.told("FlowArrived") == bench.told("PlaceFlow") == 6
+
+
+def test_per_flow_answers_packets_that_were_on_their_way_as_the_first() -> None:
+    bench = PerFlowBench()
+    first = bench.ask(to_vip(1))
+    bench.switch.flows = {key: flow for key, flow in bench.switch.flows.items() if flow.cookie != pipeline.PIN_COOKIE}
+    assert [bench.ask(to_vip(1), now_ns=now_ns) for now_ns in (1, 2, REMEMBERED_NS - 1)] == [first] * 3
+    assert bench.told("FlowArrived") == 1
+    bench.ask(to_vip(1), now_ns=REMEMBERED_NS)
+    assert bench.told("FlowArrived") == 2
+
+
+def test_per_flow_places_the_flows_of_a_removed_node_anew() -> None:
+    bench = PerFlowBench()
+    first = {flow: bench.ask(to_vip(flow)) for flow in range(1, 10)}
+    bench.bench.balancer.on_switch(PortChanged(PORTS["n2"], False), 5, 5)
+    after = {flow: bench.ask(to_vip(flow)) for flow, node in first.items() if node == "n2"}
+    assert set(after.values()) == {"n1", "n3"}
+    stay = {flow: node for flow, node in first.items() if node != "n2"}
+    assert {flow: node_of(bench.switch, to_vip(flow)) for flow in stay} == stay
+
+
+def test_per_flow_messages_applied_twice_equal_once() -> None:
+    config = make_config(policy="per-flow")
+    mods = [*pipeline.install(config, SLOTS, ("n2",)), pipeline.place_flow(config, FLOW, "n1")]
+    once, twice = FakeSwitch(), FakeSwitch()
+    once.apply(mods)
+    twice.apply([*mods, *mods])
+    assert once == twice
+    assert len(once.flows) + len(once.groups) == len(mods)
+
+
+def test_a_packet_without_a_flow_is_left_to_the_switch_to_count() -> None:
+    bench = PerFlowBench()
+    bench.bench.balancer.on_switch(PacketIn(C1.port, b"\x00" * 60), 0, 0)
+    assert bench.switch.answered == []
+    assert bench.bench.records == []
+
+
+@given(st.binary(max_size=120))
+def test_any_frame_has_a_flow_or_none(frame: bytes) -> None:
+    for kind in (b"\x08\x00", b"\x86\xdd"):
+        found = five_tuple(frame[:12] + kind + frame[14:])
+        assert found is None or (found[2] in (UDP, TCP) and 0 <= min(found[3:]) <= max(found[3:]) < 2**16)
+
+
+def test_a_later_fragment_has_no_flow() -> None:
+    whole = frame_of(to_vip(7))
+    assert five_tuple(whole) == (C1.ip, VIP_IP, UDP, 7, 9000)
+    assert five_tuple(whole[:20] + b"\x00\x10" + whole[22:]) is None
 
 
 # ------------------------------------------------------------------------------------------------------- failing
@@ -366,6 +474,9 @@ class FakeLink:
         self.switch.apply(messages)
         self.barriers += 1
         return self.barriers
+
+    def post(self, messages: Sequence[Message]) -> None:
+        self.switch.apply(messages)
 
 
 class Bench:

@@ -79,7 +79,8 @@ def test_every_figure_it_can_hold_is_known_to_expectations() -> None:
     tcp = {"tcp_arrived_pkts": 9, "tcp_dropped_pkts": 1, "tcp_marked_pkts": 2}
     nodes = tuple(replace(node, **more, **tcp) for node in made.evidence.nodes)
     source = TcpEvidence("bulk", "c1", "cubic", 2, 0, 10**9, 1000, 1, Histogram.of([10**6]))
-    full = summary_of(replace(made, evidence=replace(made.evidence, nodes=nodes, tcp=(source,))))
+    rest = {"tcp": (source,), "first_delay": Histogram.of([10**6])}
+    full = summary_of(replace(made, evidence=replace(made.evidence, nodes=nodes, **rest)))
     outside = {"schema", "seed"}
     found = {path for path in leaves(full) if not path.startswith("tcp.sources")}
     found |= {f"failover.{path}" for path in leaves(failover_section(FAILOVER) or {})}

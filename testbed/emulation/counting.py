@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyroute2 import IPRoute
 
+from controllers.pipeline import ANSWERED_COOKIE
 from testbed.emulation import bulk_tcp, kernel
 from testbed.emulation.faults import Faults
 from testbed.emulation.network import EmulatedNetwork
@@ -66,7 +67,7 @@ class Counting:
         machine: Mapping[str, Any],
     ) -> Evidence:
         """Return the evidence of the trial; call it once, when the queues are drained."""
-        drops = self._interface_drops()
+        drops, (asked, unanswered) = self._interface_drops(), self._packet_ins()
         lost = {name: count - self._interfaces_before.get(name, 0) for name, count in drops.items()}
         return Evidence(
             engine="emulation",
@@ -77,7 +78,10 @@ class Counting:
             fault_dropped_pkts=self._lost_by_faults(faults) if self._scenario.faults else None,
             faults_unseen=tuple(faults.unseen),
             broken_flows=self._broken_flows(faults),
+            first_delay=self._first_delay(),
             setup_s=setup_s,
+            packet_ins=asked,
+            packet_ins_lost_pkts=unanswered,
             **machine,
         )
 
@@ -114,6 +118,15 @@ class Counting:
             **self._marked(data, sink),
             **self._tcp(tcp),
         )
+
+    def _packet_ins(self) -> tuple[int, int]:
+        """Return what the switch handed to the controller, and what of it did not come back, whoever lost it."""
+        asked = self._switch.packet_ins("s1")
+        return asked, asked - self._switch.matched_pkts("s1", ANSWERED_COOKIE)
+
+    def _first_delay(self) -> Histogram:
+        delays_ns = np.concatenate([sink.flows()["first_delay_ns"] for sink in self._sinks.values()])
+        return Histogram.of(delays_ns[delays_ns > 0])
 
     @property
     def _data_class(self) -> int:

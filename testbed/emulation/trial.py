@@ -77,6 +77,7 @@ class Trial:
         self._crew.fork_agents(self._buffers)
         self._crew.fork_mesh()
         self._crew.wait_ready()
+        self._switch.count_packet_ins("s1")
 
     # ----------------------------------------------------------------------------------------------------- traffic
 

@@ -134,7 +134,7 @@ SINK_FLOW = np.dtype(
         ("stale_pkts", "<u4"),
         ("epoch", "<u4"),
         ("epoch_first_seq", "<u4"),
-        ("unused", "<u4"),
+        ("first_delay_ns", "<u4"),
     ]
 )
 

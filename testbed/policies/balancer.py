@@ -30,9 +30,11 @@ from testbed.events import (
     Action,
     DeadlineReached,
     Event,
+    FlowArrived,
     NodeJoined,
     NodeLeft,
     NodesNotified,
+    PlaceFlow,
     RemoveNode,
     RestoreNode,
     SetSlots,
@@ -40,6 +42,7 @@ from testbed.events import (
 from testbed.policies.balancer_hash import HighestScore
 from testbed.policies.balancer_headroom import Headroom
 from testbed.policies.balancer_least_loaded import LeastLoaded
+from testbed.policies.balancer_per_flow import PerFlow
 from testbed.policies.balancer_ready_first import ReadyFirst
 from testbed.policies.balancer_round_robin import RoundRobin
 from testbed.policies.balancer_two_choices import TwoChoices
@@ -73,11 +76,13 @@ def _make_rule(spec: BalancerSpec, nodes: int, rng: random.Random) -> SlotRule:
         return TwoChoices(slots, nodes, rng)
     if spec.policy == "headroom":
         return Headroom()
+    if spec.policy == "per-flow":
+        return PerFlow(nodes)
     return ReadyFirst()
 
 
 class BalancerPolicy:
-    """Membership and weights: every balancer event in; `SetSlots`, `RemoveNode`, `RestoreNode` out.
+    """Membership and weights: every balancer event in; `SetSlots`, `PlaceFlow`, `RemoveNode`, `RestoreNode` out.
 
     Nodes it was not told of at the start are passed over.
     """
@@ -105,6 +110,8 @@ class BalancerPolicy:
             self._leave(event)
         elif isinstance(event, NodeJoined):
             self._join(event, now_ns)
+        elif isinstance(event, FlowArrived):
+            return self._place(event)
         elif not isinstance(event, DeadlineReached):
             return []
         self._judge_silence(now_ns)
@@ -124,9 +131,17 @@ class BalancerPolicy:
         self._listen_anew_if_deaf(now_ns)
         rows = self._view.update(event)
         self._heard_ns[rows] = now_ns
+        if isinstance(self._rule, PerFlow):
+            self._rule.heard(rows)
         for row in rows.tolist():
             self._away[row].discard(_SILENT)
         self._news = True
+
+    def _place(self, event: FlowArrived) -> list[Action]:
+        if not isinstance(self._rule, PerFlow):
+            return []  # the switch places flows by the slots
+        row = self._rule.place(self._view)
+        return [PlaceFlow(event.flow, self._view.nodes[row])]
 
     def _leave(self, event: NodeLeft) -> None:
         row = self._view.index(event.node)

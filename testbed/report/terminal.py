@@ -136,6 +136,7 @@ def _balancer(summary: Summary) -> str:
         ("balancer.max_over_mean_load", "busiest node {} × the mean", lambda value: f"{value:.3f}"),
         ("balancer.broken_flows", "{}", lambda value: many(value, "broken flow")),
         ("balancer.packet_ins", "{}", lambda value: many(value, "packet-in")),
+        ("balancer.first_packet_ms.p99", "first packets p99 {}", milliseconds),
         ("balancer.decision_us.p99", "decision p99 {}", microseconds),
         ("control_loop_us.p99", "agent loop p99 {}", microseconds),
     )

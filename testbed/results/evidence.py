@@ -143,6 +143,8 @@ class Evidence:
         softnet_dropped_pkts: backlog drops of the kernel's softnet queues during the trial (all of the machine).
         neighbour_overflows: times the kernel's neighbour table was full.
         packet_ins: packets the switch handed to the controller.
+        packet_ins_lost_pkts: those that did not come back.
+        first_delay: one-way delay of the first packet of each flow, by which a flow's placement shows.
         broken_flows: flows that changed node although their node served.
         cpu_idle_ratio: idle share of all cores over the trial, 0..1.
         cpu_idle_worst_ratio: the lowest idle share of all cores in any one second.
@@ -165,6 +167,8 @@ class Evidence:
     softnet_dropped_pkts: int | None = None
     neighbour_overflows: int | None = None
     packet_ins: int | None = None
+    packet_ins_lost_pkts: int | None = None
+    first_delay: Histogram | None = None
     broken_flows: int | None = None
     cpu_idle_ratio: float | None = None
     cpu_idle_worst_ratio: float | None = None
@@ -254,7 +258,7 @@ def account(evidence: Evidence) -> Accounting:
     dropped = {
         "buffer": sum(node.dropped_pkts for node in nodes),
         "qdisc": total(node.qdisc_dropped_pkts for node in nodes) or 0,
-        "switch": evidence.switch_dropped_pkts or 0,
+        "switch": total([evidence.switch_dropped_pkts, evidence.packet_ins_lost_pkts]) or 0,
         "fault": evidence.fault_dropped_pkts or 0,
         "other": total([*other, evidence.softnet_dropped_pkts]) or 0,
     }

@@ -6,6 +6,7 @@ buffers dropped, of the packets that reached them (once, however often one was d
 with a limit above the floor; it was *wasted* if the node's demand (`queues.demand_bytes`) did not pass the floor during
 it or within 200 ms after it.  `control_loop_us` is the agent's loop, from the tick to the notification; *decision* is
 the controller's, from the arrival of what made it change the switch to the barrier that confirms the change.
+`first_packet_ms` is the delay of the first packet of each flow, which waits for what places the flow.
 
 A section that does not apply is absent, never zero-filled; `PATHS` names every figure there can be, which is what
 expectations are checked against before a run starts.
@@ -56,7 +57,7 @@ PATHS: tuple[str, ...] = (
     ),
     *(f"failover.{key}" for key in ("count", "lost_packets", "false_suspicions")),
     *(f"balancer.{key}" for key in ("broken_flows", "max_over_mean_load", "packet_ins")),
-    *(f"balancer.decision_us.{key}" for key in ("p50", "p99")),
+    *(f"balancer.{name}.{key}" for name in ("decision_us", "first_packet_ms") for key in ("p50", "p99")),
     "setup_s",
     "teardown_s",
 )
@@ -166,6 +167,9 @@ def _balancer(facts: RunFacts, evidence: Evidence, lines: Iterable[Mapping[str, 
         section["max_over_mean_load"] = max(loads) * len(loads) / sum(loads)
     if evidence.packet_ins is not None:
         section["packet_ins"] = evidence.packet_ins
+    first = _percentiles(evidence.first_delay, NS_PER_MS)
+    if first is not None:
+        section["first_packet_ms"] = first
     decisions = _decisions(lines) if facts.engine == "emulation" else None  # wall time
     return {**section, **({"decision_us": decisions} if decisions else {})}
 

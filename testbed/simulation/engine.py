@@ -95,6 +95,9 @@ def check(scenario: Scenario, network: Network) -> None:
     if scenario.tcp:
         happened = "the simulation has no model of congestion control, which decides what TCP sends"
         raise InputError(f"traffic of shape tcp ({scenario.tcp[0].name})", happened, "use --engine emulation")
+    if scenario.balancer.policy == "per-flow":
+        happened = "the simulation has no model of the way of a packet to the controller and back"
+        raise InputError("balancer.policy per-flow", happened, "use --engine emulation or another policy")
     if scenario.faults and len(network.nodes) > LARGEST_MESH:
         happened = f"with {len(network.nodes)} nodes; the mesh, which notices them, is simulated up to {LARGEST_MESH}"
         raise InputError("faults", happened, "use fewer nodes, or no faults")

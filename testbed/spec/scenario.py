@@ -19,7 +19,9 @@ Rate = Annotated[int, BeforeValidator(units.rate_bps), PlainSerializer(units.rat
 BufferPolicyName = Literal[
     "static-min", "static-mean", "static-max", "dynamic-threshold", "reactive", "ewma", "holt", "lstm", "oracle"
 ]
-BalancerPolicyName = Literal["ready-first", "headroom", "two-choices", "least-loaded", "round-robin", "hash"]
+BalancerPolicyName = Literal[
+    "ready-first", "headroom", "two-choices", "least-loaded", "round-robin", "hash", "per-flow"
+]
 FrameworkName = Literal["os-ken", "ryu"]
 TopologyFamily = Literal["single", "cluster", "cascade"]
 CongestionControl = Literal["cubic", "bbr", "reno"]
@@ -378,6 +380,15 @@ class Scenario(Spec):
             raise ValueError(
                 f"buffer.deflect and the TCP source {self.tcp[0].name} exclude each other: a deflected segment would "
                 "reach a backend that does not hold its connection"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _packets_at_the_controller_can_be_told_apart(self) -> Scenario:
+        if self.balancer.policy == "per-flow" and self.tcp:
+            raise ValueError(
+                f"balancer.policy per-flow and the TCP source {self.tcp[0].name} exclude each other: what is lost on "
+                "the way to the controller could not be told apart"
             )
         return self
 

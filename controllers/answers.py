@@ -1,0 +1,42 @@
+"""What the controller has answered lately: more packets of a flow come in before its pin is in force.
+
+The switch goes on asking about a flow until it has the pin and has been through its cache.  Those packets follow the
+first; asking the policy again could tear the flow apart, and takes longer.
+"""
+
+from __future__ import annotations
+
+from testbed.events import FiveTuple
+from testbed.units import NS_PER_S
+
+REMEMBERED_NS = NS_PER_S
+
+
+class Answers:
+    """Flow → node, for `REMEMBERED_NS`."""
+
+    def __init__(self) -> None:
+        self._given: dict[FiveTuple, tuple[str, int]] = {}  # the oldest first
+
+    def give(self, flow: FiveTuple, node: str, now_ns: int) -> None:
+        """Remember an answer."""
+        self._forget_old(now_ns)
+        self._given.pop(flow, None)
+        self._given[flow] = node, now_ns
+
+    def of(self, flow: FiveTuple, now_ns: int) -> str | None:
+        """Return the node a flow was placed at lately."""
+        self._forget_old(now_ns)
+        node, _ = self._given.get(flow, (None, 0))
+        return node
+
+    def withdraw(self, node: str) -> None:
+        """Forget what was placed at a node that serves no more."""
+        self._given = {flow: answer for flow, answer in self._given.items() if answer[0] != node}
+
+    def _forget_old(self, now_ns: int) -> None:
+        while self._given:
+            oldest = next(iter(self._given))
+            if now_ns - self._given[oldest][1] < REMEMBERED_NS:
+                return
+            del self._given[oldest]
