@@ -271,6 +271,10 @@ def test_broken_flows_are_those_no_failure_moved() -> None:
     )
     assert made.broken_flows([]) == 2
     assert made.broken_flows([("n1", Span(1, 2))]) == 0
+    begun = history({"n1": rows(NONE), "n2": rows(NONE)}, {"n1": rows((1, 0, 1, 0)), "n2": rows(NONE)},
+                    {"n1": rows((1, 0, 1, 0)), "n2": rows((1, 5, 2, 5))})  # fmt: skip
+    assert begun.broken_flows([]) == 1
+    assert begun.broken_flows([("n2", Span(1, 2))]) == 0, "it began while its node failed"
     assert made.broken_flows([("n2", Span(1, 2))]) == 1, "what was seen there while it failed has had to leave"
 
 
@@ -529,6 +533,7 @@ def test_link_meter_counts_what_a_dead_link_is_given() -> None:
             with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
                 sender.bind(("va", 0x800))
                 for state in ("up", "down", "up"):
+                    meter.cut(state == "down")
                     netlink.link("set", index=socket.if_nametoindex("vb"), state=state)
                     before = meter.given_pkts()
                     for _ in range(10):

@@ -89,6 +89,12 @@ class _Epoch(NamedTuple):
     highest: Ints
     first: Ints
 
+    @property
+    def seen(self) -> NDArray[np.bool_]:
+        """Return which flows were delivered anywhere so far."""
+        seen: NDArray[np.bool_] = (self.highest != _UNSEEN).any(axis=0)
+        return seen
+
     def last_at(self, row: int) -> NDArray[np.bool_]:
         """Return which flows were delivered behind that node last."""
         last: NDArray[np.bool_] = (self.highest.argmax(axis=0) == row) & (self.highest[row] != _UNSEEN)
@@ -158,13 +164,16 @@ class FlowHistory:
         """Return how many flows changed node although their node served.
 
         A flow that was behind a failed node has had to move, and may do so twice: the switch's own fallback is quicker
-        than the balancer, which then deals by load.
+        than the balancer, which then deals by load.  The fallback may be the first to see a flow that began while the
+        node failed and was meant for it, so such flows are excused too.
         """
         excused = np.zeros(self._epochs[-1].highest.shape[1], dtype=bool)
         for node, span in failures:
             row = self._rows[node]
             excused |= self._epochs[span.begun - 1].last_at(row)
-            for epoch in self._epochs[span.begun : span.healed]:
+            failing = self._epochs[span.begun : span.healed]
+            for epoch in failing:
                 excused |= epoch.first[row] != _NOT_YET
+            excused |= failing[-1].seen & ~self._epochs[span.begun - 1].seen
         places = (self._epochs[-1].highest != _UNSEEN).sum(axis=0)
         return int(np.sum((places > 1) & ~excused))
