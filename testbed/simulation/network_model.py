@@ -8,7 +8,8 @@ down or up in the switch after `port_ns`, and the balancer hears of it `port_rep
 take `message_ns` and an exponential rest of `message_spread_ns` in the mean, or get lost with probability
 `message_loss_ratio`: none do by themselves, as on the wire.
 
-The constants are the medians of emulated runs of ``burst.yaml`` on a machine of two cores.  What they leave out is the
+The constants are the medians of emulated runs of ``burst.yaml``, ``flap.yaml`` (port) and ``controller-loss.yaml``
+(takeover, one run) on a machine of two cores.  What they leave out is the
 spread: the emulation has ticks that come late and packets that wait for a softirq, tens of microseconds at the median
 and now and then milliseconds.  The queues that a scenario studies are 40 ms long and more.
 """
