@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from testbed.bench import COUNTED, NAMES, failover
+from testbed.bench import COUNTED, NAMES, failover, suspicion
 from testbed.bench.rows import percentile, row
 from testbed.bench.trials import BenchTrial, BenchTrials
 from testbed.errors import InputError, ToolError
@@ -104,6 +104,23 @@ def test_figures_that_a_failure_lacks_do_not_count_as_zero() -> None:
     assert found.figures("crash", "rerouted_ms") == [44.0]
     assert found.figures("crash", "lost_pkts") == [3.0, 0.0]
     assert found.figures("link_down", "detected_ms") == []
+
+
+def test_pauses_are_short_and_one_is_over_before_the_next() -> None:
+    pauses = suspicion.plan_pauses(random.Random(1), 6, 60)
+    at_ms = [float(pause["at"].removesuffix("ms")) for pause in pauses]
+    assert all(pause["for"] == "35ms" for pause in pauses)
+    assert min(b - a for a, b in itertools.pairwise(at_ms)) >= 35
+    assert [pause["pause"] for pause in pauses[:7]] == ["n1", "n2", "n3", "n4", "n5", "n6", "n1"]
+
+
+def test_calm_is_watched_for_as_long_as_asked() -> None:
+    trials = Scripted("VALID", "INVALID")
+    suspected, minutes = suspicion._calm(trials, 13)
+    assert minutes == pytest.approx(13)
+    durations = [float(scenario["duration"].removesuffix("ms")) for scenario in trials.ran]
+    assert durations == pytest.approx([60_000, 60_000, 60_000, 10_000]), "one of them was run again"
+    assert suspected == 0
 
 
 def test_every_counted_benchmark_exists() -> None:

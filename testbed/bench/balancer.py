@@ -1,7 +1,11 @@
-"""What the balancer's decisions take: from a notification to the switch's word that the change is in force.
+"""What the balancer's decisions take, and what they cost the first packet of a flow.
 
-`burst.yaml`: every change of slots or of membership is timed from the arrival
-of what led to it to the reply to the barrier behind it.
+**Decisions.**  `burst.yaml`: every change of slots or of membership is timed from the arrival of what led to it to the
+switch's reply to the barrier behind it.
+
+**First packets.**  A light load of packets that nearly all open a flow, so that the one-way delay is that of first
+packets: they are decided in the switch, which looks through its tables and learns.  The rival is the same load on a few
+flows that the switch has in its cache.
 """
 
 from __future__ import annotations
@@ -15,6 +19,8 @@ from testbed.bench.trials import BenchTrials
 from testbed.spec.loading import load
 
 _POLICIES = ("headroom", "ready-first")
+_PARTS = ("p50", "p99")
+_MANY_FLOWS, _FEW_FLOWS = 20_000, 20  # 1500 packets: of the many flows, 19 of 20 are a flow's first
 
 
 def run() -> list[Row]:
@@ -34,7 +40,26 @@ def run() -> list[Row]:
                 row(f"balancer.decision.{policy}.p50", percentile(loops_ms, 0.5), "ms", note=note),
                 row(f"balancer.decision.{policy}.p99", percentile(loops_ms, 0.99), "ms", "<= 3", note=note),
             ]
-    return rows
+        first, later = (_delay_ms(trials, flows) for flows in (_MANY_FLOWS, _FEW_FLOWS))
+    return [
+        *rows,
+        *(row(f"balancer.first_packet.{part}", first[part], "ms", "", "later ones", later[part]) for part in _PARTS),
+    ]
+
+
+def _delay_ms(trials: BenchTrials, flows: int) -> dict[str, float]:
+    """Return the percentiles of the delay of packets that go over so many flows at random."""
+    source = {"name": "first", "from": "c1", "shape": "poisson", "rate": "1Mbit", "flows": flows, "packet": "500B"}
+    scenario = {
+        "name": "bench-first-packet",
+        "duration": "6s",
+        "topology": {"family": "cluster", "nodes": 3, "clients": 1, "node_rate": "100Mbit"},
+        "buffer": {"policy": "static-min"},
+        "balancer": {"policy": "hash"},
+        "traffic": [source],
+    }
+    delay: dict[str, float] = trials.believed(scenario, 1, f"packets of {flows} flows").summary["delay_ms"]
+    return delay
 
 
 def _loops_ms(trials: BenchTrials, policy: str) -> list[float]:

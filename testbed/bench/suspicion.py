@@ -1,4 +1,4 @@
-"""How often a node that lives is taken for dead: while all is calm, and while nodes stop for a moment.
+"""How often a node that lives is taken for dead: while all is calm, while nodes stop for a moment, on a busy machine.
 
 Six nodes at 60 % load, watched for `count` minutes of node time (six nodes for one minute are six).  Nothing fails, so
 whoever leaves was suspected falsely.  None in T minutes means at most 3 / T a node-minute at 95 % (Poisson), which is
@@ -6,11 +6,13 @@ what the note says.
 
 The second row stops nodes (SIGSTOP) one after the other for less than 40 ms, at any phase of their heartbeats: a node
 that was slow must not be taken for dead.  The rival is the same mesh that lets only two heartbeats be missing, which
-notices a crash sooner and pays with such suspicions.
+notices a crash sooner and pays with such suspicions.  In the third, twice as many processes as the machine has cores
+burn CPU for more than half of the time.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import tempfile
 from pathlib import Path
@@ -25,6 +27,7 @@ NODES = 6
 _RATE_MBIT, _LOAD_RATIO = 20, 0.6
 _RUN_MIN = 1.0  # the longest run: a machine that disturbs it costs no more
 _PAUSES, _PAUSE_MS, _PAUSE_GAP_MS, _FIRST_MS = 60, 35, 200, 700
+_HOGGED_MS, _HOG_MS = 10_000, 3000
 _HASTY = {"misses": 2}
 
 
@@ -39,11 +42,14 @@ def run(count: int = COUNT) -> list[Row]:
         trials = BenchTrials(Path(folder))
         calm, watched_min = _calm(trials, count)
         paused, hasty = (_paused(trials, mesh) for mesh in ({}, _HASTY))
+        hogs = 2 * (os.cpu_count() or 1)
+        hogged = _hogged(trials, hogs)
     bound = f"in {watched_min:.3g} node-minutes; at most {3 / watched_min:.2g} a node-minute at 95 %"
     note = f"in {_PAUSES} pauses of {_PAUSE_MS} ms"
     return [
         row("suspicion.calm", calm, "nodes", "<= 0", note=bound if not calm else bound.partition(";")[0]),
         row("suspicion.paused", paused, "nodes", "<= 0", "two heartbeats may be missing", hasty, note),
+        row("suspicion.hogged", hogged, "nodes", "<= 0", note=f"{hogs} processes burning, {2 * _HOG_MS / 1000:g} s"),
     ]
 
 
@@ -64,6 +70,13 @@ def _paused(trials: BenchTrials, mesh: dict[str, int]) -> int:
     last_ms = _FIRST_MS + (_PAUSES + 1) * _PAUSE_GAP_MS
     scenario = {**_scenario(last_ms + 500), "mesh": mesh, "faults": faults}
     return false_suspicions(trials.believed(scenario, 1, f"{_PAUSES} pauses, {mesh or 'mesh as ever'}").lines)
+
+
+def _hogged(trials: BenchTrials, hogs: int) -> int:
+    starts_ms = (1000, 1000 + _HOGGED_MS // 2)
+    faults = [{"at": f"{at_ms}ms", "cpu_hog": hogs, "for": f"{_HOG_MS}ms"} for at_ms in starts_ms]
+    said = f"{hogs} processes burning CPU"
+    return false_suspicions(trials.believed({**_scenario(_HOGGED_MS), "faults": faults}, 1, said).lines)
 
 
 def plan_pauses(rng: random.Random, nodes: int, count: int) -> list[dict[str, str]]:
