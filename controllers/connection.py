@@ -10,7 +10,8 @@ from typing import Any
 from controllers import framework as frameworks
 from controllers.framework import Framework
 from controllers.messages import MessageBuilder
-from controllers.openflow import Message
+from controllers.openflow import FlowMod, Message
+from controllers.pipeline import Table
 from controllers.switch import (
     Acknowledged,
     Connected,
@@ -29,6 +30,7 @@ from testbed.spec.scenario import FrameworkName
 LISTEN_HOST = "127.0.0.1"
 ECHO_INTERVAL_S = 2.0
 MAX_UNANSWERED_ECHOES = 5
+_XID = 4  # where in a message its number is
 
 Report = Callable[[Happening], None]
 
@@ -40,32 +42,50 @@ class DatapathLink:
         """Wrap a datapath that has finished its handshake."""
         self._framework, self._datapath = framework, datapath
         self._builder = MessageBuilder(framework)
+        self._built: dict[Message, bytes] = {}
         self._numbers = itertools.count(1)  # of our own: the framework numbers its echoes in another thread
 
     def send(self, messages: Sequence[Message]) -> int:
         """See `Link.send`."""
-        barrier = self._framework.parser.OFPBarrierRequest(self._datapath)
-        self._write([*(self._builder.build(self._datapath, message) for message in messages), barrier])
-        return int(barrier.xid)
+        barrier = self._serialised(self._framework.parser.OFPBarrierRequest(self._datapath))
+        return self._write([*map(self._wire_of, messages), barrier])
 
     def post(self, messages: Sequence[Message]) -> None:
         """See `Link.post`."""
-        self._write([self._builder.build(self._datapath, message) for message in messages])
+        self._write([self._wire_of(message) for message in messages])
 
     def request_role(self, role: Role, generation: int) -> None:
         """See `Link.request_role`."""
         proto = self._framework.proto
         number = {Role.MASTER: proto.OFPCR_ROLE_MASTER, Role.SLAVE: proto.OFPCR_ROLE_SLAVE}[role]
-        self._write([self._framework.parser.OFPRoleRequest(self._datapath, number, generation)])
+        self._write([self._serialised(self._framework.parser.OFPRoleRequest(self._datapath, number, generation))])
 
-    def _write(self, built: Sequence[Any]) -> None:
-        """Hand all over in one piece: the framework would wake its sending thread for each."""
-        wire = bytearray()
-        for message in built:
-            message.set_xid(next(self._numbers))
-            message.serialize()
-            wire += message.buf
+    def _wire_of(self, message: Message) -> bytes:
+        """Return the message without its number.
+
+        A slot's flow is written again and again, and to build it takes longer than to decide it: it is built once.
+        """
+        wire = self._built.get(message)
+        if wire is None:
+            wire = self._serialised(self._builder.build(self._datapath, message))
+            if isinstance(message, FlowMod) and message.table == Table.SLOTS:
+                self._built[message] = wire
+        return wire
+
+    @staticmethod
+    def _serialised(message: Any) -> bytes:
+        message.set_xid(0)
+        message.serialize()
+        return bytes(message.buf)
+
+    def _write(self, messages: Sequence[bytes]) -> int:
+        """Hand all over in one piece (each would wake the framework's sending thread); return the last number."""
+        wire, number = bytearray(), 0
+        for message in messages:
+            number = next(self._numbers)
+            wire += message[:_XID] + number.to_bytes(4, "big") + message[_XID + 4 :]
         self._framework.threads.call(lambda: self._datapath.send(bytes(wire)))
+        return number
 
 
 class SwitchReports:
