@@ -10,8 +10,7 @@ from typing import Any
 from controllers import framework as frameworks
 from controllers.framework import Framework
 from controllers.messages import MessageBuilder
-from controllers.openflow import FlowMod, Message
-from controllers.pipeline import Table
+from controllers.openflow import Message
 from controllers.switch import (
     Acknowledged,
     Connected,
@@ -54,6 +53,10 @@ class DatapathLink:
         """See `Link.post`."""
         self._write([self._wire_of(message) for message in messages])
 
+    def prepare(self, messages: Sequence[Message]) -> None:
+        """See `Link.prepare`.  To build a flow takes the frameworks longer than to decide it: these are built once."""
+        self._built.update((new, self._built_now(new)) for new in messages if new not in self._built)
+
     def request_role(self, role: Role, generation: int) -> None:
         """See `Link.request_role`."""
         proto = self._framework.proto
@@ -61,16 +64,11 @@ class DatapathLink:
         self._write([self._serialised(self._framework.parser.OFPRoleRequest(self._datapath, number, generation))])
 
     def _wire_of(self, message: Message) -> bytes:
-        """Return the message without its number.
+        """Return the message without its number."""
+        return self._built.get(message) or self._built_now(message)
 
-        A slot's flow is written again and again, and to build it takes longer than to decide it: it is built once.
-        """
-        wire = self._built.get(message)
-        if wire is None:
-            wire = self._serialised(self._builder.build(self._datapath, message))
-            if isinstance(message, FlowMod) and message.table == Table.SLOTS:
-                self._built[message] = wire
-        return wire
+    def _built_now(self, message: Message) -> bytes:
+        return self._serialised(self._builder.build(self._datapath, message))
 
     @staticmethod
     def _serialised(message: Any) -> bytes:

@@ -122,6 +122,10 @@ class LoadBalancer:
         elif isinstance(happening, Refused):
             raise ToolError("steering the switch", f"it refused a message: {happening.text}", "see ovs-vswitchd.log")
 
+    def prepare(self, link: Link) -> None:
+        """Build ahead what will be sent over `link` again and again."""
+        link.prepare(pipeline.every_slot(self._config, len(self._slots)))
+
     def follow(self, taken: Input) -> None:
         """Take in what another balancer noted."""
         kind, now_ns, *rest = taken
@@ -151,6 +155,7 @@ class LoadBalancer:
         self._link = happening.link
         self._pending.clear()
         self._send(pipeline.install(self._config, self._slots, self._removed), "BalancerReady", now_ns)
+        self.prepare(happening.link)  # while the switch is at work
         for port in sorted(self._node_at):
             self._port_changed(PortChanged(port, happening.ports_up.get(port, False)), now_ns)
 

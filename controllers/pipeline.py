@@ -88,6 +88,7 @@ SLOT, NODE = "reg1", "reg2"  # node numbers count from 1: 0 is "not pinned"
 PIN_COOKIE = 0x5049_4E53  # "PINS" in dumps
 ANSWERED_COOKIE = 0x414E_5357  # "ANSW": counts what came back from the controller
 DEFLECTED = ("02:de:f1:00:00:00", "ff:ff:ff:00:00:00")
+MOST_PREPARED = 1024  # flows: to build one takes some 0.1 ms
 FALLBACKS = 2  # further nodes in a node's group
 
 _IPV4, _IPV6, _ARP = 0x0800, 0x86DD, 0x0806
@@ -125,6 +126,16 @@ def set_slots(config: BalancerConfig, before: Sequence[str], after: Sequence[str
         return ()
     pairs = enumerate(zip(before, after, strict=True))
     return tuple(_slot(config, slot, new) for slot, (old, new) in pairs if old != new)
+
+
+def every_slot(config: BalancerConfig, slots: int) -> tuple[Message, ...]:
+    """Return the flow of every slot for every node, all that `set_slots` can ask for.
+
+    None where flows are placed one by one, nor where they would be too many to be built ahead.
+    """
+    if is_per_flow(config) or slots * len(config.nodes) > MOST_PREPARED:
+        return ()
+    return tuple(_slot(config, slot, node.name) for slot in range(slots) for node in config.nodes)
 
 
 def place_flow(config: BalancerConfig, flow: FiveTuple, node: str) -> FlowMod:

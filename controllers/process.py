@@ -28,9 +28,7 @@ from testbed.units import NS_PER_S
 
 PRIMARY_GENERATION, STANDBY_GENERATION = 1, 2
 IDLE_WAIT_NS = NS_PER_S
-MAX_A_TURN = (
-    64  # of datagrams and of happenings: no flood of one can keep the other, the deadlines or a standby waiting
-)
+MAX_A_TURN = 64  # datagrams, and happenings: no flood of one keeps the other, the deadlines or a standby waiting
 
 
 class Inbox:

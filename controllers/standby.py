@@ -83,6 +83,7 @@ class Following:
         if isinstance(happening, Connected):
             self.link, self.ports_up = happening.link, dict(happening.ports_up)
             happening.link.request_role(Role.SLAVE, PRIMARY_GENERATION)
+            self._balancer.prepare(happening.link)
         elif isinstance(happening, Disconnected):
             self.link = None
         elif isinstance(happening, PortChanged):

@@ -34,6 +34,10 @@ class Link(Protocol):
         """Send messages that nobody waits for."""
         ...
 
+    def prepare(self, messages: Sequence[Message]) -> None:
+        """Make ready what will be sent again and again; nothing is sent."""
+        ...
+
     def request_role(self, role: Role, generation: int) -> None:
         """Ask for a role; answered by `RoleGranted`, or by `Deposed` when a greater generation has been seen."""
         ...

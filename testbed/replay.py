@@ -25,6 +25,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import ValidationError
 
+from testbed.cortex.artefact import DEFAULT_MODEL
 from testbed.errors import InputError
 from testbed.events import Action, Event, LimitGranted, NodeJoined, PeersAssessed, Record, TrafficSampled, from_record
 from testbed.forecasting import MakeForecaster, forecaster_maker
@@ -32,6 +33,7 @@ from testbed.policies.balancer import make_balancer
 from testbed.policies.brain import NodeBrain
 from testbed.policies.deflection import DEFLECTION, DeflectionPolicy
 from testbed.policies.pool import Pool, make_pool
+from testbed.results.provenance import sha256_of
 from testbed.results.recorded_run import RecordedRun
 from testbed.simulation.cohorts import BRAIN, make_brain
 from testbed.simulation.engine import BALANCER, POOL
@@ -61,21 +63,22 @@ class Difference:
         policy: whose decision.
         recorded: the line in ``events.jsonl``, None when nothing was recorded.
         replayed: what this code answers, None when it answers nothing.
+        other_model: the run had another LSTM, so the difference need not be one of the code.
     """
 
     t_ns: int
     policy: str
     recorded: Mapping[str, Any] | None
     replayed: Mapping[str, Any] | None
+    other_model: bool = False
 
     def __str__(self) -> str:
-        return "\n".join(
-            (
-                f"{self.policy} at {self.t_ns / NS_PER_S:.6f} s",
-                f"  recorded: {_shown(self.recorded)}",
-                f"  replayed: {_shown(self.replayed)}",
-            )
+        lines = (
+            f"{self.policy} at {self.t_ns / NS_PER_S:.6f} s",
+            f"  recorded: {_shown(self.recorded)}",
+            f"  replayed: {_shown(self.replayed)}",
         )
+        return "\n".join((*lines, "  the run had another LSTM; name it with --model") if self.other_model else lines)
 
 
 def _shown(line: Mapping[str, Any] | None) -> str:
@@ -105,10 +108,15 @@ def replay(run_dir: Path, model_path: Path | None = None) -> Difference | None:
     for line in _in_order(run.events()):
         difference = comparison.take(line)
         if difference is not None:
-            return difference
+            return dataclasses.replace(difference, other_model=_had_other_model(run, model_path))
     if not comparison.compared:
         raise InputError(f"replaying {run_dir}", "it holds no recorded decisions", "name a run that has begun")
     return comparison.unanswered() if run.manifest["status"] == "completed" else None
+
+
+def _had_other_model(run: RecordedRun, model_path: Path | None) -> bool:
+    recorded = run.manifest.get("hashes", {}).get("model")
+    return recorded is not None and recorded != sha256_of(model_path or DEFAULT_MODEL)
 
 
 def _scenario_of(run: RecordedRun) -> Scenario:

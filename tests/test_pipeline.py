@@ -469,9 +469,15 @@ def test_values_out_of_range_are_not_sent() -> None:
 class FakeLink:
     def __init__(self) -> None:
         self.switch, self.barriers = FakeSwitch(), 0
+        self.prepared: set[Message] = set()
+        self.sent: list[Message] = []
+
+    def prepare(self, messages: Sequence[Message]) -> None:
+        self.prepared |= set(messages)
 
     def send(self, messages: Sequence[Message]) -> int:
         self.switch.apply(messages)
+        self.sent += messages
         self.barriers += 1
         return self.barriers
 
@@ -517,6 +523,17 @@ def test_control_loop_is_measured_from_the_notification_to_the_barrier() -> None
     assert bench.records[-1][1]["kind"] == "ActionsAcknowledged"
     assert bench.records[-1][1]["control_loop_us"] == 1000.0
     assert set(placed(bench.link.switch, range(1, 60)).values()) == {"n2", "n3"}
+
+
+def test_what_a_change_sends_was_built_ahead() -> None:
+    bench = Bench("least-loaded")
+    bench.connect()
+    before = len(bench.link.sent)
+    bench.balancer.on_datagram(notify("n1", backlog=900_000), 10 * NS_PER_MS)
+    assert set(bench.link.sent[before:]) <= bench.link.prepared
+    assert len(bench.link.sent) > before
+    assert pipeline.every_slot(make_config(policy="per-flow"), 64) == ()
+    assert pipeline.every_slot(make_config(), pipeline.MOST_PREPARED) == ()
 
 
 def test_policy_records_can_be_replayed() -> None:

@@ -74,6 +74,15 @@ def test_a_changed_output_is_found(tmp_path: Path) -> None:
     assert str(difference).startswith(f"brain at {changed['t_ns'] / 1e9:.6f} s\n  recorded: ")
 
 
+def test_a_difference_says_when_the_run_had_another_model(tmp_path: Path) -> None:
+    run = simulated_run.write(simulated_run.scenario("lstm"), tmp_path / "run")
+    change(run, lambda line: line["kind"] == "SetBufferLimit", lambda line: line.update(limit_bytes=[1, 1, 1]))
+    assert "another LSTM" not in str(replay(run))
+    manifest = json.loads((run / "manifest.json").read_text())
+    (run / "manifest.json").write_text(json.dumps({**manifest, "hashes": {"model": "sha256:0"}}))
+    assert "the run had another LSTM; name it with --model" in str(replay(run))
+
+
 def test_a_changed_digest_is_found(tmp_path: Path) -> None:
     spec = simulated_run.scenario("reactive", nodes=70, node_rate="1Mbit", duration="1500ms")
     run = simulated_run.write(spec, tmp_path / "run")
