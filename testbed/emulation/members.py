@@ -1,7 +1,8 @@
 """The processes of a trial: forked from one warmed process, so that thirty start in a blink and share its memory.
 
 A member sends one byte when it is ready, gets the start time, works, and ends when told (SIGTERM) or when done.  What
-it cannot cope with it reports through the records channel and ends; the trial then ends as failed, naming the member.
+it leaves to be read after its end lies in an anonymous file, so that a report of any size waits for no reader.  What it
+cannot cope with it reports through the records channel and ends; the trial then ends as failed, naming the member.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ Body = Callable[["Line", RecordWriter], None]
 class Line:
     """A member's line to the trial."""
 
-    def __init__(self, end: socket.socket) -> None:
-        self._end = end
+    def __init__(self, end: socket.socket, report: int) -> None:
+        """Speak through `end`; `report` is the file that the trial reads when the member has ended."""
+        self._end, self._report = end, report
 
     def ready(self) -> int:
         """Say that all is prepared, wait for the start and return its time t0 (CLOCK_MONOTONIC, ns)."""
@@ -45,7 +47,8 @@ class Line:
 
     def report(self, record: dict[str, Any]) -> None:
         """Leave a record for the trial to read when this member has ended."""
-        self._end.sendall(pickle.dumps(record))
+        with open(self._report, "wb", closefd=False) as file:
+            pickle.dump(record, file)
 
 
 class Stopped:
@@ -69,11 +72,12 @@ class Member:
         """Fork and run `body`; it gets its line and its own record writer."""
         self.name = name
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._report = os.memfd_create(f"report of {name}")
         gc.freeze()  # the collector must not touch, and so copy, pages shared with the parent
         self.pid = os.fork()
         if self.pid == 0:
             ours.close()
-            _live(name, body, Line(theirs), RecordWriter(records))
+            _live(name, body, Line(theirs, self._report), RecordWriter(records))
         theirs.close()
         self._line = ours
         self.status: int | None = None
@@ -123,13 +127,18 @@ class Member:
         Raises:
             ToolError: it left nothing.
         """
-        parts = []
-        while part := self._line.recv(1 << 16):
-            parts.append(part)
-        if not parts:
+        with open(self._report, "rb", closefd=False) as file:
+            file.seek(0)  # the member's place in it is ours, too
+            left = file.read()
+        if not left:
             raise ToolError(f"asking {self.name} for its report", "it left none", "read logs/trial.log")
-        record: dict[str, Any] = pickle.loads(b"".join(parts))  # noqa: S301 (written by our own forked process)
+        record: dict[str, Any] = pickle.loads(left)  # noqa: S301 (written by our own forked process)
         return record
+
+    def close(self) -> None:
+        """Let go of the line and of the report."""
+        self._line.close()
+        os.close(self._report)
 
     def join(self, timeout_s: float) -> None:
         """Wait for the end, and end it after `timeout_s`."""
