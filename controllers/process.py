@@ -23,7 +23,7 @@ from controllers.config import BalancerConfig
 from controllers.deflection import Address
 from controllers.load_balancer import Emit, LoadBalancer
 from controllers.replication import HEARTBEAT_NS, Journal
-from controllers.switch import Connected, Deposed, Happening, Link, Role, RoleGranted
+from controllers.switch import Connected, Deposed, Happening, Link, PacketIn, PortChanged, Role, RoleGranted
 from testbed.units import NS_PER_S
 
 PRIMARY_GENERATION, STANDBY_GENERATION = 1, 2
@@ -54,10 +54,12 @@ class Inbox:
         self.stopping = True
         self._bell.ring()
 
-    def take(self) -> Iterator[tuple[int, Happening]]:
-        """Yield what was posted, in order; what is too much for a turn keeps the bell ringing."""
+    def take(self, may: Callable[[], bool] = lambda: True) -> Iterator[tuple[int, Happening]]:
+        """Yield what was posted, in order, while `may` allows it; what is left after a turn keeps the bell ringing."""
         self._bell.silence()
         for _ in range(min(MAX_A_TURN, len(self._posted))):
+            if not may():
+                break
             yield self._posted.popleft()
         if self._posted:
             self._bell.ring()
@@ -92,6 +94,7 @@ class Steering:
         self._generation, self._journal = generation, journal
         self._link: Link | None = None
         self._asking = self._deposed = False
+        self._held: deque[tuple[Happening, int]] = deque()  # while the switch is asked: some milliseconds
 
     def until_stopped(self) -> None:
         """Steer until told to stop."""
@@ -103,7 +106,10 @@ class Steering:
         if isinstance(happening, Deposed):
             self._retire()
         elif isinstance(happening, RoleGranted):
-            self._asking = False
+            self._go_on()
+        elif self._passive and isinstance(happening, (PortChanged, PacketIn)):  # they lead to orders
+            if not self._deposed:
+                self._held.append((happening, happened_ns))
         else:
             if isinstance(happening, Connected):
                 self._link = happening.link
@@ -114,12 +120,16 @@ class Steering:
         waiting = [self._inbox.fileno()] if self._passive else [self._inbox.fileno(), self._notify_socket.fileno()]
         select.select(waiting, [], [], self._wait_ns() / NS_PER_S)
         self._ship()  # first: after a stop of its own the primary must not act before it has asked
-        for happened_ns, happening in self._inbox.take():
+        for happened_ns, happening in self._inbox.take(self._may_act):
             self.take(happening, happened_ns)
         if not self._passive:
             self._take_datagrams()
-            self._balancer.on_time(self._now_ns())
+            if self._may_act():
+                self._balancer.on_time(self._now_ns())
             self._ship()
+
+    def _may_act(self) -> bool:
+        return self._journal is None or not self._journal.lease_is_over(self._now_ns())
 
     @property
     def _passive(self) -> bool:
@@ -132,6 +142,8 @@ class Steering:
 
     def _take_datagrams(self) -> None:
         for _ in range(MAX_A_TURN):
+            if not self._may_act():
+                return
             try:
                 datagram, sender = self._notify_socket.recvfrom(notification.MAX_DATAGRAM_BYTES)
             except BlockingIOError:
@@ -152,9 +164,15 @@ class Steering:
         if self._generation is not None and self._link is not None:
             self._link.request_role(Role.MASTER, self._generation)
 
+    def _go_on(self) -> None:
+        self._asking = False
+        while self._held:
+            self.take(*self._held.popleft())
+
     def _retire(self) -> None:
         if not self._deposed:
             self._deposed = True
+            self._held.clear()
             self._tell("ControllerDeposed")
 
     def _tell(self, kind: str) -> None:

@@ -9,7 +9,12 @@ The same socket is the sign of life.  The kernel closes it with the process, so 
 with nothing to ship sends an empty message every `HEARTBEAT_NS`, and one that says nothing for `HUNG_NS` hangs.  The
 standby empties the socket before it judges: messages that waited there while it was itself late count as heard.
 
-An input is taken in, recorded and then shipped; one that is taken in as the primary dies is in the record alone.
+What the primary shipped last is its lease on the switch, for `LEASE_NS` and so for less than the standby waits (Gray
+and Cheriton, "Leases", 1989).  It looks at the lease before every input, since a stop may fall between any two; when
+that is over it takes nothing in until it has shipped again, and so learnt whether anybody still follows.
+
+An input is taken in, recorded and then shipped; one that is taken in as the primary dies or is stopped is in the record
+alone, and what it leads to the switch refuses.
 """
 
 from __future__ import annotations
@@ -24,6 +29,7 @@ from testbed.units import NS_PER_MS
 
 HEARTBEAT_NS = 50 * NS_PER_MS
 HUNG_NS = 300 * NS_PER_MS
+LEASE_NS = HUNG_NS // 2
 _MAX_MESSAGE_BYTES = 1 << 20
 _BUFFER_BYTES = 4 * 10**6
 _SO_SNDBUFFORCE = 32
@@ -55,6 +61,10 @@ class Journal:
     def note(self, taken: Input) -> None:
         """Keep an input for the next `ship`."""
         self._noted.append(taken)
+
+    def lease_is_over(self, now_ns: int) -> bool:
+        """Tell whether the standby may be about to take over: `ship` before anything else."""
+        return now_ns - self._shipped_ns >= LEASE_NS
 
     def ship(self, now_ns: int) -> None:
         """Send what was noted, or a sign of life when one is due."""

@@ -12,7 +12,7 @@ import pytest
 from controllers import notification
 from controllers.load_balancer import LoadBalancer
 from controllers.process import Inbox, Steering
-from controllers.replication import HEARTBEAT_NS, HUNG_NS, Follower, Journal, line
+from controllers.replication import HEARTBEAT_NS, HUNG_NS, LEASE_NS, Follower, Journal, line
 from controllers.standby import Following
 from controllers.switch import Connected, Deposed, PortChanged, Role, RoleGranted
 from testbed.events import NotifyBalancer
@@ -200,3 +200,65 @@ def test_a_primary_that_is_told_of_a_greater_generation_steers_no_more(primary: 
     primary.steering._turn()
     assert primary.told == ["ControllerDeposed"]
     assert primary.steering._passive
+
+
+def test_a_primary_stopped_in_the_middle_of_a_turn_takes_nothing_in_before_it_has_asked(
+    primary: SteeringBench, ends: Any
+) -> None:
+    """It has just shipped, sleeps for longer than the standby waits, and wakes with inputs of every kind before it."""
+    primary.notifications.bind(("127.0.0.1", 0))
+    journal = primary.steering._journal
+    assert journal is not None
+    ship = journal.ship
+
+    def stopped_after(now_ns: int) -> None:
+        ship(now_ns)
+        journal.ship = ship  # type: ignore[method-assign]
+        primary.clock.ns = 2 * HUNG_NS
+        ends[1].close()  # the standby takes over
+
+    journal.ship = stopped_after  # type: ignore[method-assign]
+    primary.inbox.post(PortChanged(PORTS["n2"], False))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as node:
+        node.sendto(notify("n1", 900_000), primary.notifications.getsockname())
+    primary.steering._turn()
+    primary.steering._turn()
+    assert primary.told == ["StandbyLost"]
+    assert primary.link.asked == [(Role.MASTER, 1)] * 2
+
+
+def test_what_a_primary_hears_while_it_waits_for_the_switch_is_acted_on_when_that_has_answered(
+    primary: SteeringBench, ends: Any
+) -> None:
+    ends[1].close()
+    primary.inbox.post(PortChanged(PORTS["n2"], False))
+    primary.steering._turn()
+    assert primary.told == ["StandbyLost"]
+    primary.inbox.post(RoleGranted(primary.link, Role.MASTER))
+    primary.steering._turn()
+    assert primary.told[:2] == ["StandbyLost", "NodeLeft"]
+
+
+def test_a_primary_stopped_while_it_takes_an_input_in_ends_with_that_one(primary: SteeringBench) -> None:
+    primary.notifications.bind(("127.0.0.1", 0))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as node:
+        for _ in range(3):
+            node.sendto(notify("n1", 0), primary.notifications.getsockname())
+    heard_by_balancer = primary.steering._balancer.on_datagram
+
+    def stopped_in(datagram: bytes, now_ns: int, sender: Any) -> None:
+        heard_by_balancer(datagram, now_ns, sender)
+        primary.clock.ns = 2 * HUNG_NS
+
+    primary.steering._balancer.on_datagram = stopped_in  # type: ignore[method-assign]
+    primary.steering._turn()
+    assert [kind for kind in primary.told if kind in ("NodesNotified", "DeadlineReached")] == ["NodesNotified"]
+
+
+def test_a_primary_that_was_late_but_still_is_the_one_goes_on(primary: SteeringBench) -> None:
+    primary.clock.ns = LEASE_NS
+    primary.inbox.post(PortChanged(PORTS["n2"], False))
+    primary.steering._turn()
+    primary.steering._turn()
+    assert "RemoveNode" in primary.told
+    assert not primary.steering._passive

@@ -94,12 +94,16 @@ class Hanging(PairTrial):
         primary, standby = self.begin()
         self.send_flows("before", OLD)
         os.kill(primary.pid, signal.SIGSTOP)
+        os.waitpid(primary.pid, os.WUNTRACED)  # it stands still from here on
+        stopped_ns = self.config.now_ns()
         self.seen["meanwhile"] = self.send_until(standby, "BalancerReady")
         self.seen["reason"] = next(r["reason"] for r in standby.records if r["kind"] == "ControllerTookOver")
         told = len(primary.records)
         os.kill(primary.pid, signal.SIGCONT)
         primary.wait_for(is_kind("ControllerDeposed"))
-        self.seen["said on waking"] = [record["kind"] for record in primary.records[told:]]
+        said = [(record["t_ns"], record["kind"]) for record in primary.records[told:]]
+        self.seen["said on waking"] = [kind for t_ns, kind in said if t_ns >= stopped_ns]
+        self.seen["under way"] = len({t_ns for t_ns, _ in said if t_ns < stopped_ns})
         self.send_flows("after", OLD)
         self.notifier.limit_bytes = {"n1": 4 * MB, "n2": 2 * MB, "n3": 2 * MB}
         standby.wait_in_force(shares(32, 16, 16))
@@ -151,5 +155,6 @@ def test_a_hanging_primary_is_replaced(hanging: dict[str, Any]) -> None:
 
 def test_a_primary_that_wakes_up_too_late_touches_nothing(hanging: dict[str, Any]) -> None:
     assert hanging["said on waking"] == ["StandbyLost", "ControllerDeposed"]
+    assert hanging["under way"] <= 1  # the input that it was stopped in; the switch refuses what that leads to
     assert hanging["after"]["nodes"] == hanging["before"]["nodes"]
     assert hanging["statuses"] == [0, 0]
