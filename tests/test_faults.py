@@ -28,9 +28,9 @@ from testbed.emulation.xdp_abi import SINK_FLOW
 from testbed.errors import InputError
 from testbed.events import NodeLeft, SendTestimony
 from testbed.results.failover import Failure, FaultLines, failover_section, failures
+from testbed.spec.fault import FaultSpec
 from testbed.spec.fault_timeline import astray, timeline
 from testbed.spec.loading import load
-from testbed.spec.scenario import FaultSpec
 from testbed.traffic.fault_losses import FlowHistory, FlowRows, PlannedTimes, Span
 from testbed.traffic.plan import FlowTable, PacketPlan
 from testbed.units import NS_PER_MS, NS_PER_S

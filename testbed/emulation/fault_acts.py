@@ -2,7 +2,8 @@
 
     crash       the node falls silent, its links stay up: its program lets nothing pass, its processes are killed, what
                 lies in its queue is thrown away.  Over: an empty queue, and processes that begin a new life
-    link_down   the node's end of its link to the switch goes down.  Over: up, with the addresses that went with it
+    link_down   the link between node and switch is cut, then the node's end goes down, as the switch is to see.
+                Over: up, with the addresses that went with it
     flap        the same, once a period
     loss        packets on their way to the node are lost at random, drawn from the scenario's seed
     partition   mesh messages between the groups reach nobody (a permanent neighbour entry that points nowhere; the
@@ -35,7 +36,7 @@ from testbed.emulation.members import Member
 from testbed.emulation.network import EmulatedNetwork, NodeLink, mesh_ip
 from testbed.emulation.node_buffers import NodeBuffers
 from testbed.errors import ToolError
-from testbed.spec.scenario import FaultKind, FaultSpec
+from testbed.spec.fault import FaultKind, FaultSpec
 
 _NOWHERE_MAC = "02:ff:ff:ff:ff:ff"
 _SETTLE_S = 0.001  # a packet the program let pass before is in the queue by then

@@ -12,8 +12,8 @@ from typing import Any
 from testbed.emulation.fault_acts import Acts, Books, Ground, Measured
 from testbed.emulation.xdp import SinkProgram
 from testbed.errors import ToolError
+from testbed.spec.fault import FaultSpec
 from testbed.spec.fault_timeline import FaultStep, timeline
-from testbed.spec.scenario import FaultSpec
 from testbed.traffic.carried_out import CarriedOut, Fault
 from testbed.traffic.fault_losses import FlowRows
 from testbed.traffic.plan import PacketPlan

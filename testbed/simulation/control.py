@@ -6,7 +6,7 @@
     port up, down ──────────┴─ NodeLeft, NodeJoined ─▶ balancer, deflection
 
 A killed balancer hears and says nothing more; the switch goes on as it was told last, what is under way to it included.
-A standby knows what the killed one knew and takes over within milliseconds, which is not modelled: nothing changes.
+A standby knows what the killed one knew and steers `takeover_ns` later; what comes in meanwhile waits for it.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ from testbed.simulation.mesh import Mesh
 from testbed.simulation.network_model import NetworkModel
 from testbed.simulation.packet_plane import PacketPlane
 from testbed.simulation.peers import Peers
+from testbed.spec.fault import FaultSpec
 from testbed.spec.fault_timeline import FaultStep, timeline
-from testbed.spec.scenario import FaultSpec
 from testbed.traffic.carried_out import CarriedOut, Fault
 from testbed.traffic.plan import PacketPlan
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from testbed.spec import complaints
 from testbed.spec.complaints import Complaint
 from testbed.spec.document import KeyPath
+from testbed.spec.fault import HEALS, FaultSpec
 from testbed.spec.fault_timeline import astray
-from testbed.spec.scenario import HEALS, FaultSpec, Scenario
+from testbed.spec.scenario import Scenario
 
 
 def fault_checks(scenario: Scenario) -> Iterator[Complaint]:

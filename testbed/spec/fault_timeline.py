@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from testbed.spec.scenario import HEALS, FaultKind, FaultSpec
+from testbed.spec.fault import HEALS, FaultKind, FaultSpec
 
 
 class FaultStep(NamedTuple):

@@ -39,10 +39,11 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from testbed.errors import InputError
 from testbed.spec import complaints, document, loading
+from testbed.spec.base import Spec
 from testbed.spec.complaints import Complaint
 from testbed.spec.document import Document, parse_value
 from testbed.spec.overrides import Setting
-from testbed.spec.scenario import BufferPolicyName, Spec
+from testbed.spec.scenario import BufferPolicyName
 
 POLICY, MEAN, STATIC_MEAN = "buffer.policy", "buffer.mean", "static-mean"
 MAX_TRIALS = 10_000

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from testbed.spec.fault import FaultSpec
 from testbed.spec.fault_timeline import FaultStep
-from testbed.spec.scenario import FaultSpec
 from testbed.traffic.fault_losses import FlowHistory, FlowRows, PlannedTimes, Span
 from testbed.traffic.plan import PacketPlan
 
