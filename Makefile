@@ -21,7 +21,9 @@ TEST_PACKAGES := clang-format iputils-ping tcpreplay
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 PIP := $(PYTHON) -m pip --disable-pip-version-check
-INSTALL := $(PIP) install --quiet --no-build-isolation -c constraints.txt
+# An editable install by a path entry ("compat"), not by an import hook: the hook comes after the path, where a folder
+# named `testbed` in the current directory would be found first.
+INSTALL := $(PIP) install --quiet --no-build-isolation --config-settings editable_mode=compat -c constraints.txt
 KEY := $(shell cat setup.py constraints.txt | sha256sum | cut -c1-16)
 RUN_STAMP := $(VENV)/set-up-run-$(KEY)
 RYU_STAMP := $(VENV)/set-up-ryu-$(KEY)

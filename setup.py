@@ -53,7 +53,8 @@ def version() -> str:
 
 
 setup(
-    name="testbed",
+    # Not "testbed": on PyPI that name belongs to another project.
+    name="predictive-buffer-testbed",
     version=version(),
     description="A network-emulation testbed for clusters of predictive buffers",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
@@ -73,9 +74,9 @@ setup(
         "Typing :: Typed",
     ],
     python_requires=">=3.10",
-    packages=find_packages(
-        include=["testbed", "testbed.*", "controllers", "controllers.*", "topologies", "topologies.*"]
-    ),
+    # controllers/ and topologies/ are installed as testbed.controllers and testbed.topologies (links in testbed/):
+    # folders named like that are usual in the projects of users.
+    packages=find_packages(include=["testbed", "testbed.*"]),
     package_data={"testbed": ["py.typed"], "testbed.cortex": ["models/*"], "testbed.report": ["*.j2", "templates/*"]},
     # Mininet comes with the distribution: the package on PyPI lacks the `mnexec` program.
     install_requires=[

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from controllers.liveness import MeshAccess
+from testbed.controllers.liveness import MeshAccess
 from testbed.errors import InputError
 from testbed.spec.scenario import BalancerSpec, FrameworkName
 from testbed.spec.topology import Host

@@ -7,11 +7,11 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from controllers import framework as frameworks
-from controllers.framework import Framework
-from controllers.messages import MessageBuilder
-from controllers.openflow import Message
-from controllers.switch import (
+from testbed.controllers import framework as frameworks
+from testbed.controllers.framework import Framework
+from testbed.controllers.messages import MessageBuilder
+from testbed.controllers.openflow import Message
+from testbed.controllers.switch import (
     Acknowledged,
     Connected,
     Deposed,

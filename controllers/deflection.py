@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from controllers import notification
+from testbed.controllers import notification
 from testbed.events import Action, Event, NameSiblings
 from testbed.policies.deflection import DEFLECTION, DeflectionPolicy
 from testbed.spec.topology import Host

@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from controllers.bell import Bell
+from testbed.controllers.bell import Bell
 from testbed.errors import MachineError, ToolError
 from testbed.spec.scenario import FrameworkName
 

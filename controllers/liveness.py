@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from controllers.mesh_messages import VERSION, Codec
+from testbed.controllers.mesh_messages import VERSION, Codec
 from testbed.events import NodeJoined, NodeLeft, WitnessHeard
 from testbed.policies.agreement import Agreement
 

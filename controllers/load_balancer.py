@@ -18,15 +18,24 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from controllers import notification, pipeline
-from controllers.answers import Answers
-from controllers.config import BalancerConfig
-from controllers.deflection import Address, Send, SiblingNames
-from controllers.five_tuple import five_tuple
-from controllers.liveness import MeshEar
-from controllers.openflow import Message
-from controllers.replication import Input
-from controllers.switch import Acknowledged, Connected, Disconnected, Happening, Link, PacketIn, PortChanged, Refused
+from testbed.controllers import notification, pipeline
+from testbed.controllers.answers import Answers
+from testbed.controllers.config import BalancerConfig
+from testbed.controllers.deflection import Address, Send, SiblingNames
+from testbed.controllers.five_tuple import five_tuple
+from testbed.controllers.liveness import MeshEar
+from testbed.controllers.openflow import Message
+from testbed.controllers.replication import Input
+from testbed.controllers.switch import (
+    Acknowledged,
+    Connected,
+    Disconnected,
+    Happening,
+    Link,
+    PacketIn,
+    PortChanged,
+    Refused,
+)
 from testbed.errors import ToolError
 from testbed.events import (
     Action,

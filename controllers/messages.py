@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from controllers.framework import Framework
-from controllers.openflow import (
+from testbed.controllers.framework import Framework
+from testbed.controllers.openflow import (
     CopyField,
     FlowMod,
     GroupMod,

@@ -46,8 +46,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from enum import IntEnum
 
-from controllers.config import BalancerConfig, Station
-from controllers.openflow import (
+from testbed.controllers.config import BalancerConfig, Station
+from testbed.controllers.openflow import (
     CONTROLLER,
     IN_PORT,
     Bucket,

@@ -17,13 +17,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from controllers import connection, notification
-from controllers.bell import Bell
-from controllers.config import BalancerConfig
-from controllers.deflection import Address
-from controllers.load_balancer import Emit, LoadBalancer
-from controllers.replication import HEARTBEAT_NS, Journal
-from controllers.switch import Connected, Deposed, Happening, Link, PacketIn, PortChanged, Role, RoleGranted
+from testbed.controllers import connection, notification
+from testbed.controllers.bell import Bell
+from testbed.controllers.config import BalancerConfig
+from testbed.controllers.deflection import Address
+from testbed.controllers.load_balancer import Emit, LoadBalancer
+from testbed.controllers.replication import HEARTBEAT_NS, Journal
+from testbed.controllers.switch import Connected, Deposed, Happening, Link, PacketIn, PortChanged, Role, RoleGranted
 from testbed.units import NS_PER_S
 
 PRIMARY_GENERATION, STANDBY_GENERATION = 1, 2

@@ -18,13 +18,20 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from controllers import connection
-from controllers.config import BalancerConfig
-from controllers.deflection import Address, Send
-from controllers.load_balancer import Emit, LoadBalancer
-from controllers.process import PRIMARY_GENERATION, STANDBY_GENERATION, Inbox, Steering, sender_of, stopping_on_signals
-from controllers.replication import Follower
-from controllers.switch import Connected, Disconnected, Happening, Link, PortChanged, Role, RoleGranted
+from testbed.controllers import connection
+from testbed.controllers.config import BalancerConfig
+from testbed.controllers.deflection import Address, Send
+from testbed.controllers.load_balancer import Emit, LoadBalancer
+from testbed.controllers.process import (
+    PRIMARY_GENERATION,
+    STANDBY_GENERATION,
+    Inbox,
+    Steering,
+    sender_of,
+    stopping_on_signals,
+)
+from testbed.controllers.replication import Follower
+from testbed.controllers.switch import Connected, Disconnected, Happening, Link, PortChanged, Role, RoleGranted
 from testbed.units import NS_PER_S
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from controllers.openflow import Message
+from testbed.controllers.openflow import Message
 
 
 class Role(Enum):

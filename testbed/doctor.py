@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from controllers import framework
 from testbed import places, probes
+from testbed.controllers import framework
 from testbed.errors import MachineError, TestbedError
 from testbed.spec.scenario import Scenario
 

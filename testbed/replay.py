@@ -41,9 +41,9 @@ from testbed.simulation.history import DIGEST, in_short, written
 from testbed.spec import document
 from testbed.spec.scenario import Scenario
 from testbed.spec.topology import Network
+from testbed.topologies import describe
 from testbed.traffic.plan import PacketPlan
 from testbed.units import NS_PER_S
-from topologies import describe
 
 REORDER_NS = 5 * NS_PER_S
 

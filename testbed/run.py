@@ -19,8 +19,7 @@ from typing import Any, Literal
 import yaml
 from rich.console import Console
 
-import topologies
-from testbed import doctor, places
+from testbed import doctor, places, topologies
 from testbed.errors import (
     EXIT_EXPECTATION_FAILED,
     EXIT_INTERRUPTED,

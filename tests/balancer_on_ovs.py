@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from controllers import notification, process, replication, standby
-from controllers.config import BalancerConfig, Station, Vip
+from testbed.controllers import notification, process, replication, standby
+from testbed.controllers.config import BalancerConfig, Station, Vip
 from testbed.emulation import commands
 from testbed.emulation.open_vswitch import OpenVSwitch
 from testbed.emulation.sandbox import Sandbox

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from controllers.openflow import (
+from testbed.controllers.openflow import (
     CONTROLLER,
     IN_PORT,
     CopyField,
@@ -30,7 +30,7 @@ from controllers.openflow import (
     Value,
     match,
 )
-from controllers.pipeline import PIN_COOKIE
+from testbed.controllers.pipeline import PIN_COOKIE
 
 Packet = dict[str, Value]
 Key = tuple[int, int, Match]

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-import topologies
+from testbed import topologies
 from testbed.forecasting import forecaster_maker
 from testbed.results.evidence import Evidence
 from testbed.results.facts import RunFacts

@@ -15,6 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("testbed", "controllers", "topologies")
+PACKAGE = "testbed"
 STDLIB = frozenset(sys.stdlib_module_names)
 
 BASE = {"testbed.units", "testbed.errors", "testbed.events"}
@@ -34,7 +35,7 @@ ROOMS: dict[str, Room] = {
     "testbed.errors": Room(set(), set()),
     "testbed.events": Room(set(), {"numpy"}),
     "testbed.spec": Room(BASE, {"pydantic", "pydantic_core", "yaml"}),
-    "topologies": Room({*BASE, "testbed.spec"}, set(), pure=True),
+    "testbed.topologies": Room({*BASE, "testbed.spec"}, set(), pure=True),
     "testbed.policies": Room({*BASE, "testbed.spec"}, {"numpy"}, pure=True),
     "testbed.cortex": Room(
         {*BASE, "testbed.spec", "testbed.policies", "testbed.traffic"}, {"numpy", "torch", "sklearn", "onnx"}
@@ -44,7 +45,7 @@ ROOMS: dict[str, Room] = {
         {
             *BASE,
             *("testbed.spec", "testbed.policies", "testbed.cortex", "testbed.traffic", "testbed.results"),
-            "topologies",
+            "testbed.topologies",
         },
         {"numpy"},
     ),
@@ -52,11 +53,11 @@ ROOMS: dict[str, Room] = {
         {
             *BASE,
             *("testbed.spec", "testbed.policies", "testbed.cortex", "testbed.traffic", "testbed.results"),
-            *("testbed.places", "controllers", "topologies"),
+            *("testbed.places", "testbed.controllers", "testbed.topologies"),
         },
         {"numpy", "mininet", "pyroute2"},
     ),
-    "controllers": Room({*BASE, "testbed.spec", "testbed.policies"}, {"numpy", "msgpack", *FRAMEWORKS}),
+    "testbed.controllers": Room({*BASE, "testbed.spec", "testbed.policies"}, {"numpy", "msgpack", *FRAMEWORKS}),
     "testbed.results": Room({*BASE, "testbed", "testbed.spec"}, {"numpy", "pyarrow"}),
     "testbed.report": Room(
         {*BASE, "testbed", "testbed.spec", "testbed.results"},
@@ -110,7 +111,9 @@ class Import(NamedTuple):
 def module_name(path: str) -> str:
     """Return the dotted name of a source path such as ``testbed/spec/loading.py``."""
     parts = path.removesuffix(".py").split("/")
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    # controllers/ and topologies/ are imported as testbed.controllers and testbed.topologies
+    inside = [PACKAGE, *parts] if parts[0] in FOLDERS and parts[0] != PACKAGE else parts
+    return ".".join(inside[:-1] if inside[-1] == "__init__" else inside)
 
 
 def room_of(module: str) -> str | None:
@@ -167,7 +170,7 @@ def _refusal(room: str, target: str) -> str:
     top = target.partition(".")[0]
     if target.startswith("."):
         return f"uses the relative import {target}"
-    if top in FOLDERS:
+    if top == PACKAGE:
         other = room_of(target)
         allowed = room in COMPOSITION or other == room or other in ROOMS[room].project
         return "" if allowed else f"may not import {target}"
@@ -252,7 +255,7 @@ PLANTED = [
     ("testbed/units.py", "import testbed.events\n", "may not import testbed.events"),
     ("testbed/errors.py", "import numpy\n", "may not import numpy"),
     ("testbed/spec/x.py", "from testbed.policies.base import Policy\n", "may not import testbed.policies.base"),
-    ("testbed/spec/x.py", "import topologies\n", "may not import topologies"),
+    ("testbed/spec/x.py", "import testbed.topologies\n", "may not import testbed.topologies"),
     ("topologies/x.py", "from mininet.topo import Topo\n", "may not import mininet.topo"),
     ("topologies/x.py", "import os\n", "does I/O: imports os"),
     ("testbed/policies/x.py", "import time\n", "does I/O: imports time"),
@@ -277,6 +280,7 @@ PLANTED = [
     ("testbed/emulation/x.py", "from os_ken.lib import hub\n", "may not import os_ken.lib"),
     ("testbed/emulation/x.py", "import testbed.cli\n", "may not import testbed.cli"),
     ("elsewhere/x.py", "", "belongs to no room"),
+    ("testbed/traffic/x.py", "import topologies\n", "may not import topologies"),
 ]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import topologies
+from testbed import topologies
 from testbed.replay import replay
 from testbed.spec.scenario import TopologySpec
 from tests import written_run

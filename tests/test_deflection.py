@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-import topologies
-from controllers import notification
-from controllers.deflection import SiblingNames
+from testbed import topologies
+from testbed.controllers import notification
+from testbed.controllers.deflection import SiblingNames
 from testbed.errors import InputError
 from testbed.events import NameSiblings, NodeJoined, NodeLeft, NodesNotified, from_record
 from testbed.policies.deflection import REPEAT_NS, SILENCE_NS, DeflectionPolicy

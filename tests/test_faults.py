@@ -16,9 +16,9 @@ from pyroute2 import IPRoute
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import ARP, Ether
 
-from controllers.liveness import MeshAccess, MeshEar
-from controllers.mesh_messages import KEY_BYTES, Codec
 from testbed import places
+from testbed.controllers.liveness import MeshAccess, MeshEar
+from testbed.controllers.mesh_messages import KEY_BYTES, Codec
 from testbed.emulation import kernel, shaping
 from testbed.emulation.hogs import Hogs
 from testbed.emulation.link_meter import LinkMeter

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from controllers import framework, pipeline
-from controllers.config import BalancerConfig, Station, Vip
-from controllers.messages import MessageBuilder
+from testbed.controllers import framework, pipeline
+from testbed.controllers.config import BalancerConfig, Station, Vip
+from testbed.controllers.messages import MessageBuilder
 from testbed.errors import EXIT_MACHINE_LACKS, MachineError
 from testbed.spec.scenario import BalancerSpec
 from testbed.spec.topology import VIP_IP, VIP_IP6, VIP_MAC, Host

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controllers.mesh_messages import KEY_BYTES, TAG_BYTES, WINDOW, Codec
+from testbed.controllers.mesh_messages import KEY_BYTES, TAG_BYTES, WINDOW, Codec
 from testbed.events import Action, HeartbeatHeard, SendHeartbeat, SendStates, SendTestimony, StatesHeard, WitnessHeard
 
 MEMBERS = ("n1", "n2", "n3")

@@ -47,7 +47,7 @@ def test_the_wheel_carries_programs_scenarios_models_and_templates(wheel):
     assert {f"testbed/data/scenarios/{path.name}" for path in (ROOT / "scenarios").glob("*.yaml")} <= names
     assert {f"testbed/cortex/models/{path.name}" for path in (ROOT / "testbed/cortex/models").iterdir()} <= names
     assert {f"testbed/report/{path.name}" for path in (ROOT / "testbed/report").glob("*.j2")} <= names
-    assert {"controllers/__init__.py", "topologies/__init__.py", "testbed/py.typed"} <= names
+    assert {"testbed/controllers/__init__.py", "testbed/topologies/__init__.py", "testbed/py.typed"} <= names
     assert not [name for name in names if name.startswith(("tests/", "data/")) or "__pycache__" in name]
 
 
@@ -64,7 +64,7 @@ def test_what_is_installed_finds_its_files_from_anywhere(wheel, tmp_path):
 
 
 def test_the_installed_package_states_command_licence_and_extras():
-    package = metadata.distribution("testbed")
+    package = metadata.distribution("predictive-buffer-testbed")
     assert {entry.name: entry.value for entry in package.entry_points} == {"testbed": "testbed.cli:main"}
     assert set(package.metadata.get_all("Provides-Extra")) == {
         "train",
@@ -95,7 +95,7 @@ def pinned() -> dict[str, list[str]]:
 def needed(extras: set[str]) -> set[str]:
     """Return the packages an installation with `extras` brings, as far as they are here; torch's own CUDA aside."""
     seen: set[str] = set()
-    queue = [("testbed", frozenset(extras))]
+    queue = [("predictive-buffer-testbed", frozenset(extras))]
     while queue:
         name, wanted = queue.pop()
         try:

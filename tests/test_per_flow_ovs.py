@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from controllers.pipeline import ANSWERED_COOKIE
+from testbed.controllers.pipeline import ANSWERED_COOKIE
 from tests.balancer_on_ovs import NODES, Balancer, Trial, alone, is_kind, run_in_sandbox
 
 pytestmark = pytest.mark.requires("root", "ovs")

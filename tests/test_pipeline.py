@@ -16,13 +16,13 @@ from scapy.layers.inet import UDP as UDP_LAYER
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
-from controllers import notification, pipeline
-from controllers.answers import REMEMBERED_NS
-from controllers.config import BalancerConfig, Station, Vip
-from controllers.five_tuple import five_tuple
-from controllers.load_balancer import LoadBalancer
-from controllers.openflow import FlowMod, Message
-from controllers.switch import Acknowledged, Connected, Disconnected, PacketIn, PortChanged, Refused
+from testbed.controllers import notification, pipeline
+from testbed.controllers.answers import REMEMBERED_NS
+from testbed.controllers.config import BalancerConfig, Station, Vip
+from testbed.controllers.five_tuple import five_tuple
+from testbed.controllers.load_balancer import LoadBalancer
+from testbed.controllers.openflow import FlowMod, Message
+from testbed.controllers.switch import Acknowledged, Connected, Disconnected, PacketIn, PortChanged, Refused
 from testbed.errors import InputError, ToolError
 from testbed.events import NodesNotified, NotifyBalancer, Record
 from testbed.policies.balancer import SILENCE_NS

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import topologies
-from testbed import places
+from testbed import places, topologies
 from testbed.results.evidence import account
 from testbed.simulation.deflection import NOBODY, Deflection, Packets
 from testbed.simulation.queues import NANOBITS_PER_BYTE, QueueBank

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import topologies
+from testbed import topologies
 from testbed.errors import InputError
 from testbed.events import RequestLimit, TrafficSampled, from_record
 from testbed.results.evidence import account

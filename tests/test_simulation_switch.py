@@ -7,9 +7,9 @@ import pytest
 
 from testbed.simulation.switch import Switch, flow_hash
 from testbed.spec.scenario import TopologySpec
+from testbed.topologies.cluster import describe
 from testbed.traffic.plan import FlowTable
 from testbed.units import NS_PER_MS, NS_PER_S
-from topologies.cluster import describe
 
 HASHES = np.arange(8, dtype=np.uint32)
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from controllers import notification
-from controllers.load_balancer import LoadBalancer
-from controllers.process import Inbox, Steering
-from controllers.replication import HEARTBEAT_NS, HUNG_NS, LEASE_NS, Follower, Journal, line
-from controllers.standby import Following
-from controllers.switch import Connected, Deposed, PortChanged, Role, RoleGranted
+from testbed.controllers import notification
+from testbed.controllers.load_balancer import LoadBalancer
+from testbed.controllers.process import Inbox, Steering
+from testbed.controllers.replication import HEARTBEAT_NS, HUNG_NS, LEASE_NS, Follower, Journal, line
+from testbed.controllers.standby import Following
+from testbed.controllers.switch import Connected, Deposed, PortChanged, Role, RoleGranted
 from testbed.events import NotifyBalancer
 from testbed.policies.balancer import SILENCE_NS
 from testbed.units import NS_PER_MS

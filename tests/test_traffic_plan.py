@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import topologies
+from testbed import topologies
 from testbed.errors import InputError
 from testbed.forecasting import arrival_cells
 from testbed.spec.scenario import Scenario

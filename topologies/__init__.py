@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from testbed.spec.scenario import TopologySpec
 from testbed.spec.topology import Network
-from topologies import cascade, cluster, single
+from testbed.topologies import cascade, cluster, single
 
 FAMILIES: dict[str, Callable[[TopologySpec], Network]] = {
     "cascade": cascade.describe,

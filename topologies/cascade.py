@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from testbed.spec.scenario import TopologySpec
 from testbed.spec.topology import Host, Network
-from topologies import cluster
+from testbed.topologies import cluster
 
 
 def describe(spec: TopologySpec) -> Network:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from testbed.errors import InputError
 from testbed.spec.scenario import TopologySpec
 from testbed.spec.topology import Network
-from topologies import cluster
+from testbed.topologies import cluster
 
 
 def describe(spec: TopologySpec) -> Network:

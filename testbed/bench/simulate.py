@@ -39,10 +39,10 @@ from testbed.simulation.switch import Switch, flow_hash
 from testbed.spec import loading
 from testbed.spec.scenario import Scenario
 from testbed.spec.topology import Network
+from testbed.topologies import describe
 from testbed.traffic.plan import PacketPlan, make_plan
 from testbed.traffic.streams import derived_seed
 from testbed.units import NS_PER_S
-from topologies import describe
 
 SIZES = {3: 10, 30: 5, 300: 5, 1000: 5}  # nodes: seconds of virtual time
 POLICIES = ("reactive", "lstm")

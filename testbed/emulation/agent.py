@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from controllers import notification
+from testbed.controllers import notification
 from testbed.emulation import kernel
 from testbed.emulation.members import Line, Stopped
 from testbed.emulation.pool_lock import locked, open_lock

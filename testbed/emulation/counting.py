@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyroute2 import IPRoute
 
-from controllers.pipeline import ANSWERED_COOKIE
+from testbed.controllers.pipeline import ANSWERED_COOKIE
 from testbed.emulation import bulk_tcp, kernel
 from testbed.emulation.faults import Faults
 from testbed.emulation.network import EmulatedNetwork

@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from controllers import process, replication, standby
-from controllers.config import BalancerConfig, Station, Vip
-from controllers.liveness import MeshAccess
-from controllers.mesh_messages import KEY_BYTES
+from testbed.controllers import process, replication, standby
+from testbed.controllers.config import BalancerConfig, Station, Vip
+from testbed.controllers.liveness import MeshAccess
+from testbed.controllers.mesh_messages import KEY_BYTES
 from testbed.emulation import bulk_tcp, kernel
 from testbed.emulation.agent import Agent, AgentParts
 from testbed.emulation.clock import RunClock

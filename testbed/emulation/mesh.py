@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from controllers.mesh_messages import MAX_DATAGRAM_BYTES, Codec
+from testbed.controllers.mesh_messages import MAX_DATAGRAM_BYTES, Codec
 from testbed.emulation import kernel
 from testbed.emulation.members import Line, Stopped
 from testbed.emulation.records import EventRecord, RecordWriter
