@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from testbed.results.evidence import Evidence, account
-from testbed.results.fidelity import SAMPLES_LOST_BY_A_CRASH, Fidelity, check_names, judge
+from testbed.results.fidelity import Fidelity, check_names, judge
+from testbed.results.fidelity.timing import SAMPLES_LOST_BY_A_CRASH
 from testbed.results.histogram import Histogram
 from testbed.results.samples import by_node
 from testbed.units import NS_PER_MS
@@ -41,6 +42,11 @@ def test_an_undisturbed_run_is_valid_and_everything_was_checked(good: synthetic_
     fidelity = judged(good)
     assert (fidelity.verdict, fidelity.reasons, fidelity.not_checked) == ("VALID", (), ())
     assert [check.name for check in fidelity.checks] == list(check_names())
+
+
+def test_every_check_says_what_it_means_and_what_to_do(good: synthetic_run.Made) -> None:
+    checks = judged(good).to_record()["checks"]
+    assert all(check["meaning"] and check["remedy"] for check in checks)
 
 
 def test_the_books_of_an_undisturbed_run_close(good: synthetic_run.Made) -> None:
@@ -207,5 +213,6 @@ def test_what_was_not_measured_is_named_and_not_judged(good: synthetic_run.Made)
 def test_the_worst_check_decides_and_comes_first(good: synthetic_run.Made) -> None:
     fidelity = judged(good, clock_steps=1, cpu_idle_ratio=0.0, cpu_steal_ratio=0.02)
     assert fidelity.verdict == "INVALID"
-    assert fidelity.reasons[0] == "CPU busy: 1 of all cores (good up to 0.9, usable up to 0.97; runqueue_mean 1.2)"
+    measured = "CPU busy: 1 of all cores (good up to 0.9, usable up to 0.97; runqueue_mean 1.2)"
+    assert fidelity.reasons[0] == f"{measured}; end other work on this machine, or lower the rates of the scenario"
     assert len(fidelity.reasons) == 3

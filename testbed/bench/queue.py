@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from testbed.errors import ToolError
-from testbed.results.fidelity import QUEUE_GRAIN_PKTS
+from testbed.results.fidelity.link import QUEUE_GRAIN_PKTS
 from testbed.results.queues import queue_distances, window_rate_errors
 from testbed.results.samples import NodeSamples, by_node
 from testbed.run import RunOptions

@@ -1,0 +1,97 @@
+"""Checks of queue and link: the rate is the configured one, and the queue that drops is the queue that delays.
+
+The physics are defined in `testbed.results.queues`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from testbed.results.fidelity.check import A_QUIETER_MACHINE, Bound, Measured, Question, Run, joined
+from testbed.results.queues import queue_distances, window_rate_errors
+
+# The contract's 2 %. The median says which rate the link had: if it is off, it was another link.
+RATE_ERROR_MEDIAN_RATIO = Bound(0.02, 0.02)
+# One slow window (the machine stalled) is a caveat. If one in twenty is, the link was not the configured one.
+RATE_ERROR_RATIO = 0.02
+RATE_WINDOWS_OFF_RATIO = Bound(0.0, 0.05)
+# The contract's 2 packets + 2 %. The two queues are read one after the other, so now and then packets come between:
+# up to 1 % of the samples may differ. Beyond 10 % the queue that drops is not the queue that delays.
+QUEUE_GRAIN_PKTS = 2
+QUEUES_APART_RATIO = Bound(0.01, 0.10)
+# With few backlogged samples one race would be past 1 %: so many may always differ.
+QUEUES_APART_FREE_SAMPLES = 2
+# Generic XDP runs after the kernel has built its packet and may queue it: same decisions, other costs and delays.
+GENERIC_XDP_NODES = Bound(0, float("inf"))
+
+
+def _rate_errors(run: Run) -> np.ndarray:
+    grain = QUEUE_GRAIN_PKTS * run.facts.largest_packet_bytes
+    rates = run.facts.node_rate_bps
+    nodes = [node for node in run.samples if node in rates]
+    return joined([window_rate_errors(run.samples[node], rates[node], grain) for node in nodes])
+
+
+def _rate_median(run: Run) -> Measured | None:
+    errors = _rate_errors(run)
+    if not errors.size:
+        return None
+    return Measured(float(abs(np.median(errors))), RATE_ERROR_MEDIAN_RATIO, "", {"windows": int(errors.size)})
+
+
+def _rate_worst(run: Run) -> Measured | None:
+    errors = _rate_errors(run)
+    if not errors.size:
+        return None
+    worst = float(errors[np.argmax(np.abs(errors))])
+    share = float(np.mean(np.abs(errors) > RATE_ERROR_RATIO))
+    seen = {"worst_error": worst, "windows": int(errors.size)}
+    return Measured(share, RATE_WINDOWS_OFF_RATIO, "of the windows", seen)
+
+
+def _queues_agree(run: Run) -> Measured | None:
+    grain = QUEUE_GRAIN_PKTS * run.facts.largest_packet_bytes
+    distances = [queue_distances(rows, grain) for rows in run.samples.values()]
+    excess = joined([distance - allowed for distance, allowed in distances])
+    if not excess.size:
+        return None
+    apart = int(np.sum(excess > 0))
+    share = 0.0 if apart <= QUEUES_APART_FREE_SAMPLES else apart / excess.size
+    seen = {"samples": int(excess.size), "apart": apart, "worst_excess_bytes": int(max(excess.max(), 0))}
+    return Measured(share, QUEUES_APART_RATIO, "of backlogged samples", seen)
+
+
+def _native_xdp(run: Run) -> Measured | None:
+    modes = {node.node: node.xdp_mode for node in run.evidence.nodes if node.xdp_mode is not None}
+    generic = [node for node, mode in modes.items() if mode != "native"]
+    if not modes:
+        return None
+    return Measured(len(generic), GENERIC_XDP_NODES, "nodes", {"which": " ".join(generic)} if generic else {})
+
+
+CHECKS = (
+    Question(
+        "delivered rate while backlogged, median error",
+        "the link did not have the configured rate",
+        "look for a second limit on the node's link, or for a machine that cannot serve the rate",
+        _rate_median,
+    ),
+    Question(
+        "delivered rate off by more than 2 %",
+        "a backlogged link was served slower or faster than configured for 100 ms",
+        A_QUIETER_MACHINE,
+        _rate_worst,
+    ),
+    Question(
+        "XDP queue apart from the qdisc's backlog",
+        "the queue that decides over drops was not the queue that delays",
+        A_QUIETER_MACHINE,
+        _queues_agree,
+    ),
+    Question(
+        "nodes without native XDP",
+        "the node's program ran after the kernel had built its packet: same decisions, other costs and delays",
+        "use interfaces whose driver has native XDP, such as veth",
+        _native_xdp,
+    ),
+)

@@ -1,0 +1,93 @@
+"""Checks of time kept by those who act at planned instants: senders and agents."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from testbed.results.evidence import NodeEvidence
+from testbed.results.fidelity.check import A_QUIETER_MACHINE, Bound, Measured, Question, Run
+from testbed.results.histogram import Histogram, merged
+from testbed.units import NS_PER_MS
+
+# A packet 1 ms late moves within a tenth of a sample. At 5 ms the burst on the wire is not the planned one.
+SEND_LATENESS_MS = Bound(1.0, 5.0)
+# A tick 2 ms late costs a fifth of a 10 ms interval of lead time; the second bound is the interval itself.
+AGENT_LATENESS_GOOD_MS = 2.0
+# Each missing sample is a blind interval of the agent; at a tenth it is another policy.
+MISSING_SAMPLES_RATIO = Bound(0.02, 0.10)
+# An agent hands its samples over ten at a time; those it has not are lost with it when a fault kills it. The interval
+# in which it starts anew is not whole.
+SAMPLES_LOST_BY_A_CRASH = 11
+
+
+def _percentiles_ms(histogram: Histogram) -> tuple[float, float]:
+    p99, largest = histogram.quantile_ns(0.99), histogram.largest_ns
+    return (p99 or 0.0) / NS_PER_MS, (largest or 0) / NS_PER_MS
+
+
+def _send_lateness(run: Run) -> Measured | None:
+    histogram = merged(client.lateness for client in run.evidence.clients)
+    if histogram is None or not histogram.total:
+        return None
+    p99, largest = _percentiles_ms(histogram)
+    return Measured(p99, SEND_LATENESS_MS, "ms", {"max_ms": largest})
+
+
+def _agent_lateness(run: Run) -> Measured | None:
+    kept = merged(node.lateness for node in run.evidence.nodes)
+    sampled = [rows.optional["lateness_ns"] for rows in run.samples.values() if "lateness_ns" in rows.optional]
+    if kept is None and sampled:
+        values = np.concatenate(sampled)
+        kept = Histogram.of(values[~np.isnan(values)])
+    if kept is None or not kept.total:
+        return None
+    p99, largest = _percentiles_ms(kept)
+    interval_ms = run.facts.sample_interval_ns / NS_PER_MS
+    bound = Bound(min(AGENT_LATENESS_GOOD_MS, interval_ms / 2), interval_ms)
+    return Measured(p99, bound, "ms", {"max_ms": largest})
+
+
+def _missing_samples(run: Run) -> Measured | None:
+    if run.evidence.engine != "emulation":
+        return None
+    nodes = {node.node: node for node in run.evidence.nodes}
+    missing: dict[str, float] = {}
+    counts = {node: len(run.samples[node].t_ns) if node in run.samples else 0 for node in run.facts.node_rate_bps}
+    for node, count in counts.items():
+        lived_ns = run.evidence.ran_ns - _excused_ns(nodes.get(node), run.facts.sample_interval_ns)
+        if lived_ns >= run.facts.sample_interval_ns:
+            missing[node] = max(0.0, 1 - count / (lived_ns // run.facts.sample_interval_ns))
+    if not missing:
+        return None
+    worst = max(missing, key=lambda node: missing[node])
+    seen = {"node": worst, "samples": counts[worst]}
+    return Measured(missing[worst], MISSING_SAMPLES_RATIO, "of a node's samples", seen)
+
+
+def _excused_ns(node: NodeEvidence | None, interval_ns: int) -> int:
+    """Return for how long a node is not expected to have left samples: a fault kept it from it."""
+    if node is None:
+        return 0
+    return (node.absent_ns or 0) + (node.crashes or 0) * SAMPLES_LOST_BY_A_CRASH * interval_ns
+
+
+CHECKS = (
+    Question(
+        "sender lateness p99",
+        "packets left later than planned: bursts were not those of the plan",
+        A_QUIETER_MACHINE,
+        _send_lateness,
+    ),
+    Question(
+        "agent loop lateness p99",
+        "agents took their samples later than planned: forecasts had less lead time",
+        A_QUIETER_MACHINE,
+        _agent_lateness,
+    ),
+    Question(
+        "missing samples",
+        "an agent did not see some intervals at all",
+        A_QUIETER_MACHINE,
+        _missing_samples,
+    ),
+)
