@@ -13,6 +13,7 @@ from typing import Any
 from testbed.controllers.mesh_messages import VERSION, Codec
 from testbed.events import NodeJoined, NodeLeft, WitnessHeard
 from testbed.policies.agreement import Agreement
+from testbed.policies.base import require_progress
 
 Emit = Callable[[int, dict[str, Any]], None]
 
@@ -67,7 +68,11 @@ class MeshEar:
     def on_time(self, now_ns: int) -> list[NodeLeft | NodeJoined]:
         """Return what follows from nothing more than the time."""
         due_ns = self._agreement.next_deadline_ns()
-        return self._agreement.judge(now_ns) if due_ns is not None and now_ns >= due_ns else []
+        if due_ns is None or now_ns < due_ns:
+            return []
+        verdicts = self._agreement.judge(now_ns)
+        require_progress("agreement", self._agreement, now_ns)
+        return verdicts
 
     def next_deadline_ns(self) -> int | None:
         """Return when `on_time` is due."""

@@ -50,6 +50,7 @@ from testbed.events import (
     SetSlots,
 )
 from testbed.policies.balancer import BalancerPolicy, make_balancer
+from testbed.policies.base import require_progress
 from testbed.units import NS_PER_US
 
 Emit = Callable[[int, dict[str, Any]], None]
@@ -111,6 +112,7 @@ class LoadBalancer:
         due_ns = self._policy.next_deadline_ns()
         if due_ns is not None and now_ns >= due_ns:
             self._feed(DeadlineReached(), now_ns)
+            require_progress("balancer", self._policy, now_ns)
 
     def on_switch(self, happening: Happening, happened_ns: int, now_ns: int) -> None:
         """Take in what the framework reported at `happened_ns`.

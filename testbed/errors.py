@@ -51,6 +51,10 @@ class ToolError(TestbedError):
     exit_code = EXIT_TOOL_FAILED
 
 
+class PolicyError(ToolError):
+    """A policy broke the rules of `policies.base`, so that a run cannot go on."""
+
+
 class CommandError(ToolError):
     """A command ended with another status than 0; holds all that is known of it.
 

@@ -218,6 +218,12 @@ def test_lost_messages_alone_make_nobody_dead() -> None:
     assert kinds(run, "NodeLeft", "MemberDied") == []
 
 
+def test_a_mesh_in_which_some_watch_nobody_is_simulated_as_any_other() -> None:
+    ran = simulated_run.run(steady({"at": "0.2s", "crash": "n2"}, nodes=16, duration="0.5s"))
+    heard = [line for line in ran.recorded.events if line["kind"] == "MemberDied"]
+    assert {line["node"] for line in heard} == {"n2"}
+
+
 def test_without_faults_there_is_no_mesh() -> None:
     run = simulated_run.run(steady(duration="300ms"))
     assert not any("mesh" in str(event.get("policy")) for event in run.recorded.events)

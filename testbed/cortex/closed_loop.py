@@ -23,6 +23,7 @@ from testbed.cortex.runtime import WARM_UP_SAMPLES, LstmForecaster
 from testbed.cortex.targets import LOOK_AHEAD
 from testbed.events import DeadlineReached, Floats, Ints, LimitGranted, RequestLimit, TrafficSampled
 from testbed.policies import fluid
+from testbed.policies.base import require_progress
 from testbed.policies.brain import NodeBrain
 from testbed.policies.forecast import Forecaster
 from testbed.policies.forecast_oracle import KnownArrivals, OracleForecaster
@@ -147,6 +148,7 @@ class QueueLoop:
         deadline = self.brain.next_deadline_ns()
         if deadline is not None and deadline <= now_ns:
             self.brain.handle(DeadlineReached(), now_ns)
+            require_progress("brain", self.brain, now_ns)
 
     def _decide(self, sample: TrafficSampled, now_ns: int) -> None:
         for action in self.brain.handle(sample, now_ns):

@@ -42,6 +42,7 @@ from testbed.events import (
     SetBufferLimit,
     TrafficSampled,
 )
+from testbed.policies.base import require_progress
 from testbed.policies.brain import NodeBrain
 from testbed.policies.membership import FRESH_NS
 from testbed.policies.pool import Pool
@@ -164,7 +165,9 @@ class Agent:
             kernel.sleep_until(due_ns)
             if due_ns >= tick_ns:
                 return
-            self._feed(DeadlineReached(), record=True)
+            now_ns = self._now_ns()
+            self._feed_at(DeadlineReached(), now_ns, record=True)
+            require_progress(self._policy, self._parts.brain, now_ns)
 
     def _take_names(self) -> None:
         """Put the sibling into force that the balancer named last."""
@@ -273,9 +276,6 @@ class Agent:
 
     def _now_ns(self) -> int:
         return time.monotonic_ns() - self._t0_ns
-
-    def _feed(self, event: Event, *, record: bool) -> None:
-        self._feed_at(event, self._now_ns(), record=record)
 
     def _feed_at(self, event: Event, now_ns: int, *, record: bool) -> None:
         """Hand an event to the brain and carry its actions out.

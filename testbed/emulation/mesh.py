@@ -37,6 +37,7 @@ from testbed.events import (
     SendTestimony,
     StatesHeard,
 )
+from testbed.policies.base import require_progress
 from testbed.policies.membership import Membership
 from testbed.spec.scenario import MeshSpec
 from testbed.units import NS_PER_S, NS_PER_US
@@ -79,7 +80,7 @@ class MeshMember:
     """Runs as a member of the trial."""
 
     def __init__(self, parts: MeshParts) -> None:
-        self._parts = parts
+        self._parts, self._name = parts, f"mesh:{parts.node}"
         self._silent: frozenset[str] = frozenset()
         self._taken_ns = -1  # of the last state of our own
         self._sent = self._unsent = self._heard = self._late_max_ns = 0
@@ -98,7 +99,7 @@ class MeshMember:
         born_ns = self._now_ns()  # above that of any life before: the run's clock does not go back
         self._codec = Codec(parts.key, parts.run_id, parts.members, parts.node, born_ns=born_ns)
         self._policy = Membership(parts.node, parts.members, parts.spec, random.Random(parts.seed), incarnation=born_ns)
-        self._feed(DeadlineReached())
+        self._feed(DeadlineReached(), self._now_ns())
         while not stopped:
             self._turn()
         self._tell(
@@ -119,7 +120,9 @@ class MeshMember:
         if now_ns >= due_ns:
             self._late_max_ns = max(self._late_max_ns, now_ns - due_ns)
             self._take_own_state()
-            self._feed(DeadlineReached())
+            now_ns = self._now_ns()
+            self._feed(DeadlineReached(), now_ns)
+            require_progress(self._name, self._policy, now_ns)
             self._parts.peers.publish(PeersState(now_ns, self._policy.peers_severity_ratio(now_ns)))
         self._report()
 
@@ -131,7 +134,7 @@ class MeshMember:
                 return
             if event is not None:
                 self._heard += 1
-                self._feed(event)
+                self._feed(event, self._now_ns())
 
     def _take_own_state(self) -> None:
         state = self._parts.state.read()
@@ -141,10 +144,11 @@ class MeshMember:
         columns = (state.taken_ns, state.limit_bytes, state.backlog_bytes, state.predicted_bytes)
         taken, limit, backlog, predicted = (np.array((column,), dtype=np.int64) for column in columns)
         severity = np.array((state.severity_ratio,))
-        self._feed(StatesHeard((self._parts.node,), taken, limit, backlog, predicted, severity))
+        state_heard = StatesHeard((self._parts.node,), taken, limit, backlog, predicted, severity)
+        self._feed(state_heard, self._now_ns())
 
-    def _feed(self, event: Event) -> None:
-        for action in self._policy.handle(event, self._now_ns()):
+    def _feed(self, event: Event, now_ns: int) -> None:
+        for action in self._policy.handle(event, now_ns):
             self._send(action)
 
     def _send(self, action: Action) -> None:
@@ -167,7 +171,7 @@ class MeshMember:
             self._tell("MemberDied" if isinstance(verdict, NodeLeft) else "MemberReturned", node=verdict.node)
 
     def _tell(self, kind: str, **fields: object) -> None:
-        record = {"kind": kind, **fields, "policy": f"mesh:{self._parts.node}"}
+        record = {"kind": kind, **fields, "policy": self._name}
         self._records.send(EventRecord(self._now_ns(), record))
 
     def _now_ns(self) -> int:

@@ -101,6 +101,8 @@ class Agreement:
     def judge(self, now_ns: int) -> list[NodeLeft | NodeJoined]:
         """Return who left and who came back by `now_ns`; the order of the members decides who is judged first."""
         self._judged_ns, self._larger = now_ns, None
+        if not self._open:
+            return []
         found: list[NodeLeft | NodeJoined] = []
         for node, case in self._opened():
             accusers = self._accusers(case)
@@ -148,6 +150,8 @@ class Agreement:
 
     def next_deadline_ns(self) -> int | None:
         """Return when `judge` will find something without further testimony: a return, or a watcher out of office."""
+        if not self._open:
+            return None
         returns = [_back_ns(case) for _, case in self._opened() if case.dead and case.cleared_ns is not None]
         disputes = [case.doubted_ns + DISPUTE_NS for _, case in self._opened() if case.doubted_ns is not None]
         later = [decided_ns for decided_ns in disputes if decided_ns > self._judged_ns]

@@ -95,6 +95,7 @@ class BalancerPolicy:
         self._heard_ns = np.full(len(nodes), _NEVER, dtype=np.int64)
         self._asked_ns = _NEVER  # when the rule was asked last
         self._news = False  # something was notified since
+        self._judged_ns = _NEVER  # when silences were judged last
         self._table = rule.slots(deal(np.ones(len(nodes)), slot_count(len(nodes))), self._view)
 
     @property
@@ -123,7 +124,7 @@ class BalancerPolicy:
         present = self._present()
         if present.any():
             silent_ns = int(self._heard_ns[present].min()) + SILENCE_NS
-            if not self._deaf(silent_ns):
+            if silent_ns > self._judged_ns and not self._deaf(silent_ns):  # judged late, it was too late to tell
                 deadlines.append(silent_ns)
         return min(deadlines, default=None)
 
@@ -167,6 +168,7 @@ class BalancerPolicy:
         return at_ns - int(self._heard_ns.max()) > SILENCE_NS // 2
 
     def _judge_silence(self, now_ns: int) -> None:
+        self._judged_ns = now_ns
         if self._deaf(now_ns):
             return
         for row in np.flatnonzero(now_ns - self._heard_ns >= SILENCE_NS).tolist():

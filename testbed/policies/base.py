@@ -13,7 +13,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
+from testbed.errors import PolicyError
 from testbed.events import Action, Event
+
+
+class Sleeper(Protocol):
+    """A policy, as far as it wants to be woken."""
+
+    def next_deadline_ns(self) -> int | None:
+        """See `Policy.next_deadline_ns`."""
+        ...
 
 
 class Policy(Protocol):
@@ -27,8 +36,25 @@ class Policy(Protocol):
         ...
 
     def next_deadline_ns(self) -> int | None:
-        """Return when the policy wants a `DeadlineReached`, or None.  Valid until the next `handle`."""
+        """Return when the policy wants a `DeadlineReached`, or None.  Valid until the next `handle`.
+
+        Another event may make a deadline due at once.  A `DeadlineReached` that was handled at `now_ns` leaves none
+        that is not later than `now_ns`: whoever drives the policy would wake it for ever.
+        """
         ...
+
+
+def require_progress(name: str, policy: Sleeper, now_ns: int) -> None:
+    """Refuse a deadline that is still due although it was handled at `now_ns`; both engines ask after each waking.
+
+    Raises:
+        PolicyError: names the policy.
+    """
+    due_ns = policy.next_deadline_ns()
+    if due_ns is not None and due_ns <= now_ns:
+        happened = f"it was woken at {now_ns} ns for its deadline and wants to be woken at {due_ns} ns again"
+        remedy = "after DeadlineReached, next_deadline_ns() must be later than now_ns, or None"
+        raise PolicyError(f"driving the policy {name}", happened, remedy)
 
 
 def replay(policy: Policy, history: Iterable[tuple[int, Event]]) -> list[tuple[int, Action]]:

@@ -84,6 +84,7 @@ class Membership:
         self._life = dict.fromkeys(self._watched, 0)
         self._silent: set[str] = set()
         self._beat_ns = self._sync_ns = self._urgent_until_ns = 0
+        self._begun = False
         self._awake_ns = 0  # when we were last
         self._due_ns: int | None = None  # when we wanted to be woken: to know whether we are late
         self._taken_ns: Ints = np.full(len(members), _UNKNOWN_NS, dtype=np.int64)
@@ -142,7 +143,8 @@ class Membership:
         self._awake_ns = now_ns
         if late_ns > self._spec.heartbeat_ns // 2:
             self._heard_ns = {node: heard_ns + late_ns for node, heard_ns in self._heard_ns.items()}
-        if not self._heard_ns:
+        if not self._begun:
+            self._begun = True
             self._heard_ns = dict.fromkeys(self._watched, now_ns + START_GRACE_NS)
             self._beat_ns = self._sync_ns = now_ns
 

@@ -2,23 +2,24 @@
 
 A heap of (time, number, what): equal times keep the order in which they were entered, so a run depends on nothing but
 its inputs.
+
+Virtual time must pass, or a run never ends.  A policy whose deadline is still due after it was woken for it is an error
+that names it; so is one that is woken more often than `MOST_WAKES` times within `WAKES_WITHIN_NS`.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from typing import Protocol
+
+from testbed.errors import PolicyError
+from testbed.policies.base import Sleeper, require_progress
+from testbed.units import NS_PER_MS
 
 Do = Callable[[], None]
 
-
-class Sleeper(Protocol):
-    """A policy, as far as it wants to be woken."""
-
-    def next_deadline_ns(self) -> int | None:
-        """See `policies.base.Policy`."""
-        ...
+MOST_WAKES = 10_000  # ten thousand times what the fastest policy asks for
+WAKES_WITHIN_NS = NS_PER_MS
 
 
 class Agenda:
@@ -33,6 +34,8 @@ class Agenda:
         self._entries: list[tuple[int, int, Do]] = []
         self._entered = 0
         self._woken_ns: dict[str, int] = {}
+        self._serving = ""  # whose deadline is being handled
+        self._wakes: dict[str, tuple[int, int]] = {}  # of each policy: since when they are counted, and how many
 
     def at(self, t_ns: int, do: Do) -> None:
         """Enter what is to be done at `t_ns`, which is not in the past."""
@@ -53,7 +56,16 @@ class Agenda:
         do()
 
     def wake(self, name: str, policy: Sleeper, feed: Do) -> None:
-        """Enter the policy's deadline, if it has a new one: `feed` is done if it is still wanted by then."""
+        """Enter the policy's deadline, if it has a new one: `feed` is done if it is still wanted by then.
+
+        Call it after each event that the policy handled.
+
+        Raises:
+            PolicyError: the policy has just handled its deadline, and it is still due.
+        """
+        if self._serving == name:
+            self._serving = ""
+            require_progress(name, policy, self.now_ns)
         due_ns = policy.next_deadline_ns()
         if due_ns is None or self._woken_ns.get(name) == due_ns:
             return
@@ -64,6 +76,18 @@ class Agenda:
             if self._woken_ns.get(name) == due_ns:
                 del self._woken_ns[name]
             if now_due_ns is not None and now_due_ns <= self.now_ns:
+                self._count_wake(name)
+                self._serving = name
                 feed()
+                self._serving = ""
 
-        self.at(max(due_ns, self.now_ns + 1), wake)  # virtual time must pass, whatever a policy asks for
+        self.at(max(due_ns, self.now_ns + 1), wake)  # what an event made due at once is served an instant later
+
+    def _count_wake(self, name: str) -> None:
+        since_ns, count = self._wakes.get(name, (self.now_ns, 0))
+        if self.now_ns - since_ns >= WAKES_WITHIN_NS:
+            since_ns, count = self.now_ns, 0
+        self._wakes[name] = (since_ns, count + 1)
+        if count >= MOST_WAKES:
+            happened = f"it was woken {count} times within {self.now_ns - since_ns} ns of virtual time"
+            raise PolicyError(f"driving the policy {name}", happened, "its deadlines must lie further apart")
