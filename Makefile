@@ -5,7 +5,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test packages packages-test ryu bpf run test check clean
+.PHONY: help setup setup-test packages packages-test ryu bpf run test fuzz check clean
 .NOTPARALLEL:
 
 VENV ?= .venv
@@ -75,6 +75,9 @@ run: setup ## set up and run SCENARIO (scenarios/burst.yaml)
 
 test: setup-test ## set up and run the whole test suite (PYTEST_ARGS=... adds options)
 	$(PYTHON) -m pytest $(PYTEST_ARGS)
+
+fuzz: setup-test ## damaged inputs for every reader, 100,000 of them (FUZZ_ARGS=... adds options; for the night)
+	$(PYTHON) -m tests.fuzz $(FUZZ_ARGS)
 
 check: setup-test ## ruff, mypy, clang-format and the architecture test
 	$(PYTHON) -m ruff check

@@ -1,0 +1,135 @@
+"""The readers, one line each: what is read, from which corpus, and how it may refuse."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import msgpack  # type: ignore[import-untyped]
+
+from testbed import operating, replay, run
+from testbed.controllers import mesh_messages, notification
+from testbed.cortex import artefact
+from testbed.cortex import traces as host_traces
+from testbed.errors import InputError
+from testbed.report import agreement, compare, compare_page, page, sweep_page, sweep_table
+from testbed.results.recorded_run import RecordedRun
+from testbed.results.running import RunningRun
+from testbed.spec import loading
+from testbed.sweep import checked
+from testbed.traffic import traces
+from testbed.traffic.plan import PacketPlan
+from tests.fuzz import inputs, mutate_bytes, mutate_json
+from tests.fuzz.inputs import Target
+
+_KEY, _RUN_ID, _MEMBERS = bytes(32), 7, ("balancer", "n1", "n2", "n3")
+_OF_A_REPORT = ("manifest.json", "samples.parquet", "evidence.json", "summary.json", "fidelity.json")
+_OF_A_REPLAY = ("events.jsonl", "events.jsonl", "samples.parquet", "manifest.json", "scenario.yaml", "plan.parquet")
+
+
+def _scenario(folder: Path, name: str) -> None:
+    loaded = loading.load(next(folder.glob("*.yaml"), folder / name))
+    run.check(loaded)
+    run.check_traces(loaded)
+
+
+def _sweep(folder: Path, name: str) -> None:
+    checked(folder / "sweep.yaml")
+
+
+def _trace(folder: Path, name: str) -> None:
+    traces.load(folder / name)
+
+
+def _report(folder: Path, name: str) -> None:
+    page.render(RecordedRun.open(folder)).encode()
+    json.dumps(operating._row(RunningRun(1, folder))).encode()
+
+
+def _compare(folder: Path, name: str) -> None:
+    comparison = compare.compare([inputs.CORPUS / "runs" / "lstm", folder], allow_different=True)
+    (comparison.text() + compare_page.render(comparison)).encode()
+
+
+def _replay(folder: Path, name: str) -> None:
+    str(replay.replay(folder)).encode()
+
+
+def _table(folder: Path, name: str) -> None:
+    table = sweep_table.tabulate(folder)
+    (table.text() + sweep_page.render(table) + json.dumps(table.to_record(), allow_nan=False)).encode()
+    agreement.text(agreement.judge(table, table)).encode()
+
+
+def _plan(folder: Path, name: str) -> None:
+    plan = PacketPlan.read_parquet(folder / name)
+    plan.begun_ns(10**9)
+
+
+def _model(folder: Path, name: str) -> None:
+    model = artefact.load_model(folder / "model.npz")
+    assert math.isfinite(model.quantile)
+
+
+def _host_trace(folder: Path, name: str) -> None:
+    host_traces.usable_parts(host_traces.load_host_trace(folder / name), None)
+
+
+def _notification(folder: Path, name: str) -> None:
+    notification.decode((folder / name).read_bytes()).to_record()
+
+
+def _siblings(folder: Path, name: str) -> None:
+    notification.decode_siblings((folder / name).read_bytes()).to_record()
+
+
+def _mesh(folder: Path, name: str) -> None:
+    event = mesh_messages.Codec(_KEY, _RUN_ID, _MEMBERS).decode((folder / name).read_bytes())
+    if event is None:
+        raise ValueError("ignored")
+    event.to_record()
+
+
+def _mutated_mesh(content: bytes, rng: Random) -> bytes:
+    """Return a message of the mesh with its body damaged, most often with the tag that belongs to it."""
+    head, body = content[: mesh_messages._HEADER.size], content[mesh_messages._HEADER.size : -mesh_messages.TAG_BYTES]
+    if rng.random() < 0.3:
+        return mutate_bytes.mutate(content, rng)
+    if rng.random() < 0.5:
+        body = mutate_bytes.mutate(body, rng)
+    else:
+        body = _packed(mutate_json.mutate(json.dumps(msgpack.unpackb(body)).encode(), rng), body)
+    return head + body + mesh_messages.Codec(_KEY, _RUN_ID, _MEMBERS)._tag(head + body)
+
+
+def _packed(text: bytes, otherwise: bytes) -> bytes:
+    try:
+        packed: Any = msgpack.packb(json.loads(text))
+    except (ValueError, OverflowError, RecursionError):
+        return otherwise
+    return bytes(packed)
+
+
+TARGETS: dict[str, Target] = {
+    target.name: target
+    for target in (
+        Target("scenario", "scenarios", _scenario, InputError),
+        Target("sweep", "sweeps", _sweep, InputError),
+        Target("csv", "traces-csv", _trace, InputError),
+        Target("npz", "traces-npz", _trace, InputError),
+        Target("pcap", "traces-pcap", _trace, InputError),
+        Target("report", "runs", _report, InputError, _OF_A_REPORT),
+        Target("compare", "runs", _compare, InputError, ("manifest.json", "summary.json", "scenario.yaml")),
+        Target("replay", "runs", _replay, InputError, _OF_A_REPLAY),
+        Target("plan", "plans", _plan, InputError),
+        Target("table", "sweep-runs", _table, InputError, ()),
+        Target("model", "models", _model, InputError),
+        Target("host-trace", "host-traces", _host_trace, InputError),
+        Target("notification", "notifications", _notification, ValueError, bare=True),
+        Target("siblings", "siblings", _siblings, ValueError, bare=True),
+        Target("mesh", "mesh", _mesh, ValueError, (), _mutated_mesh, bare=True),
+    )
+}
