@@ -13,8 +13,8 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).resolve().parent
 DATA_SUFFIXES = {"bpf": ("*.c", "*.h", "Makefile", "build/*.o"), "scenarios": ("*.yaml", "sweeps/*.yaml", "traces/*")}
 
-TRAIN = ["torch>=2.2"]
 EVALUATE = ["onnx>=1.16", "scikit-learn>=1.4"]
+TRAIN = ["torch>=2.2", "scikit-learn>=1.4"]  # a trained model is evaluated, for its card
 TEST = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100"]
 BENCH = ["onnxruntime>=1.17", "simpy>=4.1"]
 # The other OpenFlow framework.  It builds with setuptools before 68 only: `make ryu` does it, or
@@ -77,7 +77,11 @@ setup(
     # controllers/ and topologies/ are installed as testbed.controllers and testbed.topologies (links in testbed/):
     # folders named like that are usual in the projects of users.
     packages=find_packages(include=["testbed", "testbed.*"]),
-    package_data={"testbed": ["py.typed"], "testbed.cortex": ["models/*"], "testbed.report": ["*.j2", "templates/*"]},
+    package_data={
+        "testbed": ["py.typed"],
+        "testbed.forecaster": ["models/*"],
+        "testbed.report": ["*.j2", "templates/*"],
+    },
     # Mininet comes with the distribution: the package on PyPI lacks the `mnexec` program.
     install_requires=[
         "jinja2>=3.1",

@@ -1,4 +1,4 @@
-"""The verbs of the cortex: `train` and `evaluate`."""
+"""The verbs of the forecaster: `train` and `evaluate`."""
 
 from __future__ import annotations
 
@@ -34,8 +34,9 @@ def train(
     """Train the LSTM (needs torch: `make setup-test`); interrupted training goes on where it was."""
     from rich.progress import Progress
 
-    from testbed.cortex.train import TrainConfig, TrainProgress
-    from testbed.cortex.train import train as fit
+    from testbed.forecaster.training.config import TrainConfig
+    from testbed.forecaster.training.train import TrainProgress
+    from testbed.forecaster.training.train import train as fit
 
     with Progress(console=Console(stderr=True)) as bars:
         tasks: dict[str, Any] = {}
@@ -90,9 +91,9 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="machine-readable result on standard output")] = False,
 ) -> None:
     """Judge the LSTM beside its rivals, on traces it never saw."""
-    from testbed.cortex import evaluation_text
-    from testbed.cortex.evaluate import EvaluateConfig
-    from testbed.cortex.evaluate import evaluate as judge
+    from testbed.forecaster.evaluation import text as evaluation_text
+    from testbed.forecaster.evaluation.evaluate import EvaluateConfig
+    from testbed.forecaster.evaluation.evaluate import evaluate as judge
 
     config = EvaluateConfig(
         traces=tuple(traces or ()),

@@ -25,10 +25,10 @@ import numpy as np
 import pyarrow as pa
 from pydantic import ValidationError
 
-from testbed.cortex.artefact import DEFAULT_MODEL
 from testbed.errors import InputError
 from testbed.events import Action, Event, LimitGranted, NodeJoined, PeersAssessed, Record, TrafficSampled, from_record
-from testbed.forecasting import MakeForecaster, forecaster_maker
+from testbed.forecaster.maker import MakeForecaster, forecaster_maker
+from testbed.forecaster.runtime.artefact import DEFAULT_MODEL
 from testbed.policies.balancer import make_balancer
 from testbed.policies.brain import NodeBrain
 from testbed.policies.deflection import DEFLECTION, DeflectionPolicy

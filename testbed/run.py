@@ -29,7 +29,7 @@ from testbed.errors import (
     MachineError,
     TestbedError,
 )
-from testbed.forecasting import MakeForecaster, forecaster_maker
+from testbed.forecaster.maker import MakeForecaster, forecaster_maker
 from testbed.report import page
 from testbed.report.live import LiveView
 from testbed.results import fidelity, provenance
@@ -234,7 +234,7 @@ def _resolved_text(loaded: LoadedScenario) -> str:
 def _hashes(loaded: LoadedScenario, plan: PacketPlan, engine: Engine) -> dict[str, str]:
     hashes = {"scenario": f"sha256:{loaded.sha256}", "plan": f"sha256:{plan.digest()}"}
     if loaded.scenario.buffer.policy == "lstm":
-        from testbed.cortex.artefact import DEFAULT_MODEL
+        from testbed.forecaster.runtime.artefact import DEFAULT_MODEL
 
         hashes["model"] = provenance.sha256_of(DEFAULT_MODEL)
     if engine == "emulation":

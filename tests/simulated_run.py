@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from testbed import topologies
-from testbed.forecasting import forecaster_maker
+from testbed.forecaster.maker import forecaster_maker
 from testbed.results.evidence import Evidence
 from testbed.results.facts import RunFacts
 from testbed.results.run_directory import RunDirectory

@@ -19,6 +19,7 @@ PACKAGE = "testbed"
 STDLIB = frozenset(sys.stdlib_module_names)
 
 BASE = {"testbed.units", "testbed.errors", "testbed.events"}
+FORECASTING = {*BASE, "testbed.spec", "testbed.policies"}
 FRAMEWORKS = {"os_ken", "ryu"}
 
 
@@ -37,14 +38,21 @@ ROOMS: dict[str, Room] = {
     "testbed.spec": Room(BASE, {"pydantic", "pydantic_core", "yaml"}),
     "testbed.topologies": Room({*BASE, "testbed.spec"}, set(), pure=True),
     "testbed.policies": Room({*BASE, "testbed.spec"}, {"numpy"}, pure=True),
-    "testbed.cortex": Room(
-        {*BASE, "testbed.spec", "testbed.policies", "testbed.traffic"}, {"numpy", "torch", "sklearn", "onnx"}
+    "testbed.forecaster": Room({*FORECASTING, "testbed.forecaster.runtime", "testbed.traffic"}, {"numpy"}),
+    "testbed.forecaster.runtime": Room(FORECASTING, {"numpy"}),
+    "testbed.forecaster.data": Room({*FORECASTING, "testbed.forecaster.runtime", "testbed.traffic"}, {"numpy"}),
+    "testbed.forecaster.evaluation": Room(
+        {*FORECASTING, "testbed.forecaster.runtime", "testbed.forecaster.data"}, {"numpy", "sklearn"}
+    ),
+    "testbed.forecaster.training": Room(
+        {*FORECASTING, *(f"testbed.forecaster.{part}" for part in ("runtime", "data", "evaluation"))},
+        {"numpy", "torch", "onnx"},
     ),
     "testbed.traffic": Room({*BASE, "testbed.spec"}, {"numpy", "pyarrow", "scapy"}),
     "testbed.simulation": Room(
         {
             *BASE,
-            *("testbed.spec", "testbed.policies", "testbed.cortex", "testbed.traffic", "testbed.results"),
+            *("testbed.spec", "testbed.policies", "testbed.traffic", "testbed.results"),
             "testbed.topologies",
         },
         {"numpy"},
@@ -52,7 +60,7 @@ ROOMS: dict[str, Room] = {
     "testbed.emulation": Room(
         {
             *BASE,
-            *("testbed.spec", "testbed.policies", "testbed.cortex", "testbed.traffic", "testbed.results"),
+            *("testbed.spec", "testbed.policies", "testbed.traffic", "testbed.results"),
             *("testbed.places", "testbed.controllers", "testbed.topologies"),
         },
         {"numpy", "mininet", "pyroute2"},
@@ -80,7 +88,6 @@ COMPOSITION = {
     "testbed.sweep",
     "testbed.agree",
     "testbed.trial_process",
-    "testbed.forecasting",
 }
 
 # A room without I/O: no clock, no file, no socket, no process, no log, no global randomness.
@@ -95,6 +102,8 @@ SEEDED = {"Generator", "Random", "PCG64", "Philox", "SeedSequence", "BitGenerato
 UNREACHABLE = {
     "testbed.simulation": {"mininet", "pyroute2", *FRAMEWORKS, "torch"},
     "testbed.emulation": {"torch"},
+    "testbed.forecaster": {"torch", "sklearn"},
+    "testbed.forecaster.runtime": {"torch", "sklearn"},
     "testbed.policies": {"torch", "mininet", *FRAMEWORKS},
     "testbed.report": {"mininet", "pyroute2", "torch", *FRAMEWORKS},
 }
@@ -298,19 +307,18 @@ def test_a_framework_in_two_files_is_found() -> None:
 
 def test_torch_behind_a_detour_is_found() -> None:
     planted = {
-        "testbed/emulation/agent.py": "from testbed.cortex import runtime\n",
-        "testbed/cortex/runtime.py": "import testbed.cortex.network\n",
-        "testbed/cortex/network.py": "import torch\n",
+        "testbed/forecaster/maker.py": "from testbed.forecaster.runtime import lstm\n",
+        "testbed/forecaster/runtime/lstm.py": "import testbed.forecaster.training.network\n",
+        "testbed/forecaster/training/network.py": "import torch\n",
     }
-    assert breaches(planted) == [
-        "testbed.emulation.agent reaches torch by way of testbed.cortex.runtime > testbed.cortex.network"
-    ]
+    way = "testbed.forecaster.runtime.lstm > testbed.forecaster.training.network"
+    assert f"testbed.forecaster.maker reaches torch by way of {way}" in breaches(planted)
 
 
 def test_torch_within_a_function_is_not_reached_at_import() -> None:
     planted = {
-        "testbed/emulation/agent.py": "from testbed.cortex import runtime\n",
-        "testbed/cortex/runtime.py": "def train():\n    import torch\n",
+        "testbed/forecaster/training/data.py": "from testbed.forecaster.training import train\n",
+        "testbed/forecaster/training/train.py": "def train():\n    import torch\n",
     }
     assert breaches(planted) == []
 

@@ -45,7 +45,9 @@ def test_the_wheel_carries_programs_scenarios_models_and_templates(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {f"testbed/data/bpf/build/{name}.bpf.o" for name in ("node", "sink", "link", "pass")} <= names
     assert {f"testbed/data/scenarios/{path.name}" for path in (ROOT / "scenarios").glob("*.yaml")} <= names
-    assert {f"testbed/cortex/models/{path.name}" for path in (ROOT / "testbed/cortex/models").iterdir()} <= names
+    assert {
+        f"testbed/forecaster/models/{path.name}" for path in (ROOT / "testbed/forecaster/models").iterdir()
+    } <= names
     assert {f"testbed/report/{path.name}" for path in (ROOT / "testbed/report").glob("*.j2")} <= names
     assert {"testbed/controllers/__init__.py", "testbed/topologies/__init__.py", "testbed/py.typed"} <= names
     assert not [name for name in names if name.startswith(("tests/", "data/")) or "__pycache__" in name]

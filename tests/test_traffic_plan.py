@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from testbed import topologies
 from testbed.errors import InputError
-from testbed.forecasting import arrival_cells
+from testbed.forecaster.maker import arrival_cells
 from testbed.spec.scenario import Scenario
 from testbed.traffic import shapes
 from testbed.traffic.plan import PacketPlan, make_plan

@@ -7,7 +7,7 @@ Those in `COUNTED` have `run(count)`.
 
 NAMES = {
     "xdp": "the node's XDP program and a resize",
-    "cortex": "a prediction: time, load, memory",
+    "forecaster": "a prediction: time, load, memory",
     "loop": "the agent's loop under a whole trial",
     "sender": "the paced sender",
     "queue": "the modelled queue beside the qdisc, at 10, 100 and 500 Mbit/s",

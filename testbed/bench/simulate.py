@@ -31,7 +31,7 @@ import numpy as np
 from testbed import places
 from testbed import run as trials
 from testbed.errors import CommandError, MachineError
-from testbed.forecasting import forecaster_maker
+from testbed.forecaster.maker import forecaster_maker
 from testbed.results.run_directory import RunDirectory
 from testbed.simulation.engine import simulate
 from testbed.simulation.network_model import NetworkModel, service_rates_bps

@@ -1,0 +1,97 @@
+"""The forecaster as it runs in a node: features, one step of the `Cell`, bytes.  O(1) a sample; torch is not imported.
+
+The need is rounded to whole kB, so that the last digits of a matrix product, which differ between machines, do not
+show. Until `WARM_UP_SAMPLES` have been seen the forecast is 0: the floor of the buffer policy rules.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from testbed.events import ForecastMade, Ints, TrafficSampled
+from testbed.forecaster.runtime.artefact import Model, load_model
+from testbed.forecaster.runtime.cell import Cell
+from testbed.forecaster.runtime.features import FeatureExtractor
+from testbed.policies.fluid import service_bytes
+
+__all__ = ["WARM_UP_SAMPLES", "LstmForecaster", "Model", "load_model"]
+
+WARM_UP_SAMPLES = 20
+ROUNDING_BYTES = 1000
+_ONSET_STEPS = 10_000
+
+
+class LstmForecaster:
+    """Predicts the buffer need of n nodes; implements `policies.forecast.Forecaster`.
+
+    Args:
+        model: from `load_model`.
+        nodes: names, in the order of every sample.
+        rate_bps: service rates of the nodes, shape [n].
+        sample_interval_ns: nominal time between samples.
+    """
+
+    def __init__(self, model: Model, nodes: tuple[str, ...], rate_bps: Ints, sample_interval_ns: int) -> None:
+        if len(nodes) != len(rate_bps):
+            raise ValueError(f"{len(nodes)} nodes but {len(rate_bps)} rates")
+        self._nodes = nodes
+        self._horizon_ns = tuple(samples * sample_interval_ns for samples in model.horizon_samples)
+        self._seen = 0
+        self._cell = Cell(model, len(nodes))
+        self._features = FeatureExtractor(rate_bps, sample_interval_ns, self._cell.inputs)
+        self._logit = self._cell.logits[-1]
+        # In units of the rounding, so that rint() is all the rounding takes.
+        self._unit = service_bytes(rate_bps, sample_interval_ns) / ROUNDING_BYTES
+        self._unit_of_one = float(self._unit[0])
+        self._no_need = np.zeros((len(nodes), len(self._horizon_ns)), dtype=np.int64)
+        self._no_onset = np.zeros(len(nodes), dtype=np.float64)
+
+    @property
+    def horizon_ns(self) -> tuple[int, ...]:
+        """Return the horizons, ascending, counted from the sample."""
+        return self._horizon_ns
+
+    def step(self, sample: TrafficSampled, now_ns: int) -> ForecastMade:
+        """Take in the next sample of every node and return the forecast.
+
+        Raises:
+            ValueError: when the sample is of other nodes.
+        """
+        if sample.nodes != self._nodes:
+            raise ValueError(f"a sample of {sample.nodes[:3]}… for the forecaster of {self._nodes[:3]}…")
+        self._features.step(
+            sample.arrived_bytes, sample.peak_1ms_bytes, sample.backlog_bytes, sample.new_flows, sample.interval_ns
+        )
+        self._cell.advance()
+        self._seen += 1
+        if self._seen < WARM_UP_SAMPLES:
+            return ForecastMade(self._nodes, self._horizon_ns, self._no_need.copy(), self._no_onset.copy())
+        if len(self._nodes) == 1:
+            return ForecastMade(self._nodes, self._horizon_ns, *self._said_of_one(sample.backlog_bytes.item()))
+        need = self._need_bytes(sample.backlog_bytes)
+        return ForecastMade(self._nodes, self._horizon_ns, need, self._onset_ratio())
+
+    def _said_of_one(self, backlog_bytes: int) -> tuple[Ints, NDArray[np.float64]]:
+        """Return need and onset of one node in plain numbers; see `cell` for why."""
+        unit, backlog = self._unit_of_one, backlog_bytes / ROUNDING_BYTES
+        need = [round(math.expm1(growth) * unit + backlog) * ROUNDING_BYTES for growth in self._cell.growth_of_one()]
+        odds = round((math.tanh(self._logit.item() * 0.5) + 1.0) * (_ONSET_STEPS / 2)) / _ONSET_STEPS
+        return np.array((need,), dtype=np.int64), np.array((odds,))
+
+    def _need_bytes(self, backlog_bytes: Ints) -> Ints:
+        need = self._cell.growth()
+        np.expm1(need, need)
+        np.multiply(need, self._unit, need)
+        np.add(need, backlog_bytes / ROUNDING_BYTES, need)
+        np.rint(need, need)
+        whole: Ints = need.T.astype(np.int64)
+        whole *= ROUNDING_BYTES
+        return whole
+
+    def _onset_ratio(self) -> NDArray[np.float64]:
+        # (1 + tanh(z / 2)) / 2 to four digits: as many as anyone reads, and the same on every machine.
+        odds = np.tanh(self._logit.astype(np.float64) * 0.5)
+        return np.asarray(np.rint((odds + 1.0) * (_ONSET_STEPS / 2)) / _ONSET_STEPS)
