@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from testbed.errors import InputError
+from testbed.errors import InputError, MachineError
 from testbed.forecaster.evaluation import evaluate as evaluation
 from testbed.forecaster.evaluation import series as evaluation_series
 from testbed.forecaster.evaluation import text as evaluation_text
@@ -244,11 +244,12 @@ def test_a_forecast_of_generated_traffic_beats_its_rivals(monkeypatch: pytest.Mo
     assert unannounced["forecast"][2]["onset"]["auc_of_who_sees_precursors"] is None
 
 
-def test_without_scikit_learn_the_row_is_absent_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("testbed.forecaster.evaluation.fitted_rivals.importlib.util.find_spec", lambda _: None)
-    one = judged(csv(tmp_path / "t.csv", bursty(300)))["sets"][0]
-    assert "trees" not in one["forecast"][0]["pinball"]
-    assert any("testbed[evaluate]" in note for note in one["notes"])
+def test_without_scikit_learn_it_is_refused_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("testbed.forecaster.evaluation.config.importlib.util.find_spec", lambda _: None)
+    with pytest.raises(MachineError, match="scikit-learn is not installed"):
+        judged(tmp_path / "no.csv")
 
 
 def test_the_verb_speaks_json_and_its_errors_are_short(tmp_path: Path) -> None:

@@ -50,3 +50,11 @@ def test_last_peak_looks_back_as_far_as_the_horizon_looks_ahead() -> None:
     need = rival_needs("last peak", samples)
     for index, horizon in enumerate(HORIZON_SAMPLES):
         assert np.flatnonzero(need[0, :, index]).tolist() == list(range(5, min(5 + horizon, 29) + 1))
+
+
+def test_average_precision_of_perfect_reversed_and_tied_scores() -> None:
+    positive = np.array([True, True, False, False])
+    assert metrics.average_precision(positive, np.array([4.0, 3, 2, 1])) == 1.0
+    assert metrics.average_precision(positive, np.array([1.0, 2, 3, 4])) == pytest.approx((1 / 3 + 2 / 4) / 2)
+    assert metrics.average_precision(positive, np.ones(4)) == 0.5  # an alarm at random: the prevalence
+    assert metrics.average_precision(np.zeros(4, dtype=bool), np.ones(4)) is None

@@ -10,14 +10,6 @@ from testbed.forecaster.evaluation.bootstrap import block_means, mean_interval, 
 from testbed.forecaster.evaluation.pareto import Point, at_equal_memory, loss_at
 
 
-def test_average_precision_of_perfect_reversed_and_tied_scores() -> None:
-    positive = np.array([True, True, False, False])
-    assert onsets.average_precision(positive, np.array([4.0, 3, 2, 1])) == 1.0
-    assert onsets.average_precision(positive, np.array([1.0, 2, 3, 4])) == pytest.approx((1 / 3 + 2 / 4) / 2)
-    assert onsets.average_precision(positive, np.ones(4)) == 0.5  # an alarm at random: the prevalence
-    assert onsets.average_precision(np.zeros(4, dtype=bool), np.ones(4)) is None
-
-
 def test_the_best_threshold_separates_what_can_be_separated() -> None:
     positive = np.array([False, False, True, True])
     assert 2 < onsets.best_threshold(positive, np.array([1.0, 2, 3, 4])) <= 3

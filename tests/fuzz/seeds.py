@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 import yaml
-
-from testbed.controllers import mesh_messages, notification
 from testbed.cortex import artefact
 from testbed.cortex.features import FEATURES
 from testbed.cortex.targets import HORIZON_SAMPLES
+
+from testbed.controllers import mesh_messages, notification
 from testbed.events import NameSiblings, NotifyBalancer, SendHeartbeat, SendStates, SendTestimony
 from tests.fuzz.inputs import CORPUS
 

@@ -9,11 +9,11 @@ from random import Random
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
+from testbed.cortex import artefact
+from testbed.cortex import traces as host_traces
 
 from testbed import operating, replay, run
 from testbed.controllers import mesh_messages, notification
-from testbed.cortex import artefact
-from testbed.cortex import traces as host_traces
 from testbed.errors import InputError
 from testbed.report import agreement, compare, compare_page, page, sweep_page, sweep_table
 from testbed.results.recorded_run import RecordedRun
