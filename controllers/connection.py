@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import itertools
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from testbed.controllers import framework as frameworks
+from testbed.controllers.datapath import DatapathConnection
 from testbed.controllers.framework import Framework
-from testbed.controllers.messages import MessageBuilder
-from testbed.controllers.openflow import Message
 from testbed.controllers.switch import (
     Acknowledged,
     Connected,
     Deposed,
     Disconnected,
     Happening,
+    MasterGranted,
     PacketIn,
     PortChanged,
     Refused,
-    Role,
-    RoleGranted,
+    SlaveGranted,
 )
 from testbed.errors import ToolError
 from testbed.spec.scenario import FrameworkName
@@ -29,61 +27,8 @@ from testbed.spec.scenario import FrameworkName
 LISTEN_HOST = "127.0.0.1"
 ECHO_INTERVAL_S = 2.0
 MAX_UNANSWERED_ECHOES = 5
-_XID = 4  # where in a message its number is
 
 Report = Callable[[Happening], None]
-
-
-class DatapathLink:
-    """A `switch.Link` over one connection of a framework."""
-
-    def __init__(self, framework: Framework, datapath: Any) -> None:
-        """Wrap a datapath that has finished its handshake."""
-        self._framework, self._datapath = framework, datapath
-        self._builder = MessageBuilder(framework)
-        self._built: dict[Message, bytes] = {}
-        self._numbers = itertools.count(1)  # of our own: the framework numbers its echoes in another thread
-
-    def send(self, messages: Sequence[Message]) -> int:
-        """See `Link.send`."""
-        barrier = self._serialised(self._framework.parser.OFPBarrierRequest(self._datapath))
-        return self._write([*map(self._wire_of, messages), barrier])
-
-    def post(self, messages: Sequence[Message]) -> None:
-        """See `Link.post`."""
-        self._write([self._wire_of(message) for message in messages])
-
-    def prepare(self, messages: Sequence[Message]) -> None:
-        """See `Link.prepare`.  To build a flow takes the frameworks longer than to decide it: these are built once."""
-        self._built.update((new, self._built_now(new)) for new in messages if new not in self._built)
-
-    def request_role(self, role: Role, generation: int) -> None:
-        """See `Link.request_role`."""
-        proto = self._framework.proto
-        number = {Role.MASTER: proto.OFPCR_ROLE_MASTER, Role.SLAVE: proto.OFPCR_ROLE_SLAVE}[role]
-        self._write([self._serialised(self._framework.parser.OFPRoleRequest(self._datapath, number, generation))])
-
-    def _wire_of(self, message: Message) -> bytes:
-        """Return the message without its number."""
-        return self._built.get(message) or self._built_now(message)
-
-    def _built_now(self, message: Message) -> bytes:
-        return self._serialised(self._builder.build(self._datapath, message))
-
-    @staticmethod
-    def _serialised(message: Any) -> bytes:
-        message.set_xid(0)
-        message.serialize()
-        return bytes(message.buf)
-
-    def _write(self, messages: Sequence[bytes]) -> int:
-        """Hand all over in one piece (each would wake the framework's sending thread); return the last number."""
-        wire, number = bytearray(), 0
-        for message in messages:
-            number = next(self._numbers)
-            wire += message[:_XID] + number.to_bytes(4, "big") + message[_XID + 4 :]
-        self._framework.threads.call(lambda: self._datapath.send(bytes(wire)))
-        return number
 
 
 class SwitchReports:
@@ -91,7 +36,7 @@ class SwitchReports:
 
     def __init__(self, framework: Framework, dpid: int, report: Report) -> None:
         self._framework, self._dpid, self._report = framework, dpid, report
-        self._links: dict[Any, DatapathLink] = {}
+        self._connections: dict[Any, DatapathConnection] = {}
 
     def state_changed(self, event: Any) -> None:
         """A connection finished its handshake, or is lost."""
@@ -99,38 +44,38 @@ class SwitchReports:
         if datapath.id != self._dpid:
             return
         if event.state == self._framework.handler.MAIN_DISPATCHER:
-            self._links[datapath] = DatapathLink(self._framework, datapath)
+            self._connections[datapath] = DatapathConnection(self._framework, datapath)
             ports = {number: self._is_up(port) for number, port in datapath.ports.items()}
-            self._report(Connected(self._links[datapath], ports))
-        elif datapath in self._links:
-            self._report(Disconnected(self._links.pop(datapath)))
+            self._report(Connected(self._connections[datapath], ports))
+        elif datapath in self._connections:
+            self._report(Disconnected(self._connections.pop(datapath)))
 
     def barrier_replied(self, event: Any) -> None:
         """Everything before a barrier is in force."""
-        link = self._links.get(event.msg.datapath)
-        if link is not None:
-            self._report(Acknowledged(link, event.msg.xid))
+        connection = self._connections.get(event.msg.datapath)
+        if connection is not None and connection.link is not None:
+            self._report(Acknowledged(connection.link, event.msg.xid))
 
     def port_changed(self, event: Any) -> None:
         """A port came, went, or its carrier did."""
-        if event.msg.datapath in self._links:
+        if event.msg.datapath in self._connections:
             gone = event.msg.reason == self._framework.proto.OFPPR_DELETE
             self._report(PortChanged(event.msg.desc.port_no, not gone and self._is_up(event.msg.desc)))
 
     def packet_came(self, event: Any) -> None:
         """The switch asks about a packet."""
-        if event.msg.datapath in self._links:
+        if event.msg.datapath in self._connections:
             self._report(PacketIn(event.msg.match["in_port"], bytes(event.msg.data)))
 
     def role_replied(self, event: Any) -> None:
         """The switch granted a role."""
-        link = self._links.get(event.msg.datapath)
-        roles = {
-            self._framework.proto.OFPCR_ROLE_MASTER: Role.MASTER,
-            self._framework.proto.OFPCR_ROLE_SLAVE: Role.SLAVE,
-        }
-        if link is not None and event.msg.role in roles:
-            self._report(RoleGranted(link, roles[event.msg.role]))
+        connection, proto = self._connections.get(event.msg.datapath), self._framework.proto
+        if connection is None:
+            return
+        if event.msg.role == proto.OFPCR_ROLE_MASTER:
+            self._report(MasterGranted(connection, event.msg.xid, connection.granted()))
+        elif event.msg.role == proto.OFPCR_ROLE_SLAVE:
+            self._report(SlaveGranted(connection, event.msg.xid))
 
     def refused(self, event: Any) -> None:
         """The switch did not accept a message; that of a controller which steers no more is no fault of ours."""
@@ -139,9 +84,9 @@ class SwitchReports:
             (proto.OFPET_ROLE_REQUEST_FAILED, proto.OFPRRFC_STALE),
             (proto.OFPET_BAD_REQUEST, proto.OFPBRC_IS_SLAVE),
         }
-        link = self._links.get(message.datapath)
-        if link is not None and (message.type, message.code) in deposed:
-            self._report(Deposed(link))
+        connection = self._connections.get(message.datapath)
+        if connection is not None and (message.type, message.code) in deposed:
+            self._report(Deposed(connection))
             return
         self._report(Refused(f"type {message.type}, code {message.code}, about {bytes(message.data[:64]).hex()}"))
 

@@ -1,12 +1,13 @@
 """The balancer: notifications and switch happenings in, the policy's actions out as OpenFlow messages.
 
 What the policy is fed and what it answers is emitted (kinds of `testbed.events`, marked ``"policy": "balancer"``),
-beside four kinds of its own: `BalancerReady` (the whole pipeline is in force; holds the first slots),
+beside three kinds of its own: `BalancerReady` (the whole pipeline is in force; holds the first slots),
 `ActionsAcknowledged` (the switch confirmed by barrier what an event led to; `control_loop_us` counts from the arrival
-of that event), `SwitchLost` and `BalancerStopped`.
+of that event) and `BalancerStopped`.
 
-When the connection is lost the policy goes on; when the switch comes back it gets the whole pipeline as it now is.
-Pins are in the switch and survive both.
+It steers the switch while it has a link, which the switch's grant of the master role brings (`steer`).  Without one the
+policy goes on, and with the next one the switch gets the whole pipeline as it then is.  Pins are in the switch and
+survive both.
 
 What it is in follows from its inputs and their times alone.  Each is noted as plain values (`note`), and `follow` takes
 such a note for the input itself: that is how a standby keeps up (`replication`).
@@ -28,8 +29,7 @@ from testbed.controllers.openflow import Message
 from testbed.controllers.replication import Input
 from testbed.controllers.switch import (
     Acknowledged,
-    Connected,
-    Disconnected,
+    Connection,
     Happening,
     Link,
     PacketIn,
@@ -64,7 +64,7 @@ class LoadBalancer:
     """Carries the policy's actions out on the switch.  No I/O of its own but `emit` and the link."""
 
     def __init__(self, config: BalancerConfig, emit: Emit, send: Send | None = None, note: Note | None = None) -> None:
-        """Make the policies; nothing is sent to a switch before it connects, nor to a node that is not heard.
+        """Make the policies; nothing is sent to a switch before `steer`, nor to a node that is not heard.
 
         `send` takes datagrams to nodes; without it full nodes are told of no siblings.  `note` is told every input.
         """
@@ -120,11 +120,7 @@ class LoadBalancer:
         Raises:
             ToolError: the switch refused a message.
         """
-        if isinstance(happening, Connected):
-            self._connected(happening, now_ns)
-        elif isinstance(happening, Disconnected):
-            self._disconnected(happening.link, now_ns)
-        elif isinstance(happening, Acknowledged):
+        if isinstance(happening, Acknowledged):
             self._acknowledged(happening, happened_ns)
         elif isinstance(happening, PortChanged):
             self._port_changed(happening, now_ns)
@@ -133,9 +129,20 @@ class LoadBalancer:
         elif isinstance(happening, Refused):
             raise ToolError("steering the switch", f"it refused a message: {happening.text}", "see ovs-vswitchd.log")
 
-    def prepare(self, link: Link) -> None:
-        """Build ahead what will be sent over `link` again and again."""
-        link.prepare(pipeline.every_slot(self._config, len(self._slots)))
+    def steer(self, link: Link, now_ns: int) -> None:
+        """Order over `link` from now on, and first of all the whole pipeline."""
+        self._link = link
+        self._pending.clear()
+        self._send(pipeline.install(self._config, self._slots, self._removed), "BalancerReady", now_ns)
+
+    def release(self) -> None:
+        """Order nothing until `steer` is called again."""
+        self._link = None
+        self._pending.clear()
+
+    def prepare(self, connection: Connection) -> None:
+        """Build ahead what will be sent over `connection` again and again."""
+        connection.prepare(pipeline.every_slot(self._config, len(self._slots)))
 
     def follow(self, taken: Input) -> None:
         """Take in what another balancer noted."""
@@ -161,19 +168,6 @@ class LoadBalancer:
         self._tell(now_ns, "BalancerStopped", notifications=self.notifications, malformed=self.malformed, **mesh)
 
     # ------------------------------------------------------------------------------------------------- the switch
-
-    def _connected(self, happening: Connected, now_ns: int) -> None:
-        self._link = happening.link
-        self._pending.clear()
-        self._send(pipeline.install(self._config, self._slots, self._removed), "BalancerReady", now_ns)
-        self.prepare(happening.link)  # while the switch is at work
-        for port in sorted(self._node_at):
-            self._port_changed(PortChanged(port, happening.ports_up.get(port, False)), now_ns)
-
-    def _disconnected(self, link: Link, now_ns: int) -> None:
-        if link is self._link:
-            self._link = None
-            self._tell(now_ns, "SwitchLost")
 
     def _acknowledged(self, happening: Acknowledged, happened_ns: int) -> None:
         waiting = self._pending.pop(happening.barrier, None) if happening.link is self._link else None

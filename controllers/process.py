@@ -2,10 +2,15 @@
 
 Everything is done in one thread, in the order it came in: the framework's threads only post to the inbox.
 
-With a standby (`standby`), the primary holds the switch's master role under `PRIMARY_GENERATION` and ships its inputs
-(`replication`).  When nobody takes them any more it asks the switch, the only arbiter there is, for its role again: if
-the standby has died, it gets it and goes on alone; if the standby has taken over, its generation is stale, and it
-steers no more.  Until the switch has answered it touches nothing.
+Who steers holds the switch's master role under a generation, and asks for it whenever the switch connects: with or
+without a standby, the first time and every other.  It has nothing to order with before the role is granted
+(`switch.MasterGranted`), and a grant counts only as the answer to what it asked last.  What the switch reports
+meanwhile (which ports are up, packets it asks about) waits for the grant.
+
+With a standby (`standby`), the primary ships its inputs (`replication`).  When nobody takes them any more it asks the
+switch, the only arbiter there is, for its role again: if the standby has died, it gets it and goes on alone; if the
+standby has taken over, its generation is stale, and it steers no more.  Until the switch has answered, be it over
+another connection, it takes nothing in: the notifications that wait belong to whoever steers.
 """
 
 from __future__ import annotations
@@ -14,7 +19,7 @@ import select
 import signal
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from testbed.controllers import connection, notification
@@ -23,7 +28,17 @@ from testbed.controllers.config import BalancerConfig
 from testbed.controllers.deflection import Address
 from testbed.controllers.load_balancer import Emit, LoadBalancer
 from testbed.controllers.replication import HEARTBEAT_NS, Journal
-from testbed.controllers.switch import Connected, Deposed, Happening, Link, PacketIn, PortChanged, Role, RoleGranted
+from testbed.controllers.switch import (
+    Connected,
+    Connection,
+    Deposed,
+    Disconnected,
+    Happening,
+    MasterGranted,
+    PacketIn,
+    PortChanged,
+    Role,
+)
 from testbed.units import NS_PER_S
 
 PRIMARY_GENERATION, STANDBY_GENERATION = 1, 2
@@ -47,6 +62,11 @@ class Inbox:
     def post(self, happening: Happening) -> None:
         """Leave a happening, with the time."""
         self._posted.append((self._now_ns(), happening))
+        self._bell.ring()
+
+    def put_back(self, taken: Iterable[tuple[int, Happening]]) -> None:
+        """Leave what was taken too early, in its order, before all else."""
+        self._posted.extendleft(reversed(list(taken)))
         self._bell.ring()
 
     def stop(self, *_: object) -> None:
@@ -75,7 +95,7 @@ class Steering:
         notify_socket: socket.socket,
         now_ns: Callable[[], int],
         emit: Emit,
-        generation: int | None = None,
+        generation: int = PRIMARY_GENERATION,
         journal: Journal | None = None,
     ) -> None:
         """Take over what there is; nothing is done yet.
@@ -86,15 +106,16 @@ class Steering:
             notify_socket: non-blocking UDP socket of the nodes' notifications.
             now_ns: the run's clock.
             emit: takes ``(t_ns, record)``.
-            generation: under which the master role is asked for; None: there is no other controller.
-            journal: where a standby follows.
+            generation: under which the master role is asked for.
+            journal: where a standby follows; None: there is no other controller, or none that could steer instead.
         """
         self._balancer, self._inbox, self._notify_socket = balancer, inbox, notify_socket
         self._now_ns, self._emit = now_ns, emit
         self._generation, self._journal = generation, journal
-        self._link: Link | None = None
-        self._asking = self._deposed = False
-        self._held: deque[tuple[Happening, int]] = deque()  # while the switch is asked: some milliseconds
+        self._connection: Connection | None = None
+        self._request: int | None = None  # the last one for the role
+        self._master = self._doubting = self._deposed = False
+        self._held: list[tuple[int, Happening]] = []  # until the role is granted: some milliseconds
 
     def until_stopped(self) -> None:
         """Steer until told to stop."""
@@ -103,17 +124,18 @@ class Steering:
 
     def take(self, happening: Happening, happened_ns: int) -> None:
         """Take in what the framework reported."""
-        if isinstance(happening, Deposed):
+        if isinstance(happening, Connected):
+            self._connected(happening, happened_ns)
+        elif isinstance(happening, Disconnected):
+            self._disconnected(happening)
+        elif isinstance(happening, MasterGranted):
+            self._granted(happening)
+        elif isinstance(happening, Deposed):
             self._retire()
-        elif isinstance(happening, RoleGranted):
-            self._go_on()
-        elif self._passive and isinstance(happening, (PortChanged, PacketIn)):  # they lead to orders
+        elif isinstance(happening, (PortChanged, PacketIn)) and not self._master:  # they lead to orders
             if not self._deposed:
-                self._held.append((happening, happened_ns))
+                self._held.append((happened_ns, happening))
         else:
-            if isinstance(happening, Connected):
-                self._link = happening.link
-                self._claim()
             self._balancer.on_switch(happening, happened_ns, self._now_ns())
 
     def _turn(self) -> None:
@@ -133,7 +155,7 @@ class Steering:
 
     @property
     def _passive(self) -> bool:
-        return self._asking or self._deposed
+        return self._doubting or self._deposed
 
     def _wait_ns(self) -> int:
         longest_ns = HEARTBEAT_NS if self._journal is not None else IDLE_WAIT_NS
@@ -157,21 +179,48 @@ class Steering:
         if self._journal.lost:
             self._journal = None
             self._tell("StandbyLost")
-            self._asking = self._link is not None
-            self._claim()
+            self._doubting = True
+            self._ask()
 
-    def _claim(self) -> None:
-        if self._generation is not None and self._link is not None:
-            self._link.request_role(Role.MASTER, self._generation)
+    # -------------------------------------------------------------------------------------------------- the role
 
-    def _go_on(self) -> None:
-        self._asking = False
-        while self._held:
-            self.take(*self._held.popleft())
+    def _connected(self, happening: Connected, happened_ns: int) -> None:
+        self._connection = happening.connection
+        ports = sorted(happening.ports_up.items())
+        self._held = [(happened_ns, PortChanged(port, up)) for port, up in ports]
+        self._ask()
+
+    def _disconnected(self, happening: Disconnected) -> None:
+        if happening.connection is not self._connection:
+            return
+        self._lay_down()
+        self._connection, self._request = None, None
+        self._held.clear()
+        self._tell("SwitchLost")
+
+    def _ask(self) -> None:
+        """Ask for the master role, and be none until it is granted."""
+        self._lay_down()
+        if self._connection is not None and not self._deposed:
+            self._request = self._connection.request_role(Role.MASTER, self._generation)
+
+    def _granted(self, answer: MasterGranted) -> None:
+        if answer.connection is not self._connection or answer.request != self._request or self._deposed:
+            return
+        self._master, self._doubting = True, False
+        self._balancer.steer(answer.link, self._now_ns())
+        self._balancer.prepare(answer.connection)  # while the switch is at work
+        self._inbox.put_back(self._held)
+        self._held = []
+
+    def _lay_down(self) -> None:
+        self._master = False
+        self._balancer.release()
 
     def _retire(self) -> None:
         if not self._deposed:
             self._deposed = True
+            self._lay_down()
             self._held.clear()
             self._tell("ControllerDeposed")
 
@@ -200,10 +249,9 @@ def serve(
     journal = None if standby is None else Journal(standby)
     note = None if journal is None else journal.note
     balancer = LoadBalancer(config, emit, sender_of(notify_socket), note)
-    generation = None if journal is None else PRIMARY_GENERATION
     with stopping_on_signals(inbox.stop):
         connection.listen(config.framework, config.listen_port, config.dpid, inbox.post)
-        Steering(balancer, inbox, notify_socket, config.now_ns, emit, generation, journal).until_stopped()
+        Steering(balancer, inbox, notify_socket, config.now_ns, emit, journal=journal).until_stopped()
     balancer.stop(config.now_ns())
 
 

@@ -31,7 +31,7 @@ from testbed.controllers.process import (
     stopping_on_signals,
 )
 from testbed.controllers.replication import Follower
-from testbed.controllers.switch import Connected, Disconnected, Happening, Link, PortChanged, Role, RoleGranted
+from testbed.controllers.switch import Connected, Connection, Disconnected, Happening, PortChanged, Role, SlaveGranted
 from testbed.units import NS_PER_S
 
 
@@ -57,7 +57,7 @@ class Following:
     """The loop of a standby.
 
     Attributes:
-        link, ports_up: the switch as it is connected to us; `link` is None while it is not.
+        connection, ports_up: the switch as it is connected to us; `connection` is None while it is not.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Following:
     ) -> None:
         self._balancer, self._inbox, self._primary = balancer, inbox, primary
         self._now_ns, self._emit = now_ns, emit
-        self.link: Link | None = None
+        self.connection: Connection | None = None
         self.ports_up: dict[int, bool] = {}
 
     def until_primary_is_gone(self) -> str | None:
@@ -88,14 +88,15 @@ class Following:
 
     def _take(self, happening: Happening) -> None:
         if isinstance(happening, Connected):
-            self.link, self.ports_up = happening.link, dict(happening.ports_up)
-            happening.link.request_role(Role.SLAVE, PRIMARY_GENERATION)
-            self._balancer.prepare(happening.link)
+            self.connection, self.ports_up = happening.connection, dict(happening.ports_up)
+            happening.connection.request_role(Role.SLAVE, PRIMARY_GENERATION)
+            self._balancer.prepare(happening.connection)
         elif isinstance(happening, Disconnected):
-            self.link = None
+            if happening.connection is self.connection:
+                self.connection = None
         elif isinstance(happening, PortChanged):
             self.ports_up[happening.port] = happening.up
-        elif isinstance(happening, RoleGranted):
+        elif isinstance(happening, SlaveGranted):
             self._emit(self._now_ns(), {"kind": "StandbyReady", "policy": "balancer"})
 
 
@@ -129,7 +130,7 @@ def stand_by(config: BalancerConfig, notify_socket: socket.socket, emit: Emit, p
         mute.lifted = True
         emit(noticed_ns, {"kind": "ControllerTookOver", "reason": reason, "policy": "balancer"})
         steering = Steering(balancer, inbox, notify_socket, config.now_ns, emit, STANDBY_GENERATION)
-        if following.link is not None:
-            steering.take(Connected(following.link, following.ports_up), noticed_ns)
+        if following.connection is not None:
+            steering.take(Connected(following.connection, following.ports_up), noticed_ns)
         steering.until_stopped()
     balancer.stop(config.now_ns())

@@ -1,6 +1,9 @@
 """What the balancer sees of a switch, whatever framework speaks OpenFlow to it.
 
-Happenings arrive from the framework's threads; `Link` is how messages leave.
+Happenings arrive from the framework's threads.  Messages leave in two steps, so that a controller cannot order anything
+before it may: a `Connection` can ask for a role and no more, and the `Link` that takes orders is part of the answer
+that grants the master role (`MasterGranted`).  Open vSwitch gives every new connection the role of an equal, whose
+orders it carries out; a controller that was replaced would otherwise write what it believes before it learns that.
 """
 
 from __future__ import annotations
@@ -20,8 +23,23 @@ class Role(Enum):
     SLAVE = "slave"
 
 
-class Link(Protocol):
+class Connection(Protocol):
     """A connection to the switch."""
+
+    def request_role(self, role: Role, generation: int) -> int:
+        """Ask for a role; return the number that the answer will carry.
+
+        The answer is `MasterGranted` or `SlaveGranted`, or `Deposed` when a greater generation has been seen.
+        """
+        ...
+
+    def prepare(self, messages: Sequence[Message]) -> None:
+        """Make ready what the link will send again and again; nothing is sent."""
+        ...
+
+
+class Link(Protocol):
+    """The way for orders of the master."""
 
     def send(self, messages: Sequence[Message]) -> int:
         """Send messages and a barrier after them; return the barrier's number, which `Acknowledged` will carry.
@@ -34,28 +52,20 @@ class Link(Protocol):
         """Send messages that nobody waits for."""
         ...
 
-    def prepare(self, messages: Sequence[Message]) -> None:
-        """Make ready what will be sent again and again; nothing is sent."""
-        ...
-
-    def request_role(self, role: Role, generation: int) -> None:
-        """Ask for a role; answered by `RoleGranted`, or by `Deposed` when a greater generation has been seen."""
-        ...
-
 
 @dataclass(frozen=True, slots=True)
 class Connected:
     """The switch is there (again); `ports_up` says of each of its ports whether it has a carrier."""
 
-    link: Link
+    connection: Connection
     ports_up: Mapping[int, bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """The connection `link` is lost; the switch goes on forwarding by what it has."""
+    """The connection is lost; the switch goes on forwarding by what it has."""
 
-    link: Link
+    connection: Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +100,29 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class RoleGranted:
-    """The switch gave us the role."""
+class MasterGranted:
+    """The switch made us its master; `request` is the number of what asked for it."""
 
+    connection: Connection
+    request: int
     link: Link
-    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class SlaveGranted:
+    """The switch made us a slave."""
+
+    connection: Connection
+    request: int
 
 
 @dataclass(frozen=True, slots=True)
 class Deposed:
     """The switch obeys another controller: our generation is stale, or we are a slave."""
 
-    link: Link
+    connection: Connection
 
 
-Happening = Connected | Disconnected | Acknowledged | PortChanged | PacketIn | Refused | RoleGranted | Deposed
+Happening = (
+    Connected | Disconnected | Acknowledged | PortChanged | PacketIn | Refused | MasterGranted | SlaveGranted | Deposed
+)

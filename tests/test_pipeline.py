@@ -22,13 +22,14 @@ from testbed.controllers.config import BalancerConfig, Station, Vip
 from testbed.controllers.five_tuple import five_tuple
 from testbed.controllers.load_balancer import LoadBalancer
 from testbed.controllers.openflow import FlowMod, Message
-from testbed.controllers.switch import Acknowledged, Connected, Disconnected, PacketIn, PortChanged, Refused
+from testbed.controllers.switch import Acknowledged, PacketIn, PortChanged, Refused
 from testbed.errors import InputError, ToolError
 from testbed.events import NodesNotified, NotifyBalancer, Record
 from testbed.policies.balancer import SILENCE_NS
 from testbed.spec.scenario import BalancerSpec
 from testbed.spec.topology import VIP_IP, VIP_IP6, VIP_MAC, Host
 from testbed.units import NS_PER_MS
+from tests.fake_connection import FakeConnection, FakeLink
 from tests.fake_flow_table import FakeSwitch, Packet
 
 NODES = ("n1", "n2", "n3")
@@ -466,25 +467,6 @@ def test_values_out_of_range_are_not_sent() -> None:
 # ------------------------------------------------------------------------------------------------------- the driver
 
 
-class FakeLink:
-    def __init__(self) -> None:
-        self.switch, self.barriers = FakeSwitch(), 0
-        self.prepared: set[Message] = set()
-        self.sent: list[Message] = []
-
-    def prepare(self, messages: Sequence[Message]) -> None:
-        self.prepared |= set(messages)
-
-    def send(self, messages: Sequence[Message]) -> int:
-        self.switch.apply(messages)
-        self.sent += messages
-        self.barriers += 1
-        return self.barriers
-
-    def post(self, messages: Sequence[Message]) -> None:
-        self.switch.apply(messages)
-
-
 class Bench:
     """A driver with a fake link and a list for its records."""
 
@@ -495,8 +477,10 @@ class Bench:
         self.balancer = LoadBalancer(config, lambda t_ns, record: self.records.append((t_ns, record)))
 
     def connect(self, now_ns: int = 0, down: tuple[int, ...] = ()) -> None:
-        up = {port: port not in down for port in (1, 2, *PORTS.values())}
-        self.balancer.on_switch(Connected(self.link, up), now_ns, now_ns)
+        """Grant the master role, and report the ports as `process.Steering` does."""
+        self.balancer.steer(self.link, now_ns)
+        for port in (1, 2, *PORTS.values()):
+            self.balancer.on_switch(PortChanged(port, port not in down), now_ns, now_ns)
 
     def kinds(self) -> list[str]:
         return [record["kind"] for _, record in self.records]
@@ -526,11 +510,12 @@ def test_control_loop_is_measured_from_the_notification_to_the_barrier() -> None
 
 
 def test_what_a_change_sends_was_built_ahead() -> None:
-    bench = Bench("least-loaded")
+    bench, connection = Bench("least-loaded"), FakeConnection()
+    bench.balancer.prepare(connection)
     bench.connect()
     before = len(bench.link.sent)
     bench.balancer.on_datagram(notify("n1", backlog=900_000), 10 * NS_PER_MS)
-    assert set(bench.link.sent[before:]) <= bench.link.prepared
+    assert set(bench.link.sent[before:]) <= connection.prepared
     assert len(bench.link.sent) > before
     assert pipeline.every_slot(make_config(policy="per-flow"), 64) == ()
     assert pipeline.every_slot(make_config(), pipeline.MOST_PREPARED) == ()
@@ -592,14 +577,13 @@ def test_silent_node_leaves_by_deadline() -> None:
 def test_switch_that_comes_back_gets_the_present_state() -> None:
     bench = Bench()
     bench.connect()
-    bench.balancer.on_switch(Disconnected(bench.link), 1, 1)
-    assert bench.kinds() == ["SwitchLost"]
+    bench.balancer.release()
     bench.balancer.on_switch(PortChanged(PORTS["n2"], False), 2, 2)
     first, bench.link = bench.link, FakeLink()
     bench.connect(3, down=(PORTS["n2"],))
     assert "n2" not in placed(bench.link.switch, range(1, 50)).values()
     bench.balancer.on_switch(Acknowledged(first, 1), 4, 4)  # of the lost connection
-    assert bench.kinds() == ["SwitchLost", "NodeLeft", "SetSlots", "RemoveNode"]
+    assert bench.kinds() == ["NodeLeft", "SetSlots", "RemoveNode"]
 
 
 def test_what_a_lost_connection_waited_for_is_forgotten() -> None:

@@ -8,17 +8,29 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from testbed.controllers import notification
+from testbed.controllers.config import BalancerConfig
 from testbed.controllers.load_balancer import LoadBalancer
 from testbed.controllers.process import Inbox, Steering
 from testbed.controllers.replication import HEARTBEAT_NS, HUNG_NS, LEASE_NS, Follower, Journal, line
 from testbed.controllers.standby import Following
-from testbed.controllers.switch import Connected, Deposed, PortChanged, Role, RoleGranted
+from testbed.controllers.switch import (
+    Connected,
+    Deposed,
+    Disconnected,
+    PacketIn,
+    PortChanged,
+    Role,
+    SlaveGranted,
+)
 from testbed.events import NotifyBalancer
 from testbed.policies.balancer import SILENCE_NS
 from testbed.units import NS_PER_MS
-from tests.test_pipeline import PORTS, FakeLink, make_config
+from tests.fake_connection import FakeConnection, FakeLink
+from tests.test_pipeline import PORTS, frame_of, make_config, to_vip
 
 CONFIG = make_config(policy="least-loaded")
 
@@ -26,17 +38,6 @@ CONFIG = make_config(policy="least-loaded")
 def notify(node: str, backlog: int) -> bytes:
     one = np.ones(1, dtype=np.int64)
     return notification.encode(NotifyBalancer((node,), one * 10**6, one * backlog, one * 0, np.zeros(1), one * 0))
-
-
-class RoleLink(FakeLink):
-    """A fake link that remembers the roles that were asked for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked: list[tuple[Role, int]] = []
-
-    def request_role(self, role: Role, generation: int) -> None:
-        self.asked.append((role, generation))
 
 
 class Clock:
@@ -66,7 +67,7 @@ def test_a_follower_is_in_the_state_of_what_it_follows(ends: Any) -> None:
     journal, follower = Journal(ends[0]), Follower(ends[1])
     told: list[tuple[int, dict[str, Any]]] = []
     first = LoadBalancer(CONFIG, lambda t_ns, record: told.append((t_ns, record)), note=journal.note)
-    first.on_switch(Connected(FakeLink(), dict.fromkeys(PORTS.values(), True)), 0, 0)
+    first.steer(FakeLink(), 0)
     for step in range(1, 60):
         now_ns = step * 10 * NS_PER_MS
         first.on_datagram(notify("n1", step * 10_000), now_ns)
@@ -115,7 +116,7 @@ def test_a_standby_that_does_not_read_is_lost_and_holds_nobody_up(ends: Any) -> 
 
 class FollowingBench:
     def __init__(self, end: socket.socket) -> None:
-        self.clock, self.told, self.link = Clock(), list[str](), RoleLink()
+        self.clock, self.told, self.connection = Clock(), list[str](), FakeConnection()
         self.inbox = Inbox(self.clock)
         balancer = LoadBalancer(CONFIG, lambda *_: None)
         self.following = Following(
@@ -125,12 +126,12 @@ class FollowingBench:
 
 def test_it_asks_to_be_a_slave_and_is_ready_when_it_is(ends: Any) -> None:
     bench = FollowingBench(ends[1])
-    bench.inbox.post(Connected(bench.link, {11: True}))
-    bench.inbox.post(RoleGranted(bench.link, Role.SLAVE))
+    bench.inbox.post(Connected(bench.connection, {11: True}))
+    bench.inbox.post(SlaveGranted(bench.connection, 1))
     bench.inbox.post(PortChanged(11, False))
     ends[0].close()
     assert bench.following.until_primary_is_gone() == "died"
-    assert bench.link.asked == [(Role.SLAVE, 1)]
+    assert bench.connection.asked == [(Role.SLAVE, 1)]
     assert bench.told == ["StandbyReady"]
     assert bench.following.ports_up == {11: False}
 
@@ -159,45 +160,201 @@ def test_messages_that_waited_while_it_was_late_itself_count(ends: Any) -> None:
 
 
 class SteeringBench:
-    def __init__(self, end: socket.socket) -> None:
-        self.clock, self.told, self.link = Clock(), list[str](), RoleLink()
+    def __init__(self, end: socket.socket | None, config: BalancerConfig = CONFIG) -> None:
+        self.clock, self.told, self.connection = Clock(), list[str](), FakeConnection()
         self.inbox = Inbox(self.clock)
         self.notifications = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.notifications.setblocking(False)
         emit = lambda _, record: self.told.append(record["kind"])  # noqa: E731
-        balancer = LoadBalancer(CONFIG, emit)
-        self.steering = Steering(balancer, self.inbox, self.notifications, self.clock, emit, 1, Journal(end))
-        self.steering.take(Connected(self.link, dict.fromkeys(PORTS.values(), True)), 0)
+        balancer = LoadBalancer(config, emit)
+        journal = None if end is None else Journal(end)
+        self.steering = Steering(balancer, self.inbox, self.notifications, self.clock, emit, 1, journal)
+
+    def connect(self) -> None:
+        """Let the switch connect, anew, and answer nothing yet."""
+        self.connection = FakeConnection()
+        self.steering.take(Connected(self.connection, dict.fromkeys(PORTS.values(), True)), self.clock.ns)
+
+    def happen(self, what: str, number: int) -> None:
+        """Let a port change, a packet be asked about, or a node notify."""
+        packet = to_vip(1000 + number)
+        if what == "port":
+            self.inbox.post(PortChanged(PORTS["n2"], number % 2 == 0))
+        elif what == "packet":
+            self.connection.link.switch.frames[frame_of(packet)] = packet
+            self.inbox.post(PacketIn(1, frame_of(packet)))
+        else:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as node:
+                node.sendto(notify("n1", number % 2 * 900_000), self.notifications.getsockname())
+
+    def grant(self, request: int | None = None) -> None:
+        self.inbox.post(self.connection.grant(request))
+        self.turn()
+
+    def turn(self) -> None:
+        """Let the loop go round once, without waiting."""
+        self.inbox.put_back(())
+        self.steering._turn()
 
 
 @pytest.fixture
-def primary(ends: Any) -> Iterator[SteeringBench]:
+def fresh(ends: Any) -> Iterator[SteeringBench]:
     bench = SteeringBench(ends[0])
     yield bench
     bench.notifications.close()
 
 
-def test_a_primary_claims_the_switch_before_it_writes(primary: SteeringBench) -> None:
-    assert primary.link.asked == [(Role.MASTER, 1)]
-    assert primary.link.barriers == 1
+@pytest.fixture
+def primary(fresh: SteeringBench) -> SteeringBench:
+    fresh.connect()
+    fresh.grant()
+    fresh.clock.ns = HEARTBEAT_NS
+    return fresh
+
+
+@pytest.mark.parametrize("standby", [False, True])
+def test_nothing_is_ordered_before_the_master_role_is_granted(ends: Any, standby: bool) -> None:
+    bench = SteeringBench(ends[0] if standby else None)
+    bench.connect()
+    bench.inbox.post(PortChanged(PORTS["n2"], False))
+    bench.turn()
+    assert bench.connection.asked == [(Role.MASTER, 1)]
+    assert bench.connection.link.sent == []
+    bench.grant()
+    bench.turn()
+    assert bench.connection.link.barriers == 2  # the pipeline, and what follows from the port
+    assert "RemoveNode" in bench.told
+    bench.notifications.close()
+
+
+def test_every_new_connection_has_to_be_granted(primary: SteeringBench) -> None:
+    old = primary.connection
+    primary.steering.take(Disconnected(old), 0)
+    primary.connect()
+    primary.inbox.post(old.grant())  # of the lost connection: it comes too late
+    old.link.open = False
+    primary.inbox.post(PortChanged(PORTS["n2"], False))
+    primary.turn()
+    assert primary.connection.link.sent == []
+    primary.grant()
+    assert primary.connection.link.barriers == 1
+
+
+def test_a_grant_counts_as_the_answer_to_the_last_request_alone(fresh: SteeringBench, ends: Any) -> None:
+    """The first answer was on its way when the primary was stopped; the switch has another master by now."""
+    fresh.connect()
+    ends[1].close()
+    fresh.inbox.post(fresh.connection.grant(1))
+    fresh.turn()
+    assert fresh.connection.asked == [(Role.MASTER, 1)] * 2
+    assert fresh.connection.link.sent == []
+    assert fresh.steering._passive
+    fresh.grant(2)
+    assert not fresh.steering._passive
+
+
+def test_a_primary_without_standby_and_switch_takes_nothing_in_that_belongs_to_another(
+    primary: SteeringBench, ends: Any
+) -> None:
+    """It lost its connection before it lost its standby, and has nobody to ask; the standby reads the same socket."""
+    primary.notifications.bind(("127.0.0.1", 0))
+    primary.steering.take(Disconnected(primary.connection), 0)
+    ends[1].close()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as node:
+        node.sendto(notify("n1", 900_000), primary.notifications.getsockname())
+    primary.clock.ns = HEARTBEAT_NS
+    primary.inbox.post(PortChanged(PORTS["n2"], False))
+    primary.turn()
+    primary.inbox.post(PortChanged(PORTS["n2"], False))
+    primary.turn()
+    assert primary.told == ["SwitchLost", "StandbyLost"]
+    assert primary.notifications.recv(1000)
+    primary.connect()
+    primary.inbox.post(Deposed(primary.connection))
+    primary.turn()
+    assert primary.told[2:] == ["ControllerDeposed"]
+    assert primary.connection.link.sent == []
+
+
+def test_packets_that_the_switch_asks_about_wait_for_the_grant(ends: Any) -> None:
+    """Placed before it, a flow would have no pin, and its next packets might go to another node."""
+    bench = SteeringBench(ends[0], make_config(policy="per-flow"))
+    bench.connect()
+    packet = to_vip(1000)
+    frame = frame_of(packet)
+    bench.connection.link.switch.frames[frame] = packet
+    bench.inbox.post(PacketIn(1, frame))
+    bench.turn()
+    assert bench.told == []
+    bench.grant()
+    bench.turn()
+    assert "PlaceFlow" in bench.told
+    assert len(bench.connection.link.switch.pins()) == len(bench.connection.link.switch.answered) == 1
+    bench.notifications.close()
+
+
+STEPS = [
+    "connect",
+    "disconnect",
+    "grant",
+    "grant first",
+    "grant old",
+    "depose",
+    "port",
+    "packet",
+    "news",
+    "orphan",
+    "wait",
+]
+
+
+@given(st.lists(st.sampled_from(STEPS), max_size=30), st.booleans(), st.sampled_from(["least-loaded", "per-flow"]))
+def test_whatever_happens_no_order_leaves_without_the_role(steps: list[str], alone: bool, policy: str) -> None:
+    """`FakeLink` fails on an order over a connection whose last request does not stand granted."""
+    ends = line()
+    bench = SteeringBench(None if alone else ends[0], make_config(policy=policy))
+    bench.notifications.bind(("127.0.0.1", 0))
+    old = bench.connection
+    for number, step in enumerate(steps):
+        bench.clock.ns += 40 * NS_PER_MS
+        if step == "connect":
+            old, _ = bench.connection, bench.connect()
+        elif step == "disconnect":
+            bench.connection.link.open = False
+            bench.inbox.post(Disconnected(bench.connection))
+        elif step.startswith("grant") and (old if step == "grant old" else bench.connection).asked:
+            asked = old if step == "grant old" else bench.connection
+            bench.inbox.post(asked.grant(1 if step == "grant first" else None))
+        elif step == "depose":
+            bench.connection.link.open = False
+            bench.inbox.post(Deposed(bench.connection))
+        elif step == "orphan":
+            ends[1].close()
+        elif step == "wait":
+            bench.clock.ns += HUNG_NS
+        else:
+            bench.happen(step, number)
+        old.link.open &= old is bench.connection
+        bench.turn()
+    for end in (*ends, bench.notifications):
+        end.close()
 
 
 def test_a_primary_without_its_standby_asks_the_switch_and_waits(primary: SteeringBench, ends: Any) -> None:
     ends[1].close()
     primary.inbox.post(PortChanged(PORTS["n2"], True))
-    primary.steering._turn()
+    primary.turn()
     assert primary.told == ["StandbyLost"]
-    assert primary.link.asked == [(Role.MASTER, 1)] * 2
+    assert primary.connection.asked == [(Role.MASTER, 1)] * 2
     assert primary.steering._passive
-    primary.inbox.post(RoleGranted(primary.link, Role.MASTER))
-    primary.steering._turn()
+    primary.grant()
     assert not primary.steering._passive
 
 
 def test_a_primary_that_is_told_of_a_greater_generation_steers_no_more(primary: SteeringBench) -> None:
-    primary.inbox.post(Deposed(primary.link))
-    primary.inbox.post(Deposed(primary.link))
-    primary.steering._turn()
+    primary.inbox.post(Deposed(primary.connection))
+    primary.inbox.post(Deposed(primary.connection))
+    primary.turn()
     assert primary.told == ["ControllerDeposed"]
     assert primary.steering._passive
 
@@ -221,10 +378,10 @@ def test_a_primary_stopped_in_the_middle_of_a_turn_takes_nothing_in_before_it_ha
     primary.inbox.post(PortChanged(PORTS["n2"], False))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as node:
         node.sendto(notify("n1", 900_000), primary.notifications.getsockname())
-    primary.steering._turn()
-    primary.steering._turn()
+    primary.turn()
+    primary.turn()
     assert primary.told == ["StandbyLost"]
-    assert primary.link.asked == [(Role.MASTER, 1)] * 2
+    assert primary.connection.asked == [(Role.MASTER, 1)] * 2
 
 
 def test_what_a_primary_hears_while_it_waits_for_the_switch_is_acted_on_when_that_has_answered(
@@ -232,10 +389,10 @@ def test_what_a_primary_hears_while_it_waits_for_the_switch_is_acted_on_when_tha
 ) -> None:
     ends[1].close()
     primary.inbox.post(PortChanged(PORTS["n2"], False))
-    primary.steering._turn()
+    primary.turn()
     assert primary.told == ["StandbyLost"]
-    primary.inbox.post(RoleGranted(primary.link, Role.MASTER))
-    primary.steering._turn()
+    primary.grant()
+    primary.turn()
     assert primary.told[:2] == ["StandbyLost", "NodeLeft"]
 
 
@@ -251,14 +408,14 @@ def test_a_primary_stopped_while_it_takes_an_input_in_ends_with_that_one(primary
         primary.clock.ns = 2 * HUNG_NS
 
     primary.steering._balancer.on_datagram = stopped_in  # type: ignore[method-assign]
-    primary.steering._turn()
+    primary.turn()
     assert [kind for kind in primary.told if kind in ("NodesNotified", "DeadlineReached")] == ["NodesNotified"]
 
 
 def test_a_primary_that_was_late_but_still_is_the_one_goes_on(primary: SteeringBench) -> None:
     primary.clock.ns = LEASE_NS
     primary.inbox.post(PortChanged(PORTS["n2"], False))
-    primary.steering._turn()
-    primary.steering._turn()
+    primary.turn()
+    primary.turn()
     assert "RemoveNode" in primary.told
     assert not primary.steering._passive

@@ -1,6 +1,6 @@
-"""Primary and standby on a real Open vSwitch: one dies, one hangs and wakes up, both die.
+"""Primary and standby on a real Open vSwitch: one dies, one hangs and wakes up, with its connection or not, both die.
 
-Two trials, each run once a framework.  Each test asserts one thing of what they saw.
+Three trials, each run once a framework.  Each test asserts one thing of what they saw.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from tests.balancer_on_ovs import (
     MB,
     NODES,
     PATIENCE_S,
+    REVALIDATION_S,
     STANDBY_PORT,
     Balancer,
     Trial,
@@ -112,6 +113,45 @@ class Hanging(PairTrial):
         return self.seen
 
 
+class Returning(PairTrial):
+    """A primary that hangs until its connection is gone wakes up and connects again, full of what was true before."""
+
+    def run(self) -> dict[str, Any]:
+        primary, standby = self.begin()
+        os.kill(primary.pid, signal.SIGSTOP)
+        os.waitpid(primary.pid, os.WUNTRACED)
+        standby.wait_for(is_kind("BalancerReady"))
+        self.notifier.speaking = {"n2", "n3"}
+        standby.wait_in_force(is_kind("RemoveNode", node="n1"))
+        self._listen_to(STANDBY_PORT)  # what the switch does by itself when the primary has not answered for long
+        self._listen_to(LISTEN_PORT, STANDBY_PORT)
+        os.kill(primary.pid, signal.SIGCONT)
+        primary.wait_for(is_kind("ControllerDeposed"))
+        time.sleep(REVALIDATION_S)
+        self.send_flows("new", NEW)
+        self.notifier.speaking = set(NODES)
+        standby.wait_in_force(is_kind("RestoreNode", node="n1"))
+        self.send_flows("n1 back", LATE)
+        told = len(standby.records)
+        self._listen_to(LISTEN_PORT)
+        self._listen_to(LISTEN_PORT, STANDBY_PORT)
+        standby.wait_for(is_kind("BalancerReady"), since=told)
+        self.notifier.end()
+        self.seen["kinds"] = [record["kind"] for record in primary.records]
+        self.seen["statuses"] = [primary.end(signal.SIGTERM), standby.end(signal.SIGTERM)]
+        return self.seen
+
+    def _listen_to(self, *ports: int) -> None:
+        commands.run("controllers", ["ovs-vsctl", "set-controller", "s1", *(f"tcp:127.0.0.1:{port}" for port in ports)])
+        time.sleep(REVALIDATION_S)
+
+
+@pytest.fixture(scope="module", params=FRAMEWORKS)
+def returning(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    logs = tmp_path_factory.mktemp("logs")
+    return run_in_sandbox(lambda: Returning(logs, request.param))
+
+
 @pytest.fixture(scope="module", params=FRAMEWORKS)
 def deaths(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     logs = tmp_path_factory.mktemp("logs")
@@ -158,3 +198,14 @@ def test_a_primary_that_wakes_up_too_late_touches_nothing(hanging: dict[str, Any
     assert hanging["under way"] <= 1  # the input that it was stopped in; the switch refuses what that leads to
     assert hanging["after"]["nodes"] == hanging["before"]["nodes"]
     assert hanging["statuses"] == [0, 0]
+
+
+def test_a_primary_that_comes_back_over_a_new_connection_orders_nothing(returning: dict[str, Any]) -> None:
+    assert returning["new"]["arrived"] == returning["new"]["sent"]
+    assert set(returning["new"]["nodes"].values()) == {"n2", "n3"}  # n1 was removed while the primary stood still
+    assert returning["kinds"].count("BalancerReady") == 1
+    assert returning["statuses"] == [0, 0]
+
+
+def test_the_standby_steers_on_and_is_granted_its_role_on_every_connection(returning: dict[str, Any]) -> None:
+    assert set(returning["n1 back"]["nodes"].values()) == set(NODES)
