@@ -36,13 +36,14 @@ from testbed.emulation.members import Body, Line, Stopped
 from testbed.emulation.records import EventRecord, RecordWriter
 from testbed.errors import MachineError, ToolError
 from testbed.results.histogram import Histogram
-from testbed.spec.scenario import TcpSpec
-from testbed.spec.topology import VIP_IP
+from testbed.spec.scenario import IpVersion, TcpSpec
+from testbed.spec.topology import VIP_IP, VIP_IP6
 from testbed.units import NS_PER_MS, NS_PER_S
 
 PLANNED_DSCP = 8
 PLANNED_CLASS, TCP_CLASS = 1, 0
 PORT = 5201
+_VIP = {socket.AF_INET: VIP_IP, socket.AF_INET6: VIP_IP6}
 FIRST_SOURCE_PORT = 20_000  # fixed, so that the balancer places a connection alike in every run of a seed
 PORTS_A_SOURCE = 64
 SAMPLE_NS = 10 * NS_PER_MS
@@ -104,10 +105,11 @@ def _listeners(backend_pids: Mapping[str, int], ecn: bool) -> list[socket.socket
     for pid in backend_pids.values():
         with kernel.network_of(pid):
             prepare_namespace(ecn)
-            listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-            listener.bind((VIP_IP, PORT))
-            listener.listen(64)
-            listeners.append(listener)
+            for family, address in _VIP.items():
+                listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+                listener.bind((address, PORT))
+                listener.listen(64)
+                listeners.append(listener)
     return listeners
 
 
@@ -160,7 +162,9 @@ class BulkSource:
             MachineError: the kernel has no such congestion control.
         """
         self._spec, self._records = spec, records
-        self._streams = [_make_socket(spec.congestion, first_port + k) for k in range(spec.streams)]
+        self._streams = [
+            _make_socket(spec.congestion, _family(spec.ip, k), first_port + k) for k in range(spec.streams)
+        ]
         self._last = [TcpInfo(0, 0, 0, 0)] * spec.streams
         self._alive = [True] * spec.streams
         self._rtts_ns: list[int] = []
@@ -181,7 +185,7 @@ class BulkSource:
         index_of = {}
         for index, stream in enumerate(self._streams):
             stream.setblocking(False)
-            if stream.connect_ex((VIP_IP, PORT)) not in (0, errno.EINPROGRESS):
+            if stream.connect_ex((_VIP[stream.family], PORT)) not in (0, errno.EINPROGRESS):
                 raise ToolError(f"connecting the TCP source {self._spec.name}", "the VIP cannot be reached")
             poll.register(stream.fileno(), select.EPOLLOUT)
             index_of[stream.fileno()] = index
@@ -236,8 +240,14 @@ class BulkSource:
         }
 
 
-def _make_socket(congestion: str, port: int = 0) -> socket.socket:
-    stream = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+def _family(version: IpVersion, stream: int) -> socket.AddressFamily:
+    """Return the family of a stream; of mixed ones every second is IPv6."""
+    over_ip6 = stream % 2 == 1 if version == "mixed" else version == 6
+    return socket.AF_INET6 if over_ip6 else socket.AF_INET
+
+
+def _make_socket(congestion: str, family: socket.AddressFamily = socket.AF_INET, port: int = 0) -> socket.socket:
+    stream = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, congestion.encode())
     except OSError as error:
