@@ -142,7 +142,8 @@ class PacketPlan:
             "flows": {name: array.tolist() for name, array in flow_columns(self.flows).items()},
         }
         table = pa.table(dict(self.packet_columns()))
-        pq.write_table(table.replace_schema_metadata({_METADATA_KEY: json.dumps(head).encode()}), path)
+        with path.open("wb") as file:  # opened here: Arrow takes a name with a colon for a URI
+            pq.write_table(table.replace_schema_metadata({_METADATA_KEY: json.dumps(head).encode()}), file)
 
     @classmethod
     def read_parquet(cls, path: Path) -> PacketPlan:
@@ -152,7 +153,8 @@ class PacketPlan:
             InputError: when the file is missing, is no plan, or is not what was written.
         """
         try:
-            plan, digest = _plan_in(pq.read_table(path))
+            with path.open("rb") as file:
+                plan, digest = _plan_in(pq.read_table(file))
         except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
             raise InputError(f"reading the plan {path}", f"it is no plan ({error})", "name a plan.parquet") from error
         if plan.digest() != digest:
