@@ -33,6 +33,7 @@ import numpy as np
 
 from testbed.emulation import kernel
 from testbed.emulation.members import Body, Line, Stopped
+from testbed.emulation.pulse import Pulse
 from testbed.emulation.records import EventRecord, RecordWriter
 from testbed.errors import MachineError, ToolError
 from testbed.results.histogram import Histogram
@@ -85,8 +86,8 @@ def prepare_namespace(ecn: bool) -> None:
 # ----------------------------------------------------------------------------------------------------------- sink
 
 
-def sink(backend_pids: Mapping[str, int], ecn: bool) -> Body:
-    """Return the member that takes in every connection at every backend."""
+def sink(backend_pids: Mapping[str, int], ecn: bool, pulse: Pulse) -> Body:
+    """Return the member that takes in every connection at every backend, and beats `pulse` meanwhile."""
 
     def run(line: Line, _records: RecordWriter) -> None:
         stopped = Stopped()
@@ -95,7 +96,8 @@ def sink(backend_pids: Mapping[str, int], ecn: bool) -> Body:
             for descriptor in listeners:
                 poll.register(descriptor, select.EPOLLIN)
             line.say_ready()
-            _take_in(poll, listeners, stopped)
+            pulse.begin(time.monotonic_ns())
+            _take_in(poll, listeners, stopped, pulse)
 
     return run
 
@@ -113,11 +115,12 @@ def _listeners(backend_pids: Mapping[str, int], ecn: bool) -> list[socket.socket
     return listeners
 
 
-def _take_in(poll: select.epoll, listeners: Mapping[int, socket.socket], stopped: Stopped) -> None:
+def _take_in(poll: select.epoll, listeners: Mapping[int, socket.socket], stopped: Stopped, pulse: Pulse) -> None:
     connections: dict[int, socket.socket] = {}
     waste = bytearray(1 << 20)
     while not stopped:
-        for descriptor, _ in poll.poll(0.5):
+        pulse.beat(time.monotonic_ns())
+        for descriptor, _ in poll.poll(pulse.period_ns / NS_PER_S):
             if descriptor in listeners:
                 connection, _ = listeners[descriptor].accept()
                 connections[connection.fileno()] = connection
@@ -138,14 +141,14 @@ def _throw_away(connection: socket.socket, waste: bytearray) -> bool:
 # --------------------------------------------------------------------------------------------------------- source
 
 
-def source(spec: TcpSpec, number: int, client_pid: int, duration_ns: int, ecn: bool) -> Body:
+def source(spec: TcpSpec, number: int, client_pid: int, duration_ns: int, ecn: bool, pulse: Pulse) -> Body:
     """Return the member that sends for TCP source `number` of the scenario; it reports the fields of `TcpEvidence`."""
 
     def run(line: Line, records: RecordWriter) -> None:
         stopped = Stopped()
         kernel.enter_namespace(f"/proc/{client_pid}/ns/net", kernel.CLONE_NEWNET)
         prepare_namespace(ecn)
-        bulk = BulkSource(spec, FIRST_SOURCE_PORT + number * PORTS_A_SOURCE, records)
+        bulk = BulkSource(spec, FIRST_SOURCE_PORT + number * PORTS_A_SOURCE, records, pulse)
         t0_ns = line.ready()
         line.report(bulk.run(t0_ns, duration_ns, stopped))
 
@@ -155,13 +158,13 @@ def source(spec: TcpSpec, number: int, client_pid: int, duration_ns: int, ecn: b
 class BulkSource:
     """The connections of one source."""
 
-    def __init__(self, spec: TcpSpec, first_port: int, records: RecordWriter) -> None:
+    def __init__(self, spec: TcpSpec, first_port: int, records: RecordWriter, pulse: Pulse) -> None:
         """Make the sockets, of source ports from `first_port` on; nothing is sent yet.
 
         Raises:
             MachineError: the kernel has no such congestion control.
         """
-        self._spec, self._records = spec, records
+        self._spec, self._records, self._pulse = spec, records, pulse
         self._streams = [
             _make_socket(spec.congestion, _family(spec.ip, k), first_port + k) for k in range(spec.streams)
         ]
@@ -173,6 +176,7 @@ class BulkSource:
     def run(self, t0_ns: int, duration_ns: int, stopped: Stopped) -> dict[str, Any]:
         """Send from t0 for `duration_ns`, or until stopped; return what came of it."""
         kernel.sleep_until(t0_ns)
+        self._pulse.begin(t0_ns)
         with select.epoll() as poll:
             index_of = self._connect(poll)
             self._send(poll, index_of, t0_ns, t0_ns + duration_ns, stopped)
@@ -194,6 +198,7 @@ class BulkSource:
     def _send(self, poll: select.epoll, index_of: dict[int, int], t0_ns: int, end_ns: int, stopped: Stopped) -> None:
         sample_ns = t0_ns + SAMPLE_NS
         while not stopped and (now_ns := time.monotonic_ns()) < end_ns:
+            self._pulse.beat(now_ns)
             if now_ns >= sample_ns:
                 self._sample(now_ns - t0_ns)
                 sample_ns += SAMPLE_NS * ((now_ns - sample_ns) // SAMPLE_NS + 1)
