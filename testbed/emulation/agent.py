@@ -24,9 +24,9 @@ import numpy as np
 
 from testbed.controllers import notification
 from testbed.emulation import kernel
+from testbed.emulation.limit_watch import LimitWatch
 from testbed.emulation.members import Line, Stopped
 from testbed.emulation.pool_lock import locked, open_lock
-from testbed.emulation.pulse import Pulse
 from testbed.emulation.records import EventRecord, RecordWriter, SampleRow
 from testbed.emulation.shaping import QdiscReader
 from testbed.emulation.shared_state import NodeState, SharedPeers, SharedState
@@ -68,7 +68,7 @@ class AgentParts:
         balancer: where notifications go.
         state: where the node's mesh member looks for its state.
         peers: where that member leaves what the other nodes announce.
-        pulse: beaten at every tick.
+        limits: told of every limit that is set, and of what the packets met.
         mac_of: address of each node a sibling may be; empty when full nodes drop.
         unplanned: other traffic than planned packets shares the queue, so the sink does not see all that is delivered.
     """
@@ -85,7 +85,7 @@ class AgentParts:
     balancer: tuple[str, int]
     state: SharedState
     peers: SharedPeers
-    pulse: Pulse
+    limits: LimitWatch
     mac_of: Mapping[str, str] = field(default_factory=dict)
     unplanned: bool = False
 
@@ -142,6 +142,7 @@ class Agent:
         kernel.run_in_real_time(REAL_TIME_PRIORITY)
         self._t0_ns = line.ready()
         self._before = self._parts.program.look(time.monotonic_ns()).counters
+        self._parts.limits.begin(self._parts.program.limit_bytes)
         self._last_wake_ns = max(self._t0_ns, time.monotonic_ns())
         if self._last_wake_ns > self._t0_ns:  # a node that starts anew does so with a fresh brain
             self._record(self._now_ns(), "in", NodeJoined(self._parts.node, RESTARTED))
@@ -151,11 +152,9 @@ class Agent:
     def _loop(self, stopped: Stopped) -> None:
         interval_ns = self._parts.interval_ns
         tick_ns = _tick_after(self._t0_ns + self._parts.phase_ns + interval_ns, interval_ns, self._last_wake_ns)
-        self._parts.pulse.begin(tick_ns - interval_ns)
         while not stopped:
             self._sleep_towards(tick_ns)
             woke_ns = time.monotonic_ns()
-            self._parts.pulse.beat(woke_ns)
             self._take_names()
             self._hear_peers()
             self._sample(tick_ns, woke_ns)
@@ -208,6 +207,7 @@ class Agent:
         since, self._before = _since(self._before, look.counters), look.counters
         interval_ns, self._last_wake_ns = now_ns - self._last_wake_ns, now_ns
         t_ns, self._decide_ns = now_ns - self._t0_ns, 0
+        parts.limits.look(t_ns, look, since.dropped_pkts + since.deflected_pkts)
         looked_ns = time.monotonic_ns()
         self._feed_at(self._event(look, since, interval_ns), t_ns, record=False)
         predicted_bytes, severity = int(parts.brain.predicted_bytes[0]), float(parts.brain.severity_ratio[0])
@@ -304,7 +304,8 @@ class Agent:
         if isinstance(action, RequestLimit):
             return self._ask_pool(action)
         if isinstance(action, SetBufferLimit):
-            self._parts.program.set_limit(int(action.limit_bytes[0]))
+            self._parts.program.set_limit(limit_bytes := int(action.limit_bytes[0]))
+            self._parts.limits.put(limit_bytes)
         elif isinstance(action, NotifyBalancer):
             self._notify(action)
         return []

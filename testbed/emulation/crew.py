@@ -12,8 +12,7 @@ from __future__ import annotations
 import mmap
 import os
 import socket
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -26,13 +25,14 @@ from testbed.controllers.mesh_messages import KEY_BYTES
 from testbed.emulation import bulk_tcp, kernel
 from testbed.emulation.agent import Agent, AgentParts
 from testbed.emulation.clock import RunClock
+from testbed.emulation.inventory.processes import Watched
+from testbed.emulation.limit_watch import LimitWatch
 from testbed.emulation.members import Body, Line, Member, wait_all_ready
 from testbed.emulation.mesh import MESH_PORT, MeshMember, MeshParts
 from testbed.emulation.network import MESH_SUPERVISOR_IP, EmulatedNetwork, mesh_ip
 from testbed.emulation.node_buffers import NodeBuffers
 from testbed.emulation.open_vswitch import OpenVSwitch
 from testbed.emulation.pool_lock import locked, open_lock
-from testbed.emulation.pulse import Pulse
 from testbed.emulation.records import EventRecord, RecordWriter
 from testbed.emulation.sender import Sender
 from testbed.emulation.shared_state import SharedPeers, SharedState
@@ -48,7 +48,6 @@ from testbed.traffic.plan import PacketPlan
 NOTIFY_PORT = 7000
 CONTROLLER_PORT, STANDBY_PORT = 6653, 6654
 CONTROLLERS = ("balancer", "standby")  # members, in the order in which they steer
-TCP_SINK = "TCP sink"
 _SENDER_PRIORITY = 12
 _CONTROLLER_PRIORITY = 8  # a machine of its own, as the switch is: what it decides is not to wait for other processes
 
@@ -60,7 +59,7 @@ class Crew:
         senders: of planned packets, one a client that sends.
         tcp: sources of bulk TCP.
         others: who serves until told to end.
-        pulses: of every process with a loop, by the name of the member; a node's outlive its processes.
+        limits: what watches the limit of each node, by its name; empty before the agents are forked.
     """
 
     def __init__(self, plan: TrialPlan, records: socket.socket, clock: RunClock, network: EmulatedNetwork) -> None:
@@ -68,7 +67,8 @@ class Crew:
         self.senders: list[Member] = []
         self.tcp: list[Member] = []
         self.others: list[Member] = []
-        self.pulses: dict[str, Pulse] = {}
+        self.limits: dict[str, LimitWatch] = {}
+        self._until_ns: dict[str, int] = {}
         self._mesh_key = os.urandom(KEY_BYTES)
         self._states = {node.name: SharedState() for node in plan.network.nodes}
         self._peers = {node.name: SharedPeers() for node in plan.network.nodes}
@@ -83,15 +83,13 @@ class Crew:
         """Return every member."""
         return [*self.others, *self.senders, *self.tcp]
 
+    def watched(self, members: Iterable[Member]) -> list[Watched]:
+        """Return members as processes that are not to change; who sends may once it has no more to send."""
+        return [Watched(member.name, member.pid, self._until_ns.get(member.name)) for member in members]
+
     def wait_ready(self) -> None:
         """Wait until every member is ready."""
         wait_all_ready(self.all)
-
-    def _pulse(self, member: str, period_ns: int = process.LONGEST_WAIT_NS) -> Pulse:
-        """Return the pulse of a member, made before it is forked."""
-        if member not in self.pulses:
-            self.pulses[member] = Pulse(period_ns)
-        return self.pulses[member]
 
     def fork_senders(self) -> None:
         """Fork a sender for each client that has packets to send."""
@@ -100,6 +98,7 @@ class Crew:
             if len(packets):
                 body = self._sender_of(client, packets)
                 self.senders.append(Member(f"sender {client.name}", body, self._records_end))
+                self._until_ns[self.senders[-1].name] = int(packets.t_ns[-1])
 
     def _sender_of(self, client: Host, packets: PacketPlan) -> Body:
         interface, pid = self._plan.network.interface(client.name, "s1"), self._network.pid(client.name)
@@ -131,12 +130,11 @@ class Crew:
         if not scenario.tcp:
             return
         pids = {backend.name: self._network.pid(backend.name) for backend in network.of_role("backend")}
-        sink = bulk_tcp.sink(pids, self._ecn, self._pulse(TCP_SINK))
-        self.others.append(Member(TCP_SINK, sink, self._records_end))
+        self.others.append(Member("TCP sink", bulk_tcp.sink(pids, self._ecn), self._records_end))
         for number, spec in enumerate(scenario.tcp):
-            name, pid = f"TCP source {spec.name}", self._network.pid(spec.client)
-            body = bulk_tcp.source(spec, number, pid, scenario.duration_ns, self._ecn, self._pulse(name))
-            self.tcp.append(Member(name, body, self._records_end))
+            body = bulk_tcp.source(spec, number, self._network.pid(spec.client), scenario.duration_ns, self._ecn)
+            self.tcp.append(Member(f"TCP source {spec.name}", body, self._records_end))
+            self._until_ns[self.tcp[-1].name] = scenario.duration_ns
 
     @property
     def controller_ports(self) -> tuple[int, ...]:
@@ -149,19 +147,17 @@ class Crew:
         notifications = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         notifications.bind((MESH_SUPERVISOR_IP, NOTIFY_PORT))
         ends = list(replication.line()) if self._plan.scenario.controller.standby else []
-        pulses = [self._pulse(name) for name in CONTROLLERS[: max(1, len(ends))]]
 
         def balance(line: Line, records: RecordWriter) -> None:
             for end in ends[1:]:
                 end.close()
             kernel.run_in_real_time(_CONTROLLER_PRIORITY, with_threads=True)
-            first = _beating(config, pulses[0])
-            process.serve(first, notifications, _emitter(line, records, "BalancerReady"), *ends[:1])
+            process.serve(config, notifications, _emitter(line, records, "BalancerReady"), *ends[:1])
 
         def follow(line: Line, records: RecordWriter) -> None:
             ends[0].close()
             kernel.run_in_real_time(_CONTROLLER_PRIORITY, with_threads=True)
-            second = _beating(replace(config, listen_port=STANDBY_PORT), pulses[1])
+            second = replace(config, listen_port=STANDBY_PORT)
             standby.stand_by(second, notifications, _emitter(line, records, "StandbyReady"), ends[1])
 
         bodies = (balance, follow) if ends else (balance,)
@@ -200,7 +196,9 @@ class Crew:
 
     def fork_agents(self, buffers: NodeBuffers) -> None:
         """Fork an agent for each node; they share the ledger of the pool."""
-        names = self._mesh_members
+        names, frame_bytes = self._mesh_members, self._network.largest_frame_bytes
+        limits = zip(names, buffers.limit_bytes.tolist(), strict=True)
+        self.limits = {node: LimitWatch(node, limit, frame_bytes) for node, limit in limits}
         ledger: Ints = np.frombuffer(mmap.mmap(-1, 8 * len(names)), dtype=np.int64)
         ledger[:] = buffers.limit_bytes
         self._pool = make_pool(self._plan.scenario.buffer, names, ledger)
@@ -222,7 +220,7 @@ class Crew:
             balancer=(MESH_SUPERVISOR_IP, NOTIFY_PORT),
             state=self._states[node],
             peers=self._peers[node],
-            pulse=self._pulse(f"agent {node}", interval_ns),
+            limits=self.limits[node],
             mac_of={host.name: host.mac for host in network.nodes} if plan.scenario.buffer.deflect else {},
             unplanned=bool(plan.scenario.tcp),
         )
@@ -278,15 +276,8 @@ class Crew:
             seed=plan.seed_of(f"mesh {node}"),
             state=self._states[node],
             peers=self._peers[node],
-            pulse=self._pulse(f"mesh {node}"),
         )
         return MeshMember(parts)
-
-
-def _beating(config: BalancerConfig, pulse: Pulse) -> BalancerConfig:
-    """Return the configuration with the pulse of the process that calls this, begun."""
-    pulse.begin(time.monotonic_ns())
-    return replace(config, beat=lambda: pulse.beat(time.monotonic_ns()))
 
 
 def _emitter(line: Line, records: RecordWriter, ready: str) -> Callable[[int, dict[str, Any]], None]:

@@ -101,6 +101,7 @@ class EmulatedNetwork:
 
     Attributes:
         network: what was described.
+        largest_frame_bytes: what fits through its links.
     """
 
     def __init__(self, network: Network, largest_frame_bytes: int) -> None:
@@ -111,6 +112,7 @@ class EmulatedNetwork:
         _raise_file_limit()
         _quiet_namespace()
         wide = VethLink.of_mtu(max(VethLink.mtu, largest_frame_bytes - _ETHERNET_BYTES))
+        self.largest_frame_bytes = wide.mtu + _ETHERNET_BYTES
         self._net = Mininet(build=False, controller=None, link=wide, autoSetMacs=False)
         self._add_hosts_and_switches()
         self._add_links()
@@ -166,8 +168,7 @@ class EmulatedNetwork:
     def _configure_client(self, netlink: IPRoute, host: Host, interfaces: list[int]) -> None:
         _address(netlink, interfaces[0], host.ip, DATA_PREFIX)
         _address(netlink, interfaces[0], host.ip6, 64)
-        for vip in (VIP_IP, VIP_IP6):
-            _neighbour(netlink, interfaces[0], vip, VIP_MAC)
+        _neighbour(netlink, interfaces[0], VIP_IP, VIP_MAC)
 
     def _configure_node(self, netlink: IPRoute, host: Host, interfaces: list[int]) -> None:
         _write_sysctl("net/ipv4/ip_forward", "1")

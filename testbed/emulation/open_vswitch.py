@@ -81,6 +81,11 @@ class OpenVSwitch:
         """Return the process that forwards."""
         return self._switch.pid
 
+    @property
+    def pids(self) -> dict[str, int]:
+        """Return both daemons by name."""
+        return {"ovsdb-server": self._server.pid, "ovs-vswitchd": self._switch.pid}
+
     def dead(self) -> str | None:
         """Return the name of a daemon that has ended, or None."""
         for name, process in (("ovsdb-server", self._server), ("ovs-vswitchd", self._switch)):

@@ -22,13 +22,14 @@ from testbed.emulation.counting import Counting
 from testbed.emulation.crew import Crew
 from testbed.emulation.fault_acts import Ground
 from testbed.emulation.faults import Faults
+from testbed.emulation.inventory.inventory import Inventory
+from testbed.emulation.inventory.processes import Watched
 from testbed.emulation.machine import MachineWatch
 from testbed.emulation.members import Member
 from testbed.emulation.network import EmulatedNetwork
 from testbed.emulation.node_buffers import NodeBuffers
 from testbed.emulation.open_vswitch import OpenVSwitch
 from testbed.emulation.records import EventRecord, Failure, Outcome, RecordWriter
-from testbed.emulation.stage_watch import ordered_faults, process_stages, sender_stages
 from testbed.emulation.trial_plan import TrialPlan
 from testbed.errors import EXIT_OK, EXIT_TOOL_FAILED, TestbedError, ToolError
 from testbed.results.evidence import TcpEvidence
@@ -48,6 +49,7 @@ class Trial:
         self._plan, self._records_end, self._control, self._began_ns = plan, records, control, began_ns
         self._records = RecordWriter(records)
         self._clock = RunClock()
+        self._stopped = False
 
     def run(self) -> int:
         """Do the trial."""
@@ -87,6 +89,7 @@ class Trial:
         buffers = self._buffers
         self._faults = self._make_faults()
         counting = Counting(self._plan, buffers.programs, buffers.sinks, buffers.qdiscs, self._switch, self._network)
+        self._inventory = Inventory(self._network, self._plan.logs, self._clock.now_ns)
         watch = MachineWatch()
         t0_ns = self._t0_ns = time.monotonic_ns() + _START_AHEAD_NS
         self._clock.start_at(t0_ns)
@@ -96,25 +99,34 @@ class Trial:
             kernel.run_in_real_time(_FAULT_PRIORITY)  # a fault is to happen at its time, and all of it at once
         self._setup_s = (t0_ns - self._began_ns) / NS_PER_S
         self._watch_until_sent(watch)
-        now_ns = time.monotonic_ns()
-        self._ran_ns = min(now_ns - t0_ns, self._plan.scenario.duration_ns)
-        ended = {*self._faults.books.ended, *(source.name for source in self._crew.tcp)}
-        self._processes = tuple(process_stages(self._crew.pulses, t0_ns, now_ns, ended, self._ran_ns))
+        self._ran_ns = min(time.monotonic_ns() - t0_ns, self._plan.scenario.duration_ns)
         self._machine = watch.finish()
         self._drain()
+        beside = [found for limits in self._crew.limits.values() for found in limits.differences()]
+        self._changes = self._inventory.changes(self._watched(), self._faults.done.every, beside)
         return counting
 
     def _watch_until_sent(self, watch: MachineWatch) -> None:
         sources = self._crew.sources
         while not all(source.ended() for source in sources):
-            if select.select([self._control], [], [], self._until_next_fault_s())[0]:
+            awake: list[Any] = [self._control, self._inventory]
+            if self._control in select.select(awake, [], [], self._until_next_fault_s())[0]:
                 self._control.recv(len(STOP))
+                self._stopped = True
                 for source in sources:
                     source.stop()
+            self._inventory.look(self._watched())
             self._faults.carry_out_due()
             watch.tick()
             self._check_members()
         self._faults.finish()
+
+    def _watched(self) -> list[Watched]:
+        """Return the processes that are not to change now: none of them before the clock has started."""
+        if not self._clock.now_ns():
+            return []
+        daemons = [Watched(name, pid) for name, pid in {**self._switch.pids, "trial": os.getpid()}.items()]
+        return daemons + self._crew.watched(self._crew.others if self._stopped else self._crew.all)
 
     def _make_faults(self) -> Faults:
         def tell(kind: str, fields: dict[str, Any]) -> None:
@@ -160,6 +172,7 @@ class Trial:
             now_ns, after = time.monotonic_ns(), self._progress()
             if after != before or self._waiting_pkts():
                 before, settled_ns = after, now_ns + _SETTLED_NS
+            self._inventory.look(self._watched())
             self._check_members()
 
     def _progress(self) -> tuple[int, ...]:
@@ -190,8 +203,7 @@ class Trial:
         evidence = replace(
             evidence,
             tcp=tuple(TcpEvidence(**source.reported()) for source in self._crew.tcp),
-            stages=(*sender_stages(reports), *self._processes),
-            ordered=ordered_faults(self._faults.done),
+            changes=self._changes,
         )
         self._records.send(Outcome(evidence, {"xdp_modes": modes, "members": costs}))
 

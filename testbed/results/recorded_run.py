@@ -93,8 +93,7 @@ class RecordedRun:
         """
         attempted = f"read {self.path / 'samples.parquet'}"
         try:
-            with (self.path / "samples.parquet").open("rb") as file:  # Arrow takes a name with a colon for a URI
-                table = pq.read_table(file)
+            table = pq.read_table(self.path / "samples.parquet")
         except FileNotFoundError:
             raise InputError(attempted, "there is no such file", _REMEDY) from None
         except (OSError, pa.ArrowException) as error:
@@ -111,7 +110,7 @@ class RecordedRun:
             InputError: as of `samples`.
         """
         try:
-            with (self.path / "samples.parquet").open("rb") as opened, pq.ParquetFile(opened) as file:
+            with pq.ParquetFile(self.path / "samples.parquet") as file:
                 if (there := set(file.schema_arrow.names)) >= REQUIRED:
                     nulls = pa.chunked_array([pa.nulls(file.metadata.num_rows, pa.int64())])
                     return by_node_from(lambda name: file.read([name]).column(0) if name in there else nulls)

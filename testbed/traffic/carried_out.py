@@ -68,6 +68,11 @@ class CarriedOut:
         self._faults: dict[tuple[int, int], Fault] = {}
         self._history = FlowHistory(nodes)
 
+    @property
+    def every(self) -> tuple[Fault, ...]:
+        """Return all of them."""
+        return tuple(self._faults.values())
+
     def of(self, step: FaultStep) -> Fault:
         """Return the fault that a step belongs to."""
         return self._faults[step.fault, step.turn]
@@ -76,10 +81,6 @@ class CarriedOut:
         """Take in a fault that has just been commanded."""
         self._faults[fault.step.fault, fault.step.turn] = fault
         return fault
-
-    def __iter__(self) -> Iterator[Fault]:
-        """Yield them in the order of their commands."""
-        yield from self._faults.values()
 
     def to_end(self) -> list[Fault]:
         """Return the faults that are over when sending ends and not yet healed: what is stopped could not be ended."""

@@ -1,0 +1,178 @@
+"""How the processes of a trial are scheduled, whether they were stopped, and how much of a core each wanted.
+
+PID 1 is the parent of all of them, so the kernel keeps for it that a child was stopped, or went on, until it asks
+(``waitid``): a stop is seen however short it was.  Policy, priority and affinity of every thread are read in turn, each
+once in `TURN_NS`: a change that is undone within that time may go unseen; what it did to the timing of packets is for
+the checks of time.
+
+The demand of a process is the time it ran and the time it was ready to run and waited for a core
+(``/proc/PID/task/TID/schedstat``), in a turn.  One whose demand comes near the whole turn has no slack: what it is to
+do piles up.  A stopped process does not wait.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from testbed.emulation.inventory.difference import Difference
+from testbed.units import NS_PER_MS
+
+TURN_NS = 500 * NS_PER_MS
+_POLICIES = {getattr(os, name): name for name in ("SCHED_OTHER", "SCHED_FIFO", "SCHED_RR", "SCHED_BATCH", "SCHED_IDLE")}
+
+
+class Watched(NamedTuple):
+    """A process to be watched.
+
+    Attributes:
+        name: what it is called in differences.
+        pid: its number.
+        until_ns: from when on it may change by itself, on the run's clock; None: never.
+    """
+
+    name: str
+    pid: int
+    until_ns: int | None = None
+
+
+class Demand(NamedTuple):
+    """The largest demand of a real-time thread in a turn: its process, the share of a core, and of it the wait."""
+
+    process: str = ""
+    ratio: float = 0.0
+    waited_ratio: float = 0.0
+
+
+class _Look(NamedTuple):
+    """One look at a process: when, and of each thread how it is scheduled and how long it ran and waited until then."""
+
+    at_ns: int
+    how: Mapping[int, str]
+    spent_ns: Mapping[int, tuple[int, int]]
+
+
+class ProcessStock:
+    """The processes of a trial.
+
+    Attributes:
+        demand: the largest so far.
+    """
+
+    def __init__(self) -> None:
+        self._queue: list[Watched] = []
+        self._looks: dict[int, _Look] = {}
+        self._names: dict[int, str] = {}
+        self._stopped_ns: dict[int, int] = {}
+        self._found: list[Difference] = []
+        self._looked_ns: int | None = None
+        self.demand = Demand()
+
+    def look(self, watched: Sequence[Watched], now_ns: int) -> None:
+        """Look at some of the processes: all of them at the first call, and then in turn."""
+        if not watched:
+            return
+        self._names.update((process.pid, process.name) for process in watched)
+        self._take_stops(now_ns)
+        share = 1.0 if self._looked_ns is None else min(1.0, (now_ns - self._looked_ns) / TURN_NS)
+        self._looked_ns = now_ns
+        self._queue = self._queue or list(watched)
+        for _ in range(min(len(self._queue), math.ceil(share * len(watched)))):
+            process = self._queue.pop(0)
+            if process.until_ns is None or now_ns < process.until_ns:
+                self._look_at(process, now_ns)
+
+    def differences(self, watched: Sequence[Watched], now_ns: int) -> list[Difference]:
+        """Look at all of the processes and return what has changed since the first look."""
+        self._queue, self._looked_ns = [], None
+        self.look(watched, now_ns)
+        still = [self._stop(pid, since_ns, "not let go on") for pid, since_ns in self._stopped_ns.items()]
+        return [*self._found, *still]
+
+    def _look_at(self, process: Watched, now_ns: int) -> None:
+        try:
+            look = _look(process.pid, now_ns)
+        except OSError:  # it has ended: whoever may not is watched elsewhere
+            return
+        before = self._looks.get(process.pid)
+        if before is not None:
+            self._found += _changes(process.name, before, look)
+            self._heed_demand(process.name, before, look)
+        self._looks[process.pid] = look
+
+    def _heed_demand(self, name: str, before: _Look, look: _Look) -> None:
+        elapsed_ns = look.at_ns - before.at_ns
+        if elapsed_ns < TURN_NS // 2:  # of a moment it says nothing
+            return
+        for thread in before.spent_ns.keys() & look.spent_ns.keys():
+            if _is_real_time(look.how[thread]):
+                ran, waited = (
+                    new - old for new, old in zip(look.spent_ns[thread], before.spent_ns[thread], strict=True)
+                )
+                self.demand = max(
+                    self.demand, Demand(name, (ran + waited) / elapsed_ns, waited / elapsed_ns), key=lambda d: d.ratio
+                )
+
+    # --------------------------------------------------------------------------------------------------------- stops
+
+    def _take_stops(self, now_ns: int) -> None:
+        """Take in which children were stopped, and which went on, since the last call."""
+        try:
+            while told := os.waitid(os.P_ALL, 0, os.WSTOPPED | os.WCONTINUED | os.WNOHANG):
+                self._take_stop(told.si_pid, told.si_code, now_ns)
+        except ChildProcessError:
+            return
+
+    def _take_stop(self, pid: int, code: int, now_ns: int) -> None:
+        if pid not in self._names:
+            return
+        if code == os.CLD_STOPPED:
+            self._stopped_ns.setdefault(pid, now_ns)
+        elif code == os.CLD_CONTINUED:
+            since_ns = self._stopped_ns.pop(pid, now_ns)
+            self._found.append(self._stop(pid, since_ns, f"for {(now_ns - since_ns) / NS_PER_MS:.0f} ms"))
+
+    def _stop(self, pid: int, since_ns: int, how_long: str) -> Difference:
+        return Difference("", "process", self._names[pid], "state", "running", f"stopped, {how_long}", since_ns)
+
+
+def _look(pid: int, now_ns: int) -> _Look:
+    threads = [int(name) for name in os.listdir(f"/proc/{pid}/task")]
+    return _Look(now_ns, {tid: _how(tid) for tid in threads}, {tid: _spent_ns(pid, tid) for tid in threads})
+
+
+def _how(tid: int) -> str:
+    policy = os.sched_getscheduler(tid) & ~os.SCHED_RESET_ON_FORK
+    priority, cores = os.sched_getparam(tid).sched_priority, os.sched_getaffinity(tid)
+    return f"{_POLICIES.get(policy, policy)} {priority} on cores {_ranges(cores)}"
+
+
+def _is_real_time(how: str) -> bool:
+    return how.startswith(("SCHED_FIFO", "SCHED_RR"))
+
+
+def _ranges(cores: Iterable[int]) -> str:
+    """Return a set of cores in short: ``0-3,8``."""
+    runs: list[list[int]] = []
+    for core in sorted(cores):
+        if runs and runs[-1][1] == core - 1:
+            runs[-1][1] = core
+        else:
+            runs.append([core, core])
+    return ",".join(f"{first}-{last}" if last > first else f"{first}" for first, last in runs)
+
+
+def _spent_ns(pid: int, tid: int) -> tuple[int, int]:
+    """Return how long a thread ran and how long it waited for a core."""
+    with open(f"/proc/{pid}/task/{tid}/schedstat", encoding="ascii") as file:
+        ran, waited, _ = file.read().split()
+    return int(ran), int(waited)
+
+
+def _changes(name: str, before: _Look, look: _Look) -> Iterator[Difference]:
+    for thread in sorted(before.how.keys() & look.how.keys()):
+        old, new = before.how[thread], look.how[thread]
+        if old != new:
+            yield Difference("", "process", name, "scheduling", old, new, look.at_ns)

@@ -1,0 +1,45 @@
+"""Checks that all a run relies on stayed as it was set up, but for what the scenario orders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from testbed.results.changes import Change
+from testbed.results.fidelity.check import Bound, Measured, Question, Run
+
+# After a change of what packets meet the run is not the one the scenario describes, for however short a time it was.
+CHANGES_ON_THE_WAY = Bound(0, 0)
+# Beside the way of packets (scheduling, a stopped process, a sysctl) the checks of time and loss say what it did.
+CHANGES_BESIDE = Bound(0, float("inf"))
+_NAMED = 3
+
+
+def _changed(on_the_way: bool, bound: Bound) -> Callable[[Run], Measured | None]:
+    def measure(run: Run) -> Measured | None:
+        if run.evidence.changes is None:
+            return None
+        found = [change for change in run.evidence.changes if change.on_the_way == on_the_way]
+        return Measured(len(found), bound, "changes", cause=_named(found))
+
+    return measure
+
+
+def _named(found: list[Change]) -> str:
+    more = f" and {len(found) - _NAMED} more in evidence.json" if len(found) > _NAMED else ""
+    return "; ".join(map(str, found[:_NAMED])) + more
+
+
+CHECKS = (
+    Question(
+        "changes of what packets meet",
+        "something between sender and sink was changed, for whatever time, and not by order of the scenario",
+        "let nobody touch the namespaces of a run, or order the change as a fault",
+        _changed(True, CHANGES_ON_THE_WAY),
+    ),
+    Question(
+        "changes beside the way of packets",
+        "a process or a setting of the run was changed, and not by order of the scenario",
+        "let nobody touch the namespaces and processes of a run",
+        _changed(False, CHANGES_BESIDE),
+    ),
+)
