@@ -17,13 +17,15 @@
  *
  * "Pass" hands the packet to the kernel, which forwards it and decrements its TTL; a deflected one goes back where it
  * came from, so its TTL is decremented here.  Lengths are those of the frame, tags included.  Fragments and unknown
- * protocols are queued like any bytes.  A packet whose time is earlier than the last one's (possible only in generic
- * mode, where CPUs race for the lock) counts as simultaneous with it.  A node that has crashed passes nothing of any
- * kind to its kernel, so that it answers nothing.
+ * protocols are queued like any bytes; the fragments of a datagram are one flow, whatever is in them.  Which packets of
+ * the plan were dropped, and why, is noted one by one (identity.h).  A packet whose time is earlier than the last one's
+ * (possible only in generic mode, where CPUs race for the lock) counts as simultaneous with it.  A node that has
+ * crashed passes nothing of any kind to its kernel, so that it answers nothing.
  */
 #include "meter.h"
 #include "parse.h"
 #include "queue.h"
+#include "ranges.h"
 #include "rewrite.h"
 #include "sequence.h"
 
@@ -37,6 +39,21 @@ enum verdict {
 const volatile struct node_config config SEC(".rodata");
 volatile struct node_control control SEC(".data");
 struct node_memory memory;
+
+/* Resized by user space before the program is loaded. */
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(map_flags, BPF_F_MMAPABLE);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct node_fates);
+} fates SEC(".maps");
+
+enum fate {
+    FATE_DROPPED,
+    FATE_CRASHED,
+    FATE_LOST,
+};
 
 /* Return whether an IPv4 destination lies beyond the node: not this network, loopback, multicast or reserved. */
 static __always_inline int is_routable4(__be32 address)
@@ -97,12 +114,13 @@ static __always_inline enum verdict admit(const struct packet *packet, __u64 now
     debt_nb = queue_served_nb(state->debt_nb, now_ns - state->t_ns, &config);
     state->t_ns = now_ns;
     state->debt_nb = debt_nb;
-    state->deflected_in_pkts += deflected_before;
+    if (deflected_before)
+        state->deflected_in_pkts[k] += 1;
 
     if (!queue_has_room(debt_nb, bytes, control.limit_bytes)) {
         if ((sibling & NODE_SIBLING_ENABLED) && !deflected_before) {
-            state->deflected_bytes += bytes;
-            state->deflected_pkts += 1;
+            state->deflected_bytes[k] += bytes;
+            state->deflected_pkts[k] += 1;
             return VERDICT_DEFLECT;
         }
         state->classes[k].dropped_bytes += bytes;
@@ -119,7 +137,29 @@ static __always_inline enum verdict admit(const struct packet *packet, __u64 now
     return VERDICT_ADMIT;
 }
 
-static __always_inline enum xdp_action buffer(struct packet *packet)
+/* Note which packet ends here, if the plan has it. */
+CHECKED_ALONE int note(struct xdp_md *context, __u32 probe_at, enum fate fate)
+{
+    void *data = (void *)(long)context->data, *end = (void *)(long)context->data_end;
+    __u32 number = planned_number(data, end, probe_at, config.run);
+    __u32 index = number / PACKETS_A_WORD;
+    struct node_fates *word;
+
+    if (number == NOT_PLANNED)
+        return 0;
+    word = bpf_map_lookup_elem(&fates, &index);
+    if (!word)
+        return 0;
+    if (fate == FATE_DROPPED)
+        __sync_fetch_and_or(&word->dropped, bit_of(number));
+    else if (fate == FATE_CRASHED)
+        __sync_fetch_and_or(&word->crashed, bit_of(number));
+    else
+        __sync_fetch_and_or(&word->lost, bit_of(number));
+    return 0;
+}
+
+static __always_inline enum xdp_action buffer(struct xdp_md *context, struct packet *packet)
 {
     __u64 sibling = control.sibling; /* read once: user space may change it at any time */
     __u32 cell = meter_flow_cell(packet);
@@ -138,15 +178,17 @@ static __always_inline enum xdp_action buffer(struct packet *packet)
         deflect(packet, sibling, config.number);
         return XDP_TX;
     default:
+        note(context, probe_at(packet), FATE_DROPPED);
         return XDP_DROP;
     }
 }
 
-static __always_inline enum xdp_action swallow(const struct packet *packet)
+static __always_inline enum xdp_action swallow(struct xdp_md *context, const struct packet *packet)
 {
     __u32 k = control.class_of_dscp[packet->tos >> 2] % NODE_CLASSES;
 
     count(config.locked, &memory.state.crashed_pkts[k]);
+    note(context, probe_at(packet), FATE_CRASHED);
     return XDP_DROP;
 }
 
@@ -165,11 +207,12 @@ static __always_inline int draw_loss(void)
     return (z ^ z >> 31) >> 32 < control.loss_threshold;
 }
 
-static __always_inline enum xdp_action lose(const struct packet *packet)
+static __always_inline enum xdp_action lose(struct xdp_md *context, const struct packet *packet)
 {
     __u32 k = control.class_of_dscp[packet->tos >> 2] % NODE_CLASSES;
 
     count(config.locked, &memory.state.lost_pkts[k]);
+    note(context, probe_at(packet), FATE_LOST);
     return XDP_DROP;
 }
 
@@ -211,10 +254,10 @@ static __always_inline enum xdp_action handle(struct xdp_md *context)
         return XDP_DROP;
     }
     if (control.crashed)
-        return swallow(&packet);
+        return swallow(context, &packet);
     if (control.loss_threshold && draw_loss())
-        return lose(&packet);
-    return buffer(&packet);
+        return lose(context, &packet);
+    return buffer(context, &packet);
 }
 
 SEC("xdp")

@@ -8,11 +8,15 @@
  *   PARSED_MALFORMED  the frame ends within a header it announces, a length field contradicts another or the frame, the
  *                     version is wrong, or the IPv4 header checksum is: the kernel would not forward it either
  *   PARSED_IPV4/6     all else.  `l4` points to a whole UDP or TCP header, or is NULL: a fragment (every one of a
- *                     datagram, so that all look alike), another protocol, or more extension headers than we follow
+ *                     datagram, the first too, so that all look alike), another protocol, or more extension headers
+ *                     than we follow
  *
  * Bytes behind the IP packet's own length (Ethernet padding) belong to the frame but not to the packet.
  *
- * Source: RFC 791, RFC 8200 (headers), RFC 1071 (checksum); the order of the checks is that of ip_rcv() and ip6_rcv().
+ * An IPv6 fragment header that neither announces more nor has an offset is that of a whole datagram.
+ *
+ * Source: RFC 791, RFC 8200 (headers), RFC 6946 (whole datagrams), RFC 1071 (checksum); the order of the checks is that
+ * of ip_rcv() and ip6_rcv().
  */
 #ifndef PARSE_H
 #define PARSE_H
@@ -27,14 +31,27 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+/* What the programs are given: an XDP frame, or what a program defines before it includes this. */
+#ifndef FRAME
+#define FRAME struct xdp_md
+#endif
+
+/* A function that the verifier checks by itself: checked anew for every way that leads to it, it would be too much. */
+#define CHECKED_ALONE __attribute__((noinline))
+
 #define MAX_VLAN_TAGS              2
 #define MAX_IPV6_EXTENSIONS        6
 #define MIN_IPV4_WORDS             5
 #define MAX_IPV4_WORDS             15
 #define IPV4_FRAGMENT_BITS         0x3fff /* more fragments, offset */
+#define IPV6_FRAGMENT_BITS         0xfff9 /* offset, more fragments */
 #define ICMPV6_ROUTER_SOLICITATION 133
 #define ICMPV6_REDIRECT            137
 #define ICMPV6_HEADER_BYTES        4
+#define EXTENSIONS_AT              0x3fff
+#define EXTENSIONS_PROTOCOL        0x4000
+#define EXTENSIONS_FRAGMENT        0x400000
+#define EXTENSIONS_MALFORMED       0xffffffff
 
 enum parsed {
     PARSED_OTHER,
@@ -131,37 +148,48 @@ static __always_inline enum parsed parse_ipv4(struct cursor *cursor, struct pack
     return parse_ports(cursor, packet);
 }
 
-/* Step over one extension header.  Returns 1 when there may be another, 0 at the end, -1 when it is cut off. */
-static __always_inline int parse_ipv6_extension(struct cursor *cursor, struct packet *packet, int *fragment)
+static __always_inline int is_ipv6_extension(__u8 protocol)
 {
-    struct ipv6_opt_hdr *header = cursor->at;
-    __u32 bytes;
+    return protocol == IPPROTO_HOPOPTS || protocol == IPPROTO_ROUTING || protocol == IPPROTO_DSTOPTS ||
+           protocol == IPPROTO_AH || protocol == IPPROTO_FRAGMENT;
+}
 
-    switch (packet->protocol) {
-    case IPPROTO_HOPOPTS:
-    case IPPROTO_ROUTING:
-    case IPPROTO_DSTOPTS:
-    case IPPROTO_AH:
-    case IPPROTO_FRAGMENT:
-        break;
-    default:
-        return 0;
+/* Return the length of an extension header, by its own word. */
+static __always_inline __u32 ipv6_extension_bytes(__u8 protocol, __u8 hdrlen)
+{
+    if (protocol == IPPROTO_FRAGMENT)
+        return 8;
+    if (protocol == IPPROTO_AH)
+        return (hdrlen + 2u) * 4; /* RFC 4302, section 2.2 */
+    return (hdrlen + 1u) * 8;
+}
+
+/*
+ * Step over the extension headers from `at`, counted from the start of the frame, on, of which `bytes` of the packet
+ * are left.  Return where they end, the protocol behind them times EXTENSIONS_PROTOCOL, and EXTENSIONS_FRAGMENT for a
+ * fragment, where the walk ends too; or EXTENSIONS_MALFORMED.
+ */
+CHECKED_ALONE __u32 skip_ipv6_extensions(FRAME *frame, __u32 at, __u32 protocol, __u32 bytes)
+{
+    void *data = (void *)(long)frame->data, *end = (void *)(long)frame->data_end;
+
+    for (int i = 0; i < MAX_IPV6_EXTENSIONS && is_ipv6_extension(protocol); i++) {
+        struct ipv6_opt_hdr *header = data + at;
+        __u32 own_bytes;
+        __u8 kind = protocol;
+
+        if (at > EXTENSIONS_AT || (void *)header + 8 > end)
+            return EXTENSIONS_MALFORMED;
+        own_bytes = ipv6_extension_bytes(kind, header->hdrlen);
+        if (own_bytes > bytes)
+            return EXTENSIONS_MALFORMED;
+        protocol = header->nexthdr;
+        bytes -= own_bytes;
+        at += own_bytes;
+        if (kind == IPPROTO_FRAGMENT && ((__be16 *)header)[1] & bpf_htons(IPV6_FRAGMENT_BITS))
+            return (at & EXTENSIONS_AT) | protocol * EXTENSIONS_PROTOCOL | EXTENSIONS_FRAGMENT;
     }
-    if (!FITS(cursor, header, 8))
-        return -1;
-    bytes = (header->hdrlen + 1u) * 8;
-    if (packet->protocol == IPPROTO_AH)
-        bytes = (header->hdrlen + 2u) * 4; /* RFC 4302, section 2.2 */
-    if (packet->protocol == IPPROTO_FRAGMENT) {
-        bytes = 8;
-        *fragment = 1;
-    }
-    if (packet->l4_bytes < bytes || !FITS(cursor, header, bytes))
-        return -1;
-    packet->protocol = header->nexthdr;
-    packet->l4_bytes -= bytes;
-    cursor->at += bytes;
-    return *fragment ? 0 : 1;
+    return at > EXTENSIONS_AT ? EXTENSIONS_MALFORMED : at | protocol * EXTENSIONS_PROTOCOL;
 }
 
 static __always_inline enum parsed parse_icmpv6(struct cursor *cursor, struct packet *packet)
@@ -175,10 +203,9 @@ static __always_inline enum parsed parse_icmpv6(struct cursor *cursor, struct pa
     return PARSED_IPV6;
 }
 
-static __always_inline enum parsed parse_ipv6(struct cursor *cursor, struct packet *packet)
+static __always_inline enum parsed parse_ipv6(FRAME *frame, struct cursor *cursor, struct packet *packet)
 {
     struct ipv6hdr *ip = cursor->at;
-    int fragment = 0;
 
     if (!FITS(cursor, ip, sizeof(*ip)) || ip->version != 6)
         return PARSED_MALFORMED;
@@ -191,25 +218,27 @@ static __always_inline enum parsed parse_ipv6(struct cursor *cursor, struct pack
     packet->tos = ip->priority << 4 | ip->flow_lbl[0] >> 4;
     packet->ttl = ip->hop_limit;
     cursor->at += sizeof(*ip);
-#pragma unroll
-    for (int i = 0; i < MAX_IPV6_EXTENSIONS; i++) {
-        int more = parse_ipv6_extension(cursor, packet, &fragment);
+    if (is_ipv6_extension(packet->protocol)) {
+        __u32 from = cursor->at - (void *)packet->eth;
+        __u32 found = skip_ipv6_extensions(frame, from, packet->protocol, packet->l4_bytes);
+        __u32 to = found & EXTENSIONS_AT;
 
-        if (more < 0)
+        if (found == EXTENSIONS_MALFORMED)
             return PARSED_MALFORMED;
-        if (!more)
-            break;
+        packet->protocol = found / EXTENSIONS_PROTOCOL;
+        packet->l4_bytes -= to - from;
+        cursor->at = (void *)packet->eth + to;
+        if (found & EXTENSIONS_FRAGMENT)
+            return PARSED_IPV6;
     }
-    if (fragment)
-        return PARSED_IPV6;
     if (packet->protocol == IPPROTO_ICMPV6)
         return parse_icmpv6(cursor, packet);
     return parse_ports(cursor, packet) == PARSED_MALFORMED ? PARSED_MALFORMED : PARSED_IPV6;
 }
 
-static __always_inline enum parsed parse_packet(struct xdp_md *context, struct packet *packet)
+static __always_inline enum parsed parse_packet(FRAME *frame, struct packet *packet)
 {
-    struct cursor cursor = {(void *)(long)context->data, (void *)(long)context->data_end};
+    struct cursor cursor = {(void *)(long)frame->data, (void *)(long)frame->data_end};
     struct ethhdr *eth = cursor.at;
     __be16 protocol;
 
@@ -233,7 +262,7 @@ static __always_inline enum parsed parse_packet(struct xdp_md *context, struct p
     if (protocol == bpf_htons(ETH_P_IP))
         return parse_ipv4(&cursor, packet);
     if (protocol == bpf_htons(ETH_P_IPV6))
-        return parse_ipv6(&cursor, packet);
+        return parse_ipv6(frame, &cursor, packet);
     return PARSED_OTHER;
 }
 

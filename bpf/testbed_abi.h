@@ -36,7 +36,14 @@
 #define SINK_DELAY_LINEAR  64   /* delays below this have a bucket each, and so many buckets has each octave above */
 #define SINK_DELAY_OCTAVES 30   /* 2^6 .. 2^36 ns = 69 s */
 #define SINK_DELAY_BUCKETS 1984 /* SINK_DELAY_LINEAR * (1 + SINK_DELAY_OCTAVES) */
-#define SINK_SEEN_WINDOW   64   /* sequence numbers behind the highest that a flow remembers one by one */
+
+/* --------------------------------------------------------------------------------------------------- identity */
+
+/* The numbers of a flow's packets in the plan, see identity.h. */
+struct packet_range {
+    __u32 first;
+    __u32 count;
+};
 
 /* ------------------------------------------------------------------------------------------------------- node */
 
@@ -51,7 +58,7 @@ struct node_config {
     __u32 flow_idle; /* a flow silent for longer counts as new; in 2^20 ns */
     __u32 number;    /* of the node, in the deflection mark */
     __u32 locked;    /* 1: the program may run on several CPUs at once */
-    __u32 unused;
+    __u32 run;       /* whose packets are noted one by one when they end here */
 };
 
 struct node_control {
@@ -82,19 +89,25 @@ struct node_state {
     __u64 gap_square_ns2;
     __u64 bin_end_ns;
     __u64 bin_index;
-    __u64 deflected_bytes; /* handed to the sibling instead of being dropped */
-    __u64 deflected_pkts;
-    __u64 deflected_in_pkts; /* arrived with the mark of another node; part of arrived */
     __u64 first_ns;          /* time of the first packet */
     __u64 passed_other_pkts; /* not forwarded IP: ARP, neighbour discovery, multicast, other protocols, other hosts */
     __u64 passed_local_pkts; /* to the node's own addresses */
     __u64 malformed_pkts;    /* dropped: truncated, contradicting itself, or a wrong header checksum */
     __u64 ttl_expired_pkts;  /* dropped: TTL or hop limit of 1 or 0 */
     __u64 loss_draws;        /* packets that may have been lost on the way, by the scenario's fault */
-    __u64 unused;
-    __u64 lost_pkts[NODE_CLASSES];    /* those that were; not part of arrived */
-    __u64 crashed_pkts[NODE_CLASSES]; /* would have been queued, had the node not crashed; not part of arrived */
+    __u64 deflected_bytes[NODE_CLASSES]; /* handed to the sibling instead of being dropped */
+    __u64 deflected_pkts[NODE_CLASSES];
+    __u64 deflected_in_pkts[NODE_CLASSES]; /* arrived with the mark of another node; part of arrived */
+    __u64 lost_pkts[NODE_CLASSES];         /* those that were; not part of arrived */
+    __u64 crashed_pkts[NODE_CLASSES];      /* would have been queued, had the node not crashed; not part of arrived */
     struct node_class classes[NODE_CLASSES];
+};
+
+/* Which of 64 packets of the plan ended here, bit k: number 64 i + k. */
+struct node_fates {
+    __u64 dropped; /* the buffer was full */
+    __u64 crashed;
+    __u64 lost; /* on the way, by a fault */
 };
 
 struct node_bin_class {
@@ -121,8 +134,15 @@ struct node_memory {
 /* ------------------------------------------------------------------------------------------------------- link */
 
 struct link_memory {
-    __u64 given_pkts; /* frames the switch gave to the link */
-    __u64 cut;        /* not 0: frames are counted and go nowhere, without the sender noticing */
+    __u64 given_pkts;       /* frames the switch gave to the link */
+    __u64 cut;              /* not 0: frames go nowhere, without the sender noticing */
+    __u64 cut_pkts;         /* those that went nowhere */
+    __u64 cut_planned_pkts; /* those of them that are packets of the run's plan */
+};
+
+struct link_config {
+    __u32 run;
+    __u32 unused;
 };
 
 /* ------------------------------------------------------------------------------------------------------- sink */
@@ -139,9 +159,7 @@ struct probe {
 
 struct sink_config {
     __u32 run;
-    __u32 max_flows;
     __u32 locked;
-    __u32 unused;
 };
 
 struct sink_control {
@@ -154,17 +172,17 @@ struct sink_flow {
     __u64 bytes;
     __u64 last_ns;
     __u64 delay_max_ns;
-    __u64 seen; /* bit k: sequence number highest_seq - k has arrived */
+    struct packet_range range; /* written by user space */
     __u32 first_seq;
     __u32 highest_seq;
     __u32 missing_pkts;   /* skipped so far between first_seq and highest_seq and not arrived late */
     __u32 gaps;           /* times that sequence numbers were skipped */
     __u32 reordered_pkts; /* arrived after a higher number */
     __u32 duplicate_pkts;
-    __u32 stale_pkts;      /* older than the window: late or duplicate, nobody can tell */
     __u32 epoch;           /* of the last arrival */
     __u32 epoch_first_seq; /* number of the first arrival in that epoch */
     __u32 first_delay_ns;  /* of number 0, at most 2^32 - 1; 0: it has not arrived */
+    __u32 unused;
 };
 
 struct sink_state {
@@ -179,11 +197,9 @@ struct sink_state {
     __u64 ce_pkts;             /* delivered with an ECN mark */
     __u64 duplicate_pkts;
     __u64 reordered_pkts;
-    __u64 stale_pkts;
-    __u64 flow_overflow_pkts; /* flow number beyond max_flows: in the totals, in no flow */
-    __u64 foreign_run_pkts;   /* probes of another run, passed on */
-    __u64 passed_pkts;        /* everything that is no probe of this run */
-    __u64 unused;
+    __u64 unplanned_pkts;   /* of no flow, or no number, of the plan: in the totals, in no flow */
+    __u64 foreign_run_pkts; /* probes of another run, passed on */
+    __u64 passed_pkts;      /* everything that is no probe of this run */
 };
 
 struct sink_memory {

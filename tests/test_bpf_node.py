@@ -219,7 +219,12 @@ CASES = [
     admitted("IPv6 authentication header before a bare UDP header", ETH / V6 / AH6 / UDP9),
     admitted("IPv6 seven extension headers: L4 unknown", chain(ETH, V6, *SEVEN, UDP9, DATA)),
     admitted("IPv6 seven extension headers before a cut UDP header", chain(ETH, V6, *SEVEN[1:], LAST, Raw(b"1234"))),
+    admitted("IPv4 last fragment below a UDP header", ETH / IP(src=CLIENT, dst=VIP, frag=185, proto=17) / Raw(b"x")),
     admitted("IPv6 fragment", ETH / V6 / IPv6ExtHdrFragment(offset=0, m=1, nh=17) / UDP9 / DATA),
+    admitted("IPv6 middle fragment", ETH / V6 / IPv6ExtHdrFragment(offset=1, m=1, nh=17) / DATA),
+    admitted("IPv6 last fragment below a UDP header", ETH / V6 / IPv6ExtHdrFragment(offset=9, nh=17) / Raw(b"x")),
+    admitted("IPv6 fragment of ICMP", ETH / V6 / IPv6ExtHdrFragment(offset=9, nh=58) / Raw(b"\x87x")),
+    admitted("IPv6 fragment header of a whole datagram", ETH / V6 / IPv6ExtHdrFragment(nh=17) / UDP9 / DATA),
     admitted("IPv6 no next header", ETH / IPv6(src=CLIENT6, dst=VIP6, nh=59)),
     admitted("VLAN", ETH / Dot1Q(vlan=7) / V4 / UDP9 / DATA),
     admitted("QinQ", ETH / Dot1AD(vlan=7) / Dot1Q(vlan=8) / V4 / UDP9 / DATA),
@@ -266,6 +271,8 @@ CASES = [
     malformed("IPv6 extension beyond the packet", ETH / V6 / IPv6ExtHdrDestOpt(len=40, nh=17) / UDP9 / DATA),
     malformed("IPv6 six extension headers before a cut UDP header", chain(ETH, V6, *SEVEN[2:], LAST, Raw(b"1234"))),
     malformed("IPv6 too short for UDP", ETH / IPv6(src=CLIENT6, dst=VIP6, nh=17) / Raw(b"1234567")),
+    malformed("IPv6 fragment header cut off", ETH / IPv6(src=CLIENT6, dst=VIP6, nh=44) / Raw(bytes(7))),
+    malformed("whole datagram behind a fragment header cut short", ETH / V6 / IPv6ExtHdrFragment(nh=17) / Raw(b"1234")),
     malformed("IPv6 too short for ICMP", ETH / IPv6(src=CLIENT6, dst=VIP6, nh=58) / Raw(b"123")),
     # ECN.
     marked(
@@ -674,10 +681,25 @@ def test_flows_are_new_once_and_again_after_idling() -> None:
 
 
 def test_fragments_of_a_datagram_are_one_flow(node: NodeProgram) -> None:
-    for part in (IP(flags="MF") / UDP9 / Raw(bytes(72)), IP(frag=10, proto=17) / DATA):
+    for part in (
+        IP(flags="MF") / UDP9 / Raw(bytes(72)),
+        IP(flags="MF", frag=9, proto=17) / DATA,
+        IP(frag=18, proto=17),
+    ):
         part.src, part.dst = CLIENT, VIP
-        node.run(bytes(ETH / part))
+        node.run(bytes(ETH / part / DATA))
     assert node.snapshot().new_flows == 1
+    for header in (IPv6ExtHdrFragment(m=1), IPv6ExtHdrFragment(m=1, offset=9), IPv6ExtHdrFragment(offset=18)):
+        header.nh = 17
+        node.run(bytes(ETH / V6 / header / UDP9 / DATA))
+    assert node.snapshot().new_flows == 2
+
+
+def test_a_whole_datagram_behind_a_fragment_header_is_of_its_own_flow(node: NodeProgram) -> None:
+    for ports in (UDP9, UDP(sport=20001, dport=9000)):
+        node.run(bytes(ETH / V6 / ports / DATA))
+        node.run(bytes(ETH / V6 / IPv6ExtHdrFragment(nh=17) / ports / DATA))
+    assert node.snapshot().new_flows == 2
 
 
 # ------------------------------------------------------------------------------------------------- user space's side

@@ -20,12 +20,16 @@ from testbed.emulation import kernel, libbpf, xdp_abi
 from testbed.emulation.libbpf import BpfObject, VerifierError
 from testbed.emulation.xdp import NodeProgram, PassProgram, SinkProgram
 from testbed.errors import EXIT_MACHINE_LACKS, MachineError, ToolError
+from testbed.traffic.numbers import PacketNumbers
 
 BPF = Path(__file__).parents[1] / "bpf"
 HEADER = BPF / "testbed_abi.h"
 STRUCTS = {
-    "node": ["node_config", "node_control", "node_class", "node_state", "node_bin_class", "node_bin", "node_memory"],
-    "link": ["link_memory"],
+    "node": [
+        *("packet_range", "node_config", "node_control", "node_class", "node_state", "node_fates", "node_bin_class"),
+        *("node_bin", "node_memory"),
+    ],
+    "link": ["link_config", "link_memory"],
     "sink": ["sink_config", "sink_control", "sink_flow", "sink_state", "sink_memory"],
 }
 needs_kernel = pytest.mark.requires("root", "bpf", "clang")
@@ -101,7 +105,7 @@ def test_constants_are_those_of_the_header() -> None:
 
 @pytest.mark.requires("clang")
 def test_the_layout_test_can_fail(built: Path) -> None:
-    moved = np.dtype([("run", "<u4"), ("locked", "<u4"), ("max_flows", "<u4"), ("unused", "<u4")])
+    moved = np.dtype([("locked", "<u4"), ("run", "<u4")])
     assert numpy_layout(moved) != Btf(built / "sink.bpf.o").layout("sink_config")
 
 
@@ -200,7 +204,7 @@ def test_repeating_counts_each_time(node: NodeProgram) -> None:
 def test_closing_gives_every_descriptor_back() -> None:
     descriptors = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(5):
-        with SinkProgram(1, 16) as sink:
+        with SinkProgram(1, PacketNumbers(np.full(16, 100))) as sink:
             sink.snapshot()
     assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
 

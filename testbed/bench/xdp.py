@@ -34,6 +34,7 @@ from testbed.emulation.xdp import NodeProgram, SinkProgram
 from testbed.errors import CommandError, ToolError
 from testbed.spec.topology import VIP_IP, Host
 from testbed.traffic.frames import ProbeHeader
+from testbed.traffic.numbers import PacketNumbers
 
 Row = dict[str, Any]
 
@@ -42,6 +43,7 @@ _RATE_BPS = 10**12  # fast enough that the queue never fills: the whole way of a
 _LIMIT_BYTES = 10_000_000
 _PACKET_BYTES = 1000
 _RUN = 1
+_ONE_PACKET = PacketNumbers(np.ones(1, dtype=np.int64))
 _ROUNDS, _REPEAT = 60, 20_000
 _RESIZES, _PROCESSES, _LOOKS = 5_000, 100, 2_000
 _TEN_GBIT_64B_MPPS = 14.88
@@ -87,7 +89,7 @@ def _packet_rows() -> list[Row]:
     noop, rivals = libbpf.BpfObject(places.bpf_object("pass")), libbpf.BpfObject(places.bpf_object("parse_only"))
     noop.load()
     rivals.load()
-    with _node() as node, _node() as locked, SinkProgram(_RUN, 1) as sink:
+    with _node() as node, _node() as locked, SinkProgram(_RUN, _ONE_PACKET) as sink:
         locked.reload_locked()
         ns = _medians_ns(
             {

@@ -21,7 +21,7 @@ from testbed.emulation.open_vswitch import OpenVSwitch
 from testbed.emulation.sender import SendReport
 from testbed.emulation.shaping import QdiscReader
 from testbed.emulation.xdp import NodeProgram, SinkProgram
-from testbed.emulation.xdp_meter import NodeCounters, SinkCounters
+from testbed.emulation.xdp_meter import SinkCounters
 from testbed.results.evidence import ClientEvidence, Evidence, NodeEvidence
 from testbed.results.histogram import Histogram
 from testbed.spec.scenario import Scenario
@@ -114,7 +114,7 @@ class Counting:
             xdp_mode=xdp_mode,
             crashes=faults.done.crashes(node) if self._scenario.faults else None,
             absent_ns=faults.done.absent_ns(node, ran_ns) if self._scenario.faults else None,
-            **self._deflected(arrived),
+            **self._deflected(program),
             **self._marked(data, sink),
             **self._tcp(tcp),
         )
@@ -144,10 +144,14 @@ class Counting:
             return None
         return faults.done.broken_flows()
 
-    def _deflected(self, node: NodeCounters) -> dict[str, Any]:
+    def _deflected(self, program: NodeProgram) -> dict[str, Any]:
         if not self._scenario.buffer.deflect:
             return {}
-        return {"deflected_pkts": node.deflected_pkts, "deflected_in_pkts": node.deflected_in_pkts}
+        handed, taken = program.deflected_by_class()
+        return {
+            "deflected_pkts": int(handed[self._data_class]),
+            "deflected_in_pkts": int(taken[self._data_class]),
+        }
 
     def _marked(self, data: NDArray[np.void], sink: SinkCounters) -> dict[str, Any]:
         if self._scenario.buffer.ecn_threshold_bytes is None:

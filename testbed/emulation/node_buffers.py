@@ -14,6 +14,7 @@ from testbed.errors import MachineError, ToolError
 from testbed.events import Ints
 from testbed.policies.brain import NodeBrain
 from testbed.spec.topology import bucket_bytes
+from testbed.traffic.numbers import PacketNumbers
 
 
 class NodeBuffers:
@@ -22,6 +23,7 @@ class NodeBuffers:
     Attributes:
         programs, sinks, qdiscs: of every node, by its name.
         xdp_modes: how the program of every node is attached.
+        numbers: of the packets that the programs know one by one.
         limit_bytes: the limits the nodes start with, int64 [n], in the order of the network.
 
     Raises:
@@ -30,6 +32,7 @@ class NodeBuffers:
 
     def __init__(self, plan: TrialPlan, network: EmulatedNetwork) -> None:
         self._plan, self._network = plan, network
+        self.numbers = PacketNumbers.of_plan(plan.packets)
         self.programs: dict[str, NodeProgram] = {}
         self.sinks: dict[str, SinkProgram] = {}
         self.qdiscs: dict[str, shaping.QdiscReader] = {}
@@ -72,7 +75,7 @@ class NodeBuffers:
         backend = network.next_hop(node)
         egress = network.interface(node, backend)
         program = self._program_of(node, rate_bps, limit_bytes)
-        sink = SinkProgram(plan.run_id, len(plan.packets.flows), log_directory=plan.logs)
+        sink = SinkProgram(plan.run_id, self.numbers, log_directory=plan.logs)
         with kernel.network_of(self._network.pid(node)):
             shaping.shape(egress, rate_bps, 2 * plan.scenario.buffer.max_bytes)
             self.qdiscs[node] = shaping.QdiscReader(egress)
@@ -94,6 +97,8 @@ class NodeBuffers:
             number=host.number,
             mac=host.mac,
             local_addresses=(host.ip, host.ip6),
+            run=self._plan.run_id,
+            numbers=self.numbers,
             log_directory=self._plan.logs,
         )
         program.set_ecn_threshold(scenario.buffer.ecn_threshold_bytes or 0)

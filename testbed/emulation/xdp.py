@@ -1,10 +1,10 @@
-"""The XDP programs as objects: the buffer of a node, the sink of a backend.
+"""The XDP program of a node as an object: its buffer.
 
-`NodeProgram` is read by `look` (one copy, some ten microseconds) or by parts of it, and steered by single aligned
-8-byte stores into a shared mapping, which the next packet sees.  `SinkProgram` is only read.
+It is read by `look` (one copy, some ten microseconds) or by parts of it, and steered by single aligned 8-byte stores
+into a shared mapping, which the next packet sees.
 
-All times are CLOCK_MONOTONIC, the clock the programs read, not times since the start of a run.  How the queue, the
-meter and the sink count is said at the head of ``bpf/queue.h``, ``bpf/meter.h`` and ``bpf/sink.bpf.c``.
+All times are CLOCK_MONOTONIC, the clock the programs read, not times since the start of a run.  How the queue and the
+meter count is said at the head of ``bpf/queue.h`` and ``bpf/meter.h``.
 """
 
 from __future__ import annotations
@@ -28,58 +28,33 @@ from testbed.emulation.xdp_abi import (
     NODE_CLASSES,
     NODE_CONFIG,
     NODE_CONTROL,
+    NODE_FATES,
     NODE_FLOW_AGE_SHIFT,
     NODE_LOCAL_ADDRESSES,
     NODE_MEMORY,
     NODE_SIBLING_ENABLED,
     NODE_STATE,
     QUEUE_CAP_BYTES,
-    SINK_CONFIG,
-    SINK_CONTROL,
-    SINK_DELAY_BUCKETS,
-    SINK_FLOW,
-    SINK_MEMORY,
-    SINK_STATE,
-    delay_edges_ns,
 )
-from testbed.emulation.xdp_meter import IntervalStats, NodeCounters, NodeLook, SinkCounters, offset
-from testbed.emulation.xdp_program import PassProgram, XdpMode, XdpProgram
-from testbed.errors import InputError
+from testbed.emulation.xdp_meter import IntervalStats, NodeCounters, NodeLook, offset
+from testbed.emulation.xdp_program import NO_PACKETS, PassProgram, XdpMode, XdpProgram, within, write_ranges
+from testbed.emulation.xdp_sink import SinkProgram
 from testbed.events import Ints
+from testbed.traffic.numbers import PacketNumbers, Words
 from testbed.units import NS_PER_S
 
-__all__ = [
-    "IntervalStats",
-    "NodeCounters",
-    "NodeLook",
-    "NodeProgram",
-    "PassProgram",
-    "SinkCounters",
-    "SinkProgram",
-    "XdpMode",
-]
+__all__ = ["IntervalStats", "NodeCounters", "NodeLook", "NodeProgram", "PassProgram", "SinkProgram", "XdpMode"]
 
 _MAX_RATE_BPS = 10**12
 _MAX_NODE_NUMBER = 2**24 - 1
-_MAX_FLOWS = 2**24
 _BINS_OFFSET = offset(NODE_MEMORY, "bins")
 _CLASSES_OFFSET = offset(NODE_STATE, "classes")
-_DELIVERED_WORD, _LAST_WORD = offset(SINK_STATE, "delivered_bytes") // 8, offset(SINK_STATE, "last_ns") // 8
 _DSCP_OFFSET = offset(NODE_CONTROL, "class_of_dscp")
-
-
-def _within(name: str, value: int, low: int, high: int) -> int:
-    if not low <= value <= high:
-        raise InputError("setting up an XDP program", f"{name} is {value}", f"it must be within {low}..{high}")
-    return value
 
 
 def mac_number(mac: str) -> int:
     """Return a MAC address as the programs compare it: first byte in the low bits."""
     return int.from_bytes(bytes.fromhex(mac.replace(":", "")), "little")
-
-
-# ------------------------------------------------------------------------------------------------------------- node
 
 
 class NodeProgram(XdpProgram):
@@ -97,6 +72,8 @@ class NodeProgram(XdpProgram):
         mac: str | None = None,
         local_addresses: Sequence[str] = (),
         flow_idle_ns: int = NS_PER_S,
+        run: int = 0,
+        numbers: PacketNumbers | None = None,
         log_directory: Path | None = None,
     ) -> None:
         """Load the program.
@@ -109,21 +86,25 @@ class NodeProgram(XdpProgram):
             mac: own address; frames to others pass uncounted.  None: any unicast address is the node's.
             local_addresses: IP addresses of the node (at most 4 of each family); packets to them pass unqueued.
             flow_idle_ns: a flow silent for longer counts as new when it comes back.
+            run: number of the run whose packets are noted one by one when they end here.
+            numbers: of those packets; without them none is noted.
             log_directory: where the verifier's log goes if the kernel refuses the program.
 
         Raises:
             InputError: a value is out of range.
             MachineError, VerifierError: the program cannot be loaded.
         """
-        self._rate_bps = _within("rate_bps", rate_bps, 1, _MAX_RATE_BPS)
-        self._bucket_nb = _within("bucket_bytes", bucket_bytes, 0, BUCKET_CAP_BYTES) * NANOBITS_PER_BYTE
+        self._rate_bps = within("rate_bps", rate_bps, 1, _MAX_RATE_BPS)
+        self._bucket_nb = within("bucket_bytes", bucket_bytes, 0, BUCKET_CAP_BYTES) * NANOBITS_PER_BYTE
         self._config = _node_config(rate_bps, bucket_bytes, flow_idle_ns)
-        self._config["number"] = _within("number", number, 0, _MAX_NODE_NUMBER)
+        self._config["number"] = within("number", number, 0, _MAX_NODE_NUMBER)
+        self._config["run"] = within("run", run, 0, 2**32 - 1)
+        self._numbers = NO_PACKETS if numbers is None else numbers
         if mac is not None:
             self._config["mac"], self._config["mac_mask"] = mac_number(mac), 2**48 - 1
         _add_addresses(self._config, local_addresses)
         control = np.zeros((), NODE_CONTROL)
-        control["limit_bytes"] = _within("limit_bytes", limit_bytes, 0, QUEUE_CAP_BYTES)
+        control["limit_bytes"] = within("limit_bytes", limit_bytes, 0, QUEUE_CAP_BYTES)
         self._first_control = control.tobytes()
         super().__init__(log_directory)
         self._look = xdp_meter.Look(time.monotonic_ns() // NODE_BIN_NS)
@@ -132,6 +113,8 @@ class NodeProgram(XdpProgram):
         self._config["locked"] = locked
         opened.set_data(".rodata", self._config.tobytes())
         opened.set_data(".data", self._first_control)
+        opened.set_max_entries("ranges", len(self._numbers.count))
+        opened.set_max_entries("fates", self._numbers.words)
 
     def _map(self) -> None:
         self._memory = libbpf.map_array(self._object.map_fd(".bss"), NODE_MEMORY.itemsize)
@@ -139,12 +122,15 @@ class NodeProgram(XdpProgram):
         self._control_memory = libbpf.map_array(self._object.map_fd(".data"), NODE_CONTROL.itemsize)
         # A store through this view is one 8-byte move; struct.pack_into("<Q") would store byte by byte.
         self._control = memoryview(self._control_memory)[:_DSCP_OFFSET].cast("Q")
+        self._fates = libbpf.map_array(self._object.map_fd("fates"), NODE_FATES.itemsize * self._numbers.words)
+        write_ranges(self._object, self._numbers)
 
     def _unmap(self) -> None:
         self._state.release()
         self._memory.close()
         self._control.release()
         self._control_memory.close()
+        self._fates.close()
 
     def reload_locked(self) -> None:
         """Load the program anew, with a lock and with the control values in force; counters start again."""
@@ -159,12 +145,12 @@ class NodeProgram(XdpProgram):
     def set_limit(self, limit_bytes: int) -> None:
         """Make `limit_bytes` the limit of the buffer: one store, seen by the next packet."""
         if not 0 <= limit_bytes <= QUEUE_CAP_BYTES:
-            _within("limit_bytes", limit_bytes, 0, QUEUE_CAP_BYTES)
+            within("limit_bytes", limit_bytes, 0, QUEUE_CAP_BYTES)
         self._control[0] = limit_bytes
 
     def set_ecn_threshold(self, threshold_bytes: int) -> None:
         """Mark ECN-capable packets that find more than `threshold_bytes` waiting; 0 turns marking off."""
-        self._control[1] = _within("threshold_bytes", threshold_bytes, 0, QUEUE_CAP_BYTES)
+        self._control[1] = within("threshold_bytes", threshold_bytes, 0, QUEUE_CAP_BYTES)
 
     def set_sibling(self, mac: str | None) -> None:
         """Deflect what does not fit to the node of that address; None drops it.
@@ -195,6 +181,11 @@ class NodeProgram(XdpProgram):
         pkts: Ints = (state["crashed_pkts"][0] + state["lost_pkts"][0]).astype(np.int64)
         return pkts
 
+    def fates(self) -> dict[str, Words]:
+        """Return the sets of packets that ended here: ``dropped`` by the buffer, ``crashed``, ``lost`` on the way."""
+        words = np.frombuffer(self._fates[: NODE_FATES.itemsize * self._numbers.words], NODE_FATES)
+        return {name: np.ascontiguousarray(words[name]) for name in NODE_FATES.names or ()}
+
     def loss(self) -> tuple[int, int]:
         """Return of how many packets it was drawn whether they are lost, and how many were."""
         state = np.frombuffer(self._consistently(self._state, self._copy_state), NODE_STATE)
@@ -210,8 +201,8 @@ class NodeProgram(XdpProgram):
     def set_classes(self, class_of_dscp: Mapping[int, int]) -> None:
         """Put each DSCP value of the mapping into a traffic class (0..7); others stay where they are (0 at first)."""
         for dscp, number in class_of_dscp.items():
-            _within("dscp", dscp, 0, 63)
-            self._control_memory[_DSCP_OFFSET + dscp] = _within("class", number, 0, NODE_CLASSES - 1)
+            within("dscp", dscp, 0, 63)
+            self._control_memory[_DSCP_OFFSET + dscp] = within("class", number, 0, NODE_CLASSES - 1)
 
     def snapshot(self) -> NodeCounters:
         """Return the counters, all of one instant between two packets."""
@@ -240,6 +231,11 @@ class NodeProgram(XdpProgram):
         end = NODE_STATE.itemsize
         copy = self._consistently(self._state, lambda: self._memory[_CLASSES_OFFSET:end])
         return np.frombuffer(copy, NODE_CLASS)
+
+    def deflected_by_class(self) -> tuple[Ints, Ints]:
+        """Return the packets handed to siblings, and those that came from them, by traffic class: int64, shape [8]."""
+        state = np.frombuffer(self._consistently(self._state, self._copy_state), NODE_STATE)
+        return state["deflected_pkts"][0].astype(np.int64), state["deflected_in_pkts"][0].astype(np.int64)
 
     def bins(self, first_ns: int, last_ns: int) -> NDArray[np.void]:
         """Return the 1 ms bins with arrivals between two times, both bins included: `NODE_BIN`, ascending, shape [k].
@@ -272,7 +268,7 @@ def _node_config(rate_bps: int, bucket_bytes: int, flow_idle_ns: int) -> NDArray
     config["rate_bps"] = rate_bps
     config["bucket_nb"] = bucket_bytes * NANOBITS_PER_BYTE
     config["full_drain_ns"] = -(-(QUEUE_CAP_BYTES + bucket_bytes) * NANOBITS_PER_BYTE // rate_bps)
-    config["flow_idle"] = _within("flow_idle_ns", flow_idle_ns, 0, 2**31 << NODE_FLOW_AGE_SHIFT) >> NODE_FLOW_AGE_SHIFT
+    config["flow_idle"] = within("flow_idle_ns", flow_idle_ns, 0, 2**31 << NODE_FLOW_AGE_SHIFT) >> NODE_FLOW_AGE_SHIFT
     return config
 
 
@@ -280,82 +276,6 @@ def _add_addresses(config: NDArray[np.void], addresses: Sequence[str]) -> None:
     parsed = [ipaddress.ip_address(address) for address in addresses]
     for version, field, width in ((4, "local_ip4", "<u4"), (6, "local_ip6", "<u8")):
         packed = [address.packed for address in parsed if address.version == version]
-        _within(f"number of IPv{version} addresses", len(packed), 0, NODE_LOCAL_ADDRESSES)
+        within(f"number of IPv{version} addresses", len(packed), 0, NODE_LOCAL_ADDRESSES)
         for k, address in enumerate(packed):
             config[field][k] = np.frombuffer(address, width) if version == 6 else np.frombuffer(address, width)[0]
-
-
-# ------------------------------------------------------------------------------------------------------------- sink
-
-
-class SinkProgram(XdpProgram):
-    """The counter of probes at one backend."""
-
-    name = "sink"
-
-    def __init__(self, run: int, max_flows: int, *, log_directory: Path | None = None) -> None:
-        """Load the program.
-
-        Args:
-            run: number of the run; probes of other runs pass.
-            max_flows: flow numbers 0..max_flows-1 have a state of their own; others are counted in the totals only.
-            log_directory: where the verifier's log goes if the kernel refuses the program.
-
-        Raises:
-            InputError: a value is out of range.
-            MachineError, VerifierError: the program cannot be loaded.
-        """
-        self._run = _within("run", run, 0, 2**32 - 1)
-        self._max_flows = _within("max_flows", max_flows, 1, _MAX_FLOWS)
-        super().__init__(log_directory)
-
-    def _configure(self, opened: libbpf.BpfObject, locked: bool) -> None:
-        config = np.zeros((), SINK_CONFIG)
-        config["run"], config["max_flows"], config["locked"] = self._run, self._max_flows, locked
-        opened.set_data(".rodata", config.tobytes())
-        opened.set_max_entries("flows", self._max_flows)
-
-    def _map(self) -> None:
-        self._memory = libbpf.map_array(self._object.map_fd(".bss"), SINK_MEMORY.itemsize)
-        self._state = memoryview(self._memory)[: SINK_STATE.itemsize].cast("Q")
-        self._flows = libbpf.map_array(self._object.map_fd("flows"), SINK_FLOW.itemsize * self._max_flows)
-        self._control_memory = libbpf.map_array(self._object.map_fd(".data"), SINK_CONTROL.itemsize)
-        self._control = memoryview(self._control_memory).cast("I")
-
-    def _unmap(self) -> None:
-        self._state.release()
-        self._memory.close()
-        self._flows.close()
-        self._control.release()
-        self._control_memory.close()
-
-    def begin_epoch(self, number: int) -> None:
-        """Let flows note the first sequence number that comes from now on, under that epoch."""
-        self._control[0] = number
-
-    def snapshot(self) -> SinkCounters:
-        """Return the totals, all of one instant between two packets."""
-        state = self._consistently(self._state, lambda: self._memory[: SINK_STATE.itemsize])
-        return xdp_meter.sink_counters(state)
-
-    def delivered(self) -> tuple[int, int]:
-        """Return the bytes delivered so far and the time of the last of them, without a copy of the rest."""
-        state = self._state
-        return self._consistently(state, lambda: (state[_DELIVERED_WORD], state[_LAST_WORD]))
-
-    def delay_histogram(self) -> tuple[Ints, Ints]:
-        """Return counts (int64, shape [1984]) and edges in ns (int64, shape [1985]) of the one-way delay.
-
-        A bucket above 64 ns is 1/64 of its lower edge wide; delays from 69 s on are in the last one.
-        """
-        start = SINK_STATE.itemsize
-        end = start + 8 * SINK_DELAY_BUCKETS
-        copy = self._consistently(self._state, lambda: self._memory[start:end])
-        return np.frombuffer(copy, np.int64), delay_edges_ns()
-
-    def flows(self) -> NDArray[np.void]:
-        """Return the state of the flows: structured array `SINK_FLOW`, shape [max_flows]; unused ones have no packets.
-
-        Each row is read while packets may flow; rows agree with each other once traffic has ended.
-        """
-        return np.frombuffer(self._flows[: SINK_FLOW.itemsize * self._max_flows], SINK_FLOW)

@@ -25,7 +25,8 @@ PROBE_MAGIC = 0x54425042
 SINK_DELAY_LINEAR = 64
 SINK_DELAY_OCTAVES = 30
 SINK_DELAY_BUCKETS = 1984
-SINK_SEEN_WINDOW = 64
+
+PACKET_RANGE = np.dtype([("first", "<u4"), ("count", "<u4")])
 
 NODE_CONFIG = np.dtype(
     [
@@ -39,7 +40,7 @@ NODE_CONFIG = np.dtype(
         ("flow_idle", "<u4"),
         ("number", "<u4"),
         ("locked", "<u4"),
-        ("unused", "<u4"),
+        ("run", "<u4"),
     ]
 )
 
@@ -76,16 +77,15 @@ NODE_STATE = np.dtype(
         ("gap_square_ns2", "<u8"),
         ("bin_end_ns", "<u8"),
         ("bin_index", "<u8"),
-        ("deflected_bytes", "<u8"),
-        ("deflected_pkts", "<u8"),
-        ("deflected_in_pkts", "<u8"),
         ("first_ns", "<u8"),
         ("passed_other_pkts", "<u8"),
         ("passed_local_pkts", "<u8"),
         ("malformed_pkts", "<u8"),
         ("ttl_expired_pkts", "<u8"),
         ("loss_draws", "<u8"),
-        ("unused", "<u8"),
+        ("deflected_bytes", "<u8", (NODE_CLASSES,)),
+        ("deflected_pkts", "<u8", (NODE_CLASSES,)),
+        ("deflected_in_pkts", "<u8", (NODE_CLASSES,)),
         ("lost_pkts", "<u8", (NODE_CLASSES,)),
         ("crashed_pkts", "<u8", (NODE_CLASSES,)),
         ("classes", NODE_CLASS, (NODE_CLASSES,)),
@@ -112,9 +112,13 @@ NODE_MEMORY = np.dtype(
     ]
 )
 
-LINK_MEMORY = np.dtype([("given_pkts", "<u8"), ("cut", "<u8")])
+NODE_FATES = np.dtype([("dropped", "<u8"), ("crashed", "<u8"), ("lost", "<u8")])
 
-SINK_CONFIG = np.dtype([("run", "<u4"), ("max_flows", "<u4"), ("locked", "<u4"), ("unused", "<u4")])
+LINK_CONFIG = np.dtype([("run", "<u4"), ("unused", "<u4")])
+
+LINK_MEMORY = np.dtype([("given_pkts", "<u8"), ("cut", "<u8"), ("cut_pkts", "<u8"), ("cut_planned_pkts", "<u8")])
+
+SINK_CONFIG = np.dtype([("run", "<u4"), ("locked", "<u4")])
 
 SINK_CONTROL = np.dtype([("epoch", "<u4"), ("unused", "<u4")])
 
@@ -124,17 +128,17 @@ SINK_FLOW = np.dtype(
         ("bytes", "<u8"),
         ("last_ns", "<u8"),
         ("delay_max_ns", "<u8"),
-        ("seen", "<u8"),
+        ("range", PACKET_RANGE),
         ("first_seq", "<u4"),
         ("highest_seq", "<u4"),
         ("missing_pkts", "<u4"),
         ("gaps", "<u4"),
         ("reordered_pkts", "<u4"),
         ("duplicate_pkts", "<u4"),
-        ("stale_pkts", "<u4"),
         ("epoch", "<u4"),
         ("epoch_first_seq", "<u4"),
         ("first_delay_ns", "<u4"),
+        ("unused", "<u4"),
     ]
 )
 
@@ -151,11 +155,9 @@ SINK_STATE = np.dtype(
         ("ce_pkts", "<u8"),
         ("duplicate_pkts", "<u8"),
         ("reordered_pkts", "<u8"),
-        ("stale_pkts", "<u8"),
-        ("flow_overflow_pkts", "<u8"),
+        ("unplanned_pkts", "<u8"),
         ("foreign_run_pkts", "<u8"),
         ("passed_pkts", "<u8"),
-        ("unused", "<u8"),
     ]
 )
 

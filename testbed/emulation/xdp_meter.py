@@ -35,7 +35,7 @@ _SUMMED = [
     _CLASS_WORD[name]
     for name in ("arrived_bytes", "arrived_pkts", "dropped_bytes", "dropped_pkts", "marked_pkts", "new_flows")
 ]
-_DEFLECTED = _WORD["deflected_bytes"]
+_DEFLECTED = [_WORD[name] for name in ("deflected_bytes", "deflected_pkts", "deflected_in_pkts")]
 _own = operator.itemgetter(
     *(_WORD[name] for name in ("malformed_pkts", "ttl_expired_pkts", "passed_other_pkts", "passed_local_pkts"))
 )
@@ -92,8 +92,8 @@ class IntervalStats(NamedTuple):
 class SinkCounters(NamedTuple):
     """What a backend took in of one run; counters run from the loading of the program.
 
-    `delivered_*` counts every probe, duplicates included.  `stale_pkts` came more than 64 numbers late: reordered or
-    duplicate, nobody can tell.  `negative_delay_pkts` claim to be sent in the future and count as delay 0.
+    `delivered_*` counts every probe, duplicates and those the plan does not have (`unplanned_pkts`) included.
+    `negative_delay_pkts` claim to be sent in the future and count as delay 0.
     """
 
     last_ns: int
@@ -106,8 +106,7 @@ class SinkCounters(NamedTuple):
     ce_pkts: int
     duplicate_pkts: int
     reordered_pkts: int
-    stale_pkts: int
-    flow_overflow_pkts: int
+    unplanned_pkts: int
     foreign_run_pkts: int
     passed_pkts: int
 
@@ -150,7 +149,7 @@ def words_of(state: bytes) -> list[int]:
 def node_counters(words: list[int], limit_bytes: int) -> NodeCounters:
     """Return the counters from the words of ``struct node_state``."""
     *summed, new_flows = [sum(words[first::_CLASS_WORDS]) for first in _SUMMED]
-    deflected = words[_DEFLECTED : _DEFLECTED + 3]
+    deflected = [sum(words[first : first + NODE_CLASSES]) for first in _DEFLECTED]
     backlog_nb = max(0, signed(words[DEBT_WORD]))
     return NodeCounters._make((words[T_WORD], limit_bytes, backlog_nb, *summed, *deflected, new_flows, *_own(words)))
 

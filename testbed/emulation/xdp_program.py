@@ -14,9 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from testbed import places
 from testbed.emulation import libbpf
-from testbed.errors import MachineError, ToolError
+from testbed.emulation.xdp_abi import PACKET_RANGE
+from testbed.errors import InputError, MachineError, ToolError
+from testbed.traffic.numbers import MAX_NUMBERS, PacketNumbers
 
 XdpMode = Literal["native", "generic"]
 
@@ -24,6 +29,39 @@ _T = TypeVar("_T")
 _Self = TypeVar("_Self", bound="XdpProgram")
 _READ_ATTEMPTS = 10_000
 _NO_FALLBACK = (errno.EBUSY, errno.EEXIST, errno.EPERM, errno.ENODEV, errno.ENXIO)
+
+
+NO_PACKETS = PacketNumbers(np.zeros(1, dtype=np.int64))
+
+
+def within(name: str, value: int, low: int, high: int) -> int:
+    """Return the value.
+
+    Raises:
+        InputError: it is out of range.
+    """
+    if not low <= value <= high:
+        raise InputError("setting up an XDP program", f"{name} is {value}", f"it must be within {low}..{high}")
+    return value
+
+
+def packet_ranges(numbers: PacketNumbers) -> NDArray[np.void]:
+    """Return the numbers of every flow's packets as the programs know them: `PACKET_RANGE`, shape [f].
+
+    Raises:
+        InputError: there are too many packets.
+    """
+    within("number of packets", numbers.total, 0, MAX_NUMBERS)
+    ranges = np.zeros(len(numbers.count), PACKET_RANGE)
+    ranges["first"], ranges["count"] = numbers.first, numbers.count
+    return ranges
+
+
+def write_ranges(loaded: libbpf.BpfObject, numbers: PacketNumbers) -> None:
+    """Write the map `ranges` of a loaded object (``bpf/ranges.h``)."""
+    ranges = packet_ranges(numbers).tobytes()
+    with libbpf.map_array(loaded.map_fd("ranges"), len(ranges)) as mapped:
+        mapped[: len(ranges)] = ranges
 
 
 class XdpProgram:
