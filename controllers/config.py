@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from testbed.controllers.liveness import MeshAccess
 from testbed.errors import InputError
+from testbed.policies.readiness import KEEPALIVE_NS
 from testbed.spec.scenario import BalancerSpec, FrameworkName
 from testbed.spec.topology import Host
 
@@ -58,6 +59,7 @@ class BalancerConfig:
         deflecting: all nodes, when full ones hand packets to siblings; empty when they drop.
         spec: the policy.
         framework: what speaks OpenFlow.
+        pause_ns: how long a node that lives may pause between two notifications.
         mesh: what it takes to hear the nodes on each other; None: the balancer relies on notifications and ports.
         seed: drawn from the scenario's; seeds the policy and the switch's hash.
         now_ns: the run's clock, nanoseconds since its start; must not go back.
@@ -72,6 +74,7 @@ class BalancerConfig:
     second_tier: tuple[Station, ...] = ()
     deflecting: tuple[Host, ...] = ()
     framework: FrameworkName = "os-ken"
+    pause_ns: int = KEEPALIVE_NS
     mesh: MeshAccess | None = None
     seed: int = 0
     now_ns: Callable[[], int] = time.monotonic_ns

@@ -11,6 +11,7 @@ from typing import Any
 from testbed.controllers import notification
 from testbed.events import Action, Event, NameSiblings
 from testbed.policies.deflection import DEFLECTION, DeflectionPolicy
+from testbed.policies.readiness import KEEPALIVE_NS
 from testbed.spec.topology import Host
 
 Address = tuple[str, int]
@@ -21,9 +22,9 @@ Emit = Callable[[int, dict[str, Any]], None]
 class SiblingNames:
     """Feeds the policy and sends what it says.  No I/O of its own but `send` and `emit`."""
 
-    def __init__(self, nodes: Sequence[Host], send: Send, emit: Emit) -> None:
+    def __init__(self, nodes: Sequence[Host], send: Send, emit: Emit, pause_ns: int = KEEPALIVE_NS) -> None:
         """Make the policy over `nodes`; `send` may raise OSError, which is recorded."""
-        self._policy = DeflectionPolicy(nodes)
+        self._policy = DeflectionPolicy(nodes, pause_ns)
         self._send, self._emit = send, emit
         self._address_of: dict[str, Address] = {}
 

@@ -69,7 +69,7 @@ class LoadBalancer:
         `send` takes datagrams to nodes; without it full nodes are told of no siblings.  `note` is told every input.
         """
         names = tuple(node.name for node in config.nodes)
-        self._policy: BalancerPolicy = make_balancer(config.spec, names, random.Random(config.seed))
+        self._policy: BalancerPolicy = make_balancer(config.spec, names, random.Random(config.seed), config.pause_ns)
         self._config, self._emit, self._note = config, emit, note or _nobody
         self._slots, self._removed = self._policy.slots, set[str]()
         self._link: Link | None = None
@@ -77,7 +77,9 @@ class LoadBalancer:
         self._ports_down: set[int] = set()
         self._answers = Answers()
         self._node_at = {node.port: node.name for node in (*config.nodes, *config.second_tier)}
-        self._siblings = SiblingNames(config.deflecting, send, emit) if config.deflecting and send else None
+        self._siblings: SiblingNames | None = None
+        if config.deflecting and send:
+            self._siblings = SiblingNames(config.deflecting, send, emit, config.pause_ns)
         self._mesh = MeshEar(config.mesh, emit) if config.mesh else None
         self.notifications, self.malformed = 0, 0
 

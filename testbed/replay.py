@@ -33,6 +33,7 @@ from testbed.policies.balancer import make_balancer
 from testbed.policies.brain import NodeBrain
 from testbed.policies.deflection import DEFLECTION, DeflectionPolicy
 from testbed.policies.pool import Pool, make_pool
+from testbed.policies.readiness import longest_pause_ns
 from testbed.results.provenance import sha256_of
 from testbed.results.recorded_run import RecordedRun
 from testbed.simulation.cohorts import BRAIN, make_brain
@@ -169,6 +170,7 @@ class _Policies:
 
     def __init__(self, scenario: Scenario, network: Network, make_forecaster: MakeForecaster, seed: int) -> None:
         self._scenario, self._network, self._make_forecaster = scenario, network, make_forecaster
+        self._pause_ns = longest_pause_ns(scenario.buffer.sample_interval_ns)
         self._nodes = tuple(node.name for node in network.nodes)
         self._seed = seed
         self._made: dict[str, _Replayed] = {}
@@ -188,9 +190,9 @@ class _Policies:
             return self._pool()
         if name == BALANCER:
             first_tier = tuple(node.name for node in self._network.first_tier)
-            return make_balancer(self._scenario.balancer, first_tier, random.Random(self._seed))
+            return make_balancer(self._scenario.balancer, first_tier, random.Random(self._seed), self._pause_ns)
         if name == DEFLECTION:
-            return DeflectionPolicy(self._network.nodes)
+            return DeflectionPolicy(self._network.nodes, self._pause_ns)
         if name.partition(":")[0] == BRAIN and isinstance(event, (PeersAssessed, TrafficSampled)):
             first = self._nodes.index(event.nodes[0])
             return self._brain(slice(first, first + len(event.nodes)))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
+from collections import Counter
 from typing import get_args
 
 import numpy as np
@@ -25,7 +28,9 @@ from testbed.events import (
     from_record,
 )
 from testbed.policies.balancer import REWEIGH_INTERVAL_NS, SILENCE_NS, BalancerPolicy, make_balancer
+from testbed.policies.balancer_view import RATE_TIME_NS, ClusterView
 from testbed.policies.base import replay
+from testbed.policies.readiness import KEEPALIVE_NS, longest_pause_ns
 from testbed.policies.slots import apportion, deal, reweight, slot_count
 from testbed.spec.scenario import BalancerPolicyName, BalancerSpec
 from testbed.units import NS_PER_MS
@@ -209,6 +214,124 @@ def test_headroom_evens_out_unequal_traffic() -> None:
     steadily(balancer, notified(limit=8 * MB, arrived=(30 * MB, 20 * MB, 10 * MB)), 0)
     n1, n2, n3 = shares(balancer)
     assert n1 < n2 < n3
+
+
+# ------------------------------------------------------------------------------------- what is not known of the nodes
+
+STATE_DRIVEN = ("ready-first", "headroom", "two-choices", "least-loaded")
+BUSY = {"limit": 8 * MB, "backlog": 6 * MB, "predicted": 7 * MB, "arrived": 90 * MB}
+
+
+def drive(policy: BalancerPolicy, speaking: tuple[str, ...], start_ns: int, until_ns: int) -> list[tuple[int, Action]]:
+    """Let each of `speaking` notify every 10 ms, one after the other, the first of them being busy; obey deadlines."""
+    done: list[tuple[int, Action]] = []
+    for tick in range(start_ns, until_ns, 10 * NS_PER_MS):
+        for number, node in enumerate(speaking):
+            now_ns = tick + number * 3 * NS_PER_MS
+            while (due := policy.next_deadline_ns()) is not None and due <= now_ns:
+                done += [(due, action) for action in policy.handle(DeadlineReached(), due)]
+            news = notified((node,), **(BUSY if number == 0 else {}))
+            done += [(now_ns, action) for action in policy.handle(news, now_ns)]
+    return done
+
+
+def even(policy: BalancerPolicy) -> bool:
+    return sorted(shares(policy)) == [21, 21, 22]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(NODES)))
+@pytest.mark.parametrize("policy", STATE_DRIVEN)
+def test_shares_are_even_until_every_node_has_been_heard(policy: str, order: tuple[str, ...]) -> None:
+    balancer = make(policy)
+    assert even(balancer)
+    assert drive(balancer, order[:2], 0, 400 * NS_PER_MS) == []  # not even which of the two is heard first counts
+    drive(balancer, order, 400 * NS_PER_MS, 500 * NS_PER_MS)
+    assert shares(balancer)[NODES.index(order[0])] < 21
+
+
+@pytest.mark.parametrize("policy", STATE_DRIVEN)
+def test_a_node_that_never_notifies_is_waited_for_until_it_leaves(policy: str) -> None:
+    balancer = make(policy)
+    done = drive(balancer, ("n1", "n2"), 0, 2 * SILENCE_NS)
+    first_ns = done[0][0]
+    assert first_ns == SILENCE_NS
+    assert RemoveNode("n3") in [action for t_ns, action in done if t_ns == first_ns]
+    n1, n2, n3 = shares(balancer)
+    assert n1 < n2
+    assert n3 == 0
+
+
+@pytest.mark.parametrize("policy", STATE_DRIVEN)
+def test_a_node_that_was_dead_has_an_even_share_until_it_is_heard(policy: str) -> None:
+    balancer = make(policy)
+    drive(balancer, NODES, 0, 200 * NS_PER_MS)
+    balancer.handle(NodeLeft("n3", "mesh"), 210 * NS_PER_MS)
+    drive(balancer, ("n1", "n2"), 220 * NS_PER_MS, 300 * NS_PER_MS)
+    balancer.handle(NodeJoined("n3", "mesh"), 300 * NS_PER_MS)
+    assert even(balancer)
+    assert drive(balancer, ("n1", "n2"), 310 * NS_PER_MS, 400 * NS_PER_MS) == []
+    drive(balancer, NODES, 400 * NS_PER_MS, 500 * NS_PER_MS)
+    assert not even(balancer)
+
+
+def test_a_node_that_was_heard_while_its_port_was_down_is_known() -> None:
+    balancer = make("least-loaded")
+    drive(balancer, NODES, 0, 200 * NS_PER_MS)
+    balancer.handle(NodeLeft("n3", "port"), 210 * NS_PER_MS)
+    drive(balancer, NODES, 220 * NS_PER_MS, 300 * NS_PER_MS)
+    balancer.handle(NodeJoined("n3", "port"), 300 * NS_PER_MS)
+    assert shares(balancer)[0] == 0
+
+
+@pytest.mark.parametrize("policy", STATE_DRIVEN)
+def test_after_a_while_without_news_all_have_to_be_heard_again(policy: str) -> None:
+    """A controller that stood still, or a standby that takes over late: the first to speak is not the only one."""
+    balancer = make(policy)
+    drive(balancer, NODES, 0, 200 * NS_PER_MS)
+    drive(balancer, ("n2",), 600 * NS_PER_MS, 630 * NS_PER_MS)
+    assert even(balancer)
+    drive(balancer, NODES, 700 * NS_PER_MS, 800 * NS_PER_MS)
+    assert not even(balancer)
+
+
+@pytest.mark.parametrize("policy", STATE_DRIVEN)
+def test_slow_samples_make_no_node_unknown_nor_silent(policy: str) -> None:
+    every_ns = 700 * NS_PER_MS
+    balancer = make_balancer(BalancerSpec(policy=policy), NODES, random.Random(1), longest_pause_ns(every_ns))
+    done: list[Action] = []
+    for tick in range(6):
+        for number, node in enumerate(NODES):
+            now_ns = tick * every_ns + number * every_ns // 3
+            done += balancer.handle(notified((node,), **(BUSY if number == 0 else {})), now_ns)
+    assert not even(balancer)
+    assert not [action for action in done if isinstance(action, RemoveNode)]
+
+
+def test_per_flow_goes_round_while_a_node_is_unknown() -> None:
+    policy = make("per-flow")
+    policy.handle(notified(("n1", "n2"), backlog=(90_000, 5000)), 0)
+    assert [placed_at(policy, flow) for flow in range(6)] == ["n1", "n2", "n3"] * 2
+
+
+def test_per_flow_gives_no_more_to_who_notifies_more_often() -> None:
+    policy, placed = make("per-flow"), Counter[str]()
+    for ms in range(1000):
+        policy.handle(notified(("n1",)), ms * NS_PER_MS)
+        if ms % 100 == 0:
+            policy.handle(notified(("n2", "n3")), ms * NS_PER_MS)
+        (action,) = policy.handle(arrived(ms), ms * NS_PER_MS)
+        assert isinstance(action, PlaceFlow)
+        placed[action.node] += 1
+    assert all(300 <= placed[node] <= 360 for node in NODES), placed
+
+
+@pytest.mark.parametrize("every_ms", [1, 10, 30, 100])
+def test_rates_are_smoothed_by_time_and_not_by_the_number_of_notifications(every_ms: int) -> None:
+    view = ClusterView(("n1",), KEEPALIVE_NS)
+    view.update(notified(("n1",), arrived=0), 0)
+    for ms in range(every_ms, 301, every_ms):
+        view.update(notified(("n1",), arrived=100 * MB), ms * NS_PER_MS)
+    assert view.rate_bps[0] == pytest.approx(100 * MB * (1 - math.exp(-300 * NS_PER_MS / RATE_TIME_NS)))
 
 
 # ------------------------------------------------------------------------------------------------------ membership

@@ -66,6 +66,22 @@ def test_nobody_is_named_before_all_were_heard_or_had_the_time() -> None:
     assert named(policy, news(n1=0, n2=0), SILENCE_NS) == {"n1": "n2", "n2": "n1", "n3": "n1"}
 
 
+def test_a_controller_that_begins_late_waits_for_all_too() -> None:
+    policy, late_ns = DeflectionPolicy(THREE), 20 * SILENCE_NS
+    assert named(policy, news(n1=0), late_ns) == {}
+    assert named(policy, news(n2=0), late_ns + 1) == {}
+    assert named(policy, news(n3=0), late_ns + 2) == {"n1": "n2", "n2": "n3", "n3": "n1"}
+
+
+def test_a_node_that_was_dead_is_nobodys_sibling_until_it_is_heard() -> None:
+    policy = DeflectionPolicy(THREE)
+    policy.handle(news(n1=0, n2=0, n3=0), 0)
+    assert named(policy, NodeLeft("n2", "mesh"), 1) == {"n1": "n3"}
+    assert named(policy, NodeJoined("n2", "mesh"), 2) == {}
+    assert named(policy, news(n3=900_000), 3) == {"n1": "", "n2": "n1"}
+    assert named(policy, news(n2=0), 4) == {"n1": "n2"}
+
+
 def test_a_sibling_is_kept_until_it_has_less_than_half_of_the_best_ones_room() -> None:
     policy = DeflectionPolicy(THREE)
     policy.handle(news(n1=0, n2=0, n3=0), 0)

@@ -91,6 +91,18 @@ def test_every_node_was_resized(finished: Finished) -> None:
     assert all(len(seen) > 1 for seen in limits.values()), limits
 
 
+def test_no_slots_are_dealt_by_state_before_every_node_was_heard(finished: Finished) -> None:
+    lines = [json.loads(line) for line in (finished[0] / "events.jsonl").read_text().splitlines()]
+    ours = [line for line in lines if line.get("policy") == "balancer"]
+    heard_ns = {
+        node: line["t_ns"] for line in reversed(ours) if line["kind"] == "NodesNotified" for node in line["nodes"]
+    }
+    assert set(heard_ns) == {"n1", "n2", "n3"}
+    dealt_ns = [line["t_ns"] for line in ours if line["kind"] == "SetSlots"]
+    assert dealt_ns
+    assert min(dealt_ns) >= max(heard_ns.values())
+
+
 def test_the_run_directory_is_complete(finished: Finished) -> None:
     path, summary = finished
     assert [name for name in FILES if not (path / name).exists()] == []

@@ -41,6 +41,7 @@ from testbed.events import Action, Event, Ints, NodeLeft, Record
 from testbed.policies.brain import NodeBrain
 from testbed.policies.membership import BALANCER
 from testbed.policies.pool import make_pool
+from testbed.policies.readiness import longest_pause_ns
 from testbed.spec.topology import VIP_IP, VIP_IP6, VIP_MAC, Host
 from testbed.traffic.frames import ECT_0
 from testbed.traffic.plan import PacketPlan
@@ -183,6 +184,7 @@ class Crew:
             nodes=tuple(station(node.name) for node in network.first_tier),
             second_tier=tuple(station(node.name) for node in network.nodes if node.tier > 1),
             deflecting=network.nodes if plan.scenario.buffer.deflect else (),
+            pause_ns=longest_pause_ns(plan.scenario.buffer.sample_interval_ns),
             mesh=MeshAccess(self._mesh_key, plan.run_id, self._mesh_members, plan.scenario.mesh.watchers),
             spec=plan.scenario.balancer,
             framework=plan.scenario.controller.framework,

@@ -7,14 +7,21 @@ state; this file decides when it is asked and who takes part.
 rule is asked at most every `REWEIGH_INTERVAL_NS` and a change of less than 1/16 of the table is not made.  A change of
 membership is made at once.
 
-**A node that stops notifying leaves**, after `SILENCE_NS` (50 notifications at the default interval), and comes back by
-its next notification.  A node also leaves when its port goes down, the mesh declares it dead or it is drained; that
-ends with the `NodeJoined` that names the same reason (or none: then every reason is over).
+**Nobody is judged by what was not heard.**  A rule that looks at the state of the nodes is asked only while that of
+every serving node is known (`balancer_view`); until then all have the shares of `round-robin`.  A node that was not
+heard yet would pass for an idle one with an empty buffer, or for one without any, and a flow that is placed by that is
+pinned for good.  So it is at the start, when a node comes back, and when nothing was heard for a while.  A node that
+never notifies is waited for until it leaves for its silence.
+
+**A node that stops notifying leaves**, after `SILENT_PAUSES` of the longest pauses between two notifications (500 ms at
+samples of up to 100 ms), and comes back by its next notification.  A node also leaves when its port goes down, the mesh
+declares it dead or it is drained; that ends with the `NodeJoined` that names the same reason (or none: then every
+reason is over).
 
 **Suspect yourself first** (Dadgar et al., "Lifeguard", 2018).  A node is called silent only if another was heard in the
-last `SILENCE_NS` / 2.  When all of them fall silent, it is this process that was stopped or cut off: nobody leaves, and
-all clocks start anew with the next notification.  The last serving node is never removed: with nobody left the table
-stays as it is.
+last half of that time.  When all of them fall silent, it is this process that was stopped or cut off: nobody leaves,
+and all clocks start anew with the next notification.  The last serving node is never removed: with nobody left the
+table stays as it is.
 
 Actions come in the order that never lets the switch send a new flow to a removed node: restore, deal, remove.
 """
@@ -39,6 +46,7 @@ from testbed.events import (
     RestoreNode,
     SetSlots,
 )
+from testbed.policies.agreement import REASON as MESH
 from testbed.policies.balancer_hash import HighestScore
 from testbed.policies.balancer_headroom import Headroom
 from testbed.policies.balancer_least_loaded import LeastLoaded
@@ -47,21 +55,33 @@ from testbed.policies.balancer_ready_first import ReadyFirst
 from testbed.policies.balancer_round_robin import RoundRobin
 from testbed.policies.balancer_two_choices import TwoChoices
 from testbed.policies.balancer_view import ClusterView, SlotRule
+from testbed.policies.readiness import KEEPALIVE_NS
 from testbed.policies.slots import deal, slot_count
 from testbed.spec.scenario import BalancerSpec
 from testbed.units import NS_PER_MS
 
 REWEIGH_INTERVAL_NS = 20 * NS_PER_MS
-SILENCE_NS = 500 * NS_PER_MS
+SILENT_PAUSES = 5
+SILENCE_NS = SILENT_PAUSES * KEEPALIVE_NS  # at the usual pauses
 LEAST_CHANGE_RATIO = 1 / 16
 
+_EVEN = RoundRobin()
 _SILENT = "notifications"
 _NEVER = -(2**62)
 
 
-def make_balancer(spec: BalancerSpec, nodes: tuple[str, ...], rng: random.Random) -> BalancerPolicy:
-    """Return the policy of `spec` over `nodes`, all of them serving; `rng` is drawn from only here."""
-    return BalancerPolicy(nodes, _make_rule(spec, len(nodes), rng))
+def make_balancer(
+    spec: BalancerSpec, nodes: tuple[str, ...], rng: random.Random, pause_ns: int = KEEPALIVE_NS
+) -> BalancerPolicy:
+    """Return the policy of `spec` over `nodes`, all of them serving.
+
+    Args:
+        spec: which rule.
+        nodes: names.
+        rng: drawn from only here.
+        pause_ns: how long a node that lives may pause between two notifications (`readiness.longest_pause_ns`).
+    """
+    return BalancerPolicy(nodes, _make_rule(spec, len(nodes), rng), pause_ns)
 
 
 def _make_rule(spec: BalancerSpec, nodes: int, rng: random.Random) -> SlotRule:
@@ -87,16 +107,17 @@ class BalancerPolicy:
     Nodes it was not told of at the start are passed over.
     """
 
-    def __init__(self, nodes: tuple[str, ...], rule: SlotRule) -> None:
+    def __init__(self, nodes: tuple[str, ...], rule: SlotRule, pause_ns: int) -> None:
         """Deal the first table; it is `slots`, and no action announces it."""
-        self._view = ClusterView(nodes)
-        self._rule = rule
+        self._view = ClusterView(nodes, pause_ns)
+        self._rule, self._silence_ns = rule, SILENT_PAUSES * pause_ns
         self._away: list[set[str]] = [set() for _ in nodes]  # the reasons why each node is away
         self._heard_ns = np.full(len(nodes), _NEVER, dtype=np.int64)
         self._asked_ns = _NEVER  # when the rule was asked last
         self._news = False  # something was notified since
         self._judged_ns = _NEVER  # when silences were judged last
-        self._table = rule.slots(deal(np.ones(len(nodes)), slot_count(len(nodes))), self._view)
+        even = deal(np.ones(len(nodes)), slot_count(len(nodes)))
+        self._table = even if rule.heeds_state else rule.slots(even, self._view)
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -112,7 +133,7 @@ class BalancerPolicy:
         elif isinstance(event, NodeJoined):
             self._join(event, now_ns)
         elif isinstance(event, FlowArrived):
-            return self._place(event)
+            return self._place(event, now_ns)
         elif not isinstance(event, DeadlineReached):
             return []
         self._judge_silence(now_ns)
@@ -123,31 +144,33 @@ class BalancerPolicy:
         deadlines = [self._asked_ns + REWEIGH_INTERVAL_NS] if self._news else []
         present = self._present()
         if present.any():
-            silent_ns = int(self._heard_ns[present].min()) + SILENCE_NS
+            silent_ns = int(self._heard_ns[present].min()) + self._silence_ns
             if silent_ns > self._judged_ns and not self._deaf(silent_ns):  # judged late, it was too late to tell
                 deadlines.append(silent_ns)
         return min(deadlines, default=None)
 
     def _hear(self, event: NodesNotified, now_ns: int) -> None:
         self._listen_anew_if_deaf(now_ns)
-        rows = self._view.update(event)
+        rows = self._view.update(event, now_ns)
         self._heard_ns[rows] = now_ns
         if isinstance(self._rule, PerFlow):
-            self._rule.heard(rows)
+            self._rule.heard(rows, self._view)
         for row in rows.tolist():
             self._away[row].discard(_SILENT)
         self._news = True
 
-    def _place(self, event: FlowArrived) -> list[Action]:
+    def _place(self, event: FlowArrived, now_ns: int) -> list[Action]:
         if not isinstance(self._rule, PerFlow):
             return []  # the switch places flows by the slots
-        row = self._rule.place(self._view)
+        row = self._rule.place(self._view, now_ns)
         return [PlaceFlow(event.flow, self._view.nodes[row])]
 
     def _leave(self, event: NodeLeft) -> None:
         row = self._view.index(event.node)
         if row is not None:
             self._away[row].add(event.reason)
+            if event.reason == MESH:
+                self._view.forget(row)
 
     def _join(self, event: NodeJoined, now_ns: int) -> None:
         row = self._view.index(event.node)
@@ -165,13 +188,13 @@ class BalancerPolicy:
 
     def _deaf(self, at_ns: int) -> bool:
         """Return whether at `at_ns`, with no more heard until then, nobody would have been heard lately."""
-        return at_ns - int(self._heard_ns.max()) > SILENCE_NS // 2
+        return at_ns - int(self._heard_ns.max()) > self._silence_ns // 2
 
     def _judge_silence(self, now_ns: int) -> None:
         self._judged_ns = now_ns
         if self._deaf(now_ns):
             return
-        for row in np.flatnonzero(now_ns - self._heard_ns >= SILENCE_NS).tolist():
+        for row in np.flatnonzero(now_ns - self._heard_ns >= self._silence_ns).tolist():
             self._away[row].add(_SILENT)
 
     def _decide(self, now_ns: int) -> list[Action]:
@@ -187,9 +210,12 @@ class BalancerPolicy:
         return [*restores, *deals, *(RemoveNode(node) for node in names[changed & before])]
 
     def _deal(self, now_ns: int, at_least: int) -> list[SetSlots]:
-        """Ask the rule and return its table as an action if it differs in `at_least` slots."""
-        self._asked_ns, self._news = now_ns, False
-        table = self._rule.slots(self._table, self._view)
+        """Ask the rule, if it may be, and return the table as an action if it differs in `at_least` slots."""
+        self._news = False
+        rule: SlotRule = _EVEN
+        if not self._rule.heeds_state or self._view.all_known(now_ns):
+            rule, self._asked_ns = self._rule, now_ns
+        table = rule.slots(self._table, self._view)
         if int((table != self._table).sum()) < at_least:
             return []
         self._table = table

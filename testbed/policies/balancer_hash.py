@@ -17,6 +17,8 @@ from testbed.policies.balancer_view import ClusterView
 class HighestScore:
     """Fixed random scores, shape [slots, n]."""
 
+    heeds_state = False
+
     def __init__(self, slots: int, nodes: int, rng: random.Random) -> None:
         """Draw the scores."""
         self._scores = np.array([[rng.random() for _ in range(nodes)] for _ in range(slots)])

@@ -26,6 +26,8 @@ def headroom(view: ClusterView) -> Floats:
 class Headroom:
     """Weights of `headroom`; when nobody has any, those of `least_loaded`."""
 
+    heeds_state = True
+
     def slots(self, current: Ints, view: ClusterView) -> Ints:
         """See `SlotRule.slots`."""
         weights = headroom(view)

@@ -28,6 +28,8 @@ def least_loaded(view: ClusterView) -> Floats:
 class LeastLoaded:
     """Weights of `least_loaded`."""
 
+    heeds_state = True
+
     def slots(self, current: Ints, view: ClusterView) -> Ints:
         """See `SlotRule.slots`."""
         return reweight(current, least_loaded(view))

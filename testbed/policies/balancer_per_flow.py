@@ -5,8 +5,10 @@ the switch's queue to the controller does not hold is lost; in return the choice
 of the nodes as it is now.
 
 A burst brings many flows between two notifications, in which the least loaded node would get them all (Mitzenmacher,
-"How useful is old information?", 2000).  So flows go to the node that got the fewest since it was heard last, and of
-those to the least loaded one.
+"How useful is old information?", 2000).  So flows go to the node that got the fewest in the present round, of those to
+the least loaded one, and of equals to the one heard last.  A round ends when every serving node has been heard since it
+began: were each node's count to end when that node is heard, those that notify more often would get more flows.  While
+the state of a serving node is not known, loads say nothing.
 """
 
 from __future__ import annotations
@@ -22,16 +24,20 @@ class PerFlow(RoundRobin):
     """Places flows; the slots, which the switch does not have under this policy, are dealt evenly."""
 
     def __init__(self, nodes: int) -> None:
-        """Start with nothing placed."""
-        self._placed_since_heard = np.zeros(nodes, dtype=np.int64)
+        """Start with nothing placed and nobody heard."""
+        self._placed_in_round = np.zeros(nodes, dtype=np.int64)
+        self._heard_in_round = np.zeros(nodes, dtype=bool)
 
-    def heard(self, rows: Ints) -> None:
+    def heard(self, rows: Ints, view: ClusterView) -> None:
         """Take in that the nodes of `rows` told their state."""
-        self._placed_since_heard[rows] = 0
+        self._heard_in_round[rows] = True
+        if self._heard_in_round[view.serving].all():
+            self._heard_in_round[:], self._placed_in_round[:] = False, 0
 
-    def place(self, view: ClusterView) -> int:
+    def place(self, view: ClusterView, now_ns: int) -> int:
         """Return the row of the node for a new flow; only a serving one."""
-        order = np.lexsort((view.load_bytes, self._placed_since_heard, ~view.serving))
+        load = view.load_bytes if view.all_known(now_ns) else np.zeros(len(view.nodes))
+        order = np.lexsort((-view.told_ns, load, self._placed_in_round, ~view.serving))
         row = int(order[0])
-        self._placed_since_heard[row] += 1
+        self._placed_in_round[row] += 1
         return row

@@ -24,6 +24,8 @@ FREE_RATIO = 0.5  # of the limit
 class ReadyFirst:
     """Remembers the floor."""
 
+    heeds_state = True
+
     def __init__(self) -> None:
         """Start without a floor: before the first notification no node is expanded."""
         self._floor_bytes = 2**62

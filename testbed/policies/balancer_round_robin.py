@@ -16,6 +16,8 @@ from testbed.policies.slots import reweight
 class RoundRobin:
     """Equal weights."""
 
+    heeds_state = False
+
     def slots(self, current: Ints, view: ClusterView) -> Ints:
         """See `SlotRule.slots`."""
         return reweight(current, view.serving.astype(np.float64))

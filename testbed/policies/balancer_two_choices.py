@@ -20,6 +20,8 @@ from testbed.policies.balancer_view import ClusterView
 class TwoChoices:
     """Fixed random rankings, one a slot."""
 
+    heeds_state = True
+
     def __init__(self, slots: int, nodes: int, rng: random.Random) -> None:
         """Draw the rankings."""
         self._rankings = [rng.sample(range(nodes), nodes) for _ in range(slots)]

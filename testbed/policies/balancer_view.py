@@ -1,7 +1,15 @@
 """What the balancer knows of the nodes, and the interface of the rules that deal slots by it.
 
-The state is as old as the last notification of each node.  Rates are smoothed over about ten notifications (100 ms at
-the default interval), because one 10 ms sample of a bursty flow says little about the next.
+The state is as old as the last notification of each node.  A node is *known* when that is no older than `FRESH_PAUSES`
+of the longest pauses between two notifications, and does not date from before the node died: what it was then says
+nothing of what comes back.
+
+Rates are smoothed, because one 10 ms sample of a bursty flow says little about the next.  A notification holds the mean
+rate since the one before, so an average that forgets with the time constant `RATE_TIME_NS`,
+
+    rate <- rate + (1 - exp(-dt / RATE_TIME_NS)) × (notified - rate)        dt: since the node was heard last
+
+is the same however often a node notifies.  Source: J. Eckner, "Algorithms for unevenly spaced time series", 2012.
 """
 
 from __future__ import annotations
@@ -15,8 +23,11 @@ from numpy.typing import NDArray
 from testbed.events import Floats, Ints, NodesNotified
 from testbed.units import NS_PER_MS, NS_PER_S
 
-RATE_GAIN = 0.1
+RATE_TIME_NS = 100 * NS_PER_MS
+FRESH_PAUSES = 2.5
 LOAD_WINDOW_NS = 10 * NS_PER_MS
+
+_NEVER = -(2**62)
 
 
 class ClusterView:
@@ -27,14 +38,21 @@ class ClusterView:
         limit_bytes, backlog_bytes, predicted_bytes: as notified last, 0 before the first time.
         severity_ratio: announced burst, 0..1.
         rate_bps: smoothed arrivals.
+        told_ns: when each was heard last; long ago for who never was, or died since.
     """
 
-    def __init__(self, nodes: Sequence[str]) -> None:
-        """Start with every node serving and nothing known of any."""
+    def __init__(self, nodes: Sequence[str], pause_ns: int) -> None:
+        """Start with every node serving and nothing known of any.
+
+        Args:
+            nodes: all there are.
+            pause_ns: the longest a node lets pass between two notifications.
+        """
         self.nodes = tuple(nodes)
         count = len(self.nodes)
         self._index = {node: i for i, node in enumerate(self.nodes)}
-        self._heard = np.zeros(count, dtype=bool)
+        self._fresh_ns = round(FRESH_PAUSES * pause_ns)
+        self.told_ns = np.full(count, _NEVER, dtype=np.int64)
         self.serving: NDArray[np.bool_] = np.ones(count, dtype=bool)
         self.limit_bytes, self.backlog_bytes, self.predicted_bytes = np.zeros((3, count), dtype=np.int64)
         self.severity_ratio, self.rate_bps = np.zeros((2, count), dtype=np.float64)
@@ -43,7 +61,7 @@ class ClusterView:
         """Return the row of `node`, or None when it is not one of ours."""
         return self._index.get(node)
 
-    def update(self, event: NodesNotified) -> Ints:
+    def update(self, event: NodesNotified, now_ns: int) -> Ints:
         """Take in a notification and return the rows it was about; nodes that are not ours are passed over."""
         if event.nodes == self.nodes:
             rows, known = np.arange(len(self.nodes)), np.arange(len(self.nodes))
@@ -54,10 +72,18 @@ class ClusterView:
         self.backlog_bytes[rows] = event.backlog_bytes[known]
         self.predicted_bytes[rows] = event.predicted_bytes[known]
         self.severity_ratio[rows] = event.severity_ratio[known]
-        gain = np.where(self._heard[rows], RATE_GAIN, 1.0)
+        gain = -np.expm1((self.told_ns[rows] - now_ns) / RATE_TIME_NS)  # 1 for who is heard the first time
         self.rate_bps[rows] += gain * (event.arrived_bps[known] - self.rate_bps[rows])
-        self._heard[rows] = True
+        self.told_ns[rows] = now_ns
         return rows
+
+    def forget(self, row: int) -> None:
+        """Let the state of a node that died say nothing any more."""
+        self.told_ns[row] = _NEVER
+
+    def all_known(self, now_ns: int) -> bool:
+        """Return whether the state of every serving node is known."""
+        return bool(self.told_ns[self.serving].min() > now_ns - self._fresh_ns)
 
     @property
     def free_bytes(self) -> Ints:
@@ -73,7 +99,13 @@ class ClusterView:
 
 
 class SlotRule(Protocol):
-    """Deals the slots; one rule, one way of balancing."""
+    """Deals the slots; one rule, one way of balancing.
+
+    Attributes:
+        heeds_state: whether it looks at anything but which nodes serve.
+    """
+
+    heeds_state: bool
 
     def slots(self, current: Ints, view: ClusterView) -> Ints:
         """Return the node index of each slot, shape [slots]; only serving nodes (there is at least one) hold any."""

@@ -9,12 +9,14 @@ and those of the second to nobody (all they get was handed over once already).
 **Which.**  The one with the most free buffer, known as of the last notifications.  All full nodes choosing the same
 best one would fill it before anybody hears of it (Mitzenmacher, "How useful is old information?", 2000), so a node
 keeps its sibling while that has at least `KEEP_RATIO` of what the best one has.  The first choice is the next node in
-a ring, hence different for each, and made when all have been heard.  A node with less than `LEAST_FREE_RATIO` of its
+a ring, hence different for each, and made when all have been heard, or when one that was not has been silent as long
+as would make it away.  A node with less than `LEAST_FREE_RATIO` of its
 limit free is nobody's sibling: it is about to need the rest itself.  With no such node at all, nobody is named and a
 full node drops.
 
-**A node that is away** is nobody's sibling: its port is down, or it has been silent for `SILENCE_NS`.  When everybody
-was silent it is this process that stood still, and all clocks start anew.
+**A node that is away** is nobody's sibling: its port is down, or it has been silent for `SILENT_PAUSES` of the longest
+pauses between two notifications, or it is dead.  One that was dead has to be heard again: what it was before says
+nothing of what comes back.  When everybody was silent it is this process that stood still, and all clocks start anew.
 
 A name may get lost on its way, so each is said again with the first news after `REPEAT_NS`.
 """
@@ -26,14 +28,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from testbed.events import Action, Event, Ints, NameSiblings, NodeJoined, NodeLeft, NodesNotified
+from testbed.policies.agreement import REASON as MESH
+from testbed.policies.readiness import KEEPALIVE_NS
 from testbed.policies.rows import Bools
 from testbed.spec.topology import Host
-from testbed.units import NS_PER_MS, NS_PER_S
+from testbed.units import NS_PER_S
 
 DEFLECTION = "deflection"  # the policy's name in the history
 KEEP_RATIO = 0.5
 LEAST_FREE_RATIO = 1 / 8
-SILENCE_NS = 500 * NS_PER_MS
+SILENT_PAUSES = 5
+SILENCE_NS = SILENT_PAUSES * KEEPALIVE_NS  # at the usual pauses
 REPEAT_NS = NS_PER_S
 
 _NOBODY = -1
@@ -46,8 +51,12 @@ class DeflectionPolicy:
     Nodes it was not told of at the start are passed over.
     """
 
-    def __init__(self, nodes: Sequence[Host]) -> None:
-        """Start with nothing known: the first names come with the first notifications."""
+    def __init__(self, nodes: Sequence[Host], pause_ns: int = KEEPALIVE_NS) -> None:
+        """Start with nothing known: the first names come with the first notifications.
+
+        `pause_ns` is how long a node that lives may pause between two of them (`readiness.longest_pause_ns`).
+        """
+        self._silence_ns = SILENT_PAUSES * pause_ns
         self._names = tuple(node.name for node in nodes)
         self._row_of = {name: row for row, name in enumerate(self._names)}
         count, last_tier = len(nodes), max(node.tier for node in nodes)
@@ -57,6 +66,8 @@ class DeflectionPolicy:
         self._free_bytes, self._limit_bytes = np.zeros((2, count), dtype=np.int64)
         self._heard_ns = np.full(count, _NEVER, dtype=np.int64)
         self._named_ns = np.full(count, _NEVER, dtype=np.int64)
+        self._first_heard_ns: int | None = None
+        self._naming = False
         self._away: list[set[str]] = [set() for _ in nodes]
         self._sibling: Ints = np.full(count, _NOBODY, dtype=np.int64)
         self._ring = _ring(np.flatnonzero(self._may_take), count)
@@ -78,8 +89,10 @@ class DeflectionPolicy:
         return None
 
     def _hear(self, event: NodesNotified, now_ns: int) -> None:
-        if now_ns - int(self._heard_ns.max()) > SILENCE_NS // 2:
+        if now_ns - int(self._heard_ns.max()) > self._silence_ns // 2:
             self._heard_ns[self._heard_ns > _NEVER] = now_ns
+        if self._first_heard_ns is None:
+            self._first_heard_ns = now_ns
         known = [k for k, node in enumerate(event.nodes) if node in self._row_of]
         rows = [self._row_of[event.nodes[k]] for k in known]
         self._limit_bytes[rows] = event.limit_bytes[known]
@@ -88,7 +101,10 @@ class DeflectionPolicy:
 
     def _leave(self, event: NodeLeft) -> None:
         if event.node in self._row_of:
-            self._away[self._row_of[event.node]].add(event.reason)
+            row = self._row_of[event.node]
+            self._away[row].add(event.reason)
+            if event.reason == MESH:
+                self._heard_ns[row] = _NEVER
 
     def _join(self, event: NodeJoined) -> None:
         if event.node in self._row_of:
@@ -97,8 +113,8 @@ class DeflectionPolicy:
 
     def _name(self, now_ns: int) -> list[Action]:
         """Return the names that changed, or that were said long ago."""
-        if now_ns < SILENCE_NS and self._heard_ns.min() == _NEVER:
-            return []  # the first to be heard would be everybody's sibling
+        if not self._may_name(now_ns):
+            return []
         before, self._sibling = self._sibling, self._choose(self._open(now_ns))
         told = self._named_ns > _NEVER
         due = (self._sibling != before) | (told & (now_ns - self._named_ns >= REPEAT_NS))
@@ -109,10 +125,18 @@ class DeflectionPolicy:
         siblings = tuple("" if k == _NOBODY else self._names[k] for k in self._sibling[rows].tolist())
         return [NameSiblings(tuple(self._names[row] for row in rows.tolist()), siblings)]
 
+    def _may_name(self, now_ns: int) -> bool:
+        """Return whether all have been heard that could be: else the first to be heard would be everybody's sibling."""
+        if not self._naming and self._first_heard_ns is not None:
+            present = np.array([not reasons for reasons in self._away], dtype=bool)
+            all_heard = bool(self._heard_ns[present].min(initial=now_ns) > _NEVER)
+            self._naming = all_heard or now_ns - self._first_heard_ns >= self._silence_ns
+        return self._naming
+
     def _open(self, now_ns: int) -> Bools:
         """Return which nodes may be a sibling now, bool [n]."""
         here = np.array([not reasons for reasons in self._away], dtype=bool)
-        heard = now_ns - self._heard_ns < SILENCE_NS
+        heard = now_ns - self._heard_ns < self._silence_ns
         roomy = (self._free_bytes > 0) & (self._free_bytes >= LEAST_FREE_RATIO * self._limit_bytes)
         taking: Bools = self._may_take & here & heard & roomy
         return taking

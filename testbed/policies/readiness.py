@@ -19,6 +19,11 @@ MATERIAL_PART = 32
 MATERIAL_SEVERITY = 0.2
 
 
+def longest_pause_ns(sample_interval_ns: int) -> int:
+    """Return how long a node that lives may pause between two notifications, when it looks at its samples so often."""
+    return max(KEEPALIVE_NS, sample_interval_ns)
+
+
 class Readiness:
     """The last that the balancer heard of n nodes, and what it should hear next.
 

@@ -35,6 +35,7 @@ from testbed.events import (
 from testbed.policies.agreement import Agreement
 from testbed.policies.balancer import make_balancer
 from testbed.policies.deflection import DEFLECTION, DeflectionPolicy
+from testbed.policies.readiness import longest_pause_ns
 from testbed.simulation.agenda import Agenda, Do
 from testbed.simulation.history import History
 from testbed.simulation.network_model import NetworkModel
@@ -68,8 +69,9 @@ class Control:
         names = tuple(node.name for node in network.nodes)
         self._row_of = {name: row for row, name in enumerate(names)}
         first_tier = tuple(node.name for node in network.first_tier)
-        self._policy = make_balancer(scenario.balancer, first_tier, random.Random(seed))
-        self._deflection = DeflectionPolicy(network.nodes) if scenario.buffer.deflect else None
+        pause_ns = longest_pause_ns(scenario.buffer.sample_interval_ns)
+        self._policy = make_balancer(scenario.balancer, first_tier, random.Random(seed), pause_ns)
+        self._deflection = DeflectionPolicy(network.nodes, pause_ns) if scenario.buffer.deflect else None
         self._agreement = Agreement(names if scenario.faults else (), scenario.mesh.watchers)  # no faults, no mesh
         self._said: dict[str, dict[str, Any]] = {}  # witness → its last testimony
         self._left = 2 if scenario.controller.standby else 1  # controllers
