@@ -63,6 +63,7 @@ class BalancerConfig:
         mesh: what it takes to hear the nodes on each other; None: the balancer relies on notifications and ports.
         seed: drawn from the scenario's; seeds the policy and the switch's hash.
         now_ns: the run's clock, nanoseconds since its start; must not go back.
+        beat: called once a turn of the controller's loop, every `LONGEST_WAIT_NS` at least: shows when it stood still.
     """
 
     dpid: int
@@ -78,6 +79,7 @@ class BalancerConfig:
     mesh: MeshAccess | None = None
     seed: int = 0
     now_ns: Callable[[], int] = time.monotonic_ns
+    beat: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         """Refuse what could only fail later, in the switch.

@@ -27,7 +27,7 @@ from testbed.controllers.bell import Bell
 from testbed.controllers.config import BalancerConfig
 from testbed.controllers.deflection import Address
 from testbed.controllers.load_balancer import Emit, LoadBalancer
-from testbed.controllers.replication import HEARTBEAT_NS, Journal
+from testbed.controllers.replication import Journal
 from testbed.controllers.switch import (
     Connected,
     Connection,
@@ -39,18 +39,18 @@ from testbed.controllers.switch import (
     PortChanged,
     Role,
 )
-from testbed.units import NS_PER_S
+from testbed.units import NS_PER_MS, NS_PER_S
 
 PRIMARY_GENERATION, STANDBY_GENERATION = 1, 2
-IDLE_WAIT_NS = NS_PER_S
+LONGEST_WAIT_NS = 10 * NS_PER_MS  # a turn of the loop with nothing to do costs some 20 us
 MAX_A_TURN = 64  # datagrams, and happenings: no flood of one keeps the other, the deadlines or a standby waiting
 
 
 class Inbox:
     """What other threads and signal handlers have for the one thread that decides."""
 
-    def __init__(self, now_ns: Callable[[], int]) -> None:
-        self._now_ns = now_ns
+    def __init__(self, now_ns: Callable[[], int], beat: Callable[[], None] = lambda: None) -> None:
+        self._now_ns, self._beat = now_ns, beat
         self._posted: deque[tuple[int, Happening]] = deque()
         self._bell = Bell()
         self.stopping = False
@@ -75,7 +75,11 @@ class Inbox:
         self._bell.ring()
 
     def take(self, may: Callable[[], bool] = lambda: True) -> Iterator[tuple[int, Happening]]:
-        """Yield what was posted, in order, while `may` allows it; what is left after a turn keeps the bell ringing."""
+        """Yield what was posted, in order, while `may` allows it; what is left after a turn keeps the bell ringing.
+
+        It is asked once a turn, so it is here that a turn is counted.
+        """
+        self._beat()
         self._bell.silence()
         for _ in range(min(MAX_A_TURN, len(self._posted))):
             if not may():
@@ -158,9 +162,8 @@ class Steering:
         return self._doubting or self._deposed
 
     def _wait_ns(self) -> int:
-        longest_ns = HEARTBEAT_NS if self._journal is not None else IDLE_WAIT_NS
         due_ns = None if self._passive else self._balancer.next_deadline_ns()
-        return longest_ns if due_ns is None else min(longest_ns, max(0, due_ns - self._now_ns()))
+        return LONGEST_WAIT_NS if due_ns is None else min(LONGEST_WAIT_NS, max(0, due_ns - self._now_ns()))
 
     def _take_datagrams(self) -> None:
         for _ in range(MAX_A_TURN):
@@ -245,7 +248,7 @@ def serve(
         MachineError: the framework is not installed.
         ToolError: the port is taken, or the switch refused a message.
     """
-    inbox = Inbox(config.now_ns)
+    inbox = Inbox(config.now_ns, config.beat)
     journal = None if standby is None else Journal(standby)
     note = None if journal is None else journal.note
     balancer = LoadBalancer(config, emit, sender_of(notify_socket), note)

@@ -13,6 +13,7 @@ A primary that only hung and wakes up is refused by the switch: its generation i
 
 from __future__ import annotations
 
+import math
 import select
 import socket
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from testbed.controllers.config import BalancerConfig
 from testbed.controllers.deflection import Address, Send
 from testbed.controllers.load_balancer import Emit, LoadBalancer
 from testbed.controllers.process import (
+    LONGEST_WAIT_NS,
     PRIMARY_GENERATION,
     STANDBY_GENERATION,
     Inbox,
@@ -71,7 +73,8 @@ class Following:
     def until_primary_is_gone(self) -> str | None:
         """Follow; return how the primary went (``died`` or ``hung``), or None when told to stop."""
         while not self._inbox.stopping:
-            select.select([self._inbox.fileno(), self._primary.fileno()], [], [], self._patience_s())
+            wait_s = min(LONGEST_WAIT_NS / NS_PER_S, self._patience_s())
+            select.select([self._inbox.fileno(), self._primary.fileno()], [], [], wait_s)
             for _, happening in self._inbox.take():
                 self._take(happening)
             for taken in self._primary.inputs(self._now_ns()):
@@ -82,9 +85,9 @@ class Following:
                 return "hung"
         return None
 
-    def _patience_s(self) -> float | None:
+    def _patience_s(self) -> float:
         hung_ns = self._primary.hung_ns
-        return None if hung_ns is None else max(0, hung_ns - self._now_ns()) / NS_PER_S
+        return math.inf if hung_ns is None else max(0, hung_ns - self._now_ns()) / NS_PER_S
 
     def _take(self, happening: Happening) -> None:
         if isinstance(happening, Connected):
@@ -116,7 +119,7 @@ def stand_by(config: BalancerConfig, notify_socket: socket.socket, emit: Emit, p
         MachineError: the framework is not installed.
         ToolError: the port is taken, or the switch refused a message.
     """
-    inbox, follower = Inbox(config.now_ns), Follower(primary)
+    inbox, follower = Inbox(config.now_ns, config.beat), Follower(primary)
     mute = Mute(emit, sender_of(notify_socket))
     balancer = LoadBalancer(config, mute.emit, mute.send)
     with stopping_on_signals(inbox.stop):

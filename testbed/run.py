@@ -12,14 +12,14 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from rich.console import Console
 
-from testbed import doctor, places, topologies
+from testbed import doctor, output, places, topologies
 from testbed.errors import (
     EXIT_EXPECTATION_FAILED,
     EXIT_INTERRUPTED,
@@ -108,17 +108,30 @@ def run(loaded: LoadedScenario, options: RunOptions, began_ns: int | None = None
     else:
         _refuse_unsimulated(loaded)
     prepared = _prepare(loaded, options)
+    with _end_recorded(prepared.directory), announced(prepared.directory.path):
+        prepared.directory.write_text("scenario.yaml", _resolved_text(loaded))
+        return _Run(prepared, options).carry_out(began_ns)
+
+
+@contextmanager
+def _end_recorded(directory: RunDirectory) -> Iterator[None]:
+    """Give a run directory the status it deserves when the block fails, whatever it is that fails.
+
+    Within it Ctrl-C raises KeyboardInterrupt wherever it meets us, within imports too: there is something to finish.
+    """
+    before = signal.getsignal(signal.SIGINT)
     try:
-        with announced(prepared.directory.path):
-            return _Run(prepared, options).carry_out(began_ns)
-    except TestbedError as error:
-        prepared.directory.append_event(0, {"kind": "TrialFailed", "error": str(error)})
-        status: Literal["interrupted", "failed"] = "interrupted" if error.exit_code == EXIT_INTERRUPTED else "failed"
-        prepared.directory.finish(status, ended_utc=provenance.utc_now())
+        if before is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
+    except BaseException as error:
+        stopped = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", None) == EXIT_INTERRUPTED
+        with suppress(TestbedError):  # of two failures the first is the one to tell
+            directory.append_event(0, {"kind": "TrialFailed", "error": str(error) or type(error).__name__})
+            directory.finish("interrupted" if stopped else "failed", ended_utc=provenance.utc_now())
         raise
-    except KeyboardInterrupt:  # before the engine took the signal, or after it gave it back
-        prepared.directory.finish("interrupted", ended_utc=provenance.utc_now())
-        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def repeated(loaded: LoadedScenario, options: RunOptions, count: int) -> Iterator[RunResult]:
@@ -215,7 +228,6 @@ def _prepare(loaded: LoadedScenario, options: RunOptions) -> _Prepared:
         ovs_datapath="netdev" if options.engine == "emulation" else None,
     )
     directory = RunDirectory.create(options.out or _default_path(loaded), manifest)
-    directory.write_text("scenario.yaml", _resolved_text(loaded))
     return _Prepared(loaded, network, plan, facts, make_forecaster, directory)
 
 
@@ -281,7 +293,7 @@ class _Run:
             facts.scenario,
             facts.duration_ns,
             facts.node_rate_bps,
-            Console(stderr=True),
+            output.console(stderr=True),
             quiet=options.quiet or not options.live,
         )
 

@@ -21,10 +21,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
-from rich.console import Console
 
 import testbed
-from testbed import doctor
+from testbed import doctor, output
 from testbed.errors import (
     EXIT_BAD_INPUT,
     EXIT_EXPECTATION_FAILED,
@@ -102,7 +101,7 @@ def sweep(
         refuse_without_root(argv)
         doctor.refuse_if_lacking(loaded.load(loaded.trials[0]).scenario)
     out = out or RUNS / f"sweep-{loaded.spec.name}{'' if engine == 'emulation' else f'-{engine}'}"
-    progress = SweepProgress(Console(stderr=True), len(loaded.trials), quiet=quiet)
+    progress = SweepProgress(output.console(stderr=True), len(loaded.trials), quiet=quiet)
     with progress, TrialProcesses(progress.tick) as run_trial:
         return carry_out(loaded, out, run_trial, progress, engine, argv)
 

@@ -18,6 +18,7 @@ from testbed.results.fidelity import judge
 from testbed.results.histogram import Histogram
 from testbed.results.run_directory import RunDirectory
 from testbed.results.samples import by_node, table_of
+from testbed.results.stages import Stage, Stall
 from testbed.results.summary import summarise
 from testbed.units import NS_PER_MS, NS_PER_S
 
@@ -83,9 +84,16 @@ def make(run: RunFacts) -> Made:
         engine=run.engine, ran_ns=run.duration_ns, clients=(client,), nodes=nodes, switch_dropped_pkts=0,
         softnet_dropped_pkts=0, neighbour_overflows=0, packet_ins=0, broken_flows=0, cpu_idle_ratio=0.6,
         cpu_idle_worst_ratio=0.4, cpu_steal_ratio=0.001, cpu_pressure_ratio=0.1, runqueue_mean=1.2, throttled_ns=0,
-        clock_steps=0, faults_unseen=(), changes=(), setup_s=1.5, teardown_s=0.3,
+        clock_steps=0, faults_unseen=(), changes=(), setup_s=1.5, teardown_s=0.3, stages=stages(names),
     )  # fmt: skip
     return Made(run, evidence, columns, events)
+
+
+def stages(nodes: list[str]) -> tuple[Stage, ...]:
+    """Return every stage of a run without TCP, each with a stall as every machine has them."""
+    usual = (Stall(NS_PER_S, 2 * NS_PER_MS),)
+    of_nodes = [Stage(kind, node, usual) for kind in ("stamp", "way", "queue", "agent", "mesh") for node in nodes]
+    return (Stage("send", "c1", usual), *of_nodes, Stage("controller", "balancer", usual))
 
 
 def _node(run: RunFacts, index: int, name: str, steps: int, rows: dict, events: list) -> NodeEvidence:

@@ -83,6 +83,8 @@ UNREACHABLE = {
     "testbed.forecaster.runtime": {"torch", "sklearn"},
     "testbed.policies": {"torch", "mininet", *FRAMEWORKS},
     "testbed.report": {"mininet", "pyroute2", "torch", *FRAMEWORKS},
+    # The door is there before anything that may be missing, broken or interrupted while it is imported.
+    "testbed.cli": {"typer", "rich", "numpy", "pydantic", "yaml", "pyarrow"},
 }
 
 

@@ -128,7 +128,7 @@ def test_every_counted_benchmark_exists() -> None:
 
 
 def test_a_count_for_a_benchmark_without_one_is_refused() -> None:
-    from testbed.cli import bench
+    from testbed.commands.bench import bench
 
     with pytest.raises(InputError, match="xdp takes none"):
         bench(["failover", "xdp"], count=3)

@@ -59,6 +59,21 @@ expect:
   - buffer.deflected_packets > 500
   - buffer.loss_ratio == 0
 """
+BOTH_VERSIONS = FAULT.replace("contract-fault", "contract-ipv6").replace("flows: 80", "flows: 80, ip: mixed")
+IP6_ALONE = """
+version: 1
+name: contract-ipv6-alone
+duration: 1s
+topology: {family: cluster, nodes: 2, clients: 2, node_rate: 10Mbit}
+buffer: {policy: static-min, min: 0.1MB, ecn_threshold: 0.05MB}
+balancer: {policy: round-robin}
+traffic:
+  - {name: load, from: c1, shape: constant, rate: 26Mbit, flows: 40, ip: 6}
+expect:
+  - traffic.unaccounted_packets == 0
+  - buffer.marked_packets > 200
+  - buffer.loss_ratio > 0.05
+"""
 Finished = tuple[Path, dict[str, Any]]
 EMULATION = pytest.param("emulation", marks=pytest.mark.requires("root", "bpf", "ovs", "mininet"))
 
@@ -136,7 +151,9 @@ def test_the_present_code_decides_as_recorded(finished: Finished) -> None:
 
 
 @pytest.mark.parametrize("engine", ["simulation", EMULATION])
-@pytest.mark.parametrize("text", [FAULT, DEFLECTION], ids=["fault", "deflection"])
+@pytest.mark.parametrize(
+    "text", [FAULT, DEFLECTION, BOTH_VERSIONS, IP6_ALONE], ids=["fault", "deflection", "both versions", "IPv6"]
+)
 def test_what_fails_and_what_overflows_means_the_same(tmp_path: Path, engine: str, text: str) -> None:
     """The scenario's own expectations say what; they are checked by the run, whichever engine carries it out."""
     scenario, out = tmp_path / "contract.yaml", tmp_path / "run"

@@ -62,6 +62,8 @@ def test_what_heals_comes_back_by_itself(tmp_path: Path) -> None:
     assert any(e["kind"] == "TrafficSampled" and e["nodes"] == ["n2"] and e["t_ns"] > restarted_ns for e in events)
     assert summary["failover"]["count"] == 2
     assert summary["failover"]["false_suspicions"] == 0
+    hit = [f"the {who} of {node}" for who in ("agent", "mesh member") for node in ("n2", "n3", "n4")]
+    assert not any(who in reason for who in hit for reason in summary["verdict_reasons"])  # their stops were ordered
     assert summary["balancer"]["broken_flows"] == 0
     assert sum(summary["traffic"]["dropped_packets"].values()) == summary["traffic"]["dropped_packets"]["fault"] > 0
 

@@ -16,7 +16,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from testbed import cli, errors, learning, operating
+from testbed import commands, errors
 
 ROOT = Path(__file__).resolve().parent.parent
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "runs", "build", "dist", "*.egg-info", "__pycache__", ".*_cache")
@@ -160,8 +160,7 @@ def table_of(readme: str, heading: str) -> list[str]:
 
 def test_the_readme_names_every_verb_and_exit_code_and_no_other():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    commands = [command for app in (cli.app, learning.verbs, operating.verbs) for command in app.registered_commands]
-    verbs = {command.name or command.callback.__name__ for command in commands}
+    verbs = {command.name or command.callback.__name__ for command in commands.app.registered_commands}
     assert {cell.split()[0] for cell in table_of(readme, "| verb | does |")} == verbs
     codes = {str(value) for name, value in vars(errors).items() if name.startswith("EXIT_")}
     assert set(table_of(readme, "| code | meaning |")) == codes

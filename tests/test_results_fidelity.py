@@ -10,7 +10,7 @@ import pytest
 
 from testbed.results.evidence import Evidence, account
 from testbed.results.fidelity import Fidelity, check_names, judge
-from testbed.results.fidelity.timing import SAMPLES_LOST_BY_A_CRASH
+from testbed.results.fidelity.agents import SAMPLES_LOST_BY_A_CRASH
 from testbed.results.histogram import Histogram
 from testbed.results.samples import by_node
 from testbed.units import NS_PER_MS
@@ -137,6 +137,37 @@ def test_packets_that_were_not_sent(good: synthetic_run.Made, unsent_ratio: floa
     planned = round(client.sent_pkts / (1 - unsent_ratio))
     client = replace(client, planned_pkts=planned, send_errors=planned - client.sent_pkts)
     assert judged(good, clients=(client,)).verdict == verdict
+
+
+def test_a_sender_that_failed_is_named_with_what_it_did_not_send(good: synthetic_run.Made) -> None:
+    client = good.evidence.clients[0]
+    failed = replace(
+        client,
+        planned_pkts=client.sent_pkts + 7,
+        failure="sending packet 12: Message too long (EMSGSIZE)",
+        failed_pkts=7,
+    )
+    fidelity = judged(good, clients=(failed,))
+    assert fidelity.verdict == "INVALID"
+    assert "the sender of c1 failed sending packet 12: Message too long (EMSGSIZE)" in fidelity.reasons[0]
+    assert "7 packets were not sent" in fidelity.reasons[0]
+    books = {check.name: check.value for check in fidelity.checks}
+    assert books["planned packets that nobody sent or gave up"] == 0
+
+
+def test_a_packet_that_was_neither_sent_nor_given_up_is_invalid(good: synthetic_run.Made) -> None:
+    client = good.evidence.clients[0]
+    for change in ({"planned_pkts": client.planned_pkts + 1}, {"send_errors": 1}, {"failed_pkts": 1}):
+        fidelity = judged(good, clients=(replace(client, **change),))
+        assert fidelity.verdict == "INVALID"
+        assert "nobody sent" in fidelity.reasons[0]
+
+
+def test_few_packets_sent_very_late_are_seen_though_p99_is_good(good: synthetic_run.Made) -> None:
+    late = Histogram.of([1000] * 99_100 + [500 * NS_PER_MS] * 900)
+    fidelity = judged(good, clients=(replace(good.evidence.clients[0], lateness=late),))
+    assert fidelity.verdict == "INVALID"
+    assert "sender lateness p99.9: 499.7 ms" in fidelity.reasons[0]
 
 
 def test_a_link_of_another_rate_is_invalid() -> None:

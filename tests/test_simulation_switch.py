@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import ipaddress
+
 import numpy as np
 import pytest
 
@@ -99,6 +102,16 @@ def test_the_hash_is_murmur_over_the_words_of_the_packet(src_port: int, dst_port
     ]
     found = flow_hash(one_flow(src_port, dst_port), ("c1",), network, basis)
     assert found.tolist() == [murmur(addresses, basis)]
+
+
+def test_the_hash_of_ip6_is_over_the_four_words_of_both_addresses() -> None:
+    network = describe(TopologySpec(family="cluster"))
+    source, target = (ipaddress.ip_address(text).packed for text in ("fd00::1:1", "fd00::100"))
+    crossed = bytes(a ^ b for a, b in zip(source, target, strict=True))
+    words = [int.from_bytes(crossed[k : k + 4], "little") for k in range(0, 16, 4)]
+    ports = int.from_bytes((10_000 ^ 9_000).to_bytes(2, "big"), "little")
+    flows = dataclasses.replace(one_flow(10_000, 9_000), ip_version=np.array([6], np.int16))
+    assert flow_hash(flows, ("c1",), network, 7).tolist() == [murmur([*words, 17, ports], 7)]
 
 
 def murmur(words: list[int], basis: int) -> int:

@@ -42,8 +42,8 @@ def bulk(congestion: str = "cubic", streams: int = 2) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def beside(tmp_path_factory: pytest.TempPathFactory) -> Written:
-    """TCP beside 4 Mbit/s of planned packets, through buffers of 1 MB."""
-    traffic = [constant("4Mbit", flows=20), bulk("cubic", 4)]
+    """TCP beside 4 Mbit/s of planned packets, half of each over IPv6, through buffers of 1 MB."""
+    traffic = [constant("4Mbit", flows=20) | {"ip": "mixed"}, bulk("cubic", 4) | {"ip": "mixed"}]
     return written_run.run(tmp_path_factory.mktemp("run"), "beside", buffer=ROOMY, duration="2s", traffic=traffic)
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 
 import numpy as np
 import pytest
 from scapy.layers.inet import IP, UDP
+from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
 from testbed.spec.scenario import MAX_PACKET_BYTES
-from testbed.spec.topology import VIP_IP, VIP_MAC, Host
+from testbed.spec.topology import VIP_IP, VIP_IP6, VIP_MAC, Host
 from testbed.traffic.frames import MAGIC, ProbeHeader, build_frames, read_probe
 from testbed.traffic.plan import FlowTable, PacketPlan
 
@@ -61,6 +63,50 @@ def test_scapy_reads_back_every_field() -> None:
         assert (probe.seq, probe.planned_ns) == (plan.seq[index], plan.t_ns[index])
         assert probe.sent_ns == 2**60 + index
         assert set(bytes(udp.payload)[32:]) <= {0}
+
+
+def _over_ip6(plan: PacketPlan, version: int | str) -> PacketPlan:
+    count = len(plan.flows)
+    versions = np.where(np.arange(count) % 2, 6, 4) if version == "mixed" else np.full(count, version)
+    flows = dataclasses.replace(plan.flows, ip_version=versions.astype(np.int16))
+    return dataclasses.replace(plan, flows=flows, size_bytes=np.maximum(plan.size_bytes, 94))
+
+
+@pytest.mark.parametrize("version", [6, "mixed"])
+def test_scapy_reads_back_ip6_with_a_right_checksum_after_stamping(version: int | str) -> None:
+    plan = _over_ip6(_plan(), version)
+    frames = build_frames(plan, CLIENT, 7, tos=0x22)
+    stamp = frames.stamper()
+    stamps = [0, 2**64 - 1, *range(2**60, 2**60 + len(plan) - 2)]
+    for index, sent_ns in enumerate(stamps):
+        stamp(index, index + 1, sent_ns)
+    for index in range(len(plan)):
+        raw, flow = frames.frame(index), int(plan.flow[index])
+        packet = Ether(raw)
+        ip = packet[IPv6] if plan.flows.ip_version[flow] == 6 else packet[IP]
+        assert len(raw) == plan.size_bytes[index]
+        assert ip.dst == (VIP_IP6 if ip.version == 6 else VIP_IP)
+        assert ip.src == (CLIENT.ip6 if ip.version == 6 else CLIENT.ip)
+        assert ip[UDP].sport == plan.flows.src_port[flow]
+        if ip.version == 6:
+            assert (ip.tc, ip.hlim, ip.plen) == (0x22, 64, len(raw) - 54)
+            right = ip.copy()
+            del right[UDP].chksum
+            assert IPv6(bytes(right))[UDP].chksum == ip[UDP].chksum != 0
+        else:
+            assert ip[UDP].chksum == 0
+        probe = read_probe(raw)
+        assert probe is not None
+        assert (probe.flow, probe.seq, probe.sent_ns) == (flow, plan.seq[index], stamps[index])
+
+
+def test_a_batch_is_stamped_as_its_frames_one_by_one() -> None:
+    plan = _over_ip6(_plan(), "mixed")
+    together, apart = build_frames(plan, CLIENT, 7), build_frames(plan, CLIENT, 7)
+    together.stamper()(3, 50, 2**61 + 12345)
+    for index in range(3, 50):
+        apart.stamper()(index, index + 1, 2**61 + 12345)
+    assert np.array_equal(together.headers, apart.headers)
 
 
 def test_the_probe_is_read_without_scapy() -> None:

@@ -139,6 +139,23 @@ def test_a_file_gives_the_same_plan_back(plan: PacketPlan, tmp_path: Path) -> No
     assert pq.read_table(path).column_names == ["t_ns", "source", "flow", "seq", "size_bytes"]
 
 
+def test_flows_have_the_version_of_ip_that_their_source_says(tmp_path: Path) -> None:
+    sources = ({**BASE, "ip": 6, "flows": 3}, {**BASE, "name": "both", "ip": "mixed", "flows": 4})
+    both, four = _plan(PACED, *sources), _plan(PACED, *({**source, "ip": 4} for source in sources))
+    assert both.flows.ip_version.tolist() == [4] * 100 + [6] * 3 + [4, 6, 4, 6]
+    assert both.digest() != four.digest()
+    both.write_parquet(tmp_path / "plan.parquet")
+    again = PacketPlan.read_parquet(tmp_path / "plan.parquet")
+    assert again.digest() == both.digest()
+    assert np.array_equal(again.flows.ip_version, both.flows.ip_version)
+
+
+def test_a_packet_that_ip6_has_no_room_in_is_refused() -> None:
+    _plan({**PACED, "packet": "94B", "ip": 6})
+    with pytest.raises(ValueError, match="less than the 94B of IPv6 headers"):
+        _plan({**PACED, "packet": "93B", "ip": "mixed"})
+
+
 def test_a_changed_file_is_refused(plan: PacketPlan, tmp_path: Path) -> None:
     path = tmp_path / "plan.parquet"
     plan.write_parquet(path)

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.console import Console
 
+from testbed import output
 from testbed.errors import EXIT_INTERRUPTED, ToolError
 from testbed.results.failover import FaultLines
 from testbed.results.recorded_run import RecordedRun
@@ -53,7 +53,7 @@ class BenchTrials:
             MachineError: not root.
         """
         refuse_without_root(("bench",))
-        self._folder, self._console = folder, Console(stderr=True)
+        self._folder, self._console = folder, output.console(stderr=True)
         self.kept = 0
         self.left_out: list[str] = []
 

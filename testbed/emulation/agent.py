@@ -27,6 +27,7 @@ from testbed.emulation import kernel
 from testbed.emulation.limit_watch import LimitWatch
 from testbed.emulation.members import Line, Stopped
 from testbed.emulation.pool_lock import locked, open_lock
+from testbed.emulation.pulse import Pulse
 from testbed.emulation.records import EventRecord, RecordWriter, SampleRow
 from testbed.emulation.shaping import QdiscReader
 from testbed.emulation.shared_state import NodeState, SharedPeers, SharedState
@@ -68,6 +69,7 @@ class AgentParts:
         balancer: where notifications go.
         state: where the node's mesh member looks for its state.
         peers: where that member leaves what the other nodes announce.
+        pulse: beaten at every tick.
         limits: told of every limit that is set, and of what the packets met.
         mac_of: address of each node a sibling may be; empty when full nodes drop.
         unplanned: other traffic than planned packets shares the queue, so the sink does not see all that is delivered.
@@ -85,6 +87,7 @@ class AgentParts:
     balancer: tuple[str, int]
     state: SharedState
     peers: SharedPeers
+    pulse: Pulse
     limits: LimitWatch
     mac_of: Mapping[str, str] = field(default_factory=dict)
     unplanned: bool = False
@@ -152,9 +155,11 @@ class Agent:
     def _loop(self, stopped: Stopped) -> None:
         interval_ns = self._parts.interval_ns
         tick_ns = _tick_after(self._t0_ns + self._parts.phase_ns + interval_ns, interval_ns, self._last_wake_ns)
+        self._parts.pulse.begin(tick_ns - interval_ns)
         while not stopped:
             self._sleep_towards(tick_ns)
             woke_ns = time.monotonic_ns()
+            self._parts.pulse.beat(woke_ns)
             self._take_names()
             self._hear_peers()
             self._sample(tick_ns, woke_ns)

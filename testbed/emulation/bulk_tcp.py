@@ -33,16 +33,18 @@ import numpy as np
 
 from testbed.emulation import kernel
 from testbed.emulation.members import Body, Line, Stopped
+from testbed.emulation.pulse import Pulse
 from testbed.emulation.records import EventRecord, RecordWriter
 from testbed.errors import MachineError, ToolError
 from testbed.results.histogram import Histogram
-from testbed.spec.scenario import TcpSpec
-from testbed.spec.topology import VIP_IP
+from testbed.spec.scenario import IpVersion, TcpSpec
+from testbed.spec.topology import VIP_IP, VIP_IP6
 from testbed.units import NS_PER_MS, NS_PER_S
 
 PLANNED_DSCP = 8
 PLANNED_CLASS, TCP_CLASS = 1, 0
 PORT = 5201
+_VIP = {socket.AF_INET: VIP_IP, socket.AF_INET6: VIP_IP6}
 FIRST_SOURCE_PORT = 20_000  # fixed, so that the balancer places a connection alike in every run of a seed
 PORTS_A_SOURCE = 64
 SAMPLE_NS = 10 * NS_PER_MS
@@ -84,8 +86,8 @@ def prepare_namespace(ecn: bool) -> None:
 # ----------------------------------------------------------------------------------------------------------- sink
 
 
-def sink(backend_pids: Mapping[str, int], ecn: bool) -> Body:
-    """Return the member that takes in every connection at every backend."""
+def sink(backend_pids: Mapping[str, int], ecn: bool, pulse: Pulse) -> Body:
+    """Return the member that takes in every connection at every backend, and beats `pulse` meanwhile."""
 
     def run(line: Line, _records: RecordWriter) -> None:
         stopped = Stopped()
@@ -94,7 +96,8 @@ def sink(backend_pids: Mapping[str, int], ecn: bool) -> Body:
             for descriptor in listeners:
                 poll.register(descriptor, select.EPOLLIN)
             line.say_ready()
-            _take_in(poll, listeners, stopped)
+            pulse.begin(time.monotonic_ns())
+            _take_in(poll, listeners, stopped, pulse)
 
     return run
 
@@ -104,18 +107,20 @@ def _listeners(backend_pids: Mapping[str, int], ecn: bool) -> list[socket.socket
     for pid in backend_pids.values():
         with kernel.network_of(pid):
             prepare_namespace(ecn)
-            listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-            listener.bind((VIP_IP, PORT))
-            listener.listen(64)
-            listeners.append(listener)
+            for family, address in _VIP.items():
+                listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+                listener.bind((address, PORT))
+                listener.listen(64)
+                listeners.append(listener)
     return listeners
 
 
-def _take_in(poll: select.epoll, listeners: Mapping[int, socket.socket], stopped: Stopped) -> None:
+def _take_in(poll: select.epoll, listeners: Mapping[int, socket.socket], stopped: Stopped, pulse: Pulse) -> None:
     connections: dict[int, socket.socket] = {}
     waste = bytearray(1 << 20)
     while not stopped:
-        for descriptor, _ in poll.poll(0.5):
+        pulse.beat(time.monotonic_ns())
+        for descriptor, _ in poll.poll(pulse.period_ns / NS_PER_S):
             if descriptor in listeners:
                 connection, _ = listeners[descriptor].accept()
                 connections[connection.fileno()] = connection
@@ -136,14 +141,14 @@ def _throw_away(connection: socket.socket, waste: bytearray) -> bool:
 # --------------------------------------------------------------------------------------------------------- source
 
 
-def source(spec: TcpSpec, number: int, client_pid: int, duration_ns: int, ecn: bool) -> Body:
+def source(spec: TcpSpec, number: int, client_pid: int, duration_ns: int, ecn: bool, pulse: Pulse) -> Body:
     """Return the member that sends for TCP source `number` of the scenario; it reports the fields of `TcpEvidence`."""
 
     def run(line: Line, records: RecordWriter) -> None:
         stopped = Stopped()
         kernel.enter_namespace(f"/proc/{client_pid}/ns/net", kernel.CLONE_NEWNET)
         prepare_namespace(ecn)
-        bulk = BulkSource(spec, FIRST_SOURCE_PORT + number * PORTS_A_SOURCE, records)
+        bulk = BulkSource(spec, FIRST_SOURCE_PORT + number * PORTS_A_SOURCE, records, pulse)
         t0_ns = line.ready()
         line.report(bulk.run(t0_ns, duration_ns, stopped))
 
@@ -153,14 +158,16 @@ def source(spec: TcpSpec, number: int, client_pid: int, duration_ns: int, ecn: b
 class BulkSource:
     """The connections of one source."""
 
-    def __init__(self, spec: TcpSpec, first_port: int, records: RecordWriter) -> None:
+    def __init__(self, spec: TcpSpec, first_port: int, records: RecordWriter, pulse: Pulse) -> None:
         """Make the sockets, of source ports from `first_port` on; nothing is sent yet.
 
         Raises:
             MachineError: the kernel has no such congestion control.
         """
-        self._spec, self._records = spec, records
-        self._streams = [_make_socket(spec.congestion, first_port + k) for k in range(spec.streams)]
+        self._spec, self._records, self._pulse = spec, records, pulse
+        self._streams = [
+            _make_socket(spec.congestion, _family(spec.ip, k), first_port + k) for k in range(spec.streams)
+        ]
         self._last = [TcpInfo(0, 0, 0, 0)] * spec.streams
         self._alive = [True] * spec.streams
         self._rtts_ns: list[int] = []
@@ -169,6 +176,7 @@ class BulkSource:
     def run(self, t0_ns: int, duration_ns: int, stopped: Stopped) -> dict[str, Any]:
         """Send from t0 for `duration_ns`, or until stopped; return what came of it."""
         kernel.sleep_until(t0_ns)
+        self._pulse.begin(t0_ns)
         with select.epoll() as poll:
             index_of = self._connect(poll)
             self._send(poll, index_of, t0_ns, t0_ns + duration_ns, stopped)
@@ -181,7 +189,7 @@ class BulkSource:
         index_of = {}
         for index, stream in enumerate(self._streams):
             stream.setblocking(False)
-            if stream.connect_ex((VIP_IP, PORT)) not in (0, errno.EINPROGRESS):
+            if stream.connect_ex((_VIP[stream.family], PORT)) not in (0, errno.EINPROGRESS):
                 raise ToolError(f"connecting the TCP source {self._spec.name}", "the VIP cannot be reached")
             poll.register(stream.fileno(), select.EPOLLOUT)
             index_of[stream.fileno()] = index
@@ -190,6 +198,7 @@ class BulkSource:
     def _send(self, poll: select.epoll, index_of: dict[int, int], t0_ns: int, end_ns: int, stopped: Stopped) -> None:
         sample_ns = t0_ns + SAMPLE_NS
         while not stopped and (now_ns := time.monotonic_ns()) < end_ns:
+            self._pulse.beat(now_ns)
             if now_ns >= sample_ns:
                 self._sample(now_ns - t0_ns)
                 sample_ns += SAMPLE_NS * ((now_ns - sample_ns) // SAMPLE_NS + 1)
@@ -236,8 +245,14 @@ class BulkSource:
         }
 
 
-def _make_socket(congestion: str, port: int = 0) -> socket.socket:
-    stream = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+def _family(version: IpVersion, stream: int) -> socket.AddressFamily:
+    """Return the family of a stream; of mixed ones every second is IPv6."""
+    over_ip6 = stream % 2 == 1 if version == "mixed" else version == 6
+    return socket.AF_INET6 if over_ip6 else socket.AF_INET
+
+
+def _make_socket(congestion: str, family: socket.AddressFamily = socket.AF_INET, port: int = 0) -> socket.socket:
+    stream = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, congestion.encode())
     except OSError as error:

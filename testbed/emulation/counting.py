@@ -26,6 +26,7 @@ from testbed.results.evidence import ClientEvidence, Evidence, NodeEvidence
 from testbed.results.histogram import Histogram
 from testbed.spec.scenario import Scenario
 from testbed.spec.topology import Network
+from testbed.traffic.plan import PacketPlan
 
 SenderRecord = Mapping[str, Any]
 
@@ -35,6 +36,8 @@ class _Plan(Protocol):
     def network(self) -> Network: ...
     @property
     def scenario(self) -> Scenario: ...
+    @property
+    def packets(self) -> PacketPlan: ...
 
 
 class Counting:
@@ -49,7 +52,7 @@ class Counting:
         switch: OpenVSwitch,
         network: EmulatedNetwork,
     ) -> None:
-        self._described, self._scenario = plan.network, plan.scenario
+        self._described, self._scenario, self._packets = plan.network, plan.scenario, plan.packets
         self._programs, self._sinks, self._qdiscs = programs, sinks, qdiscs
         self._switch, self._network = switch, network
         switch.dropped_pkts()
@@ -72,7 +75,7 @@ class Counting:
         return Evidence(
             engine="emulation",
             ran_ns=ran_ns,
-            clients=tuple(_client_evidence(record) for record in senders),
+            clients=tuple(client_evidence(record, self._planned_pkts(record["client"])) for record in senders),
             nodes=tuple(self._node_evidence(node, xdp_modes[node], lost, faults, ran_ns) for node in self._programs),
             switch_dropped_pkts=self._switch.dropped_pkts(),
             fault_dropped_pkts=self._lost_by_faults(faults) if self._scenario.faults else None,
@@ -84,6 +87,9 @@ class Counting:
             packet_ins_lost_pkts=unanswered,
             **machine,
         )
+
+    def _planned_pkts(self, client: str) -> int:
+        return len(self._packets.of_client(client))
 
     def _node_evidence(
         self, node: str, xdp_mode: Any, lost: Mapping[str, int], faults: Faults, ran_ns: int
@@ -190,13 +196,19 @@ def _drops_here() -> dict[str, int]:
         return drops
 
 
-def _client_evidence(record: SenderRecord) -> ClientEvidence:
+def client_evidence(record: SenderRecord, planned_pkts: int) -> ClientEvidence:
+    """Return what a client sent of the `planned_pkts` that the plan has for it.
+
+    Packets that were not due when the run was stopped are no part of it; those that a failure left are.
+    """
     report: SendReport = record["report"]
     return ClientEvidence(
         client=record["client"],
-        planned_pkts=report.planned_pkts - report.skipped_pkts,
+        planned_pkts=planned_pkts - (report.skipped_pkts if report.stopped else 0),
         sent_pkts=report.sent_pkts,
         sent_bytes=report.sent_bytes,
         send_errors=report.unsent_pkts,
         lateness=report.lateness,
+        failure=report.failure,
+        failed_pkts=report.skipped_pkts if report.failure else 0,
     )

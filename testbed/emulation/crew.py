@@ -12,6 +12,7 @@ from __future__ import annotations
 import mmap
 import os
 import socket
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
@@ -33,6 +34,7 @@ from testbed.emulation.network import MESH_SUPERVISOR_IP, EmulatedNetwork, mesh_
 from testbed.emulation.node_buffers import NodeBuffers
 from testbed.emulation.open_vswitch import OpenVSwitch
 from testbed.emulation.pool_lock import locked, open_lock
+from testbed.emulation.pulse import Pulse
 from testbed.emulation.records import EventRecord, RecordWriter
 from testbed.emulation.sender import Sender
 from testbed.emulation.shared_state import SharedPeers, SharedState
@@ -49,6 +51,7 @@ from testbed.traffic.plan import PacketPlan
 NOTIFY_PORT = 7000
 CONTROLLER_PORT, STANDBY_PORT = 6653, 6654
 CONTROLLERS = ("balancer", "standby")  # members, in the order in which they steer
+TCP_SINK = "TCP sink"
 _SENDER_PRIORITY = 12
 _CONTROLLER_PRIORITY = 8  # a machine of its own, as the switch is: what it decides is not to wait for other processes
 
@@ -60,6 +63,7 @@ class Crew:
         senders: of planned packets, one a client that sends.
         tcp: sources of bulk TCP.
         others: who serves until told to end.
+        pulses: of every process with a loop, by the name of the member; a node's outlive its processes.
         limits: what watches the limit of each node, by its name; empty before the agents are forked.
     """
 
@@ -68,6 +72,7 @@ class Crew:
         self.senders: list[Member] = []
         self.tcp: list[Member] = []
         self.others: list[Member] = []
+        self.pulses: dict[str, Pulse] = {}
         self.limits: dict[str, LimitWatch] = {}
         self._until_ns: dict[str, int] = {}
         self._mesh_key = os.urandom(KEY_BYTES)
@@ -91,6 +96,12 @@ class Crew:
     def wait_ready(self) -> None:
         """Wait until every member is ready."""
         wait_all_ready(self.all)
+
+    def _pulse(self, member: str, period_ns: int = process.LONGEST_WAIT_NS) -> Pulse:
+        """Return the pulse of a member, made before it is forked."""
+        if member not in self.pulses:
+            self.pulses[member] = Pulse(period_ns)
+        return self.pulses[member]
 
     def fork_senders(self) -> None:
         """Fork a sender for each client that has packets to send."""
@@ -131,11 +142,13 @@ class Crew:
         if not scenario.tcp:
             return
         pids = {backend.name: self._network.pid(backend.name) for backend in network.of_role("backend")}
-        self.others.append(Member("TCP sink", bulk_tcp.sink(pids, self._ecn), self._records_end))
+        sink = bulk_tcp.sink(pids, self._ecn, self._pulse(TCP_SINK))
+        self.others.append(Member(TCP_SINK, sink, self._records_end))
         for number, spec in enumerate(scenario.tcp):
-            body = bulk_tcp.source(spec, number, self._network.pid(spec.client), scenario.duration_ns, self._ecn)
-            self.tcp.append(Member(f"TCP source {spec.name}", body, self._records_end))
-            self._until_ns[self.tcp[-1].name] = scenario.duration_ns
+            name, pid = f"TCP source {spec.name}", self._network.pid(spec.client)
+            body = bulk_tcp.source(spec, number, pid, scenario.duration_ns, self._ecn, self._pulse(name))
+            self.tcp.append(Member(name, body, self._records_end))
+            self._until_ns[name] = scenario.duration_ns
 
     @property
     def controller_ports(self) -> tuple[int, ...]:
@@ -148,17 +161,19 @@ class Crew:
         notifications = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         notifications.bind((MESH_SUPERVISOR_IP, NOTIFY_PORT))
         ends = list(replication.line()) if self._plan.scenario.controller.standby else []
+        pulses = [self._pulse(name) for name in CONTROLLERS[: max(1, len(ends))]]
 
         def balance(line: Line, records: RecordWriter) -> None:
             for end in ends[1:]:
                 end.close()
             kernel.run_in_real_time(_CONTROLLER_PRIORITY, with_threads=True)
-            process.serve(config, notifications, _emitter(line, records, "BalancerReady"), *ends[:1])
+            first = _beating(config, pulses[0])
+            process.serve(first, notifications, _emitter(line, records, "BalancerReady"), *ends[:1])
 
         def follow(line: Line, records: RecordWriter) -> None:
             ends[0].close()
             kernel.run_in_real_time(_CONTROLLER_PRIORITY, with_threads=True)
-            second = replace(config, listen_port=STANDBY_PORT)
+            second = _beating(replace(config, listen_port=STANDBY_PORT), pulses[1])
             standby.stand_by(second, notifications, _emitter(line, records, "StandbyReady"), ends[1])
 
         bodies = (balance, follow) if ends else (balance,)
@@ -222,6 +237,7 @@ class Crew:
             balancer=(MESH_SUPERVISOR_IP, NOTIFY_PORT),
             state=self._states[node],
             peers=self._peers[node],
+            pulse=self._pulse(f"agent {node}", interval_ns),
             limits=self.limits[node],
             mac_of={host.name: host.mac for host in network.nodes} if plan.scenario.buffer.deflect else {},
             unplanned=bool(plan.scenario.tcp),
@@ -278,8 +294,15 @@ class Crew:
             seed=plan.seed_of(f"mesh {node}"),
             state=self._states[node],
             peers=self._peers[node],
+            pulse=self._pulse(f"mesh {node}"),
         )
         return MeshMember(parts)
+
+
+def _beating(config: BalancerConfig, pulse: Pulse) -> BalancerConfig:
+    """Return the configuration with the pulse of the process that calls this, begun."""
+    pulse.begin(time.monotonic_ns())
+    return replace(config, beat=lambda: pulse.beat(time.monotonic_ns()))
 
 
 def _emitter(line: Line, records: RecordWriter, ready: str) -> Callable[[int, dict[str, Any]], None]:

@@ -17,6 +17,7 @@ CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 MS_REC, MS_PRIVATE, MS_NOSUID, MS_NODEV, MS_NOEXEC = 0x4000, 1 << 18, 2, 4, 8
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
 _PR_SET_TIMERSLACK = 29
 _SYS_PIDFD_OPEN = 434
 _SYS_PIDFD_GETFD = 438
@@ -67,6 +68,11 @@ def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> No
 def die_with_parent() -> None:
     """Let the kernel kill this process when its parent dies, whatever kills it."""
     _check("tying a child to its parent", _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
+
+
+def name_process(name: str) -> None:
+    """Give this process the name that tools such as ps show; the kernel keeps the first 15 bytes."""
+    _check("naming a process", _libc.prctl(_PR_SET_NAME, name.encode(), 0, 0, 0))
 
 
 def sharpen_timers() -> None:

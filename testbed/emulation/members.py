@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from testbed.emulation import kernel
 from testbed.emulation.records import Failure, RecordWriter
 from testbed.errors import EXIT_OK, EXIT_TOOL_FAILED, ToolError
 
@@ -161,6 +162,7 @@ def wait_all_ready(members: Iterable[Member]) -> None:
 def _live(name: str, body: Body, line: Line, records: RecordWriter) -> None:
     status = EXIT_TOOL_FAILED
     try:
+        kernel.name_process(name)
         body(line, records)
         records.flush()
         status = EXIT_OK

@@ -25,6 +25,7 @@ import numpy as np
 from testbed.controllers.mesh_messages import MAX_DATAGRAM_BYTES, Codec
 from testbed.emulation import kernel
 from testbed.emulation.members import Line, Stopped
+from testbed.emulation.pulse import Pulse
 from testbed.emulation.records import EventRecord, RecordWriter
 from testbed.emulation.shared_state import PeersState, SharedPeers, SharedState
 from testbed.events import (
@@ -62,6 +63,7 @@ class MeshParts:
         seed: of the draws of recipients in large meshes.
         state: what the agent publishes.
         peers: where the agent looks for what the others announce.
+        pulse: beaten every turn.
     """
 
     node: str
@@ -74,6 +76,7 @@ class MeshParts:
     seed: int
     state: SharedState
     peers: SharedPeers
+    pulse: Pulse
 
 
 class MeshMember:
@@ -96,6 +99,7 @@ class MeshMember:
         kernel.run_in_real_time(REAL_TIME_PRIORITY)
         self._t0_ns = line.ready()
         _sleep_until_start(self._t0_ns)
+        parts.pulse.begin(time.monotonic_ns())
         born_ns = self._now_ns()  # above that of any life before: the run's clock does not go back
         self._codec = Codec(parts.key, parts.run_id, parts.members, parts.node, born_ns=born_ns)
         self._policy = Membership(parts.node, parts.members, parts.spec, random.Random(parts.seed), incarnation=born_ns)
@@ -113,8 +117,9 @@ class MeshMember:
 
     def _turn(self) -> None:
         due_ns = self._policy.next_deadline_ns() or 0
-        wait_s = max(0.0, (due_ns - self._now_ns()) / NS_PER_S)
-        select.select([self._socket], [], [], wait_s)
+        wait_ns = min(self._parts.pulse.period_ns, max(0, due_ns - self._now_ns()))
+        select.select([self._socket], [], [], wait_ns / NS_PER_S)
+        self._parts.pulse.beat(time.monotonic_ns())
         self._hear()
         now_ns = self._now_ns()
         if now_ns >= due_ns:

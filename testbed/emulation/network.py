@@ -168,7 +168,8 @@ class EmulatedNetwork:
     def _configure_client(self, netlink: IPRoute, host: Host, interfaces: list[int]) -> None:
         _address(netlink, interfaces[0], host.ip, DATA_PREFIX)
         _address(netlink, interfaces[0], host.ip6, 64)
-        _neighbour(netlink, interfaces[0], VIP_IP, VIP_MAC)
+        for vip in (VIP_IP, VIP_IP6):
+            _neighbour(netlink, interfaces[0], vip, VIP_MAC)
 
     def _configure_node(self, netlink: IPRoute, host: Host, interfaces: list[int]) -> None:
         _write_sysctl("net/ipv4/ip_forward", "1")

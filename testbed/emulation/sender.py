@@ -1,7 +1,7 @@
 """The sender: each planned packet of one client, at its instant, through one raw socket.
 
 All frames and all kernel structures lie in memory before the clock starts: for packet i a ``mmsghdr`` that points at
-two ``iovec``, its own 74 header bytes and the shared padding.  They are NumPy arrays whose pointers are computed, not
+two ``iovec``, its own header bytes and the shared padding.  They are NumPy arrays whose pointers are computed, not
 looped.  While the clock runs there is only: wait, find what is due, stamp it, one ``sendmmsg``.
 
 *Waiting.*  An absolute ``clock_nanosleep`` ends about 20 us late (timer interrupt, wake-up of an idle CPU).  So the
@@ -43,7 +43,7 @@ from testbed.emulation import kernel
 from testbed.errors import MachineError, ToolError
 from testbed.events import Ints
 from testbed.results.histogram import Histogram
-from testbed.spec.scenario import MIN_PACKET_BYTES
+from testbed.spec.scenario import MIN_PACKET6_BYTES
 from testbed.spec.topology import Host
 from testbed.traffic.frames import FrameSet, build_frames
 from testbed.traffic.plan import PacketPlan
@@ -56,7 +56,7 @@ GIVE_UP_NS = NS_PER_S
 _LONGEST_SLEEP_NS = 50 * NS_PER_MS  # how long a request to stop may wait
 _BACK_OFF_NS = 50_000
 _SEND_BUFFER_BYTES = 8 * 10**6
-_BYTES_A_PACKET = MIN_PACKET_BYTES + 2 * 16 + 64 + 24
+_BYTES_A_PACKET = MIN_PACKET6_BYTES + 2 * 16 + 64 + 24
 _SOL_PACKET, _PACKET_QDISC_BYPASS, _SO_SNDBUFFORCE = 263, 20, 32
 _TRANSIENT = {errno.ENOBUFS, errno.EAGAIN, errno.EINTR, errno.ENOMEM, errno.ENETDOWN}
 
@@ -162,7 +162,7 @@ class Sender:
         self._bytes_before = np.concatenate(([0], np.cumsum(plan.size_bytes, dtype=np.int64)))
         # -1: not sent; filled, so that no page is first touched while sending
         self._late_ns = np.full(len(plan), -1, np.int64)
-        self._sent_stamps = self.frames.sent_ns
+        self._stamp = self.frames.stamper()
         self._next = 0
         self._unsent_pkts, self._unsent_bytes = 0, 0
         self._refusals: Counter[str] = Counter()
@@ -205,7 +205,7 @@ class Sender:
 
     def _send(self, first: int, last: int, due_ns: Ints) -> None:
         """Stamp and send packets `first` to `last` - 1, or as many of them as the kernel takes."""
-        self._sent_stamps[first:last] = time.monotonic_ns()
+        self._stamp(first, last, time.monotonic_ns())
         sent = _sendmmsg(self._fd, self._messages_at + 64 * first, last - first, socket.MSG_DONTWAIT)
         now_ns = time.monotonic_ns()
         if sent <= 0:
@@ -284,10 +284,12 @@ def _message_headers(frames: FrameSet) -> tuple[NDArray[np.uint64], NDArray[np.v
     n = len(frames)
     row = np.arange(n, dtype=np.uint64)
     iovecs = np.empty((n, 2, 2), np.uint64)
-    iovecs[:, 0, 0] = row * np.uint64(MIN_PACKET_BYTES) + np.uint64(frames.headers.ctypes.data)
-    iovecs[:, 0, 1] = MIN_PACKET_BYTES
+    width = frames.headers.shape[1]
+    iovecs[:, 0, 0] = row * np.uint64(width) + np.uint64(frames.headers.ctypes.data)
+    iovecs[:, 0, 0] += (width - frames.header_bytes).astype(np.uint64)
+    iovecs[:, 0, 1] = frames.header_bytes
     iovecs[:, 1, 0] = frames.padding.ctypes.data
-    iovecs[:, 1, 1] = frames.size_bytes - MIN_PACKET_BYTES
+    iovecs[:, 1, 1] = frames.size_bytes - frames.header_bytes
     messages = np.zeros(n, _MMSGHDR)
     messages["iov"] = row * np.uint64(32) + np.uint64(iovecs.ctypes.data)
     messages["iovlen"] = 2

@@ -30,6 +30,7 @@ from testbed.emulation.network import EmulatedNetwork
 from testbed.emulation.node_buffers import NodeBuffers
 from testbed.emulation.open_vswitch import OpenVSwitch
 from testbed.emulation.records import EventRecord, Failure, Outcome, RecordWriter
+from testbed.emulation.stage_watch import ordered_faults, process_stages, sender_stages
 from testbed.emulation.trial_plan import TrialPlan
 from testbed.errors import EXIT_OK, EXIT_TOOL_FAILED, TestbedError, ToolError
 from testbed.results.evidence import TcpEvidence
@@ -99,7 +100,10 @@ class Trial:
             kernel.run_in_real_time(_FAULT_PRIORITY)  # a fault is to happen at its time, and all of it at once
         self._setup_s = (t0_ns - self._began_ns) / NS_PER_S
         self._watch_until_sent(watch)
-        self._ran_ns = min(time.monotonic_ns() - t0_ns, self._plan.scenario.duration_ns)
+        now_ns = time.monotonic_ns()
+        self._ran_ns = min(now_ns - t0_ns, self._plan.scenario.duration_ns)
+        ended = {*self._faults.books.ended, *(source.name for source in self._crew.tcp)}
+        self._processes = tuple(process_stages(self._crew.pulses, t0_ns, now_ns, ended, self._ran_ns))
         self._machine = watch.finish()
         self._drain()
         beside = [found for limits in self._crew.limits.values() for found in limits.differences()]
@@ -203,6 +207,8 @@ class Trial:
         evidence = replace(
             evidence,
             tcp=tuple(TcpEvidence(**source.reported()) for source in self._crew.tcp),
+            stages=(*sender_stages(reports), *self._processes),
+            ordered=ordered_faults(self._faults.done),
             changes=self._changes,
         )
         self._records.send(Outcome(evidence, {"xdp_modes": modes, "members": costs}))

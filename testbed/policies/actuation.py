@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from testbed.policies.arithmetic import Values, arithmetic_of
+from testbed.policies.arithmetic import Mask, Values, arithmetic_of
 from testbed.policies.rows import Rows
 
 
@@ -35,12 +35,12 @@ class Actuation:
         """Return when the next expansion comes into force."""
         return self._under_way[0][0] if self._under_way else None
 
-    def give_up(self, want_bytes: Values) -> Values:
+    def give_up(self, want_bytes: Values) -> Mask:
         """Lower grants to `want_bytes` where that is less; return whose limit changed."""
         self.granted_bytes = self._ops.minimum(self.granted_bytes, want_bytes)
         return self._cut()
 
-    def grant(self, rows: Rows, granted_bytes: Values, now_ns: int) -> Values:
+    def grant(self, rows: Rows, granted_bytes: Values, now_ns: int) -> Mask:
         """Take in the pool's answer for `rows`; return whose limit changed at once."""
         granted = self._ops.replaced(self.granted_bytes, rows, granted_bytes)
         grown = self._ops.any(granted > self.granted_bytes)
@@ -51,14 +51,14 @@ class Actuation:
             changed = changed | self.release(now_ns)
         return changed
 
-    def release(self, now_ns: int) -> Values:
+    def release(self, now_ns: int) -> Mask:
         """Put into force what is ready at `now_ns`; return whose limit changed."""
         before = self.limit_bytes
         while self._under_way and self._under_way[0][0] <= now_ns:
             self.limit_bytes = self._ops.maximum(self.limit_bytes, self._under_way.popleft()[1])
         return self.limit_bytes != before
 
-    def _cut(self) -> Values:
+    def _cut(self) -> Mask:
         above = self.limit_bytes > self.granted_bytes
         for k, (ready_ns, limit) in enumerate(self._under_way):
             self._under_way[k] = (ready_ns, self._ops.minimum(limit, self.granted_bytes))

@@ -8,22 +8,51 @@ into a value, and never branches on one.
 The two agree to the last bit.  Sums, products, quotients and roots are exact or correctly rounded in both (IEEE 754),
 integers do not overflow in either, and the logarithm, which is neither, is numpy's in both.
 
-`Values` is an array of shape [n] or a number.  It is no more precise a type, as the operators of both are the same.
+`Values` is an array of shape [n] or a number: what has the operators that both have, and nothing else.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
 from testbed.events import TrafficSampled
 from testbed.policies.rows import Rows
 
-Values = Any
-_Function = Callable[..., Values]
+
+class Mask(Protocol):
+    """Where something holds: an array of booleans, shape [n], or the one boolean it stands for."""
+
+    def __and__(self, other: Any, /) -> Mask: ...
+    def __or__(self, other: Any, /) -> Mask: ...
+
+
+class Values(Protocol):
+    """An array of shape [n], or the one number it stands for."""
+
+    def __add__(self, other: Any, /) -> Values: ...
+    def __radd__(self, other: Any, /) -> Values: ...
+    def __sub__(self, other: Any, /) -> Values: ...
+    def __rsub__(self, other: Any, /) -> Values: ...
+    def __mul__(self, other: Any, /) -> Values: ...
+    def __rmul__(self, other: Any, /) -> Values: ...
+    def __truediv__(self, other: Any, /) -> Values: ...
+    def __rtruediv__(self, other: Any, /) -> Values: ...
+    def __floordiv__(self, other: Any, /) -> Values: ...
+    def __lt__(self, other: Any, /) -> Mask: ...
+    def __le__(self, other: Any, /) -> Mask: ...
+    def __gt__(self, other: Any, /) -> Mask: ...
+    def __ge__(self, other: Any, /) -> Mask: ...
+    def __ne__(self, other: object, /) -> Mask: ...  # type: ignore[override]  # numpy compares element by element
+    def __neg__(self) -> Values: ...
+    def __abs__(self) -> Values: ...
+
+
+AnyArray = Any  # of shape [n], integers, floats or booleans: of all types in one, numpy has no name
+_Function = Callable[..., Any]
 
 
 class Arrays:
@@ -38,12 +67,12 @@ class Arrays:
     any: ClassVar[_Function] = np.count_nonzero
 
     @staticmethod
-    def whole(values: Values) -> Values:
+    def whole(values: AnyArray) -> AnyArray:
         """Cut towards zero, to integers."""
         return values.astype(np.int64)
 
     @staticmethod
-    def real(values: Values) -> Values:
+    def real(values: AnyArray) -> AnyArray:
         """Turn integers into floats."""
         return values.astype(np.float64)
 
@@ -53,24 +82,24 @@ class Arrays:
         return [np.array(rows)]
 
     @staticmethod
-    def product(block: Values) -> Values:
+    def product(block: AnyArray) -> AnyArray:
         """Multiply the rows of a block."""
         return np.multiply.reduce(block, axis=0)
 
     @staticmethod
-    def replaced(values: Values, rows: Rows, new: Values) -> Values:
+    def replaced(values: AnyArray, rows: Rows, new: Values) -> AnyArray:
         """Return `values` with `new` in `rows`."""
         changed = values.copy()
         changed[rows] = new
         return changed
 
     @staticmethod
-    def of_array(array: Values) -> Values:
+    def of_array(array: AnyArray) -> AnyArray:
         """Return what an event holds, shape [n]."""
         return array
 
     @staticmethod
-    def to_array(values: Values) -> Values:
+    def to_array(values: AnyArray) -> AnyArray:
         """Return what an event is to hold: an array of its own."""
         return values.copy()
 
@@ -100,12 +129,12 @@ class Numbers:
         return a if a <= b else b
 
     @staticmethod
-    def where(condition: Values, then: Values, otherwise: Values) -> Values:
+    def where(condition: Mask, then: Values, otherwise: Values) -> Values:
         """Return `then` where the condition holds, else `otherwise`."""
         return then if condition else otherwise
 
     @staticmethod
-    def log2(value: Values) -> Values:
+    def log2(value: Any) -> Values:
         """Return the binary logarithm, as numpy rounds it."""
         return float(np.log2(value))
 
@@ -125,12 +154,13 @@ class Numbers:
         return new
 
     @staticmethod
-    def of_array(array: Values) -> Values:
+    def of_array(array: AnyArray) -> Values:
         """Return the one value that an event holds."""
-        return array.item()
+        value: Values = array.item()
+        return value
 
     @staticmethod
-    def to_array(value: Values) -> Values:
+    def to_array(value: Values | Mask) -> AnyArray:
         """Return what an event is to hold."""
         return np.array((value,))
 

@@ -29,7 +29,7 @@ from testbed.events import (
     TrafficSampled,
 )
 from testbed.policies.actuation import Actuation
-from testbed.policies.arithmetic import Arrays, Numbers, Values
+from testbed.policies.arithmetic import Arrays, Mask, Numbers, Values
 from testbed.policies.buffer import ShrinkHold
 from testbed.policies.buffer_rules import PREDICTIVE, heeds_severity, make_rule
 from testbed.policies.forecast import Forecaster
@@ -147,20 +147,20 @@ class NodeBrain:
             *self._readiness.notices(now_ns),
         ]
 
-    def _resized(self, changed: Values, now_ns: int) -> list[Action]:
+    def _resized(self, changed: Mask, now_ns: int) -> list[Action]:
         limits = self._set_limit(changed)
         if not limits:
             return []
         self._readiness.resized(self._actuation.limit_bytes)
         return [*limits, *self._readiness.notices(now_ns)]
 
-    def _set_limit(self, changed: Values) -> list[Action]:
+    def _set_limit(self, changed: Mask) -> list[Action]:
         if not self._ops.any(changed):
             return []
         nodes, rows = self._rows.where(self._ops.to_array(changed))
         return [SetBufferLimit(nodes, self.limit_bytes[rows])]
 
-    def _request(self, ask: Values, want: Values, backlog: Values) -> list[Action]:
+    def _request(self, ask: Mask, want: Values, backlog: Values) -> list[Action]:
         ops = self._ops
         if not ops.any(ask):
             return []

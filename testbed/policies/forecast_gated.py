@@ -20,7 +20,7 @@ import numpy as np
 
 from testbed.events import ForecastMade, Ints, TrafficSampled
 from testbed.policies import fluid
-from testbed.policies.arithmetic import Arrays, Numbers, Values
+from testbed.policies.arithmetic import Arrays, Mask, Numbers
 from testbed.policies.forecast import Forecaster
 from testbed.policies.rows import Bools
 
@@ -50,7 +50,7 @@ class GatedForecaster:
         self._left = 0
         self._start = self._said = self._backlog = self._peak = self._served * 0.0
         self._loss = self._floor_loss = self._served * 0.0
-        self._closed: Values = self._loss > LEAST_LOSS
+        self._closed: Mask = self._loss > LEAST_LOSS
         self._any_closed = False
 
     @property

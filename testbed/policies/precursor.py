@@ -54,7 +54,7 @@ class Baseline:
 
     def __init__(self, ops: Arithmetic, least_deviation: Values) -> None:
         self._ops, self._least = ops, least_deviation
-        self._mean: Values = None
+        self._mean: Values | None = None
         self._variance: Values = 0.0 * least_deviation
 
     def sign(self, value: Values, gain: float) -> Values:

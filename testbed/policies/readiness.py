@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from testbed import units
 from testbed.events import NotifyBalancer
-from testbed.policies.arithmetic import Sample, Values, arithmetic_of
+from testbed.policies.arithmetic import Mask, Sample, Values, arithmetic_of
 from testbed.policies.rows import NodeRows
 
 KEEPALIVE_NS = 100 * units.NS_PER_MS
@@ -63,14 +63,15 @@ class Readiness:
             due = due | (abs(value - told) >= self._material)
         return [self._notice(due, now_ns)] if self._ops.any(due) else []
 
-    def _notice(self, due: Values, now_ns: int) -> NotifyBalancer:
+    def _notice(self, due: Mask, now_ns: int) -> NotifyBalancer:
         ops = self._ops
         rate_bps = ops.whole(self._arrived * (8.0 * units.NS_PER_S) / ops.maximum(self._over_ns, 1))
         # Told twice between two samples, the rate is the one told before.
         self._rate_bps = ops.where(self._over_ns > 0, rate_bps, self._rate_bps)
         nodes, rows = self._rows.where(ops.to_array(due))
         columns = (*self._now, self._severity, self._rate_bps)
-        self._told = tuple(ops.where(due, now, told) for now, told in zip(self._now, self._told, strict=True))
+        limit, backlog, predicted = (ops.where(due, *pair) for pair in zip(self._now, self._told, strict=True))
+        self._told = (limit, backlog, predicted)
         self._severity_told = ops.where(due, self._severity, self._severity_told)
         self._told_ns = ops.where(due, now_ns, self._told_ns)
         self._arrived, self._over_ns = ops.where(due, 0, self._arrived), ops.where(due, 0, self._over_ns)

@@ -82,7 +82,7 @@ def write_file(target: Path, text: str) -> Path:
     """
     beside = target.with_name(f".{target.name}.new")
     try:
-        beside.write_text(text, encoding="utf-8")
+        beside.write_text(text, encoding="utf-8", errors="backslashreplace")
         os.replace(beside, target)
     except OSError as error:
         beside.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from testbed.results.changes import Change
 from testbed.results.facts import Engine
 from testbed.results.histogram import Histogram
+from testbed.results.stages import OrderedFault, Stage
 
 XdpMode = Literal["native", "generic"]
 
@@ -25,10 +26,12 @@ class ClientEvidence:
 
     Attributes:
         client: its name, such as ``c1``.
-        planned_pkts: packets whose planned instant came while the trial ran.
+        planned_pkts: packets of the plan, but for those that were not due any more when the run was stopped.
         sent_pkts, sent_bytes: what the kernel took from the sender.
-        send_errors: packets the kernel refused (they are not in `sent_pkts`).
+        send_errors: packets the kernel refused until they were given up.
         lateness: actual minus planned send time.
+        failure: why the sender gave up before the end; empty when it did not.
+        failed_pkts: packets that it did not try to send for that reason.
     """
 
     client: str
@@ -37,6 +40,13 @@ class ClientEvidence:
     sent_bytes: int
     send_errors: int = 0
     lateness: Histogram | None = None
+    failure: str = ""
+    failed_pkts: int = 0
+
+    @property
+    def unexplained_pkts(self) -> int:
+        """Return the packets of the plan that were neither sent nor given up."""
+        return self.planned_pkts - self.sent_pkts - self.send_errors - self.failed_pkts
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +151,8 @@ class Evidence:
         switch_dropped_pkts: drops measured at the switch: port rx/tx drops, meters, failed upcalls.
         fault_dropped_pkts: packets known to be lost by a fault the scenario commanded.
         faults_unseen: faults, and ends of faults, that were commanded and not seen to happen.
+        ordered: the faults that were carried out, each turn of a flap by itself.
+        stages: what packets pass and who acts meanwhile, with the times when each stood still.
         changes: what the run relies on and the scenario did not order to change, in the order in which to name it.
         softnet_dropped_pkts: backlog drops of the kernel's softnet queues during the trial (all of the machine).
         neighbour_overflows: times the kernel's neighbour table was full.
@@ -166,6 +178,8 @@ class Evidence:
     switch_dropped_pkts: int | None = None
     fault_dropped_pkts: int | None = None
     faults_unseen: tuple[str, ...] | None = None
+    ordered: tuple[OrderedFault, ...] = ()
+    stages: tuple[Stage, ...] = ()
     changes: tuple[Change, ...] | None = None
     softnet_dropped_pkts: int | None = None
     neighbour_overflows: int | None = None
@@ -196,12 +210,16 @@ class Evidence:
         Raises:
             TypeError: when a field without a default is missing.
         """
-        clients = tuple(_read(ClientEvidence, part) for part in record.get("clients", ()))
-        nodes = tuple(_read(NodeEvidence, part) for part in record.get("nodes", ()))
-        tcp = tuple(_read(TcpEvidence, part) for part in record.get("tcp", ()))
+        parts: dict[str, Any] = {
+            "clients": tuple(_read(ClientEvidence, part) for part in record.get("clients", ())),
+            "nodes": tuple(_read(NodeEvidence, part) for part in record.get("nodes", ())),
+            "tcp": tuple(_read(TcpEvidence, part) for part in record.get("tcp", ())),
+            "ordered": tuple(OrderedFault.from_record(part) for part in record.get("ordered", ())),
+            "stages": tuple(Stage.from_record(part) for part in record.get("stages", ())),
+        }
         unseen, changes = record.get("faults_unseen"), record.get("changes")
-        changed = None if changes is None else tuple(Change.from_record(part) for part in changes)
-        evidence: Evidence = _read(cls, {**record, "clients": clients, "nodes": nodes, "tcp": tcp, "changes": changed})
+        parts["changes"] = None if changes is None else tuple(Change.from_record(part) for part in changes)
+        evidence: Evidence = _read(cls, {**record, **parts})
         return evidence if unseen is None else dataclasses.replace(evidence, faults_unseen=tuple(unseen))
 
 

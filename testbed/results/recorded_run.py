@@ -93,7 +93,8 @@ class RecordedRun:
         """
         attempted = f"read {self.path / 'samples.parquet'}"
         try:
-            table = pq.read_table(self.path / "samples.parquet")
+            with (self.path / "samples.parquet").open("rb") as file:  # Arrow takes a name with a colon for a URI
+                table = pq.read_table(file)
         except FileNotFoundError:
             raise InputError(attempted, "there is no such file", _REMEDY) from None
         except (OSError, pa.ArrowException) as error:
@@ -110,7 +111,7 @@ class RecordedRun:
             InputError: as of `samples`.
         """
         try:
-            with pq.ParquetFile(self.path / "samples.parquet") as file:
+            with (self.path / "samples.parquet").open("rb") as opened, pq.ParquetFile(opened) as file:
                 if (there := set(file.schema_arrow.names)) >= REQUIRED:
                     nulls = pa.chunked_array([pa.nulls(file.metadata.num_rows, pa.int64())])
                     return by_node_from(lambda name: file.read([name]).column(0) if name in there else nulls)

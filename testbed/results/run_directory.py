@@ -95,13 +95,13 @@ class RunDirectory:
         return recorded_run.RecordedRun.open(path)
 
     def write_text(self, name: str, text: str) -> Path:
-        """Write a file of the directory atomically and return its path.
+        """Write a file of the directory atomically and return its path; bytes that are no text become escapes.
 
         Raises:
             ToolError: when it cannot be written; a former version of the file stays as it was.
         """
         target = self.path / name
-        _replace(target, lambda beside: beside.write_text(text, encoding="utf-8"))
+        _replace(target, lambda beside: beside.write_text(text, encoding="utf-8", errors="backslashreplace"))
         return target
 
     def write_json(self, name: str, value: Any) -> Path:
@@ -202,8 +202,14 @@ class RunDirectory:
 
 
 def _write_in_groups(table: pa.Table, path: Path) -> None:
-    """Write row group by row group: the bytes do not depend on how the rows came, and only one group is copied."""
-    with pq.ParquetWriter(path, table.schema, compression="zstd", store_schema=False) as writer:
+    """Write row group by row group: the bytes do not depend on how the rows came, and only one group is copied.
+
+    The file is opened here: Arrow takes a name with a colon for a URI, and refuses one that is no text.
+    """
+    with (
+        path.open("wb") as file,
+        pq.ParquetWriter(file, table.schema, compression="zstd", store_schema=False) as writer,
+    ):
         for first in range(0, max(table.num_rows, 1), ROW_GROUP_ROWS):
             writer.write_table(table.slice(first, ROW_GROUP_ROWS).combine_chunks(), row_group_size=ROW_GROUP_ROWS)
 

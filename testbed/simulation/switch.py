@@ -11,7 +11,8 @@ two engines would run different experiments under one seed.  It is MurmurHash3 (
 
     source address ^ target address,  protocol,  source port ^ target port
 
-begun and ended with the basis, with the words as a little-endian machine reads them from the packet.
+begun and ended with the basis, with the words as a little-endian machine reads them from the packet.  An address of
+IPv6 is four words.
 
 Source: A. Appleby, MurmurHash3 (public domain); Open vSwitch, lib/hash.h and `flow_hash_symmetric_l3l4` in lib/flow.c.
 Where Open vSwitch is compiled for SSE 4.2 it uses CRC32 instead; the packages of Debian and Ubuntu are not.
@@ -25,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed.events import Ints
-from testbed.spec.topology import VIP_IP, Network
+from testbed.spec.topology import VIP_IP, VIP_IP6, Network
 from testbed.traffic.plan import FlowTable, Int32s
 from testbed.units import NS_PER_S
 
@@ -41,17 +42,29 @@ Words = NDArray[np.uint32]
 
 def flow_hash(flows: FlowTable, clients: tuple[str, ...], network: Network, basis: int) -> Words:
     """Return the hash of each flow, uint32 [f]; `basis` makes runs of different seeds differ."""
-    source = np.array([_wire_word(network.host(client).ip) for client in clients], dtype=np.uint32)
-    ports = (flows.src_port ^ flows.dst_port).astype(np.uint16).byteswap().astype(np.uint32)
-    state = np.full(len(flows), basis, dtype=np.uint32)
-    for word in (source[flows.client] ^ np.uint32(_wire_word(VIP_IP)), np.full_like(state, _UDP), ports):
+    hosts = [network.host(client) for client in clients]
+    hashes = np.empty(len(flows), dtype=np.uint32)
+    for version, pairs in ((4, [(host.ip, VIP_IP) for host in hosts]), (6, [(host.ip6, VIP_IP6) for host in hosts])):
+        chosen = flows.ip_version == version
+        addresses = np.array([_crossed_words(*pair) for pair in pairs], dtype=np.uint32)
+        hashes[chosen] = _hash(addresses[flows.client[chosen]], flows.src_port[chosen], flows.dst_port[chosen], basis)
+    return hashes
+
+
+def _hash(addresses: Words, src_port: Int32s, dst_port: Int32s, basis: int) -> Words:
+    """Return the hash of flows of one version of IP; `addresses`: source ^ target, [f, words]."""
+    ports = (src_port ^ dst_port).astype(np.uint16).byteswap().astype(np.uint32)
+    state = np.full(len(ports), basis, dtype=np.uint32)
+    for word in (*addresses.T, np.full_like(state, _UDP), ports):
         state = _added(state, word)
     return _finished(state ^ np.uint32(basis))
 
 
-def _wire_word(address: str) -> int:
-    """Return an IPv4 address as a little-endian machine reads it from the packet."""
-    return int.from_bytes(ipaddress.ip_address(address).packed, "little")
+def _crossed_words(one: str, other: str) -> list[int]:
+    """Return one address ^ the other in 32-bit words, as a little-endian machine reads them from the packet."""
+    packed = (ipaddress.ip_address(address).packed for address in (one, other))
+    mine, others = (np.frombuffer(address, dtype="<u4") for address in packed)
+    return [int(word) for word in mine ^ others]
 
 
 def _rotated(words: Words, bits: int) -> Words:

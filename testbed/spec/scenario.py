@@ -23,10 +23,12 @@ BalancerPolicyName = Literal[
 FrameworkName = Literal["os-ken", "ryu"]
 TopologyFamily = Literal["single", "cluster", "cascade"]
 CongestionControl = Literal["cubic", "bbr", "reno"]
+IpVersion = Literal[4, 6, "mixed"]
 
 HEADER_BYTES = 42  # Ethernet, IPv4, UDP
 PROBE_BYTES = 32  # the measurement header in each data packet
 MIN_PACKET_BYTES = HEADER_BYTES + PROBE_BYTES
+MIN_PACKET6_BYTES = MIN_PACKET_BYTES + 20  # the header of IPv6 is so much longer
 ETHERNET_BYTES = 1514  # the largest frame of an ordinary link
 MAX_PACKET_BYTES = 3500  # the largest that XDP takes whole, in a page beside its headroom; links are made as wide
 MAX_DURATION_NS = 24 * 3600 * units.NS_PER_S
@@ -195,6 +197,13 @@ class SourceSpec(Spec):
     client: str = Field(alias="from", description="the host that sends, such as c1")
     flows: int = Field(100, ge=1, le=20_000, description="distinct UDP flows (source ports)")
     packet_bytes: Size = Field("1000B", alias="packet", ge=MIN_PACKET_BYTES, le=MAX_PACKET_BYTES)
+    ip: IpVersion = Field(4, description="version of IP; mixed: every second flow is IPv6")
+
+    @model_validator(mode="after")
+    def _the_headers_fit(self) -> SourceSpec:
+        if self.ip != 4 and self.packet_bytes < MIN_PACKET6_BYTES:
+            raise ValueError(f"packet ({self.packet_bytes}B) is less than the {MIN_PACKET6_BYTES}B of IPv6 headers")
+        return self
 
 
 class PoissonSpec(SourceSpec):
@@ -243,6 +252,7 @@ class TcpSpec(Spec):
     shape: Literal["tcp"]
     congestion: CongestionControl = Field("cubic", description="congestion control of the sender")
     streams: int = Field(1, ge=1, le=64, description="connections, each placed by the balancer on its own")
+    ip: IpVersion = Field(4, description="version of IP; mixed: every second connection is IPv6")
 
 
 def _source_kind(data: Any) -> str:

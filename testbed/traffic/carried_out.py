@@ -82,6 +82,10 @@ class CarriedOut:
         self._faults[fault.step.fault, fault.step.turn] = fault
         return fault
 
+    def __iter__(self) -> Iterator[Fault]:
+        """Yield them in the order of their commands."""
+        yield from self._faults.values()
+
     def to_end(self) -> list[Fault]:
         """Return the faults that are over when sending ends and not yet healed: what is stopped could not be ended."""
         return [fault for fault in self._faults.values() if fault.over_ns is None and fault.ends_with_traffic]

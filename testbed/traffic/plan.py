@@ -17,7 +17,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -49,12 +49,18 @@ class FlowTable:
         client: int16, index into `PacketPlan.clients`.
         source: int16, index into `PacketPlan.sources`.
         src_port, dst_port: int32, UDP ports.
+        ip_version: int16, 4 or 6; left out: all 4.
     """
 
     client: Int16s
     source: Int16s
     src_port: Int32s
     dst_port: Int32s
+    ip_version: Int16s = field(default_factory=lambda: np.zeros(0, np.int16))
+
+    def __post_init__(self) -> None:
+        if not len(self.ip_version):
+            object.__setattr__(self, "ip_version", np.full(len(self.client), 4, np.int16))
 
     def __len__(self) -> int:
         return len(self.client)
@@ -136,7 +142,8 @@ class PacketPlan:
             "flows": {name: array.tolist() for name, array in flow_columns(self.flows).items()},
         }
         table = pa.table(dict(self.packet_columns()))
-        pq.write_table(table.replace_schema_metadata({_METADATA_KEY: json.dumps(head).encode()}), path)
+        with path.open("wb") as file:  # opened here: Arrow takes a name with a colon for a URI
+            pq.write_table(table.replace_schema_metadata({_METADATA_KEY: json.dumps(head).encode()}), file)
 
     @classmethod
     def read_parquet(cls, path: Path) -> PacketPlan:
@@ -146,7 +153,8 @@ class PacketPlan:
             InputError: when the file is missing, is no plan, or is not what was written.
         """
         try:
-            plan, digest = _plan_in(pq.read_table(path))
+            with path.open("rb") as file:
+                plan, digest = _plan_in(pq.read_table(file))
         except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
             raise InputError(f"reading the plan {path}", f"it is no plan ({error})", "name a plan.parquet") from error
         if plan.digest() != digest:
@@ -155,8 +163,12 @@ class PacketPlan:
 
 
 def flow_columns(flows: FlowTable) -> dict[str, NDArray[np.signedinteger]]:
-    """Return the arrays of a flow table by name."""
-    return {field.name: getattr(flows, field.name) for field in fields(flows)}
+    """Return the arrays of a flow table by name; versions of IP only where they differ from 4.
+
+    A plan of IPv4 alone keeps the digest that it had before there was IPv6.
+    """
+    columns = {one.name: getattr(flows, one.name) for one in fields(flows)}
+    return columns if (flows.ip_version != 4).any() else {k: v for k, v in columns.items() if k != "ip_version"}
 
 
 def _plan_in(table: pa.Table) -> tuple[PacketPlan, str]:
@@ -173,6 +185,7 @@ def _plan_in(table: pa.Table) -> tuple[PacketPlan, str]:
             source=np.array(flows["source"], np.int16),
             src_port=np.array(flows["src_port"], np.int32),
             dst_port=np.array(flows["dst_port"], np.int32),
+            ip_version=np.array(flows.get("ip_version", ()), np.int16),
         ),
         t_ns=column["t_ns"].astype(np.int64),
         source=column["source"].astype(np.int16),
@@ -250,7 +263,14 @@ def _flow_table(sources: Sequence[SourceSpec], clients: tuple[str, ...]) -> Flow
         source=index,
         src_port=np.concatenate(src_ports),
         dst_port=(FIRST_DST_PORT + index).astype(np.int32),
+        ip_version=np.concatenate([_ip_versions(source) for source in sources]),
     )
+
+
+def _ip_versions(source: SourceSpec) -> Int16s:
+    if source.ip == "mixed":
+        return (4 + 2 * (np.arange(source.flows) % 2)).astype(np.int16)
+    return np.full(source.flows, source.ip, np.int16)
 
 
 def _sequence_numbers(flow: Ints, flow_count: int) -> Int32s:

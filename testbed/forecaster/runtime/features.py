@@ -18,6 +18,8 @@ no second implementation to differ.
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -83,5 +85,5 @@ class FeatureExtractor:
         flow_mean = flow_mean + SLOW_WEIGHT * (flows - flow_mean)
         self._means = fast, slow, flow_mean
         self._envelope = ops.maximum(self._envelope * ENVELOPE_DECAY, backlog)
-        self._rows[:] = (arrived, peak, backlog, flows, fast, slow, flow_mean, self._envelope)
+        self._rows[:] = cast("Any", (arrived, peak, backlog, flows, fast, slow, flow_mean, self._envelope))
         np.log1p(self._out, self._out)

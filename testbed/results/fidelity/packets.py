@@ -1,4 +1,4 @@
-"""Checks of what became of the packets: all of them sent, each accounted for, none lost where none may be lost.
+"""Checks of what became of the packets that were sent: each accounted for, none lost where none may be lost.
 
 The accounting is defined in `testbed.results.evidence`.
 """
@@ -15,10 +15,6 @@ DUPLICATE_PKTS = Bound(0, 0)
 # Loss outside the buffer is not what is studied. Up to 0.1 % of the packets it is a caveat: losses that are compared
 # between policies are percents.
 STRAY_LOSS_RATIO = Bound(0.0, 0.001)
-# Packets planned and not sent change the load itself.
-UNSENT_RATIO = Bound(0.0, 0.01)
-# What was not seen to break was not studied, whatever the run shows.
-FAULTS_UNSEEN = Bound(0, 0)
 
 
 def _conservation(run: Run) -> Measured | None:
@@ -48,21 +44,6 @@ def _stray_loss(run: Run) -> Measured | None:
     return Measured(lost / max(account(evidence).sent_pkts, 1), STRAY_LOSS_RATIO, "of the packets sent", places)
 
 
-def _unsent(run: Run) -> Measured | None:
-    planned = sum(client.planned_pkts for client in run.evidence.clients)
-    unsent = planned - account(run.evidence).sent_pkts
-    errors = sum(client.send_errors for client in run.evidence.clients)
-    seen = {"unsent": unsent, "send_errors": errors}
-    return Measured(abs(unsent) / max(planned, 1), UNSENT_RATIO, "of the plan", seen)
-
-
-def _faults_seen(run: Run) -> Measured | None:
-    unseen = run.evidence.faults_unseen
-    if unseen is None:
-        return None
-    return Measured(len(unseen), FAULTS_UNSEEN, "faults", {"which": ", ".join(unseen)} if unseen else {})
-
-
 CHECKS = (
     Question(
         "unaccounted packets",
@@ -81,17 +62,5 @@ CHECKS = (
         "packets were lost where the scenario loses none",
         A_QUIETER_MACHINE,
         _stray_loss,
-    ),
-    Question(
-        "planned packets not sent",
-        "the traffic was not the planned one",
-        A_QUIETER_MACHINE,
-        _unsent,
-    ),
-    Question(
-        "faults not seen to happen",
-        "a fault of the scenario, or its end, was commanded and not observed",
-        "look at the fault's records in events.jsonl",
-        _faults_seen,
     ),
 )

@@ -1,0 +1,26 @@
+"""The verbs: one file each, arguments in, output and exit code out.  What a verb does is in the room that does it.
+
+The order of the imports is the order of the verbs in ``--help``.
+"""
+
+from testbed.commands import run, sweep, agree, validate, doctor, report, replay, compare, bench  # noqa: I001
+from testbed.commands import train, evaluate, ps, execute, clean
+from testbed.commands.app import app
+
+__all__ = [  # noqa: RUF022
+    "run",
+    "sweep",
+    "agree",
+    "validate",
+    "doctor",
+    "report",
+    "replay",
+    "compare",
+    "bench",
+    "train",
+    "evaluate",
+    "ps",
+    "execute",
+    "clean",
+    "app",
+]

@@ -1,0 +1,53 @@
+"""`clean`: looks for what killed trials left.
+
+A trial leaves nothing behind by construction (`emulation.sandbox`), so this is a proof rather than a broom: it looks
+where something could be, ends or removes what it finds and says so.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from testbed import output
+from testbed.commands.app import app
+from testbed.errors import TestbedError
+from testbed.results import running
+from testbed.results.recorded_run import RecordedRun
+
+
+@app.command(epilog="Example: `sudo python -m testbed clean`")
+def clean(
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FOLDER...]", help="where run directories lie; default: runs", show_default=False),
+    ] = None,
+) -> None:
+    """Look for what killed trials left, and remove it; there should be nothing.  Results are never touched."""
+    from testbed.run import RUNS
+
+    done = [*_end_orphans(), *(line for folder in folders or [RUNS] for line in _remove_torn_files(folder))]
+    output.say("\n".join(done) if done else "nothing was left")
+
+
+def _end_orphans() -> Iterator[str]:
+    for pid in running.orphans():
+        os.kill(pid, signal.SIGKILL)
+        yield f"ended process {pid}, which had outlived its trial"
+
+
+def _remove_torn_files(folder: Path) -> Iterator[str]:
+    """Remove files that a killed run was about to put in place of a former version, which is whole."""
+    for torn in sorted(folder.glob("*/.*.new")):
+        try:
+            killed = RecordedRun.open(torn.parent).status == "killed"
+        except TestbedError:
+            continue  # no run directory: not ours
+        if killed:
+            torn.unlink()
+            yield f"removed {torn}, half written when its run was killed"

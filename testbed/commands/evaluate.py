@@ -1,0 +1,76 @@
+"""`evaluate`: judges the LSTM beside its rivals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from testbed import output, units
+from testbed.commands.app import app
+from testbed.commands.options import AsJson
+from testbed.errors import InputError
+
+
+@app.command(epilog="Example: `python -m testbed evaluate --generated --json`")
+def evaluate(
+    traces: Annotated[
+        list[Path] | None,
+        typer.Option("--trace", metavar="FILE", help="CSV, npz or pcap; repeatable; none judges generated traffic"),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", metavar="FILE.npz", help="default the one shipped"),
+    ] = None,
+    rate: Annotated[
+        str | None,
+        typer.Option(
+            "--rate", help="of the node, such as 100Mbit; default: the mean load of each series is 60 % of it"
+        ),
+    ] = None,
+    stretch: Annotated[float, typer.Option("--stretch", help="times of traces are multiplied by it")] = 1.0,
+    add_up: Annotated[bool, typer.Option("--sum", help="judge the sum of all series of all traces")] = False,
+    sums: Annotated[
+        list[Path] | None,
+        typer.Option("--sums", metavar="FILE.npz", help="judge sums of random hosts that training did not see"),
+    ] = None,
+    generated: Annotated[bool, typer.Option("--generated", help="judge generated traffic, too")] = False,
+    interval_ms: Annotated[int, typer.Option("--interval", metavar="MS", help="between samples")] = 10,
+    actuation_ms: Annotated[int, typer.Option("--actuation", metavar="MS", help="time an expansion takes")] = 50,
+    card: Annotated[
+        Path | None,
+        typer.Option("--card", metavar="MODEL.md", help="put the tables into this model card"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge the LSTM beside its rivals, on traces it never saw."""
+    from testbed.forecaster.evaluation import text as evaluation_text
+    from testbed.forecaster.evaluation.evaluate import EvaluateConfig
+    from testbed.forecaster.evaluation.evaluate import evaluate as judge
+
+    config = EvaluateConfig(
+        traces=tuple(traces or ()),
+        model=model,
+        rate_bps=_rate_bps(rate),
+        stretch=stretch,
+        add_up=add_up,
+        sums=tuple(sums or ()),
+        generated=generated,
+        interval_ms=interval_ms,
+        actuation_ms=actuation_ms,
+    )
+    document = judge(config, lambda stage: output.note(f"{stage} …"))
+    if card is not None:
+        evaluation_text.write_section(card, document)
+    if as_json:
+        output.say_json(document)
+    else:
+        output.say(evaluation_text.as_markdown(document))
+
+
+def _rate_bps(text: str | None) -> int | None:
+    try:
+        return None if text is None else units.rate_bps(text)
+    except ValueError as error:
+        raise InputError(f"--rate {text}", str(error)) from error

@@ -1,0 +1,24 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Engine = Literal["emulation", "simulation"]
+EngineName = Annotated[Engine, typer.Option("--engine", help="real kernel, or virtual time (no root)")]
+ScenarioPath = Annotated[Path, typer.Argument(metavar="SCENARIO", help="scenario file (YAML)", show_default=False)]
+Seed = Annotated[int | None, typer.Option("--seed", help="replace the scenario's seed")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="override a key, such as buffer.policy=reactive; repeatable"),
+]
+OutDirectory = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="run directory; default runs/NAME-TIME-SEED, refused if it exists"),
+]
+Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="run directories", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="machine-readable result on standard output")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="say nothing on the way")]

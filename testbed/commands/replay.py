@@ -1,0 +1,32 @@
+"""`replay`: would the present code decide as the code of a recorded run did?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from testbed import output
+from testbed.commands.app import app
+from testbed.commands.options import Runs
+from testbed.errors import EXIT_EXPECTATION_FAILED, EXIT_OK
+
+
+@app.command(epilog="Example: `python -m testbed replay runs/burst-*`")
+def replay(
+    runs: Runs,
+    model: Annotated[
+        Path | None,
+        typer.Option("--model", metavar="FILE.npz", help="the LSTM of the run; default the one shipped"),
+    ] = None,
+) -> None:
+    """Feed the recorded inputs of runs to the present code; exit 1 and show the first decision that differs."""
+    from testbed.replay import replay as first_difference
+
+    code = EXIT_OK
+    for path in runs:
+        difference = first_difference(path, model)
+        output.say(f"{path}: {'every decision as recorded' if difference is None else difference}")
+        code = code if difference is None else EXIT_EXPECTATION_FAILED
+    raise typer.Exit(code)

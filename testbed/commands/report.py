@@ -1,0 +1,16 @@
+"""`report`: the HTML page of a run, written anew."""
+
+from __future__ import annotations
+
+from testbed import output
+from testbed.commands.app import app
+from testbed.commands.options import Runs
+
+
+@app.command(epilog="Example: `python -m testbed report runs/burst-*`")
+def report(runs: Runs) -> None:
+    """Write the HTML page of runs anew; works for interrupted and killed runs too."""
+    from testbed.report.page import write_page
+
+    for path in runs:
+        output.say(write_page(path))

@@ -1,0 +1,75 @@
+"""`run` and `simulate`: one trial, or several of one scenario and seed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from testbed import output
+from testbed.commands.app import app
+from testbed.commands.options import AsJson, Engine, EngineName, OutDirectory, Quiet, ScenarioPath, Seed, Settings
+from testbed.errors import EXIT_OK
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "`sudo python -m testbed run scenarios/burst.yaml`\n\n"
+    "`sudo python -m testbed run scenarios/burst.yaml --set buffer.policy=static-min --seed 7 --json`"
+)
+def run(
+    scenario: ScenarioPath,
+    seed: Seed = None,
+    settings: Settings = None,
+    engine: EngineName = "emulation",
+    out: OutDirectory = None,
+    repeat: Annotated[
+        int, typer.Option("--repeat", min=1, metavar="N", help="so many trials, one after the other; DIR/1 to DIR/N")
+    ] = 1,
+    no_live: Annotated[bool, typer.Option("--no-live", help="no live view")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run one trial: emulated on the real kernel (needs root), or simulated in virtual time."""
+    _run_trials(scenario, seed, settings, engine, out, repeat, not no_live, as_json, quiet)
+
+
+@app.command(epilog="Example: `python -m testbed simulate scenarios/burst.yaml --set buffer.policy=reactive`")
+def simulate(
+    scenario: ScenarioPath,
+    seed: Seed = None,
+    settings: Settings = None,
+    out: OutDirectory = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run one trial in virtual time: the same scenario, traffic and policies, no root, no kernel features."""
+    _run_trials(scenario, seed, settings, "simulation", out, 1, False, as_json, quiet)
+
+
+def _run_trials(
+    scenario: Path,
+    seed: int | None,
+    settings: list[str] | None,
+    engine: Engine,
+    out: Path | None,
+    repeat: int,
+    live: bool,
+    as_json: bool,
+    quiet: bool,
+) -> NoReturn:
+    from testbed import run as trials
+    from testbed.report.terminal import print_verdict
+    from testbed.spec.loading import load
+
+    options = trials.RunOptions(engine, out, live, quiet, tuple(sys.argv[1:]))
+    results = []
+    for result in trials.repeated(load(scenario, settings or (), seed), options, repeat):
+        results.append(result)
+        if not quiet:
+            print_verdict(result.summary, result.path, output.console(stderr=as_json))
+    if as_json:
+        output.say_json(results[0].summary if repeat == 1 else [result.summary for result in results])
+    raise typer.Exit(next((result.exit_code for result in results if result.exit_code), EXIT_OK))

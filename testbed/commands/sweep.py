@@ -1,0 +1,37 @@
+"""`sweep`: a scenario under all combinations of settings and seeds."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from testbed import output
+from testbed.commands.app import app
+from testbed.commands.options import AsJson, EngineName, Quiet
+
+
+@app.command(epilog="Example: `sudo python -m testbed sweep scenarios/sweeps/policies.yaml`")
+def sweep(
+    path: Annotated[Path, typer.Argument(metavar="SWEEP", help="sweep file (YAML)", show_default=False)],
+    engine: EngineName = "emulation",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="default runs/sweep-NAME; goes on with what is there"),
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a scenario under all combinations of settings and seeds; a second call goes on where the first ended."""
+    from testbed import sweep as sweeping
+
+    result = sweeping.sweep(path, out, engine, quiet=quiet, argv=tuple(sys.argv[1:]))
+    if as_json:
+        output.say_json(result.table.to_record())
+    elif not quiet:
+        output.say(f"{result.table.text()}\nfiles: {result.path} (sweep.html, sweep.txt, sweep.json)")
+    if result.unsettled:
+        output.note(f"{result.unsettled} trials are still to be run: the same command goes on")
+    raise typer.Exit(result.exit_code)

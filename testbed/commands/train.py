@@ -1,0 +1,46 @@
+"""`train`: fits the LSTM."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from testbed import output
+from testbed.commands.app import app
+
+
+@app.command(epilog="Example: `python -m testbed train --out model`")
+def train(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="where model, manifest and card go")] = Path(
+        "model"
+    ),
+    seed: Annotated[int, typer.Option("--seed", help="seed of everything random")] = 1,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="passes over the training series")] = 60,
+    traces: Annotated[
+        list[Path] | None,
+        typer.Option("--trace", metavar="FILE.npz", help="recorded host traces to add to the generated ones"),
+    ] = None,
+    card: Annotated[
+        Path | None,
+        typer.Option("--card", metavar="FILE.md", help="where the model card goes; default MODEL.md in --out"),
+    ] = None,
+) -> None:
+    """Train the LSTM (needs torch: `make setup-test`); interrupted training goes on where it was."""
+    from rich.progress import Progress
+
+    from testbed.forecaster.training.config import TrainConfig
+    from testbed.forecaster.training.train import TrainProgress
+    from testbed.forecaster.training.train import train as fit
+
+    with Progress(console=output.console(stderr=True)) as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(step: TrainProgress) -> None:
+            if step.stage not in tasks:
+                tasks[step.stage] = bars.add_task(step.stage, total=step.total)
+            bars.update(tasks[step.stage], completed=step.done)
+
+        path = fit(TrainConfig(out=out, card=card, seed=seed, epochs=epochs, traces=tuple(traces or ())), show)
+    output.say(path)

@@ -1,0 +1,43 @@
+"""Checks of the faults that the scenario ordered: each was seen to happen, and at its time."""
+
+from __future__ import annotations
+
+from testbed.results.fidelity.check import A_QUIETER_MACHINE, Bound, Measured, Question, Run
+from testbed.results.fidelity.stalls import STALL_MS
+from testbed.units import NS_PER_MS
+
+# What was not seen to break was not studied, whatever the run shows.
+FAULTS_UNSEEN = Bound(0, 0)
+
+
+def _seen(run: Run) -> Measured | None:
+    unseen = run.evidence.faults_unseen
+    if unseen is None:
+        return None
+    return Measured(len(unseen), FAULTS_UNSEEN, "faults", {"which": ", ".join(unseen)} if unseen else {})
+
+
+def _on_time(run: Run) -> Measured | None:
+    """A fault is ordered from the outside as a stage acts: late by as much as a stage may stand still."""
+    ordered = run.evidence.ordered
+    if not ordered:
+        return Measured(0.0, STALL_MS, "ms") if run.evidence.faults_unseen is not None else None
+    latest = max(ordered, key=lambda fault: fault.began_ns - fault.at_ns)
+    seen = {"which": " ".join([latest.kind, *latest.nodes])}
+    return Measured((latest.began_ns - latest.at_ns) / NS_PER_MS, STALL_MS, "ms", seen)
+
+
+CHECKS = (
+    Question(
+        "faults not seen to happen",
+        "a fault of the scenario, or its end, was commanded and not observed",
+        "look at the fault's records in events.jsonl",
+        _seen,
+    ),
+    Question(
+        "faults carried out late",
+        "what the scenario breaks broke later than it says",
+        A_QUIETER_MACHINE,
+        _on_time,
+    ),
+)

@@ -1,0 +1,96 @@
+"""Checks of the senders: every packet of the plan was sent, and at its time.
+
+    planned = sent + refused and given up + not tried because the sender failed        (else: unexplained)
+
+A packet's lateness is measured by its sender after the system call that took it.  The percentiles bound how many
+packets were late: 1 % at p99, 0.1 % at p99.9, which are the delays that a summary reports.  What is rarer is bounded by
+the longest stall (`stalls`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from testbed.results.evidence import account
+from testbed.results.fidelity.check import A_QUIETER_MACHINE, Bound, Measured, Question, Run
+from testbed.results.histogram import merged
+from testbed.units import NS_PER_MS
+
+# A sender that gave up leaves a load that nobody planned, whatever part of it is missing.
+FAILED_SENDERS = Bound(0, 0)
+# Packets planned and not sent change the load itself.
+UNSENT_RATIO = Bound(0.0, 0.01)
+# A packet that the sender neither sent nor gave up was lost from the plan: its books are wrong.
+UNEXPLAINED_PKTS = Bound(0, 0)
+# A packet 1 ms late moves within a tenth of a sample. At 5 ms the burst that is sent is not the planned one.
+SEND_LATENESS_MS = Bound(1.0, 5.0)
+# One stall that is still usable (`stalls`) is 1 % of the packets of a run of some seconds: more is no single stall.
+SEND_LATENESS_P999_MS = Bound(5.0, 80.0)
+
+
+def _failed(run: Run) -> Measured | None:
+    failed = [client for client in run.evidence.clients if client.failure]
+    told = [f"the sender of {c.client} failed {c.failure}; {c.failed_pkts} packets were not sent" for c in failed]
+    return Measured(len(failed), FAILED_SENDERS, "senders", {}, "; ".join(told))
+
+
+def _unsent(run: Run) -> Measured | None:
+    clients = run.evidence.clients
+    planned = sum(client.planned_pkts for client in clients)
+    unsent = planned - account(run.evidence).sent_pkts
+    seen = {
+        "unsent": unsent,
+        "send_errors": sum(client.send_errors for client in clients),
+        "failed": sum(client.failed_pkts for client in clients),
+    }
+    return Measured(abs(unsent) / max(planned, 1), UNSENT_RATIO, "of the plan", seen)
+
+
+def _unexplained(run: Run) -> Measured | None:
+    unexplained = {client.client: abs(client.unexplained_pkts) for client in run.evidence.clients}
+    return Measured(sum(unexplained.values()), UNEXPLAINED_PKTS, "packets", {c: n for c, n in unexplained.items() if n})
+
+
+def _lateness(ratio: float, bound: Bound) -> Callable[[Run], Measured | None]:
+    def measure(run: Run) -> Measured | None:
+        histogram = merged(client.lateness for client in run.evidence.clients)
+        if histogram is None or not histogram.total:
+            return None
+        seen = {"max_ms": (histogram.largest_ns or 0) / NS_PER_MS}
+        return Measured((histogram.quantile_ns(ratio) or 0.0) / NS_PER_MS, bound, "ms", seen)
+
+    return measure
+
+
+CHECKS = (
+    Question(
+        "senders that failed",
+        "a sender gave up before the end, and the rest of its packets is missing",
+        "look at the client's interface (is it up, is its MTU as large as the packets) and run again",
+        _failed,
+    ),
+    Question(
+        "planned packets not sent",
+        "the traffic was not the planned one",
+        A_QUIETER_MACHINE,
+        _unsent,
+    ),
+    Question(
+        "planned packets that nobody sent or gave up",
+        "the sender's books do not add up to the plan",
+        "report this, with the run directory",
+        _unexplained,
+    ),
+    Question(
+        "sender lateness p99",
+        "one packet in a hundred left later than planned: bursts were not those of the plan",
+        A_QUIETER_MACHINE,
+        _lateness(0.99, SEND_LATENESS_MS),
+    ),
+    Question(
+        "sender lateness p99.9",
+        "one packet in a thousand left later than planned, as many as the p99.9 of the delay is made of",
+        A_QUIETER_MACHINE,
+        _lateness(0.999, SEND_LATENESS_P999_MS),
+    ),
+)

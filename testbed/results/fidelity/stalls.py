@@ -1,0 +1,149 @@
+"""Checks of stalls: no stage stood still for long, but for the faults that the scenario ordered.
+
+A share says little of a stall: 100 ms of a switch that is stopped are half a percent of a run of 20 s, and 100 ms of
+every burst that came meanwhile.  So each stage is held to the longest time it stood still.
+
+*Bounds.*  They are the same for all stages, since they are about the run and not about the stage.  A buffer of 0.5 MB
+at 100 Mbit/s takes 40 ms to fill or to empty, and a forecast looks 50 to 100 ms ahead: what stands still for a fifth of
+that moves no figure that is compared, and what stands still for all of it makes a burst of its own.  Between the two
+one burst of the run was not that of the plan, and the reader is to know which: the figures carry a caveat.
+
+*Detection.*  A process comes to its loop every 10 ms, so a stop is seen as up to 10 ms shorter than it was; packets
+show a stop of the switch or the link from the first one that meets it.  Hence, with packets under way at all times, a
+stop of 32 ms of any stage is at least DEGRADED, and one of 95 ms INVALID.  What no packet met and no loop missed
+changed nothing.
+
+*Cause.*  Stalls of several stages at one time have one cause: where all nodes wait for packets it is the switch, where
+one does it is its link; where senders, agents and packets stood still together it is the machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from testbed.results.fidelity.check import Bound, Measured, Question, Run
+from testbed.results.stages import Stage, StageKind, Stall, unordered
+from testbed.units import NS_PER_MS, NS_PER_S
+
+STALL_MS = Bound(20.0, 80.0)
+_FIND_OUT = "find what stopped or starved it (a signal, a real-time process, a CPU quota) and run again"
+_OPTIONAL = ("mesh", "tcp")
+_TOGETHER = 3  # so many kinds of stage that stand still at one time have no other cause than the machine
+
+
+class _Found(NamedTuple):
+    """A stall, and whose it was."""
+
+    stall: Stall
+    stage: Stage
+
+
+def _found(run: Run, *kinds: StageKind) -> Iterator[_Found]:
+    """Yield all stalls of these kinds of stages (all kinds when none is given) that no fault ordered."""
+    for stage in run.evidence.stages:
+        if not kinds or stage.kind in kinds:
+            yield from (_Found(stall, stage) for stall in unordered(stage, run.evidence.ordered))
+
+
+def _measured(run: Run, kind: StageKind) -> bool:
+    """Return whether the stage was watched; what a scenario does not have (TCP, a mesh of one) cannot stand still."""
+    watched = any(stage.kind == kind for stage in run.evidence.stages)
+    return watched or (run.evidence.engine == "emulation" and kind in _OPTIONAL)
+
+
+def _longest(kind: StageKind, cause: Callable[[Run, _Found], str]) -> Callable[[Run], Measured | None]:
+    """Return the measurement of the longest stall of a kind of stage."""
+
+    def measure(run: Run) -> Measured | None:
+        if not _measured(run, kind):
+            return None
+        worst = max(_found(run, kind), key=lambda found: found.stall.lasted_ns, default=None)
+        if worst is None:
+            return Measured(0.0, STALL_MS, "ms")
+        value = worst.stall.lasted_ns / NS_PER_MS
+        seen = {"where": worst.stage.place, "at_s": worst.stall.began_ns / NS_PER_S}
+        good = STALL_MS.verdict(value) == "VALID"
+        return Measured(value, STALL_MS, "ms", seen, "" if good else cause(run, worst) + _machine(run, worst))
+
+    return measure
+
+
+def _meanwhile(run: Run, worst: _Found, *kinds: StageKind) -> list[_Found]:
+    """Return the stalls of other stages that lay within this one for at least half of its time."""
+    stall = worst.stall
+
+    def shared_ns(other: Stall) -> int:
+        return min(stall.ended_ns, other.ended_ns) - max(stall.began_ns, other.began_ns)
+
+    return [f for f in _found(run, *kinds) if f.stage is not worst.stage and 2 * shared_ns(f.stall) >= stall.lasted_ns]
+
+
+def _when(stall: Stall) -> str:
+    return f"for {stall.lasted_ns / NS_PER_MS:.0f} ms from {stall.began_ns / NS_PER_S:.3f} s on"
+
+
+def _machine(run: Run, worst: _Found) -> str:
+    kinds = {found.stage.kind for found in _meanwhile(run, worst)} | {worst.stage.kind}
+    return ", and the whole machine with it" if len(kinds - {"stamp"}) >= _TOGETHER else ""
+
+
+def _way_cause(run: Run, worst: _Found) -> str:
+    waiting = {found.stage.place for found in _meanwhile(run, worst, "way")} | {worst.stage.place}
+    nodes, when = ", ".join(sorted(waiting)), _when(worst.stall)
+    served = [stage.place for stage in run.evidence.stages if stage.kind == "way"]
+    if 2 * len(waiting) > len(served):
+        return f"the switch (ovs-vswitchd) did not forward {when} (seen at {nodes})"
+    return f"the way from the switch to {nodes} held packets {when}, the other nodes got theirs"
+
+
+def _stood_still(who: str) -> Callable[[Run, _Found], str]:
+    return lambda _run, worst: f"{who.format(worst.stage.place)} {_when(worst.stall)}"
+
+
+def _stall_question(name: str, kind: StageKind, means: str, who: Callable[[Run, _Found], str]) -> Question:
+    return Question(f"longest stall of {name}", means, _FIND_OUT, _longest(kind, who))
+
+
+CHECKS = (
+    _stall_question(
+        "a sender", "send",
+        "packets were sent that much later than planned, then all at once; every packet is measured, by its sender",
+        _stood_still("the sender of {} sent nothing that was due"),
+    ),
+    _stall_question(
+        "a sender, by the stamps in the packets", "stamp",
+        "the same by planned and actual send time in each packet, taken where it reaches a node",
+        _stood_still("what reached {} had been sent late, some of it"),
+    ),
+    _stall_question(
+        "the way from client to node", "way",
+        "packets were held between the client's send call and the node's program; every packet is measured",
+        _way_cause,
+    ),
+    _stall_question(
+        "the way from node to sink", "queue",
+        "packets came later to the sink than the node's queue and rate explain; every delivered packet is measured",
+        _stood_still("the egress of {}, or its backend, held packets"),
+    ),
+    _stall_question(
+        "an agent", "agent",
+        "an agent took no sample and decided nothing; seen from a stop of one sample interval on",
+        _stood_still("the agent of {} did not run"),
+    ),
+    _stall_question(
+        "a mesh member", "mesh",
+        "a mesh member sent no heartbeat and heard none; seen from a stop of 10 ms on",
+        _stood_still("the mesh member of {} did not run"),
+    ),
+    _stall_question(
+        "a controller", "controller",
+        "a controller took in no notification and changed nothing; seen from a stop of 10 ms on",
+        _stood_still("the {} did not run"),
+    ),
+    _stall_question(
+        "a TCP endpoint", "tcp",
+        "a TCP source sent nothing, or the sink took nothing in; seen from a stop of 10 ms on",
+        _stood_still("the {} did not run"),
+    ),
+)  # fmt: skip
