@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import venv
 import zipfile
 from collections.abc import Mapping
 from importlib import metadata
@@ -63,6 +64,65 @@ def test_what_is_installed_finds_its_files_from_anywhere(wheel, tmp_path):
     lines = seen.stdout.splitlines()
     assert lines[0] == str(tmp_path / "lib/testbed/data/bpf/build/node.bpf.o")
     assert all(line.startswith(str(tmp_path / "lib")) for line in lines)
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """Return a copy of the tree named like the package, with an environment of its own as `make setup` makes it."""
+    tree = tmp_path_factory.mktemp("beside") / "testbed"
+    shutil.copytree(ROOT, tree, ignore=LEFT_OUT, symlinks=True)
+    venv.create(tree / ".venv", symlinks=True)
+    python = tree / ".venv/bin/python"
+    site = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").stdout.strip()
+    # What it needs of others is taken from here, and nothing is downloaded.
+    Path(site, "others.pth").write_text("\n".join(p for p in sys.path if "-packages" in p), encoding="utf-8")
+    options = re.search(r"^INSTALL := \$\(PIP\) (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    argv = (sys.executable, "-m", "pip", "--python", python, *options.group(1).split(), "--no-deps", "-e", tree)
+    done = run(*argv, cwd=tree)
+    assert done.returncode == 0, done.stderr
+    return tree
+
+
+def called_in(clone: Path, folder: Path, *words: str | Path, path: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the command line of `clone` in `folder`, with `path` as the path of modules."""
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return run(clone / ".venv/bin" / words[0], *words[1:], cwd=folder, env={**env, "PYTHONPATH": path} if path else env)
+
+
+WAYS = [("python", "-m", "testbed"), ("testbed",)]
+TAKEN = ("topologies", "controllers", "units", "run", "yaml", "rich", "random", "queue", "statistics")
+
+
+def test_it_runs_beside_a_folder_of_its_name(clone, tmp_path):
+    (tmp_path / "testbed").mkdir()
+    for folder in (clone.parent, tmp_path):
+        for way in WAYS:
+            done = called_in(clone, folder, *way, "--version")
+            assert (done.returncode, done.stdout) == (0, "0.1.0\n"), done.stderr
+
+
+@pytest.mark.parametrize("way", WAYS, ids=["module", "command"])
+def test_files_of_the_user_do_not_get_in_the_way(clone, tmp_path, way):
+    for name in TAKEN:
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('not meant')\n", encoding="utf-8")
+    done = called_in(clone, tmp_path, *way, "validate", ROOT / "scenarios/smoke.yaml")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("kind", ["{}.py", "{}/__init__.py", "{}/x"])
+def test_folders_of_the_user_in_the_path_do_not_get_in_the_way(clone, tmp_path, kind):
+    for name in ("topologies", "controllers", "spec", "units"):
+        path = tmp_path / kind.format(name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("raise RuntimeError('not meant')\n", encoding="utf-8")
+    done = called_in(clone, tmp_path, "testbed", "validate", ROOT / "scenarios/smoke.yaml", path=str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.requires("clang")
+def test_a_wheel_keeps_to_its_own_names(wheel):
+    names = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    assert {name for name in names if not name.endswith(".dist-info")} == {"testbed"}
 
 
 def test_the_installed_package_states_command_licence_and_extras():
