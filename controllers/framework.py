@@ -22,12 +22,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from testbed import installing
 from testbed.controllers.bell import Bell
 from testbed.errors import MachineError, ToolError
 from testbed.spec.scenario import FrameworkName
 
 PACKAGES: dict[FrameworkName, str] = {"os-ken": "os_ken", "ryu": "ryu"}
-INSTALL: dict[FrameworkName, str] = {"os-ken": "sudo make setup", "ryu": "sudo make ryu"}
 
 HANDOVER_S = 0.0002  # after it a busy thread lets another one run; Python's own 5 ms are longer than a decision takes
 
@@ -140,6 +140,11 @@ class GreenThreads:
                 self._waiting.popleft()()
 
 
+def remedy(name: FrameworkName) -> str:
+    """Return the command that installs a framework."""
+    return installing.optional("ryu") if name == "ryu" else installing.packages("os-ken")
+
+
 def installed(name: FrameworkName) -> bool:
     """Tell whether the framework is there, without importing it."""
     return importlib.util.find_spec(PACKAGES[name]) is not None
@@ -152,7 +157,7 @@ def load(name: FrameworkName) -> Framework:
         MachineError: it is not installed.
     """
     if not installed(name):
-        raise MachineError(f"controller.framework: {name}", "it is not installed", INSTALL[name])
+        raise MachineError(f"controller.framework: {name}", "it is not installed", remedy(name))
     if name == "os-ken":
         return Framework(name, NativeThreads())
     _mend_eventlet()

@@ -17,7 +17,7 @@ import traceback
 from types import FrameType
 from typing import NoReturn
 
-from testbed import places, streams
+from testbed import installing, places, streams
 from testbed.errors import (
     EXIT_BAD_INPUT,
     EXIT_BUG,
@@ -130,8 +130,9 @@ def _lacking(error: ImportError) -> TestbedError | None:
     again = " ".join(["sudo", str(python), "-m", "testbed", *sys.argv[1:]])
     attempted = f"this Python ({sys.executable})"
     if isinstance(error, ModuleNotFoundError) and name:
-        return MachineError(attempted, f"lacks {name}", f"use: {again}" if ours else "run `make setup` first")
-    return MachineError(attempted, f"cannot load {name or 'a package'}: {error}", "install it anew: `make setup`")
+        return MachineError(attempted, f"lacks {name}", f"use: {again}" if ours else installing.packages(name))
+    broken = name or "a package"
+    return MachineError(attempted, f"cannot load {broken}: {error}", f"install it anew: {installing.packages(broken)}")
 
 
 def _flushed(code: int) -> int:

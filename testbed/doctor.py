@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from testbed import places, probes
+from testbed import installing, places, probes
 from testbed.controllers import framework
 from testbed.errors import MachineError, TestbedError
 from testbed.spec.scenario import Scenario
@@ -30,14 +30,13 @@ MAX_NODES_PER_CPU = 16
 
 DEFAULT_FRAMEWORK = "os-ken"
 
-_INSTALL = "sudo make setup"
 _OTHER_KERNEL = "boot the distribution's stock kernel"
-# What a run calls on, by program and package; only inspection is lost without the last ones.
-_NEEDED_PROGRAMS = {"ip": "iproute2", "mnexec": "mininet"}
+# What a run calls on; only inspection is lost without the last ones.
+_NEEDED_PROGRAMS = ("ip", "mnexec")
 _USEFUL_PROGRAMS = {
-    "bpftool": ("bpftool", "looking into loaded BPF programs"),
-    "ethtool": ("ethtool", "looking into interfaces"),
-    "clang": ("clang", "compiling bpf/ anew"),
+    "bpftool": "looking into loaded BPF programs",
+    "ethtool": "looking into interfaces",
+    "clang": "compiling bpf/ anew",
 }
 _MODULES = ("numpy", "pyarrow", "pydantic", "yaml", "typer", "rich", "jinja2", "plotly", "scapy", "pyroute2")
 _FEATURES = {
@@ -153,20 +152,19 @@ def _netem(refusal: str, scenario: Scenario | None) -> Finding:
 def _switch() -> Iterator[Finding]:
     refusal = probes.open_vswitch()
     if refusal:
-        yield Finding("openvswitch", "missing", refusal, _INSTALL)
+        yield Finding("openvswitch", "missing", refusal, installing.program("ovs-vswitchd"))
         return
     version = probes.command("ovs-vswitchd", "--version").split("\n")[0].rpartition(" ")[2]
     yield Finding("openvswitch", "ok", f"Open vSwitch {version}; a private database server starts")
 
 
 def _programs() -> Iterator[Finding]:
-    for name, package in _NEEDED_PROGRAMS.items():
+    for name in _NEEDED_PROGRAMS:
+        path, lacks = probes.tool(name), f"no package {installing.package_of(name)}"
+        yield Finding(name, "ok", path) if path else Finding(name, "missing", lacks, installing.program(name))
+    for name, use in _USEFUL_PROGRAMS.items():
         path = probes.tool(name)
-        found = Finding(name, "ok", path) if path else Finding(name, "missing", f"no package {package}", _INSTALL)
-        yield found
-    for name, (package, use) in _USEFUL_PROGRAMS.items():
-        path = probes.tool(name)
-        lack = Finding(name, "limited", f"not installed; only {use} needs it", f"sudo apt-get install {package}")
+        lack = Finding(name, "limited", f"not installed; only {use} needs it", installing.program(name))
         yield Finding(name, "ok", path) if path else lack
 
 
@@ -174,26 +172,27 @@ def _libraries() -> Iterator[Finding]:
     try:
         yield Finding("libbpf", "ok", probes.libbpf())
     except OSError as error:
-        yield Finding("libbpf", "missing", str(error), _INSTALL)
+        yield Finding("libbpf", "missing", str(error), installing.program("libbpf"))
     if importlib.util.find_spec("mininet"):
         yield Finding("mininet", "ok", f"Mininet {_version('mininet')}")
     else:
         lack = f"{sys.executable} cannot import it; the package belongs to /usr/bin/python3"
-        yield Finding("mininet", "missing", lack, f"{_INSTALL}, then run with .venv/bin/python")
+        yield Finding("mininet", "missing", lack, f"{installing.program('mininet')}, then run with .venv/bin/python")
     absent = [name for name in _MODULES if importlib.util.find_spec(name) is None]
     if absent:
-        yield Finding("python", "missing", f"no {', '.join(absent)} for {sys.executable}", _INSTALL)
+        yield Finding("python", "missing", f"no {', '.join(absent)} for {sys.executable}", installing.packages(*absent))
     else:
         yield Finding("python", "ok", f"Python {sys.version.split()[0]} with all packages a run needs")
     if importlib.util.find_spec("torch") is None:
-        yield Finding("torch", "limited", "not installed; only `train` needs it", "sudo make setup-test")
+        yield Finding("torch", "limited", "not installed; only `train` needs it", installing.optional("train"))
     else:
         yield Finding("torch", "ok", f"torch {_version('torch')}")
 
 
 def _frameworks(scenario: Scenario | None) -> Iterator[Finding]:
     wanted = scenario.controller.framework if scenario else None
-    for name, remedy in framework.INSTALL.items():
+    for name in framework.PACKAGES:
+        remedy = framework.remedy(name)
         if framework.installed(name):
             yield Finding(name, "ok", f"{name} {_version(name)}")
         elif name in (wanted, DEFAULT_FRAMEWORK):
@@ -213,7 +212,7 @@ def _compiled_programs() -> Iterator[Finding]:
     try:
         paths = [places.bpf_object(name) for name in ("node", "sink", "link", "pass")]
     except TestbedError as error:
-        yield Finding("bpf_programs", "missing", error.happened, "make bpf")
+        yield Finding("bpf_programs", "missing", error.happened, installing.bpf())
         return
     yield Finding("bpf_programs", "ok", f"compiled, in {paths[0].parent}")
 

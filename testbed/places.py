@@ -28,9 +28,9 @@ def bpf_object(name: str) -> Path:
     """Return the compiled BPF program `name`, such as ``"node"``.
 
     Raises:
-        MachineError: when it is not compiled; in the source tree `make bpf` does that.
+        MachineError: when it is not compiled; `installing.bpf` says how.
     """
     path = root() / "bpf" / "build" / f"{name}.bpf.o"
     if not path.is_file():
-        raise MachineError(f"looking for the BPF program {name}", f"{path} is not there", "compile it with `make bpf`")
+        raise MachineError(f"looking for the BPF program {name}", f"{path} is not there", f"make -C {root() / 'bpf'}")
     return path

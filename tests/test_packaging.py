@@ -17,7 +17,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from testbed import commands, errors
+from testbed import commands, errors, installing, places
 
 ROOT = Path(__file__).resolve().parent.parent
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "runs", "build", "dist", "*.egg-info", "__pycache__", ".*_cache")
@@ -210,6 +210,34 @@ def test_the_readme_has_the_two_commands_and_ci_runs_the_second():
     assert re.search(r"^sudo make run$", readme, re.MULTILINE)
     assert re.search(r"^sudo make test$", readme, re.MULTILINE)
     assert "exec make test" in (ROOT / ".ci/run").read_text(encoding="utf-8")
+
+
+def test_what_installs_a_thing_is_said_in_one_place_alone():
+    sources = [path for folder in ("testbed", "controllers", "topologies") for path in (ROOT / folder).rglob("*.py")]
+    saying = {path.name for path in sources if re.search("pip install|make setup|make ryu|apt-get", path.read_text())}
+    assert saying == {"installing.py", "scenario.py"}, "scenario.py: a description of a key names make ryu"
+
+
+def test_in_the_tree_make_installs_what_the_makefile_can(monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    told = {installing.optional(extra) for extra in ("train", "evaluate", "bench", "ryu")}
+    told |= {installing.packages("yaml"), installing.program("mnexec")}
+    assert told == {"sudo make setup", "sudo make setup-test", "sudo make ryu"}
+    assert "`sudo make setup-test` installs torch" in (ROOT / "README.md").read_text(encoding="utf-8")
+    for command in told:
+        assert re.search(rf"^{command.split()[-1]}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    assert installing.optional("train") == f"sudo make -C {ROOT} setup-test"
+    assert Path(installing.bpf().split()[-1], "Makefile").is_file()
+
+
+def test_from_a_wheel_pip_and_apt_install_what_is_missing(monkeypatch, tmp_path):
+    monkeypatch.setattr(places, "root", lambda: tmp_path)
+    pip = f"{sys.executable} -m pip install "
+    assert installing.packages("yaml", "rich") == pip + "pyyaml rich"
+    assert installing.optional("train") == pip + "'torch>=2.2'"
+    assert installing.program("ovs-vswitchd") == "sudo apt-get install openvswitch-switch"
+    assert installing.program("tc") == "sudo apt-get install iproute2"
 
 
 def table_of(readme: str, heading: str) -> list[str]:

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from testbed import places
+from testbed import installing, places
 from testbed import run as trials
 from testbed.errors import CommandError, MachineError
 from testbed.forecaster.maker import forecaster_maker
@@ -180,7 +180,7 @@ def _simpy_rate(nodes: int) -> float:
     try:
         import simpy
     except ImportError as error:
-        raise MachineError("measuring SimPy", str(error), "install the extra: pip install 'testbed[bench]'") from error
+        raise MachineError("measuring SimPy", str(error), installing.optional("bench")) from error
     scenario = _scenario(nodes, "reactive", 1)
     network, plan = _prepared(scenario)
     rates = service_rates_bps(network).tolist()

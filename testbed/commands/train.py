@@ -27,7 +27,7 @@ def train(
         typer.Option("--card", metavar="FILE.md", help="where the model card goes; default MODEL.md in --out"),
     ] = None,
 ) -> None:
-    """Train the LSTM (needs torch: `make setup-test`); interrupted training goes on where it was."""
+    """Train the LSTM (needs torch: see `doctor`); interrupted training goes on where it was."""
     from rich.progress import Progress
 
     from testbed.forecaster.training.config import TrainConfig

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from testbed import installing
 from testbed.errors import CommandError, MachineError
 
 DEFAULT_TIMEOUT_S = 20.0
@@ -32,7 +33,7 @@ def run(
             check=False,
         )
     except FileNotFoundError as error:
-        raise MachineError(attempted, f"{argv[0]} is not installed", "run `make setup`") from error
+        raise MachineError(attempted, f"{argv[0]} is not installed", installing.program(argv[0])) from error
     except subprocess.TimeoutExpired as error:
         raise CommandError(attempted, argv, -1, "", f"no end within {timeout_s:g} s") from error
     if done.returncode != 0:
@@ -48,4 +49,4 @@ def start(attempted: str, argv: Sequence[str], *, env: Mapping[str, str], log: P
                 list(argv), env={**os.environ, **env}, stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
         except FileNotFoundError as error:
-            raise MachineError(attempted, f"{argv[0]} is not installed", "run `make setup`") from error
+            raise MachineError(attempted, f"{argv[0]} is not installed", installing.program(argv[0])) from error

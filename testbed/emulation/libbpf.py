@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 
 from pyroute2 import IPRoute
 
+from testbed import installing
 from testbed.errors import MachineError, TestbedError, ToolError
 
 XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX, XDP_REDIRECT = range(5)
@@ -123,7 +124,7 @@ def _open_library(names: tuple[str, ...] = _LIBRARIES) -> ctypes.CDLL:
     raise MachineError(
         "opening libbpf",
         f"neither {' nor '.join(names)} is installed",
-        "apt-get install libbpf1 (Ubuntu 22.04: libbpf0)",
+        installing.program("libbpf"),
     )
 
 
@@ -179,7 +180,7 @@ class BpfObject:
             self._handle: int | None = library().bpf_object__open_file(os.fsencode(path), None)
             if not self._handle:
                 raise ToolError(
-                    f"reading the BPF object {path}", "; ".join(said).strip() or "no BPF object", "compile it anew"
+                    f"reading the BPF object {path}", "; ".join(said).strip() or "no BPF object", installing.bpf()
                 )
 
     def set_data(self, section: str, value: bytes) -> None:
@@ -189,7 +190,7 @@ class BpfObject:
             raise ToolError(
                 f"setting {section} of the BPF program {self._name}",
                 os.strerror(-status),
-                "compile it anew: `make bpf`",
+                f"compile it anew: {installing.bpf()}",
             )
 
     def set_max_entries(self, name: str, entries: int) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from testbed import installing
 from testbed.errors import MachineError, ToolError
 from testbed.report import charts, key_figures, written
 from testbed.results.recorded_run import RecordedRun
@@ -111,7 +112,7 @@ def plotly_script() -> Markup:
         script = Path(folder) / "package_data" / "plotly.min.js"
         if script.is_file():
             return Markup(script.read_text(encoding="utf-8"))  # noqa: S704 - a file of an installed package
-    raise MachineError("write the report", "Plotly's script is not installed", "pip install plotly")
+    raise MachineError("write the report", "Plotly's script is not installed", installing.packages("plotly"))
 
 
 def script_data(value: Any) -> Markup:

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from testbed import installing
 from testbed.errors import InputError, MachineError
 from testbed.spec.scenario import BufferSpec
 
@@ -56,7 +57,7 @@ def check(config: EvaluateConfig) -> None:
         MachineError: scikit-learn, which has the areas under curves and the trees, is not installed.
     """
     if importlib.util.find_spec("sklearn") is None:
-        raise MachineError("evaluating a model", "scikit-learn is not installed", "run `make setup-test`")
+        raise MachineError("evaluating a model", "scikit-learn is not installed", installing.optional("evaluate"))
     if not (math.isfinite(config.stretch) and 1e-6 <= config.stretch <= 1e6):
         raise InputError(f"evaluating with --stretch {config.stretch:g}", "it must lie between 1e-6 and 1e6")
     if config.rate_bps is not None and not 0 < config.rate_bps <= _MAX_RATE_BPS:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from testbed import installing
 from testbed.errors import InputError, MachineError
 
 
@@ -66,7 +67,7 @@ def check(config: TrainConfig) -> None:
         MachineError: torch is not installed.
     """
     if importlib.util.find_spec("torch") is None:
-        raise MachineError("training a model", "torch is not installed", "run `pip install 'testbed[train]'`")
+        raise MachineError("training a model", "torch is not installed", installing.optional("train"))
     for name in ("epochs", "series", "validation_series", "samples", "hidden", "batch", "chunk"):
         if getattr(config, name) < 1:
             raise InputError(f"training with {name} {getattr(config, name)}", "it must be at least 1")

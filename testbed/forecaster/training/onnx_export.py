@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from testbed import installing
 from testbed.errors import MachineError
 from testbed.forecaster.runtime.artefact import Model
 from testbed.forecaster.runtime.features import FEATURES
@@ -33,7 +34,7 @@ def write_onnx(model: Model, path: Path) -> Path:
         MachineError: when the onnx package is not installed.
     """
     if not available():
-        raise MachineError(f"writing {path}", "onnx is not installed", "run `pip install 'testbed[evaluate]'`")
+        raise MachineError(f"writing {path}", "onnx is not installed", installing.optional("evaluate"))
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
