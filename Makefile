@@ -14,7 +14,7 @@ SCENARIO ?= scenarios/burst.yaml
 
 # What a run needs of the distribution, and what the tests and checks need beside it.
 RUN_PACKAGES := mininet openvswitch-switch clang llvm libbpf-dev bpftool ethtool iproute2 make python3-venv
-TEST_PACKAGES := clang-format iputils-ping tcpreplay
+TEST_PACKAGES := clang-format iputils-ping tcpreplay tshark
 
 # Only training (and its tests) needs torch.  PyPI's build brings several GB of CUDA; this index has the CPU build.
 # Where it cannot be reached, PyPI's is taken.

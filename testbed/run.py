@@ -161,19 +161,24 @@ def check(loaded: LoadedScenario) -> None:
             raise InputError(loaded.where("expect", number), error.happened, error.remedy) from error
 
 
-def check_traces(loaded: LoadedScenario) -> None:
+def check_traces(loaded: LoadedScenario) -> list[str]:
     """Check that every trace can be read and lasts as long as the run: what a plan would refuse, without making one.
+
+    Returns what the readers found out or mended, a line each.
 
     Raises:
         InputError: names the file and the line.
     """
-    scenario = loaded.scenario
+    scenario, notes = loaded.scenario, []
     for index, source in enumerate(scenario.traffic):
         if isinstance(source, TraceSpec):
+            where = loaded.where("traffic", index, "trace")
             try:
-                for_run(source, loaded.path.parent, scenario.duration_ns)
+                trace = for_run(source, loaded.path.parent, scenario.duration_ns)
             except InputError as error:
-                raise InputError(loaded.where("traffic", index, "trace"), error.happened, error.remedy) from error
+                raise InputError(where, error.happened, error.remedy) from error
+            notes += [f"{where}: {note}" for note in trace.notes]
+    return notes
 
 
 def _refuse_unsimulated(loaded: LoadedScenario) -> None:
@@ -218,6 +223,9 @@ def _prepare(loaded: LoadedScenario, options: RunOptions) -> _Prepared:
     check(loaded)
     network = topologies.describe(scenario.topology)
     plan = make_plan(scenario, network, loaded.path.parent)
+    if not options.quiet:
+        for note in plan.notes:
+            output.note(note)
     make_forecaster = forecaster_maker(scenario.buffer, plan, len(network.first_tier))
     facts = RunFacts.of(scenario, network, options.engine, loaded.question)
     manifest = provenance.collect(
@@ -227,6 +235,7 @@ def _prepare(loaded: LoadedScenario, options: RunOptions) -> _Prepared:
         facts=facts.to_record(),
         ovs_datapath="netdev" if options.engine == "emulation" else None,
     )
+    manifest["notes"] = list(plan.notes)
     directory = RunDirectory.create(options.out or _default_path(loaded), manifest)
     return _Prepared(loaded, network, plan, facts, make_forecaster, directory)
 

@@ -68,6 +68,7 @@ PROBES: dict[str, Callable[[], str]] = {
     "ryu": lambda: "" if importlib.util.find_spec("ryu") else "ryu is not installed",
     "torch": lambda: _module("torch"),
     "onnx": lambda: _module("onnx") or _module("onnxruntime"),
+    "tshark": lambda: _program("tshark"),
     "chromium": lambda: _program("chromium", "chromium-browser", "google-chrome"),
 }
 

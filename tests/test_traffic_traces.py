@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zipfile
 from pathlib import Path
@@ -18,7 +19,7 @@ from scapy.utils import PcapNgWriter, wrpcap
 
 from testbed.errors import InputError
 from testbed.spec.scenario import TraceSpec
-from testbed.traffic import traces
+from testbed.traffic import csv_rows, npz, trace_file, traces
 
 S = 10**9
 MS = 10**6
@@ -181,46 +182,53 @@ def test_a_capture_that_is_cut_off_is_refused(ending: str, cut: int, tmp_path: P
     else:
         wrpcap(str(path), _frames(1.0, 2.0, 3.0))
     path.write_bytes(path.read_bytes()[:-cut])
-    with pytest.raises(InputError, match=r"row \d cannot be read .the file is cut off"):
+    with pytest.raises(InputError, match=r"packet 3 cannot be read .the file is cut off"):
         traces.load(path)
 
 
 def test_a_capture_that_goes_back_in_time_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.pcap"
     wrpcap(str(path), _frames(1.0, 3.0, 2.0))
-    with pytest.raises(InputError, match="row 3: the time goes back"):
+    with pytest.raises(InputError, match="packet 3: the time goes back"):
         traces.load(path)
 
 
 def test_an_unknown_kind_and_a_missing_file_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"unknown kind \.txt; known are \.csv, \.npz"):
+    (tmp_path / "x.txt").write_bytes(b"hello there")
+    with pytest.raises(InputError, match=r"unknown kind \.txt: it begins with b'hello th'; known are \.csv, \.npz"):
         traces.load(tmp_path / "x.txt")
     with pytest.raises(InputError, match="No such file"):
         traces.load(tmp_path / "x.csv")
     (tmp_path / "y.csv").mkdir()
-    with pytest.raises(InputError, match="Is a directory"):
+    with pytest.raises(InputError, match="it is a directory"):
         traces.load(tmp_path / "y.csv")
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.csv")
+    with pytest.raises(InputError, match="it is no regular file"):
+        traces.load(tmp_path / "x.csv")
 
 
 def test_huge_files_are_refused_before_they_are_read(tmp_path: Path) -> None:
     sparse = tmp_path / "x.csv"
     with sparse.open("wb") as file:
-        file.truncate(traces.MAX_FILE_BYTES + 1)
-    with pytest.raises(InputError, match="bytes are more than"):
+        file.truncate(trace_file.MAX_FILE_BYTES + 1)
+    with pytest.raises(InputError, match="it is larger than 256,000,000 bytes"):
         traces.load(sparse)
 
 
 def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.npz"
     np.savez_compressed(path, bytes_per_bin=np.zeros(100_000), bin_s=1)
-    monkeypatch.setattr(traces, "MAX_FILE_BYTES", 50_000)
+    monkeypatch.setattr(npz, "MAX_UNPACKED_BYTES", 50_000)
     assert path.stat().st_size < 50_000
     with pytest.raises(InputError, match=r"it unpacks to 8.* bytes"):
         traces.load(path)
 
 
 def test_too_many_rows_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(traces, "MAX_ROWS", 2)
+    monkeypatch.setattr(csv_rows, "MAX_ROWS", 2)
     with pytest.raises(InputError, match="more than 2 rows"):
         traces.load(_csv(tmp_path, "0,1", "1,1", "2,1"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from testbed import output, units
 from testbed.commands.app import app
 from testbed.commands.options import AsJson
 from testbed.errors import InputError
+from testbed.spec.scenario import RowKind
 
 
 @app.command(epilog="Example: `python -m testbed evaluate --generated --json`")
@@ -22,6 +24,14 @@ def evaluate(
     model: Annotated[
         Path | None,
         typer.Option("--model", metavar="FILE.npz", help="default the one shipped"),
+    ] = None,
+    rows: Annotated[
+        RowKind | None,
+        typer.Option("--rows", help="what the rows of CSV traces are; default: what their times suggest"),
+    ] = None,
+    bin_length: Annotated[
+        str | None,
+        typer.Option("--bin", metavar="TIME", help="length of the bins of CSV traces, such as 10ms"),
     ] = None,
     rate: Annotated[
         str | None,
@@ -49,10 +59,13 @@ def evaluate(
     from testbed.forecaster.evaluation.evaluate import EvaluateConfig
     from testbed.forecaster.evaluation.evaluate import evaluate as judge
 
+    bin_ns = _quantity("--bin", bin_length, units.duration_ns)
     config = EvaluateConfig(
         traces=tuple(traces or ()),
         model=model,
-        rate_bps=_rate_bps(rate),
+        rows=rows,
+        bin_s=None if bin_ns is None else bin_ns / units.NS_PER_S,
+        rate_bps=_quantity("--rate", rate, units.rate_bps),
         stretch=stretch,
         add_up=add_up,
         sums=tuple(sums or ()),
@@ -60,7 +73,7 @@ def evaluate(
         interval_ms=interval_ms,
         actuation_ms=actuation_ms,
     )
-    document = judge(config, lambda stage: output.note(f"{stage} …"))
+    document = judge(config, output.note)
     if card is not None:
         evaluation_text.write_section(card, document)
     if as_json:
@@ -69,8 +82,8 @@ def evaluate(
         output.say(evaluation_text.as_markdown(document))
 
 
-def _rate_bps(text: str | None) -> int | None:
+def _quantity(option: str, text: str | None, read: Callable[[object], int]) -> int | None:
     try:
-        return None if text is None else units.rate_bps(text)
+        return None if text is None else read(text)
     except ValueError as error:
-        raise InputError(f"--rate {text}", str(error)) from error
+        raise InputError(f"{option} {text}", str(error)) from error

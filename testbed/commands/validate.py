@@ -49,5 +49,6 @@ def _checked(path: Path, settings: list[str]) -> str:
         return f"a sweep of {len(checked(path).trials)} trials"
     loaded = loading.load(path, settings)
     trials.check(loaded)
-    trials.check_traces(loaded)
+    for line in trials.check_traces(loaded):
+        output.note(line)
     return f"{loaded.scenario.name}, {loaded.scenario.topology.nodes} nodes"

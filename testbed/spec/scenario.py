@@ -24,6 +24,7 @@ FrameworkName = Literal["os-ken", "ryu"]
 TopologyFamily = Literal["single", "cluster", "cascade"]
 CongestionControl = Literal["cubic", "bbr", "reno"]
 IpVersion = Literal[4, 6, "mixed"]
+RowKind = Literal["bins", "bursts"]
 
 HEADER_BYTES = 42  # Ethernet, IPv4, UDP
 PROBE_BYTES = 32  # the measurement header in each data packet
@@ -237,8 +238,20 @@ class TraceSpec(SourceSpec):
     """Replay of a recorded trace: CSV ``time_s,bytes``, ``.npz`` with ``bytes_per_bin`` and ``bin_s``, or a pcap."""
 
     trace: str = Field(description="path, relative to the scenario file")
+    rows: RowKind | None = Field(
+        None, description="what the rows of a CSV are; without it, what their times suggest, and that is said"
+    )
+    bin_ns: Duration | None = Field(
+        None, alias="bin", gt=0, description="length of a CSV's bins, rows without bytes may be left out"
+    )
     rate_scale: float = Field(1.0, gt=0, le=1e6, strict=False, description="multiplies the bytes")
     stretch: float = Field(1.0, gt=0, le=1e6, strict=False, description="multiplies the times")
+
+    @model_validator(mode="after")
+    def _bins_have_a_length(self) -> TraceSpec:
+        if self.rows == "bursts" and self.bin_ns is not None:
+            raise ValueError("rows: bursts have no bin; leave out one of the two")
+        return self
 
 
 class TcpSpec(Spec):

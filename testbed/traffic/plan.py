@@ -79,6 +79,7 @@ class PacketPlan:
         flow: int32, row of the flow table.
         seq: int32, number within the flow, from 0 without gaps.
         size_bytes: int32, frame length from the Ethernet header on, without checksum trailer.
+        notes: what the readers of traces found out or mended, a line each; not part of the plan as written.
     """
 
     duration_ns: int
@@ -90,6 +91,7 @@ class PacketPlan:
     flow: Int32s
     seq: Int32s
     size_bytes: Int32s
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for array in (*self.packet_columns().values(), *flow_columns(self.flows).values()):
@@ -211,7 +213,8 @@ def make_plan(scenario: Scenario, network: Network, base_dir: Path) -> PacketPla
     _check_sources(scenario.planned, network)
     clients = tuple(dict.fromkeys(source.client for source in scenario.planned))
     flows = _flow_table(scenario.planned, clients)
-    parts = [_packets_of(source, scenario, base_dir) for source in scenario.planned]
+    notes: list[str] = []
+    parts = [_packets_of(source, scenario, base_dir, notes) for source in scenario.planned]
     _check_total([len(part.t_ns) for part in parts])
     first_flow = np.concatenate(([0], np.cumsum([source.flows for source in scenario.planned])))
     order = np.argsort(np.concatenate([part.t_ns for part in parts]), kind="stable")
@@ -227,10 +230,11 @@ def make_plan(scenario: Scenario, network: Network, base_dir: Path) -> PacketPla
         flow=flow.astype(np.int32),
         seq=_sequence_numbers(flow, len(flows)),
         size_bytes=np.array([source.packet_bytes for source in scenario.planned], np.int32)[source],
+        notes=tuple(notes),
     )
 
 
-def _packets_of(source: SourceSpec, scenario: Scenario, base_dir: Path) -> shapes.Packets:
+def _packets_of(source: SourceSpec, scenario: Scenario, base_dir: Path, notes: list[str]) -> shapes.Packets:
     match source:
         case PoissonSpec():
             return shapes.poisson(source, scenario.duration_ns, scenario.seed)
@@ -240,6 +244,7 @@ def _packets_of(source: SourceSpec, scenario: Scenario, base_dir: Path) -> shape
             return shapes.on_off(source, scenario.duration_ns, scenario.seed)
         case TraceSpec():
             trace = traces.for_run(source, base_dir, scenario.duration_ns)
+            notes += [f"traffic.{source.name}: {source.trace}: {note}" for note in trace.notes]
             return traces.replay(source, trace, scenario.duration_ns, scenario.seed)
         case _:
             raise AssertionError(f"no shape for {type(source).__name__}")

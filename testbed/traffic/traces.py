@@ -1,11 +1,11 @@
 """Recorded traffic: reading a trace file, and replaying it as packets of one size.
 
-Three kinds of file, told by their ending:
+Three kinds of file, told by their content (``trace_file.py``), packed with gzip or not:
 
-* ``.csv`` with the header ``time_s,bytes``.  Three rows or more at equal distances are *bins*: the bytes passed evenly
-  between that instant and the next.  Otherwise each row is a *burst* that was there at that instant.
-* ``.npz`` with ``bytes_per_bin`` (1-D) and ``bin_s``: bins.
-* ``.pcap``, ``.pcapng``, ``.cap``: each packet is a burst of its length on the wire.
+* CSV with the header ``time_s,bytes``.  Its rows are *bins* (the bytes passed evenly between that instant and the next)
+  or *bursts* (they were there at that instant), as the source says or the times suggest: ``bins.py``.
+* NumPy's ``.npz`` with ``bytes_per_bin`` (1-D) and ``bin_s``: bins.
+* A capture, pcap or pcapng: each packet is a burst of its original length (``capture.py``).
 
 Times count from the first row.  `stretch` multiplies times, `rate_scale` multiplies bytes.  The trace is then a rising
 curve of bytes over time, and packet k leaves when the curve reaches k x packet_bytes: bytes are kept to within one
@@ -17,32 +17,29 @@ have no such end.
 
 from __future__ import annotations
 
-import contextlib
-import io
-import struct
-import zipfile
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
-from scapy.error import Scapy_Exception
-from scapy.utils import RawPcapNgReader, RawPcapReader
+from numpy.typing import NDArray
 
-from testbed.errors import InputError
 from testbed.events import Floats, Ints
-from testbed.spec.scenario import TraceSpec
+from testbed.spec.scenario import RowKind, TraceSpec
+from testbed.traffic import bins, capture, csv_rows, npz
+from testbed.traffic.capture_order import in_order
+from testbed.traffic.pcap import is_pcap, read_pcap
+from testbed.traffic.pcapng import is_pcapng, read_pcapng
 from testbed.traffic.shapes import Packets, check_count, spread
+from testbed.traffic.trace_file import contents, refusal
 from testbed.units import NS_PER_S
 
 BURST_LINE_BPS = 10**9
-MAX_FILE_BYTES = 256 * 10**6
-MAX_ROWS = 5_000_000
+MAX_ROWS = csv_rows.MAX_ROWS
 _MAX_TIME_S = 1e9
-_CSV_HEADER = "time_s,bytes"
-_PCAP_RECORD_BYTES = 16
-_BIN_TOLERANCE = 1e-3  # of a bin: times are often written with few decimals
+_ETHERNET = 1
+_BIN_TOLERANCE = 1e-3  # of the run: times are often written with few decimals
+_CAPTURES = (".pcap", ".pcapng", ".cap")
+_WANTED = "an .npz trace holds bytes_per_bin (1-D) and bin_s"
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,32 +49,68 @@ class Trace:
     Attributes:
         t_s: float64 [n], seconds from the first row, ascending; the beginnings of bins or the instants of bursts.
         n_bytes: float64 [n].
-        bin_s: length of the bins, 0.0 when the rows are bursts.
+        bin_s: length of the bins, which follow each other without a gap; 0.0 when the rows are bursts.
+        notes: what was found out or mended, and nobody had said, each a line.
     """
 
     t_s: Floats
     n_bytes: Floats
     bin_s: float
+    notes: tuple[str, ...] = ()
 
 
-def load(path: Path) -> Trace:
+def load(path: Path, rows: RowKind | None = None, bin_s: float | None = None) -> Trace:
     """Read a trace file.
+
+    Args:
+        path: the file.
+        rows: what the rows of a CSV are; None: what their times suggest.
+        bin_s: how long the bins of a CSV are; None: what their times suggest.
 
     Raises:
         InputError: names the file, and the row where there is one; for a file that is missing, too large, malformed,
             or holds nothing, no bytes, negative or infinite values, or times that go back.
     """
-    readers = {".csv": _read_csv, ".npz": _read_npz, ".pcap": _read_pcap, ".pcapng": _read_pcap, ".cap": _read_pcap}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise _refusal(path, f"unknown kind {path.suffix or 'without an ending'}", f"known are {', '.join(readers)}")
-    try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise _refusal(path, f"{size:,} bytes are more than {MAX_FILE_BYTES:,}", "cut it")
-        return _checked(path, reader(path))
-    except OSError as error:
-        raise _refusal(path, error.strerror or str(error), "paths are relative to the scenario file") from error
+    return parse(contents(path), str(path), rows, bin_s)
+
+
+def parse(content: bytes | bytearray, name: str, rows: RowKind | None = None, bin_s: float | None = None) -> Trace:
+    """Read a trace from the unpacked content of a file; see `load`."""
+    if is_pcap(content) or is_pcapng(content):
+        _refuse_declared(name, rows == "bins" or bin_s is not None, "the packets of a capture are bursts")
+        trace = _of_capture(content, name)
+    elif npz.is_npz(content):
+        _refuse_declared(name, rows == "bursts" or bin_s is not None, "an .npz holds bins, and says how long they are")
+        trace = _of_npz(content, name)
+    else:
+        _refuse_foreign(content, name)
+        trace = _of_csv(content, name, rows, bin_s)
+    if not np.any(trace.n_bytes > 0):
+        raise refusal(name, "it carries no bytes", "use a trace with traffic")
+    return trace
+
+
+def _refuse_declared(name: str, wrong: bool, happened: str) -> None:
+    if wrong:
+        raise refusal(name, happened, "leave out `rows` and `bin`, which are for CSV")
+
+
+def _refuse_foreign(content: bytes | bytearray, name: str) -> None:
+    """Refuse what is no CSV either, by the name it has: its own kind is what is expected of it."""
+    found, plain = capture.foreign(content), name.lower().removesuffix(".gz")
+    if found:
+        raise refusal(name, f"it is {found}", "convert it: `editcap -F pcap IN OUT`")
+    if content.lstrip(b"\xef\xbb\xbf").startswith(b"time_s"):
+        return
+    begins = f"it begins with {bytes(content[:8])!r}" if content else "it is empty"
+    kind = Path(plain).suffix
+    if kind in _CAPTURES:
+        raise refusal(name, f"{begins}, as no pcap or pcapng does", capture.CHECK_IT)
+    if kind == ".npz":
+        raise refusal(name, f"{begins}, as no .npz does", _WANTED)
+    if kind != ".csv":
+        happened = f"unknown kind {kind or 'without an ending'}: {begins}"
+        raise refusal(name, happened, f"known are .csv, .npz, {', '.join(_CAPTURES)}, packed by gzip or not")
 
 
 def for_run(spec: TraceSpec, base_dir: Path, duration_ns: int) -> Trace:
@@ -87,11 +120,11 @@ def for_run(spec: TraceSpec, base_dir: Path, duration_ns: int) -> Trace:
         InputError: as `load`, and for bins that end before the run does.
     """
     path = base_dir / spec.trace
-    trace = load(path)
+    trace = load(path, spec.rows, None if spec.bin_ns is None else spec.bin_ns / NS_PER_S)
     lasts_s = (float(trace.t_s[-1]) + trace.bin_s) * spec.stretch
     if trace.bin_s and lasts_s < (duration_ns / NS_PER_S) * (1 - _BIN_TOLERANCE):
         happened = f"it ends after {lasts_s:g} s, the run after {duration_ns / NS_PER_S:g}"
-        raise _refusal(path, happened, "shorten the duration, or raise the source's stretch")
+        raise refusal(str(path), happened, "shorten the duration, or raise the source's stretch")
     return trace
 
 
@@ -123,149 +156,68 @@ def _behind_each_other(ready_ns: Ints, gap_ns: int) -> Ints:
     return np.maximum.accumulate(ready_ns - line_ns) + line_ns
 
 
-def _refusal(path: Path, happened: str, remedy: str) -> InputError:
-    return InputError(f"reading the trace {path}", happened, remedy)
-
-
-def _checked(path: Path, trace: Trace) -> Trace:
-    """Refuse values that are no traffic; rows count from 1, as they stand in the file without its header."""
-    if not len(trace.t_s):
-        raise _refusal(path, "it has no rows", "give it at least one")
-    for values, what in ((trace.t_s, "time"), (trace.n_bytes, "number of bytes")):
-        _refuse_where(path, ~np.isfinite(values), f"the {what} is no finite number")
-    _refuse_where(path, trace.n_bytes < 0, "the number of bytes is negative")
-    _refuse_where(path, np.diff(trace.t_s, prepend=-np.inf) < 0, "the time goes back")
-    if not np.any(trace.n_bytes > 0):
-        raise _refusal(path, "it carries no bytes", "use a trace with traffic")
-    t_s = trace.t_s - trace.t_s[0]
-    if t_s[-1] > _MAX_TIME_S:
-        raise _refusal(path, f"it spans {t_s[-1]:.3g} s", "times are in seconds; give times in seconds")
-    return Trace(t_s, trace.n_bytes, trace.bin_s)
-
-
-def _refuse_where(path: Path, bad: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], happened: str) -> None:
-    if bad.any():
-        raise _refusal(path, f"row {int(np.argmax(bad)) + 1}: {happened}", "correct the row")
-
-
 # ------------------------------------------------------------------------------------------------------- the kinds
 
 
-def _read_csv(path: Path) -> Trace:
+def _of_csv(content: bytes | bytearray, name: str, kind: RowKind | None, bin_s: float | None) -> Trace:
+    t_s, n_bytes = csv_rows.read_csv(content, name)
+    if not len(t_s):
+        raise refusal(name, "it has no rows", "give it at least one")
+    _refuse_where(name, ~np.isfinite(t_s), "the time is no finite number")
+    _refuse_bytes(name, n_bytes)
+    _refuse_where(name, np.diff(t_s, prepend=-np.inf) < 0, "the time goes back", "sort the rows by time")
+    with np.errstate(over="ignore"):
+        span_s = t_s[-1] - t_s[0]
+    if span_s > _MAX_TIME_S:
+        raise refusal(name, f"it spans {span_s:.3g} s", "times are in seconds; give times in seconds")
+    rows = bins.meaning_of(t_s, kind, bin_s, name)
+    notes = (rows.note,) if rows.note else ()
+    if not rows.bin_s:
+        return Trace(t_s - t_s[0], n_bytes, 0.0, notes)
+    return replace(_of_bins(np.bincount(rows.place, n_bytes).astype(np.float64), rows.bin_s), notes=notes)
+
+
+def _of_bins(n_bytes: Floats, bin_s: float) -> Trace:
+    return Trace(np.arange(len(n_bytes), dtype=np.float64) * bin_s, n_bytes, bin_s)
+
+
+def _refuse_bytes(name: str, n_bytes: Floats) -> None:
+    _refuse_where(name, ~np.isfinite(n_bytes), "the number of bytes is no finite number")
+    _refuse_where(name, n_bytes < 0, "the number of bytes is negative")
+
+
+def _refuse_where(name: str, bad: NDArray[np.bool_], happened: str, remedy: str = "correct the row") -> None:
+    """Refuse the first row that is bad; rows count from 1, as they stand in the file without its header."""
+    if bad.any():
+        raise refusal(name, f"row {int(np.argmax(bad)) + 1}: {happened}", remedy)
+
+
+def _of_npz(content: bytes | bytearray, name: str) -> Trace:
     try:
-        lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
-    except UnicodeDecodeError as error:
-        raise _refusal(path, "it is no text", f"a CSV trace begins with {_CSV_HEADER!r}") from error
-    if not lines or lines[0].replace(" ", "") != _CSV_HEADER:
-        found = repr(lines[0][:60]) if lines else "nothing"
-        raise _refusal(path, f"its first line is {found}", f"a CSV trace begins with {_CSV_HEADER!r}")
-    rows = lines[1:]
-    _check_rows(path, len(rows))
-    values = _numbers(path, rows)
-    return Trace(values[:, 0], values[:, 1], _bin_of(values[:, 0]))
+        held = npz.arrays(content, ("bytes_per_bin", "bin_s"))
+    except ValueError as error:
+        raise refusal(name, f"it cannot be read ({error})", _WANTED) from error
+    missing = {"bytes_per_bin", "bin_s"} - held.keys()
+    if missing:
+        raise refusal(name, f"it has no {' and no '.join(sorted(missing))}", _WANTED)
+    n_bytes, length = held["bytes_per_bin"], held["bin_s"]
+    if n_bytes.ndim != 1 or length.size != 1:
+        raise refusal(name, f"bytes_per_bin has shape {n_bytes.shape}, bin_s {length.shape}", _WANTED)
+    if not 0 < (bin_s := float(length.reshape(-1)[0])) <= _MAX_TIME_S:
+        raise refusal(name, f"bin_s is {bin_s:g}", "give the length of a bin in seconds")
+    if len(n_bytes) > MAX_ROWS:
+        raise refusal(name, f"more than {MAX_ROWS:,} rows", "cut it or use larger bins")
+    if not len(n_bytes):
+        raise refusal(name, "it has no rows", "give it at least one")
+    _refuse_bytes(name, values := n_bytes.astype(np.float64))
+    return _of_bins(values, bin_s)
 
 
-def _numbers(path: Path, rows: list[str]) -> Floats:
-    """Return the rows as float64 [n, 2]."""
-    if not rows:
-        return np.zeros((0, 2))
-    with contextlib.suppress(ValueError):
-        values: Floats = np.loadtxt(io.StringIO("\n".join(rows)), delimiter=",", comments=None, ndmin=2)
-        if values.shape == (len(rows), 2):  # a blank line is skipped, and would put every later row off by one
-            return values
-    number = next((number for number, row in enumerate(rows) if not _is_pair(row)), 0)
-    happened = f"row {number + 1}: {rows[number][:60]!r} is not two numbers"
-    raise _refusal(path, happened, f"each row is {_CSV_HEADER}")
-
-
-def _is_pair(row: str) -> bool:
-    try:
-        return len([float(part) for part in row.split(",")]) == 2
-    except ValueError:
-        return False
-
-
-def _bin_of(t_s: Floats) -> float:
-    """Return the common distance of the rows, 0.0 when they have none."""
-    if len(t_s) < 3:
-        return 0.0
-    bin_s = float(t_s[-1] - t_s[0]) / (len(t_s) - 1)
-    equal = np.all(np.abs(np.diff(t_s) - bin_s) <= _BIN_TOLERANCE * bin_s)  # NaN is not equal, and refused later
-    return bin_s if equal and bin_s > 0 else 0.0
-
-
-def _read_npz(path: Path) -> Trace:
-    wanted = "an .npz trace holds bytes_per_bin (1-D) and bin_s"
-    try:
-        _check_unpacked(path)
-        with np.load(path, allow_pickle=False) as held:
-            missing = {"bytes_per_bin", "bin_s"} - set(held.files)
-            if missing:
-                raise _refusal(path, f"it has no {' and no '.join(sorted(missing))}", wanted)
-            # Complex numbers, which NumPy would cut to their real part with a warning, do not cast.
-            n_bytes, bin_s = (held[key].astype(np.float64, casting="same_kind") for key in ("bytes_per_bin", "bin_s"))
-    except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise _refusal(path, f"it cannot be read ({error})", wanted) from error
-    if n_bytes.ndim != 1 or bin_s.size != 1:
-        raise _refusal(path, f"bytes_per_bin has shape {n_bytes.shape}, bin_s {bin_s.shape}", wanted)
-    length_s = float(bin_s.reshape(-1)[0])
-    if not 0 < length_s <= _MAX_TIME_S:
-        raise _refusal(path, f"bin_s is {length_s:g}", "give the length of a bin in seconds")
-    _check_rows(path, len(n_bytes))
-    return Trace(np.arange(len(n_bytes), dtype=np.float64) * length_s, n_bytes, length_s)
-
-
-def _check_unpacked(path: Path) -> None:
-    """Refuse an archive that unpacks to more than memory should hold."""
-    with zipfile.ZipFile(path) as archive:
-        size = sum(member.file_size for member in archive.infolist())
-    if size > MAX_FILE_BYTES:
-        raise _refusal(path, f"it unpacks to {size:,} bytes, more than {MAX_FILE_BYTES:,}", "cut it")
-
-
-def _check_rows(path: Path, count: int) -> None:
-    if count > MAX_ROWS:
-        raise _refusal(path, f"more than {MAX_ROWS:,} rows", "cut it or use larger bins")
-
-
-def _read_pcap(path: Path) -> Trace:
-    t_s: list[float] = []
-    n_bytes: list[int] = []
-    try:
-        with path.open("rb") as file, RawPcapReader(cast(Any, file)) as reader:
-            for when, length in _frames_of(reader):
-                _check_rows(path, len(t_s))
-                t_s.append(when)
-                n_bytes.append(length)
-    except (Scapy_Exception, EOFError, ValueError, TypeError, AttributeError) as error:
-        raise _refusal(path, f"row {len(t_s) + 1} cannot be read ({error})", "check it with `capinfos`") from error
-    return Trace(np.array(t_s, np.float64), np.array(n_bytes, np.float64), 0.0)
-
-
-def _frames_of(reader: RawPcapReader) -> Iterable[tuple[float, int]]:
-    """Yield the time in seconds from the first record, exact to the nanosecond, and the length on the wire."""
-    first_ns: int | None = None
-    whole = reader.f.tell()
-    for _, meta in cast(Any, reader):  # annotated as if it returned packets
-        if isinstance(reader, RawPcapNgReader):
-            now_ns = ((meta.tshigh << 32) + meta.tslow) * NS_PER_S // int(meta.tsresol)
-        else:
-            whole += _PCAP_RECORD_BYTES + meta.caplen
-            now_ns = meta.sec * NS_PER_S + (meta.usec if reader.nano else meta.usec * 1000)
-        first_ns = now_ns if first_ns is None else first_ns
-        yield (now_ns - first_ns) / NS_PER_S, meta.wirelen
-    # Scapy takes a record that is cut off for the end of the file; a trace that lost its tail is another trace
-    complete = _ends_with_a_block(reader) if isinstance(reader, RawPcapNgReader) else reader.f.tell() == whole
-    if not complete:
-        raise ValueError("the file is cut off within it")
-
-
-def _ends_with_a_block(reader: RawPcapNgReader) -> bool:
-    """Whether the last four bytes are the length of a block that begins so far before the end."""
-    end = reader.f.tell()
-    reader.f.seek(max(0, end - 4))
-    (length,) = struct.unpack(reader.endian + "I", reader.f.read(4))
-    if not 12 <= length <= end:
-        return False
-    reader.f.seek(end - length + 4)
-    return bool(struct.unpack(reader.endian + "I", reader.f.read(4))[0] == length)
+def _of_capture(content: bytes | bytearray, name: str) -> Trace:
+    read = read_pcap(content, name) if is_pcap(content) else read_pcapng(content, name)
+    found, notes = in_order(read, name)
+    others = sorted(found.link_types - {_ETHERNET})
+    if others:
+        types = ", ".join(map(str, others))
+        notes = (*notes, f"its frames are not all Ethernet (link type {types}); their lengths count as recorded")
+    return Trace((found.t_ns - found.t_ns[0]) / NS_PER_S, found.n_bytes.astype(np.float64), 0.0, notes)

@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 import yaml
-from testbed.cortex import artefact
-from testbed.cortex.features import FEATURES
-from testbed.cortex.targets import HORIZON_SAMPLES
 
 from testbed.controllers import mesh_messages, notification
 from testbed.events import NameSiblings, NotifyBalancer, SendHeartbeat, SendStates, SendTestimony
+from testbed.forecaster.runtime import artefact
+from testbed.forecaster.runtime.features import FEATURES
+from testbed.forecaster.runtime.horizons import HORIZON_SAMPLES
 from tests.fuzz.inputs import CORPUS
 
 _SMALL = {

@@ -9,12 +9,13 @@ from random import Random
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
-from testbed.cortex import artefact
-from testbed.cortex import traces as host_traces
 
-from testbed import operating, replay, run
+from testbed import replay, run
+from testbed.commands import ps
 from testbed.controllers import mesh_messages, notification
 from testbed.errors import InputError
+from testbed.forecaster.data import traces as host_traces
+from testbed.forecaster.runtime import artefact
 from testbed.report import agreement, compare, compare_page, page, sweep_page, sweep_table
 from testbed.results.recorded_run import RecordedRun
 from testbed.results.running import RunningRun
@@ -46,7 +47,7 @@ def _trace(folder: Path, name: str) -> None:
 
 def _report(folder: Path, name: str) -> None:
     page.render(RecordedRun.open(folder)).encode()
-    json.dumps(operating._row(RunningRun(1, folder))).encode()
+    json.dumps(ps._row(RunningRun(1, folder))).encode()
 
 
 def _compare(folder: Path, name: str) -> None:

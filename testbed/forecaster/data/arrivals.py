@@ -12,7 +12,6 @@ to the rate matter to forecasts and queues, and a link of 100 kbit/s does not dr
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +20,11 @@ import numpy as np
 
 from testbed.errors import InputError
 from testbed.events import Floats, Ints
-from testbed.forecaster.data.traces import load_host_trace
+from testbed.forecaster.data.traces import holds_hosts, host_trace
 from testbed.policies import fluid
-from testbed.traffic.traces import BURST_LINE_BPS, Trace, load
+from testbed.spec.scenario import RowKind
+from testbed.traffic.trace_file import contents
+from testbed.traffic.traces import BURST_LINE_BPS, Trace, parse
 from testbed.units import NS_PER_MS
 
 USUAL_LOAD = 0.6
@@ -32,7 +33,6 @@ MAX_MS = 3_600_000
 _MS_PER_S = 1000.0
 _MAX_BYTES = 1e15  # beyond any hour of any link; keeps sums exact in float64
 _LINE_OVER_MEAN = 10.0
-_HOST_KEYS = ("bytes_per_ms", "windows")
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +45,7 @@ class Series:
         rate_bps: at which the node serves.
         new_flows: expected first packets of flows a millisecond, [bins]; None where the trace does not tell.
         announced: whether a precursor is under way, bool [bins]; None where nobody knows.
+        notes: what the reader of the file found out.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Series:
     rate_bps: float = 0.0
     new_flows: Floats | None = None
     announced: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def mean_bps(self) -> float:
@@ -59,34 +61,30 @@ class Series:
         return float(self.arrived_bytes.mean()) * 8 * _MS_PER_S
 
 
-def read_series(path: Path, stretch: float, interval_ms: int) -> list[Series]:
+def read_series(
+    path: Path, stretch: float, interval_ms: int, rows: RowKind | None = None, bin_s: float | None = None
+) -> list[Series]:
     """Return the series of a trace file, in the order of the file.
 
     Args:
         path: of a trace (``testbed/traffic/traces.py``) or of hosts (`traces`).
         stretch: times are multiplied by it, above 0.
         interval_ms: between samples; bins must not be longer.
+        rows: what the rows of a CSV are.
+        bin_s: how long the bins of a CSV are.
 
     Raises:
         InputError: names the file and what is wrong with it.
     """
-    if _is_host_trace(path):
-        rows = [row for group in load_host_trace(path).groups for row in group]
-        traces = [Trace(np.arange(len(row)) / _MS_PER_S, row.astype(np.float64), 1 / _MS_PER_S) for row in rows]
+    content = contents(path)
+    if holds_hosts(content):
+        hosts = [row for group in host_trace(content, str(path)).groups for row in group]
+        traces = [Trace(np.arange(len(row)) / _MS_PER_S, row.astype(np.float64), 1 / _MS_PER_S) for row in hosts]
     else:
-        traces = [load(path)]
+        traces = [parse(content, str(path), rows, bin_s)]
     names = [path.name] if len(traces) == 1 else [f"{path.name}[{index}]" for index in range(len(traces))]
-    return [Series(name, _per_ms(path, trace, stretch, interval_ms)) for name, trace in zip(names, traces, strict=True)]
-
-
-def _is_host_trace(path: Path) -> bool:
-    if path.suffix.lower() != ".npz":
-        return False
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(f"{key}.npy" in archive.namelist() for key in _HOST_KEYS)
-    except (OSError, zipfile.BadZipFile):
-        return False  # the reader of the other kind tells what is wrong
+    named = zip(names, traces, strict=True)
+    return [Series(name, _per_ms(path, trace, stretch, interval_ms), notes=trace.notes) for name, trace in named]
 
 
 def _refusal(path: Path, happened: str, remedy: str) -> InputError:

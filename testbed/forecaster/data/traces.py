@@ -16,7 +16,6 @@ hosts at different times.  Their sums are sums of strangers; the split is by hos
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,8 @@ from numpy.typing import NDArray
 from testbed.errors import InputError
 from testbed.forecaster.data.dataset import TRAIN_STREAM, Dataset, dataset_of
 from testbed.forecaster.data.generate import BITS_PER_BYTE, MS_PER_S, NodeTraffic
+from testbed.traffic import npz
+from testbed.traffic.trace_file import contents, refusal
 
 HELD_OUT = 4
 _TRAIN_UNTIL, _VALIDATE_FROM = 0.70, 0.75
@@ -36,11 +37,11 @@ _HOSTS = (4, 16)
 _LOAD = (0.3, 0.9)
 _MIN_MS = 800  # after stretching
 _MAX_BYTES_A_MS = 10**11  # beyond any link, and far from overflow
-MAX_FILE_BYTES = 256 * 10**6
+_MAX_VALUES = 20_000_000
 _REMEDY = (
     "give an .npz with bytes_per_ms (integers, all hosts) and seg_len (milliseconds of each host), or with windows"
 )
-_WINDOWS = "windows"
+_HOSTS_KEYS, _RACKS, _WINDOWS = ("bytes_per_ms", "seg_len"), "seg_rack", "windows"
 
 
 # Data whose licence asks to be quoted where the data was used, by the beginning of the file's name.
@@ -68,28 +69,42 @@ def load_host_trace(path: Path) -> HostTrace:
     Raises:
         InputError: when the file is missing, damaged, or holds something else.
     """
+    return host_trace(contents(path), str(path))
+
+
+def holds_hosts(content: bytes | bytearray) -> bool:
+    """Tell whether a file is of hosts, damaged or not."""
+    if not npz.is_npz(content):
+        return False
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise InputError(f"reading the trace {path}", f"it is larger than {MAX_FILE_BYTES:,} bytes", "cut it")
-        raw = path.read_bytes()
-        _check_unpacked(path)
-        with np.load(path, allow_pickle=False) as archive:
-            simultaneous = _WINDOWS not in archive
-            flat, lengths, racks = _hosts_in(archive) if simultaneous else _windows_in(np.asarray(archive[_WINDOWS]))
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise InputError(f"reading the trace {path}", str(error), _REMEDY) from error
-    _check(path, flat, lengths, racks)
+        return bool(npz.keys(content) & {*_HOSTS_KEYS, _WINDOWS})
+    except ValueError:
+        return False  # the reader of the other kind tells what is wrong
+
+
+def host_trace(content: bytes | bytearray, name: str) -> HostTrace:
+    """Return the hosts in the unpacked content of a file; see `load_host_trace`."""
+    try:
+        held = npz.arrays(content, (*_HOSTS_KEYS, _RACKS, _WINDOWS))
+        simultaneous = _WINDOWS not in held
+        flat, lengths, racks = _hosts_in(held) if simultaneous else _windows_in(held[_WINDOWS])
+        _check(flat, lengths, racks)
+    except ValueError as error:
+        raise refusal(name, str(error), _REMEDY) from error
     hosts = np.split(flat.astype(np.int64), np.cumsum(lengths)[:-1])
-    return HostTrace(tuple(_groups(hosts, racks)), hashlib.sha256(raw).hexdigest(), simultaneous)
+    return HostTrace(tuple(_groups(hosts, racks)), hashlib.sha256(content).hexdigest(), simultaneous)
 
 
 Arrays = tuple[NDArray[np.generic], NDArray[np.generic], NDArray[np.generic]]
 
 
-def _hosts_in(archive: Mapping[str, NDArray[np.generic]]) -> Arrays:
+def _hosts_in(held: Mapping[str, NDArray[np.generic]]) -> Arrays:
     """Return the bytes of all hosts one after another, the length of each and its rack."""
-    flat, lengths = np.asarray(archive["bytes_per_ms"]), np.asarray(archive["seg_len"])
-    return flat, lengths, np.asarray(archive["seg_rack"]) if "seg_rack" in archive else np.zeros_like(lengths)
+    missing = [key for key in _HOSTS_KEYS if key not in held]
+    if missing:
+        raise ValueError(f"it has no {' and no '.join(missing)}")
+    lengths = held["seg_len"]
+    return held["bytes_per_ms"], lengths, held.get(_RACKS, np.zeros_like(lengths))
 
 
 def _windows_in(windows: NDArray[np.generic]) -> Arrays:
@@ -100,33 +115,25 @@ def _windows_in(windows: NDArray[np.generic]) -> Arrays:
     return windows[:, :, 0].ravel(), np.full(hosts, length), np.zeros(hosts, dtype=np.int64)
 
 
-def _check_unpacked(path: Path) -> None:
-    """Refuse an archive that unpacks to more than memory should hold."""
-    with zipfile.ZipFile(path) as archive:
-        size = sum(member.file_size for member in archive.infolist())
-    if size > MAX_FILE_BYTES:
-        raise InputError(f"reading the trace {path}", f"it unpacks to {size:,} bytes", "cut it")
-
-
 def notices_of(path: Path) -> list[str]:
     """Return the notices that a model trained on the trace at `path` must carry."""
     return [file.read_text(encoding="utf-8") for start, file in _LICENCES.items() if path.name.startswith(start)]
 
 
-def _check(path: Path, flat: NDArray[np.generic], lengths: NDArray[np.generic], racks: NDArray[np.generic]) -> None:
-    def refuse(happened: str) -> InputError:
-        return InputError(f"reading the trace {path}", happened, _REMEDY)
-
+def _check(flat: NDArray[np.generic], lengths: NDArray[np.generic], racks: NDArray[np.generic]) -> None:
+    """Raise ValueError for arrays that are not hosts one after another."""
     if flat.ndim != 1 or lengths.ndim != 1 or racks.shape != lengths.shape:
-        raise refuse("its arrays do not have one dimension and one length a host")
-    if not (np.issubdtype(flat.dtype, np.integer) and np.issubdtype(lengths.dtype, np.integer)):
-        raise refuse("its arrays are not integers")
-    if not len(lengths) or int(np.min(lengths)) <= 0 or int(lengths.sum()) != len(flat):
-        raise refuse(f"seg_len does not add up to the {len(flat)} values of bytes_per_ms")
+        raise ValueError("its arrays do not have one dimension and one length a host")
+    if not all(np.issubdtype(array.dtype, np.integer) for array in (flat, lengths)):
+        raise ValueError("its arrays are not integers")
+    if len(flat) > _MAX_VALUES:
+        raise ValueError(f"it has {len(flat):,} values, more than {_MAX_VALUES:,}")
+    if not len(lengths) or int(np.min(lengths)) <= 0 or sum(lengths.tolist()) != len(flat):
+        raise ValueError(f"seg_len does not add up to the {len(flat)} values of bytes_per_ms")
     if int(flat.min()) < 0:
-        raise refuse("a byte count is negative")
+        raise ValueError("a byte count is negative")
     if int(flat.max()) > _MAX_BYTES_A_MS:
-        raise refuse(f"a byte count is larger than {_MAX_BYTES_A_MS:,}")
+        raise ValueError(f"a byte count is larger than {_MAX_BYTES_A_MS:,}")
 
 
 def _groups(hosts: Sequence[NDArray[np.int64]], racks: NDArray[np.generic]) -> Iterator[NDArray[np.int64]]:

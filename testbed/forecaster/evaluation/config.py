@@ -9,9 +9,10 @@ from pathlib import Path
 
 from testbed import installing
 from testbed.errors import InputError, MachineError
-from testbed.spec.scenario import BufferSpec
+from testbed.spec.scenario import BufferSpec, RowKind
 
 _MAX_RATE_BPS = 10**13
+_MAX_BIN_S = 86_400
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class EvaluateConfig:
 
     Attributes:
         traces: files; without any, and without `sums`, generated series are judged.
+        rows: what the rows of CSV traces are; None is what their times suggest.
+        bin_s: how long their bins are; None is what their times suggest.
         model: None is the shipped one.
         rate_bps: of the node; None loads every series to `arrivals.USUAL_LOAD`.
         stretch: times are multiplied by it.
@@ -32,6 +35,8 @@ class EvaluateConfig:
     """
 
     traces: tuple[Path, ...] = ()
+    rows: RowKind | None = None
+    bin_s: float | None = None
     model: Path | None = None
     rate_bps: int | None = None
     stretch: float = 1.0
@@ -62,6 +67,9 @@ def check(config: EvaluateConfig) -> None:
         raise InputError(f"evaluating with --stretch {config.stretch:g}", "it must lie between 1e-6 and 1e6")
     if config.rate_bps is not None and not 0 < config.rate_bps <= _MAX_RATE_BPS:
         raise InputError(f"evaluating with --rate {config.rate_bps}", "it must lie between 1 bit/s and 10 Tbit/s")
+    if config.bin_s is not None and (config.rows == "bursts" or not 0 < config.bin_s <= _MAX_BIN_S):
+        happened = "bursts have no bin" if config.rows == "bursts" else "it must lie between 1ns and 24h"
+        raise InputError(f"evaluating with --bin {config.bin_s:g}s", happened)
     if not 1 <= config.interval_ms <= 1000:
         raise InputError(f"evaluating with --interval {config.interval_ms} ms", "it must be 1 to 1000 ms")
     if not 0 <= config.actuation_ms <= 100:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from testbed import units
 from testbed.events import Floats
 from testbed.forecaster.data.arrivals import Series
 from testbed.forecaster.evaluation import metrics
@@ -45,7 +46,13 @@ def evaluate(config: EvaluateConfig, progress: Progress = lambda _: None) -> dic
     """
     check(config)
     model = load_model(config.model)
-    sets = trace_sets(config) if config.traces else []
+    read_as: list[str] = []
+
+    def note(line: str) -> None:
+        read_as.append(line)
+        progress(line)
+
+    sets = trace_sets(config, note) if config.traces else []
     sets += sum_sets(config, model)
     if config.generated or not sets:
         sets += [(f"generated, {kind}", generated(kind, config), 0) for kind in ("announced", "unannounced")]
@@ -57,6 +64,7 @@ def evaluate(config: EvaluateConfig, progress: Progress = lambda _: None) -> dic
         "stretch": config.stretch,
         "command": _command(config),
         "rate": f"{config.rate_bps} bit/s" if config.rate_bps else "mean load is 60 % of it",
+        "traces": read_as,
         "sets": [_judged(*one, model, config, progress) for one in sets],
     }
 
@@ -66,6 +74,8 @@ def _command(config: EvaluateConfig) -> str:
     options = {"interval": config.interval_ms, "actuation": config.actuation_ms, "stretch": f"{config.stretch:g}"}
     words = [f"--{name} {value}" for name, value in options.items()]
     words += [f"--rate {config.rate_bps}bit"] if config.rate_bps else []
+    words += [f"--rows {config.rows}"] if config.rows else []
+    words += [f"--bin {units.duration_text(round(config.bin_s * units.NS_PER_S))}"] if config.bin_s else []
     words += ["--sum"] * config.add_up + ["--generated"] * config.generated
     words += [f"--sums {path.name}" for path in config.sums] + [f"--trace {path.name}" for path in config.traces]
     return " ".join(("python -m testbed evaluate", *words))
@@ -74,11 +84,11 @@ def _command(config: EvaluateConfig) -> str:
 def _judged(
     name: str, series: Sequence[Series], left_out: int, model: Model, config: EvaluateConfig, progress: Progress
 ) -> dict[str, Any]:
-    progress(f"{name}: forecasts")
+    progress(f"{name}: forecasts …")
     groups = groups_of(series, config.interval_ms)
     growths, scores = spoken(groups, model, config)
     rows = [forecast_row(groups, growths, scores, index, model, config) for index in range(len(HORIZON_SAMPLES))]
-    progress(f"{name}: closed loop")
+    progress(f"{name}: closed loop …")
     judged = {
         "name": name,
         "series": [row for group in groups for row in _series_rows(group, series, growths, groups, model, config)],

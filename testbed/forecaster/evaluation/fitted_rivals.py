@@ -80,17 +80,22 @@ def _quantile_regression(rows: Floats, target: Floats, quantile: float) -> Float
     solution: Floats = np.zeros(inputs.shape[1])
     for _ in range(_IRLS_STEPS):
         weighted = inputs * weight[:, None]
-        solution = np.linalg.solve(weighted.T @ inputs + ridge, weighted.T @ target)
+        solution = _solved(weighted.T @ inputs + ridge, weighted.T @ target)
         short = target - inputs @ solution
         weight = np.where(short > 0, quantile, 1 - quantile) / np.maximum(np.abs(short), 1e-3)
     return solution
+
+
+def _solved(matrix: Floats, right: Floats) -> Floats:
+    """Return the shortest solution of the normal equations, which far above the rate say less than they seem to."""
+    return np.asarray(np.linalg.lstsq(matrix, right, rcond=None)[0], np.float64)
 
 
 def _autoregression(groups: Sequence[Group]) -> list[Floats]:
     lagged, following = zip(*(_lags(group.arrived[:, : group.split]) for group in groups), strict=True)
     inputs, target = _with_one(np.concatenate(lagged)), np.concatenate(following)
     ridge = _RIDGE * len(inputs) * np.eye(ORDER + 1)
-    weights = np.linalg.solve(inputs.T @ inputs + ridge, inputs.T @ target)
+    weights = _solved(inputs.T @ inputs + ridge, inputs.T @ target)
     deviation = float(np.std(target - inputs @ weights))
     return [_run_on(group, weights, deviation) for group in groups]
 

@@ -5,7 +5,7 @@ A file of several segments is a set of its own; files of one series make up one 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +25,13 @@ _SUMS, _SUM_STREAM, _SUM_STRETCH = 24, 0x5035, 10
 Set = tuple[str, list[Series], int]  # name, series, how many were left out
 
 
-def trace_sets(config: EvaluateConfig) -> list[Set]:
-    """Return the series of the trace files, added up where `config` says so.
+def trace_sets(config: EvaluateConfig, note: Callable[[str], None] = lambda _: None) -> list[Set]:
+    """Return the series of the trace files, added up where `config` says so; `note` is told what was found out.
 
     Raises:
         InputError: names the file that cannot be judged and why.
     """
-    by_file = {path: read_series(path, config.stretch, config.interval_ms) for path in config.traces}
+    by_file = {path: _read(path, config, note) for path in config.traces}
     if config.add_up:
         total = summed([one for series in by_file.values() for one in series])
         return [(total.name, _usable([total], config), 0)]
@@ -42,6 +42,13 @@ def trace_sets(config: EvaluateConfig) -> list[Set]:
         found.append((name, single))
     sets = [(name, series, _usable(series, config)) for name, series in found]
     return [(name, usable, len(series) - len(usable)) for name, series, usable in sets]
+
+
+def _read(path: Path, config: EvaluateConfig, note: Callable[[str], None]) -> list[Series]:
+    series = read_series(path, config.stretch, config.interval_ms, config.rows, config.bin_s)
+    for line in series[0].notes:
+        note(f"{path.name}: {line}")
+    return series
 
 
 def sum_sets(config: EvaluateConfig, model: Model) -> list[Set]:

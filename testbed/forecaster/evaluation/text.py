@@ -31,6 +31,8 @@ def as_markdown(document: dict[str, Any]) -> str:
         f"{document['interval_ms']} ms, actuation {document['actuation_ms']} ms, times stretched by "
         f"{document['stretch']:g}; rate: {document['rate']}.  Made by `{document['command']}`."
     )
+    if document["traces"]:
+        head += "\n\n" + "\n".join(f"- {line}" for line in document["traces"])
     return "\n\n".join([head, *(part for one in document["sets"] for part in _set(one)), _NOTE])
 
 
