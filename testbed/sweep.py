@@ -302,6 +302,7 @@ class _Sweep:
             "fixed": loaded.fixed,
             "seeds": list(spec.seeds),
             "mean_from": spec.mean_from,
+            "baseline": loaded.baseline,
             "trials": [self._trial_record(trial) for trial in loaded.trials],
         }
         write_file(self._out / MANIFEST, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -19,9 +19,10 @@ from rich.console import Console
 
 from testbed import places
 from testbed.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_TOOL_FAILED, InputError, ToolError
+from testbed.report.sweep_cells import cells_of, difference_cells_of
 from testbed.report.sweep_page import render
 from testbed.report.sweep_progress import SweepProgress
-from testbed.report.sweep_table import cells_of, tabulate
+from testbed.report.sweep_table import tabulate
 from testbed.results.confidence import estimate, student_t
 from testbed.results.recorded_run import RecordedRun
 from testbed.results.run_directory import RunDirectory
@@ -201,6 +202,11 @@ BAD = [
     ("buffer.policy: [static-min, lstm, oracle]", "name: [x, y]", "set.name: a sweep does not set it"),
     ("seeds: 2", "mean_from: lstm", "some.yaml:7: mean_from: static-mean is not among the values"),
     ("seeds: 2", "mean_from: lsmt", "did you mean 'lstm'?"),
+    ("seeds: 2", "baseline: {}", "some.yaml:7: baseline: expected at least one key"),
+    ("seeds: 2", "baseline: lstm", "some.yaml:7: baseline: expected a mapping"),
+    ("seeds: 2", "baseline: {buffer.policy: holt}", "baseline.buffer.policy: 'holt' is not among the values of set"),
+    ("seeds: 2", "baseline: {balancer.policy: hash}", "baseline.balancer.policy: it does not vary in this sweep"),
+    ("seeds: 2", "basline: {buffer.policy: lstm}", "basline: unknown key; did you mean 'baseline'?"),
     ("set:\n  buffer.policy: [static-min, lstm, oracle]", "set: 3", "some.yaml:5: set: expected a mapping"),
 ]
 
@@ -516,6 +522,46 @@ def test_the_page_of_balancers_shows_loss_against_imbalance(written):
     page = render(go(written(text), Fake()).table)
     assert "Loss against imbalance" in page
     assert '"name": "headroom"' in page.replace('"name":"', '"name": "')
+
+
+def test_differences_from_the_baseline_are_taken_seed_by_seed(written):
+    text = SWEEP.replace("seeds: 2", "baseline: {buffer.policy: static-min}\nseeds: 3")
+    table = go(written(text), Fake()).table
+    floor, lstm, _ = table.combinations
+    assert floor.differences == {}
+    by_seed = [
+        {trial.row.seed: trial.row.loss_ratio for trial in table.trials if trial.parameters == row.parameters}
+        for row in (lstm, floor)
+    ]
+    losses = [by_seed[0][seed] - by_seed[1][seed] for seed in (1, 2, 3)]
+    found = lstm.differences["loss_ratio"]
+    assert found == estimate(losses)
+    assert found.mean == pytest.approx(lstm.figures["loss_ratio"].mean - floor.figures["loss_ratio"].mean)
+    headers, cells = difference_cells_of(table)
+    assert [row[0] for row in cells] == ["lstm", "oracle"]
+    assert cells[0][headers.index("loss")].startswith("-")
+    assert cells[0][headers.index("reserved MB·s")].startswith("+")
+    assert cells[0][headers.index("loss")].endswith("*") == (abs(found.mean) > found.half_width)
+    assert "differences are those to buffer.policy=static-min under the same seed" in table.text()
+    assert "Differences from the baseline" in render(table)
+
+
+def test_only_seeds_that_both_have_are_compared_with_the_baseline(written):
+    text = SWEEP.replace("seeds: 2", "baseline: {buffer.policy: static-min}\nseeds: 3")
+    table = go(written(text), Fake("INVALID", "INVALID")).table
+    assert table.combinations[0].seeds == (2, 3)
+    assert table.combinations[1].differences["loss_ratio"].count == 2
+    assert difference_cells_of(table)[1][0][1] == "2 of 3"
+
+
+def test_the_baseline_of_a_combination_shares_its_other_values(written):
+    more = "  balancer.policy: [hash, round-robin]\nbaseline: {balancer.policy: hash}\nseeds: 2"
+    table = go(written(SWEEP.replace("seeds: 2", more)), Fake()).table
+    rows = {tuple(row.parameters.values()): row.differences for row in table.combinations}
+    assert {values for values, differences in rows.items() if differences} == {
+        (policy, "round-robin") for policy in ("static-min", "lstm", "oracle")
+    }
+    assert rows["lstm", "round-robin"]["loss_ratio"].mean == 0.0  # made up without regard to the balancer
 
 
 def test_the_page_has_the_table_and_the_chart_of_the_delay(written):

@@ -15,7 +15,8 @@ from typing import Any
 from testbed.report import charts
 from testbed.report.compare_page import Figure, Table, render_page, table_of_runs
 from testbed.report.page import write_file
-from testbed.report.sweep_table import POLICY, CombinationRow, SweepTable, cells_of
+from testbed.report.sweep_cells import DIFFERENCES, cells_of, difference_cells_of
+from testbed.report.sweep_table import POLICY, CombinationRow, SweepTable
 from testbed.report.written import many
 from testbed.results.confidence import Estimate
 from testbed.units import duration_ns
@@ -57,8 +58,10 @@ def _tables(table: SweepTable) -> list[Table]:
     headers, cells = cells_of(table)
     counts = [bool(row.seeds) for row in table.combinations]
     means = Table("Means over the seeds", headers, cells, len(table.keys) + 1, counts)
+    headers, cells = difference_cells_of(table)
+    differences = Table(DIFFERENCES, headers, cells, len(table.keys) + 1, [True] * len(cells))
     runs = [trial.row for trial in table.trials]
-    tables = (table_of_runs("Runs", runs), table_of_runs("Runs left out", table.left_out))
+    tables = (differences, table_of_runs("Runs", runs), table_of_runs("Runs left out", table.left_out))
     return [means, *(found for found in tables if found.cells)]
 
 

@@ -7,6 +7,9 @@ enter nothing.
 Runs that share a seed must carry the same hash of their traffic plan, or nothing is compared at all; runs whose
 parameters change the traffic itself (anything but ``buffer.…`` and ``balancer.…``) are held together per value.
 
+A sweep with a *baseline* has a second table: how far each combination is from it.  The runs of one seed had the same
+packets, so the differences are taken seed by seed and then averaged (`sweep_baseline`).
+
 *Gain* (see `compare`) is computed for each seed by itself, between runs that differ in ``buffer.policy`` alone, and
 then averaged over the seeds where static-min and oracle do not lose the same.
 """
@@ -15,14 +18,16 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from testbed.errors import InputError
 from testbed.report.compare import FIGURES, Row, aligned, gain, row_of
-from testbed.report.written import many, percent, short
+from testbed.report.sweep_baseline import differences_of
+from testbed.report.sweep_cells import DIFFERENCES, cells_of, difference_cells_of
+from testbed.report.written import many
 from testbed.results.confidence import Estimate, estimate
 from testbed.results.recorded_run import RecordedRun
 
@@ -69,12 +74,14 @@ class CombinationRow:
         seeds: of the runs that count.
         planned: how many seeds there are to be.
         figures: by the names of `compare.FIGURES` and ``gain_ratio``; None where a run lacks the figure.
+        differences: the same of the differences from the baseline; empty for the baseline and without one.
     """
 
     parameters: Mapping[str, str]
     seeds: tuple[int, ...]
     planned: int
     figures: Estimates
+    differences: Estimates = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +110,9 @@ class SweepTable:
         """Return the table as text."""
         headers, cells = cells_of(self)
         lines = [f"sweep {self.name} of scenario {self.scenario}", *aligned([headers, *cells], len(self.keys) + 1)]
+        headers, cells = difference_cells_of(self)
+        if cells:
+            lines += ["", DIFFERENCES.lower(), *aligned([headers, *cells], len(self.keys) + 1)]
         return "\n".join([*lines, "", *(f"note: {note}" for note in self.notes)])
 
     def to_record(self) -> list[dict[str, Any]]:
@@ -218,7 +228,8 @@ def _combinations(manifest: Mapping[str, Any], trials: Sequence[TrialRow]) -> It
         parameters = dict(zip(manifest["parameters"], values, strict=True))
         rows = [trial.row for trial in trials if trial.parameters == parameters]
         seeds = tuple(row.seed for row in rows if row.seed is not None)
-        yield CombinationRow(parameters, seeds, planned[values], _figures(rows))
+        differences = differences_of(parameters, manifest.get("baseline") or {}, trials)
+        yield CombinationRow(parameters, seeds, planned[values], _figures(rows), differences)
 
 
 def _figures(rows: Sequence[Row]) -> dict[str, Estimate | None]:
@@ -242,6 +253,9 @@ def _notes(
     if manifest["fixed"]:
         yield "in all trials " + ", ".join(f"{key}={value}" for key, value in manifest["fixed"].items())
     yield "± is half of the 95 % confidence interval of a mean over seeds (Student t)"
+    if manifest.get("baseline"):
+        against = ", ".join(f"{key}={value}" for key, value in manifest["baseline"].items())
+        yield f"differences are those to {against} under the same seed; * where the interval does not hold 0"
     if trials:
         yield _proof(trials, manifest["parameters"])
     if manifest["mean_from"]:
@@ -286,61 +300,3 @@ def _left_out(rows: Sequence[Row]) -> Iterable[str]:
     for verdict, names in by_verdict.items():
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         yield f"in no mean, {verdict}: {', '.join(names[:_NAMED])}{more}"
-
-
-# ------------------------------------------------------------------------------------------------------ as text
-
-Column = tuple[str, str, Callable[[float], str]]  # header, figure, how it is written
-
-_COLUMNS: tuple[Column, ...] = (
-    ("loss", "loss_ratio", percent),
-    ("reserved MB·s", "reserved_mb_s", short),
-    ("p50 ms", "p50_ms", short),
-    ("p99 ms", "p99_ms", short),
-    ("p99.9 ms", "p999_ms", short),
-)
-_OF_THE_BUFFER: tuple[Column, ...] = (
-    ("resizes", "resizes", short),
-    ("wasted", "wasted", short),
-    ("gain", "gain_ratio", lambda value: f"{value:.3f}"),
-)
-_OF_THE_BALANCER: tuple[Column, ...] = (
-    ("busiest / mean", "max_over_mean", lambda value: f"{value:.3f}"),
-    ("broken flows", "broken_flows", short),
-    ("packet-ins", "packet_ins", short),
-)
-
-
-def columns_of(table: SweepTable) -> tuple[Column, ...]:
-    """Return the columns that say something where these parameters vary."""
-    balancing = [key.startswith("balancer.") for key in table.keys]
-    buffer = () if balancing and all(balancing) else _OF_THE_BUFFER
-    return (*_COLUMNS, *buffer, *(_OF_THE_BALANCER if any(balancing) else ()))
-
-
-def cells_of(table: SweepTable) -> tuple[list[str], list[list[str]]]:
-    """Return the headers and the cells of the table, as text."""
-    columns = columns_of(table)
-    headers = [*(_header(key, table.keys) for key in table.keys), "seeds", *(header for header, _, _ in columns)]
-    return headers, [_cells(row, columns) for row in table.combinations]
-
-
-def _header(key: str, keys: Sequence[str]) -> str:
-    """Return the last word of a key, both where another key ends in the same."""
-    last = key.rpartition(".")[2]
-    return last if sum(other.rpartition(".")[2] == last for other in keys) == 1 else key
-
-
-def _cells(row: CombinationRow, columns: Sequence[Column]) -> list[str]:
-    seeds = f"{len(row.seeds)} of {row.planned}" if len(row.seeds) < row.planned else str(row.planned)
-    figures = [_written(row.figures[name], write, len(row.seeds)) for _, name, write in columns]
-    return [*row.parameters.values(), seeds, *figures]
-
-
-def _written(found: Estimate | None, write: Callable[[float], str], seeds: int) -> str:
-    if found is None:
-        return "–"
-    text = write(found.mean)
-    if found.half_width is not None:
-        text += f" ± {write(found.half_width)}"
-    return text if found.count == seeds else f"{text} ({found.count} of {seeds})"

@@ -7,6 +7,7 @@
       buffer.policy: [static-min, static-mean, lstm, oracle]
       buffer.actuation_delay: [0ms, 100ms]        a value alone is set in every trial
     mean_from: lstm
+    baseline: {buffer.policy: static-min}
     seeds: [1, 2, 3]                              or how many, from 1 on
 
 The keys of `set` are those of ``--set``; a list holds alternatives, and the trials are the cartesian product of all
@@ -17,6 +18,10 @@ does so for all combinations alike, and the first seeds can be compared before t
 with ``mean_from: lstm`` each of its trials runs after the trial of `lstm` with the same seed and otherwise the same
 settings, and its ``buffer.mean`` is the mean limit of that run (`buffer.mean_limit_bytes`), so both reserve the same
 MB·s.
+
+**baseline.**  The combination that the others are held against: values of some of the keys that vary, each from its
+list.  A combination is compared with the one that has these and otherwise its own values, under the same seeds and so
+the same packets (`report.sweep_baseline`).
 
 Nothing is run before every combination has passed the checks of a scenario.
 """
@@ -93,6 +98,9 @@ class SweepSpec(Spec):
     mean_from: BufferPolicyName | None = Field(
         None, description="static-mean reserves what the run of this policy under the same seed reserved"
     )
+    baseline: dict[str, Any] | None = Field(
+        None, description="values of keys of `set`: what every combination is compared with, seed by seed"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +165,11 @@ class LoadedSweep:
     def fixed(self) -> dict[str, str]:
         """Return the keys set to the same value in every trial."""
         return {key: value_text(values[0]) for key, values in self.spec.settings.items() if len(values) == 1}
+
+    @property
+    def baseline(self) -> dict[str, str]:
+        """Return the values that the baseline has, as text; empty without one."""
+        return {key: value_text(value) for key, value in (self.spec.baseline or {}).items()}
 
     @cached_property
     def trials(self) -> tuple[TrialSpec, ...]:
@@ -252,6 +265,7 @@ def _cross_checks(spec: SweepSpec, folder: Path) -> Iterator[Complaint]:
         for text in (text for text, times in Counter(texts).items() if times > 1):
             yield Complaint(("set", key), f"{complaints.shown(text)} is given twice")
     yield from _mean_checks(spec)
+    yield from _baseline_checks(spec)
     count = len(spec.seeds)
     for values in spec.settings.values():
         count *= len(values)
@@ -270,6 +284,18 @@ def _mean_checks(spec: SweepSpec) -> Iterator[Complaint]:
             yield Complaint(("mean_from",), f"{policy} is not among the values of set.{POLICY}", "add it there")
     if MEAN in spec.settings:
         yield Complaint(("set", MEAN), "mean_from sets it", "give one of the two")
+
+
+def _baseline_checks(spec: SweepSpec) -> Iterator[Complaint]:
+    if spec.baseline == {}:
+        yield Complaint(("baseline",), "expected at least one key of `set` with its value", "leave it out for none")
+    for key, value in (spec.baseline or {}).items():
+        texts = [value_text(known) for known in spec.settings.get(key, ())]
+        if len(texts) < 2:
+            yield Complaint(("baseline", key), "it does not vary in this sweep", "name a key of `set` with a list")
+        elif value_text(value) not in texts:
+            happened = f"{complaints.shown(value_text(value))} is not among the values of set.{key}"
+            yield Complaint(("baseline", key), happened, f"name one of {', '.join(texts)}")
 
 
 def _combinations(spec: SweepSpec, parsed: Document) -> Iterator[Combination]:

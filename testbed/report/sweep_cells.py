@@ -1,0 +1,92 @@
+"""A sweep's table as text: which columns it has, and how a mean with its interval is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from testbed.report.written import percent, short
+from testbed.results.confidence import Estimate
+
+if TYPE_CHECKING:
+    from testbed.report.sweep_table import CombinationRow, SweepTable
+
+DIFFERENCES = "Differences from the baseline, seed by seed"
+
+Column = tuple[str, str, Callable[[float], str]]  # header, figure, how it is written
+
+_COLUMNS: tuple[Column, ...] = (
+    ("loss", "loss_ratio", percent),
+    ("reserved MB·s", "reserved_mb_s", short),
+    ("p50 ms", "p50_ms", short),
+    ("p99 ms", "p99_ms", short),
+    ("p99.9 ms", "p999_ms", short),
+)
+_OF_THE_BUFFER: tuple[Column, ...] = (
+    ("resizes", "resizes", short),
+    ("wasted", "wasted", short),
+    ("gain", "gain_ratio", lambda value: f"{value:.3f}"),
+)
+_OF_THE_BALANCER: tuple[Column, ...] = (
+    ("busiest / mean", "max_over_mean", lambda value: f"{value:.3f}"),
+    ("broken flows", "broken_flows", short),
+    ("packet-ins", "packet_ins", short),
+)
+
+
+def columns_of(table: SweepTable) -> tuple[Column, ...]:
+    """Return the columns that say something where these parameters vary."""
+    balancing = [key.startswith("balancer.") for key in table.keys]
+    buffer = () if balancing and all(balancing) else _OF_THE_BUFFER
+    return (*_COLUMNS, *buffer, *(_OF_THE_BALANCER if any(balancing) else ()))
+
+
+def cells_of(table: SweepTable) -> tuple[list[str], list[list[str]]]:
+    """Return the headers and the cells of the table, as text."""
+    columns = columns_of(table)
+    headers = [*(_header(key, table.keys) for key in table.keys), "seeds", *(header for header, _, _ in columns)]
+    return headers, [_cells(row, columns) for row in table.combinations]
+
+
+def difference_cells_of(table: SweepTable) -> tuple[list[str], list[list[str]]]:
+    """Return headers and cells of the differences from the baseline; no cells without one."""
+    headers, _ = cells_of(table)
+    columns = columns_of(table)
+    rows = [row for row in table.combinations if row.differences]
+    return headers, [_difference_cells(row, columns) for row in rows]
+
+
+def _difference_cells(row: CombinationRow, columns: Sequence[Column]) -> list[str]:
+    pairs = max((found.count for found in row.differences.values() if found is not None), default=0)
+    figures = [_difference(row.differences[name], write, pairs) for _, name, write in columns]
+    return [*row.parameters.values(), f"{pairs} of {row.planned}" if pairs < row.planned else str(pairs), *figures]
+
+
+def _difference(found: Estimate | None, write: Callable[[float], str], pairs: int) -> str:
+    """Return a difference with its sign, marked where it is none by chance."""
+    text = _written(found, write, pairs)
+    if found is None:
+        return text
+    signed = text if found.mean < 0 else f"+{text}"
+    return f"{signed} *" if found.half_width is not None and abs(found.mean) > found.half_width else signed
+
+
+def _header(key: str, keys: Sequence[str]) -> str:
+    """Return the last word of a key, both where another key ends in the same."""
+    last = key.rpartition(".")[2]
+    return last if sum(other.rpartition(".")[2] == last for other in keys) == 1 else key
+
+
+def _cells(row: CombinationRow, columns: Sequence[Column]) -> list[str]:
+    seeds = f"{len(row.seeds)} of {row.planned}" if len(row.seeds) < row.planned else str(row.planned)
+    figures = [_written(row.figures[name], write, len(row.seeds)) for _, name, write in columns]
+    return [*row.parameters.values(), seeds, *figures]
+
+
+def _written(found: Estimate | None, write: Callable[[float], str], seeds: int) -> str:
+    if found is None:
+        return "–"
+    text = write(found.mean)
+    if found.half_width is not None:
+        text += f" ± {write(found.half_width)}"
+    return text if found.count == seeds else f"{text} ({found.count} of {seeds})"
