@@ -17,16 +17,14 @@ import traceback
 from types import FrameType
 from typing import NoReturn
 
-from testbed import installing, places, streams
+from testbed import failures, installing, places, streams
 from testbed.errors import (
     EXIT_BAD_INPUT,
-    EXIT_BUG,
     EXIT_INTERRUPTED,
     EXIT_OK,
     EXIT_TOOL_FAILED,
     MachineError,
     TestbedError,
-    translated,
 )
 
 # One thread for linear algebra: the arrays are small, and idle helper threads would disturb the trial they serve.
@@ -35,7 +33,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 _SIZES = ("COLUMNS", "LINES", "TERMINAL_WIDTH")
 _SANE_SIZES = range(20, 1001)
-_BUG_LETTERS = 500
 _IMPORTING = "<frozen importlib._bootstrap>"
 
 
@@ -98,14 +95,9 @@ def _failed(error: BaseException) -> int:
         return EXIT_BAD_INPUT
     if isinstance(error, KeyboardInterrupt) or type(error).__name__ == "Abort":
         return _said("stopped", EXIT_INTERRUPTED, error)
-    if isinstance(error, ImportError):
-        known: TestbedError | None = _lacking(error)
-    else:
-        known = translated(error, f"running `{_verb()}`")
-    if known is not None:
-        return _said(str(known), known.exit_code, error)
-    words = " ".join(f"{type(error).__name__}: {error}".split())[:_BUG_LETTERS]
-    return _said(f"our own bug: {words}; please report it with the lines of --debug", EXIT_BUG, error)
+    lacking = _lacking(error) if isinstance(error, ImportError) else None
+    known = lacking or failures.shown(error, f"running `{_verb()}`", "please report it with the lines of --debug")
+    return _said(str(known), known.exit_code, error)
 
 
 def _said(message: str, code: int, error: BaseException) -> int:

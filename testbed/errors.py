@@ -1,14 +1,11 @@
 """One tree of errors; each knows its exit code.
 
-A message is one to five lines: what was attempted, what happened, what to do.  What the operating system refuses (no
-space, no right, too many files) is not our bug: `translated` puts it into the same form.  Anything else that is not a
-`TestbedError` is our own bug and leaves with exit code 70.
+A message is one to five lines: what was attempted, what happened, what to do.  What else may be raised is put into this
+form by `failures`.
 """
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Sequence
 
 EXIT_OK = 0
@@ -73,6 +70,12 @@ class CommandError(ToolError):
         super().__init__(attempted, f"`{' '.join(argv)}` ended with status {returncode}: {said}")
 
 
+class Bug(TestbedError):
+    """Our own bug."""
+
+    exit_code = EXIT_BUG
+
+
 class Interrupted(TestbedError):
     """The user asked to stop (Ctrl-C, SIGTERM)."""
 
@@ -84,61 +87,3 @@ def _restored(cls: type[TestbedError], args: tuple[object, ...], state: dict[str
     error.args = args
     error.__dict__.update(state)
     return error
-
-
-# What the system may refuse any program, by error number, and what mends it.  A limit or a right that is missing is the
-# machine's; a disk that is full or broken is a tool that failed.
-_LIMITS = {
-    errno.EMFILE: "raise the limit of open files: `ulimit -n 65536`",
-    errno.ENFILE: "the whole system has too many open files: raise the sysctl fs.file-max",
-    errno.ENOMEM: "free some memory, or use fewer nodes or packets",
-    errno.EAGAIN: "raise the limit of processes (`ulimit -u`, pids.max of the control group), or free some memory",
-    errno.EPERM: "run as root, and outside of a confined container; `python -m testbed doctor` tells what is missing",
-    errno.EACCES: "look at the permissions, or run as root",
-    errno.ENOSYS: "boot the distribution's stock kernel",
-}
-_FAILURES = {
-    errno.ENOSPC: "make room, or send it elsewhere",
-    errno.EDQUOT: "make room (the quota is used up), or send it elsewhere",
-    errno.EFBIG: "raise the limit of file sizes: `ulimit -f unlimited`",
-    errno.EROFS: "name a place that can be written",
-    errno.EIO: "look after the disk",
-    errno.ENODEV: "look after the device",
-    errno.ENXIO: "look after the device",
-    errno.ESTALE: "look after the network file system",
-    errno.ETIMEDOUT: "try again",
-    errno.ENOENT: "",
-    errno.ENOTDIR: "",
-    errno.EISDIR: "",
-    errno.ELOOP: "",
-    errno.ENAMETOOLONG: "choose a shorter name",
-    errno.EBUSY: "",
-    errno.ENOBUFS: "",
-    errno.ECONNREFUSED: "",
-    errno.ECONNRESET: "",
-}
-
-
-def cause_of(error: OSError) -> tuple[str, str]:
-    """Return what the system said, with the file it is about, and what mends it (empty where that is not known)."""
-    number = error.errno or 0
-    words = error.strerror or str(error) or type(error).__name__
-    words = words[:1].lower() + words[1:]
-    about = "" if error.filename is None else f": {os.fsdecode(error.filename)}"
-    return words + about, _LIMITS.get(number) or _FAILURES.get(number, "")
-
-
-def translated(error: BaseException, attempted: str) -> TestbedError | None:
-    """Return the error to show for what the operating system refused; None for anything else: a bug of ours."""
-    if isinstance(error, TestbedError):
-        return error
-    if isinstance(error, MemoryError):
-        return MachineError(attempted, "not enough memory", _LIMITS[errno.ENOMEM])
-    if type(error).__name__ == "NetlinkError":  # of pyroute2, which carries an error number and is no OSError
-        code = getattr(error, "code", 0)
-        error = OSError(code, f"netlink: {os.strerror(code)}")
-    if not isinstance(error, OSError):
-        return None
-    if error.errno in _LIMITS:
-        return MachineError(attempted, *cause_of(error))
-    return ToolError(attempted, *cause_of(error)) if error.errno in _FAILURES else None

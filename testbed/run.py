@@ -362,7 +362,7 @@ class _Run:
     def _conclude(self, evidence: Evidence, status: Literal["completed", "interrupted"]) -> dict[str, Any]:
         run = RecordedRun.open(self._directory.path)
         rows = run.samples_by_node()
-        verdict = fidelity.judge(evidence, rows, self._prepared.facts)
+        verdict = fidelity.judge(evidence, rows, self._prepared.facts, interrupted=status == "interrupted")
         self._directory.write_json("evidence.json", evidence.to_record())
         self._directory.write_json("fidelity.json", verdict.to_record())
         summary = summarise(self._prepared.facts, evidence, rows, run.events(), verdict, status)

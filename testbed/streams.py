@@ -18,7 +18,8 @@ import select
 import sys
 from typing import TextIO
 
-from testbed.errors import ToolError, cause_of
+from testbed.errors import ToolError
+from testbed.failures import cause_of
 
 REPLACED = "spelled"  # the name of our error handler: see `codecs.register_error`
 # What we print beyond ASCII, for terminals and files that cannot hold it.

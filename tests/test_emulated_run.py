@@ -127,6 +127,8 @@ def test_ctrl_c_ends_in_order(tmp_path: Path) -> None:
     assert process.returncode == 130, errors
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["status"] == "interrupted"
+    assert summary["verdict"] != "VALID"
+    assert any("interrupted after" in reason for reason in summary["verdict_reasons"])
     assert summary["traffic"]["unaccounted_packets"] == 0
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["status"] == "interrupted"
 

@@ -88,6 +88,18 @@ def test_of_many_nodes_those_with_the_most_drops_are_drawn() -> None:
     assert drawn == [node for node in made.facts.node_rate_bps if node in drawn]
 
 
+def test_a_check_that_failed_shows_meaning_cause_and_remedy(run_path: Path, tmp_path: Path) -> None:
+    run_path = shutil.copytree(run_path, tmp_path / "run")
+    document = json.loads((run_path / "fidelity.json").read_text())
+    told = {"meaning": "the agent was blind", "cause": "n1 stood still for 24 ms", "remedy": "end other work"}
+    document["checks"][0].update(told, verdict="INVALID")
+    document["checks"][1].update({"meaning": "not of interest"})
+    (run_path / "fidelity.json").write_text(json.dumps(document))
+    text = write_page(run_path).read_text()
+    assert "the agent was blind; n1 stood still for 24 ms; remedy: end other work" in text
+    assert "not of interest" not in text
+
+
 def test_what_it_shows_cannot_become_markup(tmp_path: Path) -> None:
     made = synthetic_run.make(synthetic_run.facts(seconds=1))
     hostile = "</script><img src=x onerror=alert(1)>"

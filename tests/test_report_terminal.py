@@ -51,12 +51,15 @@ def test_sections_that_are_absent_are_said_to_be(summary: dict[str, Any]) -> Non
     assert lines[8] == "expectations none"
 
 
-def test_the_first_reason_is_shown_and_the_others_counted(summary: dict[str, Any]) -> None:
-    reasons = ["CPU busy: 1", "clock", "steal"]
+def test_three_reasons_are_shown_and_the_others_counted(summary: dict[str, Any]) -> None:
+    reasons = ["CPU busy: 1", "clock", "steal", "rate", "queue"]
     lines = [
         line.plain for line in verdict_lines({**summary, "verdict": "INVALID", "verdict_reasons": reasons}, Path("x"))
     ]
-    assert lines[1] == "why          CPU busy: 1 (and 2 more in fidelity.json)"
+    assert [line.strip() for line in lines[1:4]] == [
+        "why          CPU busy: 1", "clock", "steal (and 2 more in fidelity.json)"
+    ]  # fmt: skip
+    assert len(lines) == 12
 
 
 def row(node: str, t_ns: int = NS_PER_S, backlog: int = 250_000, dropped: int = 0) -> dict[str, Any]:
@@ -89,6 +92,21 @@ def test_without_a_terminal_it_writes_a_line_every_five_seconds() -> None:
     lines = screen.text().splitlines()
     assert len(lines) == 2
     assert lines[1] == "burst   5.0 of 20.0 s  n1 0.25/0.50 MB, 51 dropped  n2 0.00/0.00 MB, 0 dropped"
+
+
+def test_the_time_shown_ends_with_the_traffic() -> None:
+    screen = Screen(terminal=False)
+    screen.view.observe([row("n1", 21_200_000_000)])
+    assert screen.view.line().startswith("burst  20.0 of 20.0 s, queues empty themselves (1.2 s)  n1 ")
+
+
+def test_a_dumb_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    screen = Screen(terminal=True)
+    with screen.view as view:
+        view.observe([row("n1")])
+        view.tick()
+    assert "n1 0.25/0.50 MB" in screen.text()
 
 
 def test_in_a_terminal_it_draws_at_most_four_times_a_second() -> None:

@@ -49,6 +49,15 @@ def test_every_check_says_what_it_means_and_what_to_do(good: synthetic_run.Made)
     assert all(check["meaning"] and check["remedy"] for check in checks)
 
 
+def test_a_run_that_was_interrupted_is_not_valid_and_says_when(good: synthetic_run.Made) -> None:
+    stopped = replace(good.evidence, ran_ns=3_200_000_000)
+    fidelity = judge(stopped, by_node(good.samples), good.facts, interrupted=True)
+    assert fidelity.verdict == "DEGRADED"
+    assert any("interrupted after 3.2 of 4 s; run it to its end" in reason for reason in fidelity.reasons)
+    at_the_end = judge(good.evidence, by_node(good.samples), good.facts, interrupted=True)
+    assert [at_the_end.verdict, len(at_the_end.reasons)] == ["DEGRADED", 1]
+
+
 def test_the_books_of_an_undisturbed_run_close(good: synthetic_run.Made) -> None:
     books = account(good.evidence)
     assert books.unaccounted_pkts == 0

@@ -73,7 +73,7 @@ class LiveView:
         self._live: Live | None = None
 
     def __enter__(self) -> LiveView:
-        if not self._quiet and self._console.is_terminal:
+        if not self._quiet and _can_redraw(self._console):
             self._live = Live(console=self._console, auto_refresh=False, transient=True)
             self._live.start()
         return self
@@ -102,7 +102,7 @@ class LiveView:
         if self._live is not None:
             self._due_ns = now_ns + REDRAW_NS
             self._live.update(self._table(), refresh=True)
-        elif not self._console.is_terminal:
+        elif not _can_redraw(self._console):
             self._due_ns = now_ns + LINE_NS
             self._console.print(self.line(), soft_wrap=True, highlight=False)
 
@@ -119,7 +119,10 @@ class LiveView:
         return f"{self._clock()}  " + "  ".join(parts)
 
     def _clock(self) -> str:
-        return f"{self._title} {self._t_ns / NS_PER_S:5.1f} of {self._duration_ns / NS_PER_S:.1f} s"
+        sent_s, planned_s = min(self._t_ns, self._duration_ns) / NS_PER_S, self._duration_ns / NS_PER_S
+        after_s = (self._t_ns - self._duration_ns) / NS_PER_S
+        emptying = f", queues empty themselves ({after_s:.1f} s)" if after_s > 0 else ""
+        return f"{self._title} {sent_s:5.1f} of {planned_s:.1f} s{emptying}"
 
     def _table(self) -> Group:
         table = Table(box=None, pad_edge=False, header_style="dim")
@@ -131,6 +134,10 @@ class LiveView:
         hidden = len(self.states) - len(shown)
         rest = [Text(f"and {hidden} nodes with less backlog", style="dim")] if hidden else []
         return Group(Text(self._clock(), style="bold"), table, *rest)
+
+
+def _can_redraw(console: Console) -> bool:
+    return console.is_terminal and not console.is_dumb_terminal
 
 
 def _cells(state: NodeState) -> tuple[Text, str, str, Text]:

@@ -135,7 +135,14 @@ def _check_row(check: Mapping[str, Any]) -> dict[str, str]:
         "good": _value(check["good"]),
         "usable": "any" if usable is None else _value(usable),
         "evidence": ", ".join(evidence),
+        "why": "" if check["verdict"] == "VALID" else _why(check),
     }
+
+
+def _why(check: Mapping[str, Any]) -> str:
+    """Return what a check that is not VALID means, what caused it and what to do."""
+    parts = (check.get("meaning"), check.get("cause"), check.get("remedy") and f"remedy: {check['remedy']}")
+    return "; ".join(part for part in parts if part)
 
 
 def _value(value: Any) -> str:

@@ -23,6 +23,7 @@ from testbed.report.written import (
 
 VERDICT_STYLES = {"VALID": "bold green", "DEGRADED": "bold yellow", "INVALID": "bold red"}
 _LABEL_WIDTH = 13
+_MOST_REASONS = 3
 
 
 def print_verdict(summary: Summary, run_path: Path, console: Console) -> None:
@@ -32,9 +33,12 @@ def print_verdict(summary: Summary, run_path: Path, console: Console) -> None:
 
 
 def verdict_lines(summary: Summary, run_path: Path) -> list[Text]:
-    """Return ten lines (eleven with TCP), from the verdict and its reasons to the expectations and the files."""
+    """Return ten lines, from the verdict and its reasons to the expectations and the files.
+
+    One more with TCP, and for each further reason, up to `_MOST_REASONS`.
+    """
     rows = (
-        ("why", _reasons(summary)),
+        *_reasons(summary),
         ("traffic", _traffic(summary)),
         ("lost at", _losses(summary)),
         ("delay", _delay(summary)),
@@ -57,12 +61,14 @@ def _headline(summary: Summary) -> Text:
     return Text.assemble((verdict, VERDICT_STYLES.get(verdict, "bold")), facts)
 
 
-def _reasons(summary: Summary) -> str:
-    reasons = summary["verdict_reasons"]
-    if not reasons:
-        return "every check of the run's fidelity passed"
-    more = f" (and {len(reasons) - 1} more in fidelity.json)" if len(reasons) > 1 else ""
-    return f"{reasons[0]}{more}"
+def _reasons(summary: Summary) -> list[tuple[str, str]]:
+    """Return the reasons of the verdict, each with its cause and remedy; the first ones are the gravest."""
+    reasons = list(summary["verdict_reasons"]) or ["every check of the run's fidelity passed"]
+    more = len(reasons) - _MOST_REASONS
+    told = reasons[:_MOST_REASONS]
+    if more > 0:
+        told[-1] += f" (and {more} more in fidelity.json)"
+    return list(zip(("why", *[""] * len(told)), told, strict=False))
 
 
 def _traffic(summary: Summary) -> str:

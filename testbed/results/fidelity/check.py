@@ -39,11 +39,13 @@ class Run(NamedTuple):
         evidence: what the engine handed over.
         facts: the scenario's rates, interval and packet size.
         samples: the samples of each node.
+        interrupted: whether the run was stopped before its end.
     """
 
     evidence: Evidence
     facts: RunFacts
     samples: Mapping[str, NodeSamples]
+    interrupted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

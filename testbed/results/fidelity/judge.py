@@ -9,12 +9,12 @@ from typing import Any
 
 from testbed.results.evidence import Evidence
 from testbed.results.facts import RunFacts
-from testbed.results.fidelity import agents, changes, faults, link, machine, packets, senders, stalls
+from testbed.results.fidelity import agents, changes, faults, link, machine, packets, senders, stalls, whole
 from testbed.results.fidelity.check import Check, Question, Run, Verdict
 from testbed.results.samples import NodeSamples
 
 _SEVERITY: dict[Verdict, int] = {"VALID": 0, "DEGRADED": 1, "INVALID": 2}
-_FAMILIES = (senders, packets, faults, link, agents, stalls, changes, machine)
+_FAMILIES = (whole, senders, packets, faults, link, agents, stalls, changes, machine)
 _QUESTIONS: tuple[Question, ...] = tuple(question for family in _FAMILIES for question in family.CHECKS)
 
 
@@ -45,15 +45,18 @@ class Fidelity:
         }
 
 
-def judge(evidence: Evidence, rows: Mapping[str, NodeSamples], facts: RunFacts) -> Fidelity:
+def judge(
+    evidence: Evidence, rows: Mapping[str, NodeSamples], facts: RunFacts, *, interrupted: bool = False
+) -> Fidelity:
     """Return the verdict of a run.
 
     Args:
         evidence: what the engine handed over.
         rows: the samples of each node.
         facts: the scenario's rates, interval and packet size.
+        interrupted: whether the run was stopped before its end.
     """
-    run = Run(evidence, facts, rows)
+    run = Run(evidence, facts, rows, interrupted)
     made = {question.name: question.ask(run) for question in _QUESTIONS}
     checks = tuple(check for check in made.values() if check is not None)
     bad = sorted((c for c in checks if c.verdict != "VALID"), key=lambda c: -_SEVERITY[c.verdict])

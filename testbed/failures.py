@@ -1,0 +1,125 @@
+"""What an exception means for the user, at the last door of a process: the one that came in, put as a `TestbedError`.
+
+what the operating system refuses   no space, no right, too many files: MachineError or ToolError
+raised in a policy                  PolicyError, with its file and line
+anything else                       Bug: our own, exit code 70
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import traceback
+from pathlib import Path
+
+from testbed.errors import Bug, MachineError, PolicyError, TestbedError, ToolError
+
+_PACKAGE = Path(__file__).resolve().parent
+_POLICIES = _PACKAGE / "policies"
+_LETTERS = 500
+
+
+def shown(error: BaseException, attempted: str, remedy: str) -> TestbedError:
+    """Return the error to show for whatever was raised.
+
+    Args:
+        error: what was raised.
+        attempted: what was being done.
+        remedy: what helps to find a bug of ours.
+    """
+    if isinstance(error, TestbedError):
+        return error
+    return _of_the_system(error, attempted) or _of_a_policy(error) or _bug(error, attempted, remedy)
+
+
+# What the system may refuse any program, by error number, and what mends it.  A limit or a right that is missing is the
+# machine's; a disk that is full or broken is a tool that failed.
+_LIMITS = {
+    errno.EMFILE: "raise the limit of open files: `ulimit -n 65536`",
+    errno.ENFILE: "the whole system has too many open files: raise the sysctl fs.file-max",
+    errno.ENOMEM: "free some memory, or use fewer nodes or packets",
+    errno.EAGAIN: "raise the limit of processes (`ulimit -u`, pids.max of the control group), or free some memory",
+    errno.EPERM: "run as root, and outside of a confined container; `python -m testbed doctor` tells what is missing",
+    errno.EACCES: "look at the permissions, or run as root",
+    errno.ENOSYS: "boot the distribution's stock kernel",
+}
+_FAILURES = {
+    errno.ENOSPC: "make room, or send it elsewhere",
+    errno.EDQUOT: "make room (the quota is used up), or send it elsewhere",
+    errno.EFBIG: "raise the limit of file sizes: `ulimit -f unlimited`",
+    errno.EROFS: "name a place that can be written",
+    errno.EIO: "look after the disk",
+    errno.ENODEV: "look after the device",
+    errno.ENXIO: "look after the device",
+    errno.ESTALE: "look after the network file system",
+    errno.ETIMEDOUT: "try again",
+    errno.ENOENT: "",
+    errno.ENOTDIR: "",
+    errno.EISDIR: "",
+    errno.ELOOP: "",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EBUSY: "",
+    errno.ENOBUFS: "",
+    errno.ECONNREFUSED: "",
+    errno.ECONNRESET: "",
+}
+
+
+def cause_of(error: OSError) -> tuple[str, str]:
+    """Return what the system said, with the file it is about, and what mends it (empty where that is not known)."""
+    number = error.errno or 0
+    words = error.strerror or str(error) or type(error).__name__
+    words = words[:1].lower() + words[1:]
+    about = "" if error.filename is None else f": {os.fsdecode(error.filename)}"
+    return words + about, _LIMITS.get(number) or _FAILURES.get(number, "")
+
+
+def _of_the_system(error: BaseException, attempted: str) -> TestbedError | None:
+    if isinstance(error, MemoryError):
+        return MachineError(attempted, "not enough memory", _LIMITS[errno.ENOMEM])
+    if type(error).__name__ == "NetlinkError":  # of pyroute2, which carries an error number and is no OSError
+        code = getattr(error, "code", 0)
+        error = OSError(code, f"netlink: {os.strerror(code)}")
+    if not isinstance(error, OSError):
+        return None
+    if error.errno in _LIMITS:
+        return MachineError(attempted, *cause_of(error))
+    return ToolError(attempted, *cause_of(error)) if error.errno in _FAILURES else None
+
+
+def _of_a_policy(error: BaseException) -> PolicyError | None:
+    """Return the error of a policy: one that was raised in its file, or in what that called."""
+    places = [place for place in _places(error) if _within(place.filename, _POLICIES)]
+    if not places:
+        return None
+    where = f"{_short(places[-1].filename)}, line {places[-1].lineno}, in {places[-1].name}"
+    return PolicyError(
+        "asking a policy", f"{_words(error)} ({where})", "mend the policy; report it if it is one of ours"
+    )
+
+
+def _bug(error: BaseException, attempted: str, remedy: str) -> Bug:
+    places = [place for place in _places(error) if _within(place.filename, _PACKAGE)] or _places(error)
+    where = f" ({_short(places[-1].filename)}, line {places[-1].lineno})" if places else ""
+    return Bug(attempted, f"our own bug: {_words(error)}{where}", remedy)
+
+
+def _places(error: BaseException) -> list[traceback.FrameSummary]:
+    """Return where the error went through, the innermost last; a file with a wrong syntax is such a place, too."""
+    found = list(traceback.extract_tb(error.__traceback__))
+    if isinstance(error, SyntaxError) and error.filename:
+        found.append(traceback.FrameSummary(error.filename, error.lineno, "its source"))
+    return found
+
+
+def _within(filename: str, folder: Path) -> bool:
+    return folder in Path(os.path.realpath(filename)).parents
+
+
+def _short(filename: str) -> str:
+    inside = _within(filename, _PACKAGE)
+    return os.path.relpath(os.path.realpath(filename), _PACKAGE.parent) if inside else filename
+
+
+def _words(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:_LETTERS]

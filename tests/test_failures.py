@@ -1,0 +1,100 @@
+"""What an exception means: of the system, of a policy, or a bug of ours; each in a line with its cause."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import testbed
+from testbed import cli, failures
+from testbed.errors import EXIT_TOOL_FAILED, Bug, InputError, MachineError, PolicyError, TestbedError, ToolError
+from tests.command import write_tiny
+
+POLICY = Path(testbed.__file__).parent / "policies" / "buffer_of_a_user.py"
+SOURCE = "def size(*_):\n    rates = {}\n    return max(rates['n9'])\n"
+
+
+def defined_in(path: Path, source: str = SOURCE) -> Any:
+    """Return the function `size` as if `source` stood in `path`."""
+    names: dict[str, Any] = {}
+    exec(compile(source, str(path), "exec"), names)
+    return names["size"]
+
+
+def raised_by(call: Any) -> BaseException:
+    with pytest.raises(BaseException) as caught:  # noqa: PT011
+        call()
+    return caught.value
+
+
+def shown(error: BaseException) -> TestbedError:
+    return failures.shown(error, "running x", "report it")
+
+
+def test_an_exception_in_a_policy_names_its_file_and_line() -> None:
+    error = shown(raised_by(defined_in(POLICY)))
+    assert isinstance(error, PolicyError)
+    assert error.exit_code == EXIT_TOOL_FAILED
+    assert "KeyError: 'n9' (testbed/policies/buffer_of_a_user.py, line 3, in size)" in str(error)
+
+
+def test_a_policy_that_calls_others_wrongly_is_named_for_it() -> None:
+    call = defined_in(POLICY, "import numpy\ndef size():\n    return numpy.array([1]).reshape(2, 2)\n")
+    assert "buffer_of_a_user.py, line 3" in str(shown(raised_by(call)))
+
+
+def test_a_policy_with_a_wrong_syntax_is_named_for_it() -> None:
+    error = shown(raised_by(lambda: defined_in(POLICY, "x = 1\ndef size(:\n")))
+    assert isinstance(error, PolicyError)
+    assert "buffer_of_a_user.py, line 2" in str(error)
+
+
+def test_an_exception_elsewhere_is_our_own_bug_and_says_where() -> None:
+    error = shown(raised_by(defined_in(POLICY.parent.parent / "events.py")))
+    assert isinstance(error, Bug)
+    assert str(error) == "running x: our own bug: KeyError: 'n9' (testbed/events.py, line 3); report it"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/x"), ToolError, "no space left on device: /x; make room"),
+        (OSError(errno.EMFILE, "Too many open files"), MachineError, "too many open files; raise the limit"),
+        (PermissionError(errno.EPERM, "Operation not permitted"), MachineError, "operation not permitted; run as root"),
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), MachineError, "pids.max"),
+        (MemoryError(), MachineError, "not enough memory"),
+        (OSError(errno.EBADF, "Bad file descriptor"), Bug, "our own bug"),
+        (ValueError("x\n" * 1000), Bug, "ValueError: x x x"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
+)
+def test_what_the_system_refuses_is_not_our_bug(error: BaseException, kind: type, said: str) -> None:
+    made = shown(error)
+    assert type(made) is kind
+    assert said in str(made)
+    assert len(str(made)) < 700
+
+
+def test_a_netlink_error_is_one_of_the_system() -> None:
+    exceptions = pytest.importorskip("pyroute2.netlink.exceptions")
+    assert "operation not permitted" in str(shown(exceptions.NetlinkError(errno.EPERM, "x"))).lower()
+
+
+def test_an_error_that_says_all_is_left_as_it_is() -> None:
+    error = InputError("reading x", "no such file")
+    assert shown(error) is error
+
+
+def test_a_mistake_in_a_policy_ends_a_simulation_with_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("testbed.policies.brain.NodeBrain.handle", defined_in(POLICY))
+    monkeypatch.setattr(sys, "argv", ["testbed", "simulate", str(write_tiny(tmp_path)), "--out", str(tmp_path / "run")])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == EXIT_TOOL_FAILED
+    assert "buffer_of_a_user.py, line 3, in size" in capsys.readouterr().err
