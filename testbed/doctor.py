@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -95,11 +96,22 @@ def to_record(findings: Sequence[Finding]) -> dict[str, Any]:
 
 def as_root(arguments: Sequence[str] = ("run", "SCENARIO")) -> str:
     """Return the command that runs the same thing as root with this very Python, whatever sudo does to the PATH."""
-    return " ".join(["sudo", sys.executable, "-m", "testbed", *arguments])
+    return shlex.join(["sudo", sys.executable, "-m", "testbed", *arguments])
 
 
-def refuse_if_lacking(scenario: Scenario) -> None:
-    """End a run early, with everything this machine lacks for it in at most five lines.
+def refuse_without_root(argv: Sequence[str]) -> None:
+    """Say which command does the same thing as root.
+
+    Raises:
+        MachineError: not root.
+    """
+    if os.geteuid() != 0:
+        words = list(argv) or ["run", "SCENARIO"]
+        raise MachineError(words[0], "namespaces and XDP need root", f"use: {as_root(words)}")
+
+
+def refuse_if_lacking(scenario: Scenario | None) -> None:
+    """End a run of `scenario` (None: of any) early, with everything this machine lacks for it in at most five lines.
 
     Raises:
         MachineError: names up to four things and what mends each.
@@ -112,7 +124,7 @@ def refuse_if_lacking(scenario: Scenario) -> None:
     if len(others) > 3:
         lines.append(f"and {len(others) - 3} more: see `python -m testbed doctor`")
     detail = f"this machine lacks {first.name} ({first.detail})"
-    raise MachineError(f"running {scenario.name}", detail, "\n".join([first.remedy, *lines]))
+    raise MachineError(f"running {scenario.name if scenario else 'it'}", detail, "\n".join([first.remedy, *lines]))
 
 
 def _root() -> Iterator[Finding]:

@@ -26,7 +26,6 @@ from testbed.errors import (
     EXIT_INVALID,
     EXIT_OK,
     InputError,
-    MachineError,
     TestbedError,
 )
 from testbed.forecaster.maker import MakeForecaster, forecaster_maker
@@ -103,7 +102,7 @@ def run(loaded: LoadedScenario, options: RunOptions, began_ns: int | None = None
     """
     began_ns = time.monotonic_ns() if began_ns is None else began_ns
     if options.engine == "emulation":
-        refuse_without_root(options.argv)
+        doctor.refuse_without_root(options.argv)
         doctor.refuse_if_lacking(loaded.scenario)
     else:
         _refuse_unsimulated(loaded)
@@ -185,17 +184,6 @@ def _refuse_unsimulated(loaded: LoadedScenario) -> None:
     from testbed.simulation import engine
 
     engine.check(loaded.scenario, topologies.describe(loaded.scenario.topology))
-
-
-def refuse_without_root(argv: tuple[str, ...]) -> None:
-    """Say which command runs the same thing as root.
-
-    Raises:
-        MachineError: not root.
-    """
-    if os.geteuid() != 0:
-        command = doctor.as_root(argv or ("run", "SCENARIO"))
-        raise MachineError("run", "namespaces and XDP need root", f"use: {command}")
 
 
 def process_start_ns() -> int:

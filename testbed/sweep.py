@@ -43,7 +43,7 @@ from testbed.report.sweep_table import MANIFEST, SweepTable, read_manifest, tabu
 from testbed.results import provenance, recorded_run
 from testbed.results.facts import Engine
 from testbed.results.recorded_run import RecordedRun
-from testbed.run import RUNS, check, refuse_without_root
+from testbed.run import RUNS, check
 from testbed.spec.document import parse, read_bytes
 from testbed.spec.scenario import Scenario
 from testbed.spec.sweep import LoadedSweep, TrialSpec, load_sweep, option_text, settings_of
@@ -98,7 +98,7 @@ def sweep(
     """
     loaded = checked(path)
     if engine == "emulation":
-        refuse_without_root(argv)
+        doctor.refuse_without_root(argv)
         doctor.refuse_if_lacking(loaded.load(loaded.trials[0]).scenario)
     out = out or RUNS / f"sweep-{loaded.spec.name}{'' if engine == 'emulation' else f'-{engine}'}"
     progress = SweepProgress(output.console(stderr=True), len(loaded.trials), quiet=quiet)

@@ -84,6 +84,7 @@ UNREACHABLE = {
     "testbed.policies": {"torch", "mininet", *FRAMEWORKS},
     "testbed.report": {"mininet", "pyroute2", "torch", *FRAMEWORKS},
     # The door is there before anything that may be missing, broken or interrupted while it is imported.
+    "testbed.commands": {"numpy", "scapy", "pyarrow"},  # for a quick --help
     "testbed.cli": {"typer", "rich", "numpy", "pydantic", "yaml", "pyarrow"},
 }
 

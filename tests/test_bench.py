@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import itertools
 import random
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from testbed.bench import COUNTED, NAMES, failover, suspicion
+from testbed import cli
+from testbed.bench import ANYBODYS, COUNTED, NAMES, apart, failover, suspicion
 from testbed.bench.rows import percentile, row
 from testbed.bench.trials import BenchTrial, BenchTrials
-from testbed.errors import InputError, ToolError
+from testbed.errors import EXIT_MACHINE_LACKS, InputError, MachineError, ToolError
 from testbed.results.failover import Failure
+from tests.command import ROOT
 
 
 def test_a_row_says_whether_its_bar_is_met() -> None:
@@ -50,11 +53,6 @@ class Scripted(BenchTrials):
         ]  # fmt: skip
         verdict = self.verdicts.pop(0) if self.verdicts else "VALID"
         return self._judged({"verdict": verdict, "verdict_reasons": ["busy"] * (verdict != "VALID")}, lines)
-
-
-@pytest.fixture(autouse=True)
-def _as_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("testbed.bench.trials.refuse_without_root", lambda argv: None)
 
 
 def test_invalid_runs_enter_no_figure_and_are_told() -> None:
@@ -132,3 +130,43 @@ def test_a_count_for_a_benchmark_without_one_is_refused() -> None:
 
     with pytest.raises(InputError, match="xdp takes none"):
         bench(["failover", "xdp"], count=3)
+
+
+# --------------------------------------------------------------------------------------- needs, and a process apart
+
+
+def not_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("testbed.doctor.os.geteuid", lambda: 1000)
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - set(ANYBODYS)))
+def test_a_benchmark_that_needs_root_says_so_before_anything_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    not_root(monkeypatch)
+    monkeypatch.setattr("sys.argv", ["testbed", "bench", "forecaster", name])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == EXIT_MACHINE_LACKS
+    message = capsys.readouterr().err
+    assert message == (
+        f"testbed: bench: namespaces and XDP need root; use: sudo {sys.executable} -m testbed bench forecaster {name}\n"
+    )
+
+
+def test_an_error_in_a_process_of_its_own_comes_back_as_it_was_raised(tmp_path: Path) -> None:
+    (tmp_path / "measured_badly.py").write_text(
+        "from testbed.bench import apart\nfrom testbed.errors import MachineError\n"
+        "def measure(folder):\n    raise MachineError('making namespaces', 'not permitted')\n"
+        "if __name__ == '__main__':\n    apart.answer(measure)\n"
+    )
+    with pytest.raises(MachineError, match="making namespaces: not permitted"):
+        apart.rows("measured_badly", env={"PYTHONPATH": f"{tmp_path}:{ROOT}"})
+
+
+def test_what_is_measured_in_a_process_of_its_own_comes_back(tmp_path: Path) -> None:
+    (tmp_path / "measured.py").write_text(
+        "from testbed.bench import apart\n"
+        "if __name__ == '__main__':\n    apart.answer(lambda folder: [{'name': str(folder.is_dir())}])\n"
+    )
+    assert apart.rows("measured", env={"PYTHONPATH": f"{tmp_path}:{ROOT}"}) == [{"name": "True"}]

@@ -75,6 +75,27 @@ def test_a_forked_process_is_not_taken_for_the_writer(
     assert not set(running.orphans()) & set(writer_pids(writer))
 
 
+def unprivileged(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Call the command line as a user who is not root."""
+    argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-m", "testbed", *arguments]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.requires("root")
+def test_another_user_is_told_that_there_may_be_trials_of_others(tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", "import time; time.sleep(60)", "testbed", "run", "x.yaml"]  # looks like one of root's
+    with subprocess.Popen(argv) as process:
+        try:
+            done = unprivileged("ps")
+        finally:
+            process.kill()
+    assert (done.returncode, done.stdout) == (0, "no trial of yours is under way\n")
+    assert f"there are some: process {process.pid}" in done.stderr or f"process {process.pid}," in done.stderr
+    assert done.stderr.rstrip().endswith(f"use: sudo {sys.executable} -m testbed ps")
+    assert unprivileged("clean").stdout == "nothing of yours was left\n"
+    assert json.loads(unprivileged("ps", "--json").stdout) == []
+
+
 def test_after_kill_nothing_runs_and_what_outlived_it_is_ended(
     writer: tuple[subprocess.Popen[str], int], tmp_path: Path
 ) -> None:
@@ -123,6 +144,9 @@ def test_a_command_runs_inside_a_node_and_ends_with_the_trial(tmp_path: Path) ->
     inside = call("exec", str(tmp_path / "run"), "n2", "--", "sh", "-c", "ls /sys/class/net; exit 7")
     assert inside.returncode == 7
     assert inside.stdout.split() == ["lo", "n2-eth0", "n2-eth1", "n2-eth2"]
+    for switch in ("s1", "m1"):  # they are in the namespace of the sandbox itself
+        beside = call("exec", str(tmp_path / "run"), switch, "--", "sh", "-c", "ls /sys/class/net")
+        assert {"s1-eth1", "m1"} <= set(beside.stdout.split()), beside.stderr
     unknown = call("exec", str(tmp_path / "run"), "n9", "--", "true")
     assert unknown.returncode == 2
     assert "there are b1, b2, b3, c1, c2, m1, n1, n2, n3, s1" in unknown.stderr

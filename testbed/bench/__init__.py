@@ -18,6 +18,7 @@ NAMES = {
     "balancer": "the balancer's decisions",
     "cluster": "one node against a cluster of three",
 }
+ANYBODYS = ("forecaster", "simulate")  # the others need root, and what a run needs of the machine
 COUNTED = {
     "failover": "failures of each kind (100)",
     "scale": "seeds of the imbalance (3)",

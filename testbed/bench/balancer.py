@@ -27,7 +27,6 @@ def run() -> list[Row]:
     """Measure, and return the rows.
 
     Raises:
-        MachineError: not root.
         ToolError: the machine disturbed every attempt at a run.
     """
     rows = []

@@ -50,7 +50,6 @@ def run(count: int = COUNT) -> list[Row]:
     """Measure, failover by `count` silent crashes, and return the rows: the cluster's value beside that of one node.
 
     Raises:
-        MachineError: not root.
         ToolError: the machine disturbed every attempt at a run.
     """
     with tempfile.TemporaryDirectory(prefix="testbed-bench-") as folder:

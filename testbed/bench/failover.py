@@ -71,7 +71,6 @@ def run(count: int = COUNT) -> list[Row]:
     """Measure `count` silent crashes and as many links that go down, and return the rows.
 
     Raises:
-        MachineError: not root.
         ToolError: the machine disturbs more runs than it leaves alone.
     """
     with tempfile.TemporaryDirectory(prefix="testbed-bench-") as folder:

@@ -40,7 +40,6 @@ def run(seeds: int = SEEDS) -> list[Row]:
     """Measure, the imbalance under `seeds` seeds, and return the rows.
 
     Raises:
-        MachineError: not root.
         ToolError: the machine disturbed every attempt at a run.
     """
     with tempfile.TemporaryDirectory(prefix="testbed-bench-") as folder:

@@ -11,13 +11,10 @@ tcpreplay.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import socket
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +31,7 @@ from scapy.sendrecv import sendp
 from scapy.utils import RawPcapWriter
 
 from testbed import probes
+from testbed.bench import apart
 from testbed.emulation import kernel
 from testbed.emulation.sender import Sender, SendReport
 from testbed.errors import CommandError, ToolError
@@ -65,15 +63,9 @@ def run() -> list[Row]:
     """Measure, and return rows of name, value, unit, rival, rival_value, ratio (value / rival_value), bar, met.
 
     Raises:
-        CommandError: when the measuring process failed; its last words are the error.
+        TestbedError: what went wrong in the measuring process.
     """
-    with tempfile.TemporaryDirectory(prefix="testbed-bench-") as folder:
-        argv = [sys.executable, "-m", "testbed.bench.sender", folder]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, env=probes.environment())
-        if done.returncode != 0:
-            raise CommandError("measuring the sender", argv, done.returncode, done.stdout, done.stderr)
-        rows: list[Row] = json.loads((Path(folder) / "rows.json").read_text(encoding="utf-8"))
-    return rows
+    return apart.rows("testbed.bench.sender")
 
 
 def _measure(folder: Path) -> list[Row]:
@@ -270,5 +262,4 @@ def _tcpreplay(capture: Path, speed: str) -> float:
 
 
 if __name__ == "__main__":
-    _folder = Path(sys.argv[1])
-    (_folder / "rows.json").write_text(json.dumps(_measure(_folder)), encoding="utf-8")
+    apart.answer(_measure)

@@ -14,12 +14,8 @@ files, verdict, summary and report included, in a process of its own that tells 
 
 from __future__ import annotations
 
-import json
-import os
 import resource
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
@@ -30,7 +26,8 @@ import numpy as np
 
 from testbed import installing, places
 from testbed import run as trials
-from testbed.errors import CommandError, MachineError
+from testbed.bench import apart
+from testbed.errors import MachineError
 from testbed.forecaster.maker import forecaster_maker
 from testbed.results.run_directory import RunDirectory
 from testbed.simulation.engine import simulate
@@ -60,19 +57,9 @@ def run() -> list[Row]:
     """Measure, and return rows of name, value, unit, rival, rival_value, ratio (value / rival_value) and bar.
 
     Raises:
-        CommandError: when a measuring process failed; its last words are the error.
+        TestbedError: what went wrong in a measuring process.
     """
-    return [*_in_child("speed"), *_in_child("large")]
-
-
-def _in_child(what: str) -> list[Row]:
-    with tempfile.TemporaryDirectory(prefix="testbed-bench-") as folder:
-        argv = [sys.executable, "-m", "testbed.bench.simulate", what, folder]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, env={**os.environ, **_ONE_THREAD})
-        if done.returncode != 0:
-            raise CommandError("measuring the simulation", argv, done.returncode, done.stdout, done.stderr)
-        rows: list[Row] = json.loads((Path(folder) / "rows.json").read_text(encoding="utf-8"))
-    return rows
+    return [row for what in ("speed", "large") for row in apart.rows("testbed.bench.simulate", what, env=_ONE_THREAD)]
 
 
 def _row(name: str, value: float, unit: str, bar: str = "", rival: str = "", rival_value: float | None = None) -> Row:
@@ -214,6 +201,4 @@ def _rival_node(environment: Any, arrivals_ns: list[int], rate_bps: int) -> Gene
 
 
 if __name__ == "__main__":
-    _FOLDER = Path(sys.argv[2])
-    _ROWS = list({"speed": _speed, "large": _large}[sys.argv[1]](_FOLDER))
-    (_FOLDER / "rows.json").write_text(json.dumps(_ROWS), encoding="utf-8")
+    apart.answer({"speed": _speed, "large": _large}[sys.argv[1]])

@@ -35,7 +35,6 @@ def run(count: int = COUNT) -> list[Row]:
     """Watch for `count` minutes of node time, and return the rows.
 
     Raises:
-        MachineError: not root.
         ToolError: the machine disturbed every attempt at a run.
     """
     with tempfile.TemporaryDirectory(prefix="testbed-bench-") as folder:

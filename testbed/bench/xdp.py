@@ -12,10 +12,7 @@ namespace of its own.
 
 from __future__ import annotations
 
-import json
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +26,7 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
 from testbed import places, probes
+from testbed.bench import apart
 from testbed.emulation import kernel, libbpf, shaping
 from testbed.emulation.xdp import NodeProgram, SinkProgram
 from testbed.errors import CommandError, ToolError
@@ -56,18 +54,12 @@ def run() -> list[Row]:
     """Measure, and return rows of name, value, unit, rival, rival_value, ratio (value / rival_value) and bar.
 
     Raises:
-        CommandError: when the measuring process failed; its last words are the error.
+        TestbedError: what went wrong in the measuring process.
     """
-    with tempfile.TemporaryDirectory(prefix="testbed-bench-") as folder:
-        argv = [sys.executable, "-m", "testbed.bench.xdp", folder]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, env=probes.environment())
-        if done.returncode != 0:
-            raise CommandError("measuring the XDP programs", argv, done.returncode, done.stdout, done.stderr)
-        rows: list[Row] = json.loads((Path(folder) / "rows.json").read_text(encoding="utf-8"))
-    return rows
+    return apart.rows("testbed.bench.xdp")
 
 
-def _measure() -> list[Row]:
+def _measure(_folder: Path) -> list[Row]:
     """Measure in this process, whose network namespace becomes a new one."""
     kernel.unshare(kernel.CLONE_NEWNET)
     _make_shaped_interface()
@@ -226,4 +218,4 @@ def _look_rows() -> list[Row]:
 
 
 if __name__ == "__main__":
-    (Path(sys.argv[1]) / "rows.json").write_text(json.dumps(_measure()), encoding="utf-8")
+    apart.answer(_measure)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
 from testbed import output
-from testbed.bench import COUNTED, NAMES
+from testbed.bench import ANYBODYS, COUNTED, NAMES
 from testbed.commands.app import app
 from testbed.commands.options import AsJson
 from testbed.errors import InputError
@@ -30,6 +31,8 @@ def bench(
     """Run benchmarks, each figure beside its rival's from the same call; Ctrl-C prints what is complete."""
     chosen = names or list(NAMES)
     _check(chosen, count)
+    if set(chosen) - set(ANYBODYS):
+        _refuse_if_lacking()
     rows: list[dict[str, Any]] = []
     try:
         for name in chosen:
@@ -47,6 +50,14 @@ def _check(names: list[str], count: int | None) -> None:
     uncounted = sorted(set(names) - set(COUNTED))
     if count is not None and uncounted:
         raise InputError("bench --count", f"{uncounted[0]} takes none", f"name one of {', '.join(COUNTED)}")
+
+
+def _refuse_if_lacking() -> None:
+    """Refuse before anything is measured what this machine cannot do."""
+    from testbed import doctor
+
+    doctor.refuse_without_root(tuple(sys.argv[1:]))
+    doctor.refuse_if_lacking(None)
 
 
 def _measured(name: str, count: int | None) -> list[dict[str, Any]]:

@@ -17,8 +17,6 @@ import typer
 from testbed import output
 from testbed.commands.app import app
 from testbed.errors import TestbedError
-from testbed.results import running
-from testbed.results.recorded_run import RecordedRun
 
 
 @app.command(epilog="Example: `sudo python -m testbed clean`")
@@ -29,13 +27,20 @@ def clean(
     ] = None,
 ) -> None:
     """Look for what killed trials left, and remove it; there should be nothing.  Results are never touched."""
+    from testbed.doctor import as_root
+    from testbed.results import running
     from testbed.run import RUNS
 
     done = [*_end_orphans(), *(line for folder in folders or [RUNS] for line in _remove_torn_files(folder))]
-    output.say("\n".join(done) if done else "nothing was left")
+    everybodys = running.all_seen()
+    output.say("\n".join(done) if done else f"nothing {'' if everybodys else 'of yours '}was left")
+    if not everybodys:
+        output.note(f"what trials of other users left is shown to root alone; use: {as_root(['clean'])}")
 
 
 def _end_orphans() -> Iterator[str]:
+    from testbed.results import running
+
     for pid in running.orphans():
         os.kill(pid, signal.SIGKILL)
         yield f"ended process {pid}, which had outlived its trial"
@@ -43,6 +48,8 @@ def _end_orphans() -> Iterator[str]:
 
 def _remove_torn_files(folder: Path) -> Iterator[str]:
     """Remove files that a killed run was about to put in place of a former version, which is whole."""
+    from testbed.results.recorded_run import RecordedRun
+
     for torn in sorted(folder.glob("*/.*.new")):
         try:
             killed = RecordedRun.open(torn.parent).status == "killed"

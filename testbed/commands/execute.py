@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from testbed.commands.app import app
-from testbed.results.recorded_run import RecordedRun
 
 
 @app.command(
@@ -22,5 +21,6 @@ def execute(
 ) -> None:
     """Run a command inside a node of a trial under way; its exit status becomes ours."""
     from testbed.emulation import entering
+    from testbed.results.recorded_run import RecordedRun
 
     raise typer.Exit(entering.execute(RecordedRun.open(run), node, command))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -10,23 +10,39 @@ from testbed import output
 from testbed.commands.app import app
 from testbed.commands.options import AsJson
 from testbed.errors import TestbedError
-from testbed.results import running
-from testbed.results.recorded_run import RecordedRun
+
+if TYPE_CHECKING:
+    from testbed.results.running import RunningRun
 
 
 @app.command(epilog="Example: `sudo python -m testbed ps`")
 def ps(as_json: AsJson = False) -> None:
     """List the trials under way on this machine (root sees those of all users)."""
+    from testbed.results import running
+
     rows = [row for found in running.running() if (row := _row(found)) is not None]
+    everybodys = running.all_seen()
     if as_json:
         output.say_json(rows)
-    elif not rows:
-        output.say("no trial is under way")
-    else:
+    elif rows:
         _print(rows)
+    else:
+        output.say(f"no trial {'' if everybodys else 'of yours '}is under way")
+    if not everybodys:
+        output.note(_of_others(running.unseen()))
 
 
-def _row(found: running.RunningRun) -> dict[str, Any] | None:
+def _of_others(pids: list[int]) -> str:
+    """Return what is to be said of the trials of other users."""
+    from testbed.doctor import as_root
+
+    seen = f"; by their command lines there are some: process {', '.join(map(str, pids))}" if pids else ""
+    return f"trials of other users are shown to root alone{seen}; use: {as_root(['ps'])}"
+
+
+def _row(found: RunningRun) -> dict[str, Any] | None:
+    from testbed.results.recorded_run import RecordedRun
+
     try:
         run = RecordedRun.open(found.path)
         facts = run.facts

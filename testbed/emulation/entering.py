@@ -86,13 +86,15 @@ def _shells(init: int) -> dict[str, Path]:
 
 def _enter(init: int, shell: Path) -> None:
     """Move into the namespaces; the mount namespace last, since paths mean something else in it."""
+    beside = os.readlink(shell / "ns/net") == os.readlink(f"/proc/{init}/ns/net")  # a switch: no network of its own
     kernel.enter_namespace(str(shell / "ns/net"), kernel.CLONE_NEWNET)
     for name, kind in (("ipc", kernel.CLONE_NEWIPC), ("uts", kernel.CLONE_NEWUTS), ("pid", kernel.CLONE_NEWPID)):
         kernel.enter_namespace(f"/proc/{init}/ns/{name}", kind)
     kernel.enter_namespace(f"/proc/{init}/ns/mnt", kernel.CLONE_NEWNS)
     kernel.unshare(kernel.CLONE_NEWNS)  # /sys of our own: the sandbox's shows the interfaces of its own network
     kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
-    kernel.mount("sysfs", "/sys", "sysfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+    if not beside:
+        kernel.mount("sysfs", "/sys", "sysfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
 
 
 def _become(argv: Sequence[str]) -> None:
@@ -100,6 +102,7 @@ def _become(argv: Sequence[str]) -> None:
     child = os.fork()
     if child == 0:
         kernel.die_with_parent()
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and what is ignored is inherited
         try:
             os.execvp(argv[0], list(argv))  # noqa: S606 (the command is the caller's, and root's alone)
         except OSError as error:

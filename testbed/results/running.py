@@ -11,6 +11,7 @@ but for the instant in which the kernel takes it down; `orphans` is how one know
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from pathlib import Path
 from testbed.results.recorded_run import is_alive, process_identity
 
 MARK = "testbed-run"
+_VERBS = ("run", "simulate", "sweep", "agree", "bench")
 _LINK = f"/memfd:{MARK} (deleted)"
 
 
@@ -63,6 +65,43 @@ def running() -> list[RunningRun]:
 def orphans() -> list[int]:
     """Return the processes of trials whose writer is dead; empty but for the instant after a kill."""
     return [pid for pid, _, alive in _marked() if not alive]
+
+
+def all_seen() -> bool:
+    """Return whether this user may look into every process, and so sees the runs of all users."""
+    try:
+        os.listdir("/proc/1/fd")
+    except OSError:
+        return False
+    return True
+
+
+def unseen() -> list[int]:
+    """Return the processes of other users that look like a run by their command line, by process id."""
+    found = (
+        int(folder.name) for folder in Path("/proc").glob("[0-9]*") if _is_closed(folder) and _looks_like_one(folder)
+    )
+    return sorted(found)
+
+
+def _is_closed(folder: Path) -> bool:
+    try:
+        os.listdir(folder / "fd")
+    except PermissionError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+def _looks_like_one(folder: Path) -> bool:
+    """Tell whether a command line is ``python -m testbed VERB`` or ``testbed VERB`` with a verb that runs trials."""
+    try:
+        words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return False
+    ours = (following for word, following in itertools.pairwise(words) if Path(word).name == "testbed")
+    return any(verb in _VERBS for verb in ours)
 
 
 def _marked() -> Iterator[tuple[int, Path, bool]]:
