@@ -347,8 +347,9 @@ def test_processes_are_looked_at_in_turn_all_of_them_once_in_a_turn(monkeypatch:
 
 
 def test_the_demand_of_a_thread_is_what_it_ran_and_what_it_waited() -> None:
-    before = processes._Look(0, {1: "SCHED_FIFO 7 on cores 0-1"}, {1: (0, 0)})
-    look = processes._Look(NS_PER_S, before.how, {1: (600 * NS_PER_MS, 300 * NS_PER_MS)})
+    before = processes._Look(0, 0, {1: "SCHED_FIFO 7 on cores 0-1"}, {1: processes._Spent(0, 0)})
+    spent = processes._Spent(600 * NS_PER_MS, 300 * NS_PER_MS)
+    look = processes._Look(0, NS_PER_S, before.how, {1: spent})
     stock = ProcessStock()
     stock._heed_demand("ovs-vswitchd", before, look)
     assert stock.demand == ("ovs-vswitchd", 0.9, 0.3)

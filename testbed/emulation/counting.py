@@ -7,6 +7,7 @@ discovery, the controller's probes): what counts is the difference between the e
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -75,7 +76,7 @@ class Counting:
         return Evidence(
             engine="emulation",
             ran_ns=ran_ns,
-            clients=tuple(client_evidence(record, self._planned_pkts(record["client"])) for record in senders),
+            clients=tuple(self._client_evidence(record, lost) for record in senders),
             nodes=tuple(self._node_evidence(node, xdp_modes[node], lost, faults, ran_ns) for node in self._programs),
             switch_dropped_pkts=self._switch.dropped_pkts(),
             fault_dropped_pkts=self._lost_by_faults(faults) if self._scenario.faults else None,
@@ -90,6 +91,12 @@ class Counting:
 
     def _planned_pkts(self, client: str) -> int:
         return len(self._packets.of_client(client))
+
+    def _client_evidence(self, record: SenderRecord, lost: Mapping[str, int]) -> ClientEvidence:
+        client = record["client"]
+        ends = [self._described.interface(*pair) for pair in ((client, "s1"), ("s1", client))]
+        sent = client_evidence(record, self._planned_pkts(client))
+        return replace(sent, veth_dropped_pkts=sum(lost[name] for name in ends))
 
     def _node_evidence(
         self, node: str, xdp_mode: Any, lost: Mapping[str, int], faults: Faults, ran_ns: int

@@ -1,6 +1,7 @@
-"""What the machine did while the trial ran: idle and stolen time, pressure, softnet drops, clock steps.
+"""What the machine did while the trial ran: idle, stolen and suspended time, a quota, overflows of tables.
 
-All counters are of the whole machine, on purpose: a neighbour's load disturbs a trial as much as its own.
+The processor's counters are of the whole machine, on purpose: a neighbour's load disturbs a trial as much as its own.
+A step of the wall clock disturbs nothing: every time of a run is monotonic.
 """
 
 from __future__ import annotations
@@ -11,9 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from testbed.units import NS_PER_MS, NS_PER_S
-
-_CLOCK_STEP_NS = 5 * NS_PER_MS
+from testbed.emulation.cpu_quota import CpuQuota
+from testbed.units import NS_PER_S
 
 
 class CpuTimes(NamedTuple):
@@ -29,15 +29,6 @@ def cpu_times() -> CpuTimes:
     with open("/proc/stat", encoding="ascii") as stat:
         fields = [int(field) for field in stat.readline().split()[1:9]]
     return CpuTimes(sum(fields), fields[3] + fields[4], fields[7])
-
-
-def _pressure_us() -> int | None:
-    """Return the microseconds some runnable task waited for a core (PSI), None without PSI."""
-    try:
-        line = Path("/proc/pressure/cpu").read_text(encoding="ascii").splitlines()[0]
-    except (FileNotFoundError, OSError):
-        return None
-    return int(line.rsplit("total=", 1)[1])
 
 
 def softnet_dropped_pkts() -> int:
@@ -59,18 +50,9 @@ def neighbour_overflows() -> int:
     return fulls
 
 
-def _throttled_ns() -> int | None:
-    """Return the time a CPU quota has stopped our control group, None where there is no such quota."""
-    try:
-        text = Path("/sys/fs/cgroup/cpu.stat").read_text(encoding="ascii")
-    except OSError:
-        return None
-    fields = dict(line.split() for line in text.splitlines())
-    return int(fields["throttled_usec"]) * 1000 if "throttled_usec" in fields else None
-
-
-def _clock_offset_ns() -> int:
-    return time.time_ns() - time.monotonic_ns()
+def _suspended_ns() -> int:
+    """Return how long the machine was suspended since boot: one clock counts that time, the other stands still."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
 
 
 class MachineWatch:
@@ -79,24 +61,18 @@ class MachineWatch:
     Attributes hold what the verdict asks for, named as in `results.evidence.Evidence`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, quota: CpuQuota) -> None:
         self._first = self._second = cpu_times()
-        self._second_began_ns = self._began_ns = time.monotonic_ns()
-        self._pressure_us = _pressure_us()
+        self._second_began_ns = time.monotonic_ns()
         self._softnet = softnet_dropped_pkts()
         self._overflows = neighbour_overflows()
-        self._throttled = _throttled_ns()
-        self._offset_ns = _clock_offset_ns()
+        self._quota, self._throttled_ns = quota, quota.throttled_ns()
+        self._suspended_ns = _suspended_ns()
         self._running: list[float] = []
-        self.clock_steps = 0
         self.cpu_idle_worst_ratio = 1.0
 
     def tick(self) -> None:
-        """Look at the clock and, once a second, at the cores."""
-        offset_ns = _clock_offset_ns()
-        if abs(offset_ns - self._offset_ns) > _CLOCK_STEP_NS:
-            self.clock_steps += 1
-        self._offset_ns = offset_ns
+        """Look at the cores, once a second."""
         now_ns = time.monotonic_ns()
         if now_ns - self._second_began_ns < NS_PER_S:
             return
@@ -107,19 +83,17 @@ class MachineWatch:
 
     def finish(self) -> dict[str, float | int | None]:
         """Return the fields of `Evidence` that speak of the machine."""
-        times, pressure_us, throttled_ns = cpu_times(), _pressure_us(), _throttled_ns()
-        elapsed_us = (time.monotonic_ns() - self._began_ns) / 1000
-        pressed = None if pressure_us is None or self._pressure_us is None else pressure_us - self._pressure_us
+        times, throttled_ns = cpu_times(), self._quota.throttled_ns()
+        before_ns = self._throttled_ns
         return {
             "cpu_idle_ratio": _share(self._first, times, lambda t: t.idle),
             "cpu_idle_worst_ratio": self.cpu_idle_worst_ratio,
             "cpu_steal_ratio": _share(self._first, times, lambda t: t.steal),
-            "cpu_pressure_ratio": None if pressed is None else pressed / elapsed_us,
             "runqueue_mean": sum(self._running) / len(self._running) if self._running else None,
             "softnet_dropped_pkts": softnet_dropped_pkts() - self._softnet,
             "neighbour_overflows": neighbour_overflows() - self._overflows,
-            "throttled_ns": None if None in (throttled_ns, self._throttled) else throttled_ns - self._throttled,  # type: ignore[operator]
-            "clock_steps": self.clock_steps,
+            "throttled_ns": None if throttled_ns is None or before_ns is None else throttled_ns - before_ns,
+            "suspended_ns": _suspended_ns() - self._suspended_ns,
         }
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Protocol
 
+from testbed.emulation.cpu_quota import CpuQuota
 from testbed.emulation.records import EventRecord, Failure, Message, Outcome, RecordReader, SampleRow, channel
 from testbed.emulation.sandbox import Sandbox
 from testbed.emulation.trial import STOP, Trial
@@ -72,7 +73,9 @@ def emulate(plan: TrialPlan, listener: Listener, began_ns: int) -> Emulated:
     """
     reader, records = channel()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    sandbox = Sandbox(lambda: Trial(plan, records, theirs, began_ns).run())
+    quota = CpuQuota()  # opened here: the sandbox has a /sys without control groups
+    sandbox = Sandbox(lambda: Trial(plan, records, theirs, began_ns, quota).run())
+    quota.close()
     records.close()
     theirs.close()
     return _Watch(sandbox, reader, ours, listener).watch()

@@ -19,6 +19,7 @@ from typing import Any
 from testbed.emulation import kernel
 from testbed.emulation.clock import RunClock
 from testbed.emulation.counting import Counting
+from testbed.emulation.cpu_quota import CpuQuota
 from testbed.emulation.crew import Crew
 from testbed.emulation.fault_acts import Ground
 from testbed.emulation.faults import Faults
@@ -46,7 +47,10 @@ _FAULT_PRIORITY = 9
 class Trial:
     """Runs in the sandbox; `run` returns its exit status."""
 
-    def __init__(self, plan: TrialPlan, records: socket.socket, control: socket.socket, began_ns: int) -> None:
+    def __init__(
+        self, plan: TrialPlan, records: socket.socket, control: socket.socket, began_ns: int, quota: CpuQuota
+    ) -> None:
+        self._quota = quota
         self._plan, self._records_end, self._control, self._began_ns = plan, records, control, began_ns
         self._records = RecordWriter(records)
         self._clock = RunClock()
@@ -91,7 +95,7 @@ class Trial:
         self._faults = self._make_faults()
         counting = Counting(self._plan, buffers.programs, buffers.sinks, buffers.qdiscs, self._switch, self._network)
         self._inventory = Inventory(self._network, self._plan.logs, self._clock.now_ns)
-        watch = MachineWatch()
+        watch = MachineWatch(self._quota)
         t0_ns = self._t0_ns = time.monotonic_ns() + _START_AHEAD_NS
         self._clock.start_at(t0_ns)
         for member in self._crew.all:
@@ -202,7 +206,7 @@ class Trial:
             self._buffers.xdp_modes,
             ran_ns=self._ran_ns,
             setup_s=self._setup_s,
-            machine=self._machine,
+            machine={**self._machine, **self._inventory.demand.evidence()},
         )
         evidence = replace(
             evidence,

@@ -32,6 +32,7 @@ class ClientEvidence:
         lateness: actual minus planned send time.
         failure: why the sender gave up before the end; empty when it did not.
         failed_pkts: packets that it did not try to send for that reason.
+        veth_dropped_pkts: rx and tx drops at both ends of its link to the switch.
     """
 
     client: str
@@ -42,6 +43,7 @@ class ClientEvidence:
     lateness: Histogram | None = None
     failure: str = ""
     failed_pkts: int = 0
+    veth_dropped_pkts: int | None = None
 
     @property
     def unexplained_pkts(self) -> int:
@@ -154,7 +156,8 @@ class Evidence:
         ordered: the faults that were carried out, each turn of a flap by itself.
         stages: what packets pass and who acts meanwhile, with the times when each stood still.
         changes: what the run relies on and the scenario did not order to change, in the order in which to name it.
-        softnet_dropped_pkts: backlog drops of the kernel's softnet queues during the trial (all of the machine).
+        softnet_dropped_pkts: drops of the machine's backlog queues, for information: the kernel keeps them by core, not
+            by network, and adds each to the rx drops of the interface it was for, where those of the run are counted.
         neighbour_overflows: times the kernel's neighbour table was full.
         packet_ins: packets the switch handed to the controller.
         packet_ins_lost_pkts: those that did not come back.
@@ -163,10 +166,12 @@ class Evidence:
         cpu_idle_ratio: idle share of all cores over the trial, 0..1.
         cpu_idle_worst_ratio: the lowest idle share of all cores in any one second.
         cpu_steal_ratio: share of time the hypervisor kept from this machine.
-        cpu_pressure_ratio: share of time some runnable task waited for a core (PSI "some").
+        cpu_demand_ratio: the largest share of half a second that a thread of a real-time process ran or waited to run.
+        cpu_demand_waited_ratio: of it, the share that it waited.
+        cpu_demand_process: whose it was.
         runqueue_mean: mean number of runnable tasks, for information.
-        throttled_ns: time a CPU quota (cgroup) stopped the trial.
-        clock_steps: steps of the wall clock against the monotonic clock.
+        throttled_ns: time a CPU quota stopped the control groups that the trial is in.
+        suspended_ns: time the machine was suspended while the trial ran.
         control_loop: sample to notification of all agents, when not kept by node.
         setup_s, teardown_s: wall time to build and to remove the network.
     """
@@ -190,10 +195,12 @@ class Evidence:
     cpu_idle_ratio: float | None = None
     cpu_idle_worst_ratio: float | None = None
     cpu_steal_ratio: float | None = None
-    cpu_pressure_ratio: float | None = None
+    cpu_demand_ratio: float | None = None
+    cpu_demand_waited_ratio: float | None = None
+    cpu_demand_process: str | None = None
     runqueue_mean: float | None = None
     throttled_ns: int | None = None
-    clock_steps: int | None = None
+    suspended_ns: int | None = None
     control_loop: Histogram | None = None
     setup_s: float | None = None
     teardown_s: float | None = None
@@ -277,12 +284,13 @@ def account(evidence: Evidence) -> Accounting:
     delivered = sum(node.delivered_pkts for node in nodes)
     in_flight = sum(node.in_flight_pkts for node in nodes)
     other = [n for node in nodes for n in (node.malformed_pkts, node.aborted_pkts, node.veth_dropped_pkts)]
+    other += [client.veth_dropped_pkts for client in evidence.clients]
     dropped = {
         "buffer": sum(node.dropped_pkts for node in nodes),
         "qdisc": total(node.qdisc_dropped_pkts for node in nodes) or 0,
         "switch": total([evidence.switch_dropped_pkts, evidence.packet_ins_lost_pkts]) or 0,
         "fault": evidence.fault_dropped_pkts or 0,
-        "other": total([*other, evidence.softnet_dropped_pkts]) or 0,
+        "other": total(other) or 0,
     }
     return Accounting(
         sent_pkts=sent,

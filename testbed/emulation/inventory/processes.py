@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -45,13 +46,36 @@ class Demand(NamedTuple):
     ratio: float = 0.0
     waited_ratio: float = 0.0
 
+    def evidence(self) -> dict[str, float | str | None]:
+        """Return the fields of `Evidence` that tell of it; None in each when no process was looked at twice."""
+        known = bool(self.process)
+        return {
+            "cpu_demand_ratio": self.ratio if known else None,
+            "cpu_demand_waited_ratio": self.waited_ratio if known else None,
+            "cpu_demand_process": self.process if known else None,
+        }
+
+
+class _Spent(NamedTuple):
+    """How long a thread ran, and how long it was ready to and waited for a core."""
+
+    ran_ns: int
+    waited_ns: int
+
+    def __sub__(self, other: _Spent) -> _Spent:
+        return _Spent(self.ran_ns - other.ran_ns, self.waited_ns - other.waited_ns)
+
 
 class _Look(NamedTuple):
-    """One look at a process: when, and of each thread how it is scheduled and how long it ran and waited until then."""
+    """One look at a process: how each of its threads is scheduled, and what it has spent until then.
+
+    It has two times: that of the run, for who reads of it, and that of the very reading.
+    """
 
     at_ns: int
+    read_ns: int
     how: Mapping[int, str]
-    spent_ns: Mapping[int, tuple[int, int]]
+    spent_ns: Mapping[int, _Spent]
 
 
 class ProcessStock:
@@ -103,17 +127,14 @@ class ProcessStock:
         self._looks[process.pid] = look
 
     def _heed_demand(self, name: str, before: _Look, look: _Look) -> None:
-        elapsed_ns = look.at_ns - before.at_ns
+        elapsed_ns = look.read_ns - before.read_ns
         if elapsed_ns < TURN_NS // 2:  # of a moment it says nothing
             return
         for thread in before.spent_ns.keys() & look.spent_ns.keys():
             if _is_real_time(look.how[thread]):
-                ran, waited = (
-                    new - old for new, old in zip(look.spent_ns[thread], before.spent_ns[thread], strict=True)
-                )
-                self.demand = max(
-                    self.demand, Demand(name, (ran + waited) / elapsed_ns, waited / elapsed_ns), key=lambda d: d.ratio
-                )
+                ran_ns, waited_ns = look.spent_ns[thread] - before.spent_ns[thread]
+                demand = Demand(name, (ran_ns + waited_ns) / elapsed_ns, waited_ns / elapsed_ns)
+                self.demand = max(self.demand, demand, key=lambda d: d.ratio)
 
     # --------------------------------------------------------------------------------------------------------- stops
 
@@ -140,7 +161,8 @@ class ProcessStock:
 
 def _look(pid: int, now_ns: int) -> _Look:
     threads = [int(name) for name in os.listdir(f"/proc/{pid}/task")]
-    return _Look(now_ns, {tid: _how(tid) for tid in threads}, {tid: _spent_ns(pid, tid) for tid in threads})
+    how = {tid: _how(tid) for tid in threads}
+    return _Look(now_ns, time.monotonic_ns(), how, {tid: _spent_ns(pid, tid) for tid in threads})
 
 
 def _how(tid: int) -> str:
@@ -164,11 +186,10 @@ def _ranges(cores: Iterable[int]) -> str:
     return ",".join(f"{first}-{last}" if last > first else f"{first}" for first, last in runs)
 
 
-def _spent_ns(pid: int, tid: int) -> tuple[int, int]:
-    """Return how long a thread ran and how long it waited for a core."""
+def _spent_ns(pid: int, tid: int) -> _Spent:
     with open(f"/proc/{pid}/task/{tid}/schedstat", encoding="ascii") as file:
         ran, waited, _ = file.read().split()
-    return int(ran), int(waited)
+    return _Spent(int(ran), int(waited))
 
 
 def _changes(name: str, before: _Look, look: _Look) -> Iterator[Difference]:

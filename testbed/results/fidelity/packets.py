@@ -33,8 +33,9 @@ def _stray_loss(run: Run) -> Measured | None:
     places = {
         "qdisc": total(node.qdisc_dropped_pkts for node in evidence.nodes),
         "switch": evidence.switch_dropped_pkts,
-        "veth": total(node.veth_dropped_pkts for node in evidence.nodes),
-        "softnet": evidence.softnet_dropped_pkts,
+        "veth": total(
+            [*(c.veth_dropped_pkts for c in evidence.clients), *(n.veth_dropped_pkts for n in evidence.nodes)]
+        ),
         "malformed": total(node.malformed_pkts for node in evidence.nodes),
         "aborted": total(node.aborted_pkts for node in evidence.nodes),
     }
