@@ -17,7 +17,7 @@ import traceback
 from types import FrameType
 from typing import NoReturn
 
-from testbed import failures, installing, places, streams
+from testbed import failures, installing, interrupts, places, streams
 from testbed.errors import (
     EXIT_BAD_INPUT,
     EXIT_INTERRUPTED,
@@ -44,7 +44,7 @@ def main() -> NoReturn:
     """Run the command line and exit; every error is a few lines and an exit code."""
     streams.secure()
     _settle_environment()
-    _take_ctrl_c()
+    _take_requests_to_stop()
     sys.exit(_flushed(_code_of_verb()))
 
 
@@ -56,11 +56,12 @@ def _settle_environment() -> None:
             del os.environ[name]
 
 
-def _take_ctrl_c() -> None:
-    """Take Ctrl-C, unless it is ignored on purpose; at the very end of the process it changes nothing any more."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _interrupt)
-        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+def _take_requests_to_stop() -> None:
+    """Take Ctrl-C and its like, unless ignored on purpose; at the very end of the process they change nothing."""
+    for number in interrupts.STOP_SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+            atexit.register(signal.signal, number, signal.SIG_IGN)
 
 
 def _interrupt(_number: int, frame: FrameType | None) -> None:

@@ -8,7 +8,6 @@ Nothing here decides or measures; this file knows who does and in which order.
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from typing import Any, Literal
 
 import yaml
 
-from testbed import doctor, output, places, topologies
+from testbed import doctor, interrupts, output, places, topologies
 from testbed.errors import (
     EXIT_EXPECTATION_FAILED,
     EXIT_INTERRUPTED,
@@ -116,21 +115,17 @@ def run(loaded: LoadedScenario, options: RunOptions, began_ns: int | None = None
 def _end_recorded(directory: RunDirectory) -> Iterator[None]:
     """Give a run directory the status it deserves when the block fails, whatever it is that fails.
 
-    Within it Ctrl-C raises KeyboardInterrupt wherever it meets us, within imports too: there is something to finish.
+    Within it a request to stop interrupts wherever it meets us, within imports too: there is something to finish.
     """
-    before = signal.getsignal(signal.SIGINT)
     try:
-        if before is not signal.SIG_IGN:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        yield
+        with interrupts.taken(interrupts.interrupt):
+            yield
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", None) == EXIT_INTERRUPTED
         with suppress(TestbedError):  # of two failures the first is the one to tell
             directory.append_event(0, {"kind": "TrialFailed", "error": str(error) or type(error).__name__})
             directory.finish("interrupted" if stopped else "failed", ended_utc=provenance.utc_now())
         raise
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def repeated(loaded: LoadedScenario, options: RunOptions, count: int) -> Iterator[RunResult]:
@@ -257,26 +252,6 @@ def _seeds(loaded: LoadedScenario) -> dict[str, int]:
     return {stream: derived_seed(loaded.scenario.seed, stream) for stream in ("balancer", *streams)}
 
 
-class Stopping:
-    """Takes Ctrl-C and SIGTERM for the length of the block: `asked` says whether one came; a second one interrupts."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def __enter__(self) -> Stopping:
-        self._before = [(number, signal.signal(number, self._ask)) for number in (signal.SIGINT, signal.SIGTERM)]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before:
-            signal.signal(number, handler)
-
-    def _ask(self, *_: object) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-
-
 class _Run:
     """A run under way; what an engine tells goes into the run directory and the live view."""
 
@@ -326,7 +301,7 @@ class _Run:
     def _simulate(self) -> tuple[Evidence, dict[str, Any], bool]:
         from testbed.simulation.engine import simulate
 
-        prepared, stopping = self._prepared, Stopping()
+        prepared, stopping = self._prepared, interrupts.Stopping()
         with stopping:
             evidence = simulate(
                 prepared.loaded.scenario,

@@ -15,10 +15,11 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
+from testbed import interrupts
 from testbed.emulation import kernel
 from testbed.errors import EXIT_INTERRUPTED
 from testbed.spec.loading import LoadedScenario
@@ -55,7 +56,7 @@ RunTrial = Callable[[TrialCall], Ended]
 
 
 class TrialProcesses:
-    """Runs trials, one after the other; as a context manager it takes Ctrl-C and SIGTERM and passes them on.
+    """Runs trials, one after the other; as a context manager it takes requests to stop and passes them on.
 
     Args:
         tick: called about twice a second while a trial runs.
@@ -65,19 +66,18 @@ class TrialProcesses:
         self._tick = tick
         self._child: subprocess.Popen[bytes] | None = None
         self._signals = 0
-        self._before: list[tuple[signal.Signals, Any]] = []
+        self._requests = interrupts.taken(self._stop)
 
     def __enter__(self) -> TrialProcesses:
         """Take the signals."""
-        self._before = [(number, signal.signal(number, self._stop)) for number in (signal.SIGINT, signal.SIGTERM)]
+        self._requests.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *details: Any) -> None:
         """Give the signals back."""
-        for number, handler in self._before:
-            signal.signal(number, handler)
+        self._requests.__exit__(*details)
 
-    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+    def _stop(self) -> None:
         self._signals += 1
         if self._child is not None:
             self._child.send_signal(signal.SIGINT)
@@ -96,7 +96,7 @@ class TrialProcesses:
                 stdout=subprocess.DEVNULL,
                 stderr=said,
                 start_new_session=True,
-                preexec_fn=kernel.die_with_parent,  # noqa: PLW1509 - there is no other thread
+                preexec_fn=partial(kernel.die_with_parent, os.getpid()),  # noqa: PLW1509 - there is no other thread
             )
             if self._stopped():  # while it was being started
                 self._child.send_signal(signal.SIGINT)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed import cli, run, streams
+from testbed import cli, interrupts, run, streams
 from testbed.errors import (
     EXIT_BAD_INPUT,
     EXIT_BUG,
@@ -165,8 +165,11 @@ def planted(folder: Path, name: str, source: str) -> dict[str, str]:
     return {"PYTHONPATH": str(folder)}
 
 
-def test_ctrl_c_within_an_import_ends_at_once_even_where_it_is_swallowed(tmp_path: Path) -> None:
-    source = "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\nexcept BaseException:\n    pass\n"
+@pytest.mark.parametrize("number", interrupts.STOP_SIGNALS)
+def test_a_request_to_stop_within_an_import_ends_it_at_once_even_where_it_is_swallowed(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    source = f"import os\ntry:\n    os.kill(os.getpid(), {number:d})\nexcept BaseException:\n    pass\n"
     done = call("ps", env=planted(tmp_path, "typer", source))
     assert (done.returncode, done.stderr) == (EXIT_INTERRUPTED, "testbed: stopped\n")
 

@@ -2,7 +2,7 @@
 
 Every module has `run() -> list[dict]`: rows with ``name``, ``value``, ``unit``, ``rival``, ``rival_value``, ``ratio``,
 ``bar`` and, where they help, ``met`` and ``note``.  Figures are medians; on a shared machine trust the ratios.
-Those in `COUNTED` have `run(count)`.
+Those in `COUNTED` have `run(count)`.  Those in `LONG` run only by name; they are proofs rather than figures.
 """
 
 NAMES = {
@@ -17,11 +17,14 @@ NAMES = {
     "suspicion": "how often a node that lives is taken for dead",
     "balancer": "the balancer's decisions",
     "cluster": "one node against a cluster of three",
+    "kill-start": "what is left of trials that are killed as they start",
 }
 ANYBODYS = ("forecaster", "simulate")  # the others need root, and what a run needs of the machine
+LONG = ("kill-start",)
 COUNTED = {
     "failover": "failures of each kind (100)",
     "scale": "seeds of the imbalance (3)",
     "suspicion": "minutes of node time (6)",
     "cluster": "silent crashes (20)",
+    "kill-start": "kills (2500)",
 }

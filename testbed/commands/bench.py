@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from testbed import output
-from testbed.bench import ANYBODYS, COUNTED, NAMES
+from testbed.bench import ANYBODYS, COUNTED, LONG, NAMES
 from testbed.commands.app import app
 from testbed.commands.options import AsJson
 from testbed.errors import InputError
@@ -20,7 +20,7 @@ from testbed.errors import InputError
 def bench(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME...]", help=f"which ones; default all: {', '.join(NAMES)}"),
+        typer.Argument(metavar="[NAME...]", help=f"which ones: {', '.join(NAMES)}; default all but {', '.join(LONG)}"),
     ] = None,
     count: Annotated[
         int | None,
@@ -29,7 +29,7 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Run benchmarks, each figure beside its rival's from the same call; Ctrl-C prints what is complete."""
-    chosen = names or list(NAMES)
+    chosen = names or [name for name in NAMES if name not in LONG]
     _check(chosen, count)
     if set(chosen) - set(ANYBODYS):
         _refuse_if_lacking()
@@ -61,7 +61,7 @@ def _refuse_if_lacking() -> None:
 
 
 def _measured(name: str, count: int | None) -> list[dict[str, Any]]:
-    module = importlib.import_module(f"testbed.bench.{name}")
+    module = importlib.import_module(f"testbed.bench.{name.replace('-', '_')}")
     rows: list[dict[str, Any]] = module.run() if count is None else module.run(count)
     return rows
 

@@ -151,6 +151,7 @@ def source(spec: TcpSpec, number: int, client_pid: int, duration_ns: int, ecn: b
         bulk = BulkSource(spec, FIRST_SOURCE_PORT + number * PORTS_A_SOURCE, records, pulse)
         t0_ns = line.ready()
         line.report(bulk.run(t0_ns, duration_ns, stopped))
+        line.stopped_early = bool(stopped)
 
     return run
 

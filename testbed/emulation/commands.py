@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from testbed import installing
+from testbed import installing, interrupts
 from testbed.errors import CommandError, MachineError
 
 DEFAULT_TIMEOUT_S = 20.0
@@ -46,7 +46,12 @@ def start(attempted: str, argv: Sequence[str], *, env: Mapping[str, str], log: P
     with log.open("ab") as output:
         try:
             return subprocess.Popen(
-                list(argv), env={**os.environ, **env}, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                list(argv),
+                env={**os.environ, **env},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                preexec_fn=interrupts.left_to_others,  # noqa: PLW1509 - PID 1 of a sandbox has one thread
             )
         except FileNotFoundError as error:
             raise MachineError(attempted, f"{argv[0]} is not installed", installing.program(argv[0])) from error

@@ -123,6 +123,7 @@ class Crew:
             )
             report = sender.run(line.ready())
             line.report({"client": client.name, "report": report})
+            line.stopped_early = report.stopped
 
         return send
 

@@ -42,8 +42,10 @@ def execute(run: RecordedRun, node: str, argv: Sequence[str]) -> int:
     if init is None or node not in shells:
         hosts = ", ".join(sorted(shells)) or "none yet: it is a simulation, or still being set up"
         raise InputError(attempted, f"there is no host {node}; there are {hosts}")
+    caller = os.getpid()
     child = os.fork()
     if child == 0:
+        kernel.die_with_parent(caller)
         _enter(init, shells[node])
         _become(argv)
     return _status_of(child)
@@ -99,15 +101,17 @@ def _enter(init: int, shell: Path) -> None:
 
 def _become(argv: Sequence[str]) -> None:
     """Run the command in a child of this process: only children are in the PID namespace that was entered."""
+    tether = kernel.Tether()
     child = os.fork()
     if child == 0:
-        kernel.die_with_parent()
+        tether.bind()
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and what is ignored is inherited
         try:
             os.execvp(argv[0], list(argv))  # noqa: S606 (the command is the caller's, and root's alone)
         except OSError as error:
             os.write(2, f"testbed: exec {argv[0]}: {error.strerror}\n".encode())
             os._exit(_NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE)
+    tether.hold()
     os._exit(_status_of(child))
 
 

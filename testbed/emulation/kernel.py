@@ -19,6 +19,7 @@ MS_REC, MS_PRIVATE, MS_NOSUID, MS_NODEV, MS_NOEXEC = 0x4000, 1 << 18, 2, 4, 8
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_TIMERSLACK = 29
+_PR_SET_CHILD_SUBREAPER = 36
 _SYS_PIDFD_OPEN = 434
 _SYS_PIDFD_GETFD = 438
 
@@ -65,14 +66,63 @@ def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> No
     _check(f"mounting {kind or 'flags'} on {target}", _libc.mount(*arguments))
 
 
-def die_with_parent() -> None:
-    """Let the kernel kill this process when its parent dies, whatever kills it."""
+def die_with_parent(parent: int) -> None:
+    """Let the kernel kill this process when its parent `parent` dies, whatever kills it; now, if it is dead already.
+
+    The kernel gives a child another parent before it looks whom to tell of a death: a parent that is the old one after
+    the request was made has its death still before it.  It is the *thread* that forked whose end counts, and a program
+    with other rights than its caller's (set-user-ID) loses the request when it is executed.
+    """
+    _ask_for_death_with_parent()
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _ask_for_death_with_parent() -> None:
     _check("tying a child to its parent", _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
 
 
 def name_process(name: str) -> None:
     """Give this process the name that tools such as ps show; the kernel keeps the first 15 bytes."""
     _check("naming a process", _libc.prctl(_PR_SET_NAME, name.encode(), 0, 0, 0))
+
+
+class Tether:
+    """Lets a child die with its parent where it cannot see who that is: across PID namespaces.
+
+    Made by the parent before the fork, which must be in one thread.  The parent alone holds the writing end of a pipe.
+    A process that dies loses its descriptors first and is reported dead after that: where the pipe has no end when the
+    child has asked to be told of its parent's death, the parent has that still before it.
+    """
+
+    def __init__(self) -> None:
+        self._reading, self._writing = os.pipe2(os.O_CLOEXEC)
+
+    def hold(self) -> None:
+        """Be the parent; call it after the fork."""
+        os.close(self._reading)
+
+    def bind(self) -> None:
+        """Be the child, and die with the parent; call it first of all."""
+        os.close(self._writing)
+        _ask_for_death_with_parent()
+        os.set_blocking(self._reading, False)
+        try:
+            os.read(self._reading, 1)
+        except BlockingIOError:
+            os.close(self._reading)
+            return
+        os._exit(1)
+
+
+@contextlib.contextmanager
+def adopting_orphans() -> Iterator[None]:
+    """Be the parent of every descendant whose own parent dies, in place of the machine's PID 1, for the block."""
+    _check("adopting orphans", _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+    try:
+        yield
+    finally:
+        _check("adopting orphans", _libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0))
 
 
 def sharpen_timers() -> None:

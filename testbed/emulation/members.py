@@ -20,9 +20,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from testbed import interrupts
 from testbed.emulation import kernel
 from testbed.emulation.records import Failure, RecordWriter
-from testbed.errors import EXIT_OK, EXIT_TOOL_FAILED, ToolError
+from testbed.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TOOL_FAILED, ToolError
 
 READY_TIMEOUT_S = 30.0
 _READY = b"r"
@@ -36,6 +37,7 @@ class Line:
     def __init__(self, end: socket.socket, report: int) -> None:
         """Speak through `end`; `report` is the file that the trial reads when the member has ended."""
         self._end, self._report = end, report
+        self.stopped_early = False  # to be set by a source that did not send all it was to
 
     def ready(self) -> int:
         """Say that all is prepared, wait for the start and return its time t0 (CLOCK_MONOTONIC, ns)."""
@@ -75,10 +77,11 @@ class Member:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._report = os.memfd_create(f"report of {name}")
         gc.freeze()  # the collector must not touch, and so copy, pages shared with the parent
-        self.pid = os.fork()
-        if self.pid == 0:
-            ours.close()
-            _live(name, body, Line(theirs, self._report), RecordWriter(records))
+        with interrupts.held_back():
+            self.pid = os.fork()
+            if self.pid == 0:
+                ours.close()
+                _live(name, body, Line(theirs, self._report), RecordWriter(records))
         theirs.close()
         self._line = ours
         self.status: int | None = None
@@ -105,6 +108,10 @@ class Member:
             if pid:
                 self.status = os.waitstatus_to_exitcode(status)
         return self.status is not None
+
+    def fate(self) -> str:
+        """Return how the process, which has ended, did."""
+        return fate_of(self.name, self.status or EXIT_OK)
 
     def stop(self) -> None:
         """Ask the process to end."""
@@ -159,13 +166,29 @@ def wait_all_ready(members: Iterable[Member]) -> None:
         member.wait_ready(deadline)
 
 
+def named(number: int) -> str:
+    """Return the name of a signal."""
+    return next((known.name for known in signal.Signals if known == number), f"signal {number}")
+
+
+def fate_of(name: str, status: int) -> str:
+    """Return how a process ended that was to live on, by its exit status (negative: the signal that ended it)."""
+    if status < 0:
+        return f"{name} was ended by {named(-status)}"
+    if status in (EXIT_OK, EXIT_INTERRUPTED):
+        return f"{name} ended too early: somebody else told it to (SIGTERM)"
+    return f"{name} failed with status {status}"
+
+
 def _live(name: str, body: Body, line: Line, records: RecordWriter) -> None:
     status = EXIT_TOOL_FAILED
     try:
+        interrupts.left_to_others()
+        interrupts.released()
         kernel.name_process(name)
         body(line, records)
         records.flush()
-        status = EXIT_OK
+        status = EXIT_INTERRUPTED if line.stopped_early else EXIT_OK
     except BaseException as error:  # noqa: BLE001 (the last door of this process)
         traceback.print_exc()
         failure = error if isinstance(error, Exception) else ToolError(name, repr(error))

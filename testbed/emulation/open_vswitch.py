@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from testbed.emulation import commands, kernel
+from testbed.emulation.members import fate_of
 from testbed.errors import ToolError
 from testbed.units import NS_PER_MS
 
@@ -86,11 +87,11 @@ class OpenVSwitch:
         """Return both daemons by name."""
         return {"ovsdb-server": self._server.pid, "ovs-vswitchd": self._switch.pid}
 
-    def dead(self) -> str | None:
-        """Return the name of a daemon that has ended, or None."""
+    def fate(self) -> str | None:
+        """Return how a daemon has ended, None while both live."""
         for name, process in (("ovsdb-server", self._server), ("ovs-vswitchd", self._switch)):
             if process.poll() is not None:
-                return name
+                return fate_of(name, process.returncode)
         return None
 
     def connect_controllers(self, bridge: str, ports: Sequence[int]) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from testbed.errors import TestbedError, ToolError
 from testbed.results.evidence import Evidence
 
 ROW = (
@@ -76,13 +77,20 @@ class Failure:
     member: str
     error: Exception
 
+    def as_error(self) -> TestbedError:
+        """Return it as an error that says who failed."""
+        if isinstance(self.error, TestbedError):
+            return self.error
+        return ToolError(f"running {self.member}", repr(self.error), "read logs/trial.log in the run directory")
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The trial is over: its evidence, and what the manifest should say of the emulation."""
+    """The trial is over: its evidence, what the manifest should say of the emulation, whether it was stopped early."""
 
     evidence: Evidence
     manifest: dict[str, Any]
+    interrupted: bool = False
 
 
 Message = SampleRow | EventRecord | Failure | Outcome

@@ -2,7 +2,7 @@
 
     supervisor ── guard ══ init (PID 1 of new PID, mount, network, UTS and IPC namespaces) ── everything else
         │           └ dies with the supervisor (PR_SET_PDEATHSIG), init dies with the guard
-        └ pipes: records out, commands in
+        └ records out; a request to stop in: SIGTERM, passed on by the guard
 
 Linux kills every process of a PID namespace when its PID 1 ends, frees a network namespace with its last process
 (interfaces, bridges, qdiscs and attached BPF programs with it) and a mount namespace likewise.  So there is no clean-up
@@ -10,6 +10,9 @@ code: ``kill -9`` of the supervisor, a crash of ours and an ordinary end all tak
 
 Inside, ``/run`` is a private tmpfs, so that the machine's own Open vSwitch cannot be reached by mistake, and our own
 has socket paths of a fixed length (UNIX sockets take 107 characters; run directories may be longer).
+
+Guard and init take every stop signal as a request to end the trial in order: they stand for all of it.  The processes
+inside ignore those of a terminal, which they do not have, and end by SIGTERM.
 """
 
 from __future__ import annotations
@@ -20,9 +23,11 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 
+from testbed import interrupts
 from testbed.emulation import kernel
-from testbed.errors import EXIT_BUG, TestbedError
+from testbed.errors import EXIT_BUG, Interrupted, TestbedError
 
 _NAMESPACES = kernel.CLONE_NEWPID | kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC
 HOSTNAME = "testbed"
@@ -40,9 +45,10 @@ class Sandbox:
         supervisor = os.getpid()
         sys.stdout.flush()
         sys.stderr.flush()
-        self.guard_pid = os.fork()
-        if self.guard_pid == 0:
-            _leave_with(lambda: _guard(supervisor, body))
+        with interrupts.held_back():
+            self.guard_pid = os.fork()
+            if self.guard_pid == 0:
+                _leave_with(lambda: _guard(supervisor, body))
 
     def poll(self) -> int | None:
         """Return the exit status once the sandbox is gone (negative: ended by that signal), None before."""
@@ -53,9 +59,15 @@ class Sandbox:
         """Wait for the end and return the exit status."""
         return os.waitstatus_to_exitcode(os.waitpid(self.guard_pid, 0)[1])
 
+    def stop(self) -> None:
+        """Ask for an end in order."""
+        with suppress(ProcessLookupError):
+            os.kill(self.guard_pid, signal.SIGTERM)
+
     def kill(self) -> None:
         """End everything inside at once."""
-        os.kill(self.guard_pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(self.guard_pid, signal.SIGKILL)
 
 
 def _leave_with(body: Callable[[], int]) -> None:
@@ -75,21 +87,30 @@ def _leave_with(body: Callable[[], int]) -> None:
 
 
 def _guard(supervisor: int, body: Callable[[], int]) -> int:
-    kernel.die_with_parent()
-    if os.getppid() != supervisor:
-        return 1  # it died before the line above
+    kernel.die_with_parent(supervisor)
     os.setsid()  # Ctrl-C is for the supervisor alone: it stops the trial in order
     kernel.unshare(_NAMESPACES)
+    tether = kernel.Tether()
     init = os.fork()
     if init == 0:
-        _leave_with(lambda: _init(body))
-    status = os.waitstatus_to_exitcode(os.waitpid(init, 0)[1])
+        _leave_with(lambda: _init(tether, body))
+    tether.hold()
+
+    def pass_on() -> None:
+        with suppress(ProcessLookupError):
+            os.kill(init, signal.SIGTERM)
+
+    with interrupts.taken(pass_on):
+        interrupts.released()
+        status = os.waitstatus_to_exitcode(os.waitpid(init, 0)[1])
     return status if status >= 0 else 128 - status
 
 
-def _init(body: Callable[[], int]) -> int:
-    kernel.die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _init(tether: kernel.Tether, body: Callable[[], int]) -> int:
+    tether.bind()
+    for number in interrupts.STOP_SIGNALS:
+        signal.signal(number, _interrupt)
+    interrupts.released()
     kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
     restricted = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
     kernel.mount("proc", "/proc", "proc", restricted)
@@ -97,3 +118,7 @@ def _init(body: Callable[[], int]) -> int:
     kernel.mount("tmpfs", "/run", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755")
     socket.sethostname(HOSTNAME)
     return body()
+
+
+def _interrupt(*_: object) -> None:
+    raise Interrupted("running the sandbox", "interrupted")

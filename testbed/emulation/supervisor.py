@@ -6,25 +6,24 @@ The supervisor only reads and writes; whatever becomes of it, the sandbox goes w
 from __future__ import annotations
 
 import select
-import signal
-import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any, Protocol
 
+from testbed import interrupts
 from testbed.emulation.cpu_quota import CpuQuota
+from testbed.emulation.members import named
 from testbed.emulation.records import EventRecord, Failure, Message, Outcome, RecordReader, SampleRow, channel
 from testbed.emulation.sandbox import Sandbox
-from testbed.emulation.trial import STOP, Trial
+from testbed.emulation.trial import Trial
 from testbed.emulation.trial_plan import TrialPlan
 from testbed.errors import EXIT_OK, Interrupted, TestbedError, ToolError
 from testbed.results.evidence import Evidence
 from testbed.units import NS_PER_S
 
 _POLL_S = 0.1
+_KILLED = 128  # and the number of the signal: how the guard reports the end of PID 1
+_READ = "read logs/trial.log in the run directory; `dmesg` tells whether memory ran out"
 
 
 class Listener(Protocol):
@@ -60,7 +59,7 @@ class Emulated:
 def emulate(plan: TrialPlan, listener: Listener, began_ns: int) -> Emulated:
     """Run one trial in a sandbox and return what came of it.
 
-    Ctrl-C (or SIGTERM) once ends the traffic and the trial in order; twice ends the sandbox at once.
+    Ctrl-C (or another request to stop) ends the traffic and the trial in order; a second one ends it at once.
 
     Args:
         plan: what to run.
@@ -72,40 +71,43 @@ def emulate(plan: TrialPlan, listener: Listener, began_ns: int) -> Emulated:
         TestbedError: what failed inside, as it was raised there.
     """
     reader, records = channel()
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    watch = _Watch(reader, listener)
     quota = CpuQuota()  # opened here: the sandbox has a /sys without control groups
-    sandbox = Sandbox(lambda: Trial(plan, records, theirs, began_ns, quota).run())
-    quota.close()
-    records.close()
-    theirs.close()
-    return _Watch(sandbox, reader, ours, listener).watch()
+    with interrupts.taken(watch.stop):
+        sandbox = Sandbox(lambda: Trial(plan, records, began_ns, quota).run())
+        quota.close()
+        records.close()
+        return watch.watch(sandbox)
 
 
 class _Watch:
-    def __init__(self, sandbox: Sandbox, reader: RecordReader, control: socket.socket, listener: Listener) -> None:
-        self._sandbox, self._reader, self._control, self._listener = sandbox, reader, control, listener
+    def __init__(self, reader: RecordReader, listener: Listener) -> None:
+        self._reader, self._listener = reader, listener
+        self._sandbox: Sandbox | None = None
         self._failure: Failure | None = None
         self._outcome: Outcome | None = None
         self._stops = 0
         self._counted_ns = 0
 
-    def watch(self) -> Emulated:
+    def watch(self, sandbox: Sandbox) -> Emulated:
+        self._sandbox = sandbox
+        if self._stops:  # while it was being made
+            sandbox.stop()
         try:
-            with _signals_to(self._stop):
-                status = self._until_end()
+            status = self._until_end(sandbox)
         except BaseException:
-            self._sandbox.kill()
+            sandbox.kill()
             raise
         ended_ns = time.monotonic_ns()
         if self._outcome is None:
             raise self._reason(status)
         teardown_s = (ended_ns - self._counted_ns) / NS_PER_S
-        return Emulated(self._outcome.evidence, self._outcome.manifest, teardown_s, self._stops > 0)
+        return Emulated(self._outcome.evidence, self._outcome.manifest, teardown_s, self._outcome.interrupted)
 
-    def _until_end(self) -> int:
+    def _until_end(self, sandbox: Sandbox) -> int:
         while True:
             select.select([self._reader], [], [], _POLL_S)
-            status = self._sandbox.poll()
+            status = sandbox.poll()
             for message in self._reader.read():
                 self._take(message)
             self._listener.tick()
@@ -122,34 +124,25 @@ class _Watch:
         else:
             self._outcome, self._counted_ns = message, time.monotonic_ns()
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """Stop the trial in order; asked again, at once."""
         self._stops += 1
-        if self._stops > 1:
-            self._sandbox.kill()
-        else:
-            self._control.send(STOP)
+        if self._sandbox is not None:
+            (self._sandbox.stop if self._stops == 1 else self._sandbox.kill)()
 
     def _reason(self, status: int) -> TestbedError:
         """Return why there is no outcome."""
-        if self._stops:
-            return Interrupted("running the trial", "interrupted before the traffic was over")
+        if self._stops > 1:
+            return Interrupted("running the trial", "interrupted twice, and so ended before its results were counted")
         if self._failure is not None:
-            error = self._failure.error
-            if isinstance(error, TestbedError):
-                return error
-            return ToolError(f"running {self._failure.member}", repr(error), "read logs/trial.log in the run directory")
-        happened = f"it ended with status {status}" if status != EXIT_OK else "it ended without a result"
-        return ToolError("running the trial", happened, "read logs/trial.log in the run directory")
+            return self._failure.as_error()
+        return ToolError("running the trial", fate_of_sandbox(status), _READ)
 
 
-@contextmanager
-def _signals_to(stop: Callable[[], None]) -> Iterator[None]:
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        stop()
-
-    before = [(number, signal.signal(number, handle)) for number in (signal.SIGINT, signal.SIGTERM)]
-    try:
-        yield
-    finally:
-        for number, handler in before:
-            signal.signal(number, handler)
+def fate_of_sandbox(status: int) -> str:
+    """Return what the status of the guard says: its own end by a signal, else that of the sandbox's first process."""
+    if status < 0:
+        return f"the guard of its sandbox was ended by {named(-status)}, and everything inside with it"
+    if status > _KILLED:
+        return f"the first process of its sandbox was ended by {named(status - _KILLED)}, and everything inside with it"
+    return f"it ended with status {status}" if status != EXIT_OK else "it ended without a result"

@@ -9,13 +9,15 @@ the sandbox is gone, so there is no way to forget something.
 from __future__ import annotations
 
 import os
-import select
+import signal
 import socket
 import time
+import traceback
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from testbed import interrupts, waiting
 from testbed.emulation import kernel
 from testbed.emulation.clock import RunClock
 from testbed.emulation.counting import Counting
@@ -33,40 +35,49 @@ from testbed.emulation.open_vswitch import OpenVSwitch
 from testbed.emulation.records import EventRecord, Failure, Outcome, RecordWriter
 from testbed.emulation.stage_watch import ordered_faults, process_stages, sender_stages
 from testbed.emulation.trial_plan import TrialPlan
-from testbed.errors import EXIT_OK, EXIT_TOOL_FAILED, TestbedError, ToolError
+from testbed.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TOOL_FAILED, Interrupted, ToolError
 from testbed.results.evidence import TcpEvidence
 from testbed.units import NS_PER_MS, NS_PER_S
 
-STOP = b"stop"
 _START_AHEAD_NS = 60 * NS_PER_MS  # between "all are ready" and t0: time to hand t0 to every member
-_WATCH_S = 0.05
+_WATCH_NS = 50 * NS_PER_MS
 _SETTLED_NS = 200 * NS_PER_MS
 _FAULT_PRIORITY = 9
 
 
 class Trial:
-    """Runs in the sandbox; `run` returns its exit status."""
+    """Runs in the sandbox; `run` returns its exit status.
 
-    def __init__(
-        self, plan: TrialPlan, records: socket.socket, control: socket.socket, began_ns: int, quota: CpuQuota
-    ) -> None:
+    A request to stop (SIGTERM) ends set-up at once; later it ends the traffic, and what was is counted.
+    """
+
+    def __init__(self, plan: TrialPlan, records: socket.socket, began_ns: int, quota: CpuQuota) -> None:
         self._quota = quota
-        self._plan, self._records_end, self._control, self._began_ns = plan, records, control, began_ns
+        self._plan, self._records_end, self._began_ns = plan, records, began_ns
         self._records = RecordWriter(records)
         self._clock = RunClock()
-        self._stopped = False
+        self._stopping = False
+        self._may_count = False
 
     def run(self) -> int:
         """Do the trial."""
         _log_to(self._plan.logs / "trial.log")
+        for number in interrupts.STOP_SIGNALS:
+            signal.signal(number, self._stop)
         try:
             self._prepare()
             counting = self._go()
             self._finish(counting)
-        except TestbedError as error:
-            self._records.send(Failure("trial", error))
+        except Exception as error:  # noqa: BLE001 (the last door of PID 1: whatever it is, the supervisor is told)
+            traceback.print_exc()
+            self._records.send(Failure("the trial", error))
             return EXIT_TOOL_FAILED
         return EXIT_OK
+
+    def _stop(self, *_: object) -> None:
+        self._stopping = True
+        if not self._may_count:
+            raise Interrupted("running the trial", "interrupted before its traffic began")
 
     # ------------------------------------------------------------------------------------------------------ prepare
 
@@ -93,6 +104,7 @@ class Trial:
         """Start the clock, watch until the senders are done, and return what counts the outcome."""
         buffers = self._buffers
         self._faults = self._make_faults()
+        self._may_count = True
         counting = Counting(self._plan, buffers.programs, buffers.sinks, buffers.qdiscs, self._switch, self._network)
         self._inventory = Inventory(self._network, self._plan.logs, self._clock.now_ns)
         watch = MachineWatch(self._quota)
@@ -116,11 +128,11 @@ class Trial:
 
     def _watch_until_sent(self, watch: MachineWatch) -> None:
         sources = self._crew.sources
+        told = False
         while not all(source.ended() for source in sources):
-            awake: list[Any] = [self._control, self._inventory]
-            if self._control in select.select(awake, [], [], self._until_next_fault_s())[0]:
-                self._control.recv(len(STOP))
-                self._stopped = True
+            waiting.readable([self._inventory.fileno()], self._until_next_fault_ns())
+            if self._stopping and not told:
+                told = True
                 for source in sources:
                     source.stop()
             self._inventory.look(self._watched())
@@ -134,7 +146,7 @@ class Trial:
         if not self._clock.now_ns():
             return []
         daemons = [Watched(name, pid) for name, pid in {**self._switch.pids, "trial": os.getpid()}.items()]
-        return daemons + self._crew.watched(self._crew.others if self._stopped else self._crew.all)
+        return daemons + self._crew.watched(self._crew.others if self._stopping else self._crew.all)
 
     def _make_faults(self) -> Faults:
         def tell(kind: str, fields: dict[str, Any]) -> None:
@@ -151,16 +163,20 @@ class Trial:
         )
         return Faults(self._plan.scenario.faults, ground, buffers.sinks, self._plan.packets, self._clock.now_ns, tell)
 
-    def _until_next_fault_s(self) -> float:
+    def _until_next_fault_ns(self) -> int:
         due_ns = self._faults.next_ns()
-        wait_s = _WATCH_S if due_ns is None else (due_ns - self._clock.now_ns()) / NS_PER_S
-        return min(_WATCH_S, max(0.0, wait_s))
+        return _WATCH_NS if due_ns is None else min(_WATCH_NS, max(0, due_ns - self._clock.now_ns()))
 
     def _check_members(self) -> None:
-        dead = self._switch.dead() or next((member.name for member in self._living if member.ended()), None)
-        failed = next((source.name for source in self._crew.sources if source.status not in (None, EXIT_OK)), None)
-        if dead or failed:
-            raise ToolError("watching the trial", f"{dead or failed} has died", "read logs/ in the run directory")
+        fate = self._switch.fate() or next((member.fate() for member in self._living if member.ended()), None)
+        fate = fate or next(filter(None, map(self._fate_of_source, self._crew.sources)), None)
+        if fate:
+            raise ToolError("watching the trial", fate, "read logs/ in the run directory")
+
+    def _fate_of_source(self, source: Member) -> str | None:
+        """Return how a source ended if not by itself, or because the trial told it to."""
+        rightly = (EXIT_OK, EXIT_INTERRUPTED) if self._stopping else (EXIT_OK,)
+        return source.fate() if source.ended() and source.status not in rightly else None
 
     @property
     def _living(self) -> list[Member]:
@@ -215,7 +231,7 @@ class Trial:
             ordered=ordered_faults(self._faults.done),
             changes=self._changes,
         )
-        self._records.send(Outcome(evidence, {"xdp_modes": modes, "members": costs}))
+        self._records.send(Outcome(evidence, {"xdp_modes": modes, "members": costs}, self._stopping))
 
 
 def _log_to(path: Path) -> None:

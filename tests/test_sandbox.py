@@ -1,0 +1,91 @@
+"""The ties of the sandbox: nothing outlives supervisor or guard, whenever they are killed, and a stop is in order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+
+from testbed import interrupts
+from testbed.bench import kill_start
+from testbed.emulation import kernel
+from testbed.emulation.members import fate_of
+from testbed.emulation.sandbox import Sandbox
+from testbed.emulation.supervisor import fate_of_sandbox
+from testbed.errors import EXIT_INTERRUPTED
+
+
+def grandchild_ends(bind: Callable[[int, kernel.Tether], None], *, orphaned: bool) -> bool:
+    """Return whether a grandchild has ended by `bind`, called when its parent is dead already, or lives."""
+    told, telling = os.pipe()
+    middle = os.fork()
+    if middle == 0:
+        tether, parent = kernel.Tether(), os.getpid()
+        if os.fork() == 0:
+            while orphaned and os.getppid() == parent:
+                time.sleep(0.001)
+            bind(parent, tether)
+            os.write(telling, b"it lives")
+            os._exit(0)
+        tether.hold()
+        if not orphaned:
+            os.wait()
+        os._exit(0)
+    os.close(telling)
+    os.waitpid(middle, 0)
+    with os.fdopen(told, "rb") as lines:
+        return not lines.read()
+
+
+BINDS = [lambda parent, _: kernel.die_with_parent(parent), lambda _, tether: tether.bind()]
+
+
+@pytest.mark.parametrize("bind", BINDS, ids=["by its parent's number", "by a tether"])
+def test_a_child_whose_parent_is_dead_already_ends_at_once(bind: Callable[[int, kernel.Tether], None]) -> None:
+    assert grandchild_ends(bind, orphaned=True)
+    assert not grandchild_ends(bind, orphaned=False)
+
+
+@pytest.mark.parametrize("number", interrupts.STOP_SIGNALS)
+@pytest.mark.requires("root")
+def test_every_stop_signal_at_the_guard_ends_the_body_in_order(number: signal.Signals) -> None:
+    reading, writing = os.pipe()
+
+    def body() -> int:
+        stopping = interrupts.Stopping()
+        with stopping:
+            os.write(writing, b"ready")
+            while not stopping.asked:
+                time.sleep(0.001)
+        return 7
+
+    sandbox = Sandbox(body)
+    os.close(writing)
+    assert os.read(reading, 5) == b"ready"
+    os.close(reading)
+    os.kill(sandbox.guard_pid, number)
+    assert sandbox.wait() == 7
+
+
+@pytest.mark.requires("root")
+def test_a_stop_that_comes_at_once_is_not_lost() -> None:
+    sandbox = Sandbox(lambda: time.sleep(60) or 0)  # type: ignore[func-returns-value]
+    sandbox.stop()
+    assert sandbox.wait() == EXIT_INTERRUPTED
+
+
+def test_who_died_is_said() -> None:
+    assert fate_of_sandbox(-9).startswith("the guard of its sandbox was ended by SIGKILL")
+    assert fate_of_sandbox(128 + 9).startswith("the first process of its sandbox was ended by SIGKILL")
+    assert fate_of("agent n2", -11) == "agent n2 was ended by SIGSEGV"
+    assert "SIGTERM" in fate_of("mesh n1", 0)
+    assert fate_of("balancer", 4) == "balancer failed with status 4"
+
+
+@pytest.mark.requires("root", "bpf", "ovs", "mininet")
+def test_nothing_is_left_of_trials_that_are_killed_as_they_start() -> None:
+    rows = kill_start.run(20)
+    assert [row["value"] for row in rows if row["bar"]] == [0, 0, 0, 0], rows
