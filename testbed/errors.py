@@ -18,6 +18,9 @@ EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
 
 
+_LINES, _LINE_CHARS = 5, 600  # of a message
+
+
 class TestbedError(Exception):
     """Root of every error a user may see.  `attempted: happened; remedy`."""
 
@@ -26,7 +29,7 @@ class TestbedError(Exception):
 
     def __init__(self, attempted: str, happened: str, remedy: str = "") -> None:
         self.attempted, self.happened, self.remedy = attempted, happened, remedy
-        super().__init__(f"{attempted}: {happened}" + (f"; {remedy}" if remedy else ""))
+        super().__init__(_shown(f"{attempted}: {happened}" + (f"; {remedy}" if remedy else "")))
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle by state, whatever a subclass takes: errors travel from the sandbox to the supervisor."""
@@ -80,6 +83,13 @@ class Interrupted(TestbedError):
     """The user asked to stop (Ctrl-C, SIGTERM)."""
 
     exit_code = EXIT_INTERRUPTED
+
+
+def _shown(text: str) -> str:
+    """Return a message that any terminal takes: it may quote what a file from elsewhere holds."""
+    lines = ["".join(c if c.isprintable() else repr(c)[1:-1] for c in line) for line in text.split("\n")]
+    cut = [line if len(line) <= _LINE_CHARS else f"{line[: _LINE_CHARS - 1]}…" for line in lines]
+    return "\n".join(cut if len(cut) <= _LINES else [*cut[: _LINES - 1], "…"])
 
 
 def _restored(cls: type[TestbedError], args: tuple[object, ...], state: dict[str, object]) -> TestbedError:

@@ -5,7 +5,7 @@ records of plain values.  What concerns many nodes at once is columnar: ``nodes`
 is an ``int64`` (or ``float64``) array of the same length.  An agent on the wire holds one row, the simulation one row
 for each node, and both run the same policy code.
 
-`to_record` gives the JSON form written to ``events.jsonl``; `from_record` reads it back, so that any slice of a
+`to_record` gives the JSON form written to ``events.jsonl``; `files.event_records` reads it back, so that any slice of a
 recorded run is a unit test.
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,6 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 FiveTuple = tuple[str, str, int, int, int]  # source, destination, protocol, source port, destination port
-
-_T = TypeVar("_T", bound="Record")
 
 
 class Record:
@@ -61,33 +59,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return value
-
-
-def from_record(record: dict[str, Any]) -> Record:
-    """Return the event or action that `to_record` wrote; fields that are not its own (``t_ns``…) are left out.
-
-    Raises:
-        KeyError: when the kind is unknown.
-    """
-    cls = Record.kinds[record["kind"]]
-    values = {}
-    for field in dataclasses.fields(cast(Any, cls)):
-        if field.name not in record:
-            continue  # written before the field existed: its default holds
-        value = record[field.name]
-        kind = str(field.type)
-        if kind.startswith("Ints"):
-            value = np.asarray(value, dtype=np.int64)
-        elif kind.startswith("Floats"):
-            value = np.asarray(value, dtype=np.float64)
-        elif isinstance(value, list):
-            value = _tuples(value)
-        values[field.name] = value
-    return cls(**values)
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 class Event(Record):

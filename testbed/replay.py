@@ -4,29 +4,23 @@ The policies of the recorded scenario are built anew and fed the inputs in ``eve
 Their outputs are compared with the recorded ones, in order, and the first that differs is the answer.  There is none
 when the code is that which made the run: a run on the wire is then a unit test of every decision in it.
 
-What the record needs for that is said in `simulation.history`.  Two liberties of the wire are taken into account.
-Records of several processes are written a little out of order, so they are put in the order of time within
-`REORDER_NS`.  And an answer (`LimitGranted`) may be fed to a policy before all outputs of the event that asked are
-written, so outputs wait for their match until the next event that is no answer.
+What the record needs for that is said in `simulation.history`, and how it is read in `simulation.recorded_inputs`.  An
+answer (`LimitGranted`) may be fed to a policy before all outputs of the event that asked are written, so outputs wait
+for their match until the next event that is no answer.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import heapq
 import json
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-import numpy as np
-import pyarrow as pa
-from pydantic import ValidationError
-
 from testbed.errors import InputError
-from testbed.events import Action, Event, LimitGranted, NodeJoined, PeersAssessed, Record, TrafficSampled, from_record
+from testbed.events import Action, Event, LimitGranted, NodeJoined, PeersAssessed, Record, TrafficSampled
 from testbed.forecaster.maker import MakeForecaster, forecaster_maker
 from testbed.forecaster.runtime.artefact import DEFAULT_MODEL
 from testbed.policies.balancer import make_balancer
@@ -36,23 +30,20 @@ from testbed.policies.pool import Pool, make_pool
 from testbed.policies.readiness import longest_pause_ns
 from testbed.results.provenance import sha256_of
 from testbed.results.recorded_run import RecordedRun
-from testbed.simulation.cohorts import BRAIN, make_brain
+from testbed.simulation.cohorts import BRAIN, make_brain, rows_of
 from testbed.simulation.engine import BALANCER, POOL
-from testbed.simulation.history import DIGEST, in_short, written
-from testbed.spec import document
+from testbed.simulation.history import DIGEST, written
+from testbed.simulation.recorded_inputs import Line, RecordedInputs
 from testbed.spec.scenario import Scenario
 from testbed.spec.topology import Network
 from testbed.topologies import describe
+from testbed.traffic import plan_file
 from testbed.traffic.plan import PacketPlan
 from testbed.units import NS_PER_S
-
-REORDER_NS = 5 * NS_PER_S
 
 _ABOUT = ("t_ns", "policy", "direction")  # of a line, not of the event or action in it
 _REMEMBERED = 4096
 _SHOWN_CHARS = 300
-
-Line = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +78,7 @@ def _shown(line: Mapping[str, Any] | None) -> str:
     return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 1] + "…"
 
 
-def _content(line: Mapping[str, Any]) -> Line:
+def _content(line: Line) -> dict[str, Any]:
     return {key: value for key, value in line.items() if key not in _ABOUT}
 
 
@@ -102,11 +93,12 @@ def replay(run_dir: Path, model_path: Path | None = None) -> Difference | None:
         InputError: no run directory, one without recorded decisions, or records this version cannot read.
     """
     run = RecordedRun.open(run_dir)
-    scenario = _scenario_of(run)
+    scenario = run.scenario()
     network = describe(scenario.topology)
     policies = _Policies(scenario, network, _forecasters(run, scenario, network, model_path), _balancer_seed(run))
-    comparison = _Comparison(policies, _Samples(run))
-    for line in _in_order(run.events()):
+    inputs = RecordedInputs(run, tuple(node.name for node in network.nodes))
+    comparison = _Comparison(policies, inputs)
+    for line in inputs.lines():
         difference = comparison.take(line)
         if difference is not None:
             return dataclasses.replace(difference, other_model=_had_other_model(run, model_path))
@@ -118,18 +110,6 @@ def replay(run_dir: Path, model_path: Path | None = None) -> Difference | None:
 def _had_other_model(run: RecordedRun, model_path: Path | None) -> bool:
     recorded = run.manifest.get("hashes", {}).get("model")
     return recorded is not None and recorded != sha256_of(model_path or DEFAULT_MODEL)
-
-
-def _scenario_of(run: RecordedRun) -> Scenario:
-    path = run.path / "scenario.yaml"
-    try:
-        return Scenario.model_validate(document.parse(document.read_bytes(path), str(path)).data)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise InputError(
-            f"reading {path}", f"{key}: {first['msg']}", "replay it with the version that wrote it"
-        ) from None
 
 
 def _balancer_seed(run: RecordedRun) -> int:
@@ -144,21 +124,8 @@ def _balancer_seed(run: RecordedRun) -> int:
 def _forecasters(run: RecordedRun, scenario: Scenario, network: Network, model_path: Path | None) -> MakeForecaster:
     plan = None
     if scenario.buffer.policy == "oracle":  # the only one that reads it
-        plan = PacketPlan.read_parquet(run.path / "plan.parquet")
+        plan = plan_file.read(run.path / "plan.parquet")
     return forecaster_maker(scenario.buffer, cast(PacketPlan, plan), len(network.first_tier), model_path)
-
-
-def _in_order(events: Iterable[Line]) -> Iterator[Line]:
-    """Yield the lines that policies read or wrote, in the order of time."""
-    waiting: list[tuple[int, int, Line]] = []
-    for number, line in enumerate(events):
-        if "direction" not in line:
-            continue
-        heapq.heappush(waiting, (line["t_ns"], number, line))
-        while waiting[0][0] < line["t_ns"] - REORDER_NS:
-            yield heapq.heappop(waiting)[2]
-    while waiting:
-        yield heapq.heappop(waiting)[2]
 
 
 class _Replayed(Protocol):
@@ -194,8 +161,7 @@ class _Policies:
         if name == DEFLECTION:
             return DeflectionPolicy(self._network.nodes, self._pause_ns)
         if name.partition(":")[0] == BRAIN and isinstance(event, (PeersAssessed, TrafficSampled)):
-            first = self._nodes.index(event.nodes[0])
-            return self._brain(slice(first, first + len(event.nodes)))
+            return self._brain(rows_of(name, self._nodes))
         raise InputError("replaying", f"a record of {name} that it cannot begin with", "replay it with its own version")
 
     def _brain(self, rows: slice) -> NodeBrain:
@@ -213,10 +179,10 @@ class _Comparison:
         compared: outputs found as recorded.
     """
 
-    def __init__(self, policies: _Policies, samples: _Samples) -> None:
+    def __init__(self, policies: _Policies, inputs: RecordedInputs) -> None:
         self.compared = 0
-        self._policies, self._samples = policies, samples
-        self._open: dict[str, tuple[int, list[Line]]] = {}  # outputs without their record yet, by policy
+        self._policies, self._inputs = policies, inputs
+        self._open: dict[str, tuple[int, list[dict[str, Any]]]] = {}  # outputs without their record yet, by policy
         self._outputs: dict[str, Record] = {}  # those written in short, by digest
 
     def take(self, line: Line) -> Difference | None:
@@ -233,7 +199,7 @@ class _Comparison:
     def _fed(self, line: Line) -> Difference | None:
         policy, t_ns = line["policy"], line["t_ns"]
         since_ns, outputs = self._open.get(policy, (t_ns, []))
-        event = self._input(line)
+        event = self._inputs.event(line, self._outputs)
         if event is None:
             return Difference(t_ns, policy, line, None)
         if outputs and not isinstance(event, LimitGranted):
@@ -251,49 +217,10 @@ class _Comparison:
         self.compared += 1
         return None
 
-    def _written(self, output: Record) -> Line:
+    def _written(self, output: Record) -> dict[str, Any]:
         line = written(output)
         if DIGEST in line:
             self._outputs[line[DIGEST]] = output
             if len(self._outputs) > _REMEMBERED:
                 del self._outputs[next(iter(self._outputs))]
         return line
-
-    def _input(self, line: Line) -> Event | Action | None:
-        """Return the event of a line; None when it is in short and its policy did not make it."""
-        kind = line["kind"]
-        if kind not in Record.kinds:
-            raise InputError(
-                "replaying", f"a record of unknown kind {kind}", "replay it with the version that wrote it"
-            )
-        if not in_short(line):
-            return cast("Event | Action", from_record(line))
-        if kind == TrafficSampled.__name__:
-            return self._samples.at(line["t_ns"], line["interval_ns"])
-        made = self._outputs.get(line[DIGEST])
-        if made is None:
-            return None
-        fields = {field.name: getattr(made, field.name) for field in dataclasses.fields(cast(Any, made))}
-        return cast("Event | Action", Record.kinds[kind](**fields))
-
-
-class _Samples:
-    """``samples.parquet`` by time, read when it is first needed."""
-
-    def __init__(self, run: RecordedRun) -> None:
-        self._run = run
-        self._table: pa.Table | None = None
-
-    def at(self, t_ns: int, interval_ns: int) -> TrafficSampled:
-        """Return what the rows of one instant say."""
-        if self._table is None:
-            self._table = self._run.samples().combine_chunks()
-            self._t_ns = self._table.column("t_ns").to_numpy()
-        first, end = np.searchsorted(self._t_ns, (t_ns, t_ns + 1)).tolist()
-        rows = self._table.slice(first, end - first)
-        columns = {
-            field.name: rows.column(field.name).to_numpy()
-            for field in dataclasses.fields(TrafficSampled)
-            if field.name not in ("nodes", "interval_ns")
-        }
-        return TrafficSampled(nodes=tuple(rows.column("node").to_pylist()), interval_ns=interval_ns, **columns)

@@ -41,6 +41,7 @@ from testbed.results.summary import PATHS, summarise
 from testbed.spec.loading import LoadedScenario
 from testbed.spec.scenario import TraceSpec
 from testbed.spec.topology import Network
+from testbed.traffic import plan_file
 from testbed.traffic.plan import PacketPlan, make_plan
 from testbed.traffic.streams import derived_seed
 from testbed.traffic.traces import for_run
@@ -319,7 +320,7 @@ class _Run:
 
     def _write_plan(self) -> None:
         if not self._plan_written:
-            self._prepared.plan.write_parquet(self._directory.path / "plan.parquet")
+            plan_file.write(self._prepared.plan, self._directory.path / "plan.parquet", durable=False)
             self._plan_written = True
 
     def _conclude(self, evidence: Evidence, status: Literal["completed", "interrupted"]) -> dict[str, Any]:

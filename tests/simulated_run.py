@@ -16,6 +16,7 @@ from testbed.results.run_directory import RunDirectory
 from testbed.simulation.engine import simulate
 from testbed.spec.scenario import Scenario
 from testbed.spec.topology import Network
+from testbed.traffic import plan_file
 from testbed.traffic.plan import PacketPlan, make_plan
 from testbed.traffic.streams import derived_seed
 
@@ -100,7 +101,7 @@ def write(spec: Scenario, path: Path, **options: Any) -> Path:
     }
     directory = RunDirectory.create(path, manifest)
     directory.write_text("scenario.yaml", yaml.safe_dump(spec.resolved(), sort_keys=False))
-    plan.write_parquet(path / "plan.parquet")
+    plan_file.write(plan, path / "plan.parquet")
     _simulate(spec, network, plan, directory, **options)
     directory.finish("completed")
     return path

@@ -25,8 +25,8 @@ from testbed.events import (
     RemoveNode,
     RestoreNode,
     SetSlots,
-    from_record,
 )
+from testbed.files.event_records import from_record
 from testbed.policies.balancer import REWEIGH_INTERVAL_NS, SILENCE_NS, BalancerPolicy, make_balancer
 from testbed.policies.balancer_view import RATE_TIME_NS, ClusterView
 from testbed.policies.base import replay

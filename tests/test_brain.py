@@ -22,8 +22,8 @@ from testbed.events import (
     RequestLimit,
     SetBufferLimit,
     TrafficSampled,
-    from_record,
 )
+from testbed.files.event_records import from_record
 from testbed.policies.base import replay
 from testbed.policies.brain import NodeBrain
 from testbed.policies.forecast import Forecaster

@@ -16,7 +16,8 @@ from testbed import topologies
 from testbed.controllers import notification
 from testbed.controllers.deflection import SiblingNames
 from testbed.errors import InputError
-from testbed.events import NameSiblings, NodeJoined, NodeLeft, NodesNotified, from_record
+from testbed.events import NameSiblings, NodeJoined, NodeLeft, NodesNotified
+from testbed.files.event_records import from_record
 from testbed.policies.deflection import REPEAT_NS, SILENCE_NS, DeflectionPolicy
 from testbed.simulation.engine import simulate
 from testbed.spec.loading import load

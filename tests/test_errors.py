@@ -28,3 +28,11 @@ def test_errors_survive_pickling(error: errors.TestbedError) -> None:
 def test_a_command_error_quotes_the_last_line_said() -> None:
     error = errors.CommandError("making a bridge", ["ovs-vsctl", "add-br", "s1"], 1, "", "first\nlast words\n")
     assert str(error) == "making a bridge: `ovs-vsctl add-br s1` ended with status 1: last words"
+
+
+def test_a_message_is_five_lines_that_any_terminal_takes() -> None:
+    error = errors.InputError("reading \udcff\x1b[31m", "x" * 5000, "\n" * 20 + "é")
+    assert str(error).startswith("reading \\udcff\\x1b[31m: xxx")
+    assert len(str(error).splitlines()) == 5
+    assert len(str(error)) < 1000
+    assert all(line.isprintable() for line in str(error).splitlines())

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from testbed import events
-from testbed.events import Action, Event, Record, from_record
+from testbed.events import Action, Event, Record
+from testbed.files.event_records import from_record
 
 KINDS = sorted(name for name, kind in Record.kinds.items() if kind not in (Event, Action))
 EXAMPLES = {
@@ -54,8 +55,8 @@ def test_fields_of_the_log_are_left_out():
     assert from_record({"t_ns": 5, "who": "balancer", **left.to_record()}) == left
 
 
-def test_an_unknown_kind_is_a_key_error():
-    with pytest.raises(KeyError, match="NodeVanished"):
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(ValueError, match="NodeVanished"):
         from_record({"kind": "NodeVanished"})
 
 

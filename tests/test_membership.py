@@ -22,8 +22,8 @@ from testbed.events import (
     SendTestimony,
     StatesHeard,
     WitnessHeard,
-    from_record,
 )
+from testbed.files.event_records import from_record
 from testbed.policies.agreement import DISPUTE_NS, HOLD_NS, MEMORY_NS, STALE_NS, Agreement
 from testbed.policies.base import replay
 from testbed.policies.membership import BALANCER, FAN_OUT, Membership

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.events import LimitGranted, NodeLeft, RequestLimit, from_record
+from testbed.events import LimitGranted, NodeLeft, RequestLimit
+from testbed.files.event_records import from_record
 from testbed.policies.pool import Pool, make_pool
 from testbed.spec.scenario import BufferSpec
 

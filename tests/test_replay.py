@@ -189,5 +189,5 @@ def test_what_cannot_be_replayed_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no recorded decisions"):
         replay(run)
     (run / "scenario.yaml").write_text("version: 1\nname: x\n")
-    with pytest.raises(InputError, match="Field required"):
+    with pytest.raises(InputError, match="duration: field required"):
         replay(run)

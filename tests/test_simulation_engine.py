@@ -14,7 +14,8 @@ import pytest
 
 from testbed import topologies
 from testbed.errors import InputError
-from testbed.events import RequestLimit, TrafficSampled, from_record
+from testbed.events import RequestLimit, TrafficSampled
+from testbed.files.event_records import from_record
 from testbed.results.evidence import account
 from testbed.results.facts import RunFacts
 from testbed.results.fidelity import judge

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from testbed import topologies
 from testbed.errors import InputError
 from testbed.forecaster.maker import arrival_cells
 from testbed.spec.scenario import Scenario
-from testbed.traffic import shapes
+from testbed.traffic import plan_file, shapes
 from testbed.traffic.plan import PacketPlan, make_plan
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -132,8 +133,8 @@ def test_the_hash_seed_of_python_has_no_say(plan: PacketPlan, hash_seed: str) ->
 
 def test_a_file_gives_the_same_plan_back(plan: PacketPlan, tmp_path: Path) -> None:
     path = tmp_path / "plan.parquet"
-    plan.write_parquet(path)
-    again = PacketPlan.read_parquet(path)
+    plan_file.write(plan, path)
+    again = plan_file.read(path)
     assert again.digest() == plan.digest()
     assert again.packet_columns()["flow"].dtype == np.int32
     assert pq.read_table(path).column_names == ["t_ns", "source", "flow", "seq", "size_bytes"]
@@ -144,8 +145,8 @@ def test_flows_have_the_version_of_ip_that_their_source_says(tmp_path: Path) -> 
     both, four = _plan(PACED, *sources), _plan(PACED, *({**source, "ip": 4} for source in sources))
     assert both.flows.ip_version.tolist() == [4] * 100 + [6] * 3 + [4, 6, 4, 6]
     assert both.digest() != four.digest()
-    both.write_parquet(tmp_path / "plan.parquet")
-    again = PacketPlan.read_parquet(tmp_path / "plan.parquet")
+    plan_file.write(both, tmp_path / "plan.parquet")
+    again = plan_file.read(tmp_path / "plan.parquet")
     assert again.digest() == both.digest()
     assert np.array_equal(again.flows.ip_version, both.flows.ip_version)
 
@@ -158,23 +159,52 @@ def test_a_packet_that_ip6_has_no_room_in_is_refused() -> None:
 
 def test_a_changed_file_is_refused(plan: PacketPlan, tmp_path: Path) -> None:
     path = tmp_path / "plan.parquet"
-    plan.write_parquet(path)
+    plan_file.write(plan, path)
     table = pq.read_table(path)
     moved = table.set_column(0, "t_ns", pa.array(table.column("t_ns").to_numpy() + 1))
     pq.write_table(moved.replace_schema_metadata(table.schema.metadata), path)
     with pytest.raises(InputError, match="not what was written"):
-        PacketPlan.read_parquet(path)
+        plan_file.read(path)
 
 
-@pytest.mark.parametrize("content", [None, b"", b"PAR1 and so on", "table"])
-def test_what_is_no_plan_is_refused(content: bytes | str | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "there is no such file"),
+        (b"", "no readable Parquet"),
+        (b"PAR1 and so on", "no readable Parquet"),
+        ("table", "lacks the columns flow"),
+    ],
+)
+def test_what_is_no_plan_is_refused(content: bytes | str | None, said: str, tmp_path: Path) -> None:
     path = tmp_path / "plan.parquet"
     if isinstance(content, bytes):
         path.write_bytes(content)
     elif content:
         pq.write_table(pa.table({"t_ns": [1, 2]}), path)
-    with pytest.raises(InputError, match="it is no plan"):
-        PacketPlan.read_parquet(path)
+    with pytest.raises(InputError, match=said):
+        plan_file.read(path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"flow": 10**6}, "a packet has a flow out of bounds"),
+        ({"source": -1}, "a packet has a source out of bounds"),
+        ({"size_bytes": 10**6}, "a packet has a size_bytes out of bounds"),
+        ({"t_ns": 10**12}, "not in the order of time"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused_whatever_the_digest_says(
+    plan: PacketPlan, changed: dict[str, int], said: str, tmp_path: Path
+) -> None:
+    columns = {name: array.copy() for name, array in plan.packet_columns().items()}
+    for name, value in changed.items():
+        columns[name][0] = value
+    path = tmp_path / "plan.parquet"
+    plan_file.write(replace(plan, **columns), path)
+    with pytest.raises(InputError, match=said):
+        plan_file.read(path)
 
 
 @pytest.mark.parametrize(

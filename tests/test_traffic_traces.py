@@ -18,8 +18,9 @@ from scapy.packet import Raw
 from scapy.utils import PcapNgWriter, wrpcap
 
 from testbed.errors import InputError
+from testbed.files import npz
 from testbed.spec.scenario import TraceSpec
-from testbed.traffic import csv_rows, npz, trace_file, traces
+from testbed.traffic import csv_rows, trace_file, traces
 
 S = 10**9
 MS = 10**6
@@ -197,7 +198,7 @@ def test_an_unknown_kind_and_a_missing_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_bytes(b"hello there")
     with pytest.raises(InputError, match=r"unknown kind \.txt: it begins with b'hello th'; known are \.csv, \.npz"):
         traces.load(tmp_path / "x.txt")
-    with pytest.raises(InputError, match="No such file"):
+    with pytest.raises(InputError, match="there is no such file"):
         traces.load(tmp_path / "x.csv")
     (tmp_path / "y.csv").mkdir()
     with pytest.raises(InputError, match="it is a directory"):
@@ -206,7 +207,7 @@ def test_an_unknown_kind_and_a_missing_file_are_refused(tmp_path: Path) -> None:
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.csv")
-    with pytest.raises(InputError, match="it is no regular file"):
+    with pytest.raises(InputError, match="it is a named pipe, no file"):
         traces.load(tmp_path / "x.csv")
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 from testbed.units import NS_PER_S
 
@@ -37,12 +35,6 @@ class Change:
     times: int = 1
     first_ns: int | None = None
     last_ns: int | None = None
-
-    @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Change:
-        """Return the change of a record; keys of later versions are left out."""
-        known = {field.name: record[field.name] for field in fields(cls) if field.name in record}
-        return cls(**{**known, "values": tuple(known["values"])})
 
     @property
     def on_the_way(self) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from testbed.files import records
 from testbed.results.changes import Change
 from testbed.results.facts import Engine
 from testbed.results.histogram import Histogram
@@ -215,19 +216,9 @@ class Evidence:
         """Return the evidence that `to_record` wrote; keys of later versions are left out.
 
         Raises:
-            TypeError: when a field without a default is missing.
+            pydantic.ValidationError: when a field is missing or of another type.
         """
-        parts: dict[str, Any] = {
-            "clients": tuple(_read(ClientEvidence, part) for part in record.get("clients", ())),
-            "nodes": tuple(_read(NodeEvidence, part) for part in record.get("nodes", ())),
-            "tcp": tuple(_read(TcpEvidence, part) for part in record.get("tcp", ())),
-            "ordered": tuple(OrderedFault.from_record(part) for part in record.get("ordered", ())),
-            "stages": tuple(Stage.from_record(part) for part in record.get("stages", ())),
-        }
-        unseen, changes = record.get("faults_unseen"), record.get("changes")
-        parts["changes"] = None if changes is None else tuple(Change.from_record(part) for part in changes)
-        evidence: Evidence = _read(cls, {**record, **parts})
-        return evidence if unseen is None else dataclasses.replace(evidence, faults_unseen=tuple(unseen))
+        return records.made(record, cls)
 
 
 def _record(part: Any) -> dict[str, Any]:
@@ -240,16 +231,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_record(item) if dataclasses.is_dataclass(item) else item for item in value]
     return value
-
-
-def _read(cls: Any, record: Mapping[str, Any]) -> Any:
-    names = {f.name for f in dataclasses.fields(cls)}
-    values = {key: value for key, value in record.items() if key in names}
-    return cls(**{key: Histogram.from_record(v) if _is_histogram(v) else v for key, v in values.items()})
-
-
-def _is_histogram(value: Any) -> bool:
-    return isinstance(value, Mapping) and "edges_ns" in value
 
 
 def total(values: Iterable[int | None]) -> int | None:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from testbed.files import records
+from testbed.files.records import Count, Name, Positive, Text
 from testbed.spec.scenario import ETHERNET_BYTES, Scenario
 from testbed.spec.topology import Network
 
@@ -38,20 +40,20 @@ class RunFacts:
         second_tier: nodes the balancer gives no flows to.
     """
 
-    scenario: str
+    scenario: Name
     engine: Engine
-    seed: int
-    duration_ns: int
-    buffer_policy: str
-    balancer_policy: str
-    floor_bytes: int
-    cap_bytes: int
-    sample_interval_ns: int
-    largest_packet_bytes: int
-    node_rate_bps: Mapping[str, int] = field(default_factory=dict)
-    expect: tuple[str, ...] = ()
-    question: str = ""
-    second_tier: tuple[str, ...] = ()
+    seed: Count
+    duration_ns: Positive
+    buffer_policy: Name
+    balancer_policy: Name
+    floor_bytes: Count
+    cap_bytes: Count
+    sample_interval_ns: Positive
+    largest_packet_bytes: Positive
+    node_rate_bps: Mapping[Name, Positive] = field(default_factory=dict)
+    expect: tuple[Text, ...] = ()
+    question: Text = ""
+    second_tier: tuple[Name, ...] = ()
 
     @classmethod
     def of(cls, scenario: Scenario, network: Network, engine: Engine, question: str = "") -> RunFacts:
@@ -89,12 +91,9 @@ class RunFacts:
         """Return the facts that `to_record` wrote; keys of later versions are left out.
 
         Raises:
-            TypeError: when a fact is missing.
+            pydantic.ValidationError: when a fact is missing, or none of its type.
         """
-        known = {f.name for f in dataclasses.fields(cls)}
-        values = {key: value for key, value in record.items() if key in known}
-        lists = {name: tuple(values.get(name, ())) for name in ("expect", "second_tier")}
-        return cls(**{**values, **lists})
+        return records.made(record, cls)
 
 
 def _plain(value: Any) -> Any:

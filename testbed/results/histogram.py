@@ -14,9 +14,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from pydantic_core import core_schema
 
 from testbed.events import Ints
 
+_MAX_VALUE = 2**50  # of a record: in ns two weeks
+_MAX_TOTAL = 2.0**60
 _FIRST = 1e-9  # the rank of the smallest value: past the empty bins before it
 
 
@@ -83,9 +86,32 @@ class Histogram:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Histogram:
-        """Return the histogram that `to_record` wrote."""
-        edges, counts = (np.asarray(record[key], dtype=np.int64) for key in ("edges_ns", "counts"))
-        return cls(edges, counts, record.get("max_ns"))
+        """Return the histogram that `to_record` wrote.
+
+        Raises:
+            ValueError: when these are no whole numbers, or negative, or do not fit each other.
+        """
+        if not isinstance(record, Mapping):
+            raise ValueError("no histogram")
+        edges, counts = (_whole_numbers(record.get(key)) for key in ("edges_ns", "counts"))
+        largest = record.get("max_ns")
+        if largest is not None and (type(largest) is not int or not 0 <= largest <= _MAX_VALUE):
+            raise ValueError("the largest value of a histogram is no time")
+        return cls(edges, counts, largest)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, *_: Any) -> core_schema.CoreSchema:
+        """Let a field of this type be read from its JSON form."""
+        return core_schema.no_info_plain_validator_function(cls.from_record)
+
+
+def _whole_numbers(values: Any) -> Ints:
+    found = np.asarray(values)
+    if found.ndim != 1 or not found.size or found.dtype.kind != "i":
+        raise ValueError("a histogram is no list of whole numbers")
+    if found.min() < 0 or found.max() > _MAX_VALUE or float(found.sum(dtype=np.float64)) > _MAX_TOTAL:
+        raise ValueError("a histogram has negative numbers, or too large ones")
+    return found.astype(np.int64)
 
 
 def merged(parts: Iterable[Histogram | None]) -> Histogram | None:

@@ -2,29 +2,43 @@
 
 A run whose manifest says ``running`` is alive only if the process that wrote it is: same process id, same start time
 since boot, same boot.  Otherwise it was killed, and the reader says so instead of waiting for it.
+
+A run directory may come from elsewhere.  Every file of it is read by `testbed.files` and has the form of `forms`, or is
+refused; a link in it is refused, too, since it could lead to a file of ours.
 """
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+from pydantic import ValidationError
 
 from testbed.errors import InputError
+from testbed.files import json_text, parquet, records
+from testbed.files.reading import Source
+from testbed.results import forms, sample_file
 from testbed.results.evidence import Evidence
 from testbed.results.facts import RunFacts
-from testbed.results.samples import REQUIRED, NodeSamples, by_node, by_node_from
+from testbed.results.samples import NodeSamples
+from testbed.results.summary import PATHS
+from testbed.spec import document
+from testbed.spec.scenario import Scenario
 
 SCHEMA_VERSION = 1
+MAX_TIME_NS = 2**62
 _REMEDY = "name a directory that `testbed run` made"
 _STARTTIME_FIELD = 19  # of /proc/<pid>/stat, counted after the name in brackets: proc(5), field 22
+_MAX_DOCUMENT_BYTES = 4 * 10**6
+_FORMS: Mapping[str, type[records.Form]] = {
+    "summary.json": forms.summary_form(PATHS),
+    "fidelity.json": forms.FidelityForm,
+}
 
 
 @dataclass(frozen=True)
@@ -33,7 +47,7 @@ class RecordedRun:
 
     Attributes:
         path: the directory.
-        manifest: ``manifest.json``.
+        manifest: ``manifest.json``, of the form `forms.ManifestForm`.
     """
 
     path: Path
@@ -46,26 +60,27 @@ class RecordedRun:
         Raises:
             InputError: when it is no run directory, or of a schema this version does not know.
         """
-        attempted = f"read run {path}"
-        if not path.is_dir():
-            raise InputError(attempted, "there is no such directory", _REMEDY)
+        source = Source(path / "manifest.json", _REMEDY, f"read run {path}", follow=False)
+        if not os.path.isdir(path):
+            raise source.refusal("there is no such directory")
+        if not source.exists():
+            raise source.refusal("it has no manifest.json, so it is no run directory")
         try:
-            manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise InputError(attempted, "it has no manifest.json, so it is no run directory", _REMEDY) from None
-        except (OSError, ValueError) as error:
-            raise InputError(attempted, f"its manifest.json cannot be read: {error}", _REMEDY) from error
-        if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA_VERSION or "status" not in manifest:
+            manifest = json_text.read(source, _MAX_DOCUMENT_BYTES)
+        except InputError as error:
+            raise source.refusal(f"its manifest.json cannot be read: {error.happened}") from error
+        if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA_VERSION:
             found = manifest.get("schema") if isinstance(manifest, dict) else None
-            happened = f"its manifest.json has schema {found!r}, this version reads {SCHEMA_VERSION}"
-            raise InputError(attempted, happened, "use the version of the testbed that wrote it")
+            happened = f"its manifest.json has schema {str(found)[:40]}, this version reads {SCHEMA_VERSION}"
+            raise source.refusal(happened, "use the version of the testbed that wrote it")
+        records.check(manifest, forms.ManifestForm, source, "manifest.json")
         return cls(path, manifest)
 
     @property
     def status(self) -> str:
         """Return ``running``, ``completed``, ``interrupted``, ``failed``, or ``killed`` when its process is gone."""
         status = str(self.manifest["status"])
-        return "killed" if status == "running" and not is_alive(self.manifest.get("process", {})) else status
+        return "killed" if status == "running" and not is_alive(self.manifest.get("process") or {}) else status
 
     @cached_property
     def facts(self) -> RunFacts:
@@ -76,8 +91,11 @@ class RecordedRun:
         """
         try:
             return RunFacts.from_record(self.manifest["facts"])
-        except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"read run {self.path}", f"its manifest lacks facts ({error})", _REMEDY) from error
+        except (KeyError, ValidationError) as error:
+            happened = "its manifest lacks facts" + (
+                f" ({records.words(error, 'facts')})" if isinstance(error, ValidationError) else ""
+            )
+            raise InputError(f"read run {self.path}", happened, _REMEDY) from error
 
     @property
     def plan_hash(self) -> str | None:
@@ -85,90 +103,89 @@ class RecordedRun:
         found = self.manifest.get("hashes", {}).get("plan")
         return None if found is None else str(found)
 
+    def source(self, name: str) -> Source:
+        """Return a file of the directory, to be read."""
+        return Source(self.path / name, _REMEDY, follow=False)
+
     def samples(self) -> pa.Table:
         """Return ``samples.parquet``.
 
         Raises:
-            InputError: when it is missing, unreadable or lacks a column.
+            InputError: when it is missing, unreadable, lacks a column or holds what cannot be.
         """
-        attempted = f"read {self.path / 'samples.parquet'}"
-        try:
-            with (self.path / "samples.parquet").open("rb") as file:  # Arrow takes a name with a colon for a URI
-                table = pq.read_table(file)
-        except FileNotFoundError:
-            raise InputError(attempted, "there is no such file", _REMEDY) from None
-        except (OSError, pa.ArrowException) as error:
-            raise InputError(attempted, f"it is no readable Parquet file: {error}", _REMEDY) from error
-        absent = REQUIRED - set(table.column_names)
-        if absent:
-            raise InputError(attempted, f"it lacks the columns {', '.join(sorted(absent))}", _REMEDY)
-        return table
+        return sample_file.read_table(self.source("samples.parquet"))
 
-    def samples_by_node(self) -> dict[str, NodeSamples]:
-        """Return ``samples.parquet`` by node, read column by column; a column the file lacks counts as null.
+    def samples_by_node(
+        self, columns: Collection[str] = sample_file.FORM, *, most_bytes: int | None = parquet.MAX_BYTES
+    ) -> dict[str, NodeSamples]:
+        """Return ``samples.parquet`` by node: see `sample_file.read_by_node`.
 
         Raises:
             InputError: as of `samples`.
         """
-        try:
-            with (self.path / "samples.parquet").open("rb") as opened, pq.ParquetFile(opened) as file:
-                if (there := set(file.schema_arrow.names)) >= REQUIRED:
-                    nulls = pa.chunked_array([pa.nulls(file.metadata.num_rows, pa.int64())])
-                    return by_node_from(lambda name: file.read([name]).column(0) if name in there else nulls)
-        except (OSError, pa.ArrowException):
-            pass
-        return by_node(self.samples())  # says what is wrong with the file
+        return sample_file.read_by_node(self.source("samples.parquet"), columns, most_bytes=most_bytes)
 
     def events(self) -> Iterator[dict[str, Any]]:
         """Yield the records of ``events.jsonl``; a last line cut off by a kill is left out.
 
         Raises:
-            InputError: when the file is missing or a line in its middle is no JSON.
+            InputError: when the file is missing or a line in its middle is no event.
         """
-        path = self.path / "events.jsonl"
+        for _, record, _ in self.numbered_events():
+            yield record
+
+    def numbered_events(self) -> Iterator[tuple[int, dict[str, Any], int]]:
+        """Yield what `events` does, with the number of the line and its length in bytes; raises likewise."""
+        source = self.source("events.jsonl")
+        for number, record, n_bytes in json_text.read_lines(source):
+            t_ns = record.get("t_ns")
+            if type(t_ns) is not int or not 0 <= t_ns <= MAX_TIME_NS:
+                raise source.refusal(f"line {number} has no time t_ns")
+            if not isinstance(record.get("kind"), str):
+                raise source.refusal(f"line {number} has no kind")
+            yield number, record, n_bytes
+
+    def scenario(self) -> Scenario:
+        """Return the scenario that was run.
+
+        Raises:
+            InputError: when ``scenario.yaml`` is missing, damaged, or none that this version knows.
+        """
+        source = self.source("scenario.yaml")
         try:
-            with path.open(encoding="utf-8") as lines:
-                for number, line in enumerate(lines, 1):
-                    if not line.endswith("\n"):
-                        return
-                    yield _event(path, number, line)
-        except OSError as error:
-            raise InputError(f"read {path}", str(error.strerror), _REMEDY) from error
+            return Scenario.model_validate(self.scenario_data())
+        except ValidationError as error:
+            raise source.refusal(records.words(error), "use the version of the testbed that wrote it") from error
+
+    def scenario_data(self) -> dict[str, Any]:
+        """Return what ``scenario.yaml`` holds: the scenario as run, every default written out; raises as `scenario`."""
+        source = self.source("scenario.yaml")
+        return document.parse(source.read(document.MAX_BYTES), str(source.path)).data
 
     def document(self, name: str) -> dict[str, Any] | None:
         """Return a JSON file such as ``summary.json``, or None when the run did not get as far as writing it.
 
         Raises:
-            InputError: when it is there but no JSON object.
+            InputError: when it is there but no JSON object, or not of the form of that file.
         """
-        path = self.path / name
-        try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        source = self.source(name)
+        if not source.exists():
             return None
-        except (OSError, ValueError) as error:
-            raise InputError(f"read {path}", f"it is no readable JSON: {error}", _REMEDY) from error
-        if not isinstance(value, dict):
-            raise InputError(f"read {path}", "it holds no JSON object", _REMEDY)
+        value = json_text.read_object(source, _MAX_DOCUMENT_BYTES)
+        if name in _FORMS:
+            records.check(value, _FORMS[name], source)
         return value
 
     def evidence(self) -> Evidence | None:
         """Return what the engine handed over at the end, None for a run that had no end."""
-        record = self.document("evidence.json")
+        source = self.source("evidence.json")
+        if not source.exists():
+            return None
+        record = json_text.read_object(source)
         try:
-            return None if record is None else Evidence.from_record(record)
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"read {self.path / 'evidence.json'}", f"it is incomplete: {error}", _REMEDY) from error
-
-
-def _event(path: Path, number: int, line: str) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"read {path}", f"line {number} is no JSON: {error}", _REMEDY) from error
-    if not isinstance(record, dict):
-        raise InputError(f"read {path}", f"line {number} is no JSON object", _REMEDY)
-    return record
+            return Evidence.from_record(record)
+        except ValidationError as error:
+            raise source.refusal(f"it is incomplete: {records.words(error)}") from error
 
 
 def process_identity() -> dict[str, Any]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from testbed.results.histogram import Histogram
 from testbed.units import NS_PER_MS
@@ -58,17 +58,6 @@ class Stage:
     stalls: tuple[Stall, ...] = ()
     delays: Histogram | None = None
 
-    @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Stage:
-        """Return the stage that was written to ``evidence.json``."""
-        delays = record.get("delays")
-        return cls(
-            record["kind"],
-            record["place"],
-            tuple(Stall(*stall) for stall in record.get("stalls", ())),
-            None if delays is None else Histogram.from_record(delays),
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class OrderedFault:
@@ -86,11 +75,6 @@ class OrderedFault:
     at_ns: int
     began_ns: int
     over_ns: int | None
-
-    @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> OrderedFault:
-        """Return the fault that was written to ``evidence.json``."""
-        return cls(record["kind"], tuple(record["nodes"]), record["at_ns"], record["began_ns"], record.get("over_ns"))
 
 
 # What a fault stops at the nodes it hits. A CPU hog is ordered to disturb everything there is.

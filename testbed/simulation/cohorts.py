@@ -103,6 +103,19 @@ def make_cohorts(
     return cohorts
 
 
+def rows_of(policy: str, nodes: tuple[str, ...]) -> slice:
+    """Return which of all nodes the brain of that name decides for.
+
+    Raises:
+        ValueError: when no brain of these nodes has the name.
+    """
+    kind, _, ends = policy.partition(":")
+    first, _, last = ends.partition("-")
+    if kind != BRAIN or (ends and not {first, last or first} <= set(nodes)):
+        raise ValueError(f"{policy} is no brain of these nodes")
+    return slice(nodes.index(first), nodes.index(last or first) + 1) if ends else slice(0, len(nodes))
+
+
 def _ends(names: list[str]) -> list[str]:
     """Return the first and the last name, once if they are one."""
     return list(dict.fromkeys((names[0], names[-1])))

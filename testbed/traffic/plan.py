@@ -8,7 +8,7 @@ Flows are numbered over the whole plan, sources in the order of the scenario.  A
 client, and no client uses a port twice: the balancer tells flows by address and port.  Sources differ in their
 destination port, so that a capture shows which source a packet is of.
 
-As a file a plan is Parquet: one row a packet, the flow table, the names and the digest in the file's metadata.
+`plan_file` is a plan as a file.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from testbed.errors import InputError
@@ -35,7 +33,6 @@ FIRST_SRC_PORT = 10_000
 LAST_SRC_PORT = 65_535
 FIRST_DST_PORT = 9_000
 MAX_SOURCES = 1_000
-_METADATA_KEY = b"testbed.plan"
 
 Int16s = NDArray[np.int16]
 Int32s = NDArray[np.int32]
@@ -134,35 +131,6 @@ class PacketPlan:
             state.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
         return state.hexdigest()
 
-    def write_parquet(self, path: Path) -> None:
-        """Write the plan to `path`; `source` stays an index into the names in the metadata."""
-        head = {
-            "duration_ns": self.duration_ns,
-            "clients": self.clients,
-            "sources": self.sources,
-            "digest": self.digest(),
-            "flows": {name: array.tolist() for name, array in flow_columns(self.flows).items()},
-        }
-        table = pa.table(dict(self.packet_columns()))
-        with path.open("wb") as file:  # opened here: Arrow takes a name with a colon for a URI
-            pq.write_table(table.replace_schema_metadata({_METADATA_KEY: json.dumps(head).encode()}), file)
-
-    @classmethod
-    def read_parquet(cls, path: Path) -> PacketPlan:
-        """Read back what `write_parquet` wrote.
-
-        Raises:
-            InputError: when the file is missing, is no plan, or is not what was written.
-        """
-        try:
-            with path.open("rb") as file:
-                plan, digest = _plan_in(pq.read_table(file))
-        except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"reading the plan {path}", f"it is no plan ({error})", "name a plan.parquet") from error
-        if plan.digest() != digest:
-            raise InputError(f"reading the plan {path}", "it is not what was written", "run the scenario again")
-        return plan
-
 
 def flow_columns(flows: FlowTable) -> dict[str, NDArray[np.signedinteger]]:
     """Return the arrays of a flow table by name; versions of IP only where they differ from 4.
@@ -171,31 +139,6 @@ def flow_columns(flows: FlowTable) -> dict[str, NDArray[np.signedinteger]]:
     """
     columns = {one.name: getattr(flows, one.name) for one in fields(flows)}
     return columns if (flows.ip_version != 4).any() else {k: v for k, v in columns.items() if k != "ip_version"}
-
-
-def _plan_in(table: pa.Table) -> tuple[PacketPlan, str]:
-    """Return the plan in a table, and the digest it was written with."""
-    head = json.loads((table.schema.metadata or {})[_METADATA_KEY])
-    column = {name: table.column(name).to_numpy() for name in table.column_names}
-    flows = head["flows"]
-    plan = PacketPlan(
-        duration_ns=head["duration_ns"],
-        clients=tuple(head["clients"]),
-        sources=tuple(head["sources"]),
-        flows=FlowTable(
-            client=np.array(flows["client"], np.int16),
-            source=np.array(flows["source"], np.int16),
-            src_port=np.array(flows["src_port"], np.int32),
-            dst_port=np.array(flows["dst_port"], np.int32),
-            ip_version=np.array(flows.get("ip_version", ()), np.int16),
-        ),
-        t_ns=column["t_ns"].astype(np.int64),
-        source=column["source"].astype(np.int16),
-        flow=column["flow"].astype(np.int32),
-        seq=column["seq"].astype(np.int32),
-        size_bytes=column["size_bytes"].astype(np.int32),
-    )
-    return plan, head["digest"]
 
 
 def make_plan(scenario: Scenario, network: Network, base_dir: Path) -> PacketPlan:

@@ -9,11 +9,11 @@ Source: RFC 1952 (gzip: members one after another, section 2.2).
 
 from __future__ import annotations
 
-import stat
 import zlib
 from pathlib import Path
 
 from testbed.errors import InputError
+from testbed.files.reading import Source
 
 MAX_FILE_BYTES = 256 * 10**6
 _GZIP = b"\x1f\x8b"
@@ -38,20 +38,8 @@ def contents(path: Path) -> bytes | bytearray:
     Raises:
         InputError: the file is missing, not a regular one, too large, or a damaged or unknown archive.
     """
-    name = str(path)
-    try:
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):
-            happened = "it is a directory" if stat.S_ISDIR(mode) else "it is no regular file"
-            raise refusal(name, happened, "name a file")
-        with path.open("rb") as file:
-            packed = file.read(MAX_FILE_BYTES + 1)
-    except (OSError, ValueError) as error:
-        happened = getattr(error, "strerror", None) or str(error)
-        raise refusal(name, happened, "paths are relative to the scenario file") from error
-    if len(packed) > MAX_FILE_BYTES:
-        raise refusal(name, f"it is larger than {MAX_FILE_BYTES:,} bytes", "cut it")
-    return unpacked(packed, name)
+    source = Source(path, "paths are relative to the scenario file", f"reading the trace {path}")
+    return unpacked(source.read(MAX_FILE_BYTES), str(path))
 
 
 def unpacked(content: bytes, name: str) -> bytes | bytearray:

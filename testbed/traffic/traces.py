@@ -24,8 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed.events import Floats, Ints
+from testbed.files import npz
 from testbed.spec.scenario import RowKind, TraceSpec
-from testbed.traffic import bins, capture, csv_rows, npz
+from testbed.traffic import bins, capture, csv_rows
 from testbed.traffic.capture_order import in_order
 from testbed.traffic.pcap import is_pcap, read_pcap
 from testbed.traffic.pcapng import is_pcapng, read_pcapng

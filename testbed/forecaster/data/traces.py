@@ -24,9 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed.errors import InputError
+from testbed.files import npz
 from testbed.forecaster.data.dataset import TRAIN_STREAM, Dataset, dataset_of
 from testbed.forecaster.data.generate import BITS_PER_BYTE, MS_PER_S, NodeTraffic
-from testbed.traffic import npz
 from testbed.traffic.trace_file import contents, refusal
 
 HELD_OUT = 4
@@ -137,8 +137,10 @@ def _check(flat: NDArray[np.generic], lengths: NDArray[np.generic], racks: NDArr
 
 
 def _groups(hosts: Sequence[NDArray[np.int64]], racks: NDArray[np.generic]) -> Iterator[NDArray[np.int64]]:
-    for rack in np.unique(racks):
-        members = [host for host, of in zip(hosts, racks, strict=True) if of == rack]
+    by_rack: dict[object, list[NDArray[np.int64]]] = {}
+    for host, rack in zip(hosts, racks.tolist(), strict=True):
+        by_rack.setdefault(rack, []).append(host)
+    for _, members in sorted(by_rack.items()):
         shortest = min(len(member) for member in members)
         yield np.stack([member[:shortest] for member in members])
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed.errors import InputError
+from testbed.files import json_text, npz, writing
+from testbed.files.reading import Source
 from testbed.forecaster.runtime.features import FEATURE_NAMES, FEATURES
 from testbed.forecaster.runtime.horizons import HORIZON_SAMPLES
 
@@ -29,6 +29,8 @@ SCHEMA = 1
 KIND = "testbed.cortex.lstm"  # as the manifests of all models say
 DEFAULT_MODEL = Path(__file__).parents[1] / "models" / "default.npz"
 MAX_FILE_BYTES = 64 * 10**6
+_MAX_MANIFEST_BYTES = 4 * 10**6
+_ELSEWHERE = "choose another --out"
 _REMEDY = "train one with `python -m testbed train`, or leave the option out to use the shipped model"
 
 
@@ -91,9 +93,9 @@ def save_model(path: Path, weights: Mapping[str, Float32s], manifest: Mapping[st
         "weights_sha256": hashlib.sha256(packed.getvalue()).hexdigest(),
         **manifest,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(packed.getvalue())
-    path.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    writing.folder(path.parent, elsewhere=_ELSEWHERE)
+    writing.replace(path, packed.getvalue(), elsewhere=_ELSEWHERE)
+    writing.replace_json(path.with_suffix(".json"), document, indent=1, elsewhere=_ELSEWHERE)
     return path
 
 
@@ -110,7 +112,7 @@ def load_model(path: Path | None = None) -> Model:
     if weights_path.is_dir():
         weights_path = weights_path / DEFAULT_MODEL.name
     manifest = _manifest(weights_path.with_suffix(".json"))
-    raw = _bytes(weights_path)
+    raw = _source(weights_path).read(MAX_FILE_BYTES)
     _check_manifest(weights_path, manifest, raw)
     arrays = _arrays(weights_path, raw)
     model = Model(
@@ -124,25 +126,17 @@ def load_model(path: Path | None = None) -> Model:
     return model
 
 
+def _source(path: Path) -> Source:
+    return Source(path, _REMEDY, f"loading the model {path}")
+
+
 def _refusal(path: Path, happened: str) -> InputError:
-    return InputError(f"loading the model {path}", happened, _REMEDY)
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise _refusal(path, f"the file is larger than {MAX_FILE_BYTES} bytes")
-        return path.read_bytes()
-    except OSError as error:
-        raise _refusal(path, error.strerror or str(error)) from error
+    return _source(path).refusal(happened)
 
 
 def _manifest(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(_bytes(path))
-    except (ValueError, RecursionError) as error:
-        raise _refusal(path, f"the manifest is not JSON ({error})") from error
-    if not isinstance(document, dict) or document.get("kind") != KIND:
+    document = json_text.read_object(_source(path), _MAX_MANIFEST_BYTES)
+    if document.get("kind") != KIND:
         raise _refusal(path, f"the manifest does not describe a {KIND} model")
     return document
 
@@ -166,10 +160,12 @@ def _check_manifest(path: Path, manifest: dict[str, Any], raw: bytes) -> None:
 
 def _arrays(path: Path, raw: bytes) -> dict[str, Float32s]:
     try:
-        with np.load(io.BytesIO(raw), allow_pickle=False) as archive:
-            arrays = {name: np.asarray(archive[name]) for name in _ARRAYS}
-    except (ValueError, KeyError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        arrays: dict[str, NDArray[Any]] = npz.arrays(raw, _ARRAYS)
+    except ValueError as error:
         raise _refusal(path, f"the weights cannot be read ({error})") from error
+    absent = [name for name in _ARRAYS if name not in arrays]
+    if absent:
+        raise _refusal(path, f"the weights cannot be read (no array {absent[0]})")
     for name, array in arrays.items():
         if array.dtype != np.float32 or not np.isfinite(array).all():
             raise _refusal(path, f"array {name} is not finite float32")

@@ -1,0 +1,140 @@
+"""The written history of a run, read back: the lines that policies read or wrote, and the events in them.
+
+`history` says what is written.  Records of several processes are written a little out of order, so they are put in the
+order of time within `REORDER_NS`, or within as many as `MAX_WAITING_BYTES` of lines hold.  A history may come from
+elsewhere: what a policy is fed is about nodes of the scenario, and a brain is asked about its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+import numpy as np
+
+from testbed.errors import InputError
+from testbed.events import Action, Event, Record, TrafficSampled
+from testbed.files.event_records import from_record
+from testbed.results.recorded_run import RecordedRun
+from testbed.simulation.cohorts import BRAIN, rows_of
+from testbed.simulation.history import DIGEST, in_short
+from testbed.units import NS_PER_S
+
+REORDER_NS = 5 * NS_PER_S
+MAX_WAITING_BYTES = 40 * 10**6
+_REMEDY = "replay it with the version that wrote it"
+
+Line = Mapping[str, Any]
+
+
+class RecordedInputs:
+    """What a run's history holds for a replay."""
+
+    def __init__(self, run: RecordedRun, nodes: tuple[str, ...]) -> None:
+        self._run, self._nodes = run, nodes
+        self._samples = _Samples(run, nodes)
+
+    def lines(self) -> Iterator[Line]:
+        """Yield the lines that policies read or wrote, in the order of time.
+
+        Raises:
+            InputError: when the file is damaged.
+        """
+        waiting: list[tuple[int, int, int, Line]] = []
+        held_bytes = 0
+        for number, line, n_bytes in self._run.numbered_events():
+            if "direction" not in line:
+                continue
+            _check(line, self._run, number)
+            heapq.heappush(waiting, (line["t_ns"], number, n_bytes, line))
+            held_bytes += n_bytes
+            while waiting[0][0] < line["t_ns"] - REORDER_NS or held_bytes > MAX_WAITING_BYTES:
+                first = heapq.heappop(waiting)
+                held_bytes -= first[2]
+                yield first[3]
+        while waiting:
+            yield heapq.heappop(waiting)[3]
+
+    def event(self, line: Line, outputs: Mapping[str, Record]) -> Event | Action | None:
+        """Return the input in a line; None when it is in short and no policy has made it.
+
+        Args:
+            line: of `lines`, with the direction ``in``.
+            outputs: what policies answered, by digest.
+
+        Raises:
+            InputError: when it is none, or about nodes that are not there.
+        """
+        try:
+            event = self._read(line, outputs)
+            if event is not None:
+                self._check_nodes(event, line["policy"])
+        except ValueError as error:
+            raise _refusal(self._run, line["t_ns"], str(error)) from error
+        return event
+
+    def _read(self, line: Line, outputs: Mapping[str, Record]) -> Event | Action | None:
+        if not in_short(line):
+            return cast("Event | Action", from_record(line))
+        kind = line["kind"]
+        if kind == TrafficSampled.__name__:
+            return self._samples.at(line["t_ns"], line.get("interval_ns"))
+        made = outputs.get(str(line.get(DIGEST)))
+        if made is None:
+            return None
+        fields = {field.name: getattr(made, field.name) for field in dataclasses.fields(cast(Any, made))}
+        cls = Record.kinds.get(kind)
+        if cls is None or {field.name for field in dataclasses.fields(cast(Any, cls))} != set(fields):
+            raise ValueError(f"a record in short of kind {kind}")
+        return cast("Event | Action", cls(**fields))
+
+    def _check_nodes(self, event: Event | Action, policy: str) -> None:
+        named = tuple(getattr(event, "nodes", ())) or tuple(filter(None, [getattr(event, "node", None)]))
+        strangers = set(named) - set(self._nodes)
+        if strangers:
+            raise ValueError(f"a record about {min(strangers)}, no node of the scenario")
+        if policy.partition(":")[0] == BRAIN:
+            own = self._nodes[rows_of(policy, self._nodes)]
+            if not set(named) <= set(own) or (isinstance(event, TrafficSampled) and named != own):
+                raise ValueError(f"{policy} is asked about other nodes than its own")
+
+
+def _check(line: Line, run: RecordedRun, number: int) -> None:
+    if line["direction"] not in ("in", "out") or not isinstance(line.get("policy"), str):
+        raise _refusal(run, line["t_ns"], f"line {number} names no policy, or no direction")
+
+
+def _refusal(run: RecordedRun, t_ns: int, happened: str) -> InputError:
+    return InputError(f"replaying {run.path}", f"{happened}, at {t_ns / NS_PER_S:.6f} s", _REMEDY)
+
+
+class _Samples:
+    """``samples.parquet`` by time, read when it is first needed."""
+
+    def __init__(self, run: RecordedRun, nodes: tuple[str, ...]) -> None:
+        self._run, self._nodes = run, nodes
+        self._table: Any = None
+
+    def at(self, t_ns: int, interval_ns: Any) -> TrafficSampled:
+        """Return what the rows of one instant say.
+
+        Raises:
+            ValueError: when they do not say it all.
+        """
+        if self._table is None:
+            self._table = self._run.samples().combine_chunks()
+            self._t_ns = self._table.column("t_ns").to_numpy()
+        first, end = np.searchsorted(self._t_ns, (t_ns, t_ns + 1)).tolist()
+        rows = self._table.slice(first, end - first)
+        fields = [field.name for field in dataclasses.fields(TrafficSampled)]
+        names = [name for name in fields if name not in ("nodes", "interval_ns")]
+        absent = [name for name in names if name not in rows.column_names or rows.column(name).null_count]
+        if absent or type(interval_ns) is not int or interval_ns <= 0:
+            raise ValueError(f"a sample without {', '.join(absent) or 'its interval'}")
+        nodes = tuple(rows.column("node").to_pylist())
+        if len(set(nodes)) < len(nodes):
+            raise ValueError("two samples of one node")
+        columns = {name: rows.column(name).to_numpy() for name in names}
+        return TrafficSampled(nodes=nodes, interval_ns=interval_ns, **columns)
