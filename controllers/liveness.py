@@ -14,6 +14,7 @@ from testbed.controllers.mesh_messages import VERSION, Codec
 from testbed.events import NodeJoined, NodeLeft, WitnessHeard
 from testbed.policies.agreement import Agreement
 from testbed.policies.base import require_progress
+from testbed.spec.mesh import MeshSpec
 
 Emit = Callable[[int, dict[str, Any]], None]
 
@@ -26,13 +27,13 @@ class MeshAccess:
         key: of this run, shared by its members alone.
         run_id: the run's 32-bit mark.
         members: every node of the mesh, the same list everywhere.
-        watchers: how many watch each node.
+        spec: how many watch each node, and how often they say what they hear.
     """
 
     key: bytes
     run_id: int
     members: tuple[str, ...]
-    watchers: int
+    spec: MeshSpec
 
 
 class MeshEar:
@@ -40,7 +41,7 @@ class MeshEar:
 
     def __init__(self, access: MeshAccess, emit: Emit) -> None:
         self._codec = Codec(access.key, access.run_id, access.members)
-        self._agreement = Agreement(access.members, access.watchers)
+        self._agreement = Agreement(access.members, access.spec.watchers, access.spec.sync_interval_ns)
         self._emit = emit
         self._said: dict[str, dict[str, Any]] = {}  # witness → its last testimony
 

@@ -34,7 +34,8 @@ from testbed.policies.deflection import DeflectionPolicy
 from testbed.policies.membership import BALANCER, Membership
 from testbed.policies.watchers import watched_by
 from testbed.simulation.agenda import MOST_WAKES, Agenda
-from testbed.spec.scenario import BalancerPolicyName, BalancerSpec, BufferSpec, MeshSpec
+from testbed.spec.mesh import MeshSpec
+from testbed.spec.scenario import BalancerPolicyName, BalancerSpec, BufferSpec
 from testbed.spec.topology import Host
 from testbed.units import NS_PER_MS
 

@@ -31,6 +31,7 @@ from testbed.results.failover import Failure, FaultLines, failover_section, fail
 from testbed.spec.fault import FaultSpec
 from testbed.spec.fault_timeline import astray, timeline
 from testbed.spec.loading import load
+from testbed.spec.mesh import MeshSpec
 from testbed.traffic.fault_losses import FlowHistory, FlowRows, PlannedTimes, Span
 from testbed.traffic.plan import FlowTable, PacketPlan
 from testbed.units import NS_PER_MS, NS_PER_S
@@ -407,7 +408,7 @@ def test_only_the_balancers_own_lines_are_kept() -> None:
 
 def test_balancer_needs_two_and_takes_only_genuine_testimony() -> None:
     key, members, told = bytes(KEY_BYTES), ("n1", "n2", "n3"), []
-    ear = MeshEar(MeshAccess(key, 1, members, 3), lambda _t, record: told.append(record))
+    ear = MeshEar(MeshAccess(key, 1, members, MeshSpec.model_validate({})), lambda _t, record: told.append(record))
     ends = {name: Codec(key, 1, members, name) for name in ("n1", "n3")}
 
     def word(name: str, silent: int) -> bytes:

@@ -26,9 +26,9 @@ from testbed.events import (
 from testbed.files.event_records import from_record
 from testbed.policies.agreement import DISPUTE_NS, HOLD_NS, MEMORY_NS, STALE_NS, Agreement
 from testbed.policies.base import replay
-from testbed.policies.membership import BALANCER, FAN_OUT, Membership
+from testbed.policies.membership import BALANCER, FAN_OUT, FULL_SYNC_MEMBERS, Membership
 from testbed.policies.watchers import watched_by, watchers_of
-from testbed.spec.scenario import MeshSpec
+from testbed.spec.mesh import MeshSpec
 from testbed.units import NS_PER_MS, NS_PER_S
 
 SPEC = MeshSpec.model_validate({})
@@ -41,6 +41,7 @@ class World:
 
     count: int
     seed: int = 0
+    spec: MeshSpec = SPEC
     loss: float = 0.0
     lateness_ns: int = 0  # a wake-up is late by up to this
     cut: Callable[[str, str, int], bool] = lambda _a, _b, _t: False
@@ -51,11 +52,12 @@ class World:
     def __post_init__(self) -> None:
         self.names = tuple(f"n{i + 1}" for i in range(self.count))
         self.rng = random.Random(self.seed)
-        self.members = {name: Membership(name, self.names, SPEC, random.Random(1)) for name in self.names}
-        self.judge = Agreement(self.names, SPEC.watchers)
+        self.members = {name: Membership(name, self.names, self.spec, random.Random(1)) for name in self.names}
+        self.judge = Agreement(self.names, self.spec.watchers, self.spec.sync_interval_ns)
         self.verdicts: list[Verdict] = []
         self.history: dict[str, list[tuple[int, Event]]] = {name: [] for name in self.names}
         self.answers: dict[str, list[tuple[int, Action]]] = {name: [] for name in self.names}
+        self.silences: dict[str, set[frozenset[str]]] = {name: set() for name in self.names}
         self._queue: list[tuple[int, int, str, Event]] = []
         self._serial = 0
         self._armed: dict[str, int] = {}
@@ -63,7 +65,7 @@ class World:
     def run(self, until_ns: int) -> list[Verdict]:
         """Return what the balancer was led to conclude."""
         for name in self.names:
-            self._post(self.rng.randrange(SPEC.heartbeat_ns), name, DeadlineReached())
+            self._post(self.rng.randrange(self.spec.heartbeat_ns), name, DeadlineReached())
         for name, at_ns in self.restarts.items():
             self._post(at_ns, name, DeadlineReached())
         while self._queue and self._queue[0][0] <= until_ns:
@@ -80,7 +82,7 @@ class World:
         if self._gone(name, now_ns):
             return
         if name in self.restarts and now_ns == self.restarts[name]:
-            self.members[name] = Membership(name, self.names, SPEC, random.Random(1), incarnation=now_ns)
+            self.members[name] = Membership(name, self.names, self.spec, random.Random(1), incarnation=now_ns)
             self._armed.pop(name, None)
         resumes_ns = next((end for start, end in self.pauses.get(name, []) if start <= now_ns < end), None)
         if resumes_ns is not None:  # a deadline waits behind the datagrams that came meanwhile
@@ -90,6 +92,7 @@ class World:
             return
         actions = self.members[name].handle(event, now_ns)
         self.history[name].append((now_ns, event))
+        self.silences[name].add(self.members[name].silent)
         self.answers[name] += [(now_ns, action) for action in actions]
         for action in actions:
             self._carry_out(name, action, now_ns)
@@ -295,6 +298,105 @@ def test_restarted_node_returns_in_a_later_life() -> None:
     verdicts = world.run(3 * NS_PER_S)
     assert [type(verdict) for _, verdict in verdicts] == [NodeLeft, NodeJoined]
     assert 1500 * NS_PER_MS + HOLD_NS <= verdicts[1][0] <= 1650 * NS_PER_MS
+
+
+# ---------------------------------------------------------------------------------- ages follow from the intervals
+
+INTERVALS = ["10ms", "100ms", "240ms", "260ms", "1s", "3s"]
+
+
+def mesh(**keys: object) -> MeshSpec:
+    return MeshSpec.model_validate(keys)
+
+
+def without_heartbeats(node: str, deaf: tuple[str, ...], spec: MeshSpec) -> World:
+    """Return a world in which `deaf` hear `node` now and then only, for longer than it may be silent."""
+    window_ns = 2 * spec.silence_ns + 77 * NS_PER_MS
+
+    def cut(a: str, b: str, t_ns: int) -> bool:
+        return a == node and b in deaf and t_ns // window_ns % 2 == 1
+
+    return World(5, spec=spec, cut=cut, lateness_ns=NS_PER_MS)
+
+
+@pytest.mark.parametrize("deaf", [1, 2])
+@pytest.mark.parametrize("heartbeat", ["5ms", "10ms", "100ms"])
+@pytest.mark.parametrize("sync", INTERVALS)
+def test_monitors_that_do_not_hear_a_node_remove_none_that_another_hears(sync: str, heartbeat: str, deaf: int) -> None:
+    spec = mesh(sync_interval=sync, heartbeat=heartbeat)
+    names = tuple(f"n{i + 1}" for i in range(5))
+    monitors = watchers_of("n2", names, 3)[:deaf]
+    world = without_heartbeats("n2", monitors, spec)
+    assert world.run(5 * spec.silence_ns + max(NS_PER_S, 2 * spec.sync_interval_ns)) == []
+    assert any("n2" in members for members in world.silences[monitors[0]])
+    assert all(member.verdicts() == [] for member in world.members.values())
+
+
+@pytest.mark.parametrize("sync", INTERVALS)
+def test_a_crash_is_found_whatever_the_interval(sync: str) -> None:
+    """The monitors say so at once, not with the next sync."""
+    world = World(4, spec=mesh(sync_interval=sync), crashes={"n2": 4 * NS_PER_S}, lateness_ns=NS_PER_MS)
+    ((left_ns, node),) = departures(world.run(5 * NS_PER_S))
+    assert node == "n2"
+    assert left_ns - 4 * NS_PER_S <= 70 * NS_PER_MS
+
+
+@pytest.mark.parametrize("sync", INTERVALS)
+def test_a_divided_mesh_is_settled_when_all_have_testified_again(sync: str) -> None:
+    spec = mesh(sync_interval=sync)
+    minority = {"n1", "n4"}
+    cut_ns = 4 * NS_PER_S
+
+    def cut(a: str, b: str, t_ns: int) -> bool:
+        return t_ns >= cut_ns and BALANCER not in (a, b) and (a in minority) != (b in minority)
+
+    world = World(5, spec=spec, cut=cut, lateness_ns=NS_PER_MS)
+    settled_ns = cut_ns + 60 * NS_PER_MS + 4 * max(spec.sync_interval_ns, 100 * NS_PER_MS)
+    left = departures(world.run(settled_ns))
+    assert {node for _, node in left} == minority
+
+
+def test_the_first_accuser_to_be_heard_does_not_decide_alone() -> None:
+    """A judge that has just begun: the other monitors speak a moment later."""
+    names = tuple(f"n{i + 1}" for i in range(4))
+    judge = Agreement(names, 3)
+    assert judge.hear(word("n1", "n2", 0, 1), 0) == []
+    assert judge.hear(word("n3", "n2", 0, 0), 50 * NS_PER_MS) == []
+
+
+def test_of_the_testimonies_that_waited_for_a_judge_the_first_does_not_decide_alone() -> None:
+    """It stood still for two seconds; what the others say waits behind the first."""
+    names = tuple(f"n{i + 1}" for i in range(4))
+    judge = Agreement(names, 3)
+    for witness in ("n1", "n3", "n4"):
+        judge.hear(word(witness, "n2", 0, 0), 0)
+    late_ns = 2 * NS_PER_S
+    assert judge.judge(late_ns) == []
+    assert judge.hear(word("n1", "n2", 0, 1), late_ns) == []
+    assert judge.hear(word("n3", "n2", 0, 0), late_ns) == []
+
+
+def test_a_judge_that_stood_still_settles_no_dispute_by_the_clock() -> None:
+    names = tuple(f"n{i + 1}" for i in range(4))
+    judge = Agreement(names, 3)
+    for witness, silent in (("n1", 1), ("n3", 1), ("n4", 0)):
+        judge.hear(word(witness, "n2", 0, silent), 0)
+    late_ns = 2 * NS_PER_S
+    assert judge.judge(late_ns) == []
+    assert judge.hear(word("n1", "n2", 0, 1), late_ns) == []
+    assert judge.hear(word("n3", "n2", 0, 0), late_ns) == []
+
+
+def test_in_a_large_mesh_who_is_seldom_heard_of_stays_in_office() -> None:
+    names = tuple(f"n{i + 1}" for i in range(FULL_SYNC_MEMBERS + 20))
+    member = Membership("n1", names, SPEC, random.Random(1))
+    monitors = [name for name in watchers_of("n2", names, 3) if name != "n1"]
+    for witness in monitors:
+        member.handle(word(witness, "n2", 0, 0), 0)
+    for ms in range(20, 900, 20):  # somebody is heard of all the time
+        member.handle(word("n9", "n8", 0, 0), ms * NS_PER_MS)
+    member.handle(word(monitors[0], "n2", 0, 1), 900 * NS_PER_MS)
+    assert member.verdicts() == []
 
 
 # ------------------------------------------------------------------------------------------------------ agreement

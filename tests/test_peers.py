@@ -16,7 +16,8 @@ from testbed.policies.peers import PEER_WEIGHT, joined
 from testbed.replay import replay
 from testbed.simulation.agenda import Agenda
 from testbed.simulation.peers import Peers
-from testbed.spec.scenario import BufferSpec, MeshSpec
+from testbed.spec.mesh import MeshSpec
+from testbed.spec.scenario import BufferSpec
 from testbed.units import NS_PER_MS
 from tests import simulated_run
 from tests.test_brain import sample
@@ -127,6 +128,16 @@ def test_what_a_stopped_node_told_grows_old() -> None:
     assert peers.heard(slice(1, 2)).tolist() == [0.8]
     until(agenda, FRESH_NS + SYNC_NS)
     assert peers.heard(slice(1, 2)).tolist() == [0.0]
+
+
+@pytest.mark.parametrize("sync_ms", [100, 400, 2000])
+def test_what_a_living_node_told_counts_until_it_speaks_again(sync_ms: int) -> None:
+    agenda = Agenda()
+    peers = Peers(("n1", "n2"), sync_ms * NS_PER_MS, MESSAGE_NS, agenda)
+    for ms in range(0, 3 * sync_ms, 10):
+        peers.assess(slice(0, 2), np.array([0.8, 0.0]))
+        until(agenda, (ms + 10) * NS_PER_MS)
+        assert peers.heard(slice(1, 2)).tolist() == [0.8]
 
 
 def test_nothing_is_heard_across_a_partition() -> None:

@@ -221,6 +221,17 @@ def test_a_bad_value_is_told_by_line_key_and_remedy(written, bad, instead_of, ex
     assert expected in refusal(written(text))
 
 
+@pytest.mark.parametrize(
+    ("mesh", "expected"),
+    [
+        ("sync_interval: 21s", "mesh.sync_interval (21s) is longer than duration (20s)"),
+        ("heartbeat: 1s, misses: 20", "mesh.heartbeat × mesh.misses, 20.5s with half a heartbeat, is longer than"),
+    ],
+)
+def test_a_mesh_that_could_say_nothing_within_the_run_is_refused(written, mesh, expected):
+    assert expected in refusal(written(GOOD + f"mesh: {{{mesh}}}\n"))
+
+
 def test_a_missing_key_is_told_with_an_example(written):
     text = refusal(written(GOOD.replace("duration: 20s\n", "")))
     assert text == "x.yaml:4: duration: this key is missing; add `duration: 20s`"

@@ -46,7 +46,6 @@ from testbed.events import (
 )
 from testbed.policies.base import require_progress
 from testbed.policies.brain import NodeBrain
-from testbed.policies.membership import FRESH_NS
 from testbed.policies.pool import Pool
 
 REAL_TIME_PRIORITY = 10
@@ -69,6 +68,7 @@ class AgentParts:
         balancer: where notifications go.
         state: where the node's mesh member looks for its state.
         peers: where that member leaves what the other nodes announce.
+        peers_fresh_ns: how old that may be and still count.
         pulse: beaten at every tick.
         limits: told of every limit that is set, and of what the packets met.
         mac_of: address of each node a sibling may be; empty when full nodes drop.
@@ -87,6 +87,7 @@ class AgentParts:
     balancer: tuple[str, int]
     state: SharedState
     peers: SharedPeers
+    peers_fresh_ns: int
     pulse: Pulse
     limits: LimitWatch
     mac_of: Mapping[str, str] = field(default_factory=dict)
@@ -199,7 +200,8 @@ class Agent:
         """Tell the brain when the other nodes announce more or less than before; old news count as nothing."""
         state = self._parts.peers.read() if self._parts.brain.heeds_peers else None
         now_ns = self._now_ns()
-        severity = state.severity_ratio if state is not None and state.taken_ns > now_ns - FRESH_NS else 0.0
+        fresh_ns = self._parts.peers_fresh_ns
+        severity = state.severity_ratio if state is not None and state.taken_ns > now_ns - fresh_ns else 0.0
         if severity != self._peers_severity:
             self._peers_severity = severity
             self._feed_at(PeersAssessed(self._nodes, np.array((severity,))), now_ns, record=True)

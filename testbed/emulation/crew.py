@@ -41,7 +41,7 @@ from testbed.emulation.shared_state import SharedPeers, SharedState
 from testbed.emulation.trial_plan import TrialPlan
 from testbed.events import Action, Event, Ints, NodeLeft, Record
 from testbed.policies.brain import NodeBrain
-from testbed.policies.membership import BALANCER
+from testbed.policies.membership import BALANCER, fresh_ns
 from testbed.policies.pool import make_pool
 from testbed.policies.readiness import longest_pause_ns
 from testbed.spec.topology import VIP_IP, VIP_IP6, VIP_MAC, Host
@@ -201,7 +201,7 @@ class Crew:
             second_tier=tuple(station(node.name) for node in network.nodes if node.tier > 1),
             deflecting=network.nodes if plan.scenario.buffer.deflect else (),
             pause_ns=longest_pause_ns(plan.scenario.buffer.sample_interval_ns),
-            mesh=MeshAccess(self._mesh_key, plan.run_id, self._mesh_members, plan.scenario.mesh.watchers),
+            mesh=MeshAccess(self._mesh_key, plan.run_id, self._mesh_members, plan.scenario.mesh),
             spec=plan.scenario.balancer,
             framework=plan.scenario.controller.framework,
             seed=plan.seed_of("balancer"),
@@ -238,6 +238,7 @@ class Crew:
             balancer=(MESH_SUPERVISOR_IP, NOTIFY_PORT),
             state=self._states[node],
             peers=self._peers[node],
+            peers_fresh_ns=fresh_ns(plan.scenario.mesh.sync_interval_ns),
             pulse=self._pulse(f"agent {node}", interval_ns),
             limits=self.limits[node],
             mac_of={host.name: host.mac for host in network.nodes} if plan.scenario.buffer.deflect else {},

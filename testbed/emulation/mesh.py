@@ -40,7 +40,7 @@ from testbed.events import (
 )
 from testbed.policies.base import require_progress
 from testbed.policies.membership import Membership
-from testbed.spec.scenario import MeshSpec
+from testbed.spec.mesh import MeshSpec
 from testbed.units import NS_PER_S, NS_PER_US
 
 MESH_PORT = 7001

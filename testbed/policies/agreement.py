@@ -2,8 +2,14 @@
 
 Every watcher testifies about all the nodes it watches, again and again, so that a lost message costs one interval and
 no message has to be acknowledged.  A node is dead at once when all its watchers in office accuse it, and there are two
-of them (or one, where there is no second).  In office is a watcher that is not dead itself and testified within the
-last `STALE_NS`.  All watchers lose the same last heartbeat, so they are of one mind within milliseconds of each other.
+of them (or one, where there is no second).  In office is a watcher that is not dead itself and testified lately: within
+`STALE_SYNCS` of the intervals at which it does so.  One that has not testified yet has as long from when we began to
+listen, so the first to be heard does not decide alone.  All watchers lose the same last heartbeat, so they are of one
+mind within milliseconds of each other.
+
+**Suspect yourself first.**  When nobody was heard for half of that time, it is this process that stood still or was cut
+off.  It concludes nothing before it hears again, and that time counts for nobody's age: of the testimonies that waited
+the first is not the only one.
 
 An accusation names the life (*incarnation*) the node was last heard in.  It is void as soon as another watcher has
 heard the node in a later one: that is how a node that learns it is accused refutes (Das, Gupta and Motivala, "SWIM",
@@ -12,9 +18,9 @@ since a node that reaches the judge but not its watchers is cut off.
 
 **Two sides.**  In a divided mesh each side accuses the other, and the judge hears both.  Two accusers against a watcher
 who hears the node, or accusers who say that they hear hardly anybody (`UNSURE`), are a dispute.  It is settled after
-`DISPUTE_NS`, when everybody who lives has testified again: dead is who is not of the largest set of nodes that hear of
-each other.  So the smaller side has no say about the larger, however many watchers of a node happen to be on it.  The
-accusations of a dead witness count for nothing.
+`DISPUTE_SYNCS`, when everybody who lives has testified again: dead is who is not of the largest set of nodes that hear
+of each other.  So the smaller side has no say about the larger, however many watchers of a node happen to be on it.
+The accusations of a dead witness count for nothing.
 
 **Coming back is damped.**  A node returns when no accusation has stood for `HOLD_NS`, twice as long for each time it
 left within the last `MEMORY_NS` before, up to `HOLD_MAX_NS`: a node that comes and goes is worse than one that is gone.
@@ -34,8 +40,10 @@ from testbed.units import NS_PER_MS, NS_PER_S
 REASON = "mesh"
 HEARD, SILENT, UNSURE = 0, 1, 2  # what a witness says of a node
 NEED = 2
-STALE_NS = 250 * NS_PER_MS
-DISPUTE_NS = 120 * NS_PER_MS  # longer than a sync: by then all who live have testified again
+SYNC_NS = 100 * NS_PER_MS  # what the ages below are of at least: a shorter interval makes no machine punctual
+STALE_SYNCS = 2.5
+DISPUTE_SYNCS = 1.2  # more than one: by then all who live have testified again
+STALE_NS, DISPUTE_NS = round(STALE_SYNCS * SYNC_NS), round(DISPUTE_SYNCS * SYNC_NS)  # at that interval
 HOLD_NS = 100 * NS_PER_MS
 HOLD_MAX_NS = 3 * NS_PER_S
 MEMORY_NS = 10 * NS_PER_S
@@ -59,12 +67,22 @@ class _Case:
 class Agreement:
     """Testimony in, `NodeLeft` and `NodeJoined` with the reason ``mesh`` out."""
 
-    def __init__(self, members: tuple[str, ...], watchers: int) -> None:
-        """Begin with every member alive; `watchers` is how many each node has."""
+    def __init__(self, members: tuple[str, ...], watchers: int, sync_ns: int = SYNC_NS) -> None:
+        """Begin with every member alive.
+
+        Args:
+            members: everybody.
+            watchers: how many each node has.
+            sync_ns: the interval at which a watcher's testimony reaches us, changed or not.
+        """
+        self._stale_ns = round(STALE_SYNCS * max(sync_ns, SYNC_NS))
+        self._dispute_ns = round(DISPUTE_SYNCS * max(sync_ns, SYNC_NS))
         self._cases = {node: _Case(node, watchers_of(node, members, watchers)) for node in members}
         self._rank = {node: rank for rank, node in enumerate(members)}
         self._open: set[str] = set()  # cases with an accusation, or of a node that is dead; the others decide nothing
         self._testified_ns: dict[str, int] = {}
+        self._began_ns = 0  # when we began to listen: as good as a testimony of those who have not testified yet
+        self._listened_ns: int | None = None  # when anybody was heard last
         self._hears: dict[str, frozenset[str]] = {}  # witness → whom it heard when it testified last
         self._judged_ns = 0
         self._larger: frozenset[str] | None = None  # the larger side, once it was asked for in a judgement
@@ -79,6 +97,7 @@ class Agreement:
         witness = testimony.witness
         if witness not in self._cases:
             return []
+        self._listen(now_ns)
         self._testified_ns[witness] = now_ns
         self._hears[witness] = frozenset(
             node for node, silent in zip(testimony.nodes, testimony.silent.tolist(), strict=True) if not silent
@@ -98,10 +117,27 @@ class Agreement:
                 case.heard_in = max(case.heard_in, incarnation)
         return self.judge(now_ns)
 
+    def _listen(self, now_ns: int) -> None:
+        """Take in that somebody was heard; how long nobody was, if too long, counts for no age."""
+        if self._listened_ns is None:
+            self._began_ns = now_ns
+        elif self._deaf(now_ns):
+            deaf_ns = now_ns - self._listened_ns
+            self._began_ns += deaf_ns
+            self._testified_ns = {witness: told_ns + deaf_ns for witness, told_ns in self._testified_ns.items()}
+            for _, case in self._opened():
+                case.doubted_ns = None if case.doubted_ns is None else case.doubted_ns + deaf_ns
+                case.cleared_ns = None if case.cleared_ns is None else case.cleared_ns + deaf_ns
+        self._listened_ns = now_ns
+
+    def _deaf(self, at_ns: int) -> bool:
+        """Return whether at `at_ns`, with nobody heard until then, we would have heard nothing for too long."""
+        return self._listened_ns is None or at_ns - self._listened_ns > self._stale_ns // 2
+
     def judge(self, now_ns: int) -> list[NodeLeft | NodeJoined]:
         """Return who left and who came back by `now_ns`; the order of the members decides who is judged first."""
         self._judged_ns, self._larger = now_ns, None
-        if not self._open:
+        if not self._open or self._deaf(now_ns):
             return []
         found: list[NodeLeft | NodeJoined] = []
         for node, case in self._opened():
@@ -130,14 +166,14 @@ class Agreement:
             return True
         if case.doubted_ns is None:
             case.doubted_ns = now_ns
-        if now_ns < case.doubted_ns + DISPUTE_NS:
+        if now_ns < case.doubted_ns + self._dispute_ns:
             return False
         self._larger = self._larger_side(now_ns) if self._larger is None else self._larger
         return case.node not in self._larger
 
     def _larger_side(self, now_ns: int) -> frozenset[str]:
         """Return the largest set of nodes that hear of each other, by late testimony; of equals the first."""
-        lately_ns = now_ns - DISPUTE_NS
+        lately_ns = now_ns - self._dispute_ns
         speaking = {w for w, told_ns in self._testified_ns.items() if told_ns > lately_ns and not self._cases[w].dead}
         side: dict[str, set[str]] = {node: {node} for node in self._cases}
         for witness in speaking:
@@ -153,9 +189,10 @@ class Agreement:
         if not self._open:
             return None
         returns = [_back_ns(case) for _, case in self._opened() if case.dead and case.cleared_ns is not None]
-        disputes = [case.doubted_ns + DISPUTE_NS for _, case in self._opened() if case.doubted_ns is not None]
+        disputes = [case.doubted_ns + self._dispute_ns for _, case in self._opened() if case.doubted_ns is not None]
         later = [decided_ns for decided_ns in disputes if decided_ns > self._judged_ns]
-        return min([*returns, *later, *self._retirements()], default=None)
+        due_ns = min([*returns, *later, *self._retirements()], default=None)
+        return None if due_ns is None or self._deaf(max(due_ns, self._judged_ns)) else due_ns
 
     def _opened(self) -> list[tuple[str, _Case]]:
         """Return the open cases in the order of the members."""
@@ -164,11 +201,10 @@ class Agreement:
     def _retirements(self) -> list[int]:
         """Return when the other watchers of nodes that are accused, but not by enough, leave office."""
         retirements = [
-            self._testified_ns[watcher] + STALE_NS
+            self._spoke_ns(watcher) + self._stale_ns
             for _, case in self._opened()
             if not case.dead and self._accusers(case)
             for watcher in case.watchers
-            if watcher in self._testified_ns
         ]
         return [retired_ns for retired_ns in retirements if retired_ns > self._judged_ns]
 
@@ -181,12 +217,13 @@ class Agreement:
         ]
 
     def _in_office(self, case: _Case, now_ns: int) -> list[str]:
-        since_ns = now_ns - STALE_NS
+        since_ns = now_ns - self._stale_ns
         return [
-            watcher
-            for watcher in case.watchers
-            if not self._cases[watcher].dead and self._testified_ns.get(watcher, since_ns) > since_ns
+            watcher for watcher in case.watchers if not self._cases[watcher].dead and self._spoke_ns(watcher) > since_ns
         ]
+
+    def _spoke_ns(self, watcher: str) -> int:
+        return self._testified_ns.get(watcher, self._began_ns)
 
 
 def _back_ns(case: _Case) -> int:

@@ -47,7 +47,7 @@ from testbed.events import (
 )
 from testbed.policies.agreement import HEARD, SILENT, UNSURE, Agreement
 from testbed.policies.watchers import watched_by, watchers_of
-from testbed.spec.scenario import MeshSpec
+from testbed.spec.mesh import MeshSpec
 from testbed.units import NS_PER_MS
 
 BALANCER = "balancer"
@@ -55,10 +55,16 @@ FULL_SYNC_MEMBERS = 100
 FAN_OUT = 16
 GOSSIP_ROWS = 32
 START_GRACE_NS = 200 * NS_PER_MS
-URGENT_NS = 100 * NS_PER_MS  # a changed testimony is repeated with every heartbeat for so long
-FRESH_NS = 300 * NS_PER_MS  # older states say nothing about the present
+URGENT_NS = 100 * NS_PER_MS  # a changed testimony is repeated with every heartbeat for so long, three times at least
+FRESH_NS = 300 * NS_PER_MS  # older states say nothing about the present, where they come every 100 ms or sooner
+FRESH_SYNCS = 3
 SEVERE_STEP = 0.3
 _UNKNOWN_NS = -(2**62)
+
+
+def fresh_ns(sync_ns: int) -> int:
+    """Return how old a state may be that says something about the present, where states come every `sync_ns`."""
+    return max(FRESH_NS, FRESH_SYNCS * sync_ns)
 
 
 class Membership:
@@ -77,7 +83,10 @@ class Membership:
         self._row = {member: i for i, member in enumerate(members)}
         self._watchers = watchers_of(node, members, spec.watchers)
         self._watched = watched_by(node, members, spec.watchers)
-        self._agreement = Agreement(members, spec.watchers)
+        self._full_sync = len(members) <= FULL_SYNC_MEMBERS
+        syncs = 1.0 if self._full_sync else 2.0 * len(self._others) / FAN_OUT  # until one is heard again, by chance
+        self._agreement = Agreement(members, spec.watchers, round(syncs * spec.sync_interval_ns))
+        self._fresh_ns, self._urgent_ns = fresh_ns(spec.sync_interval_ns), max(URGENT_NS, 3 * spec.heartbeat_ns)
         self._concluded: list[NodeLeft | NodeJoined] = []
         self.incarnation = incarnation
         self._heard_ns: dict[str, int] = {}
@@ -132,7 +141,7 @@ class Membership:
 
     def peers_severity_ratio(self, now_ns: int) -> float:
         """Return how strongly the other living members' precursors announce a burst: the highest fresh one, 0..1."""
-        fresh = self._taken_ns > now_ns - FRESH_NS
+        fresh = self._taken_ns > now_ns - self._fresh_ns
         fresh[[self._row[member] for member in (self._node, *self.dead)]] = False
         return float(self._severity[fresh].max(initial=0.0))
 
@@ -169,7 +178,7 @@ class Membership:
         return self._beat(now_ns)
 
     def _urge(self, now_ns: int) -> None:
-        self._urgent_until_ns = now_ns + URGENT_NS
+        self._urgent_until_ns = now_ns + self._urgent_ns
         self._beat_ns = now_ns
 
     def _judge(self, now_ns: int) -> None:
@@ -238,7 +247,7 @@ class Membership:
         known = np.flatnonzero(self._taken_ns > _UNKNOWN_NS)
         own = self._row[self._node]
         rows = np.array([own] if own in known else [], dtype=np.int64)
-        if len(self._members) > FULL_SYNC_MEMBERS:
+        if not self._full_sync:
             newest = known[np.argsort(-self._taken_ns[known], kind="stable")]
             rows = np.concatenate((rows, newest[newest != own][:GOSSIP_ROWS]))
         recipients = self._recipients()
@@ -250,7 +259,7 @@ class Membership:
         return [SendStates(recipients, names, self._taken_ns[rows], limit, backlog, predicted, self._severity[rows])]
 
     def _recipients(self) -> tuple[str, ...]:
-        if len(self._members) <= FULL_SYNC_MEMBERS:
+        if self._full_sync:
             return self._others
         return tuple(self._rng.sample(self._others, FAN_OUT))
 

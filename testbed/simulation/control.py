@@ -72,7 +72,8 @@ class Control:
         pause_ns = longest_pause_ns(scenario.buffer.sample_interval_ns)
         self._policy = make_balancer(scenario.balancer, first_tier, random.Random(seed), pause_ns)
         self._deflection = DeflectionPolicy(network.nodes, pause_ns) if scenario.buffer.deflect else None
-        self._agreement = Agreement(names if scenario.faults else (), scenario.mesh.watchers)  # no faults, no mesh
+        members, mesh = names if scenario.faults else (), scenario.mesh  # no faults, no mesh
+        self._agreement = Agreement(members, mesh.watchers, mesh.sync_interval_ns)
         self._said: dict[str, dict[str, Any]] = {}  # witness → its last testimony
         self._left = 2 if scenario.controller.standby else 1  # controllers
         self._taking_over = False

@@ -32,7 +32,7 @@ from testbed.policies.membership import BALANCER, Membership
 from testbed.simulation.agenda import Agenda
 from testbed.simulation.history import History
 from testbed.simulation.network_model import NetworkModel
-from testbed.spec.scenario import MeshSpec
+from testbed.spec.mesh import MeshSpec
 
 
 @dataclass(slots=True)

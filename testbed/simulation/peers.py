@@ -1,7 +1,7 @@
 """What the nodes of virtual time hear of each other's precursors, as `policies.membership` spreads it on the wire.
 
 Every node tells all others how strongly a burst is announced to it: each sync interval, and at once when that has
-risen by `SEVERE_STEP`.  What was told is there `message_ns` later and counts for `FRESH_NS`.  It is kept as arrays of
+risen by `SEVERE_STEP`.  What was told is there `message_ns` later and counts for `fresh_ns`.  It is kept as arrays of
 all nodes, not as messages: a thousand nodes would have a million of them a sync.  Gossip, by which more than a hundred
 nodes spread their states on the wire, is so taken to be as fast as telling everybody.
 """
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from testbed.events import Floats, Ints
-from testbed.policies.membership import FRESH_NS, SEVERE_STEP
+from testbed.policies.membership import SEVERE_STEP, fresh_ns
 from testbed.simulation.agenda import Agenda
 
 _LONG_AGO_NS = -(2**62)
@@ -39,7 +39,7 @@ class Peers:
 
     def heard(self, rows: slice) -> Floats:
         """Return the highest fresh severity that has reached each node of `rows` from the others, 0..1."""
-        fresh = np.where(self._there_ns > self._agenda.now_ns - FRESH_NS, self._there, 0.0)
+        fresh = np.where(self._there_ns > self._agenda.now_ns - fresh_ns(self._sync_ns), self._there, 0.0)
         heard = np.zeros(len(fresh))
         for side in np.unique(self._side):
             members = np.flatnonzero(self._side == side)

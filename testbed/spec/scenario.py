@@ -13,6 +13,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from testbed import units
 from testbed.spec.base import Duration, Rate, Size, Spec
 from testbed.spec.fault import FaultSpec
+from testbed.spec.mesh import MeshSpec
 
 BufferPolicyName = Literal[
     "static-min", "static-mean", "static-max", "dynamic-threshold", "reactive", "ewma", "holt", "lstm", "oracle"
@@ -137,24 +138,6 @@ class ControllerSpec(Spec):
 
     framework: FrameworkName = Field("os-ken", description="what speaks OpenFlow; ryu needs `make ryu`")
     standby: bool = Field(False, description="a second controller takes over when the first is dead or hangs")
-
-
-class MeshSpec(Spec):
-    """How the nodes watch each other and share what they know."""
-
-    sync_interval_ns: Duration = Field(
-        "100ms", alias="sync_interval", ge=10 * units.NS_PER_MS, description="every node tells its state so often"
-    )
-    heartbeat_ns: Duration = Field(
-        "10ms", alias="heartbeat", ge=5 * units.NS_PER_MS, description="a sign of life to every watcher so often"
-    )
-    misses: int = Field(5, ge=2, le=100, description="heartbeats in a row that may be missing")
-    watchers: int = Field(3, ge=1, le=16, description="nodes that watch each node")
-
-    @property
-    def silence_ns(self) -> int:
-        """Return how long a node may not be heard: half a heartbeat beyond the misses, for the jitter of the last."""
-        return self.misses * self.heartbeat_ns + self.heartbeat_ns // 2
 
 
 class ParetoSpec(Spec):
@@ -308,6 +291,20 @@ class Scenario(Spec):
     def tcp(self) -> tuple[TcpSpec, ...]:
         """Return the sources of TCP connections, in order."""
         return tuple(source for source in self.traffic if isinstance(source, TcpSpec))
+
+    @model_validator(mode="after")
+    def _the_mesh_has_time_to_speak(self) -> Scenario:
+        duration, mesh = units.duration_text(self.duration_ns), self.mesh
+        if mesh.sync_interval_ns > self.duration_ns:
+            every = units.duration_text(mesh.sync_interval_ns)
+            raise ValueError(f"mesh.sync_interval ({every}) is longer than duration ({duration}): no node would speak")
+        if mesh.silence_ns > self.duration_ns:
+            silence = units.duration_text(mesh.silence_ns)
+            raise ValueError(
+                f"mesh.heartbeat × mesh.misses, {silence} with half a heartbeat, is longer than duration ({duration}): "
+                "no silent node would be noticed"
+            )
+        return self
 
     @model_validator(mode="after")
     def _something_is_planned(self) -> Scenario:
