@@ -28,6 +28,7 @@
 #include "ranges.h"
 #include "rewrite.h"
 #include "sequence.h"
+#include "stage.h"
 
 enum verdict {
     VERDICT_ADMIT,
@@ -159,15 +160,39 @@ CHECKED_ALONE int note(struct xdp_md *context, __u32 probe_at, enum fate fate)
     return 0;
 }
 
+/*
+ * Measure how a packet of our run came here: when it was sent, of when it was planned, and how long it took.  One that
+ * is admitted takes the time with it at which the queue is to let it go; `departs_ns` is 0 for any other.
+ */
+CHECKED_ALONE int measure(struct xdp_md *context, __u32 probe_at, __u64 now_ns, __u64 departs_ns)
+{
+    void *data = (void *)(long)context->data, *end = (void *)(long)context->data_end;
+    struct probe *probe = find_probe(data, end, probe_at);
+    __u64 sent_ns, way_ns;
+
+    if (!probe || probe->run != bpf_htonl(config.run))
+        return 0;
+    sent_ns = bpf_be64_to_cpu(probe->sent_ns);
+    way_ns = stage_ns(sent_ns + config.way_delay_ns, now_ns);
+    stage_count(config.locked, &memory.way, way_ns);
+    stage_note(control.t0_ns, now_ns, way_ns, stage_ns(control.t0_ns + bpf_be64_to_cpu(probe->planned_ns), sent_ns));
+    if (departs_ns)
+        probe->planned_ns = bpf_cpu_to_be64(departs_ns | PROBE_DEPARTS);
+    return 0;
+}
+
 static __always_inline enum xdp_action buffer(struct xdp_md *context, struct packet *packet)
 {
     __u64 sibling = control.sibling; /* read once: user space may change it at any time */
-    __u32 cell = meter_flow_cell(packet);
+    __u32 cell = meter_flow_cell(packet), at = probe_at(packet);
     __u64 now_ns = bpf_ktime_get_ns();
     struct spin *spin = write_begin(config.locked, &memory.state.sequence);
     enum verdict verdict = admit(packet, now_ns, cell, sibling);
+    __u64 departs_ns = now_ns + queue_wait_ns(memory.state.debt_nb, &config);
 
     write_end(spin, &memory.state.sequence);
+    if (at != NO_PROBE)
+        measure(context, at, now_ns, verdict == VERDICT_ADMIT || verdict == VERDICT_ADMIT_MARKED ? departs_ns : 0);
     switch (verdict) {
     case VERDICT_ADMIT:
         return XDP_PASS;
@@ -178,7 +203,7 @@ static __always_inline enum xdp_action buffer(struct xdp_md *context, struct pac
         deflect(packet, sibling, config.number);
         return XDP_TX;
     default:
-        note(context, probe_at(packet), FATE_DROPPED);
+        note(context, at, FATE_DROPPED);
         return XDP_DROP;
     }
 }

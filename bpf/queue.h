@@ -14,6 +14,9 @@
  * Against the real qdisc: whole packets leave there, parts of them here, so the two differ by at most the packet in
  * service and the one that waits for tokens.
  *
+ * The packet leaves when all that is in the queue with it has been served: v / C later, at once when v is negative. The
+ * division is a multiplication by 2^(32 + shift) / C, exact to half a byte and a part in 2^31.
+ *
  * Integers.  All in nanobits, see testbed_abi.h: nothing is rounded.  The pause full_drain_ns (user space: the time to
  * serve the largest queue and fill the bucket) empties the queue whatever was in it; within a shorter one C dt is below
  * 10^9 + B bytes, so that v - C dt > -(10^9 + 2 B) bytes, above -2^63 for the largest B.
@@ -39,6 +42,12 @@ static __always_inline __s64 queue_served_nb(__s64 debt_nb, __u64 dt_ns, const v
 static __always_inline __u64 queue_backlog_nb(__s64 debt_nb)
 {
     return debt_nb > 0 ? debt_nb : 0;
+}
+
+/* Return after how long the link has sent what is in the queue. */
+static __always_inline __u64 queue_wait_ns(__s64 debt_nb, const volatile struct node_config *config)
+{
+    return (queue_backlog_nb(debt_nb) >> 32) * config->wait_factor >> config->wait_shift;
 }
 
 /* Return whether a queue may take in `bytes` more. */

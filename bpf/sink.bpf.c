@@ -19,6 +19,7 @@
 #include "identity.h"
 #include "parse.h"
 #include "sequence.h"
+#include "stage.h"
 #include "testbed_abi.h"
 
 #define DELAY_LINEAR_BITS 6 /* 2^6 = SINK_DELAY_LINEAR */
@@ -188,6 +189,20 @@ static __always_inline void take(const struct probe *probe, const struct probe_p
         flow->delay_max_ns = delay_ns;
 }
 
+/* Measure how the packet came here from the node's queue. */
+static __always_inline void take_queue(const struct probe *probe, __u64 now_ns)
+{
+    __u64 departs_ns = bpf_be64_to_cpu(probe->planned_ns), queue_ns;
+
+    if (!(departs_ns & PROBE_DEPARTS)) {
+        count(config.locked, &memory.unbuffered_pkts);
+        return;
+    }
+    queue_ns = stage_ns(departs_ns & ~PROBE_DEPARTS, now_ns);
+    stage_count(config.locked, &memory.queue, queue_ns);
+    stage_note(control.t0_ns, now_ns, queue_ns, 0);
+}
+
 /* Take the packet in if it carries a probe of this run; return whether it does. */
 CHECKED_ALONE int take_in(struct xdp_md *context, __u32 at, __u32 tos)
 {
@@ -201,6 +216,7 @@ CHECKED_ALONE int take_in(struct xdp_md *context, __u32 at, __u32 tos)
     bytes = (void *)(long)context->data_end - (void *)(long)context->data;
     place = find_place(probe);
     now_ns = bpf_ktime_get_ns();
+    take_queue(probe, now_ns);
     spin = write_begin(config.locked, &memory.state.sequence);
     take(probe, &place, now_ns, bytes, tos);
     write_end(spin, &memory.state.sequence);

@@ -45,6 +45,27 @@ struct packet_range {
     __u32 count;
 };
 
+/* ------------------------------------------------------------------------------------------------------ stage */
+
+#define STAGE_FINE_SHIFT   12      /* buckets of 2^12 ns = 4 us */
+#define STAGE_FINE_BUCKETS 4096    /* up to 2^24 ns = 16.8 ms */
+#define STAGE_COARSE_SHIFT 22      /* above that, of 2^22 ns = 4.2 ms */
+#define STAGE_COARSE_FIRST 4       /* 2^24 >> 22 */
+#define STAGE_BUCKETS      5116    /* STAGE_FINE_BUCKETS + (2^32 >> 22) - STAGE_COARSE_FIRST */
+#define STAGE_NOTED_NS     1000000 /* shorter times are not kept in slots */
+#define STAGE_SLOT_SHIFT   24      /* slots of 2^24 ns = 16.8 ms */
+
+/* How long packets took over a stage. */
+struct stage {
+    __u64 counts[STAGE_BUCKETS];
+};
+
+/* The worst packets of a slot of time; at most 2^32 - 1 ns. */
+struct stage_slot {
+    __u32 taken_max_ns; /* over the stage that ends here */
+    __u32 late_max_ns;  /* how much later than planned one of them was sent; the sink leaves it 0 */
+};
+
 /* ------------------------------------------------------------------------------------------------------- node */
 
 struct node_config {
@@ -55,10 +76,14 @@ struct node_config {
     __u64 mac_mask;                           /* 0: accept frames to any unicast address */
     __u64 local_ip6[NODE_LOCAL_ADDRESSES][2]; /* network order; unused entries are 0 */
     __u32 local_ip4[NODE_LOCAL_ADDRESSES];
-    __u32 flow_idle; /* a flow silent for longer counts as new; in 2^20 ns */
-    __u32 number;    /* of the node, in the deflection mark */
-    __u32 locked;    /* 1: the program may run on several CPUs at once */
-    __u32 run;       /* whose packets are noted one by one when they end here */
+    __u32 flow_idle;   /* a flow silent for longer counts as new; in 2^20 ns */
+    __u32 number;      /* of the node, in the deflection mark */
+    __u32 locked;      /* 1: the program may run on several CPUs at once */
+    __u32 run;         /* whose packets are noted one by one when they end here */
+    __u64 wait_factor; /* what waits leaves after (v >> 32) * wait_factor >> wait_shift ns, v in nanobits */
+    __u32 wait_shift;
+    __u32 unused;
+    __u64 way_delay_ns; /* what the links on the way here delay by themselves, as the scenario says */
 };
 
 struct node_control {
@@ -68,6 +93,7 @@ struct node_control {
     __u64 crashed;             /* 1: a node that is silent, by the scenario's fault: nothing passes */
     __u64 loss_threshold;      /* a packet is lost on the way to the node with this / 2^32, by the scenario's fault */
     __u64 loss_seed;
+    __u64 t0_ns; /* the start of the run; 0: it has not begun */
     __u8 class_of_dscp[64];
 };
 
@@ -129,6 +155,7 @@ struct node_memory {
     struct node_state state;
     struct node_bin bins[NODE_BINS]; /* ring: bin `number` is at number % NODE_BINS */
     __u32 flow_age[NODE_FLOW_CELLS];
+    struct stage way; /* from the client's send call to here */
 };
 
 /* ------------------------------------------------------------------------------------------------------- link */
@@ -147,15 +174,20 @@ struct link_config {
 
 /* ------------------------------------------------------------------------------------------------------- sink */
 
-/* The header in each data packet, right behind UDP; network byte order. */
+/*
+ * The header in each data packet, right behind UDP; network byte order.  When the node has seen for when the packet was
+ * planned, it puts in this place when its queue is to let it go: what the sink sees beyond that, no queue explains.
+ * Four bytes are aligned wherever a header of ours ends; without that, clang reads byte by byte.
+ */
+#define PROBE_DEPARTS (1ULL << 63)
 struct probe {
     __u32 magic;
     __u32 run;
     __u32 flow;
     __u32 seq;
-    __u64 planned_ns; /* since the start of the run */
+    __u64 planned_ns; /* since the start of the run; from the node on: time of departure | PROBE_DEPARTS */
     __u64 sent_ns;    /* CLOCK_MONOTONIC */
-} __attribute__((packed));
+} __attribute__((packed, aligned(4)));
 
 struct sink_config {
     __u32 run;
@@ -165,6 +197,7 @@ struct sink_config {
 struct sink_control {
     __u32 epoch; /* user space counts it up when something happens that may move flows */
     __u32 unused;
+    __u64 t0_ns; /* the start of the run; 0: it has not begun */
 };
 
 struct sink_flow {
@@ -205,6 +238,8 @@ struct sink_state {
 struct sink_memory {
     struct sink_state state;
     __u64 delay_counts[SINK_DELAY_BUCKETS];
+    struct stage queue;    /* from the time at which the node's queue let it go to here */
+    __u64 unbuffered_pkts; /* came without such a time: no node's program admitted them */
 };
 
 #endif

@@ -26,7 +26,7 @@ traffic:
 """
 
 
-def run(folder: Path, disturb: Callable[[Disturbed], None], duration: str = "3s", more: str = "") -> dict[str, Any]:
+def run(folder: Path, disturb: Callable[[Disturbed], None], duration: str = "4s", more: str = "") -> dict[str, Any]:
     """Run, let `disturb` act when traffic has begun, and return the summary with the checks under ``checks``."""
     scenario = folder / "disturbed.yaml"
     scenario.write_text(SCENARIO.format(duration=duration) + more)
@@ -35,7 +35,7 @@ def run(folder: Path, disturb: Callable[[Disturbed], None], duration: str = "3s"
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         disturbed = Disturbed(process, out)
-        disturbed.wait_until_ms(0)
+        disturbed.wait_for_traffic()
         disturb(disturbed)
         output, errors = process.communicate(timeout=60)
     finally:
@@ -50,7 +50,6 @@ class Disturbed:
 
     def __init__(self, process: subprocess.Popen[str], out: Path) -> None:
         self._process, self._out = process, out
-        self._first: tuple[float, float] | None = None  # one moment on our clock and on that of the run
 
     def pids(self) -> dict[str, int]:
         """Return every process below the run by its name."""
@@ -67,20 +66,18 @@ class Disturbed:
             found |= more
         return {names[pid]: pid for pid in found if pid in names}
 
-    def wait_until_ms(self, t_ms: float) -> None:
-        """Wait for a time of the run, as far as its records tell it."""
-        deadline = time.monotonic() + 60
-        while self._first is None and time.monotonic() < deadline and self._process.poll() is None:
-            self._first = self._last_record()
+    def wait_for_traffic(self) -> None:
+        """Wait until events of the running trial have reached the run directory; they may be late by a second."""
+        path, deadline = self._out / "events.jsonl", time.monotonic() + 60
+        while time.monotonic() < deadline and self._process.poll() is None:
+            if path.exists() and path.read_text().count("TrafficSampled") > 10:
+                return
             time.sleep(0.01)
-        assert self._first is not None, f"no traffic: {self._process.communicate(timeout=30)}"
-        time.sleep(max(0.0, self._first[0] + t_ms / 1e3 - self._first[1] - time.monotonic()))
+        raise AssertionError(f"no traffic: {self._process.communicate(timeout=30)}")
 
-    def _last_record(self) -> tuple[float, float] | None:
-        path = self._out / "events.jsonl"
-        lines = [json.loads(line) for line in path.read_text().splitlines()[-3:-1]] if path.exists() else []
-        t_ns = max((line["t_ns"] for line in lines), default=0)
-        return (time.monotonic(), t_ns / 1e9) if t_ns else None
+    def rest(self, for_ms: float) -> None:
+        """Leave the run alone for a time."""
+        time.sleep(for_ms / 1e3)
 
     def stop(self, name: str, for_ms: float) -> None:
         """Stop a process for a time."""

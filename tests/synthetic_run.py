@@ -92,8 +92,10 @@ def make(run: RunFacts) -> Made:
 def stages(nodes: list[str]) -> tuple[Stage, ...]:
     """Return every stage of a run without TCP, each with a stall as every machine has them."""
     usual = (Stall(NS_PER_S, 2 * NS_PER_MS),)
-    of_nodes = [Stage(kind, node, usual) for kind in ("stamp", "way", "queue", "agent", "mesh") for node in nodes]
-    return (Stage("send", "c1", usual), *of_nodes, Stage("controller", "balancer", usual))
+    of_nodes = [Stage(kind, node, usual) for kind in ("stamp", "agent", "mesh") for node in nodes]
+    delays = Histogram.of([100_000] * 1000)
+    of_packets = [Stage(kind, node, usual, delays) for kind in ("way", "queue") for node in nodes]
+    return (Stage("send", "c1", usual), *of_packets, *of_nodes, Stage("controller", "balancer", usual))
 
 
 def _node(run: RunFacts, index: int, name: str, steps: int, rows: dict, events: list) -> NodeEvidence:
@@ -129,7 +131,8 @@ def _node(run: RunFacts, index: int, name: str, steps: int, rows: dict, events: 
         node=name, arrived_pkts=total, arrived_bytes=total * PACKET, dropped_pkts=dropped_total,
         dropped_bytes=dropped_total * PACKET, delivered_pkts=delivered, delivered_bytes=delivered * PACKET,
         in_flight_pkts=queue, malformed_pkts=0, aborted_pkts=0, qdisc_dropped_pkts=0, veth_dropped_pkts=0,
-        reordered_pkts=0, duplicate_pkts=0, missing_pkts=dropped_total, delay=Histogram.of(delays), xdp_mode="native",
+        reordered_pkts=0, duplicate_pkts=0, unbuffered_pkts=0, missing_pkts=dropped_total,
+        delay=Histogram.of(delays), xdp_mode="native",
     )  # fmt: skip
 
 

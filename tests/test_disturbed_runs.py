@@ -22,9 +22,9 @@ VICTIMS = [
 
 def test_processes_that_are_stopped_are_named(tmp_path: Path) -> None:
     def disturb(disturbed: Disturbed) -> None:
-        for k, (victim, _, _) in enumerate(VICTIMS):
-            disturbed.wait_until_ms(300 + 600 * k)
+        for victim, _, _ in VICTIMS:
             disturbed.stop(victim, STOPS_MS)
+            disturbed.rest(200)
 
     summary = run(tmp_path, disturb)
     assert summary["verdict"] == "INVALID"
@@ -33,3 +33,12 @@ def test_processes_that_are_stopped_are_named(tmp_path: Path) -> None:
         assert found["verdict"] == "INVALID", found
         assert found["value"] > STOPS_MS - 11
         assert who in found["cause"]
+
+
+def test_a_switch_that_is_stopped_is_named(tmp_path: Path) -> None:
+    summary = run(tmp_path, lambda disturbed: disturbed.stop("ovs-vswitchd", 100), duration="2s")
+    found = summary["checks"]["longest stall of the way from client to node"]
+    assert found["verdict"] == summary["verdict"] == "INVALID"
+    assert found["value"] > 90
+    assert "the switch (ovs-vswitchd) did not forward" in found["cause"]
+    assert "n1, n2, n3" in found["cause"]

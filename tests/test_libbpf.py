@@ -27,7 +27,7 @@ HEADER = BPF / "testbed_abi.h"
 STRUCTS = {
     "node": [
         *("packet_range", "node_config", "node_control", "node_class", "node_state", "node_fates", "node_bin_class"),
-        *("node_bin", "node_memory"),
+        *("node_bin", "node_memory", "stage", "stage_slot"),
     ],
     "link": ["link_config", "link_memory"],
     "sink": ["sink_config", "sink_control", "sink_flow", "sink_state", "sink_memory"],

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from testbed.results.changes import Change
 from testbed.results.evidence import Evidence
 from testbed.results.fidelity import Fidelity, judge
 from testbed.results.histogram import Histogram
@@ -81,6 +82,40 @@ def test_what_stood_still_together_is_the_machine(good: synthetic_run.Made) -> N
     reasons = judged(good, *(Stage(kind, place, (stall(1000, 200),)) for kind, place in places)).reasons
     assert len(reasons) == 3
     assert all("the whole machine with it" in reason for reason in reasons)
+
+
+def test_a_stop_by_a_signal_is_named_as_the_cause(good: synthetic_run.Made) -> None:
+    def worst(began_ms: float, name: str, value: str) -> str:
+        change = Change("", "process", name, ("running", value), first_ns=1040 * NS_PER_MS, last_ns=1040 * NS_PER_MS)
+        made = replace(good, evidence=replace(good.evidence, changes=(change,)))
+        return judged(made, *(Stage("way", node, (stall(began_ms, 300),)) for node in ("n1", "n2", "n3"))).reasons[0]
+
+    told = worst(1000, "ovs-vswitchd state", "stopped, for 300 ms")
+    assert "did not forward for 300 ms from 1.000 s on (seen at n1, n2, n3); ovs-vswitchd was stopped by a sig" in told
+    assert "by a signal" not in worst(2000, "ovs-vswitchd state", "stopped, for 300 ms")
+    assert "by a signal" not in worst(1000, "ovs-vswitchd scheduling", "SCHED_OTHER 0 on cores 0-1")
+
+
+USUAL: list[tuple[StageKind, float, str]] = [
+    *(("way", 4, "VALID"), ("way", 10, "DEGRADED"), ("way", 30, "INVALID")),
+    *(("queue", 0.5, "VALID"), ("queue", 3, "DEGRADED"), ("queue", 8, "INVALID")),
+]
+
+
+@pytest.mark.parametrize(("kind", "p99_ms", "verdict"), USUAL)
+def test_what_the_way_takes_as_a_rule_is_bounded(
+    good: synthetic_run.Made, kind: StageKind, p99_ms: float, verdict: str
+) -> None:
+    taken = [Stage(kind, node, (), Histogram.of([round(p99_ms * NS_PER_MS)] * 100)) for node in ("n1", "n2", "n3")]
+    assert judged(good, *taken).verdict == verdict
+
+
+def test_packets_past_the_buffer_are_invalid(good: synthetic_run.Made) -> None:
+    first, *others = good.evidence.nodes
+    evidence = replace(good.evidence, nodes=(replace(first, unbuffered_pkts=3), *others))
+    fidelity = judge(evidence, by_node(good.samples), good.facts)
+    assert fidelity.verdict == "INVALID"
+    assert "sinks of n1 that no buffer had admitted" in fidelity.reasons[0]
 
 
 # kind of fault, the node it hits, what it stops there

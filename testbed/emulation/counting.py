@@ -122,6 +122,7 @@ class Counting:
             veth_dropped_pkts=sum(lost[name] for name in self._data_path(node, faults.books.link_pkts)),
             reordered_pkts=sink.reordered_pkts,
             duplicate_pkts=sink.duplicate_pkts,
+            unbuffered_pkts=self._sinks[node].unbuffered_pkts(),
             missing_pkts=int(self._sinks[node].flows()["missing_pkts"].sum()),
             delay=Histogram(edges_ns, counts, sink.delay_max_ns),
             xdp_mode=xdp_mode,

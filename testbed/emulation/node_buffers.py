@@ -10,11 +10,13 @@ from testbed.emulation import bulk_tcp, kernel, offloads, shaping
 from testbed.emulation.network import EmulatedNetwork
 from testbed.emulation.trial_plan import TrialPlan
 from testbed.emulation.xdp import NodeProgram, PassProgram, SinkProgram
+from testbed.emulation.xdp_stage import slots_for
 from testbed.errors import MachineError, ToolError
 from testbed.events import Ints
 from testbed.policies.brain import NodeBrain
 from testbed.spec.topology import bucket_bytes
 from testbed.traffic.numbers import PacketNumbers
+from testbed.units import NS_PER_S
 
 
 class NodeBuffers:
@@ -48,6 +50,26 @@ class NodeBuffers:
         brain = NodeBrain(names, self._plan.scenario.buffer, rates, self._plan.make_forecaster(names, rates))
         return brain.initial_limit_bytes()
 
+    @property
+    def _slots(self) -> int:
+        """Return for how long the programs keep the worst packets: the run, and what a full buffer takes to drain."""
+        network, scenario = self._plan.network, self._plan.scenario
+        slowest_bps = min(network.node_rate_bps(node.name) for node in network.nodes)
+        return slots_for(scenario.duration_ns + scenario.buffer.max_bytes * 8 * NS_PER_S // slowest_bps + 5 * NS_PER_S)
+
+    def _way_delay_ns(self, node: str) -> int:
+        """Return the delay of the links from a client to the node; of clients that differ, the largest."""
+        network = self._plan.network
+        before_ns = max(link.delay_ns for client in network.clients for link in network.links_of(client.name))
+        return before_ns + max(link.delay_ns for link in network.links_of(node))
+
+    def begin(self, t0_ns: int) -> None:
+        """Tell the programs when the run begins."""
+        for program in self.programs.values():
+            program.begin(t0_ns)
+        for sink in self.sinks.values():
+            sink.begin(t0_ns)
+
     def discard_queue(self, node: str) -> int:
         """Throw away what waits in the queue of a node whose program lets nothing in; return how many packets."""
         before = self.qdiscs[node].read()
@@ -75,7 +97,7 @@ class NodeBuffers:
         backend = network.next_hop(node)
         egress = network.interface(node, backend)
         program = self._program_of(node, rate_bps, limit_bytes)
-        sink = SinkProgram(plan.run_id, self.numbers, log_directory=plan.logs)
+        sink = SinkProgram(plan.run_id, self.numbers, slots=self._slots, log_directory=plan.logs)
         with kernel.network_of(self._network.pid(node)):
             shaping.shape(egress, rate_bps, 2 * plan.scenario.buffer.max_bytes)
             self.qdiscs[node] = shaping.QdiscReader(egress)
@@ -99,6 +121,8 @@ class NodeBuffers:
             local_addresses=(host.ip, host.ip6),
             run=self._plan.run_id,
             numbers=self.numbers,
+            slots=self._slots,
+            way_delay_ns=self._way_delay_ns(node),
             log_directory=self._plan.logs,
         )
         program.set_ecn_threshold(scenario.buffer.ecn_threshold_bytes or 0)

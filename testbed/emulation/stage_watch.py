@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from testbed.emulation.node_buffers import NodeBuffers
 from testbed.emulation.pulse import Pulse
 from testbed.emulation.sender import SendReport
 from testbed.results.stages import NOTED_NS, OrderedFault, Stage, StageKind, Stall, longest_stalls
@@ -29,6 +30,14 @@ def sender_stages(reports: Sequence[Mapping[str, Any]]) -> Iterator[Stage]:
         late_ns = report.worst_ns_per_ms
         worst = [Stall(int(ms) * NS_PER_MS, int(late_ns[ms])) for ms in np.flatnonzero(late_ns > NOTED_NS)]
         yield Stage("send", told["client"], longest_stalls(worst), report.lateness)
+
+
+def packet_stages(buffers: NodeBuffers) -> Iterator[Stage]:
+    """Yield the stages that packets pass, as the programs measured them; call it when the queues are drained."""
+    for node, program in buffers.programs.items():
+        yield Stage("stamp", node, program.late_stalls())
+        yield Stage("way", node, program.way_stalls(), program.way())
+        yield Stage("queue", node, buffers.sinks[node].queue_stalls(), buffers.sinks[node].queue())
 
 
 def process_stages(

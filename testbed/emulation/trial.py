@@ -33,7 +33,7 @@ from testbed.emulation.network import EmulatedNetwork
 from testbed.emulation.node_buffers import NodeBuffers
 from testbed.emulation.open_vswitch import OpenVSwitch
 from testbed.emulation.records import EventRecord, Failure, Outcome, RecordWriter
-from testbed.emulation.stage_watch import ordered_faults, process_stages, sender_stages
+from testbed.emulation.stage_watch import ordered_faults, packet_stages, process_stages, sender_stages
 from testbed.emulation.trial_plan import TrialPlan
 from testbed.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TOOL_FAILED, Interrupted, ToolError
 from testbed.results.evidence import TcpEvidence
@@ -41,6 +41,7 @@ from testbed.units import NS_PER_MS, NS_PER_S
 
 _START_AHEAD_NS = 60 * NS_PER_MS  # between "all are ready" and t0: time to hand t0 to every member
 _WATCH_NS = 50 * NS_PER_MS
+_LONGEST_AFTER_NS = 10 * NS_PER_S  # senders give a packet up when it is a second late
 _SETTLED_NS = 200 * NS_PER_MS
 _FAULT_PRIORITY = 9
 
@@ -110,6 +111,7 @@ class Trial:
         watch = MachineWatch(self._quota)
         t0_ns = self._t0_ns = time.monotonic_ns() + _START_AHEAD_NS
         self._clock.start_at(t0_ns)
+        buffers.begin(t0_ns)
         for member in self._crew.all:
             member.start(t0_ns)
         if self._plan.scenario.faults:
@@ -139,7 +141,16 @@ class Trial:
             self._faults.carry_out_due()
             watch.tick()
             self._check_members()
+            self._check_end()
         self._faults.finish()
+
+    def _check_end(self) -> None:
+        """Fail when somebody still sends long after the last packet was due."""
+        if self._clock.now_ns() < self._plan.scenario.duration_ns + _LONGEST_AFTER_NS:
+            return
+        late = ", ".join(source.name for source in self._crew.sources if not source.ended())
+        happened = f"{late} has not ended {_LONGEST_AFTER_NS // NS_PER_S} s after its last packet was due"
+        raise ToolError("watching the trial", happened, "let nobody stop processes of a trial, and run again")
 
     def _watched(self) -> list[Watched]:
         """Return the processes that are not to change now: none of them before the clock has started."""
@@ -227,7 +238,7 @@ class Trial:
         evidence = replace(
             evidence,
             tcp=tuple(TcpEvidence(**source.reported()) for source in self._crew.tcp),
-            stages=(*sender_stages(reports), *self._processes),
+            stages=(*sender_stages(reports), *packet_stages(self._buffers), *self._processes),
             ordered=ordered_faults(self._faults.done),
             changes=self._changes,
         )

@@ -35,11 +35,15 @@ from testbed.emulation.xdp_abi import (
     NODE_SIBLING_ENABLED,
     NODE_STATE,
     QUEUE_CAP_BYTES,
+    STAGE,
 )
 from testbed.emulation.xdp_meter import IntervalStats, NodeCounters, NodeLook, offset
 from testbed.emulation.xdp_program import NO_PACKETS, PassProgram, XdpMode, XdpProgram, within, write_ranges
 from testbed.emulation.xdp_sink import SinkProgram
+from testbed.emulation.xdp_stage import Slots, slot_stalls, stage_histogram
 from testbed.events import Ints
+from testbed.results.histogram import Histogram
+from testbed.results.stages import Stall
 from testbed.traffic.numbers import PacketNumbers, Words
 from testbed.units import NS_PER_S
 
@@ -49,6 +53,7 @@ _MAX_RATE_BPS = 10**12
 _MAX_NODE_NUMBER = 2**24 - 1
 _BINS_OFFSET = offset(NODE_MEMORY, "bins")
 _CLASSES_OFFSET = offset(NODE_STATE, "classes")
+_WAY_OFFSET = offset(NODE_MEMORY, "way")
 _DSCP_OFFSET = offset(NODE_CONTROL, "class_of_dscp")
 
 
@@ -74,6 +79,8 @@ class NodeProgram(XdpProgram):
         flow_idle_ns: int = NS_PER_S,
         run: int = 0,
         numbers: PacketNumbers | None = None,
+        slots: int = 1,
+        way_delay_ns: int = 0,
         log_directory: Path | None = None,
     ) -> None:
         """Load the program.
@@ -88,6 +95,8 @@ class NodeProgram(XdpProgram):
             flow_idle_ns: a flow silent for longer counts as new when it comes back.
             run: number of the run whose packets are noted one by one when they end here.
             numbers: of those packets; without them none is noted.
+            slots: for how long the worst packets are kept, from the start of the run on (`xdp_stage.slots_for`).
+            way_delay_ns: what the links between clients and node delay by themselves.
             log_directory: where the verifier's log goes if the kernel refuses the program.
 
         Raises:
@@ -99,7 +108,8 @@ class NodeProgram(XdpProgram):
         self._config = _node_config(rate_bps, bucket_bytes, flow_idle_ns)
         self._config["number"] = within("number", number, 0, _MAX_NODE_NUMBER)
         self._config["run"] = within("run", run, 0, 2**32 - 1)
-        self._numbers = NO_PACKETS if numbers is None else numbers
+        self._config["way_delay_ns"] = within("way_delay_ns", way_delay_ns, 0, 2**62)
+        self._numbers, self._slot_count = NO_PACKETS if numbers is None else numbers, slots
         if mac is not None:
             self._config["mac"], self._config["mac_mask"] = mac_number(mac), 2**48 - 1
         _add_addresses(self._config, local_addresses)
@@ -115,6 +125,7 @@ class NodeProgram(XdpProgram):
         opened.set_data(".data", self._first_control)
         opened.set_max_entries("ranges", len(self._numbers.count))
         opened.set_max_entries("fates", self._numbers.words)
+        opened.set_max_entries("slots", self._slot_count)
 
     def _map(self) -> None:
         self._memory = libbpf.map_array(self._object.map_fd(".bss"), NODE_MEMORY.itemsize)
@@ -123,6 +134,7 @@ class NodeProgram(XdpProgram):
         # A store through this view is one 8-byte move; struct.pack_into("<Q") would store byte by byte.
         self._control = memoryview(self._control_memory)[:_DSCP_OFFSET].cast("Q")
         self._fates = libbpf.map_array(self._object.map_fd("fates"), NODE_FATES.itemsize * self._numbers.words)
+        self._slots = Slots(self._object, self._slot_count)
         write_ranges(self._object, self._numbers)
 
     def _unmap(self) -> None:
@@ -131,6 +143,7 @@ class NodeProgram(XdpProgram):
         self._control.release()
         self._control_memory.close()
         self._fates.close()
+        self._slots.close()
 
     def reload_locked(self) -> None:
         """Load the program anew, with a lock and with the control values in force; counters start again."""
@@ -171,6 +184,23 @@ class NodeProgram(XdpProgram):
         """Lose that share of the packets on their way to the node, drawn from the seed; 0 loses none."""
         self._control[5] = seed
         self._control[4] = round(ratio * 2**32)
+
+    def begin(self, t0_ns: int) -> None:
+        """Let the run begin at `t0_ns`: from then on the worst packets are kept with their times."""
+        self._control[6] = t0_ns
+
+    def way(self) -> Histogram:
+        """Return how long the packets of the run took from the client's send call to here."""
+        copy = self._consistently(self._state, lambda: self._memory[_WAY_OFFSET : _WAY_OFFSET + STAGE.itemsize])
+        return stage_histogram(copy, int(self._slots.read()["taken_max_ns"].max()))
+
+    def way_stalls(self) -> tuple[Stall, ...]:
+        """Return when packets were held on that way."""
+        return slot_stalls(self._slots.read()["taken_max_ns"])
+
+    def late_stalls(self) -> tuple[Stall, ...]:
+        """Return when packets that came here had been sent later than planned, by their stamps."""
+        return slot_stalls(self._slots.read()["late_max_ns"])
 
     def fault_pkts(self) -> Ints:
         """Return the packets that did not arrive as the node had crashed or they were lost on the way.
@@ -267,6 +297,8 @@ def _node_config(rate_bps: int, bucket_bytes: int, flow_idle_ns: int) -> NDArray
     config = np.zeros((), NODE_CONFIG)
     config["rate_bps"] = rate_bps
     config["bucket_nb"] = bucket_bytes * NANOBITS_PER_BYTE
+    config["wait_shift"] = rate_bps.bit_length() - 1
+    config["wait_factor"] = (1 << 32 + int(config["wait_shift"])) // rate_bps
     config["full_drain_ns"] = -(-(QUEUE_CAP_BYTES + bucket_bytes) * NANOBITS_PER_BYTE // rate_bps)
     config["flow_idle"] = within("flow_idle_ns", flow_idle_ns, 0, 2**31 << NODE_FLOW_AGE_SHIFT) >> NODE_FLOW_AGE_SHIFT
     return config

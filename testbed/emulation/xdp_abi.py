@@ -26,6 +26,19 @@ SINK_DELAY_LINEAR = 64
 SINK_DELAY_OCTAVES = 30
 SINK_DELAY_BUCKETS = 1984
 
+STAGE_FINE_SHIFT = 12
+STAGE_FINE_BUCKETS = 4096
+STAGE_COARSE_SHIFT = 22
+STAGE_COARSE_FIRST = 4
+STAGE_BUCKETS = 5116
+STAGE_NOTED_NS = 1_000_000
+STAGE_SLOT_SHIFT = 24
+PROBE_DEPARTS = 1 << 63
+
+STAGE = np.dtype([("counts", "<u8", (STAGE_BUCKETS,))])
+
+STAGE_SLOT = np.dtype([("taken_max_ns", "<u4"), ("late_max_ns", "<u4")])
+
 PACKET_RANGE = np.dtype([("first", "<u4"), ("count", "<u4")])
 
 NODE_CONFIG = np.dtype(
@@ -41,6 +54,10 @@ NODE_CONFIG = np.dtype(
         ("number", "<u4"),
         ("locked", "<u4"),
         ("run", "<u4"),
+        ("wait_factor", "<u8"),
+        ("wait_shift", "<u4"),
+        ("unused", "<u4"),
+        ("way_delay_ns", "<u8"),
     ]
 )
 
@@ -52,6 +69,7 @@ NODE_CONTROL = np.dtype(
         ("crashed", "<u8"),
         ("loss_threshold", "<u8"),
         ("loss_seed", "<u8"),
+        ("t0_ns", "<u8"),
         ("class_of_dscp", "u1", (64,)),
     ]
 )
@@ -109,6 +127,7 @@ NODE_MEMORY = np.dtype(
         ("state", NODE_STATE),
         ("bins", NODE_BIN, (NODE_BINS,)),
         ("flow_age", "<u4", (NODE_FLOW_CELLS,)),
+        ("way", STAGE),
     ]
 )
 
@@ -120,7 +139,7 @@ LINK_MEMORY = np.dtype([("given_pkts", "<u8"), ("cut", "<u8"), ("cut_pkts", "<u8
 
 SINK_CONFIG = np.dtype([("run", "<u4"), ("locked", "<u4")])
 
-SINK_CONTROL = np.dtype([("epoch", "<u4"), ("unused", "<u4")])
+SINK_CONTROL = np.dtype([("epoch", "<u4"), ("unused", "<u4"), ("t0_ns", "<u8")])
 
 SINK_FLOW = np.dtype(
     [
@@ -161,7 +180,14 @@ SINK_STATE = np.dtype(
     ]
 )
 
-SINK_MEMORY = np.dtype([("state", SINK_STATE), ("delay_counts", "<u8", (SINK_DELAY_BUCKETS,))])
+SINK_MEMORY = np.dtype(
+    [
+        ("state", SINK_STATE),
+        ("delay_counts", "<u8", (SINK_DELAY_BUCKETS,)),
+        ("queue", STAGE),
+        ("unbuffered_pkts", "<u8"),
+    ]
+)
 
 
 def delay_edges_ns() -> Ints:

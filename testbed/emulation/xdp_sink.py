@@ -19,15 +19,21 @@ from testbed.emulation.xdp_abi import (
     SINK_FLOW,
     SINK_MEMORY,
     SINK_STATE,
+    STAGE,
     delay_edges_ns,
 )
 from testbed.emulation.xdp_meter import SinkCounters, offset
 from testbed.emulation.xdp_program import XdpProgram, packet_ranges, within
+from testbed.emulation.xdp_stage import Slots, slot_stalls, stage_histogram
 from testbed.events import Ints
+from testbed.results.histogram import Histogram
+from testbed.results.stages import Stall
 from testbed.traffic.numbers import PacketNumbers, Words
 
 _MAX_FLOWS = 2**24
 _WORD_BYTES = 8
+_T0_WORD = offset(SINK_CONTROL, "t0_ns") // _WORD_BYTES
+_QUEUE_OFFSET, _UNBUFFERED_OFFSET = offset(SINK_MEMORY, "queue"), offset(SINK_MEMORY, "unbuffered_pkts")
 _DELIVERED_WORD, _LAST_WORD = offset(SINK_STATE, "delivered_bytes") // 8, offset(SINK_STATE, "last_ns") // 8
 
 
@@ -36,12 +42,13 @@ class SinkProgram(XdpProgram):
 
     name = "sink"
 
-    def __init__(self, run: int, numbers: PacketNumbers, *, log_directory: Path | None = None) -> None:
+    def __init__(self, run: int, numbers: PacketNumbers, *, slots: int = 1, log_directory: Path | None = None) -> None:
         """Load the program.
 
         Args:
             run: number of the run; probes of other runs pass.
             numbers: of the packets it is to know one by one; others are counted in the totals only.
+            slots: for how long the worst packets are kept, from the start of the run on (`xdp_stage.slots_for`).
             log_directory: where the verifier's log goes if the kernel refuses the program.
 
         Raises:
@@ -50,7 +57,7 @@ class SinkProgram(XdpProgram):
         """
         self._run = within("run", run, 0, 2**32 - 1)
         self._flow_count = within("number of flows", len(numbers.count), 1, _MAX_FLOWS)
-        self._numbers = numbers
+        self._numbers, self._slot_count = numbers, slots
         super().__init__(log_directory)
 
     def _configure(self, opened: libbpf.BpfObject, locked: bool) -> None:
@@ -59,6 +66,7 @@ class SinkProgram(XdpProgram):
         opened.set_data(".rodata", config.tobytes())
         opened.set_max_entries("flows", self._flow_count)
         opened.set_max_entries("arrived", self._numbers.words)
+        opened.set_max_entries("slots", self._slot_count)
 
     def _map(self) -> None:
         self._memory = libbpf.map_array(self._object.map_fd(".bss"), SINK_MEMORY.itemsize)
@@ -67,7 +75,9 @@ class SinkProgram(XdpProgram):
         np.frombuffer(self._flows, SINK_FLOW, self._flow_count)["range"] = packet_ranges(self._numbers)
         self._arrived = libbpf.map_array(self._object.map_fd("arrived"), _WORD_BYTES * self._numbers.words)
         self._control_memory = libbpf.map_array(self._object.map_fd(".data"), SINK_CONTROL.itemsize)
-        self._control = memoryview(self._control_memory).cast("I")
+        self._control = memoryview(self._control_memory)[: SINK_CONTROL.itemsize].cast("I")
+        self._start = memoryview(self._control_memory)[: SINK_CONTROL.itemsize].cast("Q")
+        self._slots = Slots(self._object, self._slot_count)
 
     def _unmap(self) -> None:
         self._state.release()
@@ -75,11 +85,30 @@ class SinkProgram(XdpProgram):
         self._flows.close()
         self._arrived.close()
         self._control.release()
+        self._start.release()
         self._control_memory.close()
+        self._slots.close()
 
     def begin_epoch(self, number: int) -> None:
         """Let flows note the first sequence number that comes from now on, under that epoch."""
         self._control[0] = number
+
+    def begin(self, t0_ns: int) -> None:
+        """Let the run begin at `t0_ns`: from then on the worst packets are kept with their times."""
+        self._start[_T0_WORD] = t0_ns
+
+    def queue(self) -> Histogram:
+        """Return how much later packets came than the node's queue was to let them go."""
+        copy = self._consistently(self._state, lambda: self._memory[_QUEUE_OFFSET : _QUEUE_OFFSET + STAGE.itemsize])
+        return stage_histogram(copy, int(self._slots.read()["taken_max_ns"].max()))
+
+    def queue_stalls(self) -> tuple[Stall, ...]:
+        """Return when packets were held for longer than that."""
+        return slot_stalls(self._slots.read()["taken_max_ns"])
+
+    def unbuffered_pkts(self) -> int:
+        """Return the packets that came without a time of departure: no node's program admitted them."""
+        return int.from_bytes(self._memory[_UNBUFFERED_OFFSET : _UNBUFFERED_OFFSET + _WORD_BYTES], "little")
 
     def snapshot(self) -> SinkCounters:
         """Return the totals, all of one instant between two packets."""

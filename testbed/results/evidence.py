@@ -69,6 +69,7 @@ class NodeEvidence:
         veth_dropped_pkts: rx and tx drops of the node's and the backend's data interfaces.
         reordered_pkts: packets at the sink with a lower sequence number than one before, summed over flows.
         duplicate_pkts: packets the sink saw more than once.
+        unbuffered_pkts: packets at the sink that the node's buffer had not admitted.
         missing_pkts: sequence numbers below the highest that never came, summed over flows.
         delay: one-way delay, sender's send call to sink.
         loop: duration of the agent's loop, sample to notification.
@@ -101,6 +102,7 @@ class NodeEvidence:
     reordered_pkts: int | None = None
     duplicate_pkts: int | None = None
     missing_pkts: int | None = None
+    unbuffered_pkts: int | None = None
     delay: Histogram | None = None
     loop: Histogram | None = None
     lateness: Histogram | None = None

@@ -9,12 +9,12 @@ from typing import Any
 
 from testbed.results.evidence import Evidence
 from testbed.results.facts import RunFacts
-from testbed.results.fidelity import agents, changes, faults, link, machine, packets, senders, stalls, whole
+from testbed.results.fidelity import agents, changes, faults, link, machine, packets, senders, stalls, way, whole
 from testbed.results.fidelity.check import Check, Question, Run, Verdict
 from testbed.results.samples import NodeSamples
 
 _SEVERITY: dict[Verdict, int] = {"VALID": 0, "DEGRADED": 1, "INVALID": 2}
-_FAMILIES = (whole, senders, packets, faults, link, agents, stalls, changes, machine)
+_FAMILIES = (whole, senders, packets, faults, link, agents, way, stalls, changes, machine)
 _QUESTIONS: tuple[Question, ...] = tuple(question for family in _FAMILIES for question in family.CHECKS)
 
 

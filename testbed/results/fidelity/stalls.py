@@ -27,6 +27,7 @@ from testbed.results.stages import Stage, StageKind, Stall, unordered
 from testbed.units import NS_PER_MS, NS_PER_S
 
 STALL_MS = Bound(20.0, 80.0)
+_LOOK_NS = 60 * NS_PER_MS  # so far apart are two looks at the processes
 _FIND_OUT = "find what stopped or starved it (a signal, a real-time process, a CPU quota) and run again"
 _OPTIONAL = ("mesh", "tcp")
 _TOGETHER = 3  # so many kinds of stage that stand still at one time have no other cause than the machine
@@ -64,9 +65,20 @@ def _longest(kind: StageKind, cause: Callable[[Run, _Found], str]) -> Callable[[
         value = worst.stall.lasted_ns / NS_PER_MS
         seen = {"where": worst.stage.place, "at_s": worst.stall.began_ns / NS_PER_S}
         good = STALL_MS.verdict(value) == "VALID"
-        return Measured(value, STALL_MS, "ms", seen, "" if good else cause(run, worst) + _machine(run, worst))
+        return Measured(value, STALL_MS, "ms", seen, "" if good else _told(run, worst, cause))
 
     return measure
+
+
+# ------------------------------------------------------------------------------------------------------------- causes
+
+
+def _told(run: Run, worst: _Found, cause: Callable[[Run, _Found], str]) -> str:
+    return cause(run, worst) + _machine(run, worst) + _by_a_signal(run, worst)
+
+
+def _when(stall: Stall) -> str:
+    return f"for {stall.lasted_ns / NS_PER_MS:.0f} ms from {stall.began_ns / NS_PER_S:.3f} s on"
 
 
 def _meanwhile(run: Run, worst: _Found, *kinds: StageKind) -> list[_Found]:
@@ -79,13 +91,21 @@ def _meanwhile(run: Run, worst: _Found, *kinds: StageKind) -> list[_Found]:
     return [f for f in _found(run, *kinds) if f.stage is not worst.stage and 2 * shared_ns(f.stall) >= stall.lasted_ns]
 
 
-def _when(stall: Stall) -> str:
-    return f"for {stall.lasted_ns / NS_PER_MS:.0f} ms from {stall.began_ns / NS_PER_S:.3f} s on"
-
-
 def _machine(run: Run, worst: _Found) -> str:
     kinds = {found.stage.kind for found in _meanwhile(run, worst)} | {worst.stage.kind}
     return ", and the whole machine with it" if len(kinds - {"stamp"}) >= _TOGETHER else ""
+
+
+def _by_a_signal(run: Run, worst: _Found) -> str:
+    """Return who was stopped by a signal during the stall, as the watch over the processes saw it."""
+    from_ns, until_ns = worst.stall.began_ns - _LOOK_NS, worst.stall.ended_ns + _LOOK_NS
+    stopped = {
+        change.thing.removesuffix(" state")
+        for change in run.evidence.changes or ()
+        if change.kind == "process" and any(value.startswith("stopped") for value in change.values)
+        and change.first_ns is not None and from_ns <= change.first_ns <= until_ns
+    }  # fmt: skip
+    return f"; {', '.join(sorted(stopped))} was stopped by a signal" if stopped else ""
 
 
 def _way_cause(run: Run, worst: _Found) -> str:
