@@ -103,7 +103,7 @@ def run(loaded: LoadedScenario, options: RunOptions, began_ns: int | None = None
     began_ns = time.monotonic_ns() if began_ns is None else began_ns
     if options.engine == "emulation":
         doctor.refuse_without_root(options.argv)
-        doctor.refuse_if_lacking(loaded.scenario)
+        doctor.refuse_if_lacking(loaded.scenario, options.out)
     else:
         _refuse_unsimulated(loaded)
     prepared = _prepare(loaded, options)

@@ -99,7 +99,7 @@ def sweep(
     loaded = checked(path)
     if engine == "emulation":
         doctor.refuse_without_root(argv)
-        doctor.refuse_if_lacking(loaded.load(loaded.trials[0]).scenario)
+        doctor.refuse_if_lacking(loaded.load(loaded.trials[0]).scenario, out)
     out = out or RUNS / f"sweep-{loaded.spec.name}{'' if engine == 'emulation' else f'-{engine}'}"
     progress = SweepProgress(output.console(stderr=True), len(loaded.trials), quiet=quiet)
     with progress, TrialProcesses(progress.tick) as run_trial:

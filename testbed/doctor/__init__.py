@@ -1,0 +1,23 @@
+"""What this machine offers a run and what it lacks, each finding with the command that mends it.
+
+    finding ─┬ kernel     what a run does to the kernel, tried
+             ├ software   programs, libraries, frameworks
+             └ room       how much of what is limited: files, terminals, processors, disk
+
+``diagnose`` tries things and never asks for versions to decide.  ``refuse_if_lacking`` turns what is missing into the
+error a run ends with (status 3).
+"""
+
+from testbed.doctor.diagnosis import as_root, diagnose, refuse_if_lacking, refuse_without_root, to_record, worst
+from testbed.doctor.finding import Finding, Status
+
+__all__ = [
+    "Finding",
+    "Status",
+    "as_root",
+    "diagnose",
+    "refuse_if_lacking",
+    "refuse_without_root",
+    "to_record",
+    "worst",
+]

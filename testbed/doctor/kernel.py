@@ -1,0 +1,119 @@
+"""What a run does to the kernel: what `testbed.kernel_probes` tried, in words, each refusal with what mends it.
+
+Fixed priorities are the one thing a run goes on without: it is slower to react and DEGRADED (`fidelity.machine`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from testbed import probes
+from testbed.doctor import room, software
+from testbed.doctor.finding import Finding
+from testbed.spec.scenario import Scenario
+
+_OTHER_KERNEL = "boot the distribution's stock kernel"
+_UNTRIED = "not tried: it takes namespaces"
+_CAP_SYS_NICE = 23
+
+
+class _Need(NamedTuple):
+    words: str
+    remedy: str
+
+
+def _container(option: str) -> str:
+    return f"start the container with {option}"
+
+
+_NEEDS = {
+    "bpf": _Need("BPF maps and XDP programs", f"{_OTHER_KERNEL}, or {_container('--cap-add BPF --cap-add NET_ADMIN')}"),
+    "namespaces": _Need(
+        "PID, mount, network, UTS and IPC namespaces", f"{_OTHER_KERNEL}, or {_container('--cap-add SYS_ADMIN')}"
+    ),
+    "mounts": _Need(
+        "mounts of proc, sysfs and tmpfs in a namespace of its own",
+        _container("--cap-add SYS_ADMIN --security-opt apparmor=unconfined"),
+    ),
+    "raw_sockets": _Need(
+        "raw packet sockets (CAP_NET_RAW)", f"give the process CAP_NET_RAW: {_container('--cap-add NET_RAW')}"
+    ),
+    "borrowed_sockets": _Need(
+        "descriptors of the switch (pidfd_getfd)", f"sysctl kernel.yama.ptrace_scope=1, or {_OTHER_KERNEL}"
+    ),
+    "terminals": _Need("pseudo-terminals", "mount devpts on /dev/pts"),
+    "processes": _Need("processes", "raise pids.max of the control group, or the limit of processes (`ulimit -u`)"),
+    "veth": _Need("virtual Ethernet pairs", f"{_OTHER_KERNEL}, or {_container('--cap-add NET_ADMIN')}"),
+    "native_xdp": _Need("native XDP on veth", _OTHER_KERNEL),
+    "tbf": _Need("token bucket (TBF) for link rates", _OTHER_KERNEL),
+    "tap": _Need(
+        "a tap interface, which the switch needs", f"sudo modprobe tun; {_container('--device /dev/net/tun')}"
+    ),
+}
+
+
+def findings(scenario: Scenario | None) -> Iterator[Finding]:
+    """Yield what the kernel lets a run do; only root can try it."""
+    refusals = probes.kernel_features(room.processes(scenario))
+    if refusals.get("probing"):
+        remedy = "run it as root, and report it if that is of no help"
+        yield Finding("kernel", "missing", f"what it offers could not be tried: {refusals['probing']}", remedy)
+        return
+    yield from (_feature(name, need, refusals.get(name, _UNTRIED)) for name, need in _NEEDS.items())
+    yield _real_time(refusals.get("real_time", _UNTRIED))
+    yield _netem(refusals.get("netem", _UNTRIED), scenario)
+    yield software.openvswitch(refusals.get("openvswitch", _UNTRIED))
+
+
+def _feature(name: str, need: _Need, refusal: str) -> Finding:
+    if not refusal:
+        return Finding(name, "ok", f"{need.words} work")
+    return Finding(name, "missing", f"{need.words}: {refusal}", need.remedy)
+
+
+def _real_time(refusal: str) -> Finding:
+    words = "fixed priorities (SCHED_FIFO)"
+    if not refusal:
+        return Finding("real_time", "ok", f"{words} work")
+    if "did not get" in refusal:  # allowed, and then never run: a trial would hang
+        return Finding("real_time", "missing", f"{words}: {refusal}", "sudo sysctl kernel.sched_rt_runtime_us=950000")
+    detail = f"{words}: {refusal}: runs are DEGRADED, as other work on the machine may delay them"
+    return Finding("real_time", "limited", detail, _for_real_time())
+
+
+def _for_real_time() -> str:
+    if not _has_capability(_CAP_SYS_NICE):
+        return f"give the process CAP_SYS_NICE: {_container('--cap-add SYS_NICE')}"
+    group = _group_without_share()
+    if group is not None:
+        return f"give its control group a real-time share: echo 500000 > {group}/cpu.rt_runtime_us (and to those above)"
+    return "run it outside of a control group without a real-time share"
+
+
+def _has_capability(number: int) -> bool:
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    mask = next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:"))
+    return bool(int(mask, 16) >> number & 1)
+
+
+def _group_without_share() -> Path | None:
+    """Return the folder of our control group (version 1) where it has no share of real time."""
+    for line in Path("/proc/self/cgroup").read_text(encoding="utf-8", errors="replace").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if "cpu" in controllers.split(","):
+            for mount in ("/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct"):
+                share = Path(mount + path, "cpu.rt_runtime_us")
+                if share.is_file() and share.read_text(encoding="ascii").strip() == "0":
+                    return share.parent
+    return None
+
+
+def _netem(refusal: str, scenario: Scenario | None) -> Finding:
+    if not refusal:
+        return Finding("netem", "ok", "link delay (netem) works")
+    if scenario is not None and scenario.topology.link_delay_ns > 0:
+        remedy = f"set topology.link_delay to 0ms or {_OTHER_KERNEL}"
+        return Finding("netem", "missing", f"topology.link_delay needs the netem qdisc: {refusal}", remedy)
+    return Finding("netem", "limited", f"no scenarios with link_delay: {refusal}", _OTHER_KERNEL)
