@@ -229,6 +229,7 @@ def _try_tap() -> None:
 
 
 _IN_OWN_NETWORK: dict[str, Callable[[], None]] = {
+    "raw_sockets": _try_raw_socket,
     "veth": _try_veth,
     "native_xdp": _try_native_xdp,
     "tbf": lambda: _tc("tbf", "rate", "10mbit", "burst", "10kb", "limit", "100kb"),
@@ -251,7 +252,6 @@ def _tried(processes: int) -> Iterator[tuple[str, str]]:
     """Try everything, leaving for new namespaces on the way; only for a process that ends right after."""
     yield "bpf", _reason(_try_bpf)
     yield "real_time", _reason(lambda: _in_child(_be_real_time, _REAL_TIME_S))
-    yield "raw_sockets", _reason(_try_raw_socket)
     yield "borrowed_sockets", _reason(_try_borrowing)
     yield "terminals", _reason(_try_terminal)
     yield "processes", _reason(lambda: _try_processes(processes))

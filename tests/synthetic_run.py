@@ -84,7 +84,7 @@ def make(run: RunFacts) -> Made:
         engine=run.engine, ran_ns=run.duration_ns, clients=(client,), nodes=nodes, switch_dropped_pkts=0,
         softnet_dropped_pkts=0, neighbour_overflows=0, packet_ins=0, broken_flows=0, cpu_idle_ratio=0.6,
         cpu_idle_worst_ratio=0.4, cpu_steal_ratio=0.001, cpu_demand_ratio=0.5, runqueue_mean=1.2, throttled_ns=0,
-        suspended_ns=0, faults_unseen=(), changes=(), setup_s=1.5, teardown_s=0.3, stages=stages(names),
+        real_time=True, suspended_ns=0, faults_unseen=(), changes=(), setup_s=1.5, teardown_s=0.3, stages=stages(names),
     )  # fmt: skip
     return Made(run, evidence, columns, events)
 

@@ -14,7 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from testbed import places
+from testbed.doctor import room
 from testbed.results.recorded_run import RecordedRun
+from testbed.spec.loading import load
 
 pytestmark = pytest.mark.requires("root", "bpf", "ovs", "mininet")
 
@@ -50,6 +52,14 @@ def descendants(pid: int) -> set[int]:
     while more := {child for child, parent in parents.items() if parent in found | {pid}} - found:
         found |= more
     return found
+
+
+def held_by(pid: int) -> tuple[int, int]:
+    """Return the files that process `pid` has open, and its threads; none when it has ended."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/fd")), len(os.listdir(f"/proc/{pid}/task"))
+    except OSError:
+        return 0, 0
 
 
 def is_running(pid: int) -> bool:
@@ -94,6 +104,21 @@ def test_the_largest_packets_pass_natively(tmp_path: Path) -> None:
     assert summary["traffic"]["delivered_packets"] == summary["traffic"]["sent_packets"] > 1000
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["xdp_modes"] == {"n1": "native"}
+
+
+def test_a_run_keeps_to_what_it_is_refused_without(tmp_path: Path) -> None:
+    options = [word for key in ("nodes=5", "clients=2") for word in ("--set", f"topology.{key}")]
+    spec = load(SMOKE, options[1::2]).scenario
+    process = start(tmp_path / "run", "--quiet", "--set", "duration=1s", *options)
+    files, processes = 0, 0
+    while process.poll() is None:
+        held = [held_by(pid) for pid in descendants(process.pid)]
+        files = max(files, *(count for count, _ in held), 0)
+        processes = max(processes, sum(threads for _, threads in held))
+        time.sleep(0.02)
+    process.communicate()
+    assert 5 * 20 < files <= room.files(spec)
+    assert 5 * 4 < processes <= room.processes(spec)
 
 
 def test_kill_9_leaves_nothing_and_loses_nothing_written(tmp_path: Path) -> None:

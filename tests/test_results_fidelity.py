@@ -78,6 +78,7 @@ RUN_CASES = [
     ({"cpu_idle_worst_ratio": 0.0}, "DEGRADED", "worst second"),
     ({"cpu_steal_ratio": 0.02}, "DEGRADED", "stolen"),
     ({"cpu_steal_ratio": 0.2}, "INVALID", "stolen"),
+    ({"real_time": False}, "DEGRADED", "fixed priorities refused"),
     ({"cpu_demand_ratio": 0.93, "cpu_demand_process": "ovs-vswitchd"}, "DEGRADED", "by ovs-vswitchd"),
     ({"throttled_ns": 1}, "DEGRADED", "throttled"),
     ({"throttled_ns": 10**9}, "INVALID", "throttled"),

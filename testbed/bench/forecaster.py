@@ -128,8 +128,7 @@ def _as_an_agent() -> Iterator[None]:
     """Have a fixed priority, where that is permitted, and no garbage collection."""
     gc.collect()
     gc.disable()
-    with contextlib.suppress(PermissionError):
-        kernel.run_in_real_time(REAL_TIME_PRIORITY)
+    kernel.run_in_real_time(REAL_TIME_PRIORITY)
     try:
         yield
     finally:

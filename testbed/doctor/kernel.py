@@ -89,7 +89,7 @@ def _for_real_time() -> str:
     group = _group_without_share()
     if group is not None:
         return f"give its control group a real-time share: echo 500000 > {group}/cpu.rt_runtime_us (and to those above)"
-    return "run it outside of a control group without a real-time share"
+    return "run it as root outside of a container, in a control group with a real-time share"
 
 
 def _has_capability(number: int) -> bool:

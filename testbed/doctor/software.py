@@ -39,7 +39,10 @@ def findings(scenario: Scenario | None, *, switch: bool) -> Iterator[Finding]:
 def openvswitch(refusal: str) -> Finding:
     """Return the finding for what `probes.open_vswitch` gave."""
     if refusal:
-        return Finding("openvswitch", "missing", refusal, installing.program("ovs-vswitchd"))
+        remedy = installing.program("ovs-vswitchd")
+        if "temporary file" in refusal:  # tmpfile(3), which knows of no other place
+            remedy = "let /tmp be written to: sudo mount -t tmpfs tmpfs /tmp"
+        return Finding("openvswitch", "missing", refusal, remedy)
     version = probes.command("ovs-vswitchd", "--version").split("\n")[0].rpartition(" ")[2]
     return Finding("openvswitch", "ok", f"Open vSwitch {version}; a private database server starts")
 

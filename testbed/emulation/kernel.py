@@ -130,14 +130,27 @@ def sharpen_timers() -> None:
     _check("setting the timer slack", _libc.prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0))
 
 
-def run_in_real_time(priority: int, pid: int = 0, *, with_threads: bool = False) -> None:
+def run_in_real_time(priority: int, pid: int = 0, *, with_threads: bool = False) -> bool:
     """Give a process (0: this one) a fixed priority before all ordinary ones.
 
     A 10 ms loop is late by milliseconds under load with the default scheduler and by tenths of one with this.  Threads
-    and children that the process starts later have it too only `with_threads`.
+    and children that the process starts later have it too only `with_threads`.  Tells whether it is permitted: without
+    it a run goes on, and its verdict says so.
     """
     reset = 0 if with_threads else os.SCHED_RESET_ON_FORK
-    os.sched_setscheduler(pid, os.SCHED_FIFO | reset, os.sched_param(priority))
+    try:
+        os.sched_setscheduler(pid, os.SCHED_FIFO | reset, os.sched_param(priority))
+    except PermissionError:
+        return False
+    return True
+
+
+def may_run_in_real_time() -> bool:
+    """Tell whether a process may have a fixed priority here: tried by this one, which must have none."""
+    permitted = run_in_real_time(1)
+    if permitted:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    return permitted
 
 
 def borrow_fd(pid: int, fd: int) -> int:

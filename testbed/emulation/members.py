@@ -191,7 +191,6 @@ def _live(name: str, body: Body, line: Line, records: RecordWriter) -> None:
         status = EXIT_INTERRUPTED if line.stopped_early else EXIT_OK
     except BaseException as error:  # noqa: BLE001 (the last door of this process)
         traceback.print_exc()
-        failure = error if isinstance(error, Exception) else ToolError(name, repr(error))
-        records.send(Failure(name, failure))
+        records.send(Failure.of(name, error))
     finally:
         os._exit(status)

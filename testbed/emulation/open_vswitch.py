@@ -106,10 +106,19 @@ class OpenVSwitch:
             argv += (
                 ["--", "get", "Interface", interface, "ofport"] if index else ["get", "Interface", interface, "ofport"]
             )
-        numbers = [int(line) for line in commands.run("asking for port numbers", argv).split()]
-        if len(numbers) != len(interfaces) or min(numbers, default=1) < 1:
-            raise ToolError("asking for port numbers", f"the switch gave {numbers} for {interfaces}")
-        return dict(zip(interfaces, numbers, strict=True))
+        told = commands.run("asking for port numbers", argv).splitlines()
+        numbers = {name: int(line) for name, line in zip(interfaces, told, strict=False) if line.strip().isdigit()}
+        absent = [name for name in interfaces if numbers.get(name, 0) < 1]
+        if absent:
+            raise ToolError(
+                "asking for port numbers", f"the switch has no port {absent[0]}: {self._error_of(absent[0])}"
+            )
+        return numbers
+
+    def _error_of(self, interface: str) -> str:
+        """Return what the switch says of an interface that it could not make a port of."""
+        said = commands.run("asking for the error of a port", ["ovs-vsctl", "get", "Interface", interface, "error"])
+        return said.strip().strip('"') if said.strip() != "[]" else "it does not say why; read logs/ovs-vswitchd.log"
 
     def widen_receive_buffers(self) -> int:
         """Give every packet socket of the switch room for a burst and keep it to read its drops; return their count."""

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from testbed.errors import TestbedError, ToolError
+from testbed import failures
+from testbed.errors import TestbedError
 from testbed.results.evidence import Evidence
 
 ROW = (
@@ -72,16 +73,15 @@ class EventRecord(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A process of the trial cannot go on."""
+    """A process of the trial cannot go on; `error` says which one, and why."""
 
-    member: str
-    error: Exception
+    error: TestbedError
 
-    def as_error(self) -> TestbedError:
-        """Return it as an error that says who failed."""
-        if isinstance(self.error, TestbedError):
-            return self.error
-        return ToolError(f"running {self.member}", repr(self.error), "read logs/trial.log in the run directory")
+    @classmethod
+    def of(cls, member: str, error: BaseException) -> Failure:
+        """Return the failure of a member that raised `error`; where it was raised is known here and nowhere else."""
+        remedy = "please report it with logs/trial.log of the run directory"
+        return cls(failures.shown(error, f"running {member}", remedy))
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,15 +40,20 @@ class Sandbox:
         guard_pid: the process that ties the sandbox to us; it ends with the sandbox, with the same status.
     """
 
-    def __init__(self, body: Callable[[], int]) -> None:
-        """Fork and run `body` inside; its return value is the exit status."""
+    def __init__(
+        self, body: Callable[[], int], failed: Callable[[BaseException], None] = traceback.print_exception
+    ) -> None:
+        """Fork and run `body` inside; its return value is the exit status.
+
+        `failed` is called, in the process concerned, with what was raised there instead.
+        """
         supervisor = os.getpid()
         sys.stdout.flush()
         sys.stderr.flush()
         with interrupts.held_back():
             self.guard_pid = os.fork()
             if self.guard_pid == 0:
-                _leave_with(lambda: _guard(supervisor, body))
+                _leave_with(lambda: _guard(supervisor, body, failed), failed)
 
     def poll(self) -> int | None:
         """Return the exit status once the sandbox is gone (negative: ended by that signal), None before."""
@@ -70,30 +75,28 @@ class Sandbox:
             os.kill(self.guard_pid, signal.SIGKILL)
 
 
-def _leave_with(body: Callable[[], int]) -> None:
+def _leave_with(body: Callable[[], int], failed: Callable[[BaseException], None]) -> None:
     """End this forked process with the status `body` returns; never return into the parent's code."""
     status = EXIT_BUG
     try:
         status = body()
-    except TestbedError as error:
-        print(f"testbed: {error}", file=sys.stderr)
-        status = error.exit_code
-    except BaseException:  # noqa: BLE001 (the last door of this process)
-        traceback.print_exc()
+    except BaseException as error:  # noqa: BLE001 (the last door of this process)
+        status = error.exit_code if isinstance(error, TestbedError) else EXIT_BUG
+        failed(error)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status & 0xFF)
 
 
-def _guard(supervisor: int, body: Callable[[], int]) -> int:
+def _guard(supervisor: int, body: Callable[[], int], failed: Callable[[BaseException], None]) -> int:
     kernel.die_with_parent(supervisor)
     os.setsid()  # Ctrl-C is for the supervisor alone: it stops the trial in order
     kernel.unshare(_NAMESPACES)
     tether = kernel.Tether()
     init = os.fork()
     if init == 0:
-        _leave_with(lambda: _init(tether, body))
+        _leave_with(lambda: _init(tether, body), failed)
     tether.hold()
 
     def pass_on() -> None:

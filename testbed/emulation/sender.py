@@ -348,12 +348,9 @@ def _stopping_on_sigterm(stop: Callable[[], None]) -> Iterator[None]:
 def _undisturbed(priority: int | None) -> Iterator[bool]:
     """Be woken on time for the length of the block: sharp timers, no garbage collection, and `priority` if possible."""
     kernel.sharpen_timers()
-    real_time, collecting = False, gc.isenabled()
+    collecting = gc.isenabled()
     gc.disable()
-    if priority is not None:
-        with contextlib.suppress(PermissionError):
-            kernel.run_in_real_time(priority)
-            real_time = True
+    real_time = priority is not None and kernel.run_in_real_time(priority)
     try:
         yield real_time
     finally:

@@ -13,7 +13,16 @@ from typing import Any, Protocol
 from testbed import interrupts
 from testbed.emulation.cpu_quota import CpuQuota
 from testbed.emulation.members import named
-from testbed.emulation.records import EventRecord, Failure, Message, Outcome, RecordReader, SampleRow, channel
+from testbed.emulation.records import (
+    EventRecord,
+    Failure,
+    Message,
+    Outcome,
+    RecordReader,
+    RecordWriter,
+    SampleRow,
+    channel,
+)
 from testbed.emulation.sandbox import Sandbox
 from testbed.emulation.trial import Trial
 from testbed.emulation.trial_plan import TrialPlan
@@ -74,7 +83,10 @@ def emulate(plan: TrialPlan, listener: Listener, began_ns: int) -> Emulated:
     watch = _Watch(reader, listener)
     quota = CpuQuota()  # opened here: the sandbox has a /sys without control groups
     with interrupts.taken(watch.stop):
-        sandbox = Sandbox(lambda: Trial(plan, records, began_ns, quota).run())
+        sandbox = Sandbox(
+            lambda: Trial(plan, records, began_ns, quota).run(),
+            lambda error: RecordWriter(records).send(Failure.of("the sandbox", error)),
+        )
         quota.close()
         records.close()
         return watch.watch(sandbox)
@@ -135,7 +147,7 @@ class _Watch:
         if self._stops > 1:
             return Interrupted("running the trial", "interrupted twice, and so ended before its results were counted")
         if self._failure is not None:
-            return self._failure.as_error()
+            return self._failure.error
         return ToolError("running the trial", fate_of_sandbox(status), _READ)
 
 

@@ -71,7 +71,7 @@ class Trial:
             self._finish(counting)
         except Exception as error:  # noqa: BLE001 (the last door of PID 1: whatever it is, the supervisor is told)
             traceback.print_exc()
-            self._records.send(Failure("the trial", error))
+            self._records.send(Failure.of("the trial", error))
             return EXIT_TOOL_FAILED
         return EXIT_OK
 
@@ -84,6 +84,7 @@ class Trial:
 
     def _prepare(self) -> None:
         plan = self._plan
+        self._real_time = kernel.may_run_in_real_time()
         # A cached flow must be gone before its pin is: else it would follow the slots for a moment.
         self._switch = OpenVSwitch(plan.logs, plan.scenario.balancer.affinity_idle_ns // 2)
         self._network = EmulatedNetwork(plan.network, max(source.packet_bytes for source in plan.scenario.planned))
@@ -233,7 +234,7 @@ class Trial:
             self._buffers.xdp_modes,
             ran_ns=self._ran_ns,
             setup_s=self._setup_s,
-            machine={**self._machine, **self._inventory.demand.evidence()},
+            machine={**self._machine, **self._inventory.demand.evidence(), "real_time": self._real_time},
         )
         evidence = replace(
             evidence,

@@ -173,6 +173,7 @@ class Evidence:
         cpu_demand_waited_ratio: of it, the share that it waited.
         cpu_demand_process: whose it was.
         runqueue_mean: mean number of runnable tasks, for information.
+        real_time: whether the processes of the trial had the fixed priorities they ask for.
         throttled_ns: time a CPU quota stopped the control groups that the trial is in.
         suspended_ns: time the machine was suspended while the trial ran.
         control_loop: sample to notification of all agents, when not kept by node.
@@ -202,6 +203,7 @@ class Evidence:
     cpu_demand_waited_ratio: float | None = None
     cpu_demand_process: str | None = None
     runqueue_mean: float | None = None
+    real_time: bool | None = None
     throttled_ns: int | None = None
     suspended_ns: int | None = None
     control_loop: Histogram | None = None

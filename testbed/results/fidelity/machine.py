@@ -15,6 +15,8 @@ CPU_STEAL_RATIO = Bound(0.01, 0.05)
 # from running: at 90 % ten times, which for the 10 us of a packet in the switch is nothing yet. From there on a little
 # more is much more, and at 100 % it piles up. The checks of stalls say what came of it, so it is a caveat.
 CPU_DEMAND_RATIO = Bound(0.90, float("inf"))
+# On an idle machine it makes no difference, and lateness is checked by itself: a caveat.
+WITHOUT_REAL_TIME = Bound(0, float("inf"))
 # A CPU quota stops everything at once; 1 % of the time in pauses of 100 ms is many bursts.
 THROTTLED_RATIO = Bound(0.0, 0.01)
 # The clock of the run stands still while the machine is suspended, so nothing else tells of it; what lies on other
@@ -53,7 +55,18 @@ def _demand(run: Run) -> Measured | None:
     return Measured(ratio, CPU_DEMAND_RATIO, "of a core", seen)
 
 
+def _without_real_time(run: Run) -> Measured | None:
+    permitted = run.evidence.real_time
+    return None if permitted is None else Measured(int(not permitted), WITHOUT_REAL_TIME)
+
+
 CHECKS = (
+    Question(
+        "fixed priorities refused",
+        "senders, agents and switch had to wait for whatever else the machine did",
+        "`python -m testbed doctor` says what gives them fixed priorities (CAP_SYS_NICE, a real-time share)",
+        _without_real_time,
+    ),
     Question(
         "CPU busy",
         "timers and packets waited for a core",
