@@ -87,9 +87,14 @@ class Interrupted(TestbedError):
 
 def _shown(text: str) -> str:
     """Return a message that any terminal takes: it may quote what a file from elsewhere holds."""
-    lines = ["".join(c if c.isprintable() else repr(c)[1:-1] for c in line) for line in text.split("\n")]
+    lines = ["".join(c if c.isprintable() else _escaped(c) for c in line) for line in text.split("\n")]
     cut = [line if len(line) <= _LINE_CHARS else f"{line[: _LINE_CHARS - 1]}…" for line in lines]
     return "\n".join(cut if len(cut) <= _LINES else [*cut[: _LINES - 1], "…"])
+
+
+def _escaped(sign: str) -> str:
+    byte = ord(sign) - 0xDC00  # how Python keeps the bytes of a file name that are no text (PEP 383)
+    return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else repr(sign)[1:-1]
 
 
 def _restored(cls: type[TestbedError], args: tuple[object, ...], state: dict[str, object]) -> TestbedError:

@@ -68,7 +68,7 @@ def collect(
     return {
         "started_utc": utc_now(),
         "project": _project(answers),
-        "command": list(argv),
+        "command": [as_text(word) for word in argv],
         "machine": machine(),
         "openvswitch": {key: value for key, value in switch.items() if value is not None},
         "tools": {**tools, "python": platform.python_version(), **_packages()},
@@ -149,10 +149,20 @@ def _answers(questions: Mapping[str, Sequence[str]]) -> dict[str, str]:
     return answers
 
 
+def as_text(word: str) -> str:
+    """Return a word of a command line as text: bytes that are none (PEP 383) as escapes, as no reader takes them."""
+    return word.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
 def _start(argv: Sequence[str]) -> subprocess.Popen[str] | None:
     try:
         return subprocess.Popen(
-            argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True
+            argv,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            errors="replace",
         )
     except OSError:
         return None
