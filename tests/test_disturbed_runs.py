@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,18 @@ def test_a_switch_that_is_stopped_is_named(tmp_path: Path) -> None:
     assert found["value"] > 90
     assert "the switch (ovs-vswitchd) did not forward" in found["cause"]
     assert "n1, n2, n3" in found["cause"]
+
+
+def test_a_sender_whose_mtu_is_cut_is_named_with_all_it_did_not_send(tmp_path: Path) -> None:
+    def disturb(disturbed: Disturbed) -> None:
+        inside = ["nsenter", "-t", str(disturbed.pids()["sender c1"]), "-n"]
+        subprocess.run([*inside, "ip", "link", "set", "c1-eth0", "mtu", "600"], check=True)
+
+    summary = run(tmp_path, disturb, duration="2s")
+    assert summary["verdict"] == "INVALID"
+    cause = summary["checks"]["senders that failed"]["cause"]
+    assert "the sender of c1 failed sending packet" in cause
+    assert "Message too long (EMSGSIZE)" in cause
+    assert summary["checks"]["planned packets not sent"]["evidence"]["failed"] > 100
+    assert summary["checks"]["planned packets that nobody sent or gave up"]["value"] == 0
+    assert summary["traffic"]["unaccounted_packets"] == 0
