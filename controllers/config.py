@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from testbed.controllers.liveness import MeshAccess
+from testbed.controllers.sealing import LONG_AGO_NS, Keyring
 from testbed.errors import InputError
 from testbed.policies.readiness import KEEPALIVE_NS
 from testbed.spec.scenario import BalancerSpec, FrameworkName
@@ -63,6 +64,8 @@ class BalancerConfig:
         mesh: what it takes to hear the nodes on each other; None: the balancer relies on notifications and ports.
         seed: drawn from the scenario's; seeds the policy and the switch's hash.
         now_ns: the run's clock, nanoseconds since its start; must not go back.
+        since_ns: when this controller was started, for one that may have been there before: older messages are ignored.
+        ring: its keys; every node is a member.
         beat: called once a turn of the controller's loop, every `LONGEST_WAIT_NS` at least: shows when it stood still.
     """
 
@@ -79,6 +82,8 @@ class BalancerConfig:
     mesh: MeshAccess | None = None
     seed: int = 0
     now_ns: Callable[[], int] = time.monotonic_ns
+    since_ns: int = LONG_AGO_NS
+    ring: Keyring = field(kw_only=True, repr=False)
     beat: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:

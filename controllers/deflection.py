@@ -16,16 +16,17 @@ from testbed.spec.topology import Host
 
 Address = tuple[str, int]
 Send = Callable[[bytes, Address], None]
+Seal = Callable[[bytes, Sequence[str]], list[tuple[str, bytes]]]
 Emit = Callable[[int, dict[str, Any]], None]
 
 
 class SiblingNames:
     """Feeds the policy and sends what it says.  No I/O of its own but `send` and `emit`."""
 
-    def __init__(self, nodes: Sequence[Host], send: Send, emit: Emit, pause_ns: int = KEEPALIVE_NS) -> None:
-        """Make the policy over `nodes`; `send` may raise OSError, which is recorded."""
+    def __init__(self, nodes: Sequence[Host], send: Send, emit: Emit, seal: Seal, pause_ns: int = KEEPALIVE_NS) -> None:
+        """Make the policy over `nodes`; `send` may raise OSError, which is recorded; `seal` is a `Sealer`'s."""
         self._policy = DeflectionPolicy(nodes, pause_ns)
-        self._send, self._emit = send, emit
+        self._send, self._emit, self._seal = send, emit, seal
         self._address_of: dict[str, Address] = {}
 
     def heard_from(self, nodes: Sequence[str], address: Address) -> None:
@@ -46,7 +47,8 @@ class SiblingNames:
         if address is None:
             return  # not heard from yet: the policy says it again
         try:
-            self._send(notification.encode_siblings(NameSiblings((node,), (sibling,))), address)
+            for _, datagram in self._seal(notification.encode_siblings(NameSiblings((node,), (sibling,))), (node,)):
+                self._send(datagram, address)
         except OSError:
             self._emit(now_ns, {"kind": "SiblingNameLost", "node": node, "policy": DEFLECTION})
 

@@ -1,6 +1,6 @@
 """The balancer's ear on the mesh: testimony of the nodes in, which node left and which came back out.
 
-Datagrams of the mesh come to the same port as notifications and are told apart by their first byte (`concerns`).  What
+Datagrams of the mesh come to the same port as notifications and are told apart by their channel (`concerns`).  What
 the nodes' word is worth is decided by `policies.agreement`; only testimony that changed is recorded.
 """
 
@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from testbed.controllers.mesh_messages import VERSION, Codec
+from testbed.controllers.mesh_messages import Codec
+from testbed.controllers.sealing import LONG_AGO_NS, Channel, Keyring, is_on
 from testbed.events import NodeJoined, NodeLeft, WitnessHeard
 from testbed.policies.agreement import Agreement
 from testbed.policies.base import require_progress
@@ -24,14 +25,10 @@ class MeshAccess:
     """What it takes to understand the mesh.
 
     Attributes:
-        key: of this run, shared by its members alone.
-        run_id: the run's 32-bit mark.
         members: every node of the mesh, the same list everywhere.
         spec: how many watch each node, and how often they say what they hear.
     """
 
-    key: bytes
-    run_id: int
     members: tuple[str, ...]
     spec: MeshSpec
 
@@ -39,8 +36,9 @@ class MeshAccess:
 class MeshEar:
     """Listens; says nothing on the mesh.  No I/O of its own but `emit`."""
 
-    def __init__(self, access: MeshAccess, emit: Emit) -> None:
-        self._codec = Codec(access.key, access.run_id, access.members)
+    def __init__(self, access: MeshAccess, ring: Keyring, emit: Emit, since_ns: int = LONG_AGO_NS) -> None:
+        """Listen with the keys of `ring`; what was sent before `since_ns` is ignored."""
+        self._codec = Codec(ring, _silent, since_ns)
         self._agreement = Agreement(access.members, access.spec.watchers, access.spec.sync_interval_ns)
         self._emit = emit
         self._said: dict[str, dict[str, Any]] = {}  # witness → its last testimony
@@ -53,7 +51,7 @@ class MeshEar:
     @staticmethod
     def concerns(datagram: bytes) -> bool:
         """Tell whether a datagram claims to be a message of the mesh."""
-        return datagram[:1] == bytes((VERSION,))
+        return is_on(Channel.MESH, datagram)
 
     def hear(self, datagram: bytes, now_ns: int) -> list[NodeLeft | NodeJoined]:
         """Return what follows from a datagram; states and heartbeats are not for the balancer."""
@@ -78,3 +76,8 @@ class MeshEar:
     def next_deadline_ns(self) -> int | None:
         """Return when `on_time` is due."""
         return self._agreement.next_deadline_ns()
+
+
+def _silent() -> int:
+    """Return no time: this end seals nothing."""
+    raise AssertionError("the balancer says nothing on the mesh")

@@ -27,6 +27,7 @@ from testbed.controllers.five_tuple import five_tuple
 from testbed.controllers.liveness import MeshEar
 from testbed.controllers.openflow import Message
 from testbed.controllers.replication import Input
+from testbed.controllers.sealing import Channel, Opener, Sealer
 from testbed.controllers.switch import (
     Acknowledged,
     Connection,
@@ -44,12 +45,14 @@ from testbed.events import (
     FlowArrived,
     NodeJoined,
     NodeLeft,
+    NodesNotified,
     PlaceFlow,
     RemoveNode,
     RestoreNode,
     SetSlots,
 )
 from testbed.policies.balancer import BalancerPolicy, make_balancer
+from testbed.policies.balancer_view import FRESH_PAUSES
 from testbed.policies.base import require_progress
 from testbed.units import NS_PER_US
 
@@ -79,9 +82,12 @@ class LoadBalancer:
         self._node_at = {node.port: node.name for node in (*config.nodes, *config.second_tier)}
         self._siblings: SiblingNames | None = None
         if config.deflecting and send:
-            self._siblings = SiblingNames(config.deflecting, send, emit, config.pause_ns)
-        self._mesh = MeshEar(config.mesh, emit) if config.mesh else None
-        self.notifications, self.malformed = 0, 0
+            seal = Sealer(config.ring, Channel.SIBLINGS, config.now_ns).seal
+            self._siblings = SiblingNames(config.deflecting, send, emit, seal, config.pause_ns)
+        self._mesh = MeshEar(config.mesh, config.ring, emit, config.since_ns) if config.mesh else None
+        self._opener = Opener(config.ring, Channel.NOTIFICATION, config.since_ns)
+        self._stale_ns = round(FRESH_PAUSES * config.pause_ns)
+        self.notifications, self.late = 0, 0
 
     # ------------------------------------------------------------------------------------------------------- inputs
 
@@ -92,16 +98,32 @@ class LoadBalancer:
             for verdict in self._mesh.hear(datagram, now_ns):
                 self._node_changed(verdict, now_ns)
             return
-        try:
-            event = notification.decode(datagram)
-        except ValueError:
-            self.malformed += 1
+        event = self._notified(datagram, now_ns)
+        if event is None:
             return
         self.notifications += 1
         self._feed(event, now_ns)
         if self._siblings is not None and sender is not None:
             self._siblings.heard_from(event.nodes, sender)
             self._siblings.feed(event, now_ns)
+
+    def _notified(self, datagram: bytes, now_ns: int) -> NodesNotified | None:
+        """Return what a node said of itself; None when it was ignored, or waited for us until it meant nothing."""
+        opened = self._opener.open(datagram)
+        if opened is None:
+            return None
+        if now_ns - opened.sent_ns > self._stale_ns:
+            self.late += 1
+            return None
+        try:
+            event = notification.decode(opened.body)
+        except ValueError:
+            self._opener.ignore("malformed")
+            return None
+        if event.nodes != (opened.sender,):
+            self._opener.ignore("forged")
+            return None
+        return event
 
     def on_time(self, now_ns: int) -> None:
         """Wake the policies whose deadline has come."""
@@ -167,7 +189,12 @@ class LoadBalancer:
     def stop(self, now_ns: int) -> None:
         """Emit the last record.  The switch keeps forwarding by what it has."""
         mesh = {"mesh_ignored": self._mesh.ignored} if self._mesh is not None else {}
-        self._tell(now_ns, "BalancerStopped", notifications=self.notifications, malformed=self.malformed, **mesh)
+        counts = {
+            "notifications": self.notifications,
+            "late": self.late,
+            "malformed": sum(self._opener.ignored.values()),
+        }
+        self._tell(now_ns, "BalancerStopped", **counts, ignored=dict(self._opener.ignored), **mesh)
 
     # ------------------------------------------------------------------------------------------------- the switch
 

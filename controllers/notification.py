@@ -1,4 +1,4 @@
-"""The wire form of what nodes and balancer tell each other: one datagram, fixed fields, network byte order.
+"""What nodes and balancer tell each other: the body of a sealed message (`sealing`), fixed fields, network byte order.
 
 A node's notification to the balancer:
 
@@ -9,7 +9,8 @@ The answer that names a node's sibling:
 
     magic "TBSB" · version u8 · rows u8 · rows × (name length u8 · name · sibling's length u8 · sibling)
 
-Whatever is not exactly this is refused whole; who gets it counts or ignores it.
+A node speaks of itself alone: its message has one row.  Whatever is not exactly this is refused whole; who gets it
+counts or ignores it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ MAGIC = b"TBNB"
 SIBLINGS_MAGIC = b"TBSB"
 VERSION = 1
 MAX_ROWS = 255
-MAX_DATAGRAM_BYTES = 65_507
 
 _HEADER = struct.Struct("!4sBB")
 _ROW = struct.Struct("!QQQdQ")

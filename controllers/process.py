@@ -22,12 +22,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from testbed.controllers import connection, notification
+from testbed.controllers import connection
 from testbed.controllers.bell import Bell
 from testbed.controllers.config import BalancerConfig
 from testbed.controllers.deflection import Address
 from testbed.controllers.load_balancer import Emit, LoadBalancer
 from testbed.controllers.replication import Journal
+from testbed.controllers.sealing import MAX_DATAGRAM_BYTES
 from testbed.controllers.switch import (
     Connected,
     Connection,
@@ -170,7 +171,7 @@ class Steering:
             if not self._may_act():
                 return
             try:
-                datagram, sender = self._notify_socket.recvfrom(notification.MAX_DATAGRAM_BYTES)
+                datagram, sender = self._notify_socket.recvfrom(MAX_DATAGRAM_BYTES)
             except BlockingIOError:
                 return
             self._balancer.on_datagram(datagram, self._now_ns(), sender)

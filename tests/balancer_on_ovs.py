@@ -17,15 +17,17 @@ from typing import Any
 
 import numpy as np
 
-from testbed.controllers import notification, process, replication, standby
+from testbed.controllers import process, replication, standby
 from testbed.controllers.config import BalancerConfig, Station, Vip
 from testbed.emulation import commands
 from testbed.emulation.open_vswitch import OpenVSwitch
 from testbed.emulation.sandbox import Sandbox
 from testbed.events import NotifyBalancer
+from testbed.policies.membership import BALANCER
 from testbed.spec.scenario import BalancerSpec, FrameworkName
 from testbed.spec.topology import VIP_IP, VIP_IP6, VIP_MAC, Host
 from testbed.units import NS_PER_S
+from tests import sealed
 
 FLOWS = 200
 DPID = 0x51
@@ -107,8 +109,9 @@ def flow_of(frame: bytes) -> int:
 class Notifier(threading.Thread):
     """Notifies for the `speaking` nodes every 10 ms; stands for their agents."""
 
-    def __init__(self, to: tuple[str, int]) -> None:
+    def __init__(self, to: tuple[str, int], now_ns: Callable[[], int]) -> None:
         super().__init__(daemon=True)
+        self._seal, self._now_ns = sealed.Notifying(NODES), now_ns
         self.speaking = set(NODES)
         self.limit_bytes = dict.fromkeys(NODES, MB // 2)
         self._to, self._socket = to, socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -120,7 +123,7 @@ class Notifier(threading.Thread):
                 zero = np.zeros(1, dtype=np.int64)
                 limit = np.array([self.limit_bytes[node]])
                 news = NotifyBalancer((node,), limit, zero, zero, np.zeros(1), zero)
-                self._socket.sendto(notification.encode(news), self._to)
+                self._socket.sendto(self._seal(news, self._now_ns()), self._to)
 
     def end(self) -> None:
         self._over.set()
@@ -255,6 +258,7 @@ def make_config(
         framework=framework,
         seed=7,
         now_ns=lambda: time.monotonic_ns() - start_ns,
+        ring=sealed.ring(BALANCER, NODES),
     )
 
 
@@ -271,7 +275,7 @@ class Trial:
         self.notify_socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.notify_socket.bind(("127.0.0.1", 0))
         self.wire = Wire(("c1", *NODES))
-        self.notifier = Notifier(self.notify_socket.getsockname())
+        self.notifier = Notifier(self.notify_socket.getsockname(), self.config.now_ns)
 
     def run(self) -> dict[str, Any]:
         raise NotImplementedError

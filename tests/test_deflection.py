@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,18 @@ from pydantic import ValidationError
 from testbed import topologies
 from testbed.controllers import notification
 from testbed.controllers.deflection import SiblingNames
+from testbed.controllers.sealing import Channel, Opener, Sealer
 from testbed.errors import InputError
 from testbed.events import NameSiblings, NodeJoined, NodeLeft, NodesNotified
 from testbed.files.event_records import from_record
 from testbed.policies.deflection import REPEAT_NS, SILENCE_NS, DeflectionPolicy
+from testbed.policies.membership import BALANCER
 from testbed.simulation.engine import simulate
 from testbed.spec.loading import load
 from testbed.spec.scenario import Scenario
 from testbed.spec.topology import Host
 from testbed.units import NS_PER_MS
+from tests import sealed
 
 THREE = tuple(Host(f"n{k}", "node") for k in (1, 2, 3))
 TIERS = (Host("n1", "node"), Host("n2", "node"), Host("n3", "node", 2), Host("n4", "node", 2))
@@ -209,7 +213,10 @@ class Balancer:
         self.sent: list[tuple[bytes, tuple[str, int]]] = []
         self.records: list[dict[str, Any]] = []
         self.broken = False
-        self.names = SiblingNames(THREE, self._send, lambda _, record: self.records.append(record))
+        nodes, times = tuple(host.name for host in THREE), itertools.count()
+        seal = Sealer(sealed.ring(BALANCER, nodes), Channel.SIBLINGS, lambda: next(times)).seal
+        self.names = SiblingNames(THREE, self._send, lambda _, record: self.records.append(record), seal)
+        self.heard = {node: Opener(sealed.ring(node, nodes), Channel.SIBLINGS) for node in nodes}
 
     def _send(self, datagram: bytes, address: tuple[str, int]) -> None:
         if self.broken:
@@ -222,7 +229,13 @@ def test_each_node_is_told_its_own_sibling_where_it_notified_from() -> None:
     for k in (1, 2, 3):
         balancer.names.heard_from((f"n{k}",), (f"10.1.0.{k}", 700 + k))
     balancer.names.feed(news(n1=0, n2=0, n3=0), 5)
-    told = [(notification.decode_siblings(datagram), address) for datagram, address in balancer.sent]
+    told = []
+    for datagram, address in balancer.sent:
+        node = f"n{address[1] - 700}"
+        assert all(other == node or opener.open(datagram) is None for other, opener in balancer.heard.items())
+        opened = balancer.heard[node].open(datagram)
+        assert opened is not None
+        told.append((notification.decode_siblings(opened.body), address))
     assert told[0] == (NameSiblings(("n1",), ("n2",)), ("10.1.0.1", 701))
     assert [address for _, address in told] == [("10.1.0.1", 701), ("10.1.0.2", 702), ("10.1.0.3", 703)]
     assert [record["kind"] for record in balancer.records] == ["NodesNotified", "NameSiblings"]

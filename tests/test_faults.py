@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import socket
 import threading
@@ -18,7 +19,7 @@ from scapy.layers.l2 import ARP, Ether
 
 from testbed import places
 from testbed.controllers.liveness import MeshAccess, MeshEar
-from testbed.controllers.mesh_messages import KEY_BYTES, Codec
+from testbed.controllers.mesh_messages import Codec
 from testbed.emulation import kernel, shaping
 from testbed.emulation.hogs import Hogs
 from testbed.emulation.link_meter import LinkMeter
@@ -26,7 +27,8 @@ from testbed.emulation.shared_state import NodeState, SharedState
 from testbed.emulation.xdp import NodeProgram
 from testbed.emulation.xdp_abi import SINK_FLOW
 from testbed.errors import InputError
-from testbed.events import NodeLeft, SendTestimony
+from testbed.events import NodeLeft, NotifyBalancer, SendTestimony
+from testbed.policies.membership import BALANCER
 from testbed.results.failover import Failure, FaultLines, failover_section, failures
 from testbed.spec.fault import FaultSpec
 from testbed.spec.fault_timeline import astray, timeline
@@ -35,6 +37,7 @@ from testbed.spec.mesh import MeshSpec
 from testbed.traffic.fault_losses import FlowHistory, FlowRows, PlannedTimes, Span
 from testbed.traffic.plan import FlowTable, PacketPlan
 from testbed.units import NS_PER_MS, NS_PER_S
+from tests import sealed
 
 XDP_DROP, XDP_PASS = 1, 2
 BASE = (places.scenarios() / "smoke.yaml").read_text(encoding="utf-8")
@@ -407,28 +410,35 @@ def test_only_the_balancers_own_lines_are_kept() -> None:
 
 
 def test_balancer_needs_two_and_takes_only_genuine_testimony() -> None:
-    key, members, told = bytes(KEY_BYTES), ("n1", "n2", "n3"), []
-    ear = MeshEar(MeshAccess(key, 1, members, MeshSpec.model_validate({})), lambda _t, record: told.append(record))
-    ends = {name: Codec(key, 1, members, name) for name in ("n1", "n3")}
+    nodes, told = ("n1", "n2", "n3"), []
+    access = MeshAccess(nodes, MeshSpec.model_validate({}))
+    ear = MeshEar(access, sealed.ring(BALANCER, nodes), lambda _t, record: told.append(record))
+    times = itertools.count()
+    ends = {name: Codec(sealed.ring(name, nodes), lambda: next(times)) for name in ("n1", "n3")}
 
-    def word(name: str, silent: int) -> bytes:
-        return ends[name].encode(SendTestimony(("balancer",), ("n2",), np.array([1]), np.array([silent])))
+    def word(end: Codec, silent: int) -> bytes:
+        ((_, datagram),) = end.datagrams(SendTestimony((BALANCER,), ("n2",), np.array([1]), np.array([silent])))
+        return datagram
 
-    assert [ear.hear(word(name, 0), 0) for name in ends] == [[], []]
-    first = word("n1", 1)
+    assert [ear.hear(word(end, 0), 0) for end in ends.values()] == [[], []]
+    first = word(ends["n1"], 1)
     assert ear.hear(first, 1) == []
     assert ear.hear(first, 2) == []
-    forger = Codec(bytes(reversed(range(KEY_BYTES))), 1, members, "n3")
-    assert ear.hear(forger.encode(SendTestimony((), ("n2",), np.array([1]), np.array([1]))), 3) == []
-    assert ear.hear(word("n3", 1), 4) == [NodeLeft("n2", "mesh")]
+    forger = Codec(sealed.ring("n3", nodes, secret=sealed.SECRET[::-1]), lambda: next(times))
+    assert ear.hear(word(forger, 1), 3) == []
+    assert ear.hear(word(ends["n3"], 1), 4) == [NodeLeft("n2", "mesh")]
     assert (ear.ignored["replayed"], ear.ignored["forged"]) == (1, 1)
     assert [record["kind"] for record in told] == ["TestimonyChanged"] * 4
 
 
 def test_mesh_messages_are_told_from_notifications() -> None:
-    codec = Codec(bytes(KEY_BYTES), 1, ("n1",), "n1")
-    assert MeshEar.concerns(codec.encode(SendTestimony((), (), np.zeros(0, np.int64), np.zeros(0, np.int64))))
-    assert not MeshEar.concerns(b"TBNB\x01")
+    none = np.zeros(0, np.int64)
+    codec = Codec(sealed.ring("n1", ("n1",)), lambda: 0)
+    ((_, datagram),) = codec.datagrams(SendTestimony((BALANCER,), (), none, none))
+    assert MeshEar.concerns(datagram)
+    one = np.ones(1, dtype=np.int64)
+    news = NotifyBalancer(("n1",), one, one, one, np.zeros(1), one)
+    assert not MeshEar.concerns(sealed.Notifying(("n1",))(news))
     assert not MeshEar.concerns(b"")
 
 

@@ -16,8 +16,10 @@ from testbed.controllers.connection import SwitchReports
 from testbed.controllers.messages import MessageBuilder
 from testbed.controllers.switch import Acknowledged, Connected, Happening, MasterGranted, Role
 from testbed.errors import EXIT_MACHINE_LACKS, MachineError
+from testbed.policies.membership import BALANCER
 from testbed.spec.scenario import BalancerSpec
 from testbed.spec.topology import VIP_IP, VIP_IP6, VIP_MAC, Host
+from tests import sealed
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -34,6 +36,7 @@ CONFIG = BalancerConfig(
     clients=(station("c1", 1),),
     nodes=(station("n1", 2), station("n2", 3)),
     spec=BalancerSpec(policy="headroom"),
+    ring=sealed.ring(BALANCER, ("n1", "n2")),
 )
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 import numpy as np
@@ -10,43 +13,56 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.controllers.mesh_messages import KEY_BYTES, TAG_BYTES, WINDOW, Codec
+from testbed.controllers.mesh_messages import Codec
+from testbed.controllers.sealing import Channel, RunSecret, Sealer
 from testbed.events import Action, HeartbeatHeard, SendHeartbeat, SendStates, SendTestimony, StatesHeard, WitnessHeard
+from testbed.policies.membership import BALANCER, FULL_SYNC_MEMBERS
+from tests import sealed
 
-MEMBERS = ("n1", "n2", "n3")
-KEY = bytes(range(KEY_BYTES))
+NODES = ("n1", "n2", "n3")
 
 
 def ints(*values: int) -> np.ndarray:
     return np.array(values, dtype=np.int64)
 
 
+def codec(owner: str, now_ns: Callable[[], int] | None = None, since_ns: int = 0, **ring: Any) -> Codec:
+    times = itertools.count(1)
+    return Codec(sealed.ring(owner, ring.pop("nodes", NODES), **ring), now_ns or (lambda: next(times)), since_ns)
+
+
 def pair() -> tuple[Codec, Codec]:
-    return Codec(KEY, 7, MEMBERS, "n1"), Codec(KEY, 7, MEMBERS, "n2")
+    return codec("n1"), codec("n2")
 
 
+def only(made: list[tuple[str, bytes]]) -> bytes:
+    ((_, datagram),) = made
+    return datagram
+
+
+BEAT = SendHeartbeat(("n2",), 3)
 TESTIMONY = SendTestimony(("n2",), ("n2", "n3"), ints(4, 5), ints(0, 1))
-STATES = SendStates(("n2",), ("n1", "n3"), ints(9, 8), ints(500_000, 1), ints(0, 2), ints(7, 3), np.array([0.25, 1.0]))
+STATES = SendStates(("n2",), ("n1",), ints(9), ints(500_000), ints(0), ints(7), np.array([0.25]))
 
 
 def test_every_message_arrives_as_it_was_meant() -> None:
     ours, theirs = pair()
-    assert theirs.decode(ours.encode(SendHeartbeat(("n2",), 3))) == HeartbeatHeard("n1", 3)
-    assert theirs.decode(ours.encode(TESTIMONY)) == WitnessHeard("n1", ("n2", "n3"), ints(4, 5), ints(0, 1))
-    heard = theirs.decode(ours.encode(STATES))
+    assert theirs.decode(only(ours.datagrams(BEAT))) == HeartbeatHeard("n1", 3)
+    assert theirs.decode(only(ours.datagrams(TESTIMONY))) == WitnessHeard("n1", ("n2", "n3"), ints(4, 5), ints(0, 1))
+    heard = theirs.decode(only(ours.datagrams(STATES)))
     assert isinstance(heard, StatesHeard)
     assert {**STATES.to_record(), "kind": "", "to": 0} == {**heard.to_record(), "kind": "", "to": 0}
     assert not any(theirs.ignored.values())
 
 
 def test_messages_are_compact() -> None:
-    assert len(pair()[0].encode(SendHeartbeat(("n2",), 0))) <= 36
+    assert len(only(pair()[0].datagrams(SendHeartbeat(("n2",), 0)))) <= 36
 
 
-@pytest.mark.parametrize("action", [SendHeartbeat(("n2",), 3), TESTIMONY, STATES], ids=lambda a: type(a).__name__)
+@pytest.mark.parametrize("action", [BEAT, TESTIMONY, STATES], ids=lambda a: type(a).__name__)
 def test_any_flipped_bit_and_any_cut_is_ignored(action: Action) -> None:
     ours, theirs = pair()
-    datagram = ours.encode(action)
+    datagram = only(ours.datagrams(action))
     for bit in range(8 * len(datagram)):
         flipped = bytearray(datagram)
         flipped[bit // 8] ^= 1 << bit % 8
@@ -59,47 +75,91 @@ def test_any_flipped_bit_and_any_cut_is_ignored(action: Action) -> None:
     assert theirs.decode(datagram) is not None
 
 
-def test_replays_and_what_is_too_old_are_ignored() -> None:
+def test_replays_and_whatever_is_older_than_what_was_taken_are_ignored() -> None:
     ours, theirs = pair()
-    sent = [ours.encode(SendHeartbeat(("n2",), i)) for i in range(WINDOW + 2)]
-    assert theirs.decode(sent[5]) is not None
-    assert theirs.decode(sent[5]) is None
-    assert theirs.decode(sent[3]) is not None, "out of order is not a replay"
-    assert theirs.decode(sent[3]) is None
-    assert theirs.decode(sent[-1]) is not None
-    assert theirs.decode(sent[1]) is None, "too old to tell"
-    assert theirs.decode(sent[2]) is not None
-    assert theirs.ignored == {"malformed": 0, "foreign": 0, "forged": 0, "replayed": 3}
+    sent = [only(ours.datagrams(SendHeartbeat(("n2",), i))) for i in range(4)]
+    assert [theirs.decode(sent[i]) is not None for i in (1, 1, 0, 3, 2, 3)] == [True, False, False, True, False, False]
+    assert theirs.ignored == {"malformed": 0, "foreign": 0, "forged": 0, "replayed": 4}
+
+
+def test_two_messages_of_one_instant_are_both_taken() -> None:
+    ours, theirs = codec("n1", lambda: 5), codec("n2")
+    assert all(theirs.decode(only(ours.datagrams(BEAT))) is not None for _ in range(3))
 
 
 def test_numbers_of_senders_are_apart_and_a_later_life_begins_above() -> None:
     ours, theirs = pair()
-    other = Codec(KEY, 7, MEMBERS, "n3")
-    beat = SendHeartbeat(("n2",), 0)
-    assert theirs.decode(ours.encode(beat)) == HeartbeatHeard("n1", 0)
-    assert theirs.decode(other.encode(beat)) == HeartbeatHeard("n3", 0)
-    reborn = Codec(KEY, 7, MEMBERS, "n1", born_ns=10**9)
-    assert theirs.decode(reborn.encode(beat)) is not None
-    assert theirs.decode(ours.encode(beat)) is None
+    assert theirs.decode(only(ours.datagrams(BEAT))) == HeartbeatHeard("n1", 3)
+    assert theirs.decode(only(codec("n3").datagrams(BEAT))) == HeartbeatHeard("n3", 3)
+    reborn = codec("n1", lambda: 10**9)
+    assert theirs.decode(only(reborn.datagrams(BEAT))) is not None
+    assert theirs.decode(only(ours.datagrams(BEAT))) is None
+
+
+def test_a_receiver_that_begins_anew_takes_nothing_that_was_recorded_before() -> None:
+    recorded = [only(codec("n1", lambda t=t: t).datagrams(BEAT)) for t in (10, 500, 999)]
+    reborn = codec("n2", since_ns=1000)
+    assert [reborn.decode(datagram) for datagram in recorded] == [None] * 3
+    assert reborn.ignored["replayed"] == 3
+    assert reborn.decode(only(codec("n1", lambda: 1000).datagrams(BEAT))) is not None
+
+
+def test_no_member_can_speak_for_another() -> None:
+    """n3 has its own keys: it can seal neither as n1 for n2, nor hand on to n2 what n1 sealed for it."""
+    theirs = codec("n2")
+    ring = sealed.ring("n3", NODES)
+    for key in {*ring.to.values(), *ring.of.values()}:
+        lying = replace(ring, owner="n1", to=dict.fromkeys(ring.members, key))
+        assert theirs.decode(only(Codec(lying, lambda: 5).datagrams(BEAT))) is None
+    assert theirs.decode(only(codec("n1").datagrams(SendHeartbeat(("n3",), 0)))) is None
+    assert set(theirs.ignored.items()) >= {("forged", theirs.ignored["forged"]), ("replayed", 0)}
+    assert theirs.ignored["forged"] >= 7
+
+
+def test_a_message_of_one_channel_says_nothing_on_another() -> None:
+    notified = Sealer(sealed.ring("n1", NODES), Channel.NOTIFICATION, lambda: 5)
+    ((_, datagram),) = notified.seal(msgpack.packb([0, 3]), (BALANCER,))
+    balancer = codec(BALANCER)
+    assert balancer.decode(datagram) is None
+    moved = datagram[:1] + bytes((Channel.MESH,)) + datagram[2:]
+    assert balancer.decode(moved) is None
+    assert balancer.ignored == {"malformed": 1, "foreign": 0, "forged": 1, "replayed": 0}
+
+
+def test_in_a_small_mesh_states_are_their_senders_own() -> None:
+    ours, theirs = pair()
+    of_another = SendStates(("n2",), ("n3",), ints(9), ints(1), ints(0), ints(7), np.array([1.0]))
+    assert theirs.decode(only(ours.datagrams(of_another))) is None
+    assert theirs.ignored["forged"] == 1
+    many = tuple(f"n{i + 1}" for i in range(FULL_SYNC_MEMBERS + 1))
+    passed_on = only(codec("n1", nodes=many).datagrams(of_another))
+    assert codec("n2", nodes=many).decode(passed_on) is not None
 
 
 @pytest.mark.parametrize(
     ("stranger", "flaw"),
     [
-        (lambda: Codec(KEY[::-1], 7, MEMBERS, "n1"), "forged"),
-        (lambda: Codec(KEY, 8, MEMBERS, "n1"), "foreign"),
-        (lambda: Codec(KEY, 7, (*MEMBERS, "n4"), "n4"), "foreign"),
+        (lambda: codec("n1", secret=sealed.SECRET[::-1]), "forged"),
+        (lambda: codec("n1", run_id=8), "foreign"),
+        (lambda: codec("n9", nodes=(*(f"n{i}" for i in range(1, 10)),)), "foreign"),
     ],
 )
 def test_other_keys_runs_and_members_are_ignored(stranger: Callable[[], Codec], flaw: str) -> None:
-    _, theirs = pair()
-    assert theirs.decode(stranger().encode(SendHeartbeat(("n2",), 0))) is None
+    theirs = codec("n2")
+    assert theirs.decode(only(stranger().datagrams(BEAT))) is None
     assert theirs.ignored[flaw] == 1
 
 
-def test_key_has_to_be_whole() -> None:
+def test_the_secret_has_to_be_whole_and_gives_no_keys_once_it_is_forgotten() -> None:
     with pytest.raises(ValueError, match="31"):
-        Codec(KEY[:-1], 7, MEMBERS)
+        RunSecret(sealed.SECRET[:-1])
+    secret = RunSecret(sealed.SECRET)
+    keys = secret.ring("n1", 7, NODES)
+    assert secret.ring("n2", 7, NODES).of["n1"] == keys.to["n2"] != keys.of["n2"]
+    assert len({*keys.to.values(), *keys.of.values()}) == 4
+    secret.forget()
+    with pytest.raises(ValueError, match="no keys for n1"):
+        secret.ring("n1", 7, NODES)
 
 
 @given(st.binary(max_size=300))
@@ -122,11 +182,8 @@ plain = st.recursive(
 
 @given(plain | st.lists(plain, min_size=1, max_size=8).map(lambda rest: [2, *rest]) | st.binary(max_size=60))
 def test_nonsense_under_the_right_key_does_not_raise(body: object) -> None:
-    ours, theirs = pair()
-    ours._body = lambda _: body  # type: ignore[assignment, method-assign, return-value]
-    packed = ours.encode(STATES)
-    if isinstance(body, bytes):  # not even msgpack
-        signed = packed[: -TAG_BYTES - len(msgpack.packb(body))] + body
-        packed = signed + ours._tag(signed)
-    heard = theirs.decode(packed)
+    theirs = codec("n2")
+    packed = body if isinstance(body, bytes) else msgpack.packb(body)  # bytes: not even msgpack
+    sealer = Sealer(sealed.ring("n1", NODES), Channel.MESH, lambda: 5)
+    heard = theirs.decode(only(sealer.seal(packed, ("n2",))))
     assert heard is not None or sum(theirs.ignored.values()) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,11 @@ from testbed.controllers.switch import Acknowledged, PacketIn, PortChanged, Refu
 from testbed.errors import InputError, ToolError
 from testbed.events import NodesNotified, NotifyBalancer, Record
 from testbed.policies.balancer import SILENCE_NS
+from testbed.policies.membership import BALANCER
 from testbed.spec.scenario import BalancerSpec
 from testbed.spec.topology import VIP_IP, VIP_IP6, VIP_MAC, Host
 from testbed.units import NS_PER_MS
+from tests import sealed
 from tests.fake_connection import FakeConnection, FakeLink
 from tests.fake_flow_table import FakeSwitch, Packet
 
@@ -52,6 +55,7 @@ def make_config(nodes: int = 3, policy: str = "round-robin", ports: tuple[int, .
         nodes=tuple(station(f"n{i}", "node", 10 + i) for i in range(1, nodes + 1)),
         spec=BalancerSpec(policy=policy),
         now_ns=lambda: 0,
+        ring=sealed.ring(BALANCER, tuple(f"n{i}" for i in range(1, nodes + 1))),
     )
 
 
@@ -401,21 +405,24 @@ def test_known_addresses_are_forwarded() -> None:
 
 def test_a_port_used_twice_is_refused() -> None:
     with pytest.raises(InputError, match="port 1 is used twice"):
-        BalancerConfig(1, 6653, CONFIG.vip, CONFIG.clients, (station("n1", "node", 1),), CONFIG.spec)
+        BalancerConfig(1, 6653, CONFIG.vip, CONFIG.clients, (station("n1", "node", 1),), CONFIG.spec, ring=CONFIG.ring)
 
 
 def test_no_nodes_are_refused() -> None:
     with pytest.raises(InputError, match="0 nodes"):
-        BalancerConfig(1, 6653, CONFIG.vip, CONFIG.clients, (), CONFIG.spec)
+        BalancerConfig(1, 6653, CONFIG.vip, CONFIG.clients, (), CONFIG.spec, ring=CONFIG.ring)
 
 
 # ---------------------------------------------------------------------------------------------------- notifications
 
 
-def notify(*nodes: str, backlog: int = 0, severity: float = 0.0) -> bytes:
+def said(*nodes: str, backlog: int = 0, severity: float = 0.0) -> NotifyBalancer:
     zeros, ones = np.zeros(len(nodes), dtype=np.int64), np.ones(len(nodes), dtype=np.int64)
-    news = NotifyBalancer(nodes, ones * 10**6, ones * backlog, zeros, ones * severity, zeros)
-    return notification.encode(news)
+    return NotifyBalancer(nodes, ones * 10**6, ones * backlog, zeros, ones * severity, zeros)
+
+
+def notify(*nodes: str, backlog: int = 0, severity: float = 0.0) -> bytes:
+    return notification.encode(said(*nodes, backlog=backlog, severity=severity))
 
 
 values = st.integers(0, 2**62)
@@ -472,7 +479,7 @@ class Bench:
 
     def __init__(self, policy: str = "round-robin") -> None:
         self.records: list[tuple[int, dict[str, Any]]] = []
-        self.link = FakeLink()
+        self.link, self._seal = FakeLink(), sealed.Notifying(NODES)
         config = make_config(policy=policy)
         self.balancer = LoadBalancer(config, lambda t_ns, record: self.records.append((t_ns, record)))
 
@@ -481,6 +488,11 @@ class Bench:
         self.balancer.steer(self.link, now_ns)
         for port in (1, 2, *PORTS.values()):
             self.balancer.on_switch(PortChanged(port, port not in down), now_ns, now_ns)
+
+    def hear(self, *nodes: str, at_ns: int, backlog: int = 0) -> None:
+        """Let nodes notify, each for itself."""
+        for node in nodes:
+            self.balancer.on_datagram(self._seal(said(node, backlog=backlog), at_ns), at_ns)
 
     def kinds(self) -> list[str]:
         return [record["kind"] for _, record in self.records]
@@ -501,9 +513,9 @@ def test_ready_is_told_when_the_barrier_comes_back() -> None:
 def test_control_loop_is_measured_from_the_notification_to_the_barrier() -> None:
     bench = Bench("least-loaded")
     bench.connect()
-    bench.balancer.on_datagram(notify("n2", "n3"), 9 * NS_PER_MS)
-    bench.balancer.on_datagram(notify("n1", backlog=900_000), 10 * NS_PER_MS)
-    assert bench.kinds() == ["NodesNotified", "NodesNotified", "SetSlots"]
+    bench.hear("n2", "n3", at_ns=9 * NS_PER_MS)
+    bench.hear("n1", backlog=900_000, at_ns=10 * NS_PER_MS)
+    assert bench.kinds() == ["NodesNotified"] * 3 + ["SetSlots"]
     bench.balancer.on_switch(Acknowledged(bench.link, 2), 11 * NS_PER_MS, 12 * NS_PER_MS)
     assert bench.records[-1][1]["kind"] == "ActionsAcknowledged"
     assert bench.records[-1][1]["control_loop_us"] == 1000.0
@@ -515,8 +527,8 @@ def test_what_a_change_sends_was_built_ahead() -> None:
     bench.balancer.prepare(connection)
     bench.connect()
     before = len(bench.link.sent)
-    bench.balancer.on_datagram(notify("n2", "n3"), 9 * NS_PER_MS)
-    bench.balancer.on_datagram(notify("n1", backlog=900_000), 10 * NS_PER_MS)
+    bench.hear("n2", "n3", at_ns=9 * NS_PER_MS)
+    bench.hear("n1", backlog=900_000, at_ns=10 * NS_PER_MS)
     assert set(bench.link.sent[before:]) <= connection.prepared
     assert len(bench.link.sent) > before
     assert pipeline.every_slot(make_config(policy="per-flow"), 64) == ()
@@ -526,15 +538,62 @@ def test_what_a_change_sends_was_built_ahead() -> None:
 def test_policy_records_can_be_replayed() -> None:
     bench = Bench("least-loaded")
     bench.connect()
-    bench.balancer.on_datagram(notify("n1", backlog=900_000), 10 * NS_PER_MS)
+    bench.hear("n1", backlog=900_000, at_ns=10 * NS_PER_MS)
     assert all(record["kind"] in Record.kinds for _, record in bench.records)
+
+
+def stopped(bench: Bench) -> dict[str, Any]:
+    bench.balancer.stop(10**12)
+    return bench.records[-1][1]
 
 
 def test_malformed_datagrams_are_counted_and_ignored() -> None:
     bench = Bench()
     bench.balancer.on_datagram(b"nonsense", 0)
-    bench.balancer.stop(1)
-    assert bench.records == [(1, {"kind": "BalancerStopped", "notifications": 0, "malformed": 1, "policy": "balancer"})]
+    bench.balancer.on_datagram(notify("n1"), 0)  # sealed by nobody
+    assert bench.records == []
+    record = stopped(bench)
+    assert (record["kind"], record["notifications"], record["malformed"]) == ("BalancerStopped", 0, 2)
+
+
+def test_a_node_speaks_for_itself_alone() -> None:
+    bench, seal = Bench(), sealed.Notifying(NODES)
+    for news in (said("n2"), said("n1", "n2")):
+        bench.balancer.on_datagram(seal(news, 5, by="n1"), 5)
+    whole = seal(said("n1"), 6)
+    as_another = whole[:6] + (1).to_bytes(2, "big") + whole[8:]
+    bench.balancer.on_datagram(as_another, 6)
+    assert bench.records == []
+    assert stopped(bench)["ignored"] == {"malformed": 0, "foreign": 0, "forged": 3, "replayed": 0}
+
+
+def test_a_notification_counts_once_and_no_older_one_after_it() -> None:
+    bench, seal = Bench(), sealed.Notifying(NODES)
+    first, second = seal(said("n1"), 5), seal(said("n1"), 6)
+    for datagram in (second, second, first):
+        bench.balancer.on_datagram(datagram, 7)
+    assert bench.kinds() == ["NodesNotified"]
+    assert stopped(bench)["ignored"]["replayed"] == 2
+
+
+def test_a_controller_that_begins_anew_takes_nothing_that_was_sent_before() -> None:
+    recorded = sealed.Notifying(NODES)(said("n1"), 100)
+    config = replace(CONFIG, since_ns=200)
+    told: list[str] = []
+    balancer = LoadBalancer(config, lambda _, record: told.append(record["kind"]))
+    balancer.on_datagram(recorded, 201)
+    assert told == []
+    balancer.on_datagram(sealed.Notifying(NODES)(said("n1"), 201), 202)
+    assert told == ["NodesNotified"]
+
+
+def test_a_notification_that_waited_for_us_too_long_means_nothing() -> None:
+    """It waited in the socket while the controller stood still, or while another one steered."""
+    bench, seal = Bench(), sealed.Notifying(NODES)
+    bench.balancer.on_datagram(seal(said("n1"), 0), SILENCE_NS // 2)
+    bench.balancer.on_datagram(seal(said("n1"), 1), SILENCE_NS // 2 + 2)
+    assert bench.kinds() == ["NodesNotified"]
+    assert stopped(bench)["late"] == 1
 
 
 def test_port_down_removes_the_node_and_port_up_restores_it() -> None:
@@ -568,10 +627,10 @@ def test_ports_of_clients_are_no_concern() -> None:
 def test_silent_node_leaves_by_deadline() -> None:
     bench = Bench()
     bench.connect()
-    bench.balancer.on_datagram(notify("n1", "n2", "n3"), 0)
+    bench.hear("n1", "n2", "n3", at_ns=0)
     for tick in range(1, 60):
         now_ns = tick * 10 * NS_PER_MS
-        bench.balancer.on_datagram(notify("n1", "n3"), now_ns)
+        bench.hear("n1", "n3", at_ns=now_ns)
         bench.balancer.on_time(now_ns)
     assert ("RemoveNode", SILENCE_NS) in [(record["kind"], t_ns) for t_ns, record in bench.records]
 
@@ -591,8 +650,8 @@ def test_switch_that_comes_back_gets_the_present_state() -> None:
 def test_what_a_lost_connection_waited_for_is_forgotten() -> None:
     bench = Bench("least-loaded")
     bench.connect()
-    bench.balancer.on_datagram(notify("n2", "n3"), 0)
-    bench.balancer.on_datagram(notify("n1", backlog=900_000), 0)  # barrier 2, never answered
+    bench.hear("n2", "n3", at_ns=0)
+    bench.hear("n1", backlog=900_000, at_ns=0)  # barrier 2, never answered
     assert bench.link.barriers == 2
     bench.link = FakeLink()
     bench.connect(1)

@@ -23,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from testbed.controllers import notification
+from testbed.controllers.sealing import MAX_DATAGRAM_BYTES, Channel, Keyring, Opener, Sealer
 from testbed.emulation import kernel
 from testbed.emulation.limit_watch import LimitWatch
 from testbed.emulation.members import Line, Stopped
@@ -46,6 +47,7 @@ from testbed.events import (
 )
 from testbed.policies.base import require_progress
 from testbed.policies.brain import NodeBrain
+from testbed.policies.membership import BALANCER
 from testbed.policies.pool import Pool
 
 REAL_TIME_PRIORITY = 10
@@ -66,6 +68,7 @@ class AgentParts:
         brain, pool: the policies; the pool's ledger is shared memory, used under the lock file.
         interval_ns, phase_ns: the agent wakes at t0 + phase + k * interval.
         balancer: where notifications go.
+        ring: the node's keys.
         state: where the node's mesh member looks for its state.
         peers: where that member leaves what the other nodes announce.
         peers_fresh_ns: how old that may be and still count.
@@ -85,6 +88,7 @@ class AgentParts:
     interval_ns: int
     phase_ns: int
     balancer: tuple[str, int]
+    ring: Keyring
     state: SharedState
     peers: SharedPeers
     peers_fresh_ns: int
@@ -145,6 +149,8 @@ class Agent:
         kernel.sharpen_timers()
         kernel.run_in_real_time(REAL_TIME_PRIORITY)
         self._t0_ns = line.ready()
+        self._sealer = Sealer(self._parts.ring, Channel.NOTIFICATION, self._now_ns)
+        self._opener = Opener(self._parts.ring, Channel.SIBLINGS, self._now_ns())
         self._before = self._parts.program.look(time.monotonic_ns()).counters
         self._parts.limits.begin(self._parts.program.limit_bytes)
         self._last_wake_ns = max(self._t0_ns, time.monotonic_ns())
@@ -184,7 +190,10 @@ class Agent:
         name = self._sibling
         while self._parts.mac_of:
             try:
-                answer = notification.decode_siblings(self._socket.recv(notification.MAX_DATAGRAM_BYTES))
+                opened = self._opener.open(self._socket.recv(MAX_DATAGRAM_BYTES))
+                if opened is None:
+                    continue
+                answer = notification.decode_siblings(opened.body)
             except ValueError:
                 continue
             except OSError:
@@ -329,7 +338,8 @@ class Agent:
 
     def _notify(self, action: NotifyBalancer) -> None:
         try:
-            self._socket.send(notification.encode(action))
+            for _, datagram in self._sealer.seal(notification.encode(action), (BALANCER,)):
+                self._socket.send(datagram)
         except OSError:
             # The balancer is away, or the mesh is full: the next notification is 100 ms off at most and tells all.
             self._records.add(EventRecord(self._now_ns(), {"kind": "NotificationLost", "node": self._parts.node}))

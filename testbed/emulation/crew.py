@@ -22,7 +22,7 @@ import numpy as np
 from testbed.controllers import process, replication, standby
 from testbed.controllers.config import BalancerConfig, Station, Vip
 from testbed.controllers.liveness import MeshAccess
-from testbed.controllers.mesh_messages import KEY_BYTES
+from testbed.controllers.sealing import Keyring, RunSecret
 from testbed.emulation import bulk_tcp, kernel
 from testbed.emulation.agent import Agent, AgentParts
 from testbed.emulation.clock import RunClock
@@ -75,9 +75,21 @@ class Crew:
         self.pulses: dict[str, Pulse] = {}
         self.limits: dict[str, LimitWatch] = {}
         self._until_ns: dict[str, int] = {}
-        self._mesh_key = os.urandom(KEY_BYTES)
+        self._secret = RunSecret()
         self._states = {node.name: SharedState() for node in plan.network.nodes}
         self._peers = {node.name: SharedPeers() for node in plan.network.nodes}
+
+    def _fork(self, name: str, body: Body) -> Member:
+        """Fork a member; it knows the keys that `body` was given and no others."""
+
+        def live(line: Line, records: RecordWriter) -> None:
+            self._secret.forget()
+            body(line, records)
+
+        return Member(name, live, self._records_end)
+
+    def _ring(self, member: str) -> Keyring:
+        return self._secret.ring(member, self._plan.run_id, (*self._mesh_members, BALANCER))
 
     @property
     def sources(self) -> list[Member]:
@@ -109,7 +121,7 @@ class Crew:
             packets = self._plan.packets.of_client(client.name)
             if len(packets):
                 body = self._sender_of(client, packets)
-                self.senders.append(Member(f"sender {client.name}", body, self._records_end))
+                self.senders.append(self._fork(f"sender {client.name}", body))
                 self._until_ns[self.senders[-1].name] = int(packets.t_ns[-1])
 
     def _sender_of(self, client: Host, packets: PacketPlan) -> Body:
@@ -144,11 +156,11 @@ class Crew:
             return
         pids = {backend.name: self._network.pid(backend.name) for backend in network.of_role("backend")}
         sink = bulk_tcp.sink(pids, self._ecn, self._pulse(TCP_SINK))
-        self.others.append(Member(TCP_SINK, sink, self._records_end))
+        self.others.append(self._fork(TCP_SINK, sink))
         for number, spec in enumerate(scenario.tcp):
             name, pid = f"TCP source {spec.name}", self._network.pid(spec.client)
             body = bulk_tcp.source(spec, number, pid, scenario.duration_ns, self._ecn, self._pulse(name))
-            self.tcp.append(Member(name, body, self._records_end))
+            self.tcp.append(self._fork(name, body))
             self._until_ns[name] = scenario.duration_ns
 
     @property
@@ -178,7 +190,7 @@ class Crew:
             standby.stand_by(second, notifications, _emitter(line, records, "StandbyReady"), ends[1])
 
         bodies = (balance, follow) if ends else (balance,)
-        self.others += [Member(name, body, self._records_end) for name, body in zip(CONTROLLERS, bodies, strict=False)]
+        self.others += [self._fork(name, body) for name, body in zip(CONTROLLERS, bodies, strict=False)]
         for end in (notifications, *ends):
             end.close()
 
@@ -201,11 +213,13 @@ class Crew:
             second_tier=tuple(station(node.name) for node in network.nodes if node.tier > 1),
             deflecting=network.nodes if plan.scenario.buffer.deflect else (),
             pause_ns=longest_pause_ns(plan.scenario.buffer.sample_interval_ns),
-            mesh=MeshAccess(self._mesh_key, plan.run_id, self._mesh_members, plan.scenario.mesh),
+            mesh=MeshAccess(self._mesh_members, plan.scenario.mesh),
             spec=plan.scenario.balancer,
             framework=plan.scenario.controller.framework,
             seed=plan.seed_of("balancer"),
             now_ns=self._clock.now_ns,
+            since_ns=self._clock.now_ns(),
+            ring=self._ring(BALANCER),
         )
 
     def _brain(self, node: str, rate_bps: Ints, members: int) -> NodeBrain:
@@ -236,6 +250,7 @@ class Crew:
             interval_ns=interval_ns,
             phase_ns=interval_ns * names.index(node) // len(names),
             balancer=(MESH_SUPERVISOR_IP, NOTIFY_PORT),
+            ring=self._ring(node),
             state=self._states[node],
             peers=self._peers[node],
             peers_fresh_ns=fresh_ns(plan.scenario.mesh.sync_interval_ns),
@@ -244,7 +259,7 @@ class Crew:
             mac_of={host.name: host.mac for host in network.nodes} if plan.scenario.buffer.deflect else {},
             unplanned=bool(plan.scenario.tcp),
         )
-        return Member(f"agent {node}", Agent(parts), self._records_end)
+        return self._fork(f"agent {node}", Agent(parts))
 
     @property
     def _mesh_members(self) -> tuple[str, ...]:
@@ -256,7 +271,7 @@ class Crew:
             self.others += [self._fork_mesh_member(node) for node in self._mesh_members]
 
     def _fork_mesh_member(self, node: str) -> Member:
-        return Member(f"mesh {node}", self._mesh_member(node), self._records_end)
+        return self._fork(f"mesh {node}", self._mesh_member(node))
 
     def release_memory(self, node: str) -> None:
         """Give back to the pool what a node held that is gone, all but its floor."""
@@ -291,8 +306,7 @@ class Crew:
             },
             members=self._mesh_members,
             spec=plan.scenario.mesh,
-            key=self._mesh_key,
-            run_id=plan.run_id,
+            ring=self._ring(node),
             seed=plan.seed_of(f"mesh {node}"),
             state=self._states[node],
             peers=self._peers[node],

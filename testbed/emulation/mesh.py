@@ -22,7 +22,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from testbed.controllers.mesh_messages import MAX_DATAGRAM_BYTES, Codec
+from testbed.controllers.mesh_messages import Codec
+from testbed.controllers.sealing import MAX_DATAGRAM_BYTES, Keyring
 from testbed.emulation import kernel
 from testbed.emulation.members import Line, Stopped
 from testbed.emulation.pulse import Pulse
@@ -59,7 +60,7 @@ class MeshParts:
         address_of: where each member and the balancer listen.
         members: the nodes of the mesh, the same list everywhere.
         spec: times and numbers.
-        key, run_id: see `Codec`.
+        ring: the node's keys.
         seed: of the draws of recipients in large meshes.
         state: what the agent publishes.
         peers: where the agent looks for what the others announce.
@@ -71,8 +72,7 @@ class MeshParts:
     address_of: Mapping[str, Address]
     members: tuple[str, ...]
     spec: MeshSpec
-    key: bytes
-    run_id: int
+    ring: Keyring
     seed: int
     state: SharedState
     peers: SharedPeers
@@ -101,7 +101,7 @@ class MeshMember:
         _sleep_until_start(self._t0_ns)
         parts.pulse.begin(time.monotonic_ns())
         born_ns = self._now_ns()  # above that of any life before: the run's clock does not go back
-        self._codec = Codec(parts.key, parts.run_id, parts.members, parts.node, born_ns=born_ns)
+        self._codec = Codec(parts.ring, self._now_ns, born_ns)
         self._policy = Membership(parts.node, parts.members, parts.spec, random.Random(parts.seed), incarnation=born_ns)
         self._feed(DeadlineReached(), self._now_ns())
         while not stopped:
@@ -158,8 +158,7 @@ class MeshMember:
 
     def _send(self, action: Action) -> None:
         assert isinstance(action, (SendHeartbeat, SendStates, SendTestimony))
-        datagram = self._codec.encode(action)
-        for name in action.to:
+        for name, datagram in self._codec.datagrams(action):
             try:
                 self._socket.sendto(datagram, self._parts.address_of[name])
                 self._sent += 1

@@ -23,7 +23,10 @@ from testbed.events import NameSiblings, NotifyBalancer, SendHeartbeat, SendStat
 from testbed.forecaster.runtime import artefact
 from testbed.forecaster.runtime.features import FEATURES
 from testbed.forecaster.runtime.horizons import HORIZON_SAMPLES
+from testbed.policies.membership import BALANCER
+from tests import sealed
 from tests.fuzz.inputs import CORPUS
+from tests.fuzz.targets import NODES
 
 _SMALL = {
     "version": 1,
@@ -206,11 +209,12 @@ def _datagrams() -> None:
     named = notification.encode_siblings(NameSiblings(nodes, ("n2", "")))
     (_new("siblings") / "two.bin").write_bytes(named)
     mesh = _new("mesh")
-    codec = mesh_messages.Codec(bytes(32), 7, ("balancer", "n1", "n2", "n3"), "n1", born_ns=5)
-    states = SendStates((), nodes, ints, ints, ints, ints, np.array([0.25, 1.0]))
-    told = {"alive": SendHeartbeat((), 3), "silent": SendTestimony((), nodes, ints, ints % 3), "states": states}
+    codec, to, own = mesh_messages.Codec(sealed.ring("n1", NODES), lambda: 5), (BALANCER,), ints[:1]
+    states = SendStates(to, ("n1",), own, own, own, own, np.array([0.25]))
+    told = {"alive": SendHeartbeat(to, 3), "silent": SendTestimony(to, nodes, ints, ints % 3), "states": states}
     for name, action in told.items():
-        (mesh / f"{name}.bin").write_bytes(codec.encode(action))
+        ((_, datagram),) = codec.datagrams(action)
+        (mesh / f"{name}.bin").write_bytes(datagram)
 
 
 if __name__ == "__main__":

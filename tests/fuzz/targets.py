@@ -14,20 +14,22 @@ from markupsafe import Markup
 
 from testbed import replay, run
 from testbed.commands import ps
-from testbed.controllers import mesh_messages, notification
+from testbed.controllers import mesh_messages, notification, sealing
 from testbed.errors import InputError
 from testbed.forecaster.data import traces as host_traces
 from testbed.forecaster.runtime import artefact
+from testbed.policies.membership import BALANCER
 from testbed.report import agreement, compare, compare_page, page, sweep_page, sweep_table
 from testbed.results.recorded_run import RecordedRun
 from testbed.results.running import RunningRun
 from testbed.spec import loading
 from testbed.sweep import checked
 from testbed.traffic import plan_file, traces
+from tests import sealed
 from tests.fuzz import inputs, mutate_bytes, mutate_json
 from tests.fuzz.inputs import Target
 
-_KEY, _RUN_ID, _MEMBERS = bytes(32), 7, ("balancer", "n1", "n2", "n3")
+NODES = ("n1", "n2", "n3")
 _OF_A_REPORT = ("manifest.json", "samples.parquet", "evidence.json", "summary.json", "fidelity.json")
 _OF_A_REPLAY = ("events.jsonl", "events.jsonl", "samples.parquet", "manifest.json", "scenario.yaml", "plan.parquet")
 
@@ -101,7 +103,7 @@ def _siblings(folder: Path, name: str) -> None:
 
 
 def _mesh(folder: Path, name: str) -> None:
-    event = mesh_messages.Codec(_KEY, _RUN_ID, _MEMBERS).decode((folder / name).read_bytes())
+    event = mesh_messages.Codec(sealed.ring(BALANCER, NODES), lambda: 0).decode((folder / name).read_bytes())
     if event is None:
         raise ValueError("ignored")
     event.to_record()
@@ -109,14 +111,14 @@ def _mesh(folder: Path, name: str) -> None:
 
 def _mutated_mesh(content: bytes, rng: Random) -> bytes:
     """Return a message of the mesh with its body damaged, most often with the tag that belongs to it."""
-    head, body = content[: mesh_messages._HEADER.size], content[mesh_messages._HEADER.size : -mesh_messages.TAG_BYTES]
+    head, body = content[: sealing._HEADER.size], content[sealing._HEADER.size : -sealing.TAG_BYTES]
     if rng.random() < 0.3:
         return mutate_bytes.mutate(content, rng)
     if rng.random() < 0.5:
         body = mutate_bytes.mutate(body, rng)
     else:
         body = _packed(mutate_json.mutate(json.dumps(msgpack.unpackb(body)).encode(), rng), body)
-    return head + body + mesh_messages.Codec(_KEY, _RUN_ID, _MEMBERS)._tag(head + body)
+    return head + body + sealing._tag(head + body, sealed.ring("n1", NODES).to[BALANCER])
 
 
 def _packed(text: bytes, otherwise: bytes) -> bytes:

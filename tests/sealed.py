@@ -1,0 +1,34 @@
+"""Control messages as nodes send them, for tests of who hears them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from testbed.controllers import notification
+from testbed.controllers.sealing import Channel, Keyring, RunSecret, Sealer
+from testbed.events import NotifyBalancer
+from testbed.policies.membership import BALANCER
+
+SECRET = bytes(range(32))
+RUN_ID = 7
+
+
+def ring(owner: str, nodes: Sequence[str], run_id: int = RUN_ID, secret: bytes = SECRET) -> Keyring:
+    return RunSecret(secret).ring(owner, run_id, (*nodes, BALANCER))
+
+
+class Notifying:
+    """Seals notifications of each of `nodes`; `sent_ns` says when, by default always a little later."""
+
+    def __init__(self, nodes: Sequence[str]) -> None:
+        self._times, self._at_ns = itertools.count(0), None
+        self._sealers = {node: Sealer(ring(node, nodes), Channel.NOTIFICATION, self._now_ns) for node in nodes}
+
+    def _now_ns(self) -> int:
+        return next(self._times) if self._at_ns is None else self._at_ns
+
+    def __call__(self, action: NotifyBalancer, sent_ns: int | None = None, *, by: str = "") -> bytes:
+        self._at_ns = sent_ns
+        ((_, datagram),) = self._sealers[by or action.nodes[0]].seal(notification.encode(action), (BALANCER,))
+        return datagram
