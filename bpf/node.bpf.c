@@ -145,6 +145,7 @@ CHECKED_ALONE int note(struct xdp_md *context, __u32 probe_at, enum fate fate)
     __u32 number = planned_number(data, end, probe_at, config.run);
     __u32 index = number / PACKETS_A_WORD;
     struct node_fates *word;
+    __u64 before;
 
     if (number == NOT_PLANNED)
         return 0;
@@ -152,11 +153,13 @@ CHECKED_ALONE int note(struct xdp_md *context, __u32 probe_at, enum fate fate)
     if (!word)
         return 0;
     if (fate == FATE_DROPPED)
-        __sync_fetch_and_or(&word->dropped, bit_of(number));
+        before = __sync_fetch_and_or(&word->dropped, bit_of(number));
     else if (fate == FATE_CRASHED)
-        __sync_fetch_and_or(&word->crashed, bit_of(number));
+        before = __sync_fetch_and_or(&word->crashed, bit_of(number));
     else
-        __sync_fetch_and_or(&word->lost, bit_of(number));
+        before = __sync_fetch_and_or(&word->lost, bit_of(number));
+    if (before & bit_of(number))
+        count(config.locked, &memory.state.repeated_pkts);
     return 0;
 }
 

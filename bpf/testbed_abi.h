@@ -121,6 +121,7 @@ struct node_state {
     __u64 malformed_pkts;    /* dropped: truncated, contradicting itself, or a wrong header checksum */
     __u64 ttl_expired_pkts;  /* dropped: TTL or hop limit of 1 or 0 */
     __u64 loss_draws;        /* packets that may have been lost on the way, by the scenario's fault */
+    __u64 repeated_pkts;     /* ended here, and had ended here before in the same way */
     __u64 deflected_bytes[NODE_CLASSES]; /* handed to the sibling instead of being dropped */
     __u64 deflected_pkts[NODE_CLASSES];
     __u64 deflected_in_pkts[NODE_CLASSES]; /* arrived with the mark of another node; part of arrived */

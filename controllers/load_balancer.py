@@ -3,7 +3,7 @@
 What the policy is fed and what it answers is emitted (kinds of `testbed.events`, marked ``"policy": "balancer"``),
 beside three kinds of its own: `BalancerReady` (the whole pipeline is in force; holds the first slots),
 `ActionsAcknowledged` (the switch confirmed by barrier what an event led to; `control_loop_us` counts from the arrival
-of that event) and `BalancerStopped`.
+of that event, `removed` names nodes that it removed) and `BalancerStopped`.
 
 It steers the switch while it has a link, which the switch's grant of the master role brings (`steer`).  Without one the
 policy goes on, and with the next one the switch gets the whole pipeline as it then is.  Pins are in the switch and
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from testbed.controllers import notification, pipeline
 from testbed.controllers.answers import Answers
@@ -63,6 +63,15 @@ PORT_DOWN = "port"
 _DATAGRAM, _TIME, _PORT, _FLOW = "datagram", "time", "port", "flow"
 
 
+class _Pending(NamedTuple):
+    """What a barrier is to confirm: the kind of the record, what it counts from, and which nodes are removed."""
+
+    kind: str
+    since_ns: int
+    messages: int
+    removed: list[str]
+
+
 class LoadBalancer:
     """Carries the policy's actions out on the switch.  No I/O of its own but `emit` and the link."""
 
@@ -76,7 +85,7 @@ class LoadBalancer:
         self._config, self._emit, self._note = config, emit, note or _nobody
         self._slots, self._removed = self._policy.slots, set[str]()
         self._link: Link | None = None
-        self._pending: dict[int, tuple[str, int, int]] = {}  # barrier → kind of record, since, messages
+        self._pending: dict[int, _Pending] = {}  # by barrier
         self._ports_down: set[int] = set()
         self._answers = Answers()
         self._node_at = {node.port: node.name for node in (*config.nodes, *config.second_tier)}
@@ -157,7 +166,8 @@ class LoadBalancer:
         """Order over `link` from now on, and first of all the whole pipeline."""
         self._link = link
         self._pending.clear()
-        self._send(pipeline.install(self._config, self._slots, self._removed), "BalancerReady", now_ns)
+        mods = pipeline.install(self._config, self._slots, self._removed)
+        self._send(mods, "BalancerReady", now_ns, sorted(self._removed))
 
     def release(self) -> None:
         """Order nothing until `steer` is called again."""
@@ -202,10 +212,10 @@ class LoadBalancer:
         waiting = self._pending.pop(happening.barrier, None) if happening.link is self._link else None
         if waiting is None:
             return
-        kind, since_ns, count = waiting
-        took_us = (happened_ns - since_ns) / NS_PER_US
-        extra = {"slots": list(self._slots)} if kind == "BalancerReady" else {}
-        self._tell(happened_ns, kind, control_loop_us=took_us, messages=count, **extra)
+        took_us = (happened_ns - waiting.since_ns) / NS_PER_US
+        extra: dict[str, Any] = {"removed": waiting.removed} if waiting.removed else {}
+        extra |= {"slots": list(self._slots)} if waiting.kind == "BalancerReady" else {}
+        self._tell(happened_ns, waiting.kind, control_loop_us=took_us, messages=waiting.messages, **extra)
 
     def _port_changed(self, happening: PortChanged, now_ns: int) -> None:
         node = self._node_at.get(happening.port)
@@ -241,7 +251,8 @@ class LoadBalancer:
     def _feed(self, event: Event, now_ns: int, packet: PacketIn | None = None) -> None:
         actions = self._policy.handle(event, now_ns)
         mods = [message for action in actions for message in self._carry_out(action, now_ns, packet)]
-        self._send(tuple(mods), "ActionsAcknowledged", now_ns)
+        removed = [action.node for action in actions if isinstance(action, RemoveNode)]
+        self._send(tuple(mods), "ActionsAcknowledged", now_ns, removed)
         self._record(event, now_ns)  # now that the switch is at work
         for action in actions:
             self._record(action, now_ns)
@@ -262,9 +273,9 @@ class LoadBalancer:
         self._removed.discard(action.node)
         return pipeline.restore_node(self._config, action.node)
 
-    def _send(self, mods: tuple[Message, ...], kind: str, since_ns: int) -> None:
+    def _send(self, mods: tuple[Message, ...], kind: str, since_ns: int, removed: list[str]) -> None:
         if mods and self._link is not None:
-            self._pending[self._link.send(mods)] = (kind, since_ns, len(mods))
+            self._pending[self._link.send(mods)] = _Pending(kind, since_ns, len(mods), removed)
 
     def _record(self, record: Event | Action, now_ns: int) -> None:
         self._emit(now_ns, {**record.to_record(), "policy": "balancer"})

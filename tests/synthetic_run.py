@@ -14,6 +14,7 @@ import numpy as np
 
 from testbed.results.evidence import ClientEvidence, Evidence, NodeEvidence
 from testbed.results.facts import RunFacts
+from testbed.results.fates import FateEvidence
 from testbed.results.fidelity import judge
 from testbed.results.histogram import Histogram
 from testbed.results.run_directory import RunDirectory
@@ -82,11 +83,21 @@ def make(run: RunFacts) -> Made:
     client = ClientEvidence("c1", sent, sent, sent * PACKET, 0, lateness)
     evidence = Evidence(
         engine=run.engine, ran_ns=run.duration_ns, clients=(client,), nodes=nodes, switch_dropped_pkts=0,
-        softnet_dropped_pkts=0, neighbour_overflows=0, packet_ins=0, broken_flows=0, cpu_idle_ratio=0.6,
+        softnet_dropped_pkts=0, neighbour_overflows=0, packet_ins=0, moved_flows_ns=(), cpu_idle_ratio=0.6,
         cpu_idle_worst_ratio=0.4, cpu_steal_ratio=0.001, cpu_demand_ratio=0.5, runqueue_mean=1.2, throttled_ns=0,
         real_time=True, suspended_ns=0, faults_unseen=(), changes=(), setup_s=1.5, teardown_s=0.3, stages=stages(names),
+        fates=fates(client.sent_pkts, nodes), fault_counted_pkts=0, fault_numbered_pkts=0,
     )  # fmt: skip
     return Made(run, evidence, columns, events)
+
+
+def fates(sent: int, nodes: tuple[NodeEvidence, ...]) -> FateEvidence:
+    """Return what programs that know every packet say where nodes count so much, and each duplicate is at one sink."""
+    twice = sum(node.duplicate_pkts or 0 for node in nodes)
+    delivered = sum(node.delivered_pkts for node in nodes) - twice
+    dropped, kept = sum(node.dropped_pkts for node in nodes), sum(node.fault_dropped_pkts or 0 for node in nodes)
+    missing = sent - delivered - dropped - kept
+    return FateEvidence(sent, delivered, dropped, kept, missing, repeated_pkts=twice, unsent_pkts=0, unplanned_pkts=0)
 
 
 def stages(nodes: list[str]) -> tuple[Stage, ...]:
@@ -130,7 +141,8 @@ def _node(run: RunFacts, index: int, name: str, steps: int, rows: dict, events: 
     return NodeEvidence(
         node=name, arrived_pkts=total, arrived_bytes=total * PACKET, dropped_pkts=dropped_total,
         dropped_bytes=dropped_total * PACKET, delivered_pkts=delivered, delivered_bytes=delivered * PACKET,
-        in_flight_pkts=queue, malformed_pkts=0, aborted_pkts=0, qdisc_dropped_pkts=0, veth_dropped_pkts=0,
+        in_flight_pkts=queue, malformed_pkts=0, aborted_pkts=0, qdisc_dropped_pkts=0, link_dropped_pkts=0,
+        backend_link_dropped_pkts=0,
         reordered_pkts=0, duplicate_pkts=0, unbuffered_pkts=0, missing_pkts=dropped_total,
         delay=Histogram.of(delays), xdp_mode="native",
     )  # fmt: skip

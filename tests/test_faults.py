@@ -25,7 +25,6 @@ from testbed.emulation.hogs import Hogs
 from testbed.emulation.link_meter import LinkMeter
 from testbed.emulation.shared_state import NodeState, SharedState
 from testbed.emulation.xdp import NodeProgram
-from testbed.emulation.xdp_abi import SINK_FLOW
 from testbed.errors import InputError
 from testbed.events import NodeLeft, NotifyBalancer, SendTestimony
 from testbed.policies.membership import BALANCER
@@ -34,8 +33,6 @@ from testbed.spec.fault import FaultSpec
 from testbed.spec.fault_timeline import astray, timeline
 from testbed.spec.loading import load
 from testbed.spec.mesh import MeshSpec
-from testbed.traffic.fault_losses import FlowHistory, FlowRows, PlannedTimes, Span
-from testbed.traffic.plan import FlowTable, PacketPlan
 from testbed.units import NS_PER_MS, NS_PER_S
 from tests import sealed
 
@@ -191,97 +188,6 @@ def test_what_is_broken_cannot_break_again_before_it_heals() -> None:
     assert list(astray(specs(*paused))) == [(1, "n1 is paused already at that time")]
 
 
-# --------------------------------------------------------------------------------------------------------- losses
-
-
-def plan(*flows: tuple[int, ...]) -> PacketPlan:
-    """Return a plan: for each flow the times of its packets."""
-    rows = sorted((t, flow, seq) for flow, times in enumerate(flows) for seq, t in enumerate(times))
-    t_ns, flow, seq = (np.array(column) for column in zip(*rows, strict=True))
-    none16, none32 = np.zeros(len(flows), np.int16), np.zeros(len(flows), np.int32)
-    table = FlowTable(none16, none16, none32, none32)
-    source, size = np.zeros(len(rows), np.int16), np.full(len(rows), 1000, np.int32)
-    return PacketPlan(
-        100, ("c1",), ("s",), table, t_ns.astype(np.int64), source, flow.astype(np.int32), seq.astype(np.int32), size
-    )
-
-
-def rows(*flows: tuple[int, int, int, int]) -> FlowRows:
-    """Return a flow table: packets, highest number, epoch and first number in it of each flow."""
-    table = np.zeros(len(flows), SINK_FLOW)
-    for row, (pkts, highest, epoch, first) in zip(table, flows, strict=True):
-        row["pkts"], row["highest_seq"], row["epoch"], row["epoch_first_seq"] = pkts, highest, epoch, first
-    return table
-
-
-NONE = (0, 0, 0, 0)
-
-
-def history(*epochs: dict[str, FlowRows]) -> FlowHistory:
-    made = FlowHistory(("n1", "n2"))
-    for number, tables in enumerate(epochs, 1):
-        assert made.end_epoch(tables) == number
-    return made
-
-
-def test_loss_is_told_packet_by_packet() -> None:
-    times = PlannedTimes(plan((0, 10, 20, 30, 40), (5, 15, 25, 35, 45), (7, 17, 27, 37, 47)))
-    before = {"n1": rows((1, 0, 0, 0), (2, 1, 0, 0), NONE), "n2": rows(NONE, NONE, (2, 1, 0, 0))}
-    after = {"n1": before["n1"], "n2": rows((2, 4, 1, 3), (3, 4, 1, 2), (5, 4, 1, 2))}
-    loss = history(before, after).loss_of("n1", Span(1, None), times, 100)
-    assert (loss.flows, loss.moved_flows, loss.lost_pkts) == (2, 2, 2)
-    assert (loss.last_lost_ns, loss.first_good_ns) == (20, 25)
-
-
-def test_a_flow_that_never_goes_on_loses_what_was_to_come_until_sending_ended() -> None:
-    times = PlannedTimes(plan((0, 10, 20, 30, 40)))
-    tables = {"n1": rows((2, 1, 0, 0)), "n2": rows(NONE)}
-    loss = history(tables, tables).loss_of("n1", Span(1, None), times, 35)
-    assert (loss.moved_flows, loss.lost_pkts, loss.last_lost_ns, loss.first_good_ns) == (0, 2, 30, None)
-
-
-def test_a_flow_that_comes_back_where_it_was_before_loses_only_what_was_lost() -> None:
-    times = PlannedTimes(plan(tuple(range(0, 200, 10))))
-    epochs = [
-        {"n1": rows((3, 2, 0, 0)), "n2": rows(NONE)},  # n1 fails
-        {"n1": rows((3, 2, 0, 0)), "n2": rows((4, 7, 1, 4))},  # 3 is lost; n1 is healed
-        {"n1": rows((3, 2, 0, 0)), "n2": rows((6, 9, 2, 8))},  # n2 fails
-        {"n1": rows((7, 15, 3, 12)), "n2": rows((6, 9, 2, 8))},  # 10 and 11 are lost, n1 serves again
-        {"n1": rows((9, 17, 4, 16)), "n2": rows((6, 9, 2, 8))},
-    ]
-    made = history(*epochs)
-    first, second = (made.loss_of(node, span, times, 200) for node, span in (("n1", Span(1, 2)), ("n2", Span(3, 4))))
-    assert (first.lost_pkts, first.last_lost_ns, first.first_good_ns) == (1, 30, 40)
-    assert (second.lost_pkts, second.last_lost_ns, second.first_good_ns) == (2, 110, 120)
-
-
-def test_what_was_in_the_queue_is_delivered_and_a_healed_node_goes_on() -> None:
-    times = PlannedTimes(plan(tuple(range(0, 200, 10))))
-    epochs = [
-        {"n1": rows((3, 2, 0, 0)), "n2": rows(NONE)},  # the link of n1 goes down
-        {"n1": rows((5, 4, 1, 3)), "n2": rows(NONE)},  # and comes up before anybody noticed
-        {"n1": rows((8, 10, 2, 8)), "n2": rows(NONE)},
-    ]
-    loss = history(*epochs).loss_of("n1", Span(1, 2), times, 200)
-    assert (loss.moved_flows, loss.lost_pkts, loss.last_lost_ns) == (1, 3, 70)
-
-
-def test_broken_flows_are_those_no_failure_moved() -> None:
-    one = (1, 0, 0, 0)
-    made = history(
-        {"n1": rows(one, one, one), "n2": rows(NONE, NONE, NONE)},
-        {"n1": rows(one, one, one), "n2": rows((1, 5, 1, 5), NONE, NONE)},
-        {"n1": rows(one, one, one), "n2": rows((1, 5, 1, 5), (1, 5, 2, 5), NONE)},
-    )
-    assert made.broken_flows([]) == 2
-    assert made.broken_flows([("n1", Span(1, 2))]) == 0
-    begun = history({"n1": rows(NONE), "n2": rows(NONE)}, {"n1": rows((1, 0, 1, 0)), "n2": rows(NONE)},
-                    {"n1": rows((1, 0, 1, 0)), "n2": rows((1, 5, 2, 5))})  # fmt: skip
-    assert begun.broken_flows([]) == 1
-    assert begun.broken_flows([("n2", Span(1, 2))]) == 0, "it began while its node failed"
-    assert made.broken_flows([("n2", Span(1, 2))]) == 1, "what was seen there while it failed has had to leave"
-
-
 # -------------------------------------------------------------------------------------------------------- summary
 
 
@@ -302,7 +208,7 @@ def test_section_tells_times_from_the_command() -> None:
             command(0, "crash", "n2", 1000),
             line("NodeLeft", 1050, node="n2", reason="mesh"),
             line("RemoveNode", 1050, node="n2"),
-            line("ActionsAcknowledged", 1054),
+            line("ActionsAcknowledged", 1054, removed=["n2"]),
             line("FaultObserved", 1002, fault=0, took_ms=2.0),
             line(
                 "FaultLosses",

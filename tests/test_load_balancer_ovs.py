@@ -39,7 +39,7 @@ class WholeLife(Trial):
     def run(self) -> dict[str, Any]:
         balancer = alone(self.config, self.notify_socket)
         self.seen["ready"] = balancer.records[balancer.wait_for(is_kind("BalancerReady"))]
-        self.ovs.widen_receive_buffers()
+        self.ovs.widen_buffers("s1", "s1-c1")
         self.send_flows("first", range(10_000, 10_000 + FLOWS), packets=3)
         self._weigh(balancer)
         self._other_traffic()

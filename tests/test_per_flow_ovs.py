@@ -24,7 +24,7 @@ class PerFlowTrial(Trial):
     def run(self) -> dict[str, Any]:
         balancer = alone(self.config, self.notify_socket)
         balancer.wait_for(is_kind("BalancerReady"))
-        self.ovs.widen_receive_buffers()
+        self.ovs.widen_buffers("s1", "s1-c1")
         self.ovs.count_packet_ins("s1")
         self.notifier.start()
         self._send_gently("first", FLOWS)

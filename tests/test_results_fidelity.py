@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from testbed.results.evidence import Evidence, account
+from testbed.results.accounting import account
+from testbed.results.evidence import ClientEvidence, Evidence
 from testbed.results.fidelity import Fidelity, check_names, judge
 from testbed.results.fidelity.agents import SAMPLES_LOST_BY_A_CRASH
 from testbed.results.histogram import Histogram
@@ -27,6 +28,9 @@ def judged(made: synthetic_run.Made, node: dict[str, Any] | None = None, **evide
     changed: Evidence = replace(made.evidence, **evidence)
     if node is not None:
         changed = replace(changed, nodes=(replace(changed.nodes[0], **node), *changed.nodes[1:]))
+    if "fates" not in evidence and changed.fates is not None:
+        sent = sum(client.sent_pkts for client in changed.clients)
+        changed = replace(changed, fates=synthetic_run.fates(sent, changed.nodes))
     return judge(changed, by_node(made.samples), made.facts)
 
 
@@ -67,7 +71,6 @@ def test_the_books_of_an_undisturbed_run_close(good: synthetic_run.Made) -> None
 
 NODE_CASES = [
     ({"delivered_pkts": 1}, "INVALID", "unaccounted packets"),
-    ({"duplicate_pkts": 1}, "INVALID", "duplicated packets"),
     ({"xdp_mode": "generic"}, "DEGRADED", "nodes without native XDP"),
     ({"lateness": lateness(3)}, "DEGRADED", "agent loop lateness"),
     ({"lateness": lateness(11)}, "INVALID", "agent loop lateness"),
@@ -95,6 +98,13 @@ def test_disturbances_of_a_node(good: synthetic_run.Made, node: dict[str, Any], 
     assert [reason in line for line in fidelity.reasons] == [True]
 
 
+def test_a_packet_that_came_twice(good: synthetic_run.Made) -> None:
+    delivered = good.evidence.nodes[0].delivered_pkts
+    fidelity = judged(good, {"duplicate_pkts": 1, "delivered_pkts": delivered + 1})
+    assert fidelity.verdict == "INVALID"
+    assert ["duplicated packets" in line for line in fidelity.reasons] == [True]
+
+
 def test_samples_that_a_fault_kept_a_node_from_are_not_missed(good: synthetic_run.Made) -> None:
     node, half_ns = good.evidence.nodes[0].node, good.evidence.ran_ns // 2
     places = zip(good.columns["node"], good.columns["t_ns"], strict=True)
@@ -118,8 +128,8 @@ def test_disturbances_of_the_machine(
     assert [reason in line for line in fidelity.reasons] == [True]
 
 
-@pytest.mark.parametrize("place", ["qdisc_dropped_pkts", "veth_dropped_pkts", "malformed_pkts", "aborted_pkts"])
-def test_loss_at_a_node_outside_the_buffer(good: synthetic_run.Made, place: str) -> None:
+@pytest.mark.parametrize("place", ["qdisc_dropped_pkts", "backend_link_dropped_pkts"])
+def test_loss_behind_a_node(good: synthetic_run.Made, place: str) -> None:
     delivered = good.evidence.nodes[0].delivered_pkts
     few = judged(good, {place: 5, "delivered_pkts": delivered - 5})
     assert few.verdict == "DEGRADED"
@@ -127,10 +137,28 @@ def test_loss_at_a_node_outside_the_buffer(good: synthetic_run.Made, place: str)
     assert judged(good, {place: 500, "delivered_pkts": delivered - 500}).verdict == "INVALID"
 
 
-@pytest.mark.parametrize("place", ["switch_dropped_pkts"])
+@pytest.mark.parametrize("place", ["malformed_pkts", "aborted_pkts", "ttl_expired_pkts", "link_dropped_pkts"])
+def test_loss_before_a_node(good: synthetic_run.Made, place: str) -> None:
+    assert judged(good, {place: 5}, clients=(sending_more(good, 5),)).verdict == "DEGRADED"
+    assert judged(good, {place: 500}, clients=(sending_more(good, 500),)).verdict == "INVALID"
+
+
+def sending_more(made: synthetic_run.Made, pkts: int) -> ClientEvidence:
+    client = made.evidence.clients[0]
+    return replace(client, sent_pkts=client.sent_pkts + pkts, planned_pkts=client.planned_pkts + pkts)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "switch_dropped_pkts",
+        "switch_refused_pkts",
+        "switch_unrouted_pkts",
+        "packet_ins_lost_pkts",
+    ],
+)
 def test_loss_on_the_way_to_the_nodes(good: synthetic_run.Made, place: str) -> None:
-    client = good.evidence.clients[0]
-    more = replace(client, sent_pkts=client.sent_pkts + 5, planned_pkts=client.planned_pkts + 5)
+    more = sending_more(good, 5)
     assert judged(good, clients=(more,), **{place: 5}).verdict == "DEGRADED"
     assert judged(good, clients=(more,)).verdict == "INVALID"  # unmeasured, the loss is unaccounted
 

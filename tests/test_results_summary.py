@@ -48,7 +48,7 @@ FAILOVER = [
     {"kind": "FaultCommanded", "fault": 0, "what": "crash", "nodes": ["n1"], "t_commanded_ns": 5, "for_ns": None},
     {"kind": "NodeLeft", "t_ns": 6, "node": "n1", "reason": "mesh"},
     {"kind": "RemoveNode", "t_ns": 6, "node": "n1"},
-    {"kind": "ActionsAcknowledged", "t_ns": 7, "control_loop_us": 900.0},
+    {"kind": "ActionsAcknowledged", "t_ns": 7, "control_loop_us": 900.0, "removed": ["n1"]},
     {"kind": "FaultCommanded", "fault": 1, "what": "kill", "nodes": [], "t_commanded_ns": 7, "for_ns": None},
     {"kind": "ControllerTookOver", "t_ns": 8, "reason": "died"},
     {"kind": "BalancerReady", "t_ns": 9},

@@ -10,7 +10,7 @@ import pytest
 
 from testbed.errors import InputError
 from testbed.replay import replay
-from testbed.results.evidence import account
+from testbed.results.accounting import account
 from testbed.results.failover import FaultLines, failover_section
 from testbed.simulation.link_loss import LinkLoss
 from testbed.simulation.network_model import NetworkModel
@@ -63,7 +63,7 @@ def test_a_crash_is_noticed_by_the_mesh_and_its_flows_go_elsewhere() -> None:
     assert section["recovered_ms"]["max"] <= section["rerouted_ms"]["max"]
     assert section["false_suspicions"] == 0
     assert lost_pkts(run) == section["lost_packets"] > 0
-    assert run.evidence.broken_flows == 0
+    assert run.evidence.moved_flows_ns == ()
     crashed = next(node for node in run.evidence.nodes if node.node == "n2")
     assert crashed.crashes == 1
     assert crashed.absent_ns == 2 * NS_PER_S

@@ -43,7 +43,7 @@ class PairTrial(Trial):
         primary, standby = pair(self.config, self.notify_socket)
         primary.wait_for(is_kind("BalancerReady"))
         standby.wait_for(is_kind("StandbyReady"))
-        self.ovs.widen_receive_buffers()
+        self.ovs.widen_buffers("s1", "s1-c1")
         self.notifier.start()
         primary.wait_for(is_kind("NodesNotified"))
         self.notifier.limit_bytes = {"n1": 2 * MB, "n2": 2 * MB, "n3": 4 * MB}

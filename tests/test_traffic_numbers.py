@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from testbed.traffic.numbers import PacketNumbers, size_of
-from tests.test_faults import plan
+from tests.flow_histories import plan
 
 
 def test_every_packet_has_its_own_number_and_none_is_left_out() -> None:

@@ -41,8 +41,6 @@ from testbed.spec.scenario import IpVersion, TcpSpec
 from testbed.spec.topology import VIP_IP, VIP_IP6
 from testbed.units import NS_PER_MS, NS_PER_S
 
-PLANNED_DSCP = 8
-PLANNED_CLASS, TCP_CLASS = 1, 0
 PORT = 5201
 _VIP = {socket.AF_INET: VIP_IP, socket.AF_INET6: VIP_IP6}
 FIRST_SOURCE_PORT = 20_000  # fixed, so that the balancer places a connection alike in every run of a seed

@@ -45,7 +45,7 @@ from testbed.policies.membership import BALANCER, fresh_ns
 from testbed.policies.pool import make_pool
 from testbed.policies.readiness import longest_pause_ns
 from testbed.spec.topology import VIP_IP, VIP_IP6, VIP_MAC, Host
-from testbed.traffic.frames import ECT_0
+from testbed.traffic.frames import ECT_0, PLANNED_DSCP
 from testbed.traffic.plan import PacketPlan
 
 NOTIFY_PORT = 7000
@@ -145,9 +145,8 @@ class Crew:
 
     @property
     def _tos(self) -> int:
-        """Return the TOS byte of planned packets: beside TCP they have a class of their own."""
-        dscp = bulk_tcp.PLANNED_DSCP if self._plan.scenario.tcp else 0
-        return dscp << 2 | (ECT_0 if self._ecn else 0)
+        """Return the TOS byte of planned packets, by which a node's program tells them from all others."""
+        return PLANNED_DSCP << 2 | (ECT_0 if self._ecn else 0)
 
     def fork_tcp(self) -> None:
         """Fork the sources and the sink of bulk TCP."""

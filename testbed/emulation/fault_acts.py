@@ -21,6 +21,7 @@ import os
 import signal
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,13 +31,14 @@ from pyroute2 import IPRoute
 
 from testbed.emulation import kernel
 from testbed.emulation.crew import CONTROLLERS
+from testbed.emulation.failing_link import FailingLink
 from testbed.emulation.hogs import Hogs
-from testbed.emulation.link_meter import LinkMeter
 from testbed.emulation.members import Member
-from testbed.emulation.network import EmulatedNetwork, NodeLink, mesh_ip
+from testbed.emulation.network import EmulatedNetwork, mesh_ip
 from testbed.emulation.node_buffers import NodeBuffers
 from testbed.errors import ToolError
 from testbed.spec.fault import FaultKind, FaultSpec
+from testbed.traffic.numbers import Words
 
 _NOWHERE_MAC = "02:ff:ff:ff:ff:ff"
 _SETTLE_S = 0.001  # a packet the program let pass before is in the queue by then
@@ -76,13 +78,13 @@ class Books:
 
     Attributes:
         ended: names of members that are dead by command.
-        discarded_pkts: packets thrown away with the queue of a crashed node, by node.
-        link_pkts: packets lost on a link that a fault takes down, by node.
+        discarded_pkts: frames thrown away with the queue of a crashed node, by node; planned or not.
+        discarded_planned_pkts: those of them that are planned packets, of the crashes that are over.
     """
 
     ended: set[str] = field(default_factory=set)
-    discarded_pkts: dict[str, int] = field(default_factory=dict)
-    link_pkts: dict[str, int] = field(default_factory=dict)
+    discarded_pkts: Counter[str] = field(default_factory=Counter)
+    discarded_planned_pkts: Counter[str] = field(default_factory=Counter)
 
 
 class Acts:
@@ -96,10 +98,11 @@ class Acts:
         self._ground = ground
         self._netlink = IPRoute()
         failing = sorted({spec.node for spec in specs if spec.link_down or spec.flap})
-        self._links = {node: FailingLink(ground, node) for node in failing}
+        self._links = {node: FailingLink(ground.network, ground.buffers, node) for node in failing}
         self._loss_before: dict[str, tuple[int, int]] = {}
         self._hogs: dict[FaultSpec, list[Hogs]] = {}
-        self.books = Books(link_pkts=dict.fromkeys(self._links, 0))
+        self._crashed: set[str] = set()
+        self.books = Books()
 
     def begin(self, spec: FaultSpec) -> Measured:
         """Break what the fault says."""
@@ -110,8 +113,36 @@ class Acts:
         return self._acts(spec)[1](spec) or {}
 
     def close(self) -> None:
-        """Count what the links lost; call it when the queues are drained."""
-        self.books.link_pkts = {node: link.lost_pkts() for node, link in self._links.items()}
+        """Count what the nodes that have crashed and not come back threw away; call it when the queues are drained."""
+        for node in self._crashed:
+            self._count_discarded(node)
+
+    def toll(self, spec: FaultSpec) -> int:
+        """Return how many planned packets faults of that kind and node have cost so far, the present one excepted."""
+        if spec.kind == "crash":
+            return self._ground.buffers.crashed_pkts(spec.node) + self.books.discarded_planned_pkts[spec.node]
+        return self._links[spec.node].lost_pkts()
+
+    def link_pkts(self, node: str) -> int:
+        """Return how many planned packets a link that fails has swallowed while it was down; 0 for other links."""
+        return self._links[node].lost_pkts() if node in self._links else 0
+
+    def swallowed_frames(self) -> int:
+        """Return how many frames of any kind went nowhere on links that were down."""
+        return sum(link.swallowed_frames() for link in self._links.values())
+
+    def swallowed_by_links(self) -> dict[str, Words]:
+        """Return which packets those are, of each link that fails, by node."""
+        return {node: link.swallowed() for node, link in self._links.items()}
+
+    def _count_discarded(self, node: str) -> None:
+        """Count the planned packets among the frames that a node which has crashed threw away so far.
+
+        Behind it nothing is under way by now, so what its program let in and its sink has not seen was lost there, and
+        no more of it was thrown away than there were frames.
+        """
+        books, behind = self.books, self._ground.buffers.behind_pkts(node)
+        books.discarded_planned_pkts[node] = min(books.discarded_pkts[node], behind)
 
     def _acts(self, spec: FaultSpec) -> tuple[Act, Act]:
         """Return what breaks and what heals."""
@@ -134,11 +165,14 @@ class Acts:
         ground.buffers.programs[node].set_crashed(True)
         self._end(f"mesh {node}", f"agent {node}")
         time.sleep(_SETTLE_S)
-        books.discarded_pkts[node] = books.discarded_pkts.get(node, 0) + ground.buffers.discard_queue(node)
+        books.discarded_pkts[node] += ground.buffers.discard_queue(node)
+        self._crashed.add(node)
         ground.release(node)
 
     def _restart(self, spec: FaultSpec) -> None:
         ground, node = self._ground, spec.node
+        self._count_discarded(node)
+        self._crashed.discard(node)
         ground.buffers.renew_queue(node)
         ground.buffers.programs[node].set_crashed(False)
         for member in ground.revive(node):
@@ -197,7 +231,7 @@ class Acts:
         _see(f"taking {spec.link} down", lambda: self._port_state(spec.node) in _CARRIER_LOST)
 
     def _link_up(self, spec: FaultSpec) -> None:
-        self._links[spec.node].end.up()
+        self._links[spec.node].up()
         _see(f"taking {spec.link} up", lambda: self._port_state(spec.node) == "UP")
         self._links[spec.node].mend()
 
@@ -240,38 +274,6 @@ class Acts:
                     wrong = [p.name for p in others if (known.get(mesh_ip(p)) == _NOWHERE_MAC) != apart]
                     if wrong:
                         raise ToolError("dividing the mesh", f"{node} and {wrong[0]} are not as commanded")
-
-
-class FailingLink:
-    """A node's link to the switch that a fault takes down, with all it is given counted."""
-
-    def __init__(self, ground: Ground, node: str) -> None:
-        self.end = NodeLink(ground.network, node)
-        self._meter = LinkMeter(ground.network.network.interface("s1", node))
-        self._program = ground.buffers.programs[node]
-        self._before = self._missing()
-
-    def down(self) -> None:
-        """Cut it, and take the node's end down, as the switch is to see."""
-        self._meter.cut(True)
-        self.end.down()
-
-    def mend(self) -> None:
-        """Let frames pass again, once the end is up."""
-        self._meter.cut(False)
-
-    def lost_pkts(self) -> int:
-        """Return how many frames were given to it and did not reach the node, since it was made."""
-        return self._missing() - self._before
-
-    def _missing(self) -> int:
-        """Return the difference of the two counters, with no frame on its way between them."""
-        while True:
-            given = self._meter.given_pkts()
-            time.sleep(_SETTLE_S)
-            seen = self._program.seen_pkts()
-            if self._meter.given_pkts() == given:
-                return given - seen
 
 
 def _state(pid: int) -> str:

@@ -14,9 +14,9 @@ from testbed.emulation.xdp import SinkProgram
 from testbed.errors import ToolError
 from testbed.spec.fault import FaultSpec
 from testbed.spec.fault_timeline import FaultStep, timeline
-from testbed.traffic.carried_out import CarriedOut, Fault
-from testbed.traffic.fault_losses import FlowRows
-from testbed.traffic.plan import PacketPlan
+from testbed.traffic.carried_out import BREAKING, CarriedOut, Fault
+from testbed.traffic.fault_losses import FlowRows, LostPackets
+from testbed.traffic.numbers import Words
 from testbed.units import NS_PER_MS
 
 Tell = Callable[[str, dict[str, Any]], None]
@@ -35,22 +35,34 @@ class Faults:
         specs: tuple[FaultSpec, ...],
         ground: Ground,
         sinks: Mapping[str, SinkProgram],
-        plan: PacketPlan,
         now_ns: Callable[[], int],
         tell: Tell,
     ) -> None:
         """Prepare; `now_ns` is the run's clock, `tell` records a kind with its fields."""
-        self._acts, self._sinks, self._plan = Acts(ground, specs), sinks, plan
+        self._acts, self._sinks = Acts(ground, specs), sinks
         self._now_ns, self._record = now_ns, tell
         self._specs = specs
         self._steps = list(timeline(specs))
         self.done = CarriedOut(tuple(sinks))
         self.unseen: list[str] = []
+        self._tolls: dict[FaultStep, int] = {}  # of the places, before each fault that takes a node away
 
     @property
     def books(self) -> Books:
         """Return what they cost so far."""
         return self._acts.books
+
+    def link_pkts(self, node: str) -> int:
+        """Return how many planned packets the node's link swallowed while it was down."""
+        return self._acts.link_pkts(node)
+
+    def swallowed_frames(self) -> int:
+        """Return how many frames of any kind links have swallowed while they were down."""
+        return self._acts.swallowed_frames()
+
+    def swallowed_by_links(self) -> dict[str, Words]:
+        """Return which packets those are, of each link that a fault takes down, by node."""
+        return self._acts.swallowed_by_links()
 
     def next_ns(self) -> int | None:
         """Return when the next step is due."""
@@ -71,18 +83,29 @@ class Faults:
             self._heal(fault)
         self._steps = []
 
-    def close(self, ran_ns: int) -> None:
-        """Count and record what each fault cost; call it when the queues are drained."""
+    def close(self) -> None:
+        """Count what each fault cost; call it when the queues are drained."""
         self._acts.close()
         self.done.end_epoch(self._flows())
-        for fault, loss in self.done.losses(self._plan, ran_ns):
+        for fault in self.done.breaking:
+            if fault.counted_pkts is None:
+                self._count(fault)
+
+    def tell_losses(self, lost: LostPackets) -> int:
+        """Record what each fault cost, by counters and by the packets that are lost; return the sum of the latter."""
+        told = 0
+        for fault, loss in self.done.losses(lost):
             self._tell("FaultLosses", fault, **loss)
+            told += loss["lost_pkts"]
+        return told
 
     # ------------------------------------------------------------------------------------------------------- steps
 
     def _begin(self, step: FaultStep) -> None:
         spec, epoch = self._specs[step.fault], self._begin_epoch()
         done = self.done.add(Fault(step, spec, self._now_ns(), epoch))
+        if spec.kind in BREAKING:
+            self._tolls[step] = self._acts.toll(spec)
         self._tell("FaultCommanded", done, t_commanded_ns=done.commanded_ns, for_ns=spec.for_ns)
         self._see("FaultObserved", done, self._acts.begin)
 
@@ -91,6 +114,11 @@ class Faults:
         self._tell("FaultEndCommanded", done, t_commanded_ns=self._now_ns())
         self._see("FaultHealed", done, self._acts.end)
         done.over_ns = self._now_ns()
+        if done.spec.kind in BREAKING:
+            self._count(done)
+
+    def _count(self, done: Fault) -> None:
+        done.counted_pkts = self._acts.toll(done.spec) - self._tolls[done.step]
 
     def _see(self, kind: str, done: Fault, act: Callable[[FaultSpec], Measured]) -> None:
         began_ns = self._now_ns()

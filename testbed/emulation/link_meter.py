@@ -79,6 +79,10 @@ class LinkMeter:
             if self._words[0] == given:
                 return int(given - swallowed)
 
+    def cut_pkts(self) -> int:
+        """Return how many of them went nowhere."""
+        return int(self._words[2])
+
     def cut_planned_pkts(self) -> int:
         """Return how many packets of the plan went nowhere."""
         return int(self._words[3])

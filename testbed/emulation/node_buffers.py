@@ -6,17 +6,20 @@ import socket
 
 import numpy as np
 
-from testbed.emulation import bulk_tcp, kernel, offloads, shaping
+from testbed.emulation import kernel, offloads, shaping
 from testbed.emulation.network import EmulatedNetwork
 from testbed.emulation.trial_plan import TrialPlan
-from testbed.emulation.xdp import NodeProgram, PassProgram, SinkProgram
+from testbed.emulation.xdp import NodeProgram, PassProgram, SinkProgram, XdpMode
 from testbed.emulation.xdp_stage import slots_for
 from testbed.errors import MachineError, ToolError
 from testbed.events import Ints
 from testbed.policies.brain import NodeBrain
 from testbed.spec.topology import bucket_bytes
+from testbed.traffic.frames import PLANNED_DSCP
 from testbed.traffic.numbers import PacketNumbers
 from testbed.units import NS_PER_S
+
+PLANNED_CLASS, OTHER_CLASS = 1, 0  # traffic classes of the node's program: whatever is not planned is counted apart
 
 
 class NodeBuffers:
@@ -38,7 +41,7 @@ class NodeBuffers:
         self.programs: dict[str, NodeProgram] = {}
         self.sinks: dict[str, SinkProgram] = {}
         self.qdiscs: dict[str, shaping.QdiscReader] = {}
-        self.xdp_modes: dict[str, str] = {}
+        self.xdp_modes: dict[str, XdpMode] = {}
         self.limit_bytes = self._first_limits()
         for node, limit_bytes in zip(plan.network.nodes, self.limit_bytes.tolist(), strict=True):
             self._load_node(node.name, plan.network.node_rate_bps(node.name), limit_bytes)
@@ -49,6 +52,22 @@ class NodeBuffers:
         rates = np.array([self._plan.network.node_rate_bps(name) for name in names], dtype=np.int64)
         brain = NodeBrain(names, self._plan.scenario.buffer, rates, self._plan.make_forecaster(names, rates))
         return brain.initial_limit_bytes()
+
+    @property
+    def run_id(self) -> int:
+        """Return the mark of the packets that are planned."""
+        return self._plan.run_id
+
+    def behind_pkts(self, node: str) -> int:
+        """Return how many planned packets the node's program has let in and its sink has not seen."""
+        planned = self.programs[node].class_meters()[PLANNED_CLASS]
+        handed = int(self.programs[node].deflected_by_class()[0][PLANNED_CLASS])
+        admitted = int(planned["arrived_pkts"]) - int(planned["dropped_pkts"]) - handed
+        return admitted - self.sinks[node].snapshot().delivered_pkts
+
+    def crashed_pkts(self, node: str) -> int:
+        """Return how many planned packets came to the node while it had crashed."""
+        return int(self.programs[node].crashed_pkts()[PLANNED_CLASS])
 
     @property
     def _slots(self) -> int:
@@ -126,7 +145,7 @@ class NodeBuffers:
             log_directory=self._plan.logs,
         )
         program.set_ecn_threshold(scenario.buffer.ecn_threshold_bytes or 0)
-        program.set_classes({bulk_tcp.PLANNED_DSCP: bulk_tcp.PLANNED_CLASS} if scenario.tcp else {})
+        program.set_classes({PLANNED_DSCP: PLANNED_CLASS})
         return program
 
     def _take_back(self, port: str) -> None:

@@ -1,9 +1,10 @@
 """A private Open vSwitch: its own database server and switch daemon, alive as long as the sandbox.
 
 The daemon polls the ports of the userspace datapath (``netdev``) through packet sockets in one thread.  Their receive
-buffers default to about 90 frames, 3 ms of a burst, and a full one drops without a trace in any port counter.  We
-therefore borrow the daemon's sockets (pidfd_getfd), give them room, and read the kernel's own drop counts from them at
-the end of the run: that is the ``switch`` place of the packet accounting.
+buffers default to about 90 frames, 3 ms of a burst, and a full one drops without a trace in any port counter.  What all
+ports send goes through one more socket, and when as many frames wait in the rings of all links together, the daemon
+drops what it cannot send, and counts nothing.  We therefore borrow the daemon's sockets (pidfd_getfd), give them room,
+and read the kernel's own drop counts from them at the end of the run (`switch_counts`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from testbed.units import NS_PER_MS
 
 RUNDIR = Path("/run/openvswitch")
 SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
-RECEIVE_BUFFER_BYTES = 32 * 10**6
+BUFFER_BYTES = 32 * 10**6
 START_TIMEOUT_S = 10.0
 METERED_PPS = 10**7
 
@@ -34,7 +35,8 @@ _REAL_TIME_PRIORITY = 7
 _OFCTL = ("ovs-ofctl", "-O", "OpenFlow13")
 _SOL_PACKET = 263
 _PACKET_STATISTICS = 6
-_SO_RCVBUFFORCE = 33
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
+_ETHERTYPE_OF_NOBODY = "88b5"  # for experiments, IEEE 802
 
 
 class OpenVSwitch:
@@ -120,8 +122,17 @@ class OpenVSwitch:
         said = commands.run("asking for the error of a port", ["ovs-vsctl", "get", "Interface", interface, "error"])
         return said.strip().strip('"') if said.strip() != "[]" else "it does not say why; read logs/ovs-vswitchd.log"
 
-    def widen_receive_buffers(self) -> int:
-        """Give every packet socket of the switch room for a burst and keep it to read its drops; return their count."""
+    def widen_buffers(self, bridge: str, port: str) -> int:
+        """Give every packet socket of the switch room for a burst and keep it to read its drops; return their count.
+
+        The socket for sending is made when there is something to send: a frame of no meaning goes out of `port` first.
+        """
+        nobody, padding = "02" + "0" * 10, "00" * 46
+        frame = nobody + nobody + _ETHERTYPE_OF_NOBODY + padding
+        commands.run("making the switch send", [*_OFCTL, "packet-out", bridge, f"packet={frame},actions={port}"])
+        return self._widen_sockets()
+
+    def _widen_sockets(self) -> int:
         for entry in Path(f"/proc/{self.switch_pid}/fd").iterdir():
             try:
                 if not os.readlink(entry).startswith("socket:"):
@@ -130,7 +141,8 @@ class OpenVSwitch:
                 continue
             candidate = socket.socket(fileno=kernel.borrow_fd(self.switch_pid, int(entry.name)))
             if candidate.family == socket.AF_PACKET:
-                candidate.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES)
+                for force in (_SO_RCVBUFFORCE, _SO_SNDBUFFORCE):
+                    candidate.setsockopt(socket.SOL_SOCKET, force, BUFFER_BYTES)
                 self._sockets.append(candidate)
             else:
                 candidate.close()
@@ -157,6 +169,10 @@ class OpenVSwitch:
         argv = [*_OFCTL, "dump-flows", bridge, f"cookie={cookie:#x}/-1"]
         dump = commands.run("asking for flow counts", argv)
         return sum(int(count) for count in re.findall(r"n_packets=(\d+)", dump))
+
+    def ask(self, command: str) -> str:
+        """Return what the daemon answers to a command of ``ovs-appctl``."""
+        return commands.run(f"asking the switch for {command}", ["ovs-appctl", command])
 
     def dropped_pkts(self) -> int:
         """Return the frames that found the switch's packet sockets full since the last call."""

@@ -99,6 +99,7 @@ class SendReport:
         refusals: how often the kernel refused, by errno name; refused packets were tried again.
         failure: why the sender gave up before the end, empty when it did not.
         lateness: of the packets sent.
+        sent: which packets of the client's plan the kernel took, a bit each, the first in the lowest.
         worst_ns_per_ms: int64 [ms of the run], worst lateness of the packets planned in each ms: where it stalled.
     """
 
@@ -113,10 +114,11 @@ class SendReport:
     failure: str
     lateness: Histogram
     worst_ns_per_ms: Ints
+    sent: bytes
 
     def to_record(self) -> dict[str, Any]:
-        """Return plain values for a pipe or a file; the line of milliseconds is left out."""
-        plain = [field.name for field in fields(self) if field.name not in ("lateness", "worst_ns_per_ms")]
+        """Return plain values for a pipe or a file; what there is a value of for each packet or ms is left out."""
+        plain = [field.name for field in fields(self) if field.name not in ("lateness", "worst_ns_per_ms", "sent")]
         return {**{name: getattr(self, name) for name in plain}, "lateness_ns": self.lateness.to_record()}
 
 
@@ -254,6 +256,7 @@ class Sender:
             failure=self._failure,
             lateness=Histogram.of(late_ns),
             worst_ns_per_ms=_worst_per_ms(self._t_ns[:tried][sent], late_ns),
+            sent=np.packbits(self._late_ns >= 0, bitorder="little").tobytes(),
         )
 
 

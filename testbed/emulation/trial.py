@@ -91,7 +91,6 @@ class Trial:
         self._crew = Crew(plan, self._records_end, self._clock, self._network)
         self._crew.fork_senders()  # their frames take longest to make
         self._crew.fork_tcp()
-        self._switch.widen_receive_buffers()
         self._crew.fork_controllers(self._switch)
         self._buffers = NodeBuffers(plan, self._network)
         self._switch.connect_controllers("s1", self._crew.controller_ports)  # they have had time to listen
@@ -99,6 +98,7 @@ class Trial:
         self._crew.fork_mesh()
         self._crew.wait_ready()
         self._switch.count_packet_ins("s1")
+        self._switch.widen_buffers("s1", plan.network.interface("s1", plan.network.clients[0].name))
 
     # ----------------------------------------------------------------------------------------------------- traffic
 
@@ -107,7 +107,7 @@ class Trial:
         buffers = self._buffers
         self._faults = self._make_faults()
         self._may_count = True
-        counting = Counting(self._plan, buffers.programs, buffers.sinks, buffers.qdiscs, self._switch, self._network)
+        counting = Counting(self._plan, buffers, self._switch, self._network)
         self._inventory = Inventory(self._network, self._plan.logs, self._clock.now_ns)
         watch = MachineWatch(self._quota)
         t0_ns = self._t0_ns = time.monotonic_ns() + _START_AHEAD_NS
@@ -173,7 +173,7 @@ class Trial:
             release=crew.release_memory,
             revive=lambda node: crew.revive(node, buffers, self._t0_ns),
         )
-        return Faults(self._plan.scenario.faults, ground, buffers.sinks, self._plan.packets, self._clock.now_ns, tell)
+        return Faults(self._plan.scenario.faults, ground, buffers.sinks, self._clock.now_ns, tell)
 
     def _until_next_fault_ns(self) -> int:
         due_ns = self._faults.next_ns()
@@ -226,12 +226,11 @@ class Trial:
             member.stop()
         for member in self._living:
             member.join(timeout_s=1.0)
-        self._faults.close(self._ran_ns)
+        self._faults.close()
         reports, modes = [sender.reported() for sender in self._crew.senders], self._buffers.xdp_modes
         evidence = counting.evidence(
             reports,
             self._faults,
-            self._buffers.xdp_modes,
             ran_ns=self._ran_ns,
             setup_s=self._setup_s,
             machine={**self._machine, **self._inventory.demand.evidence(), "real_time": self._real_time},

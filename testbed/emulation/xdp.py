@@ -211,6 +211,16 @@ class NodeProgram(XdpProgram):
         pkts: Ints = (state["crashed_pkts"][0] + state["lost_pkts"][0]).astype(np.int64)
         return pkts
 
+    def crashed_pkts(self) -> Ints:
+        """Return the packets that came to the node while it had crashed, by traffic class: int64, shape [8]."""
+        state = np.frombuffer(self._consistently(self._state, self._copy_state), NODE_STATE)
+        pkts: Ints = state["crashed_pkts"][0].astype(np.int64)
+        return pkts
+
+    def repeated_pkts(self) -> int:
+        """Return how often a packet ended here that had ended here in the same way before."""
+        return int(self._state[xdp_meter.REPEATED_WORD])
+
     def fates(self) -> dict[str, Words]:
         """Return the sets of packets that ended here: ``dropped`` by the buffer, ``crashed``, ``lost`` on the way."""
         words = np.frombuffer(self._fates[: NODE_FATES.itemsize * self._numbers.words], NODE_FATES)

@@ -101,6 +101,7 @@ NODE_STATE = np.dtype(
         ("malformed_pkts", "<u8"),
         ("ttl_expired_pkts", "<u8"),
         ("loss_draws", "<u8"),
+        ("repeated_pkts", "<u8"),
         ("deflected_bytes", "<u8", (NODE_CLASSES,)),
         ("deflected_pkts", "<u8", (NODE_CLASSES,)),
         ("deflected_in_pkts", "<u8", (NODE_CLASSES,)),

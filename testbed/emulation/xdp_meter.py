@@ -39,7 +39,7 @@ _DEFLECTED = [_WORD[name] for name in ("deflected_bytes", "deflected_pkts", "def
 _own = operator.itemgetter(
     *(_WORD[name] for name in ("malformed_pkts", "ttl_expired_pkts", "passed_other_pkts", "passed_local_pkts"))
 )
-T_WORD, DEBT_WORD = _WORD["t_ns"], _WORD["debt_nb"]
+T_WORD, DEBT_WORD, REPEATED_WORD = _WORD["t_ns"], _WORD["debt_nb"], _WORD["repeated_pkts"]
 _BIN = struct.Struct("<QQI4x" + "I12x" * NODE_CLASSES)  # of NODE_BIN: number, backlog, gap, bytes of each class
 assert _BIN.size == NODE_BIN.itemsize
 

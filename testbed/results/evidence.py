@@ -15,6 +15,7 @@ from typing import Any, Literal
 from testbed.files import records
 from testbed.results.changes import Change
 from testbed.results.facts import Engine
+from testbed.results.fates import FateEvidence
 from testbed.results.histogram import Histogram
 from testbed.results.stages import OrderedFault, Stage
 
@@ -33,7 +34,7 @@ class ClientEvidence:
         lateness: actual minus planned send time.
         failure: why the sender gave up before the end; empty when it did not.
         failed_pkts: packets that it did not try to send for that reason.
-        veth_dropped_pkts: rx and tx drops at both ends of its link to the switch.
+        link_dropped_pkts: frames dropped on its link to the switch, planned or not.
     """
 
     client: str
@@ -44,7 +45,7 @@ class ClientEvidence:
     lateness: Histogram | None = None
     failure: str = ""
     failed_pkts: int = 0
-    veth_dropped_pkts: int | None = None
+    link_dropped_pkts: int | None = None
 
     @property
     def unexplained_pkts(self) -> int:
@@ -61,12 +62,17 @@ class NodeEvidence:
         arrived_pkts, arrived_bytes: data packets that reached the buffer, dropped ones included.
         dropped_pkts, dropped_bytes: those the buffer refused because they passed the limit.
         delivered_pkts, delivered_bytes: data packets that reached the backend's sink, duplicates included.
-        in_flight_pkts: packets still in the egress qdisc when counting ended.
+        fault_dropped_pkts: data packets that a fault kept from arriving: the node had crashed, its link was down or
+            lost them; in no other count.
+        discarded_pkts: frames thrown away with the egress qdisc's queue when the node crashed, planned or not.
+        in_flight_pkts: frames still in the egress qdisc when counting ended, planned or not.
         malformed_pkts: packets the node's program could not parse.
+        ttl_expired_pkts: packets that came to the node with no hop left.
         aborted_pkts: XDP_ABORTED and failed redirects, a fault of the program.
         qdisc_sent_pkts, qdisc_sent_bytes: what the egress qdisc sent, other traffic included.
-        qdisc_dropped_pkts: what it dropped; its queue is meant to be endless.
-        veth_dropped_pkts: rx and tx drops of the node's and the backend's data interfaces.
+        qdisc_dropped_pkts: what it dropped by itself; its queue is meant to be endless.
+        link_dropped_pkts, backend_link_dropped_pkts: frames dropped on its links to the switch and to the backend,
+            planned or not.
         reordered_pkts: packets at the sink with a lower sequence number than one before, summed over flows.
         duplicate_pkts: packets the sink saw more than once.
         unbuffered_pkts: packets at the sink that the node's buffer had not admitted.
@@ -94,11 +100,15 @@ class NodeEvidence:
     delivered_bytes: int
     in_flight_pkts: int = 0
     malformed_pkts: int | None = None
+    ttl_expired_pkts: int | None = None
     aborted_pkts: int | None = None
+    fault_dropped_pkts: int | None = None
+    discarded_pkts: int | None = None
     qdisc_sent_pkts: int | None = None
     qdisc_sent_bytes: int | None = None
     qdisc_dropped_pkts: int | None = None
-    veth_dropped_pkts: int | None = None
+    link_dropped_pkts: int | None = None
+    backend_link_dropped_pkts: int | None = None
     reordered_pkts: int | None = None
     duplicate_pkts: int | None = None
     missing_pkts: int | None = None
@@ -153,8 +163,13 @@ class Evidence:
             interrupted).
         clients, nodes: one entry each, in the order of the network.
         tcp: one entry a TCP source, in the order of the scenario.
-        switch_dropped_pkts: drops measured at the switch: port rx/tx drops, meters, failed upcalls.
-        fault_dropped_pkts: packets known to be lost by a fault the scenario commanded.
+        fates: what became of the planned packets, each told from all others; None where packets are only counted.
+        switch_dropped_pkts: frames that found the packet sockets of the switch full.
+        switch_refused_pkts: frames the switch took in and neither sent nor handed to the controller, though its tables
+            had a way for them: a port took no more, or deciding failed.
+        switch_unrouted_pkts: frames its tables had no way for, or dropped.
+        fault_counted_pkts: what the faults that take a node away cost, by the counters of the places.
+        fault_numbered_pkts: the same by the numbers of the packets that were delivered nowhere.
         faults_unseen: faults, and ends of faults, that were commanded and not seen to happen.
         ordered: the faults that were carried out, each turn of a flap by itself.
         stages: what packets pass and who acts meanwhile, with the times when each stood still.
@@ -165,7 +180,7 @@ class Evidence:
         packet_ins: packets the switch handed to the controller.
         packet_ins_lost_pkts: those that did not come back.
         first_delay: one-way delay of the first packet of each flow, by which a flow's placement shows.
-        broken_flows: flows that changed node although their node served.
+        moved_flows_ns: when those flows began that changed node though no fault had hit a node they were at.
         cpu_idle_ratio: idle share of all cores over the trial, 0..1.
         cpu_idle_worst_ratio: the lowest idle share of all cores in any one second.
         cpu_steal_ratio: share of time the hypervisor kept from this machine.
@@ -184,8 +199,12 @@ class Evidence:
     ran_ns: int
     clients: tuple[ClientEvidence, ...]
     nodes: tuple[NodeEvidence, ...]
+    fates: FateEvidence | None = None
     switch_dropped_pkts: int | None = None
-    fault_dropped_pkts: int | None = None
+    switch_refused_pkts: int | None = None
+    switch_unrouted_pkts: int | None = None
+    fault_counted_pkts: int | None = None
+    fault_numbered_pkts: int | None = None
     faults_unseen: tuple[str, ...] | None = None
     ordered: tuple[OrderedFault, ...] = ()
     stages: tuple[Stage, ...] = ()
@@ -195,7 +214,7 @@ class Evidence:
     packet_ins: int | None = None
     packet_ins_lost_pkts: int | None = None
     first_delay: Histogram | None = None
-    broken_flows: int | None = None
+    moved_flows_ns: tuple[int, ...] | None = None
     cpu_idle_ratio: float | None = None
     cpu_idle_worst_ratio: float | None = None
     cpu_steal_ratio: float | None = None
@@ -232,6 +251,8 @@ def _record(part: Any) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, Histogram):
         return value.to_record()
+    if isinstance(value, FateEvidence):
+        return _record(value)
     if isinstance(value, tuple):
         return [_record(item) if dataclasses.is_dataclass(item) else item for item in value]
     return value
@@ -241,48 +262,3 @@ def total(values: Iterable[int | None]) -> int | None:
     """Return the sum of the measured values, None when nothing was measured."""
     known = [value for value in values if value is not None]
     return sum(known) if known else None
-
-
-@dataclass(frozen=True, slots=True)
-class Accounting:
-    """Where every packet went: ``sent = delivered + dropped + in flight + unaccounted``.
-
-    Attributes:
-        sent_pkts, sent_bytes, delivered_pkts, delivered_bytes, in_flight_pkts: totals of the trial.
-        dropped_pkts: by place: ``buffer``, ``qdisc``, ``switch``, ``fault``, ``other``.
-        unaccounted_pkts: what is left over; negative when more came out than went in.
-    """
-
-    sent_pkts: int
-    sent_bytes: int
-    delivered_pkts: int
-    delivered_bytes: int
-    in_flight_pkts: int
-    dropped_pkts: Mapping[str, int]
-    unaccounted_pkts: int
-
-
-def account(evidence: Evidence) -> Accounting:
-    """Return the packet accounting.  A place nobody measured counts 0, so a loss there shows as unaccounted."""
-    nodes = evidence.nodes
-    sent = sum(client.sent_pkts for client in evidence.clients)
-    delivered = sum(node.delivered_pkts for node in nodes)
-    in_flight = sum(node.in_flight_pkts for node in nodes)
-    other = [n for node in nodes for n in (node.malformed_pkts, node.aborted_pkts, node.veth_dropped_pkts)]
-    other += [client.veth_dropped_pkts for client in evidence.clients]
-    dropped = {
-        "buffer": sum(node.dropped_pkts for node in nodes),
-        "qdisc": total(node.qdisc_dropped_pkts for node in nodes) or 0,
-        "switch": total([evidence.switch_dropped_pkts, evidence.packet_ins_lost_pkts]) or 0,
-        "fault": evidence.fault_dropped_pkts or 0,
-        "other": total(other) or 0,
-    }
-    return Accounting(
-        sent_pkts=sent,
-        sent_bytes=sum(client.sent_bytes for client in evidence.clients),
-        delivered_pkts=delivered,
-        delivered_bytes=sum(node.delivered_bytes for node in nodes),
-        in_flight_pkts=in_flight,
-        dropped_pkts=dropped,
-        unaccounted_pkts=sent - delivered - in_flight - sum(dropped.values()),
-    )

@@ -3,9 +3,12 @@
 All times are counted from the command of the fault, by the one clock of the run.
 
     detected    the balancer took the node for gone (`NodeLeft` by mesh or port, or its own removal of a silent one)
-    rerouted    the switch confirmed the change (`ActionsAcknowledged`, the first one after the removal)
+    rerouted    the switch confirmed the removal of the node: the first `ActionsAcknowledged` that names it, or the
+                first pipeline of a controller, `BalancerReady`, without it
     recovered   the last packet that was lost was to be sent then; 0 when none was
     takeover    after the kill of a controller: the switch confirmed the pipeline of the standby (`BalancerReady`)
+
+What happens to a node is the work of a fault until the node meets its next one, and for `AFTERMATH_NS` after it healed.
 
 *Lost packets* are those of the flows of the failed node that were delivered nowhere.  A *false suspicion* is a node
 that left by mesh or silence though no fault had hit it, or only a pause of less than `HARMLESS_PAUSE_NS`.
@@ -177,22 +180,68 @@ def _failure(fault: Line, lines: list[Line], loss: Line | None) -> Failure:
 
 
 def _first(lines: list[Line], fault: Line, *kinds: str) -> float | None:
-    """Return when a line of these kinds first named the node of the fault after it."""
-    times = [
-        line["t_ns"]
-        for line in lines
-        if line["kind"] in kinds and line["node"] in fault["nodes"] and line["t_ns"] >= fault["t_commanded_ns"]
-    ]
+    """Return when a line of these kinds first named a node of the fault that it is the work of."""
+    times = [line["t_ns"] for node in fault["nodes"] for line in _due_to(lines, fault, node, kinds)]
     return (min(times) - fault["t_commanded_ns"]) / NS_PER_MS if times else None
 
 
 def _rerouted(lines: list[Line], fault: Line) -> float | None:
-    removed_ms = _first(lines, fault, "RemoveNode")
-    if removed_ms is None:
-        return None
-    since = fault["t_commanded_ns"] + round(removed_ms * NS_PER_MS)
-    times = [line["t_ns"] for line in lines if line["kind"] == "ActionsAcknowledged" and line["t_ns"] >= since]
+    times = [t_ns for node in fault["nodes"] if (t_ns := _rerouted_ns(lines, fault, node)) is not None]
     return (min(times) - fault["t_commanded_ns"]) / NS_PER_MS if times else None
+
+
+def _rerouted_ns(lines: list[Line], fault: Line, node: str) -> int | None:
+    """Return when the switch confirmed that `node` was removed because of the fault."""
+    removed = _due_to(lines, fault, node, ("RemoveNode",))
+    if not removed:
+        return None
+    since_ns = removed[0]["t_ns"]
+    confirmed = (line["t_ns"] for line in lines if _confirms(line, node) and line["t_ns"] >= since_ns)
+    return min(confirmed, default=None)
+
+
+def _confirms(line: Line, node: str) -> bool:
+    return line["kind"] in ("ActionsAcknowledged", "BalancerReady") and node in line.get("removed", ())
+
+
+def _due_to(lines: list[Line], fault: Line, node: str, kinds: tuple[str, ...]) -> list[Line]:
+    """Return the lines of these kinds about a node that are the work of the fault."""
+    until_ns = _works_until_ns(lines, fault, node)
+    return [
+        line
+        for line in lines
+        if line["kind"] in kinds and line["node"] == node and fault["t_commanded_ns"] <= line["t_ns"] < until_ns
+    ]
+
+
+def _works_until_ns(lines: list[Line], fault: Line, node: str) -> float:
+    commanded_ns: int = fault["t_commanded_ns"]
+    turns = [other["t_commanded_ns"] for other in _faults(lines) if node in other["nodes"]]
+    later: list[int] = [t_ns for t_ns in turns if t_ns > commanded_ns]
+    healed_ns = _time_of([line for line in lines if _same(line, fault)], "FaultHealed")
+    aftermath_ns: float = float("inf") if healed_ns is None else healed_ns + AFTERMATH_NS
+    return min([*later, aftermath_ns])
+
+
+def broken_flows(moved_ns: Iterable[int], lines: Iterable[Line]) -> int:
+    """Return how many of the flows that moved, and began at these times, no fault explains.
+
+    A flow that begins between a fault and the rerouting may be meant for the failed node and be taken to another one
+    by the switch's own fallback, and moves once more when the balancer has dealt.  Where nothing is ever rerouted, it
+    goes back when the node has healed.
+    """
+    lines = list(lines)
+    hits = [(fault, node) for fault in _faults(lines) for node in fault["nodes"]]
+    spans = [(fault["t_commanded_ns"], _settled_ns(lines, fault, node)) for fault, node in hits]
+    return sum(not any(begin <= t_ns <= end for begin, end in spans) for t_ns in moved_ns)
+
+
+def _settled_ns(lines: list[Line], fault: Line, node: str) -> int:
+    """Return until when flows that begin may be moved because of a fault; its own time where that is no flow."""
+    rerouted_ns = _rerouted_ns(lines, fault, node)
+    healed_ns = _time_of([line for line in lines if _same(line, fault)], "FaultHealed")
+    settled_ns = healed_ns if rerouted_ns is None else rerouted_ns
+    return fault["t_commanded_ns"] if settled_ns is None else settled_ns
 
 
 def _recovered(loss: Line, fault: Line) -> float:

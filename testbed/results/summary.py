@@ -19,10 +19,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from testbed.results.evidence import Accounting, Evidence, NodeEvidence, account, total
+from testbed.results.accounting import SUMMARY_PLACES, Accounting, account
+from testbed.results.evidence import Evidence, NodeEvidence, total
 from testbed.results.expectations import Expectation, evaluate
 from testbed.results.facts import RunFacts
-from testbed.results.failover import FaultLines, failover_section
+from testbed.results.failover import FaultLines, broken_flows, failover_section
 from testbed.results.fidelity import Fidelity
 from testbed.results.histogram import Histogram, merged
 from testbed.results.prediction import REACH_NS, bursts_of, overlapped, prediction_section
@@ -34,10 +35,9 @@ from testbed.units import NS_PER_MS, NS_PER_S, NS_PER_US
 Status = Literal["completed", "interrupted", "failed"]
 
 _BYTES_PER_MB = 10**6
-_PLACES = ("buffer", "qdisc", "switch", "fault", "other")
 PATHS: tuple[str, ...] = (
     *(f"traffic.{key}" for key in ("sent_packets", "sent_bytes", "delivered_packets")),
-    *(f"traffic.dropped_packets.{place}" for place in _PLACES),
+    *(f"traffic.dropped_packets.{place}" for place in SUMMARY_PLACES),
     *(f"traffic.{key}" for key in ("in_flight_packets", "unaccounted_packets", "reordered_packets", "goodput_bps")),
     *(f"traffic.send_lateness_us.{key}" for key in ("p50", "p99")),
     *(f"delay_ms.{key}" for key in ("p50", "p99", "p999", "max")),
@@ -161,8 +161,8 @@ def _control_loop(evidence: Evidence, rows: Mapping[str, NodeSamples]) -> dict[s
 def _balancer(facts: RunFacts, evidence: Evidence, lines: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     loads = [_own_load(node) for node in evidence.nodes if node.node not in facts.second_tier]
     section: dict[str, Any] = {"policy": facts.balancer_policy}
-    if evidence.broken_flows is not None:
-        section["broken_flows"] = evidence.broken_flows
+    if evidence.moved_flows_ns is not None:
+        section["broken_flows"] = broken_flows(evidence.moved_flows_ns, lines)
     if sum(loads):
         section["max_over_mean_load"] = max(loads) * len(loads) / sum(loads)
     if evidence.packet_ins is not None:

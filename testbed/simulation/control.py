@@ -150,9 +150,10 @@ class Control:
     # ------------------------------------------------------------------------------------------------------ decisions
 
     def _feed(self, event: Event) -> None:
-        changes = [self._carry_out(action) for action in self._history.feed(BALANCER, self._policy, event)]
+        actions = self._history.feed(BALANCER, self._policy, event)
+        changes = [self._carry_out(action) for action in actions]
         if changes:
-            self._steer(changes)
+            self._steer(changes, [action.node for action in actions if isinstance(action, RemoveNode)])
         self._agenda.wake(BALANCER, self._policy, lambda: self._steering(self._deadline))
 
     def _deadline(self) -> None:
@@ -176,7 +177,7 @@ class Control:
         change = switch.remove if isinstance(action, RemoveNode) else switch.restore
         return partial(change, self._row_of[action.node])
 
-    def _steer(self, changes: Sequence[Do]) -> None:
+    def _steer(self, changes: Sequence[Do], removed: list[str]) -> None:
         """Change the switch when the changes have got there; the plane's time is that of the buffers behind it."""
         plane, model = self._plane, self._model
 
@@ -188,6 +189,7 @@ class Control:
         self._agenda.after(model.flow_mod_ns + plane.behind_switch_ns, steer)
         took_us = model.flow_mod_ns / NS_PER_US
         told = {"control_loop_us": took_us, "messages": len(changes), "policy": BALANCER}
+        told |= {"removed": removed} if removed else {}
         self._agenda.after(model.flow_mod_ns, lambda: self._history.tell("ActionsAcknowledged", **told))
 
     def _table(self, slots: Sequence[str]) -> Ints:

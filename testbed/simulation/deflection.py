@@ -24,6 +24,8 @@ from testbed.traffic.plan import PacketPlan
 
 NOBODY = -1
 
+Lost = tuple[Ints, Ints]  # nodes, and rows in the plan
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Packets:
@@ -110,19 +112,20 @@ class Deflection:
             self._met_ns[node, flow] = t_ns
         return np.array(new, dtype=np.int64)
 
-    def serve(self, bank: QueueBank, packets: Packets, until_ns: int, dead: Bools) -> tuple[Step, int]:
-        """Serve a step; return what became of its packets, and how many a dead node was handed within it."""
+    def serve(self, bank: QueueBank, packets: Packets, until_ns: int, dead: Bools) -> tuple[Step, Lost]:
+        """Serve a step; return what became of its packets, and those that a dead node was handed within it."""
         arrivals = Arrivals.grouped(packets.t_ns, packets.size_bytes, packets.node, len(self.sibling))
         if bank.takes_all(arrivals):
-            return Step(packets, arrivals, bank.serve(arrivals, until_ns), arrivals.order[:0]), 0
+            none = arrivals.order[:0]
+            return Step(packets, arrivals, bank.serve(arrivals, until_ns), none), (none, none)
         return self._serve_together(bank, packets, until_ns, dead)
 
-    def _serve_together(self, bank: QueueBank, packets: Packets, until_ns: int, dead: Bools) -> tuple[Step, int]:
-        queues, gone, lost = bank.one_by_one(), dead.tolist(), 0
+    def _serve_together(self, bank: QueueBank, packets: Packets, until_ns: int, dead: Bools) -> tuple[Step, Lost]:
+        queues, gone, lost = bank.one_by_one(), dead.tolist(), []
         arrived, fates = [], []
         for t_ns, number, node, size, handed in self._in_order(packets, until_ns):
             if gone[node]:
-                lost += 1  # the others were taken out before
+                lost.append((node, number))  # the others were taken out before
                 continue
             found, waiting_ns = queues[node].offer(t_ns, size)
             sibling = self.sibling[node]
@@ -132,7 +135,8 @@ class Deflection:
             arrived.append((t_ns, size, node, number, handed))
             fates.append((found, waiting_ns or 0, waiting_ns is not None, goes_on))
         bank.put_back(queues, until_ns)
-        return self._grouped(arrived, fates), lost
+        handed_to, numbers = np.array(lost, dtype=np.int64).reshape(-1, 2).T
+        return self._grouped(arrived, fates), (handed_to, numbers)
 
     def _in_order(self, packets: Packets, until_ns: int) -> Iterator[tuple[int, int, int, int, bool]]:
         """Yield (time, number, node, size, handed) of a step, with those handed over as it goes."""

@@ -160,16 +160,16 @@ class _Trial:
             agenda.step()
         self._plane.advance(self._end_ns)
         self._samples.flush()
-        if self._faults is not None:
-            self._faults.report_losses(self._plan, self._ran_ns)
+        counted, numbered = (0, 0) if self._faults is None else self._faults.report_losses()
         return Evidence(
             engine="simulation",
             ran_ns=self._ran_ns,
             clients=self._plane.client_evidence(),
             nodes=self._nodes(),
             faults_unseen=None if self._faults is None else (),
-            fault_dropped_pkts=None if self._faults is None else self._plane.fault_dropped_pkts,
-            broken_flows=self._broken_flows(),
+            fault_counted_pkts=counted,
+            fault_numbered_pkts=numbered,
+            moved_flows_ns=self._moved_flows_ns(),
             packet_ins=0,  # flows are placed in the switch
         )
 
@@ -204,11 +204,11 @@ class _Trial:
             for node in nodes
         )
 
-    def _broken_flows(self) -> int | None:
-        """Return how many flows changed node for no fault; unknown where a flow may rightly be seen at two nodes."""
+    def _moved_flows_ns(self) -> tuple[int, ...] | None:
+        """Return when the flows began that changed node for no fault; None where one may rightly be at two nodes."""
         scenario = self._scenario
         if self._faults is None:
-            return 0  # a pin of a serving node is never changed
+            return ()  # a pin of a serving node is never changed
         if scenario.buffer.deflect or scenario.duration_ns > scenario.balancer.affinity_idle_ns:
             return None
-        return self._faults.broken_flows()
+        return self._faults.moved_flows_ns()

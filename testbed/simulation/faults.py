@@ -23,6 +23,7 @@ from typing import Any
 from testbed.simulation.agenda import Agenda
 from testbed.simulation.agents import Agents
 from testbed.simulation.control import Control
+from testbed.simulation.fault_toll import FaultToll
 from testbed.simulation.history import History
 from testbed.simulation.link_loss import LinkLoss
 from testbed.simulation.mesh import Mesh
@@ -31,8 +32,7 @@ from testbed.simulation.packet_plane import PacketPlane
 from testbed.simulation.peers import Peers
 from testbed.spec.fault import FaultSpec
 from testbed.spec.fault_timeline import FaultStep, timeline
-from testbed.traffic.carried_out import CarriedOut, Fault
-from testbed.traffic.plan import PacketPlan
+from testbed.traffic.carried_out import BREAKING, CarriedOut, Fault
 
 Measured = dict[str, int]
 
@@ -64,6 +64,7 @@ class Faults:
         self.done = CarriedOut(tuple(ground.row_of))
         self._sending = True
         self._drawn_before: dict[int, tuple[int, int]] = {}
+        self._tolls: dict[FaultStep, int] = {}  # before each fault that takes a node away
         for step in timeline(specs):
             agenda.at(step.at_ns, partial(self._begin if step.begins else self._heal_at, step))
 
@@ -73,15 +74,34 @@ class Faults:
             self._heal(fault)
         self._sending = False
 
-    def report_losses(self, plan: PacketPlan, ran_ns: int) -> None:
-        """Record what each fault cost; call it when the queues are drained."""
+    def report_losses(self) -> tuple[int, int]:
+        """Record what each fault cost, when the queues are drained; return the sum by counters and by packets."""
         self.done.end_epoch(self._ground.plane.flows())
-        for fault, loss in self.done.losses(plan, ran_ns):
+        for fault in self.done.breaking:
+            if fault.counted_pkts is None:
+                self._count(fault)
+        numbered = 0
+        for fault, loss in self.done.losses(self._toll.lost()):
             self._tell("FaultLosses", fault, **loss)
+            numbered += loss["lost_pkts"]
+        return sum(fault.counted_pkts or 0 for fault in self.done.breaking), numbered
 
-    def broken_flows(self) -> int:
-        """Return how many flows changed node for no fault; call it when the queues are drained."""
-        return self.done.broken_flows()
+    def moved_flows_ns(self) -> tuple[int, ...]:
+        """Return when the flows began that changed node for no fault; call it when the queues are drained."""
+        return self.done.moved_flows_ns(self._toll.lost())
+
+    @property
+    def _toll(self) -> FaultToll:
+        toll = self._ground.plane.toll
+        assert toll is not None
+        return toll
+
+    def _so_far(self, spec: FaultSpec) -> int:
+        """Return what faults of that kind and node have cost so far."""
+        return self._toll.of(self._ground.row_of[spec.node], crash=spec.kind == "crash")
+
+    def _count(self, fault: Fault) -> None:
+        fault.counted_pkts = self._so_far(fault.spec) - self._tolls[fault.step]
 
     # ------------------------------------------------------------------------------------------------------- steps
 
@@ -90,6 +110,8 @@ class Faults:
             return
         spec, now_ns = self._specs[step.fault], self._agenda.now_ns
         fault = self.done.add(Fault(step, spec, now_ns, self._begin_epoch()))
+        if spec.kind in BREAKING:
+            self._tolls[step] = self._so_far(spec)
         self._tell("FaultCommanded", fault, t_commanded_ns=now_ns, for_ns=spec.for_ns)
         self._change(fault, begins=True)
         self._tell("FaultObserved", fault, took_ms=0.0)
@@ -100,6 +122,8 @@ class Faults:
 
     def _heal(self, fault: Fault) -> None:
         fault.over_ns, fault.healed_epoch = self._agenda.now_ns, self._begin_epoch()
+        if fault.spec.kind in BREAKING:
+            self._count(fault)
         self._tell("FaultEndCommanded", fault, t_commanded_ns=fault.over_ns)
         measured = self._change(fault, begins=False)
         self._tell("FaultHealed", fault, took_ms=0.0, **measured)

@@ -19,6 +19,7 @@ from testbed.results.evidence import ClientEvidence, NodeEvidence
 from testbed.simulation.deflection import Deflection, Packets, Step
 from testbed.simulation.delays import DelayCounts
 from testbed.simulation.deliveries import Deliveries
+from testbed.simulation.fault_toll import FaultToll
 from testbed.simulation.link_loss import LinkLoss
 from testbed.simulation.meter import Meter
 from testbed.simulation.network_model import NetworkModel, service_rates_bps, way_of
@@ -52,7 +53,7 @@ class PacketPlane:
         deflection: siblings, likewise; None where full nodes drop.
         behind_switch_ns: how long a packet takes from the switch to its buffer.
         losses: links that lose packets at random, by row, likewise.
-        fault_dropped_pkts: what faults have cost so far.
+        toll: what faults have cost so far; None where the scenario has none.
     """
 
     def __init__(
@@ -83,8 +84,7 @@ class PacketPlane:
         self._deliveries = Deliveries(self._nodes, plan) if scenario.faults else None
         self.losses: dict[int, LinkLoss] = {}
         self._crashed, self._cut = np.zeros((2, count), dtype=bool)
-        self._discarded_pkts, self._discarded_bytes = np.zeros((2, count), dtype=np.int64)
-        self.fault_dropped_pkts = 0
+        self.toll = FaultToll(count, plan) if scenario.faults else None
         self._first_limit_bytes = limit_bytes.copy()
         self._plan = plan
         way = way_of(network, model)
@@ -132,11 +132,9 @@ class PacketPlane:
         self._crashed[row] = True
         self.queues.clear(row)
         assert self._deliveries is not None
+        assert self.toll is not None
         self._deliver()
-        discarded = self._deliveries.discard(row)
-        self._discarded_pkts[row] += len(discarded)
-        self._discarded_bytes[row] += int(self._plan.size_bytes[discarded].sum())
-        self.fault_dropped_pkts += len(discarded)
+        self.toll.discard(row, self._deliveries.discard(row))
 
     def restart(self, row: int) -> None:
         """Let a crashed node take packets in again, with an empty queue and the limit it began with."""
@@ -175,7 +173,7 @@ class PacketPlane:
             step = Step(packets, arrivals, self.queues.serve(arrivals, until_ns), arrivals.order[:0])
         else:
             step, lost = self.deflection.serve(self.queues, packets, until_ns, self._crashed | self._cut)
-            self.fault_dropped_pkts += lost
+            self._swallow(*lost)
         self._count(step)
         self._take_in(step)
         self._deliver()
@@ -196,12 +194,19 @@ class PacketPlane:
         dead, lossy = self._crashed | self._cut, [row for row, link in self.losses.items() if link.active]
         if not dead.any() and not lossy:
             return packets
+        assert self.toll is not None
         lost = dead[packets.node]
+        self._swallow(packets.node[lost], packets.number[lost])
         for row in lossy:
             met = np.flatnonzero((packets.node == row) & ~lost)
-            lost[met] = self.losses[row].draw(len(met))
-        self.fault_dropped_pkts += int(lost.sum())
+            lost[met] = drawn = self.losses[row].draw(len(met))
+            self.toll.draw(row, int(drawn.sum()))
         return packets.only(~lost)
+
+    def _swallow(self, node: Ints, number: Ints) -> None:
+        if len(node):
+            assert self.toll is not None
+            self.toll.swallow(node, number, self._cut)
 
     def _count(self, step: Step) -> None:
         arrivals, served, meter = step.arrivals, step.served, self._meter
@@ -255,12 +260,15 @@ class PacketPlane:
     def _passed_bytes(self) -> Ints:
         """Return what has been admitted and not thrown away, shape [n]."""
         meter = self._meter
-        passed: Ints = meter.arrived_bytes - meter.dropped_bytes - meter.deflected_bytes - self._discarded_bytes
+        passed: Ints = meter.arrived_bytes - meter.dropped_bytes - meter.deflected_bytes
+        if self.toll is not None:
+            passed = passed - self.toll.discarded_bytes
         return passed
 
     def _one_node(self, row: int, name: str) -> NodeEvidence:
-        meter = self._meter
-        refused_pkts = meter.dropped_pkts[row] + meter.deflected_pkts[row] + self._discarded_pkts[row]
+        meter, toll = self._meter, self.toll
+        discarded = 0 if toll is None else int(toll.discarded_pkts[row])
+        refused_pkts = meter.dropped_pkts[row] + meter.deflected_pkts[row] + discarded
         return NodeEvidence(
             node=name,
             arrived_pkts=int(meter.arrived_pkts[row]),
@@ -269,6 +277,8 @@ class PacketPlane:
             dropped_bytes=int(meter.dropped_bytes[row]),
             delivered_pkts=int(meter.arrived_pkts[row] - refused_pkts),
             delivered_bytes=int(self._passed_bytes()[row]),
+            fault_dropped_pkts=None if toll is None else int(toll.kept_pkts[row]),
+            discarded_pkts=None if toll is None else discarded,
             delay=self._delays.histogram(row),
             **self._deflected(row),
             marked_pkts=None if self._ecn_bytes is None else int(meter.marked_pkts[row]),

@@ -8,8 +8,7 @@ from typing import Any
 
 from testbed.spec.fault import FaultSpec
 from testbed.spec.fault_timeline import FaultStep
-from testbed.traffic.fault_losses import FlowHistory, FlowRows, PlannedTimes, Span
-from testbed.traffic.plan import PacketPlan
+from testbed.traffic.fault_losses import Failure, FlowHistory, FlowRows, LostPackets, Span
 
 BREAKING = ("crash", "link_down", "flap")  # kinds that take a node away
 UNTIL_THE_END = ("loss", "cpu_hog")  # kinds that are over with the traffic at the latest
@@ -27,6 +26,7 @@ class Fault:
         epoch: the one that began with it (see `fault_losses`).
         over_ns: when it was healed; None: not yet.
         healed_epoch: the one that began with its end.
+        counted_pkts: planned packets it cost, as counted at the place; None until that is known.
     """
 
     step: FaultStep
@@ -35,6 +35,7 @@ class Fault:
     epoch: int
     over_ns: int | None = None
     healed_epoch: int | None = None
+    counted_pkts: int | None = None
 
     @property
     def victims(self) -> tuple[str, ...]:
@@ -94,9 +95,11 @@ class CarriedOut:
         """See `FlowHistory.end_epoch`; the last one ends when the queues are drained."""
         return self._history.end_epoch(tables)
 
-    def broken_flows(self) -> int:
-        """Return how many flows changed node for no fault; call it when the last epoch has ended."""
-        return self._history.broken_flows((node, f.span) for f in self._faults.values() for node in f.victims)
+    def moved_flows_ns(self, lost: LostPackets) -> tuple[int, ...]:
+        """Return when the flows began that changed node though no fault hit them; when the last epoch has ended."""
+        hits = [(node, fault.span) for fault in self._faults.values() for node in fault.victims]
+        moved = self._history.moved_flows(hits, lost)
+        return tuple(lost.planned_ns[lost.numbers.first[moved]].tolist())
 
     def crashes(self, node: str) -> int:
         """Return how often the processes of a node were killed."""
@@ -110,12 +113,16 @@ class CarriedOut:
             if fault.spec.kind in ABSENT
         )
 
-    def losses(self, plan: PacketPlan, ran_ns: int) -> Iterator[tuple[Fault, dict[str, Any]]]:
+    @property
+    def breaking(self) -> list[Fault]:
+        """Return those that took a node away."""
+        return [fault for fault in self._faults.values() if fault.spec.kind in BREAKING]
+
+    def losses(self, lost: LostPackets) -> Iterator[tuple[Fault, dict[str, Any]]]:
         """Yield what each fault cost, as it is recorded; call it when the last epoch has ended."""
-        times = PlannedTimes(plan)
-        for fault in self._faults.values():
-            if fault.spec.kind in BREAKING:
-                yield fault, asdict(self._history.loss_of(fault.spec.node, fault.span, times, ran_ns))
+        failures = [Failure(fault.spec.node, fault.span, fault.over_ns) for fault in self.breaking]
+        for fault, loss in zip(self.breaking, self._history.losses(failures, lost), strict=True):
+            yield fault, {**asdict(loss), "counted_pkts": fault.counted_pkts}
 
     def _of(self, node: str) -> list[Fault]:
         return [fault for fault in self._faults.values() if fault.spec.node == node]

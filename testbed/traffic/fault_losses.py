@@ -1,16 +1,23 @@
-"""What a fault cost: the packets of the flows it hit, by sequence number.
+"""What a fault cost: the packets of the flows it hit, by their numbers.
 
-A run is divided into *epochs*; one begins with every fault and with every end of a fault.  At each sink every flow
-knows the highest number that arrived and the first one of the present epoch.  A flow of the failed node was delivered
-there up to some number and goes on, elsewhere or there again when it is healed, with the first number of a later
-epoch: the numbers between are lost, and the plan knows when each was to be sent.  So the loss is told packet by packet
-without a record of every packet.  Numbers that a full buffer dropped at the seam count too; a flow that never goes on
-has lost all that was still to come.
+A packet is *lost* when it was sent, is at no sink, and neither a buffer nor a link that loses packets at random dropped
+it (`fates`).  Whose loss it is:
+
+* A node that has crashed and a link that is down know whom they swallowed: it is the loss of the fault that was in
+  force there then.
+* What lay in the queue of a node that crashed nobody has seen.  There the flows tell.  A run is divided into *epochs*;
+  one begins with every fault and with every end of a fault.  At each sink every flow knows the highest number that
+  arrived and the first one of the present epoch.  A flow of the failed node was delivered there up to some number and
+  goes on, elsewhere or there again when it is healed, with the first number of a later epoch: what is lost in between
+  is lost with the node.  So is what a flow lost before anybody had heard of it, if it was to be sent before the end of
+  the fault.
+
+Each packet is the loss of one fault, the earliest that it fits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,6 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed.events import Ints
+from testbed.traffic.fates import NOWHERE
+from testbed.traffic.numbers import Bools, PacketNumbers
 from testbed.traffic.plan import PacketPlan
 
 # Structured, one row a flow, with the fields pkts, highest_seq, epoch and epoch_first_seq.
@@ -32,8 +41,8 @@ class FaultLoss:
 
     Attributes:
         flows: those that were delivered behind the failed node last.
-        moved_flows: those that went on, elsewhere or behind the node when it had healed.
-        lost_pkts: numbers that were delivered nowhere.
+        moved_flows: those of them that went on, elsewhere or behind the node when it had healed.
+        lost_pkts: packets that were lost with the node or its link.
         first_lost_ns, last_lost_ns: planned times of the first and the last of them; None without any.
         first_good_ns: planned time of the first packet with which a flow went on; None without any.
     """
@@ -58,24 +67,43 @@ class Span(NamedTuple):
     healed: int | None
 
 
-class PlannedTimes:
-    """When packet `seq` of a flow is planned."""
+class Failure(NamedTuple):
+    """A fault that takes a node away: when by epochs, and when it was over; None for one that lasted."""
 
-    def __init__(self, plan: PacketPlan) -> None:
-        self._t_ns = plan.t_ns[np.argsort(plan.flow, kind="stable")]  # numbers rise with time within a flow
-        self._starts = np.concatenate(([0], np.cumsum(np.bincount(plan.flow, minlength=len(plan.flows)))))
+    node: str
+    span: Span
+    over_ns: int | None
 
-    def until(self, flow: int, end_ns: int) -> int:
-        """Return how many packets of the flow are planned before `end_ns`."""
-        return int(np.searchsorted(self._of(flow), end_ns))
 
-    def at(self, flow: int, seq: int) -> int:
-        """Return the planned time of one packet."""
-        return int(self._of(flow)[seq])
+@dataclass(frozen=True, eq=False)
+class LostPackets:
+    """The packets of a plan that are lost, an entry each, ascending in number.
 
-    def _of(self, flow: int) -> Ints:
-        times: Ints = self._t_ns[self._starts[flow] : self._starts[flow + 1]]
-        return times
+    Attributes:
+        flow, seq: which packet.
+        t_ns: when it was to be sent.
+        at: row of the node that swallowed it, or whose link did; `NOWHERE` where nobody knows.
+        numbers: of the plan.
+        planned_ns: when each packet of the plan was to be sent, in the order of the numbers.
+    """
+
+    flow: Ints
+    seq: Ints
+    t_ns: Ints
+    at: Ints
+    numbers: PacketNumbers
+    planned_ns: Ints
+
+    @classmethod
+    def of(cls, plan: PacketPlan, lost: Bools, at: Ints) -> LostPackets:
+        """Return those of a plan that are lost; `lost` and `at` are in the order of the numbers."""
+        numbers = PacketNumbers.of_plan(plan)
+        planned_ns, chosen = numbers.in_order(plan.t_ns, plan), np.flatnonzero(lost)
+        flow = np.searchsorted(numbers.first, chosen, side="right") - 1
+        return cls(flow, chosen - numbers.first[flow], planned_ns[chosen], at[chosen], numbers, planned_ns)
+
+    def __len__(self) -> int:
+        return len(self.flow)
 
 
 class _Epoch(NamedTuple):
@@ -119,36 +147,50 @@ class FlowHistory:
         self._epochs.append(_Epoch(np.where(seen, highest, _UNSEEN), np.where(now, first, _NOT_YET)))
         return number + 1
 
-    def loss_of(self, victim: str, span: Span, times: PlannedTimes, ran_ns: int) -> FaultLoss:
-        """Return what the failure of a node cost; call it when the last epoch has ended.
+    def losses(self, failures: Iterable[Failure], lost: LostPackets) -> Iterator[FaultLoss]:
+        """Yield what each failure cost; call it when the last epoch has ended.
 
         Args:
-            victim: the node.
-            span: when it failed.
-            times: of the plan.
-            ran_ns: when sending ended.
+            failures: in the order in which they began.
+            lost: all packets that are lost.
         """
-        row = self._rows[victim]
-        hit = self._epochs[span.begun - 1].last_at(row)
-        begin = self._epochs[span.begun : span.healed][-1].highest[row] + 1
-        resumed = self._resumed(row, span, begin)
-        lost, first_lost_ns, last_lost_ns = 0, [], []
-        for flow in np.flatnonzero(hit & (resumed > begin)).tolist():
-            end = int(resumed[flow]) if resumed[flow] != _NOT_YET else times.until(flow, ran_ns)
-            if end > begin[flow]:
-                lost += end - int(begin[flow])
-                first_lost_ns.append(times.at(flow, int(begin[flow])))
-                last_lost_ns.append(times.at(flow, end - 1))
-        moved = np.flatnonzero(hit & (resumed != _NOT_YET)).tolist()
-        good_ns = [times.at(flow, int(resumed[flow])) for flow in moved]
-        return FaultLoss(
-            flows=int(hit.sum()),
-            moved_flows=len(moved),
-            lost_pkts=lost,
-            first_lost_ns=min(first_lost_ns, default=None),
-            last_lost_ns=max(last_lost_ns, default=None),
-            first_good_ns=min(good_ns, default=None),
-        )
+        left = np.ones(len(lost), dtype=np.bool_)
+        for failure in failures:
+            row, span = self._rows[failure.node], failure.span
+            hit = self._epochs[span.begun - 1].last_at(row)
+            begin = self._epochs[span.begun : span.healed][-1].highest[row] + 1
+            resumed = self._resumed(row, span, begin)
+            silent = np.where(hit, begin, 0), np.where(hit, resumed, self._first(span))
+            mine = left & self._belongs(lost, failure, *silent)
+            left &= ~mine
+            moved = np.flatnonzero(hit & (resumed != _NOT_YET))
+            times, good_ns = lost.t_ns[mine], lost.planned_ns[lost.numbers.of(moved, resumed[moved])]
+            yield FaultLoss(
+                flows=int(hit.sum()),
+                moved_flows=len(moved),
+                lost_pkts=len(times),
+                first_lost_ns=min(times.tolist(), default=None),
+                last_lost_ns=max(times.tolist(), default=None),
+                first_good_ns=min(good_ns.tolist(), default=None),
+            )
+
+    def _belongs(self, lost: LostPackets, failure: Failure, begin: Ints, end: Ints) -> Bools:
+        """Return which packets fit a failure.
+
+        Those that nobody swallowed fit within the numbers `begin` to `end` of their flow, if it was at the node last,
+        or nowhere before.
+        """
+        row, flow, before = self._rows[failure.node], lost.flow, self._epochs[failure.span.begun - 1]
+        in_time = np.ones(len(lost), np.bool_) if failure.over_ns is None else lost.t_ns < failure.over_ns
+        silent = (lost.at == NOWHERE) & (begin[flow] <= lost.seq) & (lost.seq < end[flow])
+        silent &= before.last_at(row)[flow] | in_time & ~before.seen[flow]
+        belongs: Bools = silent | in_time & (lost.at == row)
+        return belongs
+
+    def _first(self, span: Span) -> Ints:
+        """Return the first number of each flow that anybody has delivered since a fault began: `_NOT_YET` for none."""
+        first: Ints = np.min([epoch.first.min(axis=0) for epoch in self._epochs[span.begun :]], axis=0)
+        return first
 
     def _resumed(self, row: int, span: Span, begin: Ints) -> Ints:
         """Return the number with which each flow went on: `_NOT_YET` where it did not."""
@@ -160,20 +202,17 @@ class FlowHistory:
             resumed = np.where(resumed == _NOT_YET, first.min(axis=0), resumed)
         return resumed
 
-    def broken_flows(self, failures: Iterable[tuple[str, Span]]) -> int:
-        """Return how many flows changed node although their node served.
+    def moved_flows(self, failures: Iterable[tuple[str, Span]], lost: LostPackets) -> Ints:
+        """Return the flows that changed node though no failure of a node they were at explains it.
 
-        A flow that was behind a failed node has had to move, and may do so twice: the switch's own fallback is quicker
-        than the balancer, which then deals by load.  The fallback may be the first to see a flow that began while the
-        node failed and was meant for it, so such flows are excused too.
+        A flow that was behind a failed node, or from which that node or its link swallowed a packet, has had to move,
+        and may do so twice: the switch's own fallback is quicker than the balancer, which then deals by load.
         """
-        excused = np.zeros(self._epochs[-1].highest.shape[1], dtype=bool)
+        moved = (self._epochs[-1].highest != _UNSEEN).sum(axis=0) > 1
         for node, span in failures:
             row = self._rows[node]
-            excused |= self._epochs[span.begun - 1].last_at(row)
-            failing = self._epochs[span.begun : span.healed]
-            for epoch in failing:
-                excused |= epoch.first[row] != _NOT_YET
-            excused |= failing[-1].seen & ~self._epochs[span.begun - 1].seen
-        places = (self._epochs[-1].highest != _UNSEEN).sum(axis=0)
-        return int(np.sum((places > 1) & ~excused))
+            moved &= ~self._epochs[span.begun - 1].last_at(row)
+            for epoch in self._epochs[span.begun : span.healed]:
+                moved &= epoch.first[row] == _NOT_YET
+            moved[lost.flow[lost.at == row]] = False
+        return np.flatnonzero(moved)

@@ -43,6 +43,7 @@ from testbed.spec.topology import VIP_IP, VIP_IP6, VIP_MAC, Host
 from testbed.traffic.plan import Int32s, PacketPlan
 
 MAGIC = 0x54425042  # "TBPB"
+PLANNED_DSCP = 8  # of planned packets in a trial: whatever else shares their way is counted apart from them
 ECT_0 = 2  # "the ends understand congestion marks"; the ECN field is the low two bits of the TOS byte
 _PROBE = struct.Struct("!IIIIQQ")
 # Offsets from the end of the headers.

@@ -1,17 +1,22 @@
 """Checks of what became of the packets that were sent: each accounted for, none lost where none may be lost.
 
-The accounting is defined in `testbed.results.evidence`.
+The accounting is defined in `testbed.results.accounting`.
 """
 
 from __future__ import annotations
 
-from testbed.results.evidence import account, total
+from testbed.results.accounting import account, counted_places
+from testbed.results.evidence import total
 from testbed.results.fidelity.check import A_QUIETER_MACHINE, Bound, Measured, Question, Run
 
 # A packet that nobody can place means that some counter lies: no loss figure of the run can be trusted.
 UNACCOUNTED_PKTS = Bound(0, 0)
-# A duplicate and an unnoticed loss cancel in the accounting, so duplicates void it.
+# A network that doubles packets is not the one described, and a buffer was offered what nobody planned.
 DUPLICATE_PKTS = Bound(0, 0)
+# What nobody sent and yet arrived is of another plan, or of a sender that reports what is not so.
+UNSENT_SEEN_PKTS = Bound(0, 0)
+# What a fault cost is told twice, by counters and by packets. Where the two differ, neither may be believed.
+FAULT_LOSS_APART_PKTS = Bound(0, 0)
 # Loss outside the buffer is not what is studied. Up to 0.1 % of the packets it is a caveat: losses that are compared
 # between policies are percents.
 STRAY_LOSS_RATIO = Bound(0.0, 0.001)
@@ -24,25 +29,53 @@ def _conservation(run: Run) -> Measured | None:
 
 
 def _duplicates(run: Run) -> Measured | None:
-    twice = total(node.duplicate_pkts for node in run.evidence.nodes)
-    return None if twice is None else Measured(twice, DUPLICATE_PKTS, "packets")
+    fates = run.evidence.fates
+    same_sink = total(node.duplicate_pkts for node in run.evidence.nodes)
+    twice = same_sink if fates is None else fates.repeated_pkts
+    return None if twice is None else Measured(twice, DUPLICATE_PKTS, "packets", {"at_one_sink": same_sink})
+
+
+def _unsent_seen(run: Run) -> Measured | None:
+    fates = run.evidence.fates
+    if fates is None:
+        return None
+    seen = {"of_the_plan": fates.unsent_pkts, "of_no_plan": fates.unplanned_pkts}
+    return Measured(fates.unsent_pkts + fates.unplanned_pkts, UNSENT_SEEN_PKTS, "packets", seen)
 
 
 def _stray_loss(run: Run) -> Measured | None:
-    evidence = run.evidence
-    places = {
-        "qdisc": total(node.qdisc_dropped_pkts for node in evidence.nodes),
-        "switch": evidence.switch_dropped_pkts,
-        "veth": total(
-            [*(c.veth_dropped_pkts for c in evidence.clients), *(n.veth_dropped_pkts for n in evidence.nodes)]
-        ),
-        "malformed": total(node.malformed_pkts for node in evidence.nodes),
-        "aborted": total(node.aborted_pkts for node in evidence.nodes),
-    }
-    lost = total(places.values())
-    if lost is None:
+    counted, books = counted_places(run.evidence), account(run.evidence)
+    if total(counted.values()) is None:
         return None
-    return Measured(lost / max(account(evidence).sent_pkts, 1), STRAY_LOSS_RATIO, "of the packets sent", places)
+    lost, seen = sum(books.stray_pkts.values()), {_key(place): count for place, count in counted.items()}
+    shared = {"of_other_traffic": sum(books.others_pkts.values())} if books.others_pkts else {}
+    return Measured(lost / max(books.sent_pkts, 1), STRAY_LOSS_RATIO, "of the packets sent", {**seen, **shared})
+
+
+def _stray_tcp_loss(run: Run) -> Measured | None:
+    """Measure what TCP lost: the places know no class, so it is what they counted beyond the planned packets."""
+    evidence = run.evidence
+    if not evidence.tcp:
+        return Measured(0.0, STRAY_LOSS_RATIO, "of the segments that arrived")
+    arrived = total(node.tcp_arrived_pkts for node in evidence.nodes)
+    if arrived is None:
+        return None
+    lost = {_key(place): count for place, count in account(evidence).others_pkts.items()}
+    return Measured(sum(lost.values()) / max(arrived, 1), STRAY_LOSS_RATIO, "of the segments that arrived", lost)
+
+
+def _key(place: str) -> str:
+    return place.replace(" ", "_").replace("-", "_")
+
+
+def _fault_losses(run: Run) -> Measured | None:
+    """Measure how far counters and packet numbers are apart, beyond what was lost elsewhere meanwhile."""
+    counted, numbered = run.evidence.fault_counted_pkts, run.evidence.fault_numbered_pkts
+    if counted is None or numbered is None:
+        return None
+    stray = sum(account(run.evidence).stray_pkts.values())
+    seen = {"by_counters": counted, "by_numbers": numbered, "lost_elsewhere": stray}
+    return Measured(max(0, abs(counted - numbered) - stray), FAULT_LOSS_APART_PKTS, "packets", seen)
 
 
 CHECKS = (
@@ -54,14 +87,32 @@ CHECKS = (
     ),
     Question(
         "duplicated packets",
-        "packets were delivered twice, which hides losses in the accounting",
+        "packets were delivered twice, at one backend or at several, or delivered and dropped",
         "look for a loop or a mirror in the network",
         _duplicates,
+    ),
+    Question(
+        "packets that nobody sent",
+        "packets of this run arrived that are not in the plan, or that no sender says it sent",
+        "look for a second sender, or for one whose report is wrong",
+        _unsent_seen,
     ),
     Question(
         "loss outside the buffer",
         "packets were lost where the scenario loses none",
         A_QUIETER_MACHINE,
         _stray_loss,
+    ),
+    Question(
+        "TCP lost outside the buffer",
+        "segments of TCP were lost where the scenario loses none; the places count frames of any traffic",
+        A_QUIETER_MACHINE,
+        _stray_tcp_loss,
+    ),
+    Question(
+        "loss to faults, by counters and by packets",
+        "what the faults cost differs by whom it is told: the counters of the places, the numbers of the packets",
+        "look at the FaultLosses in events.jsonl",
+        _fault_losses,
     ),
 )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from testbed.results.evidence import account
+from testbed.results.accounting import account
 from testbed.results.fidelity.check import A_QUIETER_MACHINE, Bound, Measured, Question, Run
 from testbed.results.histogram import merged
 from testbed.units import NS_PER_MS

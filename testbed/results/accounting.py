@@ -1,0 +1,156 @@
+"""Where every planned packet went.
+
+A packet that was sent is delivered, dropped by a buffer, or lost to a fault of the scenario.  These are ends at which a
+program of ours knows each packet by its number (`FateEvidence`), so one that ends twice makes up for no other.  What is
+left is *missing*: sent, and seen at no end.
+
+    sent = delivered + dropped by a buffer + lost to a fault + missing
+
+Missing packets were lost at places of the kernel and of the switch, which count without knowing what they drop: frames
+of other traffic are in those counts.  But at the program of each node, and at its sink, planned packets alone are
+counted, so it is known how many are missing *ahead* of the nodes, and how many *behind* each of them:
+
+    ahead       sent + deflected - arrived at the nodes, or lost there to a fault
+                    at the switch, on the links of clients and nodes, malformed or expired when they came to a node
+    behind n    admitted by n - delivered at its sink
+                    at the qdisc, on the link, in the queue still, thrown away with the queue when the node crashed
+
+A place explains no more than is missing on its stretch of the way, and no more than it counted.  What no place explains
+is *unaccounted*: something loses packets that nothing counts.  What a place counted beyond that was other traffic.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from testbed.results.evidence import Evidence, NodeEvidence, total
+
+SUMMARY_PLACES = ("buffer", "qdisc", "switch", "fault", "other")
+_IN_SUMMARY = {
+    **dict.fromkeys(("switch", "switch refused", "switch without a way", "packet-ins"), "switch"),
+    "qdisc": "qdisc",
+}
+_THROWN_AWAY, _IN_FLIGHT = "thrown away", "in flight"
+_OF_NO_TRIAL = ("switch without a way", _THROWN_AWAY, _IN_FLIGHT)  # beyond planned packets they say nothing of a loss
+
+
+@dataclass(frozen=True, slots=True)
+class Accounting:
+    """Where every packet went: ``sent = delivered + dropped + in flight + unaccounted``.
+
+    Attributes:
+        sent_pkts, sent_bytes, delivered_pkts, delivered_bytes, in_flight_pkts: totals of the trial; a packet that was
+            delivered twice counts once, its bytes twice.
+        dropped_pkts: by place of the summary: ``buffer``, ``qdisc``, ``switch``, ``fault``, ``other``.
+        stray_pkts: those lost neither by a buffer nor to a fault, by the place that explains it.
+        others_pkts: what those places counted beyond that, lost of other traffic.
+        unaccounted_pkts: what is left over; negative when more came out than went in.
+    """
+
+    sent_pkts: int
+    sent_bytes: int
+    delivered_pkts: int
+    delivered_bytes: int
+    in_flight_pkts: int
+    dropped_pkts: Mapping[str, int]
+    stray_pkts: Mapping[str, int]
+    others_pkts: Mapping[str, int]
+    unaccounted_pkts: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """A stretch of the way: how many planned packets are missing on it, and what its places counted."""
+
+    missing_pkts: int
+    counted_pkts: Mapping[str, int | None]
+
+
+def account(evidence: Evidence) -> Accounting:
+    """Return the packet accounting.  A place nobody measured counts 0, so a loss there shows as unaccounted."""
+    sent = sum(client.sent_pkts for client in evidence.clients)
+    delivered, by_buffers, by_faults = _known_ends(evidence)
+    explained, beyond = _explain([_ahead(evidence, sent), *map(_behind, evidence.nodes)])
+    in_flight, discarded = explained.pop(_IN_FLIGHT, 0), explained.pop(_THROWN_AWAY, 0)
+    dropped = Counter(dict.fromkeys(SUMMARY_PLACES, 0))
+    dropped.update({"buffer": by_buffers, "fault": by_faults + discarded})
+    for place, count in explained.items():
+        dropped[_IN_SUMMARY.get(place, "other")] += count
+    return Accounting(
+        sent_pkts=sent,
+        sent_bytes=sum(client.sent_bytes for client in evidence.clients),
+        delivered_pkts=delivered,
+        delivered_bytes=sum(node.delivered_bytes for node in evidence.nodes),
+        in_flight_pkts=in_flight,
+        dropped_pkts=dict(dropped),
+        stray_pkts=dict(explained),
+        others_pkts={place: count for place, count in beyond.items() if count and place not in _OF_NO_TRIAL},
+        unaccounted_pkts=sent - delivered - in_flight - sum(dropped.values()),
+    )
+
+
+def counted_places(evidence: Evidence) -> dict[str, int | None]:
+    """Return what every place that may lose packets counted, planned or not; None where nobody counted."""
+    stretches = [_ahead(evidence, 0), *map(_behind, evidence.nodes)]
+    places: dict[str, list[int | None]] = {}
+    for place, count in ((p, c) for stretch in stretches for p, c in stretch.counted_pkts.items()):
+        places.setdefault(place, []).append(count)
+    return {place: total(counts) for place, counts in places.items() if place not in (_IN_FLIGHT, _THROWN_AWAY)}
+
+
+def _known_ends(evidence: Evidence) -> tuple[int, int, int]:
+    """Return how many packets were delivered, dropped by buffers and lost to faults, each packet once."""
+    nodes, fates = evidence.nodes, evidence.fates
+    if fates is not None:
+        return fates.delivered_pkts, fates.dropped_pkts, fates.fault_pkts
+    delivered = sum(node.delivered_pkts for node in nodes)
+    return delivered, sum(node.dropped_pkts for node in nodes), sum(node.fault_dropped_pkts or 0 for node in nodes)
+
+
+def _ahead(evidence: Evidence, sent_pkts: int) -> _Stretch:
+    nodes = evidence.nodes
+    deflected = sum(node.deflected_pkts or 0 for node in nodes)
+    arrived = sum(node.arrived_pkts + (node.fault_dropped_pkts or 0) for node in nodes)
+    places = {
+        "switch": evidence.switch_dropped_pkts,
+        "switch refused": evidence.switch_refused_pkts,
+        "switch without a way": evidence.switch_unrouted_pkts,
+        "packet-ins": evidence.packet_ins_lost_pkts,
+        "links of clients": total(client.link_dropped_pkts for client in evidence.clients),
+        "links to nodes": total(node.link_dropped_pkts for node in nodes),
+        "malformed": total(node.malformed_pkts for node in nodes),
+        "expired": total(node.ttl_expired_pkts for node in nodes),
+        "aborted": total(node.aborted_pkts for node in nodes),
+    }
+    return _Stretch(sent_pkts + deflected - arrived, places)
+
+
+def _behind(node: NodeEvidence) -> _Stretch:
+    admitted = node.arrived_pkts - node.dropped_pkts - (node.deflected_pkts or 0)
+    places = {
+        "qdisc": node.qdisc_dropped_pkts,
+        "links to backends": node.backend_link_dropped_pkts,
+        _IN_FLIGHT: node.in_flight_pkts,
+        _THROWN_AWAY: node.discarded_pkts,
+    }
+    return _Stretch(admitted - node.delivered_pkts, places)
+
+
+def _explain(stretches: list[_Stretch]) -> tuple[Counter[str], Counter[str]]:
+    """Return, by place, how many missing packets it explains, and how many frames it counted beyond."""
+    explained: Counter[str] = Counter()
+    beyond: Counter[str] = Counter()
+    for stretch in stretches:
+        missing = max(0, stretch.missing_pkts)
+        for place, count in _counts(stretch):
+            taken = min(missing, count)
+            missing -= taken
+            explained[place] += taken
+            beyond[place] += count - taken
+    return explained, beyond
+
+
+def _counts(stretch: _Stretch) -> Iterator[tuple[str, int]]:
+    return ((place, max(0, count or 0)) for place, count in stretch.counted_pkts.items())
