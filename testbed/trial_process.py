@@ -12,7 +12,6 @@ import select
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -89,7 +88,7 @@ class TrialProcesses:
         """Run a trial to its end; once stopped, run none any more."""
         if self._stopped():
             return Ended(EXIT_INTERRUPTED)
-        with tempfile.TemporaryFile() as said:
+        with open(os.memfd_create("said"), "w+b") as said:  # no folder need be one that can be written to
             self._child = subprocess.Popen(
                 [sys.executable, "-m", "testbed", *call.arguments],
                 stdin=subprocess.DEVNULL,

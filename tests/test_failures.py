@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 import pytest
 
 import testbed
-from testbed import cli, failures
+from testbed import cli, failures, run
+from testbed.emulation.records import Failure
 from testbed.errors import EXIT_TOOL_FAILED, Bug, InputError, MachineError, PolicyError, TestbedError, ToolError
+from testbed.spec.loading import load
 from tests.command import write_tiny
 
 POLICY = Path(testbed.__file__).parent / "policies" / "buffer_of_a_user.py"
@@ -98,3 +101,20 @@ def test_a_mistake_in_a_policy_ends_a_simulation_with_its_name(
         cli.main()
     assert ended.value.code == EXIT_TOOL_FAILED
     assert "buffer_of_a_user.py, line 3, in size" in capsys.readouterr().err
+
+
+def test_what_fails_in_a_process_of_a_trial_is_told_by_its_cause() -> None:
+    refused = Failure.of("agent n1", OSError(errno.EMFILE, "Too many open files")).error
+    assert str(refused).startswith("running agent n1: too many open files; raise the limit of open files")
+    bug = Failure.of("agent n1", ValueError("x")).error
+    assert isinstance(bug, Bug)
+    assert "logs/trial.log" in str(bug)
+
+
+@pytest.mark.requires("root", "bpf", "ovs", "mininet")
+def test_a_mistake_in_a_policy_ends_a_trial_with_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("testbed.policies.brain.NodeBrain.handle", defined_in(POLICY))
+    options = run.RunOptions(out=tmp_path / "run", live=False, quiet=True)
+    with pytest.raises(PolicyError, match="buffer_of_a_user.py, line 3, in size"):
+        run.run(load(write_tiny(tmp_path)), options)
+    assert json.loads((tmp_path / "run/manifest.json").read_text())["status"] == "failed"

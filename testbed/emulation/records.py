@@ -130,6 +130,10 @@ class RecordReader:
         """Return the descriptor, for `select`."""
         return self._end.fileno()
 
+    def close(self) -> None:
+        """Let go of the descriptor."""
+        self._end.close()
+
     def read(self) -> Iterator[Message]:
         """Yield every message that is there now; ends when there is none (for the moment, or for good)."""
         while True:

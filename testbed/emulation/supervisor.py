@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import select
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -82,7 +83,7 @@ def emulate(plan: TrialPlan, listener: Listener, began_ns: int) -> Emulated:
     reader, records = channel()
     watch = _Watch(reader, listener)
     quota = CpuQuota()  # opened here: the sandbox has a /sys without control groups
-    with interrupts.taken(watch.stop):
+    with interrupts.taken(watch.stop), closing(reader):
         sandbox = Sandbox(
             lambda: Trial(plan, records, began_ns, quota).run(),
             lambda error: RecordWriter(records).send(Failure.of("the sandbox", error)),
