@@ -8,17 +8,16 @@ The sweeps are ordinary ones and go on where an earlier call ended; so does this
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from testbed import places, sweep
 from testbed.errors import EXIT_EXPECTATION_FAILED, EXIT_INTERRUPTED, EXIT_OK
+from testbed.files import writing
 from testbed.report import agreement
 from testbed.report.agreement import Judgement
 from testbed.report.agreement_page import write_agreement_page
-from testbed.report.page import write_file
 from testbed.report.sweep_table import SweepTable
 from testbed.results.facts import Engine
 from testbed.run import RUNS
@@ -76,9 +75,8 @@ def agree(
 
 
 def _write(judgements: Sequence[Judgement], tables: Sequence[tuple[SweepTable, SweepTable]], out: Path) -> None:
-    write_file(out / "agreement.txt", agreement.text(judgements) + "\n")
-    record = json.dumps(agreement.to_record(judgements), indent=2, ensure_ascii=False)
-    write_file(out / "agreement.json", record + "\n")
+    writing.replace(out / "agreement.txt", agreement.text(judgements) + "\n", durable=False)
+    writing.replace_json(out / "agreement.json", agreement.to_record(judgements), durable=False)
     write_agreement_page(judgements, tables, out / "agreement.html")
 
 

@@ -108,7 +108,7 @@ def run(loaded: LoadedScenario, options: RunOptions, began_ns: int | None = None
         _refuse_unsimulated(loaded)
     prepared = _prepare(loaded, options)
     with _end_recorded(prepared.directory), announced(prepared.directory.path):
-        prepared.directory.write_text("scenario.yaml", _resolved_text(loaded))
+        prepared.directory.write_text("scenario.yaml", _resolved_text(loaded), durable=False)
         return _Run(prepared, options).carry_out(began_ns)
 
 
@@ -280,7 +280,7 @@ class _Run:
         status: Literal["completed", "interrupted"] = "interrupted" if interrupted else "completed"
         self._directory.finish(status, ended_utc=provenance.utc_now(), **manifest)
         summary = self._conclude(evidence, status)
-        page.write_page(self._directory.path)
+        page.write_page(self._directory.path, "choose another --out")
         return RunResult(self._directory.path, summary)
 
     def _emulate(self, began_ns: int) -> tuple[Evidence, dict[str, Any], bool]:
@@ -325,9 +325,9 @@ class _Run:
 
     def _conclude(self, evidence: Evidence, status: Literal["completed", "interrupted"]) -> dict[str, Any]:
         run = RecordedRun.open(self._directory.path)
-        rows = run.samples_by_node()
+        rows = run.samples_by_node(most_bytes=None)
         verdict = fidelity.judge(evidence, rows, self._prepared.facts, interrupted=status == "interrupted")
-        self._directory.write_json("evidence.json", evidence.to_record())
+        self._directory.write_json("evidence.json", evidence.to_record(), indent=None)
         self._directory.write_json("fidelity.json", verdict.to_record())
         summary = summarise(self._prepared.facts, evidence, rows, run.events(), verdict, status)
         self._directory.write_json("summary.json", summary)

@@ -12,7 +12,6 @@ interrupted, killed or failed are kept and made again.  ``sweep.json`` only list
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -36,7 +35,7 @@ from testbed.errors import (
     MachineError,
     ToolError,
 )
-from testbed.report.page import write_file
+from testbed.files import writing
 from testbed.report.sweep_page import write_sweep_page
 from testbed.report.sweep_progress import SweepProgress
 from testbed.report.sweep_table import MANIFEST, SweepTable, read_manifest, tabulate
@@ -51,6 +50,7 @@ from testbed.trial_process import Ended, RunTrial, TrialCall, TrialProcesses
 
 MOST_INVALID = 2
 MOST_FAILURES = 3  # in a row: it will not get better by itself
+_ELSEWHERE = "choose another --out"
 _COUNTING = ("VALID", "DEGRADED")
 
 Status = Literal["running", "completed", "interrupted", "failed"]
@@ -154,7 +154,7 @@ class _Sweep:
         self._refuse_another_sweep()
         for trial in self._loaded.trials:
             self._refuse_stale(trial)
-        write_file(self._out / "sweep.yaml", read_bytes(self._loaded.path).decode("utf-8-sig"))
+        writing.replace(self._out / "sweep.yaml", read_bytes(self._loaded.path), durable=False, elsewhere=_ELSEWHERE)
         self._write_manifest("running")
         status: Status = "failed"
         try:
@@ -305,7 +305,7 @@ class _Sweep:
             "baseline": loaded.baseline,
             "trials": [self._trial_record(trial) for trial in loaded.trials],
         }
-        write_file(self._out / MANIFEST, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        writing.replace_json(self._out / MANIFEST, content, elsewhere=_ELSEWHERE)
 
     def _trial_record(self, trial: TrialSpec) -> dict[str, Any]:
         return {
@@ -318,8 +318,8 @@ class _Sweep:
 
     def _conclude(self, status: Status) -> SweepResult:
         table = tabulate(self._out)
-        write_file(self._out / "sweep.txt", table.text() + "\n")
-        write_file(self._out / "table.json", json.dumps(table.to_record(), indent=2, ensure_ascii=False) + "\n")
+        writing.replace(self._out / "sweep.txt", table.text() + "\n", durable=False, elsewhere=_ELSEWHERE)
+        writing.replace_json(self._out / "table.json", table.to_record(), durable=False, elsewhere=_ELSEWHERE)
         write_sweep_page(table, self._out / "sweep.html")
         unsettled = sum(map(self._open, self._loaded.trials))
         code = EXIT_INTERRUPTED if status == "interrupted" else self._exit_code()
@@ -383,6 +383,8 @@ def _held(out: Path) -> Iterator[None]:
         out.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
+        if writing.is_full(error):
+            raise writing.refusal(out, error, _ELSEWHERE) from error
         raise InputError("--out", f"cannot make {out}: {error.strerror}", "name a writable place") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -16,6 +16,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import Any, BinaryIO
 
 from testbed.errors import ToolError
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 Content = bytes | str | Callable[[BinaryIO], Any]
 
@@ -32,7 +34,7 @@ def replace(target: Path, content: Content, *, durable: bool = True, elsewhere: 
 
     Args:
         target: the place; its folder is there.
-        content: bytes, text (UTF-8), or what writes into an open file.
+        content: bytes, text (UTF-8; letters that are none become escapes), or what writes into an open file.
         durable: whether it must outlast a power cut.
         elsewhere: what else than making room helps on a full disk, such as ``choose another --out``.
 
@@ -60,10 +62,46 @@ def replace(target: Path, content: Content, *, durable: bool = True, elsewhere: 
 def replace_json(
     target: Path, value: Any, *, durable: bool = True, indent: int | None = 2, elsewhere: str = ""
 ) -> Path:
-    """Put a value in its place as JSON, and return the path; NaN is refused.  Raises as `replace`."""
+    """Put a value in its place as JSON, and return the path; NaN is refused.  Raises as `replace`.
+
+    Bytes of a command line that are no text are half of a pair of surrogates, which no reader takes: they are written
+    as the words for them.
+    """
     separators = None if indent else (",", ":")
     text = json.dumps(value, indent=indent, separators=separators, allow_nan=False, ensure_ascii=False)
+    text = _SURROGATE.sub(lambda found: f"\\\\u{ord(found.group()):04x}", text)
     return replace(target, text + "\n", durable=durable, elsewhere=elsewhere)
+
+
+def append_lines(target: Path, lines: bytes, *, elsewhere: str = "") -> None:
+    """Append whole lines, or as many of them as the disk takes before this raises.
+
+    Raises:
+        ToolError: when it does not take them all.
+    """
+    with attempting(target, elsewhere), target.open("ab", buffering=0) as file:
+        start, written = file.tell(), 0
+        try:
+            while written < len(lines):
+                written += file.write(lines[written:])
+        except OSError:
+            file.truncate(start + lines.rfind(b"\n", 0, written) + 1)
+            raise
+
+
+def overwrite(target: Path, old: bytes, new: bytes) -> None:
+    """Put `new` in the place of the first `old` within a file, which needs no room on the disk where both are as long.
+
+    Raises:
+        ToolError: when it cannot be written.
+    """
+    if len(old) != len(new):
+        raise ValueError("what takes no room has the length of what was there")
+    with attempting(target), target.open("r+b") as file:
+        at = file.read().find(old)
+        if at >= 0:
+            file.seek(at)
+            file.write(new)
 
 
 def sync(paths: Iterable[Path]) -> None:
@@ -125,7 +163,7 @@ def _fill(file: BinaryIO, content: Content) -> None:
     if callable(content):
         content(file)
     else:
-        file.write(content.encode("utf-8") if isinstance(content, str) else content)
+        file.write(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
 
 
 def _sync(path: Path) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from testbed.files import writing
 from testbed.report import charts
 from testbed.report.agreement import BOUNDS, HEADERS, Bound, Judgement, summary_of
 from testbed.report.compare_page import Figure, Table, render_page
-from testbed.report.page import write_file
 from testbed.report.sweep_table import SweepTable
 
 _HINT = "Each point is a combination of a sweep, its mean over the seeds. On the line the engines say the same."
@@ -22,7 +22,7 @@ def write_agreement_page(
     Raises:
         ToolError: when it cannot be written.
     """
-    return write_file(target, render(judgements, tables))
+    return writing.replace(target, render(judgements, tables), durable=False)
 
 
 def render(judgements: Sequence[Judgement], tables: Sequence[tuple[SweepTable, SweepTable]]) -> str:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from testbed.files import writing
 from testbed.report import charts
 from testbed.report.compare import TEXT_COLUMNS, Comparison, Row, cells_of
-from testbed.report.page import plotly_script, script_data, template, write_file
+from testbed.report.page import plotly_script, script_data, template
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def write_compare_page(comparison: Comparison, target: Path) -> Path:
     Raises:
         ToolError: when it cannot be written.
     """
-    return write_file(target, render(comparison))
+    return writing.replace(target, render(comparison), durable=False)
 
 
 def render(comparison: Comparison) -> str:

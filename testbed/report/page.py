@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -17,7 +16,8 @@ import jinja2
 from markupsafe import Markup
 
 from testbed import installing
-from testbed.errors import MachineError, ToolError
+from testbed.errors import MachineError
+from testbed.files import writing
 from testbed.report import charts, key_figures, written
 from testbed.results.recorded_run import RecordedRun
 from testbed.units import NS_PER_S
@@ -30,14 +30,16 @@ STATUS_NOTES = {
 }
 
 
-def write_page(path: Path) -> Path:
+def write_page(path: Path, elsewhere: str = "") -> Path:
     """Write ``report.html`` into the run directory `path` and return its path.
+
+    `elsewhere` is what else than making room helps on a full disk.
 
     Raises:
         InputError: when `path` is no run directory.
         ToolError: when the file cannot be written.
     """
-    return write_file(path / "report.html", render(RecordedRun.open(path)))
+    return writing.replace(path / "report.html", render(RecordedRun.open(path)), durable=False, elsewhere=elsewhere)
 
 
 def render(run: RecordedRun) -> str:
@@ -73,22 +75,6 @@ def render(run: RecordedRun) -> str:
         plotly=plotly_script(),
         path_name=run.path.name,
     )
-
-
-def write_file(target: Path, text: str) -> Path:
-    """Write a page atomically and return its path.
-
-    Raises:
-        ToolError: when it cannot be written.
-    """
-    beside = target.with_name(f".{target.name}.new")
-    try:
-        beside.write_text(text, encoding="utf-8", errors="backslashreplace")
-        os.replace(beside, target)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise ToolError(f"write {target}", error.strerror or str(error), "look after the disk") from error
-    return target
 
 
 @cache

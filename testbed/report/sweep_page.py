@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from testbed.files import writing
 from testbed.report import charts
 from testbed.report.compare_page import Figure, Table, render_page, table_of_runs
-from testbed.report.page import write_file
 from testbed.report.sweep_cells import DIFFERENCES, cells_of, difference_cells_of
 from testbed.report.sweep_table import POLICY, CombinationRow, SweepTable
 from testbed.report.written import many
@@ -33,7 +33,7 @@ def write_sweep_page(table: SweepTable, target: Path) -> Path:
     Raises:
         ToolError: when it cannot be written.
     """
-    return write_file(target, render(table))
+    return writing.replace(target, render(table), durable=False)
 
 
 def render(table: SweepTable) -> str:

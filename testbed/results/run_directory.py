@@ -10,22 +10,26 @@ What a killed run leaves is what reached the file system, so everything is writt
   cost of the last: at most 5 % of the writer's time however long the run.
 
 Rows are sorted by time in the last rewrite and the file carries no clock, so equal runs give equal bytes.
+
+What a power cut leaves matters at the end alone: a run that it cuts off is made again.  So the disk is waited for when
+the run is over, once for all that was written on the way, and only then does the manifest say what became of it.
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from testbed.errors import InputError, ToolError
+from testbed.files import writing
 from testbed.results import recorded_run
 from testbed.results.samples import COLUMNS, SCHEMA, in_order, table_of
 from testbed.units import NS_PER_MS, NS_PER_S
@@ -39,6 +43,8 @@ CHECKPOINT_PERIOD_NS = NS_PER_S
 CHECKPOINT_SHARE = 20  # a rewrite may take one part in so many of the time
 ROW_GROUP_ROWS = 1 << 17
 MANY_TABLES = 256  # more pieces than this are joined, or a long run spends its time on their seams
+
+_WRITTEN_ON_THE_WAY = ("scenario.yaml", "plan.parquet", "events.jsonl", "samples.parquet")
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -60,6 +66,7 @@ class RunDirectory:
         self._rows: list[Mapping[str, Any]] = []
         self._checkpointed_rows = 0
         self._finished = False
+        self._on_disk = "running"  # the status that the manifest in the directory has
         self._checkpoint_due_ns = clock_ns() + CHECKPOINT_PERIOD_NS
 
     @classmethod
@@ -76,17 +83,18 @@ class RunDirectory:
         """
         if os.path.lexists(path):
             raise InputError("--out", f"{path} exists already", "name a new directory, or remove that one")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.mkdir()
-        except OSError as error:
-            raise InputError("--out", f"cannot make {path}: {error.strerror}", "name a writable place") from error
-        (path / "logs").mkdir()
+        _make(path)
         full = {"schema": SCHEMA_VERSION, "status": "running", **manifest, "process": recorded_run.process_identity()}
         run = cls(path, full, clock_ns)
-        run.write_json("manifest.json", full)
-        run.write_text("events.jsonl", "")
-        run._write_samples(SCHEMA.empty_table())
+        try:
+            run.write_json("manifest.json", full, durable=False)
+            writing.folder(path / "logs", elsewhere=run._elsewhere)
+            run.write_text("events.jsonl", "", durable=False)
+            run._write_samples(SCHEMA.empty_table())
+        except ToolError:
+            with suppress(ToolError):  # of two failures the first is the one to tell
+                run._mark_failed()
+            raise
         return run
 
     @staticmethod
@@ -94,19 +102,18 @@ class RunDirectory:
         """Return a reader of a run directory: see `recorded_run.RecordedRun.open`."""
         return recorded_run.RecordedRun.open(path)
 
-    def write_text(self, name: str, text: str) -> Path:
-        """Write a file of the directory atomically and return its path; bytes that are no text become escapes.
+    def write_text(self, name: str, text: str, *, durable: bool = True) -> Path:
+        """Write a file of the directory and return its path: see `writing.replace`.
 
         Raises:
             ToolError: when it cannot be written; a former version of the file stays as it was.
         """
-        target = self.path / name
-        _replace(target, lambda beside: beside.write_text(text, encoding="utf-8", errors="backslashreplace"))
-        return target
+        return writing.replace(self.path / name, text, durable=durable, elsewhere=self._elsewhere)
 
-    def write_json(self, name: str, value: Any) -> Path:
-        """Write a value as indented JSON, atomically, and return the path (NaN is refused)."""
-        return self.write_text(name, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    def write_json(self, name: str, value: Any, *, durable: bool = True, indent: int | None = 2) -> Path:
+        """Write a value as JSON and return the path (NaN is refused); raises as `write_text`."""
+        target = self.path / name
+        return writing.replace_json(target, value, durable=durable, indent=indent, elsewhere=self._elsewhere)
 
     def append_samples(self, rows: Rows) -> None:
         """Take in sample rows: mappings with the required columns of `samples.COLUMNS` and any of the others."""
@@ -167,11 +174,29 @@ class RunDirectory:
             if not self._finished:
                 self._write_samples(self.samples())
                 self._tables, self._finished = [], True  # who reads on has the file, and the memory
+            writing.sync(self.path / name for name in _WRITTEN_ON_THE_WAY)
         except ToolError:
             self.manifest["status"] = "failed"
             raise
         finally:
+            self._write_end()
+
+    @property
+    def _elsewhere(self) -> str:
+        return f"choose another --out. What was written before stays readable: {self.path}"
+
+    def _write_end(self) -> None:
+        try:
             self.write_json("manifest.json", self.manifest)
+            self._on_disk = str(self.manifest["status"])
+        except ToolError:
+            self._mark_failed()
+            raise
+
+    def _mark_failed(self) -> None:
+        """Give the manifest that is there another status, on a disk that takes no new file."""
+        old, new = (f'"status": "{status}"'.encode() for status in (self._on_disk, "failed"))
+        writing.overwrite(self.path / "manifest.json", old, new.ljust(len(old)))
 
     def _gather_rows(self) -> None:
         if self._rows:
@@ -188,28 +213,32 @@ class RunDirectory:
         return pa.concat_tables(self._tables) if self._tables else SCHEMA.empty_table()
 
     def _write_samples(self, table: pa.Table) -> None:
-        _replace(
-            self.path / "samples.parquet",
-            lambda beside: _write_in_groups(table, beside),
-        )
+        def into(file: BinaryIO) -> None:
+            _write_in_groups(table, file)
+
+        writing.replace(self.path / "samples.parquet", into, durable=False, elsewhere=self._elsewhere)
 
     def _flush_events(self) -> None:
         data = b"".join(self._event_lines)
         self._event_lines, self._event_bytes = [], 0
         self._events_due_ns = self._clock_ns() + EVENT_AGE_NS
         if data:
-            _attempt(self.path / "events.jsonl", lambda target: _append_whole(target, data))
+            writing.append_lines(self.path / "events.jsonl", data, elsewhere=self._elsewhere)
 
 
-def _write_in_groups(table: pa.Table, path: Path) -> None:
-    """Write row group by row group: the bytes do not depend on how the rows came, and only one group is copied.
+def _make(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir()
+    except OSError as error:
+        if writing.is_full(error):
+            raise writing.refusal(path, error, "choose another --out") from error
+        raise InputError("--out", f"cannot make {path}: {error.strerror}", "name a writable place") from error
 
-    The file is opened here: Arrow takes a name with a colon for a URI, and refuses one that is no text.
-    """
-    with (
-        path.open("wb") as file,
-        pq.ParquetWriter(file, table.schema, compression="zstd", store_schema=False) as writer,
-    ):
+
+def _write_in_groups(table: pa.Table, file: BinaryIO) -> None:
+    """Write row group by row group: the bytes do not depend on how the rows came, and only one group is copied."""
+    with pq.ParquetWriter(file, table.schema, compression="zstd", store_schema=False) as writer:
         for first in range(0, max(table.num_rows, 1), ROW_GROUP_ROWS):
             writer.write_table(table.slice(first, ROW_GROUP_ROWS).combine_chunks(), row_group_size=ROW_GROUP_ROWS)
 
@@ -217,42 +246,3 @@ def _write_in_groups(table: pa.Table, path: Path) -> None:
 def _column(rows: Rows, name: str) -> list[Any] | None:
     values = [row.get(name) for row in rows]
     return values if any(value is not None for value in values) else None
-
-
-def _append_whole(target: Path, data: bytes) -> None:
-    """Append `data`, or as many whole lines of it as the disk takes before it raises."""
-    with target.open("ab", buffering=0) as file:
-        start, written = file.tell(), 0
-        try:
-            while written < len(data):
-                written += file.write(data[written:])
-        except OSError:
-            file.truncate(start + data.rfind(b"\n", 0, written) + 1)
-            raise
-
-
-def _replace(target: Path, write: Callable[[Path], Any]) -> None:
-    beside = target.with_name(f".{target.name}.new")
-
-    def write_and_rename(_: Path) -> None:
-        try:
-            write(beside)
-            os.replace(beside, target)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
-
-    _attempt(target, write_and_rename)
-
-
-def _attempt(target: Path, action: Callable[[Path], Any]) -> Any:
-    try:
-        return action(target)
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        remedy = "make room on the disk or choose another --out" if full else "look after the disk and the directory"
-        raise ToolError(
-            f"write {target.name}",
-            error.strerror or str(error),
-            f"{remedy}. What was written before stays readable: {target.parent}",
-        ) from error

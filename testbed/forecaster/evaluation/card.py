@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from testbed.files import writing
 from testbed.forecaster.evaluation.text import table
 from testbed.forecaster.runtime.artefact import load_model
 
@@ -61,8 +62,8 @@ def write_card(weights: Path, card: Path) -> None:
         _LIMITS,
         *_notices(manifest["notices"]),
     ]
-    card.parent.mkdir(parents=True, exist_ok=True)
-    card.write_text("\n\n".join(part.strip("\n") for part in parts) + "\n", encoding="utf-8")
+    writing.folder(card.parent)
+    writing.replace(card, "\n\n".join(part.strip("\n") for part in parts) + "\n")
 
 
 def _made(manifest: dict[str, Any], hidden: int) -> str:

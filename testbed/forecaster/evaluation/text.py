@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from testbed.errors import InputError
+from testbed.files import writing
+from testbed.files.reading import Source
 
 BEGIN, END = "<!-- evaluation: begin -->", "<!-- evaluation: end -->"
 _BEFORE = "## Limits"
 _MOST_SERIES = 12
+_MAX_CARD_BYTES = 10**6
 
 _NOTE = """\
 *skill* is 1 − loss / loss of the rival (above 0: the model is better), in brackets the 95 % bootstrap interval over
@@ -43,10 +46,11 @@ def write_section(card: Path, document: dict[str, Any]) -> None:
         InputError: when the card cannot be read or has no place for them.
     """
     attempted = f"writing the evaluation into {card}"
+    source = Source(card, "give the MODEL.md that `train` wrote", attempted)
     try:
-        text = card.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(attempted, str(error), "give the MODEL.md that `train` wrote") from error
+        text = source.read(_MAX_CARD_BYTES).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise source.refusal(f"it is no UTF-8 text (byte {error.start})") from error
     if document["model_sha256"] not in text:
         raise InputError(attempted, "it is the card of another model", "give the card that `train` wrote beside it")
     before, _, rest = text.partition(BEGIN)
@@ -57,7 +61,7 @@ def write_section(card: Path, document: dict[str, Any]) -> None:
             raise InputError(attempted, f"it has no {_BEFORE!r}", "give the MODEL.md that `train` wrote")
         after = "\n\n" + found + after
     section = f"{BEGIN}\n### Against rivals, on traces\n\n{as_markdown(document)}\n\n{END}"
-    card.write_text(before + section + after, encoding="utf-8")
+    writing.replace(card, before + section + after)
 
 
 def _set(judged: dict[str, Any]) -> Iterable[str]:

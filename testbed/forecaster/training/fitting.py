@@ -6,7 +6,7 @@ import math
 import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import BinaryIO, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from testbed.errors import InputError
+from testbed.files import writing
 from testbed.forecaster.data.dataset import Dataset
 from testbed.forecaster.runtime.features import FEATURES
 from testbed.forecaster.runtime.horizons import HORIZON_SAMPLES
@@ -23,6 +24,7 @@ from testbed.forecaster.training.data import TrainingData
 from testbed.forecaster.training.network import ForecastNetwork, horizon_weights, pinball
 
 CHECKPOINT = "checkpoint.pt"
+_ELSEWHERE = "choose another --out"
 _RISE_STEPS = 50
 _MAX_GRADIENT = 1.0
 
@@ -142,11 +144,13 @@ def _save(
     path: Path, config: TrainConfig, network: ForecastNetwork, optimiser: torch.optim.Optimizer, done: int, loss: float
 ) -> None:
     """Write the checkpoint beside the old one and swap them, so that an interrupted write loses nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    writing.folder(path.parent, elsewhere=_ELSEWHERE)
     state = {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "done": done, "loss": loss}
-    fresh = path.with_suffix(".new")
-    torch.save({**state, "config": config.fingerprint()}, fresh)
-    fresh.replace(path)
+
+    def into(file: BinaryIO) -> None:
+        torch.save({**state, "config": config.fingerprint()}, file)
+
+    writing.replace(path, into, elsewhere=_ELSEWHERE)
 
 
 def _resume(

@@ -15,6 +15,7 @@ import numpy as np
 
 from testbed import installing
 from testbed.errors import MachineError
+from testbed.files import writing
 from testbed.forecaster.runtime.artefact import Model
 from testbed.forecaster.runtime.features import FEATURES
 from testbed.forecaster.runtime.horizons import MOST_GROWTH
@@ -32,6 +33,7 @@ def write_onnx(model: Model, path: Path) -> Path:
 
     Raises:
         MachineError: when the onnx package is not installed.
+        ToolError: when it cannot be written.
     """
     if not available():
         raise MachineError(f"writing {path}", "onnx is not installed", installing.optional("evaluate"))
@@ -58,8 +60,7 @@ def write_onnx(model: Model, path: Path) -> Path:
     document = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION)
     helper.set_model_props(document, {"weights_sha256": model.sha256, "quantile": str(model.quantile)})
     onnx.checker.check_model(document, full_check=True)
-    onnx.save(document, str(path))
-    return path
+    return writing.replace(path, document.SerializeToString(), elsewhere="choose another --out")
 
 
 def _constants(model: Model) -> dict[str, np.ndarray[Any, Any]]:
