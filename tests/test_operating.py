@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from testbed import places
 from testbed.results import running
 from testbed.results.run_directory import RunDirectory
 from tests import synthetic_run
+from tests.command import write_tiny
 
 WRITER = """
 import sys, os, time
@@ -83,14 +84,20 @@ def unprivileged(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.requires("root")
 def test_another_user_is_told_that_there_may_be_trials_of_others(tmp_path: Path) -> None:
-    argv = [sys.executable, "-c", "import time; time.sleep(60)", "testbed", "run", "x.yaml"]  # looks like one of root's
-    with subprocess.Popen(argv) as process:
+    code = "import os, time; child = os.fork(); print(child, flush=True) if child else None; time.sleep(60)"
+    argv = [sys.executable, "-c", code, "testbed", "run", "x.yaml"]  # looks like one of root's, and has forked
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
         try:
             done = unprivileged("ps")
         finally:
-            process.kill()
+            for pid in (process.pid, child):
+                os.kill(pid, signal.SIGKILL)
     assert (done.returncode, done.stdout) == (0, "no trial of yours is under way\n")
-    assert f"there are some: process {process.pid}" in done.stderr or f"process {process.pid}," in done.stderr
+    named = re.search(r"there are some: process ([\d, ]+);", done.stderr)
+    assert named is not None
+    assert {process.pid, child} & set(map(int, named[1].split(", "))) == {process.pid}
     assert done.stderr.rstrip().endswith(f"use: sudo {sys.executable} -m testbed ps")
     assert unprivileged("clean").stdout == "nothing of yours was left\n"
     assert json.loads(unprivileged("ps", "--json").stdout) == []
@@ -135,12 +142,14 @@ def test_exec_refuses_a_run_that_is_over(tmp_path: Path) -> None:
 
 @pytest.mark.requires("root", "bpf", "ovs", "mininet")
 def test_a_command_runs_inside_a_node_and_ends_with_the_trial(tmp_path: Path) -> None:
-    argv = [sys.executable, "-m", "testbed", "run", str(places.scenarios() / "smoke.yaml"), "--set", "duration=20s"]
+    settings = ("duration=300s", "topology.family=cluster", "topology.nodes=3", "topology.clients=2")  # it is killed
+    argv = [sys.executable, "-m", "testbed", "run", str(write_tiny(tmp_path))]
+    argv += [word for setting in settings for word in ("--set", setting)]
     trial = subprocess.Popen([*argv, "--out", str(tmp_path / "run"), "--no-live", "--quiet"])
     while not _hosts_are_up(tmp_path / "run"):
         assert trial.poll() is None
     row = listed()[str(tmp_path / "run")]
-    assert (row["pid"], row["scenario"], row["nodes"]) == (trial.pid, "smoke", 3)
+    assert (row["pid"], row["scenario"], row["nodes"]) == (trial.pid, "tiny", 3)
     inside = call("exec", str(tmp_path / "run"), "n2", "--", "sh", "-c", "ls /sys/class/net; exit 7")
     assert inside.returncode == 7
     assert inside.stdout.split() == ["lo", "n2-eth0", "n2-eth1", "n2-eth2"]

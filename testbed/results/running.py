@@ -77,11 +77,17 @@ def all_seen() -> bool:
 
 
 def unseen() -> list[int]:
-    """Return the processes of other users that look like a run by their command line, by process id."""
-    found = (
-        int(folder.name) for folder in Path("/proc").glob("[0-9]*") if _is_closed(folder) and _looks_like_one(folder)
-    )
-    return sorted(found)
+    """Return the processes of other users that look like a run by their command line, without those they forked."""
+    folders = [folder for folder in Path("/proc").glob("[0-9]*") if _is_closed(folder) and _looks_like_one(folder)]
+    found = {int(folder.name): _parent(folder) for folder in folders}
+    return sorted(pid for pid, parent in found.items() if parent not in found)
+
+
+def _parent(folder: Path) -> int:
+    try:
+        return int((folder / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1])
+    except (OSError, IndexError):
+        return 0  # ended
 
 
 def _is_closed(folder: Path) -> bool:
