@@ -11,7 +11,8 @@ import pytest
 
 from testbed.emulation.cpu_quota import CpuQuota
 from testbed.emulation.machine import MachineWatch
-from testbed.results.evidence import ClientEvidence, Evidence, account
+from testbed.results.accounting import account
+from testbed.results.evidence import ClientEvidence, Evidence
 from testbed.results.fidelity import judge
 from testbed.results.samples import by_node
 from testbed.units import NS_PER_MS, NS_PER_S
@@ -116,7 +117,7 @@ def test_what_other_networks_of_the_machine_drop_is_none_of_the_run() -> None:
     foreign = judge(replaced(made, softnet_dropped_pkts=10_000), by_node(made.samples), made.facts)
     assert foreign.verdict == "VALID"
     first = made.evidence.clients[0]
-    lost = ClientEvidence("c1", first.planned_pkts, first.sent_pkts + 3, first.sent_bytes, veth_dropped_pkts=3)
+    lost = ClientEvidence("c1", first.planned_pkts, first.sent_pkts + 3, first.sent_bytes, link_dropped_pkts=3)
     books = account(replaced(made, clients=(lost,)))
     assert (books.dropped_pkts["other"], books.unaccounted_pkts) == (3, 0)
 
