@@ -256,6 +256,31 @@ def test_the_larger_side_of_a_divided_mesh_stays_and_the_smaller_leaves(seed: in
     assert {node for _, node in returns(world.verdicts)} == minority
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_of_two_equal_sides_the_one_with_the_first_member_stays(seed: int) -> None:
+    """Of the other side those leave whom somebody of the first watches: all, where there are four nodes."""
+    rng = random.Random(seed)
+    count = 2 * rng.randrange(2, 5)
+    others = set(rng.sample([f"n{i + 1}" for i in range(1, count)], count // 2))
+    left = {node for _, node in departures(divided(count, others, seed).run(3 * NS_PER_S))}
+    assert left == others if count == 4 else left <= others
+
+
+def test_a_late_witness_does_not_make_its_side_the_smaller() -> None:
+    """n2 has not testified lately; n1, which hears it, has: their side is as large as the other."""
+    members = ("n1", "n2", "n3", "n4")
+    judge = Agreement(members, 3)
+    sides = {"n1": ("n2",), "n2": ("n1",), "n3": ("n4",), "n4": ("n3",)}
+    for now_ns in range(0, 240 * NS_PER_MS, 60 * NS_PER_MS):
+        for witness in members:
+            watched = tuple(m for m in members if m != witness and witness in watchers_of(m, members, 3))
+            silent = [int(m not in sides[witness]) for m in watched]
+            if witness != "n2" or now_ns == 0:
+                judge.hear(WitnessHeard(witness, watched, np.ones(len(watched), np.int64), np.array(silent)), now_ns)
+    judge.judge(185 * NS_PER_MS)
+    assert judge._larger_side(185 * NS_PER_MS) == {"n1", "n2"}
+
+
 def test_a_crash_beside_a_stopped_watcher_is_settled_within_the_dispute() -> None:
     world = World(4, pauses={"n1": [(480 * NS_PER_MS, 530 * NS_PER_MS)]}, crashes={"n2": 500 * NS_PER_MS})
     left = departures(world.run(NS_PER_S))

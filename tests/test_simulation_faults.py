@@ -177,6 +177,17 @@ def test_what_is_not_modelled_is_refused(fault: dict[str, Any], deflect: bool, s
         simulated_run.run(steady(fault, deflect=deflect))
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_an_equal_partition_has_the_same_victims_in_whatever_order_it_is_written(turned: bool) -> None:
+    groups = [["n1", "n4"], ["n2", "n3"]]
+    run = simulated_run.run(steady({"at": "1s", "partition": groups[::-1] if turned else groups, "for": "1s"}, nodes=4))
+    section = failover(run)
+    assert sorted(section["faults"][0]["nodes"]) == ["n2", "n3"]
+    assert sorted(node for kind, node in kinds(run, "RemoveNode")) == ["n2", "n3"]
+    assert section["false_suspicions"] == 0
+    assert run.evidence.moved_flows_ns == ()
+
+
 def test_a_partition_costs_the_smaller_side_its_flows_and_no_packet() -> None:
     groups = [["n1"], ["n2", "n3", "n4", "n5"]]
     run = simulated_run.run(steady({"at": "1s", "partition": groups, "for": "500ms"}))

@@ -19,8 +19,9 @@ since a node that reaches the judge but not its watchers is cut off.
 **Two sides.**  In a divided mesh each side accuses the other, and the judge hears both.  Two accusers against a watcher
 who hears the node, or accusers who say that they hear hardly anybody (`UNSURE`), are a dispute.  It is settled after
 `DISPUTE_SYNCS`, when everybody who lives has testified again: dead is who is not of the largest set of nodes that hear
-of each other.  So the smaller side has no say about the larger, however many watchers of a node happen to be on it.
-The accusations of a dead witness count for nothing.
+of each other; of several as large, the one with the first of the members counts as the largest.  So the smaller side
+has no say about the larger, however many watchers of a node happen to be on it.  The accusations of a dead witness
+count for nothing.
 
 **Coming back is damped.**  A node returns when no accusation has stood for `HOLD_NS`, twice as long for each time it
 left within the last `MEMORY_NS` before, up to `HOLD_MAX_NS`: a node that comes and goes is worse than one that is gone.
@@ -172,7 +173,10 @@ class Agreement:
         return case.node not in self._larger
 
     def _larger_side(self, now_ns: int) -> frozenset[str]:
-        """Return the largest set of nodes that hear of each other, by late testimony; of equals the first."""
+        """Return the largest set of nodes that hear of each other, by late testimony.
+
+        Of sets of one size it is the one with the first of the members: not the one that happened to testify last.
+        """
         lately_ns = now_ns - self._dispute_ns
         speaking = {w for w, told_ns in self._testified_ns.items() if told_ns > lately_ns and not self._cases[w].dead}
         side: dict[str, set[str]] = {node: {node} for node in self._cases}
@@ -181,7 +185,7 @@ class Agreement:
                 if node in side and side[node] is not side[witness]:
                     joined = side[node] | side[witness]
                     side.update((member, joined) for member in joined)
-        largest = max(side.values(), key=lambda nodes: len(speaking & nodes))
+        largest = max(side.values(), key=len)
         return frozenset(largest)
 
     def next_deadline_ns(self) -> int | None:

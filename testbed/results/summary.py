@@ -28,6 +28,7 @@ from testbed.results.fidelity import Fidelity
 from testbed.results.histogram import Histogram, merged
 from testbed.results.prediction import REACH_NS, bursts_of, overlapped, prediction_section
 from testbed.results.queues import Spans, stretches
+from testbed.results.reserved import crashes, reserved_byte_ns
 from testbed.results.samples import NodeSamples
 from testbed.results.tcp import tcp_section
 from testbed.units import NS_PER_MS, NS_PER_S, NS_PER_US
@@ -92,7 +93,7 @@ def summarise(
         "traffic": _traffic(evidence, books),
         "delay_ms": _delay(merged(node.delay for node in evidence.nodes)),
         "tcp": tcp_section(evidence),
-        "buffer": {**_buffer(facts, evidence, rows, events), **_expansions(facts, rows, needs)},
+        "buffer": {**_buffer(facts, evidence, rows, events, faults), **_expansions(facts, rows, needs)},
         "prediction": prediction_section(rows, needs, facts),
         "control_loop_us": _control_loop(evidence, rows),
         "balancer": None,
@@ -189,32 +190,30 @@ def _own_load(node: NodeEvidence) -> float:
 
 
 def _buffer(
-    facts: RunFacts, evidence: Evidence, rows: Mapping[str, NodeSamples], events: Iterable[Mapping[str, Any]]
+    facts: RunFacts,
+    evidence: Evidence,
+    rows: Mapping[str, NodeSamples],
+    events: Iterable[Mapping[str, Any]],
+    faults: FaultLines,
 ) -> dict[str, Any]:
     nodes = evidence.nodes
     arrived = sum(node.arrived_pkts - (node.deflected_in_pkts or 0) for node in nodes)
     section: dict[str, Any] = {"policy": facts.buffer_policy}
+    resizes = count_resizes(events, rows)  # reads the events, and so those that tell of faults
     if rows:
-        reserved = [_reserved_byte_ns(node, facts.duration_ns) for node in rows.values()]
-        watched_ns = sum(min(int(node.t_ns[-1]), facts.duration_ns) for node in rows.values())
-        section["reserved_mb_s"] = sum(reserved) / _BYTES_PER_MB / NS_PER_S
-        section["mean_limit_bytes"] = round(sum(reserved) / max(watched_ns, 1))
-    section["resizes"] = count_resizes(events, rows)
+        end_ns, down = min(evidence.ran_ns, facts.duration_ns), crashes(faults.lines)
+        reserved = sum(
+            reserved_byte_ns(rows.get(node), down.get(node, ()), facts.floor_bytes, end_ns)
+            for node in facts.node_rate_bps
+        )
+        section["reserved_mb_s"] = reserved / _BYTES_PER_MB / NS_PER_S
+        section["mean_limit_bytes"] = round(reserved / max(end_ns * len(facts.node_rate_bps), 1))
+    section["resizes"] = resizes
     if arrived:
         section["loss_ratio"] = sum(node.dropped_pkts for node in nodes) / arrived
     deflected, marked = total(node.deflected_pkts for node in nodes), total(node.marked_pkts for node in nodes)
     counts = {"deflected_packets": deflected, "marked_packets": marked}
     return {**section, **{name: count for name, count in counts.items() if count is not None}}
-
-
-def _reserved_byte_ns(rows: NodeSamples, end_ns: int) -> int:
-    """Return the integral of the limit from the start of the run to `end_ns`, or to the last sample before.
-
-    A sample tells the limit in force at its end; the first one stands for the time before it too.  What comes after the
-    traffic is left out: queues drain for longer behind one policy than behind another.
-    """
-    before = np.concatenate((rows.limit_bytes[:1], rows.limit_bytes[:-1]))
-    return int(np.dot(before, np.diff(np.minimum(rows.t_ns, end_ns), prepend=0)))
 
 
 def count_resizes(events: Iterable[Mapping[str, Any]], rows: Mapping[str, NodeSamples]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -27,6 +27,7 @@ class Fault:
         over_ns: when it was healed; None: not yet.
         healed_epoch: the one that began with its end.
         counted_pkts: planned packets it cost, as counted at the place; None until that is known.
+        stays: of a partition, the group that is to stay; `CarriedOut.add` says which.
     """
 
     step: FaultStep
@@ -36,15 +37,15 @@ class Fault:
     over_ns: int | None = None
     healed_epoch: int | None = None
     counted_pkts: int | None = None
+    stays: tuple[str, ...] = ()
 
     @property
     def victims(self) -> tuple[str, ...]:
-        """Return the nodes that may be suspected because of it: of a partition all but the largest group."""
+        """Return the nodes that may be suspected because of it: of a partition all but the group that stays."""
         groups = self.spec.partition
         if groups is None:
             return (self.spec.node,) if self.spec.node else ()
-        largest = max(groups, key=len)
-        return tuple(node for group in groups if group is not largest for node in group)
+        return tuple(node for group in groups if group != self.stays for node in group)
 
     @property
     def span(self) -> Span:
@@ -62,11 +63,23 @@ class Fault:
         return {"fault": self.step.fault, "turn": self.step.turn, "what": self.spec.kind, "nodes": list(self.victims)}
 
 
+def staying_group(groups: Sequence[tuple[str, ...]], nodes: Sequence[str], gone: Collection[str]) -> tuple[str, ...]:
+    """Return the group of a divided mesh that stays, whatever the order in which the groups are written.
+
+    It is the one with most nodes that live; of several as large the one with the first of the network's nodes.  So
+    decides `policies.agreement`.
+    """
+    living = [[nodes.index(node) for node in group if node not in gone] for group in groups]
+    ranked = [(-len(rows), min(rows, default=len(nodes)), place) for place, rows in enumerate(living)]
+    return groups[min(ranked)[2]]
+
+
 class CarriedOut:
     """All of them, and where every flow was meanwhile."""
 
     def __init__(self, nodes: tuple[str, ...]) -> None:
         self._faults: dict[tuple[int, int], Fault] = {}
+        self._nodes = nodes
         self._history = FlowHistory(nodes)
 
     @property
@@ -80,6 +93,8 @@ class CarriedOut:
 
     def add(self, fault: Fault) -> Fault:
         """Take in a fault that has just been commanded."""
+        if fault.spec.partition is not None:
+            fault.stays = staying_group(fault.spec.partition, self._nodes, self._crashed_now())
         self._faults[fault.step.fault, fault.step.turn] = fault
         return fault
 
@@ -100,6 +115,9 @@ class CarriedOut:
         hits = [(node, fault.span) for fault in self._faults.values() for node in fault.victims]
         moved = self._history.moved_flows(hits, lost)
         return tuple(lost.planned_ns[lost.numbers.first[moved]].tolist())
+
+    def _crashed_now(self) -> set[str]:
+        return {f.spec.node for f in self._faults.values() if f.spec.kind == "crash" and f.over_ns is None}
 
     def crashes(self, node: str) -> int:
         """Return how often the processes of a node were killed."""

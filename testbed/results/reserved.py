@@ -1,0 +1,64 @@
+"""Reserved memory: what the buffers of all nodes were allowed to hold, over the time of the traffic.
+
+A node reserves its limit, from the moment it is in force until the next one is; the first limit a sample tells stands
+for the time before it too.  A node that has crashed reserves its first limit (or the last one, if that is lower) until
+it is restarted: so much the pool keeps for its return, and lends the rest to others.  A restarted node begins with its
+first limit.  A node that is paused or cut off reserves what it did before.
+
+What comes after the traffic is left out: queues drain for longer behind one policy than behind another.  Both engines
+record the same samples and faults, so the figure means the same in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from testbed.results.samples import NodeSamples
+
+Line = Mapping[str, Any]
+Span = tuple[int, int | None]  # a crash, and the restart after it, if any
+
+
+def crashes(lines: Iterable[Line]) -> dict[str, list[Span]]:
+    """Return when each node crashed and was restarted, by the lines that tell of faults."""
+    found: dict[str, list[Span]] = {}
+    lines = list(lines)
+    healed_ns = {line["fault"]: line["t_ns"] for line in lines if line["kind"] == "FaultHealed"}
+    for line in lines:
+        if line["kind"] == "FaultCommanded" and line["what"] == "crash":
+            span = line["t_commanded_ns"], healed_ns.get(line["fault"])
+            found.setdefault(line["nodes"][0], []).append(span)
+    return found
+
+
+def reserved_byte_ns(rows: NodeSamples | None, down: Iterable[Span], first_bytes: int, end_ns: int) -> int:
+    """Return the integral of what one node reserves from the start of the run to `end_ns`.
+
+    Args:
+        rows: its samples; None for a node that crashed before it handed over any.
+        down: when it crashed and was restarted.
+        first_bytes: its first limit where there are no samples to tell.
+        end_ns: when the traffic ended.
+    """
+    changes = sorted(_changes(rows, list(down), first_bytes))
+    times = np.minimum([t_ns for t_ns, _, _ in changes], end_ns)
+    lasted_ns = np.diff(times, append=end_ns)
+    return int(np.dot(lasted_ns, np.array([held for _, _, held in changes], dtype=np.int64)))
+
+
+def _changes(rows: NodeSamples | None, down: list[Span], first_bytes: int) -> Iterator[tuple[int, int, int]]:
+    """Yield when the reserved bytes change and to what; of changes at one time the last in order counts."""
+    limits = [] if rows is None else list(zip(rows.t_ns.tolist(), rows.limit_bytes.tolist(), strict=True))
+    first = limits[0][1] if limits else first_bytes
+    yield 0, 0, first
+    for t_ns, limit in limits:
+        if not any(begin <= t_ns and (end is None or t_ns < end) for begin, end in down):
+            yield t_ns, 1, limit
+    for begin, end in down:
+        before = [limit for t_ns, limit in limits if t_ns <= begin]
+        yield begin, 2, min(first, before[-1] if before else first)
+        if end is not None:
+            yield end, 0, first
