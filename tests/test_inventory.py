@@ -17,6 +17,7 @@ from pyroute2.nftables.main import NFTables
 
 from testbed.emulation import kernel
 from testbed.emulation.inventory import processes
+from testbed.emulation.inventory.control_stock import ControlStock
 from testbed.emulation.inventory.difference import ABSENT, Difference
 from testbed.emulation.inventory.grouping import changes_of
 from testbed.emulation.inventory.namespace import NamespaceStock
@@ -25,7 +26,7 @@ from testbed.emulation.inventory.processes import ProcessStock, Watched
 from testbed.emulation.inventory.switch_stock import Appended, _blocks, _commands, _flows, _ports
 from testbed.emulation.limit_watch import LimitWatch
 from testbed.emulation.link_meter import LinkMeter
-from testbed.emulation.xdp import PassProgram
+from testbed.emulation.xdp import NodeProgram, PassProgram
 from testbed.emulation.xdp_meter import IntervalStats, NodeCounters, NodeLook
 from testbed.results.changes import Change
 from testbed.spec.fault import FaultSpec
@@ -455,6 +456,18 @@ def test_a_node_that_starts_anew_begins_with_the_limit_in_force() -> None:
     assert list(limits.differences()) == []
 
 
+@pytest.mark.requires("root", "bpf")
+def test_a_control_word_that_somebody_wrote_is_found() -> None:
+    with NodeProgram(10**8, 0, 500_000) as program:
+        stock = ControlStock({"n1": program})
+        program.set_limit(700_000)  # the agent's
+        assert stock.look(10) == []
+        program.set_ecn_threshold(9)
+        stock.look(20)
+        program.set_classes({5: 3})
+        assert [(d.what, d.t_ns) for d in stock.look(30)] == [("ecn_threshold_bytes", 20), ("class_of_dscp", 30)]
+
+
 # -------------------------------------------------------------------------------------------------------- ordered
 
 NETWORK = describe(TopologySpec(family="cluster", nodes=3, clients=1))
@@ -474,6 +487,8 @@ ORDERED = {
     "its port": (fault(link_down="s1-n1"), difference("port", "s1-eth2", namespace="switch")),
     "its routes": (fault(link_down="s1-n1"), difference("route", "n1-eth0")),
     "queue": (fault(crash="n1"), difference("qdisc", "n1-eth1")),
+    "silence": (fault(crash="n1"), difference("buffer", "", thing="control", what="crashed")),
+    "loss": (fault(loss="s1-n1", ratio=0.1), difference("buffer", "", thing="control", what="loss_seed")),
     "pause": (fault(**{"pause": "n1", "for": "1s"}), difference("process", "", thing="mesh n1", what="state")),
     "partition": (fault(partition=[["n1"], ["n2", "n3"]]), difference("neighbour", "n1-eth2")),
 }
@@ -483,6 +498,10 @@ NOT_ORDERED = {
     "another link": (fault(link_down="s1-n1"), difference("link", "n1-eth1", what="state")),
     "another node": (fault(link_down="s1-n1"), difference("link", "n2-eth0", namespace="n2", what="state")),
     "another queue": (fault(crash="n1"), difference("qdisc", "n1-eth0")),
+    "loss of another node": (
+        fault(loss="s1-n2", ratio=0.1), difference("buffer", "", thing="control", what="loss_threshold")
+    ),
+    "limit of a crashed node": (fault(crash="n1"), difference("buffer", "", thing="limit")),
     "another process": (
         fault(**{"pause": "n1", "for": "1s"}), difference("process", "", thing="ovs-vswitchd", what="state")
     ),

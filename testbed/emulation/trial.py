@@ -108,7 +108,7 @@ class Trial:
         self._faults = self._make_faults()
         self._may_count = True
         counting = Counting(self._plan, buffers, self._switch, self._network)
-        self._inventory = Inventory(self._network, self._plan.logs, self._clock.now_ns)
+        self._inventory = Inventory(self._network, buffers.programs, self._plan.logs, self._clock.now_ns)
         watch = MachineWatch(self._quota)
         t0_ns = self._t0_ns = time.monotonic_ns() + _START_AHEAD_NS
         self._clock.start_at(t0_ns)

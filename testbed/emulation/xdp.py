@@ -147,13 +147,17 @@ class NodeProgram(XdpProgram):
 
     def reload_locked(self) -> None:
         """Load the program anew, with a lock and with the control values in force; counters start again."""
-        self._first_control = self._control_memory[: NODE_CONTROL.itemsize]
+        self._first_control = self.control()
         super().reload_locked()
 
     @property
     def limit_bytes(self) -> int:
         """Return the limit in force."""
         return int(self._control[0])
+
+    def control(self) -> bytes:
+        """Return a copy of what rules the buffer: `NODE_CONTROL`."""
+        return self._control_memory[: NODE_CONTROL.itemsize]
 
     def set_limit(self, limit_bytes: int) -> None:
         """Make `limit_bytes` the limit of the buffer: one store, seen by the next packet."""

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from testbed.emulation.inventory.control_stock import ControlStock
 from testbed.emulation.inventory.difference import Difference
 from testbed.emulation.inventory.grouping import changes_of
 from testbed.emulation.inventory.namespace import NamespaceStock
@@ -21,6 +22,7 @@ from testbed.emulation.inventory.processes import Demand, ProcessStock, Watched
 from testbed.emulation.inventory.switch_stock import SWITCH, SwitchStock
 from testbed.emulation.network import EmulatedNetwork
 from testbed.emulation.open_vswitch import RUNDIR
+from testbed.emulation.xdp import NodeProgram
 from testbed.results.changes import Change
 from testbed.traffic.carried_out import Fault
 
@@ -28,11 +30,14 @@ from testbed.traffic.carried_out import Fault
 class Inventory:
     """The stock of a running trial, seen from its PID 1."""
 
-    def __init__(self, network: EmulatedNetwork, logs: Path, now_ns: Callable[[], int]) -> None:
-        """Take stock of networks and switch; what changes from now on is heard.
+    def __init__(
+        self, network: EmulatedNetwork, programs: Mapping[str, NodeProgram], logs: Path, now_ns: Callable[[], int]
+    ) -> None:
+        """Take stock of networks, switch and buffers; what changes from now on is heard.
 
         Args:
             network: the running network.
+            programs: of every node.
             logs: where the switch's daemon writes.
             now_ns: the run's clock.
         """
@@ -46,6 +51,7 @@ class Inventory:
             self._namespaces[stock.fileno()] = stock
             self._heard.register(stock.fileno(), select.EPOLLIN)
         self._processes = ProcessStock()
+        self._control = ControlStock(programs)
         self._switch.settled()
 
     def fileno(self) -> int:
@@ -64,6 +70,7 @@ class Inventory:
             self._namespaces[descriptor].hear(now_ns)
         self._switch.look(now_ns)
         self._processes.look(processes, now_ns)
+        self._control.look(now_ns)
 
     def changes(
         self, processes: Sequence[Watched], faults: Iterable[Fault], beside: Iterable[Difference]
@@ -77,6 +84,7 @@ class Inventory:
         """
         now_ns = self._now_ns()
         found = [*self._switch.differences(now_ns), *self._processes.differences(processes, now_ns), *beside]
+        found += self._control.look(now_ns)
         for stock in self._namespaces.values():
             found += stock.differences(now_ns)
         return changes_of(not_ordered(found, faults, self._described))

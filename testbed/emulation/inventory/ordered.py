@@ -40,7 +40,10 @@ def _covers(fault: Fault, found: Difference, network: Network) -> bool:
         return _of_the_link(found, node, network)
     if kind == "crash":
         egress = network.interface(node, network.next_hop(node))
-        return (found.namespace, found.kind, found.interface) == (node, "qdisc", egress)
+        queue = (found.namespace, found.kind, found.interface) == (node, "qdisc", egress)
+        return queue or _is_control(found, node, "crashed")
+    if kind == "loss":
+        return _is_control(found, node, "loss_threshold", "loss_seed")
     if kind == "pause":
         return found.what == "state" and found.thing in (f"agent {node}", f"mesh {node}")
     if kind == "partition":
@@ -48,6 +51,10 @@ def _covers(fault: Fault, found: Difference, network: Network) -> bool:
         ends = {(member, "neighbour", network.interface(member, "m1")) for member in members}
         return (found.namespace, found.kind, found.interface) in ends
     return False
+
+
+def _is_control(found: Difference, node: str, *words: str) -> bool:
+    return (found.namespace, found.kind, found.thing) == (node, "buffer", "control") and found.what in words
 
 
 def _of_the_link(found: Difference, node: str, network: Network) -> bool:

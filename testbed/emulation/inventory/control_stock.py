@@ -1,0 +1,41 @@
+"""What rules the buffers beside their limits: ECN, crash, loss and classes lie in memory that root can write.
+
+Faults set them by order; nobody else does.  The limit and the sibling are the agent's, see `emulation.limit_watch`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from testbed.emulation.inventory.difference import Difference
+from testbed.emulation.xdp import NodeProgram
+from testbed.emulation.xdp_abi import NODE_CONTROL
+
+_OF_THE_AGENT = ("limit_bytes", "sibling")
+_WORDS = [name for name in NODE_CONTROL.names or () if name not in _OF_THE_AGENT]
+
+
+class ControlStock:
+    """The control words of every node's program."""
+
+    def __init__(self, programs: Mapping[str, NodeProgram]) -> None:
+        self._programs = programs
+        self._seen = {node: program.control() for node, program in programs.items()}
+        self._found: list[Difference] = []
+
+    def look(self, now_ns: int) -> list[Difference]:
+        """Take in what has changed since the last look, and return all that has changed so far."""
+        for node, program in self._programs.items():
+            before, self._seen[node] = self._seen[node], program.control()
+            if before != self._seen[node]:
+                self._found += _between(node, before, self._seen[node], now_ns)
+        return self._found
+
+
+def _between(node: str, before: bytes, after: bytes, now_ns: int) -> Iterator[Difference]:
+    old, new = (np.frombuffer(content, NODE_CONTROL)[0] for content in (before, after))
+    for name in _WORDS:
+        if np.any(old[name] != new[name]):
+            yield Difference(node, "buffer", "control", name, str(old[name]), str(new[name]), now_ns)
