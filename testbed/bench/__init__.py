@@ -2,7 +2,8 @@
 
 Every module has `run() -> list[dict]`: rows with ``name``, ``value``, ``unit``, ``rival``, ``rival_value``, ``ratio``,
 ``bar`` and, where they help, ``met`` and ``note``.  Figures are medians; on a shared machine trust the ratios.
-Those in `COUNTED` have `run(count)`.  Those in `LONG` run only by name; they are proofs rather than figures.
+Those in `COUNTED` have `run(count)`; one with columns of its own has `table(rows)`.  Those in `LONG` run only by name;
+they are proofs rather than figures.
 """
 
 NAMES = {
@@ -18,13 +19,17 @@ NAMES = {
     "balancer": "the balancer's decisions",
     "cluster": "one node against a cluster of three",
     "kill-start": "what is left of trials that are killed as they start",
+    "verdict": "what disturbs a run, and whether the verdict names it",
 }
 ANYBODYS = ("forecaster", "simulate")  # the others need root, and what a run needs of the machine
-LONG = ("kill-start",)
+LONG = ("kill-start", "verdict")
 COUNTED = {
     "failover": "failures of each kind (100)",
     "scale": "seeds of the imbalance (3)",
     "suspicion": "minutes of node time (6)",
     "cluster": "silent crashes (20)",
     "kill-start": "kills (2500)",
+    "verdict": "undisturbed runs (3)",
 }
+JUDGED = ("verdict",)  # a bar that is not passed there is a failure: exit 1
+FILTERED = ("verdict",)  # have `run(..., only=TEXT)`

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from testbed import output
-from testbed.bench import ANYBODYS, COUNTED, LONG, NAMES
+from testbed.bench import ANYBODYS, COUNTED, FILTERED, JUDGED, LONG, NAMES
 from testbed.commands.app import app
 from testbed.commands.options import AsJson
-from testbed.errors import InputError
+from testbed.errors import EXIT_EXPECTATION_FAILED, EXIT_OK, InputError
 
 
 @app.command(epilog="Example: `sudo python -m testbed bench xdp loop sender`")
@@ -26,30 +28,41 @@ def bench(
         int | None,
         typer.Option("--count", min=1, help=f"how much of it: {'; '.join(f'{n}: {c}' for n, c in COUNTED.items())}"),
     ] = None,
+    only: Annotated[
+        str,
+        typer.Option("--only", metavar="TEXT", help=f"of {', '.join(FILTERED)}: the parts whose name has this text"),
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Run benchmarks, each figure beside its rival's from the same call; Ctrl-C prints what is complete."""
     chosen = names or [name for name in NAMES if name not in LONG]
-    _check(chosen, count)
+    _check(chosen, count, only)
     if set(chosen) - set(ANYBODYS):
         _refuse_if_lacking()
     rows: list[dict[str, Any]] = []
     try:
         for name in chosen:
             output.note(f"measuring {NAMES[name]} …")
-            rows += _measured(name, count)
+            rows += _measured(name, count, only)
     finally:
         if rows:
             output.say_json(rows) if as_json else _print(rows)
+    missed = any(row["met"] is False for row in rows if row["name"].partition(".")[0] in JUDGED)
+    raise typer.Exit(EXIT_EXPECTATION_FAILED if missed else EXIT_OK)
 
 
-def _check(names: list[str], count: int | None) -> None:
+def _check(names: list[str], count: int | None, only: str) -> None:
     unknown = sorted(set(names) - set(NAMES))
     if unknown:
         raise InputError("bench", f"unknown {', '.join(unknown)}", f"known: {', '.join(NAMES)}")
     uncounted = sorted(set(names) - set(COUNTED))
     if count is not None and uncounted:
         raise InputError("bench --count", f"{uncounted[0]} takes none", f"name one of {', '.join(COUNTED)}")
+    whole = sorted(set(names) - set(FILTERED))
+    if only and whole:
+        raise InputError(
+            "bench --only", f"{whole[0]} has no parts to choose from", f"name one of {', '.join(FILTERED)}"
+        )
 
 
 def _refuse_if_lacking() -> None:
@@ -60,13 +73,32 @@ def _refuse_if_lacking() -> None:
     doctor.refuse_if_lacking(None)
 
 
-def _measured(name: str, count: int | None) -> list[dict[str, Any]]:
+def _measured(name: str, count: int | None, only: str) -> list[dict[str, Any]]:
     module = importlib.import_module(f"testbed.bench.{name.replace('-', '_')}")
-    rows: list[dict[str, Any]] = module.run() if count is None else module.run(count)
+    chosen = {**({} if count is None else {"count": count}), **({"only": only} if only else {})}
+    rows: list[dict[str, Any]] = module.run(**chosen)
     return rows
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
+    figures = [row for row in rows if row["name"].partition(".")[0] not in JUDGED]
+    if figures:
+        _print_figures(figures)
+    for name in JUDGED:
+        of_it = [row for row in rows if row["name"].partition(".")[0] == name]
+        if of_it:
+            _print_table(importlib.import_module(f"testbed.bench.{name}").table(of_it))
+
+
+def _print_table(lines: Iterable[Sequence[str]]) -> None:
+    head, *rest = lines
+    table = Table(*head, box=None, pad_edge=False)
+    for line in rest:
+        table.add_row(*map(escape, line))
+    output.table_console().print(table)
+
+
+def _print_figures(rows: list[dict[str, Any]]) -> None:
     table = Table(box=None, pad_edge=False)
     for header in ("figure", "value", "bar", "rival", "its value", "ratio", "note"):
         table.add_column(header, justify="right" if header in ("value", "its value", "ratio") else "left")

@@ -269,10 +269,10 @@ class Agent:
         it is read when the decision is made.  The queue is then looked at again, back to back: at 500 Mbit/s 100 us
         between them are 6 kB.  While nothing waits one tick in `_FLUSH_ROWS` suffices to show that both are empty.
         """
-        if not (backlog_bytes or self._parts.unplanned or self._rows % _FLUSH_ROWS == 0):
-            return None, None, 0, time.monotonic_ns()
-        qdisc = self._qdisc.read()
-        read_ns = time.monotonic_ns()
+        wanted = backlog_bytes or self._parts.unplanned or self._rows % _FLUSH_ROWS == 0
+        qdisc, read_ns = self._qdisc.find() if wanted else None, time.monotonic_ns()
+        if qdisc is None:  # or somebody has taken it away, which the inventory names
+            return None, None, 0, read_ns
         return qdisc.backlog_bytes, self._parts.program.backlog_bytes(read_ns), qdisc.sent_bytes, read_ns
 
     def _delivered_ns(self, now_ns: int, last_ns: int) -> int:

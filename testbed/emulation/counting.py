@@ -121,7 +121,8 @@ class Counting:
         program, sink = self._programs[node], self._sinks[node].snapshot()
         arrived, classes = program.snapshot(), program.class_meters()
         data = classes[PLANNED_CLASS]
-        qdisc, before = self._qdiscs[node].read(), self._qdiscs_before[node]
+        before = self._qdiscs_before[node]
+        qdisc = self._qdiscs[node].find() or before  # taken away: the inventory names it, what it counted is lost
         counts, edges_ns = self._sinks[node].delay_histogram()
         discarded, by_faults = faults.books.discarded_pkts[node], bool(self._scenario.faults)
         return NodeEvidence(

@@ -10,22 +10,26 @@ from testbed.units import NS_PER_S
 
 
 class Hogs:
-    """`count` processes, running from construction to `end`."""
+    """`count` processes, running from construction to `end`.
+
+    Attributes:
+        pids: their numbers.
+    """
 
     def __init__(self, count: int) -> None:
-        self._pids = [_burning() for _ in range(count)]
+        self.pids = [_burning() for _ in range(count)]
 
     def burnt_s(self) -> list[float]:
         """Return the processor time that each has used so far."""
-        return [_used_s(pid) for pid in self._pids]
+        return [_used_s(pid) for pid in self.pids]
 
     def end(self) -> None:
         """End them."""
-        for pid in self._pids:
+        for pid in self.pids:
             os.kill(pid, signal.SIGKILL)
-        for pid in self._pids:
+        for pid in self.pids:
             os.waitpid(pid, 0)
-        self._pids = []
+        self.pids = []
 
 
 def _burning() -> int:

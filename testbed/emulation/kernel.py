@@ -153,6 +153,17 @@ def may_run_in_real_time() -> bool:
     return permitted
 
 
+@contextlib.contextmanager
+def in_real_time(priority: int) -> Iterator[None]:
+    """Have a fixed priority before all ordinary processes for the length of the block."""
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    run_in_real_time(priority)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, *before)
+
+
 def borrow_fd(pid: int, fd: int) -> int:
     """Return a descriptor of our own for descriptor `fd` of process `pid` (pidfd_getfd)."""
     pidfd = _check("opening a pidfd", _libc.syscall(_SYS_PIDFD_OPEN, pid, 0))

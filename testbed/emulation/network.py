@@ -126,6 +126,8 @@ class EmulatedNetwork:
     def _add_hosts_and_switches(self) -> None:
         for host in self.network.hosts:
             self._net.addHost(host.name, ip=None)
+            with kernel.network_of(self.pid(host.name)):
+                _quiet_namespace()
         for switch in self.network.switches:
             if switch.kind == "mesh":
                 self._net.addSwitch(switch.name, cls=KernelBridge)
@@ -154,7 +156,6 @@ class EmulatedNetwork:
 
     def _configure(self, host: Host) -> None:
         with kernel.network_of(self.pid(host.name)):
-            _quiet_namespace()
             count = len(self.network.links_of(host.name))
             offloads.switch_off([f"{host.name}-eth{i}" for i in range(count)])
             with IPRoute() as netlink:
@@ -252,7 +253,10 @@ def _raise_file_limit() -> None:
 
 
 def _quiet_namespace() -> None:
-    """Keep the kernel of this namespace from sending or dropping packets of its own accord."""
+    """Keep the kernel of this namespace from sending or dropping packets of its own accord.
+
+    An interface takes its settings over when it is made: call this before.
+    """
     for scope in ("all", "default"):
         _write_sysctl(f"net/ipv6/conf/{scope}/accept_dad", "0")
         _write_sysctl(f"net/ipv6/conf/{scope}/accept_ra", "0")

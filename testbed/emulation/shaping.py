@@ -110,10 +110,21 @@ class QdiscReader:
         Raises:
             ToolError: the qdisc or the interface is gone.
         """
+        stats = self.find()
+        if stats is None:
+            raise ToolError(f"reading the qdisc of {self._interface}", "the kernel has no such qdisc")
+        return stats
+
+    def find(self) -> QdiscStats | None:
+        """Return the counters now, None when the qdisc is gone: whoever took it away did so against a run's wish.
+
+        Raises:
+            ToolError: the kernel has it and does not tell its counters.
+        """
         self._socket.send(self._request)
         found = [(answer, start, end) for answer, start, end in self._answers() if self._is_mine(answer, start)]
         if not found:
-            raise ToolError(f"reading the qdisc of {self._interface}", "the kernel has no such qdisc")
+            return None
         answer, start, end = found[0]
         stats = _attribute(answer, start + _FIXED_BYTES, end, _TCA_STATS2)
         if stats is None:

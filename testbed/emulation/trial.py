@@ -216,7 +216,8 @@ class Trial:
         return (*counters, *(sink.snapshot().delivered_pkts for sink in self._buffers.sinks.values()))
 
     def _waiting_pkts(self) -> int:
-        return sum(qdisc.read().backlog_pkts for qdisc in self._buffers.qdiscs.values())
+        found = (qdisc.find() for qdisc in self._buffers.qdiscs.values())
+        return sum(stats.backlog_pkts for stats in found if stats is not None)
 
     # ------------------------------------------------------------------------------------------------------ finish
 

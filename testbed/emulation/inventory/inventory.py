@@ -50,7 +50,7 @@ class Inventory:
             stock = NamespaceStock(name, pid)
             self._namespaces[stock.fileno()] = stock
             self._heard.register(stock.fileno(), select.EPOLLIN)
-        self._processes = ProcessStock()
+        self._processes = ProcessStock(now_ns)
         self._control = ControlStock(programs)
         self._switch.settled()
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from testbed.emulation.inventory.difference import Difference
@@ -85,7 +85,9 @@ class ProcessStock:
         demand: the largest so far.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, now_ns: Callable[[], int]) -> None:
+        """Look at nothing yet; `now_ns` is the run's clock."""
+        self._now_ns = now_ns
         self._queue: list[Watched] = []
         self._looks: dict[int, _Look] = {}
         self._names: dict[int, str] = {}
@@ -99,19 +101,20 @@ class ProcessStock:
         if not watched:
             return
         self._names.update((process.pid, process.name) for process in watched)
-        self._take_stops(now_ns)
-        share = 1.0 if self._looked_ns is None else min(1.0, (now_ns - self._looked_ns) / TURN_NS)
-        self._looked_ns = now_ns
+        since_ns = now_ns - TURN_NS if self._looked_ns is None else self._looked_ns
+        self._take_stops(since_ns, now_ns)
+        share, self._looked_ns = min(1.0, (now_ns - since_ns) / TURN_NS), now_ns
         self._queue = self._queue or list(watched)
         for _ in range(min(len(self._queue), math.ceil(share * len(watched)))):
             process = self._queue.pop(0)
-            if process.until_ns is None or now_ns < process.until_ns:
-                self._look_at(process, now_ns)
+            self._look_at(process, now_ns)
 
     def differences(self, watched: Sequence[Watched], now_ns: int) -> list[Difference]:
         """Look at all of the processes and return what has changed since the first look."""
-        self._queue, self._looked_ns = [], None
+        self._queue = []
         self.look(watched, now_ns)
+        while self._queue:
+            self._look_at(self._queue.pop(), now_ns)
         still = [self._stop(pid, since_ns, "not let go on") for pid, since_ns in self._stopped_ns.items()]
         return [*self._found, *still]
 
@@ -119,6 +122,8 @@ class ProcessStock:
         try:
             look = _look(process.pid, now_ns)
         except OSError:  # it has ended: whoever may not is watched elsewhere
+            return
+        if process.until_ns is not None and self._now_ns() >= process.until_ns:  # asked when all has been read
             return
         before = self._looks.get(process.pid)
         if before is not None:
@@ -138,22 +143,22 @@ class ProcessStock:
 
     # --------------------------------------------------------------------------------------------------------- stops
 
-    def _take_stops(self, now_ns: int) -> None:
+    def _take_stops(self, since_ns: int, now_ns: int) -> None:
         """Take in which children were stopped, and which went on, since the last call."""
         try:
             while told := os.waitid(os.P_ALL, 0, os.WSTOPPED | os.WCONTINUED | os.WNOHANG):
-                self._take_stop(told.si_pid, told.si_code, now_ns)
+                self._take_stop(told.si_pid, told.si_code, since_ns, now_ns)
         except ChildProcessError:
             return
 
-    def _take_stop(self, pid: int, code: int, now_ns: int) -> None:
+    def _take_stop(self, pid: int, code: int, since_ns: int, now_ns: int) -> None:
+        """Take in a stop, or its end, that came between two times; of both only the end may be told."""
         if pid not in self._names:
             return
-        if code == os.CLD_STOPPED:
-            self._stopped_ns.setdefault(pid, now_ns)
-        elif code == os.CLD_CONTINUED:
-            since_ns = self._stopped_ns.pop(pid, now_ns)
-            self._found.append(self._stop(pid, since_ns, f"for {(now_ns - since_ns) / NS_PER_MS:.0f} ms"))
+        began_ns = self._stopped_ns.setdefault(pid, since_ns)
+        if code == os.CLD_CONTINUED:
+            del self._stopped_ns[pid]
+            self._found.append(self._stop(pid, began_ns, f"for at most {(now_ns - began_ns) / NS_PER_MS:.0f} ms"))
 
     def _stop(self, pid: int, since_ns: int, how_long: str) -> Difference:
         return Difference("", "process", self._names[pid], "state", "running", f"stopped, {how_long}", since_ns)

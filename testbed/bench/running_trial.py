@@ -1,0 +1,174 @@
+"""A trial in a process of its own, seen and touched from outside while it goes on.
+
+Its processes carry names (``agent n1``, ``sender c1``, ``balancer``…); the network of a host is that of its shell, and
+the switch's sockets are reached through the root of the sandbox.  Everything ends with the trial.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from testbed.emulation import commands, kernel
+from testbed.errors import EXIT_INVALID, EXIT_OK, CommandError, ToolError
+
+SUPERVISOR, TRIAL, SWITCH, FORWARDER = "supervisor", "trial", "switch", "ovs-vswitchd"
+_BEGIN_WITHIN_S, _END_WITHIN_S = 90.0, 90.0
+_FIRST_PKTS, _POLL_S = 50, 0.01
+_SHELL = "mininet:"
+
+
+class RunningTrial:
+    """Started on construction; `finish` waits for its end.
+
+    Attributes:
+        out: the run directory.
+    """
+
+    def __init__(self, folder: Path, scenario: Mapping[str, Any]) -> None:
+        """Start a run of `scenario`, without its version, in `folder`."""
+        source, self.out = folder / "trial.yaml", folder / "run"
+        source.write_text(yaml.safe_dump({"version": 1, **scenario}), encoding="utf-8")
+        self._argv = [
+            sys.executable,
+            "-m",
+            "testbed",
+            "run",
+            str(source),
+            "--out",
+            str(self.out),
+            "--no-live",
+            "--json",
+        ]
+        self._process = subprocess.Popen(
+            self._argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            preexec_fn=partial(kernel.die_with_parent, os.getpid()),  # noqa: PLW1509 - there is no other thread
+        )  # fmt: skip
+        self._began_s: float | None = None
+
+    # ------------------------------------------------------------------------------------------------------- its time
+
+    def wait_until_ms(self, t_ms: float) -> None:
+        """Wait for a time since the first packets of client c1, which the counters of its interface tell.
+
+        Raises:
+            ToolError: there is no traffic.
+        """
+        deadline, client = time.monotonic() + _BEGIN_WITHIN_S, None
+        while self._began_s is None:
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                raise ToolError("waiting for the traffic of a run", "there is none", self._said())
+            client = client or self.pids().get("c1")
+            if client and _sent_pkts(client, "c1-eth0") > _FIRST_PKTS:
+                self._began_s = time.monotonic()
+            time.sleep(_POLL_S)
+        time.sleep(max(0.0, self._began_s + t_ms / 1e3 - time.monotonic()))
+
+    def _said(self) -> str:
+        self._process.kill()
+        return self._process.communicate(timeout=_END_WITHIN_S)[1].strip() or "run it by hand"
+
+    def finish(self) -> dict[str, Any]:
+        """Wait for the end and return the summary, with the checks by name under ``checks``.
+
+        Raises:
+            CommandError: the run failed.
+        """
+        output, errors = self._process.communicate(timeout=_END_WITHIN_S)
+        if self._process.returncode not in (EXIT_OK, EXIT_INVALID):
+            raise CommandError("running a trial", self._argv, self._process.returncode, output, errors)
+        checks = json.loads((self.out / "fidelity.json").read_text(encoding="utf-8"))["checks"]
+        return {**json.loads(output), "checks": {check["name"]: check for check in checks}}
+
+    def kill(self) -> None:
+        """End it at once, if it has not ended."""
+        self._process.kill()
+        self._process.communicate()
+
+    # -------------------------------------------------------------------------------------------------- its processes
+
+    def pids(self) -> dict[str, int]:
+        """Return every process of the run by its name: that of a member or a daemon, or the host of a shell."""
+        supervisor, children = self._process.pid, _children()
+        below = list(_below(supervisor, children))
+        init = next((inner for guard in children.get(supervisor, ()) for inner in children.get(guard, ())), supervisor)
+        return {**{_name(pid): pid for pid in below}, SUPERVISOR: supervisor, TRIAL: init}
+
+    def pid(self, name: str) -> int:
+        """Return the process of that name.
+
+        Raises:
+            ToolError: there is none.
+        """
+        found = self.pids().get(name)
+        if found is None:
+            raise ToolError(f"looking for {name}", "the run has no such process")
+        return found
+
+    # ------------------------------------------------------------------------------------------- its network and switch
+
+    def network_of(self, host: str) -> AbstractContextManager[None]:
+        """Return a context in which this thread is in the network of a host, or of the ``switch``."""
+        return kernel.network_of(self.pid(FORWARDER if host == SWITCH else host))
+
+    def openflow(self, command: str, *arguments: str) -> str:
+        """Give the switch a command of ``ovs-ofctl`` and return the answer."""
+        target = f"unix:{self._switch_folder}/s1.mgmt"
+        return commands.run(f"ovs-ofctl {command}", ["ovs-ofctl", "-O", "OpenFlow13", command, target, *arguments])
+
+    def configure(self, *arguments: str) -> None:
+        """Give the switch's database a command of ``ovs-vsctl``."""
+        argv = ["ovs-vsctl", f"--db=unix:{self._switch_folder}/db.sock", "--no-wait", *arguments]
+        commands.run("ovs-vsctl", argv)
+
+    @property
+    def _switch_folder(self) -> Path:
+        return Path(f"/proc/{self.pid(FORWARDER)}/root/run/openvswitch")
+
+
+def _children() -> dict[int, list[int]]:
+    """Return the children of every process; the kernel's own lists of them leave some out while others end."""
+    found: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(entry.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        found.setdefault(parent, []).append(int(entry.parent.name))
+    return found
+
+
+def _below(pid: int, children: Mapping[int, Sequence[int]]) -> Iterator[int]:
+    for child in children.get(pid, ()):
+        yield child
+        yield from _below(child, children)
+
+
+def _name(pid: int) -> str:
+    """Return the name of a process; a host's shell carries that of the host."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+        name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+    return next((word.removeprefix(_SHELL) for word in words if word.startswith(_SHELL)), name)
+
+
+def _sent_pkts(pid: int, interface: str) -> int:
+    """Return what an interface of the network of a process has sent."""
+    try:
+        lines = Path(f"/proc/{pid}/net/dev").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    counts = (line.split(":")[1].split() for line in lines if line.strip().startswith(f"{interface}:"))
+    return next((int(fields[9]) for fields in counts), 0)
