@@ -1,8 +1,9 @@
 """``samples.parquet`` as a reader takes it: the columns of `samples.COLUMNS`, checked value by value.
 
-Checked is what every reader relies on: rows in the order of time, no required value missing or negative, no value that
-arithmetic in 64 bits could not take, nodes with names.  Columns are read one at a time, as a large file never fits in
-memory whole; one that is null throughout is let go at once.
+Checked is what every reader relies on: no required value missing or negative, no value that arithmetic in 64 bits could
+not take, nodes with names.  The rows of a run that was killed lie in the order in which processes handed them over;
+readers get them in the order of time.  Columns are read one at a time, as a large file never fits in memory whole; one
+that is null throughout is let go at once.
 """
 
 from __future__ import annotations
@@ -10,14 +11,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from testbed.files import parquet
 from testbed.files.parquet import Columns
 from testbed.files.reading import Source
-from testbed.results.samples import REQUIRED, SCHEMA, NodeSamples, by_node_from
+from testbed.results.samples import REQUIRED, SCHEMA, NodeSamples, by_node_from, in_order
 
 FORM = {field.name: field.type for field in SCHEMA}
 MAX_ROWS = 12_000_000  # of a file from elsewhere: what a report reads of it stays below 1 GB
@@ -53,13 +53,13 @@ def read_by_node(
 
 
 def read_table(source: Source) -> pa.Table:
-    """Return the whole file as a table of the columns it has; raises as `read_by_node`."""
+    """Return the whole file, rows in the order of time, as a table of the columns it has; raises as `read_by_node`."""
     with parquet.opened(source, FORM, REQUIRED) as file:
         _check_rows(file, source)
         known = [name for name in file.names if name in FORM]
         columns = [_checked(file, name, source).cast(FORM[name]) for name in known]
         schema = pa.schema([SCHEMA.field(name) for name in known])
-        return pa.Table.from_arrays(columns, schema=schema)
+        return in_order(pa.Table.from_arrays(columns, schema=schema))
 
 
 def _check_rows(file: Columns, source: Source) -> None:
@@ -81,16 +81,13 @@ def _checked(file: Columns, name: str, source: Source) -> pa.ChunkedArray:
 
 
 def _check_bounds(column: pa.ChunkedArray, name: str, source: Source) -> None:
-    """Refuse values out of bounds, NaN, and times that go back."""
+    """Refuse values out of bounds and NaN."""
     if not len(column):
         return
     ends = pc.min_max(column)
     low, high = ends["min"].as_py(), ends["max"].as_py()
     if not (0 if name in REQUIRED else -_MAX_VALUE) <= low <= high <= _MAX_VALUE or _has_nan(column):
         raise source.refusal(f"the column {name} has values from {low} to {high}, or none that is a number")
-    if name == "t_ns" and np.any(np.diff(column.to_numpy()) < 0):
-        row = int(np.argmax(np.diff(column.to_numpy()) < 0)) + 1
-        raise source.refusal(f"row {row + 1:,} goes back in time")
 
 
 def _has_nan(column: pa.ChunkedArray) -> bool:
