@@ -2,8 +2,8 @@
 
 What differs from PyYAML's defaults, and why:
 
-* Words: only ``true``, ``false``, ``null``, ``~`` and decimal numbers are special, as in YAML 1.2.  YAML 1.1 would turn
-  the keys ``on`` and ``off`` of a traffic source into booleans, ``010`` into 8 and ``12:30`` into 750.
+* Words are those of YAML 1.2 (``yaml_nodes.py``).  YAML 1.1 would turn the keys ``on`` and ``off`` of a traffic source
+  into booleans, ``010`` into 8 and ``12:30`` into 750.
 * A key given twice is an error; PyYAML keeps the second without a word.
 * Tags, merge keys and keys that are no plain words are errors.
 * Size, depth and the number of values after expanding aliases are bounded, so that no file takes the machine down
@@ -12,20 +12,16 @@ What differs from PyYAML's defaults, and why:
 
 from __future__ import annotations
 
-import re
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from testbed.errors import InputError
+from testbed.spec.yaml_nodes import MAX_DEPTH, MAX_VALUES, Node, compose
 
 MAX_BYTES = 1_000_000
-MAX_VALUES = 100_000
-MAX_DEPTH = 32
 MAX_SHOWN_CHARS = 100
 
 KeyPath = tuple[str | int, ...]
@@ -52,28 +48,14 @@ class Document:
         return self.lines.get(path, 1)
 
 
-class _Words(yaml.SafeLoader):
-    """SafeLoader with the words of YAML 1.2."""
-
-    yaml_implicit_resolvers: dict[Any, Any] = {}  # noqa: RUF012 - the base class's own type
-
-
-for _tag, _pattern, _first in (
-    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
-    ("int", r"^[-+]?[0-9]+$", "-+0123456789"),
-    ("float", r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
-    ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
-):
-    _Words.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
-
 _VALUE_OF_TAG: dict[str, Callable[[str], Any]] = {
-    "tag:yaml.org,2002:str": str,
-    "tag:yaml.org,2002:int": int,
-    "tag:yaml.org,2002:float": float,
-    "tag:yaml.org,2002:bool": lambda text: text.lower() == "true",
-    "tag:yaml.org,2002:null": lambda text: None,
+    "str": str,
+    "int": int,
+    "float": float,
+    "bool": lambda text: text.lower() == "true",
+    "null": lambda text: None,
 }
-_KNOWN_TAGS = {*_VALUE_OF_TAG, "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
+_KNOWN_TAGS = {"word": {*_VALUE_OF_TAG}, "list": {"", "seq"}, "mapping": {"", "map"}}
 
 
 def printable(text: str) -> str:
@@ -124,10 +106,10 @@ def parse(content: bytes, name: str) -> Document:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"reading {name}", f"it is no UTF-8 text (byte {error.start})", "give a YAML file") from error
-    node = _compose(text, name)
+    node = compose(text, name)
     if node is None:
         raise InputError(f"reading {name}", "it is empty", "a scenario starts with `version: 1`")
-    if not isinstance(node, yaml.MappingNode):
+    if node.kind != "mapping":
         raise InputError(f"reading {name}", "it is no mapping of keys to values", "a scenario starts with `version: 1`")
     lines: dict[KeyPath, int] = {}
     data = _Builder(name, lines).value(node, ())
@@ -136,22 +118,8 @@ def parse(content: bytes, name: str) -> Document:
 
 def parse_value(text: str, name: str) -> Any:
     """Return the value a piece of YAML stands for, such as the right side of ``--set``."""
-    node = _compose(text, name, in_file=False)
+    node = compose(text, name, in_file=False)
     return None if node is None else _Builder(name, {}).value(node, ())
-
-
-def _compose(text: str, name: str, in_file: bool = True) -> yaml.Node | None:
-    try:
-        return yaml.compose(text, Loader=_Words)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"{name}:{mark.line + 1}" if mark and in_file else name
-        happened = " ".join(part for part in (error.context, error.problem) if part)
-        raise InputError(where, f"no valid YAML: {happened}", "check indentation, quotes and colons") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"reading {name}", f"no valid YAML: {str(error).splitlines()[0]}") from error
-    except RecursionError as error:
-        raise InputError(f"reading {name}", f"it nests deeper than {MAX_DEPTH} levels") from error
 
 
 class _Builder:
@@ -160,40 +128,39 @@ class _Builder:
     def __init__(self, name: str, lines: dict[KeyPath, int]) -> None:
         self._name, self._lines, self._left = name, lines, MAX_VALUES
 
-    def value(self, node: yaml.Node, path: KeyPath) -> Any:
+    def value(self, node: Node, path: KeyPath) -> Any:
         """Return the data of `node`, which stands at `path`."""
         self._left -= 1
         if self._left < 0:
             raise self._refused(node, f"it holds more than {MAX_VALUES:,} values once its aliases are expanded")
         if len(path) > MAX_DEPTH:
             raise self._refused(node, f"it nests deeper than {MAX_DEPTH} levels")
-        self._lines.setdefault(path, node.start_mark.line + 1)
-        if node.tag not in _KNOWN_TAGS:
+        self._lines.setdefault(path, node.line)
+        if node.tag not in _KNOWN_TAGS[node.kind]:
             raise self._refused(node, f"the tag {printable(node.tag)} has no meaning here")
-        if isinstance(node, yaml.MappingNode):
+        if node.kind == "mapping":
             return {key: self.value(child, (*path, key)) for key, child in self._entries(node, path)}
-        if isinstance(node, yaml.SequenceNode):
+        if node.kind == "list":
             return [self.value(child, (*path, index)) for index, child in enumerate(node.value)]
-        return self._scalar(node)
+        return self._word(node)
 
-    def _entries(self, node: yaml.MappingNode, path: KeyPath) -> Iterator[tuple[str, yaml.Node]]:
+    def _entries(self, node: Node, path: KeyPath) -> Iterator[tuple[str, Node]]:
         seen: dict[str, int] = {}
-        for key_node, child in node.value:
-            key, line = key_node.value, key_node.start_mark.line + 1
-            if not isinstance(key_node, yaml.ScalarNode):
+        for key_node, value_node in node.value:
+            key = key_node.value
+            if key_node.kind != "word":
                 raise self._refused(key_node, "a key must be a plain word")
             if key in seen:
                 raise self._refused(key_node, f"the key '{printable(key)}' is given twice (first in line {seen[key]})")
-            seen[key] = line
-            child_path = (*path, key)
-            self._lines[child_path] = line
-            yield key, child
+            child: KeyPath = (*path, key)
+            seen[key] = self._lines[child] = key_node.line
+            yield key, value_node
 
-    def _scalar(self, node: yaml.Node) -> Any:
+    def _word(self, node: Node) -> Any:
         try:
             return _VALUE_OF_TAG[node.tag](node.value)
         except ValueError as error:
-            raise self._refused(node, f"{node.value[:40]!r} cannot be read as {node.tag.rpartition(':')[2]}") from error
+            raise self._refused(node, f"{node.value[:40]!r} cannot be read as {node.tag}") from error
 
-    def _refused(self, node: yaml.Node, happened: str) -> InputError:
-        return InputError(f"{self._name}:{node.start_mark.line + 1}", happened)
+    def _refused(self, node: Node, happened: str) -> InputError:
+        return InputError(f"{self._name}:{node.line}", happened)
