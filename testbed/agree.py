@@ -63,7 +63,8 @@ def agree(
     tables: list[tuple[SweepTable, SweepTable]] = []
     codes: list[int] = []
     for path in paths:
-        name = sweep.checked(path).spec.name
+        for engine in ENGINES:
+            name = sweep.checked(path, engine).spec.name
         results = [sweep.sweep(path, out / f"{name}-{engine}", engine, quiet=quiet, argv=argv) for engine in ENGINES]
         tables.append((results[0].table, results[1].table))
         codes += [result.exit_code for result in results]

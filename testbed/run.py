@@ -18,13 +18,12 @@ from typing import Any, Literal
 
 import yaml
 
-from testbed import doctor, interrupts, output, places, topologies
+from testbed import checks, doctor, interrupts, output, places, topologies
 from testbed.errors import (
     EXIT_EXPECTATION_FAILED,
     EXIT_INTERRUPTED,
     EXIT_INVALID,
     EXIT_OK,
-    InputError,
     TestbedError,
 )
 from testbed.forecaster.maker import MakeForecaster, forecaster_maker
@@ -32,19 +31,17 @@ from testbed.report import page
 from testbed.report.live import LiveView
 from testbed.results import fidelity, provenance
 from testbed.results.evidence import Evidence
-from testbed.results.expectations import parse_all
 from testbed.results.facts import Engine, RunFacts
 from testbed.results.recorded_run import RecordedRun
 from testbed.results.run_directory import RunDirectory
 from testbed.results.running import announced
-from testbed.results.summary import PATHS, summarise
+from testbed.results.summary import summarise
 from testbed.spec.loading import LoadedScenario
-from testbed.spec.scenario import TraceSpec
 from testbed.spec.topology import Network
 from testbed.traffic import plan_file
 from testbed.traffic.plan import PacketPlan, make_plan
 from testbed.traffic.streams import derived_seed
-from testbed.traffic.traces import for_run
+from testbed.traffic.traces import TraceFiles
 
 RUNS = Path("runs")
 
@@ -104,8 +101,6 @@ def run(loaded: LoadedScenario, options: RunOptions, began_ns: int | None = None
     if options.engine == "emulation":
         doctor.refuse_without_root(options.argv)
         doctor.refuse_if_lacking(loaded.scenario, options.out)
-    else:
-        _refuse_unsimulated(loaded)
     prepared = _prepare(loaded, options)
     with _end_recorded(prepared.directory), announced(prepared.directory.path):
         prepared.directory.write_text("scenario.yaml", _resolved_text(loaded), durable=False)
@@ -142,46 +137,6 @@ def repeated(loaded: LoadedScenario, options: RunOptions, count: int) -> Iterato
             return
 
 
-def check(loaded: LoadedScenario) -> None:
-    """Check what only rooms beyond the scenario's own can: the topology's family and the expectations.
-
-    Raises:
-        InputError: names the file and the line.
-    """
-    topologies.describe(loaded.scenario.topology)
-    for number, text in enumerate(loaded.scenario.expect):
-        try:
-            parse_all((text,), PATHS)
-        except InputError as error:
-            raise InputError(loaded.where("expect", number), error.happened, error.remedy) from error
-
-
-def check_traces(loaded: LoadedScenario) -> list[str]:
-    """Check that every trace can be read and lasts as long as the run: what a plan would refuse, without making one.
-
-    Returns what the readers found out or mended, a line each.
-
-    Raises:
-        InputError: names the file and the line.
-    """
-    scenario, notes = loaded.scenario, []
-    for index, source in enumerate(scenario.traffic):
-        if isinstance(source, TraceSpec):
-            where = loaded.where("traffic", index, "trace")
-            try:
-                trace = for_run(source, loaded.path.parent, scenario.duration_ns)
-            except InputError as error:
-                raise InputError(where, error.happened, error.remedy) from error
-            notes += [f"{where}: {note}" for note in trace.notes]
-    return notes
-
-
-def _refuse_unsimulated(loaded: LoadedScenario) -> None:
-    from testbed.simulation import engine
-
-    engine.check(loaded.scenario, topologies.describe(loaded.scenario.topology))
-
-
 def process_start_ns() -> int:
     """Return when this process started, on CLOCK_MONOTONIC (to 10 ms); now, where the system does not say."""
     if not Path("/proc/self/stat").exists():
@@ -204,9 +159,10 @@ class _Prepared:
 
 def _prepare(loaded: LoadedScenario, options: RunOptions) -> _Prepared:
     scenario = loaded.scenario
-    check(loaded)
+    files = TraceFiles(loaded.path.parent)
+    checks.check(loaded, options.engine, files)
     network = topologies.describe(scenario.topology)
-    plan = make_plan(scenario, network, loaded.path.parent)
+    plan = make_plan(scenario, network, files)
     if not options.quiet:
         for note in plan.notes:
             output.note(note)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 import testbed
-from testbed import doctor, output
+from testbed import checks, doctor, output
 from testbed.errors import (
     EXIT_BAD_INPUT,
     EXIT_EXPECTATION_FAILED,
@@ -42,10 +42,12 @@ from testbed.report.sweep_table import MANIFEST, SweepTable, read_manifest, tabu
 from testbed.results import provenance, recorded_run
 from testbed.results.facts import Engine
 from testbed.results.recorded_run import RecordedRun
-from testbed.run import RUNS, check
+from testbed.run import RUNS
 from testbed.spec.document import parse, read_bytes
+from testbed.spec.loading import LoadedScenario
 from testbed.spec.scenario import Scenario
 from testbed.spec.sweep import LoadedSweep, TrialSpec, load_sweep, option_text, settings_of
+from testbed.traffic.traces import TraceFiles
 from testbed.trial_process import Ended, RunTrial, TrialCall, TrialProcesses
 
 MOST_INVALID = 2
@@ -96,7 +98,7 @@ def sweep(
         MachineError: this machine cannot run the scenario.
         ToolError: trials fail one after the other.
     """
-    loaded = checked(path)
+    loaded = checked(path, engine, (lambda _: None) if quiet else output.note)
     if engine == "emulation":
         doctor.refuse_without_root(argv)
         doctor.refuse_if_lacking(loaded.load(loaded.trials[0]).scenario, out)
@@ -106,16 +108,28 @@ def sweep(
         return carry_out(loaded, out, run_trial, progress, engine, argv)
 
 
-def checked(path: Path) -> LoadedSweep:
-    """Return a sweep, every combination checked as far as that goes without running it.
+def checked(path: Path, engine: Engine = "emulation", note: Callable[[str], None] = lambda _: None) -> LoadedSweep:
+    """Return a sweep, every trial of it checked as far as that goes without running it; see `checks`.
+
+    Args:
+        path: the sweep file.
+        engine: which engine is to run the trials.
+        note: told what the readers of traces found out or mended, each once.
 
     Raises:
         InputError: names file and line.
     """
-    loaded = load_sweep(path)
-    for trial in loaded.trials[: len(loaded.combinations)]:
-        check(loaded.load(trial))
-    return loaded
+    said: set[str] = set()
+    files: dict[Path, TraceFiles] = {}
+
+    def check(loaded: LoadedScenario, seeds: tuple[int, ...]) -> None:
+        reader = files.setdefault(loaded.path.parent, TraceFiles(loaded.path.parent))
+        for line in checks.check(loaded, engine, reader, seeds):
+            if line not in said:
+                note(line)
+            said.add(line)
+
+    return load_sweep(path, check)
 
 
 def carry_out(

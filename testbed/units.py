@@ -17,13 +17,15 @@ NS_PER_S = 1_000_000_000
 
 _QUANTITY = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?(?:[eE][0-9]+)?)\s*([A-Za-z/]+)\s*$")
 _MAX_NUMBER_CHARS = 32
+_LONGEST_NS = 2**53  # 104 days: sums and products of a few durations stay below 2**63
+_LONGEST_NS = 2**53  # 104 days: sums and products of a few durations stay below 2**63
 
 _DURATION_NS = {"ns": 1, "us": NS_PER_US, "ms": NS_PER_MS, "s": NS_PER_S, "min": 60 * NS_PER_S, "h": 3600 * NS_PER_S}
 _SIZE_BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 _RATE_BPS = {"bit": 1, "kbit": 10**3, "Kbit": 10**3, "Mbit": 10**6, "Gbit": 10**9}
 
 
-def _parse(text: object, table: dict[str, int], what: str, example: str) -> int:
+def _parse(text: object, table: dict[str, int], what: str, example: str, most: int = 2**62) -> int:
     """Return `text` as a whole number of the table's base unit.
 
     Raises:
@@ -36,14 +38,14 @@ def _parse(text: object, table: dict[str, int], what: str, example: str) -> int:
     if unit not in table:
         raise ValueError(f"unknown {what} unit {unit!r} in {text!r}; known: {', '.join(table)}")
     exact = Fraction(number) * table[unit]
-    if exact > 2**62:
+    if exact > most:
         raise ValueError(f"{text!r} is too large for a {what}")
     return round(exact)
 
 
 def duration_ns(text: object) -> int:
     """Return a duration such as ``"10ms"`` in nanoseconds."""
-    return _parse(text, _DURATION_NS, "duration", "10ms")
+    return _parse(text, _DURATION_NS, "duration", "10ms", _LONGEST_NS)
 
 
 def size_bytes(text: object) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from testbed import topologies
 from testbed.errors import InputError
@@ -287,8 +288,8 @@ def test_a_negative_delay_is_refused() -> None:
 
 
 def test_a_buffer_the_kernel_could_not_have_is_refused() -> None:
-    with pytest.raises(InputError, match="2GB is more than the 1GB of a node"):
-        simulated_run.run(simulated_run.scenario("static-max", max="2GB"))
+    with pytest.raises(ValidationError, match="2GB is more than the 1GB of a node"):
+        simulated_run.scenario("static-max", max="2GB")
 
 
 def test_links_that_differ_are_refused() -> None:

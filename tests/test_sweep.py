@@ -149,13 +149,13 @@ def test_a_value_alone_is_set_and_not_named(written):
 
 def test_names_tell_keys_and_odd_values_apart(written):
     text = SWEEP.replace("  buffer.policy: [static-min, lstm, oracle]", (
-        "  traffic.base.rate: [5Mbit, 6Mbit]\n  traffic.more.flows: [5, 6]\n"
+        "  traffic.base.rate: [5Mbit, 6Mbit]\n  traffic.more.flows: [25, 26]\n"
         "  traffic.more.on: [{constant: 10ms}, {constant: 20ms}]\n  topology.nodes: [2, 3]"
     )).replace("  traffic.more.flows", "  traffic.base.flows: [10]\n  traffic.more.flows")  # fmt: skip
     names = [trial.name for trial in load_sweep(written(text)).trials]
     assert len(set(names)) == len(names) == 32
     assert all("/" not in name and " " not in name and '"' not in name for name in names)
-    assert names[0].startswith("rate=5Mbit,flows=5,on=")
+    assert names[0].startswith("rate=5Mbit,flows=25,on=")
     twice = SWEEP.replace("  buffer.policy: [static-min, lstm, oracle]", (
         "  traffic.base.flows: [5, 6]\n  traffic.more.flows: [20, 30]"
     ))  # fmt: skip

@@ -210,10 +210,12 @@ def test_arrays_that_do_not_fit_are_refused_whatever_the_digest_says(
 @pytest.mark.parametrize(
     ("sources", "words"),
     [
-        ([{**BASE, "from": "c9"}], "traffic.base.from: no client is called 'c9'; clients are c1, c2; did you mean"),
-        ([{**BASE, "from": "n1"}], "traffic.base.from: no client is called 'n1'"),
-        ([BASE, BASE], "traffic.base: two sources have this name"),
-        ([{**BASE, "name": f"s{i}", "flows": 20_000} for i in range(3)], "flows of c1: 60,000 flows, but 55,536"),
+        ([{**BASE, "from": "c9"}], "traffic.0.from: there is no client 'c9'; the topology has c1 to c2"),
+        ([BASE, BASE], "traffic.1.name: 'base' is also the name of traffic.0"),
+        (
+            [{**BASE, "name": f"s{i}", "flows": 20_000} for i in range(3)],
+            "with it c1 has 60,000 flows, but 55,536",
+        ),
         ([{**BASE, "rate": "1bit"}], "no source sends a single packet"),
     ],
 )

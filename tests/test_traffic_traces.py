@@ -255,14 +255,15 @@ def test_more_packets_than_a_plan_holds_are_refused(tmp_path: Path) -> None:
 def test_bins_that_end_before_the_run_are_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("time_s,bytes\n0.0,9000\n0.1,9000\n0.2,9000\n", encoding="utf-8")
     spec = TraceSpec.model_validate({"name": "t", "from": "c1", "trace": "t.csv"})
-    assert traces.for_run(spec, tmp_path, 300_000_000).bin_s == pytest.approx(0.1)
+    files = traces.TraceFiles(tmp_path)
+    assert files.for_run(spec, 300_000_000).bin_s == pytest.approx(0.1)
     with pytest.raises(InputError, match=r"it ends after 0\.3 s, the run after 0\.31"):
-        traces.for_run(spec, tmp_path, 310_000_000)
+        files.for_run(spec, 310_000_000)
     stretched = spec.model_copy(update={"stretch": 2.0})
-    assert len(traces.for_run(stretched, tmp_path, 310_000_000).t_s) == 3
+    assert len(files.for_run(stretched, 310_000_000).t_s) == 3
 
 
 def test_bursts_may_be_followed_by_silence(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("time_s,bytes\n0.0,9000\n0.1,9000\n", encoding="utf-8")
     spec = TraceSpec.model_validate({"name": "t", "from": "c1", "trace": "t.csv"})
-    assert traces.for_run(spec, tmp_path, 10**10).bin_s == 0.0
+    assert traces.TraceFiles(tmp_path).for_run(spec, 10**10).bin_s == 0.0

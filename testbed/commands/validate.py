@@ -9,7 +9,7 @@ import typer
 
 from testbed import output
 from testbed.commands.app import app
-from testbed.commands.options import Settings
+from testbed.commands.options import Engine, EngineName, Settings
 from testbed.errors import EXIT_OK, TestbedError
 
 
@@ -19,6 +19,8 @@ def validate(
         list[Path], typer.Argument(metavar="FILE...", help="scenario or sweep files", show_default=False)
     ],
     settings: Settings = None,
+    engine: EngineName = "emulation",
+    show_all: Annotated[bool, typer.Option("--all", help="show everything that is wrong, not the first few")] = False,
     schema: Annotated[bool, typer.Option("--schema", help="print the JSON schema of scenario files")] = False,
 ) -> None:
     """Check scenario and sweep files; says what is wrong, and where."""
@@ -30,25 +32,35 @@ def validate(
     worst = EXIT_OK
     for path in scenarios:
         try:
-            found = _checked(path, settings or [])
+            found = _checked(path, settings or [], engine)
         except TestbedError as error:
             worst = error.exit_code
-            output.note(error)
+            output.note(_text(error, show_all))
         else:
             output.say(f"{path}: fine ({found})")
     raise typer.Exit(worst)
 
 
-def _checked(path: Path, settings: list[str]) -> str:
+def _checked(path: Path, settings: list[str], engine: Engine) -> str:
     """Return what a file holds that nothing is wrong with."""
-    from testbed import run as trials
+    from testbed import checks
     from testbed.spec import loading
     from testbed.sweep import checked
 
     if loading.names_a_sweep(path):
-        return f"a sweep of {len(checked(path).trials)} trials"
+        return f"a sweep of {len(checked(path, engine, output.note).trials)} trials"
     loaded = loading.load(path, settings)
-    trials.check(loaded)
-    for line in trials.check_traces(loaded):
+    for line in checks.check(loaded, engine):
         output.note(line)
     return f"{loaded.scenario.name}, {loaded.scenario.topology.nodes} nodes"
+
+
+def _text(error: TestbedError, whole: bool) -> str:
+    """Return what an error says: the first lines of it, and how to see the others, or all it knows of."""
+    from testbed.spec.loading import MAX_LINES, ScenarioRefused
+
+    if not isinstance(error, ScenarioRefused) or len(error.lines) <= MAX_LINES:
+        return str(error)
+    if not whole:
+        return f"{error}; `validate --all` shows them"
+    return "\n".join([*error.lines, *([f"and {error.more:,} more"] if error.more else [])])

@@ -37,7 +37,8 @@ from testbed.emulation.pulse import Pulse
 from testbed.emulation.records import EventRecord, RecordWriter
 from testbed.errors import MachineError, ToolError
 from testbed.results.histogram import Histogram
-from testbed.spec.scenario import IpVersion, TcpSpec
+from testbed.spec.base import IpVersion
+from testbed.spec.scenario import TcpSpec
 from testbed.spec.topology import VIP_IP, VIP_IP6
 from testbed.units import NS_PER_MS, NS_PER_S
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from testbed import interrupts
+from testbed.emulation.bounds import check
 from testbed.emulation.cpu_quota import CpuQuota
 from testbed.emulation.members import named
 from testbed.emulation.records import (
@@ -29,6 +30,7 @@ from testbed.emulation.trial import Trial
 from testbed.emulation.trial_plan import TrialPlan
 from testbed.errors import EXIT_OK, Interrupted, TestbedError, ToolError
 from testbed.results.evidence import Evidence
+from testbed.spec.complaints import refuse_first
 from testbed.units import NS_PER_S
 
 _POLL_S = 0.1
@@ -77,9 +79,11 @@ def emulate(plan: TrialPlan, listener: Listener, began_ns: int) -> Emulated:
         began_ns: when set-up began (CLOCK_MONOTONIC), for `setup_s`.
 
     Raises:
+        InputError: what the kernel has no way to do.
         Interrupted: stopped before there was anything to count.
         TestbedError: what failed inside, as it was raised there.
     """
+    refuse_first(check(plan.scenario, plan.network))
     reader, records = channel()
     watch = _Watch(reader, listener)
     quota = CpuQuota()  # opened here: the sandbox has a /sys without control groups

@@ -24,6 +24,7 @@ from testbed.policies.pool import make_pool
 from testbed.results.evidence import Evidence, NodeEvidence
 from testbed.simulation.agenda import Agenda
 from testbed.simulation.agents import POOL, Agents
+from testbed.simulation.bounds import check
 from testbed.simulation.cohorts import MakeForecaster, default_cohorts, make_cohorts
 from testbed.simulation.control import BALANCER, Control
 from testbed.simulation.faults import Faults, Ground
@@ -32,17 +33,16 @@ from testbed.simulation.mesh import Mesh
 from testbed.simulation.network_model import NetworkModel
 from testbed.simulation.packet_plane import PacketPlane
 from testbed.simulation.peers import Peers
-from testbed.simulation.queues import LARGEST_LIMIT_BYTES
 from testbed.simulation.sample_rows import SampleRows
+from testbed.spec.complaints import refuse_first
 from testbed.spec.scenario import Scenario
 from testbed.spec.topology import Network
 from testbed.traffic.plan import PacketPlan
-from testbed.units import NS_PER_MS, size_text
+from testbed.units import NS_PER_MS
 
 __all__ = ["BALANCER", "POOL", "SETTLE_NS", "simulate"]
 
 SETTLE_NS = 200 * NS_PER_MS
-LARGEST_MESH = 300  # members; the mesh is simulated message by message, each member with books on all others
 _BASIS_BITS = 0xFFFF
 _NEVER = 2**62
 
@@ -78,37 +78,9 @@ def simulate(
     cohorts = default_cohorts(len(network.nodes)) if cohorts is None else cohorts
     if cohorts < 1:
         raise InputError("simulating the network", f"{cohorts} cohorts", "give 1 or more")
-    check(scenario, network)
+    refuse_first(check(scenario, network))
     model = NetworkModel() if model is None else model
     return _Trial(scenario, network, plan, make_forecaster, seed_of, recorder, model, cohorts).run(should_stop)
-
-
-def check(scenario: Scenario, network: Network) -> None:
-    """Refuse what the engine cannot simulate faithfully.
-
-    Raises:
-        InputError: says what, and what to do.
-    """
-    if scenario.buffer.max_bytes > LARGEST_LIMIT_BYTES:
-        happened = f"{size_text(scenario.buffer.max_bytes)} is more than the {size_text(LARGEST_LIMIT_BYTES)} of a node"
-        raise InputError("buffer.max", happened, "lower it")
-    if scenario.tcp:
-        happened = "the simulation has no model of congestion control, which decides what TCP sends"
-        raise InputError(f"traffic of shape tcp ({scenario.tcp[0].name})", happened, "use --engine emulation")
-    if scenario.balancer.policy == "per-flow":
-        happened = "the simulation has no model of the way of a packet to the controller and back"
-        raise InputError("balancer.policy per-flow", happened, "use --engine emulation or another policy")
-    if scenario.faults and len(network.nodes) > LARGEST_MESH:
-        happened = f"with {len(network.nodes)} nodes; the mesh, which notices them, is simulated up to {LARGEST_MESH}"
-        raise InputError("faults", happened, "use fewer nodes, or no faults")
-    kinds = {spec.kind for spec in scenario.faults}
-    if "cpu_hog" in kinds:
-        raise InputError("faults", "cpu_hog: virtual time has no processor to be busy", "use --engine emulation")
-    if "loss" in kinds and scenario.buffer.deflect:
-        happened = "loss beside buffer.deflect: which packet of a deflecting node comes as the n-th is not modelled"
-        raise InputError("faults", happened, "use --engine emulation")
-    if not network.nodes or not network.clients:
-        raise InputError("simulating the network", "it has no nodes or no clients", "describe at least one of each")
 
 
 class _Trial:

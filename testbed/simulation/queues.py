@@ -32,9 +32,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed.events import Ints
+from testbed.spec.scenario import MAX_BUFFER_BYTES
 
 NANOBITS_PER_BYTE = 8 * 10**9
-LARGEST_LIMIT_BYTES = 10**9
 _ROOM = 2**61
 
 Bools = NDArray[np.bool_]
@@ -144,7 +144,7 @@ class QueueBank:
 
     def set_limit(self, rows: Ints | slice, limit_bytes: Ints) -> None:
         """Put limits into force from now on; a limit below the backlog takes nothing from the queue."""
-        self._limit[rows] = np.minimum(limit_bytes, LARGEST_LIMIT_BYTES) * NANOBITS_PER_BYTE
+        self._limit[rows] = np.minimum(limit_bytes, MAX_BUFFER_BYTES) * NANOBITS_PER_BYTE
 
     def backlog_bytes(self) -> Ints:
         """Return what waits now, shape [n]; a byte in service counts whole."""

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
-from pydantic import BaseModel, Tag
+from pydantic import BaseModel, Tag, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from testbed import units
+from testbed.errors import InputError
 from testbed.spec.document import KeyPath, printable
 from testbed.spec.scenario import Scenario
 
@@ -34,6 +35,8 @@ _EXPECTED_OF_TYPE = {
     "bool_type": "true or false",
     "finite_number": "a finite number",
 }
+MOST_WORDED = 1_000
+_LONGEST_WORD = 100
 _BOUNDS = {
     "greater_than": ("gt", "more than"),
     "greater_than_equal": ("ge", "at least"),
@@ -49,6 +52,16 @@ class Complaint:
     path: KeyPath
     happened: str
     remedy: str = ""
+
+
+def refuse_first(found: Iterable[Complaint]) -> None:
+    """Raise the first complaint as an error that names its key; for rooms that know no file.
+
+    Raises:
+        InputError: when there is a complaint.
+    """
+    for complaint in found:
+        raise InputError(path_text(complaint.path), complaint.happened, complaint.remedy)
 
 
 class Place(NamedTuple):
@@ -98,9 +111,14 @@ def locate(location: Iterable[str | int], root: type[BaseModel] = Scenario) -> P
 
 def nearest(word: object, known: Iterable[str]) -> str:
     """Return "did you mean 'x'?" for the known word nearest to `word`, or "" when none is near."""
+    close = _nearest(word, known)
+    return f"did you mean '{close}'?" if close else ""
+
+
+def _nearest(word: object, known: Iterable[str]) -> str:
     lower = {candidate.lower(): candidate for candidate in known}
-    close = difflib.get_close_matches(str(word).lower(), lower, n=1, cutoff=0.6)
-    return f"did you mean '{lower[close[0]]}'?" if close else ""
+    close = difflib.get_close_matches(str(word)[:_LONGEST_WORD].lower(), lower, n=1, cutoff=0.6)
+    return lower[close[0]] if close else ""
 
 
 def shown(value: Any) -> str:
@@ -127,6 +145,46 @@ def value_at(data: Any, path: KeyPath) -> Any:
 def path_text(path: KeyPath) -> str:
     """Return a path as it is written in ``--set``, such as ``traffic.0.rate``."""
     return printable(".".join(str(element) for element in path))
+
+
+def complaints_of(
+    error: ValidationError, data: dict[str, Any], root: type[BaseModel] = Scenario
+) -> tuple[list[Complaint], int]:
+    """Return what pydantic says of `data`, the first `MOST_WORDED` of it in words, and how many more there are."""
+    details = error.errors(include_url=False, include_input=False)
+    unknown: dict[tuple[str | int, ...], list[str | int]] = {}
+    for detail in details:
+        if detail["type"] == "extra_forbidden":
+            unknown.setdefault(detail["loc"][:-1], []).append(detail["loc"][-1])
+    own = [detail for detail in details if not (_counted_wrong(detail, data, root) or _mistyped(detail, unknown, root))]
+    return [complaint_of(detail, data, root) for detail in own[:MOST_WORDED]], max(0, len(own) - MOST_WORDED)
+
+
+def too_long(data: dict[str, Any], root: type[BaseModel] = Scenario) -> Iterator[Complaint]:
+    """Yield lists with more entries than they may have, before each entry is looked at."""
+    for key, (_, field) in keys_of(root).items():
+        most = next((mark.max_length for mark in field.metadata if hasattr(mark, "max_length")), None)
+        given = data.get(key)
+        if most is not None and isinstance(given, list) and len(given) > most:
+            yield Complaint((key,), f"expected at most {most:,} entries, got {len(given):,}")
+
+
+def _counted_wrong(detail: ErrorDetails, data: dict[str, Any], root: type[BaseModel]) -> bool:
+    """Tell whether a list is called too short since pydantic counts only the entries that are right."""
+    if detail["type"] != "too_short":
+        return False
+    given = value_at(data, locate(detail["loc"], root).path)
+    return hasattr(given, "__len__") and len(given) >= detail["ctx"]["min_length"]
+
+
+def _mistyped(
+    detail: ErrorDetails, unknown: Mapping[tuple[str | int, ...], Sequence[str | int]], root: type[BaseModel]
+) -> bool:
+    """Tell whether a key is missing since it stands there under a name that is taken for it."""
+    words = unknown.get(detail["loc"][:-1], ()) if detail["type"] == "missing" else ()
+    model = locate(detail["loc"][:-1], root).model if words else None
+    known = keys_of(model) if model else {}
+    return any(_nearest(word, known) == detail["loc"][-1] for word in words)
 
 
 def complaint_of(error: ErrorDetails, data: dict[str, Any], root: type[BaseModel] = Scenario) -> Complaint:
@@ -197,7 +255,8 @@ def _literals_in(annotation: Any) -> Iterator[Any]:
 def _choice(path: KeyPath, value: Any, words: list[Any]) -> Complaint:
     texts = [str(word) for word in words]
     listing = texts[0] if len(texts) == 1 else f"one of {', '.join(texts)}"
-    return Complaint(path, f"expected {listing}, got {shown(value)}", nearest(value, texts))
+    remedy = "write it without quotes" if value in texts and value not in words else nearest(value, texts)
+    return Complaint(path, f"expected {listing}, got {shown(value)}", remedy)
 
 
 def _limit_text(place: Place, limit: Any) -> str:

@@ -148,8 +148,6 @@ class _Builder:
         seen: dict[str, int] = {}
         for key_node, value_node in node.value:
             key = key_node.value
-            if key_node.kind != "word":
-                raise self._refused(key_node, "a key must be a plain word")
             if key in seen:
                 raise self._refused(key_node, f"the key '{printable(key)}' is given twice (first in line {seen[key]})")
             child: KeyPath = (*path, key)

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, model_validator
 
 from testbed import units
-from testbed.spec.base import Duration, Spec
+from testbed.spec.base import Duration, Number, Spec
 
 FaultKind = Literal["crash", "restart", "link_down", "link_up", "flap", "loss", "partition", "kill", "pause", "cpu_hog"]
 FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
@@ -46,7 +46,7 @@ class FaultSpec(Spec):
     period_ns: Duration | None = Field(
         None, alias="period", ge=2 * units.NS_PER_MS, description="of a flap: down for its first half, up for the other"
     )
-    ratio: float | None = Field(None, gt=0.0, le=1.0, strict=False, description="of a loss: share of the packets")
+    ratio: Number | None = Field(None, gt=0.0, le=1.0, description="of a loss: share of the packets")
 
     @model_validator(mode="after")
     def _one_kind_with_its_keys(self) -> FaultSpec:
@@ -71,6 +71,11 @@ class FaultSpec(Spec):
     def link(self) -> str | None:
         """Return the link it hits; None for a fault of something else."""
         return self.link_down or self.link_up or self.flap or self.loss
+
+    @property
+    def hits_a_node(self) -> bool:
+        """Tell whether it is aimed at a node or its link."""
+        return self.kind not in ("partition", "kill", "cpu_hog")
 
     @property
     def node(self) -> str:

@@ -2,38 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from testbed.spec import complaints
 from testbed.spec.complaints import Complaint
 from testbed.spec.document import KeyPath
 from testbed.spec.fault import HEALS, FaultSpec
-from testbed.spec.fault_timeline import astray
+from testbed.spec.fault_timeline import astray, turns_of
 from testbed.spec.scenario import Scenario
+
+MAX_TURNS = 100_000
 
 
 def fault_checks(scenario: Scenario) -> Iterator[Complaint]:
-    """Yield faults whose time or target does not exist."""
-    nodes = [f"n{number}" for number in range(1, scenario.topology.all_nodes + 1)]
-    known = "there is n1" if len(nodes) == 1 else f"there are n1 to {nodes[-1]}"
+    """Yield faults whose time or target does not exist, or is in no state they can change."""
+    nodes = {f"n{number}": None for number in range(1, scenario.topology.all_nodes + 1)}
+    adrift = set()  # faults that miss their target: what state it is in is no question
     for index, fault in enumerate(scenario.faults):
-        at: KeyPath = ("faults", index)
-        if fault.at_ns >= scenario.duration_ns:
-            yield Complaint((*at, "at"), "it is not within the duration", "give a time before the end")
-        if fault.link is not None and not fault.link.startswith("s1-"):
-            name = complaints.shown(fault.link)
-            yield Complaint((*at, fault.kind), f"there is no link {name} to a node", "write it as s1-n2")
-        elif fault.node and fault.node not in nodes:
-            yield Complaint((*at, fault.kind), f"there is no node {complaints.shown(fault.node)}", known)
-        if fault.kind in ("link_down", "flap") and scenario.tcp:
-            lost = "which of the packets lost on the link were planned and which TCP's could not be told"
-            yield Complaint((*at, fault.kind), lost, f"leave out the source {scenario.tcp[0].name}, or crash the node")
-        yield from _partition_checks(fault, (*at, "partition"), nodes, known)
+        for complaint in _own_checks(fault, ("faults", index), nodes, scenario):
+            adrift.add(index)
+            yield complaint
     for index, state in astray(scenario.faults):
         kind = scenario.faults[index].kind
         remedy = f"give it after the {HEALS[kind]}" if kind in HEALS else "let it heal before"
-        yield Complaint(("faults", index, kind), state, remedy)
+        if index not in adrift:
+            yield Complaint(("faults", index, kind), state, remedy)
     yield from _kill_checks(scenario)
+    turns = sum(turns_of(fault) for fault in scenario.faults)
+    if turns > MAX_TURNS:
+        yield Complaint(("faults",), f"links flap {turns:,} times; {MAX_TURNS:,} at most", "lengthen their period")
+
+
+def _own_checks(fault: FaultSpec, at: KeyPath, nodes: Mapping[str, None], scenario: Scenario) -> Iterator[Complaint]:
+    """Yield what is wrong with one fault."""
+    kind = fault.kind
+    if fault.at_ns >= scenario.duration_ns:
+        yield Complaint((*at, "at"), "it is not within the duration", "give a time before the end")
+    if fault.link is not None and not fault.link.startswith("s1-"):
+        name = complaints.shown(fault.link)
+        yield Complaint((*at, kind), f"there is no link {name} to a node", "write it as s1-n2")
+    elif fault.hits_a_node and fault.node not in nodes:
+        yield Complaint((*at, kind), f"there is no node {complaints.shown(fault.node)}", _known(nodes))
+    if kind in ("link_down", "flap") and scenario.tcp:
+        lost = "which of the packets lost on the link were planned and which TCP's could not be told"
+        yield Complaint((*at, kind), lost, f"leave out the source {scenario.tcp[0].name}, or crash the node")
+    yield from _partition_checks(fault, (*at, "partition"), nodes)
+
+
+def _known(nodes: Mapping[str, None]) -> str:
+    return "there is n1" if len(nodes) == 1 else f"there are n1 to n{len(nodes)}"
 
 
 def _kill_checks(scenario: Scenario) -> Iterator[Complaint]:
@@ -48,11 +65,12 @@ def _kill_checks(scenario: Scenario) -> Iterator[Complaint]:
         alive = 0 if target == "controllers" else max(0, alive - 1)
 
 
-def _partition_checks(fault: FaultSpec, at: KeyPath, nodes: list[str], known: str) -> Iterator[Complaint]:
+def _partition_checks(fault: FaultSpec, at: KeyPath, nodes: Mapping[str, None]) -> Iterator[Complaint]:
     groups = fault.partition
     if groups is None:
         return
-    if sorted(node for group in groups for node in group) != sorted(nodes):
-        yield Complaint(at, "the groups do not name every node once", known)
+    named = [node for group in groups for node in group]
+    if len(named) != len(nodes) or set(named) != nodes.keys():
+        yield Complaint(at, "the groups do not name every node once", _known(nodes))
     elif len(groups) < 2 or not all(groups):
         yield Complaint(at, "it divides nothing", "give two groups or more, none empty")

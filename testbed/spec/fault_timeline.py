@@ -40,6 +40,15 @@ def timeline(faults: Sequence[FaultSpec]) -> tuple[FaultStep, ...]:
     return tuple(sorted(steps))
 
 
+def turns_of(spec: FaultSpec) -> int:
+    """Return how often a flap takes its link down; 0 for any other fault."""
+    if spec.flap is None:
+        return 0
+    assert spec.period_ns is not None
+    assert spec.for_ns is not None
+    return -(-spec.for_ns // spec.period_ns)
+
+
 def _turns(number: int, spec: FaultSpec) -> Iterator[FaultStep]:
     assert spec.period_ns is not None
     assert spec.for_ns is not None

@@ -23,6 +23,7 @@ from testbed.spec.document import Document, KeyPath
 from testbed.spec.fault_checks import fault_checks
 from testbed.spec.overrides import Override, Setting
 from testbed.spec.scenario import Scenario, TraceSpec
+from testbed.spec.traffic_checks import traffic_checks
 
 MAX_LINES = 4
 
@@ -52,6 +53,10 @@ class LoadedScenario:
         """Return ``file:line: key.path`` (or the option that set it) for errors found by checks of other rooms."""
         return _where(path, self.parsed, self.changed)
 
+    def refuse(self, found: Sequence[Complaint]) -> None:
+        """Raise the complaints of other rooms, if any, as one error."""
+        refuse(found, self.parsed, self.changed)
+
 
 def load(path: str | Path, settings: Sequence[str | Setting] = (), seed: int | None = None) -> LoadedScenario:
     """Read, override, check and return a scenario.
@@ -64,19 +69,44 @@ def load(path: str | Path, settings: Sequence[str | Setting] = (), seed: int | N
     Raises:
         InputError: on anything wrong with the file, its content or the settings; the message has at most five lines.
     """
+    return loaded(read(path), settings, seed)
+
+
+@dataclass(frozen=True, slots=True)
+class ScenarioFile:
+    """A file that has been read, to be loaded under one setting after the other."""
+
+    path: Path
+    content: bytes
+    parsed: Document
+
+
+def read(path: str | Path) -> ScenarioFile:
+    """Return what a scenario file holds.
+
+    Raises:
+        InputError: when it cannot be read, is no YAML mapping, or holds a sweep.
+    """
     path = Path(path)
     content = document.read_bytes(path)
     parsed = document.parse(content, str(path))
     if is_sweep(parsed):
         happened, remedy = "this is a sweep, not a scenario", f"use `python -m testbed sweep {path}`"
         raise InputError(_where(("scenario",), parsed, ()), happened, remedy)
+    return ScenarioFile(path, content, parsed)
+
+
+def loaded(file: ScenarioFile, settings: Sequence[str | Setting] = (), seed: int | None = None) -> LoadedScenario:
+    """Override, check and return the scenario in a file; see `load`."""
+    path, content, parsed = file.path, file.content, file.parsed
     data = copy.deepcopy(parsed.data)  # aliases of the file shall not let one override change two places
     changed = overrides.apply(data, settings)
     if seed is not None:
         data["seed"] = seed
         changed.append(Override(f"--seed {seed}", ("seed",)))
     scenario = _checked(data, parsed, changed)
-    refuse([*_cross_checks(scenario, path.parent), *fault_checks(scenario)], parsed, changed)
+    found = [*traffic_checks(scenario), *_missing_traces(scenario, path.parent), *fault_checks(scenario)]
+    refuse(found, parsed, changed)
     question = question_of(content.decode("utf-8-sig"))
     return LoadedScenario(scenario, question, path, hashlib.sha256(content).hexdigest(), data, parsed, tuple(changed))
 
@@ -114,13 +144,14 @@ def question_of(text: str) -> str:
 
 
 def _checked(data: dict[str, Any], parsed: Document, changed: Sequence[Override]) -> Scenario:
+    refuse(list(complaints.too_long(data)), parsed, changed)
     try:
         return Scenario.model_validate(data)
     except ValidationError as error:
         kindless = list(_sources_without_kind(data))
-        details = [complaints.complaint_of(detail, data) for detail in error.errors(include_url=False)]
+        found, more = complaints.complaints_of(error, data)
         apart = {complaint.path for complaint in kindless}
-        refuse([*kindless, *(c for c in details if c.path[:2] not in apart)], parsed, changed)
+        refuse([*kindless, *(c for c in found if c.path[:2] not in apart)], parsed, changed, more)
         raise
 
 
@@ -140,46 +171,44 @@ def _sources_without_kind(data: dict[str, Any]) -> Iterator[Complaint]:
             yield Complaint(("traffic", index), f"neither shape nor trace is given{near}", "such as `shape: poisson`")
 
 
-def _cross_checks(scenario: Scenario, folder: Path) -> Iterator[Complaint]:
-    """Yield what no part of the scenario can see alone."""
-    clients = [f"c{number}" for number in range(1, scenario.topology.clients + 1)]
-    first_use: dict[str, int] = {}
+def _missing_traces(scenario: Scenario, folder: Path) -> Iterator[Complaint]:
     for index, source in enumerate(scenario.traffic):
-        at: KeyPath = ("traffic", index)
-        if source.client not in clients:
-            known = clients[0] if len(clients) == 1 else f"c1 to {clients[-1]}"
-            yield Complaint(
-                (*at, "from"), f"there is no client {complaints.shown(source.client)}", f"the topology has {known}"
-            )
-        if source.name in first_use:
-            earlier = f"traffic.{first_use[source.name]}"
-            yield Complaint((*at, "name"), f"'{source.name}' is also the name of {earlier}", "give each its own")
-        first_use.setdefault(source.name, index)
         if isinstance(source, TraceSpec) and not os.path.isfile(folder / source.trace):
-            yield Complaint(
-                (*at, "trace"),
-                f"there is no file {document.printable(str(folder / source.trace))}",
-                "paths start at the scenario",
-            )
+            missing = document.printable(str(folder / source.trace))
+            yield Complaint(("traffic", index, "trace"), f"there is no file {missing}", "paths start at the scenario")
 
 
-def refuse(found: Sequence[Complaint], parsed: Document, changed: Sequence[Override] = ()) -> None:
-    """Raise the complaints, if any, as one error: the first four, and how many more there are."""
-    if not found:
-        return
-    ordered = sorted(found, key=lambda complaint: parsed.line(complaint.path))
-    heads = [(_where(complaint.path, parsed, changed), complaint) for complaint in ordered[:MAX_LINES]]
-    lines = [f"{where}: {_words(complaint)}" for where, complaint in heads[1:]]
-    if len(ordered) > MAX_LINES:
-        lines.append(f"and {len(ordered) - MAX_LINES} more")
-    where, first = heads[0]
-    if lines:
-        raise InputError(where, "\n".join([_words(first), *lines]))
-    raise InputError(where, first.happened, first.remedy)
+class ScenarioRefused(InputError):
+    """A scenario or sweep is wrong: the first complaints as a message, and all of them for `validate --all`.
+
+    Attributes:
+        lines: a line for each complaint, in the order of the file.
+        more: how many there are beyond these.
+    """
+
+    def __init__(self, lines: Sequence[str], more: int) -> None:
+        """Show the first `MAX_LINES`, and say how many others there are."""
+        self.lines, self.more = tuple(lines), more
+        hidden = len(lines) - MAX_LINES + more
+        shown = [*lines[:MAX_LINES], *([f"and {hidden:,} more"] if hidden > 0 else [])]
+        where, _, first = shown[0].partition(": ")
+        super().__init__(where, "\n".join([first, *shown[1:]]))
 
 
-def _words(complaint: Complaint) -> str:
-    return complaint.happened + (f"; {complaint.remedy}" if complaint.remedy else "")
+def refuse(found: Sequence[Complaint], parsed: Document, changed: Sequence[Override] = (), more: int = 0) -> None:
+    """Raise the complaints, if any, as one error, in the order of the file; `more` are not worded.
+
+    Raises:
+        ScenarioRefused: there are some.
+    """
+    if found:
+        ordered = sorted(found, key=lambda complaint: parsed.line(complaint.path))
+        raise ScenarioRefused([_line(complaint, parsed, changed) for complaint in ordered], more)
+
+
+def _line(complaint: Complaint, parsed: Document, changed: Sequence[Override]) -> str:
+    remedy = f"; {complaint.remedy}" if complaint.remedy else ""
+    return f"{_where(complaint.path, parsed, changed)}: {complaint.happened}{remedy}"
 
 
 def _where(path: KeyPath, parsed: Document, changed: Sequence[Override]) -> str:

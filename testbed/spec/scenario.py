@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from testbed import units
-from testbed.spec.base import Duration, Rate, Size, Spec
+from testbed.spec.base import Duration, IpVersion, Number, Rate, Size, Spec, Version
 from testbed.spec.fault import FaultSpec
 from testbed.spec.mesh import MeshSpec
 
@@ -24,7 +24,6 @@ BalancerPolicyName = Literal[
 FrameworkName = Literal["os-ken", "ryu"]
 TopologyFamily = Literal["single", "cluster", "cascade"]
 CongestionControl = Literal["cubic", "bbr", "reno"]
-IpVersion = Literal[4, 6, "mixed"]
 RowKind = Literal["bins", "bursts"]
 
 HEADER_BYTES = 42  # Ethernet, IPv4, UDP
@@ -34,6 +33,13 @@ MIN_PACKET6_BYTES = MIN_PACKET_BYTES + 20  # the header of IPv6 is so much longe
 ETHERNET_BYTES = 1514  # the largest frame of an ordinary link
 MAX_PACKET_BYTES = 3500  # the largest that XDP takes whole, in a page beside its headroom; links are made as wide
 MAX_DURATION_NS = 24 * 3600 * units.NS_PER_S
+MAX_LINK_DELAY_NS = 10 * units.NS_PER_S
+MAX_RATE_BPS = 100 * 10**9
+MAX_BUFFER_BYTES = 10**9  # of a node: what both engines keep exact
+MAX_DRAIN_NS = 3600 * units.NS_PER_S  # a run waits until its queues are empty
+MAX_SOURCES = 1_000
+MAX_FAULTS = 10_000
+MAX_EXPECTATIONS = 1_000
 MAX_AFFINITY_IDLE_NS = 18 * 3600 * units.NS_PER_S  # OpenFlow counts idle seconds in 16 bits
 
 
@@ -43,8 +49,12 @@ class TopologySpec(Spec):
     family: TopologyFamily = Field(description="one of the files in topologies/")
     nodes: int = Field(3, ge=1, le=1000, description="buffer nodes behind the balancer")
     clients: int = Field(2, ge=1, le=200, description="hosts that send")
-    node_rate_bps: Rate = Field("100Mbit", alias="node_rate", gt=0, description="rate at which a node serves")
-    link_delay_ns: Duration = Field("0ms", alias="link_delay", description="one-way delay of client and node links")
+    node_rate_bps: Rate = Field(
+        "100Mbit", alias="node_rate", gt=0, le=MAX_RATE_BPS, description="rate at which a node serves"
+    )
+    link_delay_ns: Duration = Field(
+        "0ms", alias="link_delay", le=MAX_LINK_DELAY_NS, description="one-way delay of client and node links"
+    )
     second_tier: int = Field(
         0, ge=0, le=1000, description="family cascade: further nodes that take only what the first ones deflect"
     )
@@ -57,6 +67,12 @@ class TopologySpec(Spec):
         if isinstance(data, dict) and data.get("family") == "cascade":
             return {"second_tier": 1, **data}
         return data
+
+    @model_validator(mode="after")
+    def _nodes_fit_the_family(self) -> TopologySpec:
+        if self.family == "single" and self.nodes != 1:
+            raise ValueError(f"family single has one node, not {self.nodes}; use family: cluster")
+        return self
 
     @model_validator(mode="after")
     def _second_tier_fits_the_family(self) -> TopologySpec:
@@ -82,7 +98,11 @@ class BufferSpec(Spec):
         None, alias="mean", gt=0, description="size under static-mean; default halfway between min and max"
     )
     pool_bytes: Size | None = Field(
-        None, alias="pool", gt=0, description="memory that all nodes share; default no bound but each node's max"
+        None,
+        alias="pool",
+        gt=0,
+        le=MAX_BUFFER_BYTES * 2000,
+        description="memory that all nodes share; default no bound but each node's max",
     )
     actuation_delay_ns: Duration = Field(
         "0ms", alias="actuation_delay", ge=0, le=100 * units.NS_PER_MS, description="time an expansion takes"
@@ -94,19 +114,29 @@ class BufferSpec(Spec):
     horizon_ns: Duration | None = Field(
         None, alias="horizon", gt=0, description="look-ahead of a forecast; default actuation_delay + 5 samples"
     )
-    margin_ratio: float = Field(
-        1.25, alias="margin", ge=1.0, le=10.0, strict=False, description="predicted need is multiplied by it"
+    margin_ratio: Number = Field(
+        1.25, alias="margin", ge=1.0, le=10.0, description="predicted need is multiplied by it"
     )
-    precursor_gain: float = Field(
-        0.25, ge=0.0, le=10.0, strict=False, description="a predicted expansion grows by severity × this"
-    )
-    alpha: float = Field(
-        1.0, gt=0.0, le=128.0, strict=False, description="dynamic-threshold: a node holds at most alpha × free pool"
+    precursor_gain: Number = Field(0.25, ge=0.0, le=10.0, description="a predicted expansion grows by severity × this")
+    alpha: Number = Field(
+        1.0, gt=0.0, le=128.0, description="dynamic-threshold: a node holds at most alpha × free pool"
     )
     ecn_threshold_bytes: Size | None = Field(
-        None, alias="ecn_threshold", gt=0, description="backlog above which packets are ECN-marked; default never"
+        None,
+        alias="ecn_threshold",
+        gt=0,
+        le=MAX_BUFFER_BYTES,
+        description="backlog above which packets are ECN-marked; default never",
     )
     deflect: bool = Field(False, description="a full node hands a packet once to a sibling instead of dropping it")
+
+    @field_validator("max_bytes")
+    @classmethod
+    def _a_node_has_so_much(cls, value: int) -> int:
+        if value > MAX_BUFFER_BYTES:
+            most = units.size_text(MAX_BUFFER_BYTES)
+            raise ValueError(f"{units.size_text(value)} is more than the {most} of a node; lower it")
+        return value
 
     @model_validator(mode="after")
     def _sizes_in_order(self) -> BufferSpec:
@@ -144,7 +174,7 @@ class ParetoSpec(Spec):
     """Pareto durations: heavy tail with shape `alpha` > 1 and the given mean."""
 
     mean_ns: Duration = Field(alias="mean", gt=0)
-    alpha: float = Field(gt=1.0, strict=False)
+    alpha: Number = Field(gt=1.0)
 
 
 class ExponentialSpec(Spec):
@@ -171,7 +201,16 @@ class PrecursorSpec(Spec):
     """What announces a burst: for `lead` before it, the source ramps up to `strength` times its peak."""
 
     lead_ns: Duration = Field(alias="lead", gt=0)
-    strength_ratio: float = Field(alias="strength", ge=0.0, le=1.0, strict=False)
+    strength_ratio: Number = Field(alias="strength", ge=0.0, le=1.0)
+
+
+def _sent_by_a_machine(rate_bps: int) -> int:
+    if rate_bps > MAX_RATE_BPS:
+        raise ValueError(f"{units.rate_text(rate_bps)} is beyond {units.rate_text(MAX_RATE_BPS)}; lower it")
+    return rate_bps
+
+
+SourceRate = Annotated[Rate, AfterValidator(_sent_by_a_machine)]
 
 
 class SourceSpec(Spec):
@@ -194,14 +233,14 @@ class PoissonSpec(SourceSpec):
     """Poisson arrivals at a mean rate."""
 
     shape: Literal["poisson"]
-    rate_bps: Rate = Field(alias="rate", gt=0)
+    rate_bps: SourceRate = Field(alias="rate", gt=0)
 
 
 class ConstantSpec(SourceSpec):
     """Equally spaced packets."""
 
     shape: Literal["constant"]
-    rate_bps: Rate = Field(alias="rate", gt=0)
+    rate_bps: SourceRate = Field(alias="rate", gt=0)
 
 
 class OnOffSpec(SourceSpec):
@@ -210,11 +249,19 @@ class OnOffSpec(SourceSpec):
     shape: Literal["on-off"]
     on: DurationDist
     off: DurationDist
-    peak_bps: Rate = Field(alias="peak", gt=0)
+    peak_bps: SourceRate = Field(alias="peak", gt=0)
     burst_flows: int = Field(
         20, ge=1, le=20_000, description="flows a burst uses; each burst takes the next ones, so they are new"
     )
     precursor: PrecursorSpec | None = None
+
+    @model_validator(mode="after")
+    def _a_burst_has_flows_enough(self) -> OnOffSpec:
+        if self.burst_flows > self.flows:
+            raise ValueError(
+                f"a burst uses {self.burst_flows} flows, the source has {self.flows}; raise flows or lower burst_flows"
+            )
+        return self
 
 
 class TraceSpec(SourceSpec):
@@ -227,8 +274,8 @@ class TraceSpec(SourceSpec):
     bin_ns: Duration | None = Field(
         None, alias="bin", gt=0, description="length of a CSV's bins, rows without bytes may be left out"
     )
-    rate_scale: float = Field(1.0, gt=0, le=1e6, strict=False, description="multiplies the bytes")
-    stretch: float = Field(1.0, gt=0, le=1e6, strict=False, description="multiplies the times")
+    rate_scale: Number = Field(1.0, gt=0, le=1e6, description="multiplies the bytes")
+    stretch: Number = Field(1.0, gt=0, le=1e6, description="multiplies the times")
 
     @model_validator(mode="after")
     def _bins_have_a_length(self) -> TraceSpec:
@@ -269,7 +316,7 @@ TrafficSource = Annotated[
 class Scenario(Spec):
     """One experiment, complete."""
 
-    version: Literal[1]
+    version: Version
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")
     seed: int = Field(1, ge=0, lt=2**32)
     duration_ns: Duration = Field(alias="duration", ge=100 * units.NS_PER_MS, le=MAX_DURATION_NS)
@@ -278,9 +325,9 @@ class Scenario(Spec):
     balancer: BalancerSpec = Field(default_factory=BalancerSpec)
     controller: ControllerSpec = Field(default_factory=ControllerSpec)
     mesh: MeshSpec = Field(default_factory=lambda: MeshSpec.model_validate({}))
-    traffic: tuple[TrafficSource, ...] = Field(min_length=1, strict=False)
-    faults: tuple[FaultSpec, ...] = Field((), strict=False)
-    expect: tuple[str, ...] = Field((), strict=False)
+    traffic: tuple[TrafficSource, ...] = Field(min_length=1, max_length=MAX_SOURCES, strict=False)
+    faults: tuple[FaultSpec, ...] = Field((), max_length=MAX_FAULTS, strict=False)
+    expect: tuple[str, ...] = Field((), max_length=MAX_EXPECTATIONS, strict=False)
 
     @property
     def planned(self) -> tuple[SourceSpec, ...]:
@@ -335,6 +382,18 @@ class Scenario(Spec):
             raise ValueError(
                 f"balancer.policy per-flow and the TCP source {self.tcp[0].name} exclude each other: what is lost on "
                 "the way to the controller could not be told apart"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _queues_empty_in_time(self) -> Scenario:
+        largest, rate_bps = self.buffer.max_bytes, self.topology.node_rate_bps
+        drain_ns = largest * 8 * units.NS_PER_S // rate_bps
+        if drain_ns > MAX_DRAIN_NS:
+            raise ValueError(
+                f"buffer.max ({units.size_text(largest)}) takes {drain_ns / units.NS_PER_S:,.0f} s to empty at "
+                f"topology.node_rate ({units.rate_text(rate_bps)}), and a run waits for its queues, "
+                f"{MAX_DRAIN_NS // units.NS_PER_S:,} s at most; lower the one or raise the other"
             )
         return self
 

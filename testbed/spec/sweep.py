@@ -34,17 +34,17 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError
 
 from testbed.errors import InputError
 from testbed.spec import complaints, document, loading
-from testbed.spec.base import Spec
+from testbed.spec.base import Spec, Version
 from testbed.spec.complaints import Complaint
 from testbed.spec.document import Document, parse_value
 from testbed.spec.overrides import Setting
@@ -86,7 +86,7 @@ def _seeds(value: Any) -> Any:
 class SweepSpec(Spec):
     """A sweep as the file has it."""
 
-    version: Literal[1]
+    version: Version
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")
     scenario: str = Field(min_length=1, description="the scenario, relative to the sweep file")
     settings: Annotated[dict[str, tuple[Any, ...]], BeforeValidator(_alternatives)] = Field(
@@ -221,8 +221,14 @@ def value_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
-def load_sweep(path: str | Path) -> LoadedSweep:
+def load_sweep(
+    path: str | Path, check: Callable[[loading.LoadedScenario, tuple[int, ...]], object] = lambda *_: None
+) -> LoadedSweep:
     """Read and check a sweep and the scenario under each of its combinations.
+
+    Args:
+        path: of the sweep.
+        check: checks the scenario of a combination further, for all seeds.
 
     Raises:
         InputError: on anything wrong with either; the message has at most five lines and names file and line.
@@ -237,8 +243,9 @@ def load_sweep(path: str | Path) -> LoadedSweep:
     sha256 = hashlib.sha256(content).hexdigest()
     question = loading.question_of(content.decode("utf-8-sig"))
     sweep = LoadedSweep(spec, question, path, sha256, tuple(_combinations(spec, parsed)), parsed)
+    file = loading.read(sweep.scenario_path)
     for combination in sweep.combinations:
-        loading.load(sweep.scenario_path, combination.settings)
+        check(loading.loaded(file, combination.settings, spec.seeds[0]), spec.seeds[1:])
     return sweep
 
 
@@ -246,8 +253,8 @@ def _checked(parsed: Document) -> SweepSpec:
     try:
         return SweepSpec.model_validate(parsed.data)
     except ValidationError as error:
-        details = error.errors(include_url=False)
-        loading.refuse([complaints.complaint_of(detail, parsed.data, SweepSpec) for detail in details], parsed)
+        found, more = complaints.complaints_of(error, parsed.data, SweepSpec)
+        loading.refuse(found, parsed, (), more)
         raise
 
 

@@ -38,7 +38,7 @@ class Node:
     Attributes:
         kind: what it is.
         tag: what a word stands for, such as ``int``; "" for a usual collection; written out if it is of another kind.
-        value: a word's text, or the nodes in a list, or pairs of nodes of a mapping.
+        value: a word's text, or the nodes in a list, or the keys (words) and values of a mapping in pairs.
         line: where it begins, from 1.
     """
 
@@ -106,8 +106,14 @@ class _Composer:
             items = [self._node(one, events, depth) for one in _until(yaml.SequenceEndEvent, events)]
             return Node("list", tag, items, line)
         keys = _until(yaml.MappingEndEvent, events)
-        pairs = [(self._node(key, events, depth), self._node(next(events), events, depth)) for key in keys]
+        pairs = [(self._key(key), self._node(next(events), events, depth)) for key in keys]
         return Node("mapping", tag, pairs, line)
+
+    def _key(self, event: Any) -> Node:
+        line = event.start_mark.line + 1
+        if not isinstance(event, yaml.ScalarEvent):
+            raise self._refused(event, "a key must be a plain word")
+        return Node("word", "str", event.value, line)
 
     def _alias(self, event: Any) -> Node:
         if event.anchor not in self._named:

@@ -13,7 +13,6 @@ destination port, so that a capture shows which source a packet is of.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Sequence
@@ -25,14 +24,14 @@ from numpy.typing import NDArray
 
 from testbed.errors import InputError
 from testbed.events import Ints
+from testbed.spec.complaints import refuse_first
 from testbed.spec.scenario import ConstantSpec, OnOffSpec, PoissonSpec, Scenario, SourceSpec, TraceSpec
 from testbed.spec.topology import Network
+from testbed.spec.traffic_checks import FIRST_SRC_PORT
 from testbed.traffic import shapes, traces
+from testbed.traffic.feasible import feasible
 
-FIRST_SRC_PORT = 10_000
-LAST_SRC_PORT = 65_535
 FIRST_DST_PORT = 9_000
-MAX_SOURCES = 1_000
 
 Int16s = NDArray[np.int16]
 Int32s = NDArray[np.int32]
@@ -141,24 +140,26 @@ def flow_columns(flows: FlowTable) -> dict[str, NDArray[np.signedinteger]]:
     return columns if (flows.ip_version != 4).any() else {k: v for k, v in columns.items() if k != "ip_version"}
 
 
-def make_plan(scenario: Scenario, network: Network, base_dir: Path) -> PacketPlan:
+def make_plan(scenario: Scenario, network: Network, base_dir: Path | traces.TraceFiles) -> PacketPlan:
     """Plan every packet of a scenario.
 
     Args:
         scenario: what is to be sent, and the seed.
         network: who there is to send it.
-        base_dir: the folder that traces are relative to: that of the scenario file.
+        base_dir: the folder that traces are relative to, that of the scenario file; or what has read them already.
 
     Raises:
         InputError: unknown client, a name used twice, more flows than ports, a rate or a number of packets beyond
             reason, an unusable trace, or a plan without any packet.
     """
-    _check_sources(scenario.planned, network)
+    files = traces.TraceFiles(base_dir) if isinstance(base_dir, Path) else base_dir
+    refuse_first(feasible(scenario, files))
     clients = tuple(dict.fromkeys(source.client for source in scenario.planned))
     flows = _flow_table(scenario.planned, clients)
     notes: list[str] = []
-    parts = [_packets_of(source, scenario, base_dir, notes) for source in scenario.planned]
-    _check_total([len(part.t_ns) for part in parts])
+    parts = [_packets_of(source, scenario, files, notes) for source in scenario.planned]
+    if not any(len(part.t_ns) for part in parts):
+        raise InputError("planning the traffic", "no source sends a single packet", "raise a rate or the duration")
     first_flow = np.concatenate(([0], np.cumsum([source.flows for source in scenario.planned])))
     order = np.argsort(np.concatenate([part.t_ns for part in parts]), kind="stable")
     flow = np.concatenate([part.flow + first for part, first in zip(parts, first_flow, strict=False)])[order]
@@ -177,7 +178,7 @@ def make_plan(scenario: Scenario, network: Network, base_dir: Path) -> PacketPla
     )
 
 
-def _packets_of(source: SourceSpec, scenario: Scenario, base_dir: Path, notes: list[str]) -> shapes.Packets:
+def _packets_of(source: SourceSpec, scenario: Scenario, files: traces.TraceFiles, notes: list[str]) -> shapes.Packets:
     match source:
         case PoissonSpec():
             return shapes.poisson(source, scenario.duration_ns, scenario.seed)
@@ -186,7 +187,7 @@ def _packets_of(source: SourceSpec, scenario: Scenario, base_dir: Path, notes: l
         case OnOffSpec():
             return shapes.on_off(source, scenario.duration_ns, scenario.seed)
         case TraceSpec():
-            trace = traces.for_run(source, base_dir, scenario.duration_ns)
+            trace = files.for_run(source, scenario.duration_ns)
             notes += [f"traffic.{source.name}: {source.trace}: {note}" for note in trace.notes]
             return traces.replay(source, trace, scenario.duration_ns, scenario.seed)
         case _:
@@ -200,10 +201,6 @@ def _flow_table(sources: Sequence[SourceSpec], clients: tuple[str, ...]) -> Flow
     for source in sources:
         src_ports.append(np.arange(source.flows, dtype=np.int32) + next_port[source.client])
         next_port[source.client] += source.flows
-    for client, port in next_port.items():
-        if port - 1 > LAST_SRC_PORT:
-            happened = f"{port - FIRST_SRC_PORT:,} flows, but {LAST_SRC_PORT - FIRST_SRC_PORT + 1:,} source ports"
-            raise InputError(f"giving ports to the flows of {client}", happened, "use fewer flows or more clients")
     counts = [source.flows for source in sources]
     index = np.repeat(np.arange(len(sources), dtype=np.int16), counts)
     return FlowTable(
@@ -228,38 +225,3 @@ def _sequence_numbers(flow: Ints, flow_count: int) -> Int32s:
     seq = np.empty(len(flow), np.int32)
     seq[by_flow] = np.arange(len(flow)) - np.repeat(np.cumsum(counts) - counts, counts)
     return seq
-
-
-def _check_sources(sources: Sequence[SourceSpec], network: Network) -> None:
-    if len(sources) > MAX_SOURCES:
-        raise InputError("traffic", f"{len(sources)} sources", f"a plan takes {MAX_SOURCES} at most")
-    seen: set[str] = set()
-    for source in sources:
-        if source.name in seen:
-            raise InputError(f"traffic.{source.name}", "two sources have this name", "give each a name of its own")
-        seen.add(source.name)
-        _check_client(source, [host.name for host in network.clients])
-
-
-def _check_client(source: SourceSpec, clients: list[str]) -> None:
-    if source.client in clients:
-        return
-    nearest = difflib.get_close_matches(source.client, clients, n=1, cutoff=0.0)
-    known = ", ".join(clients) if len(clients) <= 6 else f"{clients[0]} to {clients[-1]}"
-    raise InputError(
-        f"traffic.{source.name}.from",
-        f"no client is called {source.client!r}",
-        f"clients are {known}" + (f"; did you mean {nearest[0]}?" if nearest and len(clients) > 1 else ""),
-    )
-
-
-def _check_total(counts: list[int]) -> None:
-    total = sum(counts)
-    if total > shapes.MAX_PACKETS:
-        raise InputError(
-            "planning the traffic",
-            f"{total:,} packets in all; a plan holds {shapes.MAX_PACKETS:,}",
-            "lower the rates, shorten the run or use larger packets",
-        )
-    if total == 0:
-        raise InputError("planning the traffic", "no source sends a single packet", "raise a rate or the duration")

@@ -18,6 +18,7 @@ have no such end.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,7 @@ BURST_LINE_BPS = 10**9
 MAX_ROWS = csv_rows.MAX_ROWS
 _MAX_TIME_S = 1e9
 _ETHERNET = 1
+_MOST_HELD = 4
 _BIN_TOLERANCE = 1e-3  # of the run: times are often written with few decimals
 _CAPTURES = (".pcap", ".pcapng", ".cap")
 _WANTED = "an .npz trace holds bytes_per_bin (1-D) and bin_s"
@@ -114,19 +116,26 @@ def _refuse_foreign(content: bytes | bytearray, name: str) -> None:
         raise refusal(name, happened, f"known are .csv, .npz, {', '.join(_CAPTURES)}, packed by gzip or not")
 
 
-def for_run(spec: TraceSpec, base_dir: Path, duration_ns: int) -> Trace:
-    """Read the trace of a source, relative to `base_dir`, for a run of that length.
+class TraceFiles:
+    """Reads the traces of a scenario; each once, for as long as this lives and a few others do not push it out."""
 
-    Raises:
-        InputError: as `load`, and for bins that end before the run does.
-    """
-    path = base_dir / spec.trace
-    trace = load(path, spec.rows, None if spec.bin_ns is None else spec.bin_ns / NS_PER_S)
-    lasts_s = (float(trace.t_s[-1]) + trace.bin_s) * spec.stretch
-    if trace.bin_s and lasts_s < (duration_ns / NS_PER_S) * (1 - _BIN_TOLERANCE):
-        happened = f"it ends after {lasts_s:g} s, the run after {duration_ns / NS_PER_S:g}"
-        raise refusal(str(path), happened, "shorten the duration, or raise the source's stretch")
-    return trace
+    def __init__(self, base_dir: Path) -> None:
+        """Read paths relative to `base_dir`, the folder of the scenario."""
+        self._base_dir, self._load = base_dir, lru_cache(maxsize=_MOST_HELD)(load)
+
+    def for_run(self, spec: TraceSpec, duration_ns: int) -> Trace:
+        """Return the trace of a source, for a run of that length.
+
+        Raises:
+            InputError: as `load`, and for bins that end before the run does.
+        """
+        path = self._base_dir / spec.trace
+        trace = self._load(path, spec.rows, None if spec.bin_ns is None else spec.bin_ns / NS_PER_S)
+        lasts_s = (float(trace.t_s[-1]) + trace.bin_s) * spec.stretch
+        if trace.bin_s and lasts_s < (duration_ns / NS_PER_S) * (1 - _BIN_TOLERANCE):
+            happened = f"it ends after {lasts_s:g} s, the run after {duration_ns / NS_PER_S:g}"
+            raise refusal(str(path), happened, "shorten the duration, or raise the source's stretch")
+        return trace
 
 
 def replay(spec: TraceSpec, trace: Trace, duration_ns: int, seed: int) -> Packets:

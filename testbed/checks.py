@@ -1,0 +1,86 @@
+"""Everything that can be known of a scenario without running it: one door, for `validate`, sweeps and runs alike.
+
+    scenario ─ topology ─ expectations ─ traffic, traces ─ engine ─▶ complaints by line, or what was found out
+
+Each check belongs to the room that would refuse later, and is asked by that room itself before it begins: planning asks
+`feasible`, an engine its own `check`.  So a run refuses nothing that `validate` lets pass.  What the *machine* lacks is
+`doctor`'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from testbed import topologies
+from testbed.errors import InputError
+from testbed.results.expectations import parse_all
+from testbed.results.facts import Engine
+from testbed.results.summary import PATHS
+from testbed.spec.complaints import Complaint
+from testbed.spec.loading import LoadedScenario
+from testbed.spec.scenario import Scenario, TraceSpec
+from testbed.spec.topology import Network
+from testbed.traffic.feasible import feasible, surely_sends
+from testbed.traffic.plan import make_plan
+from testbed.traffic.traces import TraceFiles
+
+
+def check(
+    loaded: LoadedScenario, engine: Engine, files: TraceFiles | None = None, seeds: Sequence[int] = ()
+) -> list[str]:
+    """Check a scenario for an engine, and return what the readers of its traces found out or mended, a line each.
+
+    Args:
+        loaded: the scenario and where it came from.
+        engine: which one is to run it.
+        files: reads its traces; a run hands in those it plans with.
+        seeds: further ones that it is to be run with.
+
+    Raises:
+        InputError: names file and line of everything that is wrong.
+    """
+    scenario, files = loaded.scenario, files or TraceFiles(loaded.path.parent)
+    network = topologies.describe(scenario.topology)
+    found = [*_expectations(scenario), *feasible(scenario, files), *_engine(scenario, network, engine)]
+    loaded.refuse(found or [*_empty(scenario, network, files)])
+    for seed in seeds:
+        other = scenario.model_copy(update={"seed": seed})
+        loaded.refuse([*feasible(other, files)] or [*_empty(other, network, files)])
+    return _notes(loaded, files)
+
+
+def _empty(scenario: Scenario, network: Network, files: TraceFiles) -> Iterator[Complaint]:
+    """Yield why a plan has no packets, by making it, where that is not sure before."""
+    if surely_sends(scenario):
+        return
+    try:
+        make_plan(scenario, network, files)
+    except InputError as error:
+        yield Complaint(("traffic",), error.happened, error.remedy)
+
+
+def _expectations(scenario: Scenario) -> Iterator[Complaint]:
+    for number, text in enumerate(scenario.expect):
+        try:
+            parse_all((text,), PATHS)
+        except InputError as error:
+            yield Complaint(("expect", number), error.happened, error.remedy)
+
+
+def _engine(scenario: Scenario, network: Network, engine: Engine) -> Iterator[Complaint]:
+    if engine == "simulation":
+        from testbed.simulation import bounds as simulated
+
+        return simulated.check(scenario, network)
+    from testbed.emulation import bounds as emulated
+
+    return emulated.check(scenario, network)
+
+
+def _notes(loaded: LoadedScenario, files: TraceFiles) -> list[str]:
+    notes = []
+    for index, source in enumerate(loaded.scenario.traffic):
+        if isinstance(source, TraceSpec):
+            trace = files.for_run(source, loaded.scenario.duration_ns)
+            notes += [f"{loaded.where('traffic', index, 'trace')}: {note}" for note in trace.notes]
+    return notes

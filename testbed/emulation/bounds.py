@@ -1,0 +1,22 @@
+"""What the emulation refuses of a scenario: what the kernel has no way to do, whatever the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from testbed.spec.complaints import Complaint
+from testbed.spec.scenario import Scenario
+from testbed.spec.topology import Network
+from testbed.units import rate_text
+
+# The kernel's token bucket counts bytes a second in 32 bits, and the time to fill it, too.
+SMALLEST_RATE_BPS, LARGEST_RATE_BPS = 1_000, 34 * 10**9
+
+
+def check(scenario: Scenario, network: Network) -> Iterator[Complaint]:
+    """Yield what cannot be emulated."""
+    for rate_bps in {link.rate_bps for link in network.links if link.rate_bps}:
+        if not SMALLEST_RATE_BPS <= rate_bps <= LARGEST_RATE_BPS:
+            within = f"{rate_text(SMALLEST_RATE_BPS)} to {rate_text(LARGEST_RATE_BPS)}"
+            happened = f"{rate_text(rate_bps)} is beyond the kernel's token bucket, which has {within}"
+            yield Complaint(("topology", "node_rate"), happened, "change it, or use --engine simulation")

@@ -1,0 +1,50 @@
+"""What the simulation refuses of a scenario, since it could only approximate it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from testbed.errors import InputError
+from testbed.simulation.network_model import NetworkModel, service_rates_bps, way_of
+from testbed.spec.complaints import Complaint
+from testbed.spec.scenario import Scenario, TcpSpec
+from testbed.spec.topology import Network
+
+LARGEST_MESH = 300  # members; the mesh is simulated message by message, each member with books on all others
+_EMULATE = "use --engine emulation"
+
+
+def check(scenario: Scenario, network: Network) -> Iterator[Complaint]:
+    """Yield what cannot be simulated faithfully."""
+    for index, source in enumerate(scenario.traffic):
+        if isinstance(source, TcpSpec):
+            happened = "the simulation has no model of congestion control, which decides what TCP sends"
+            yield Complaint(("traffic", index, "shape"), happened, _EMULATE)
+    if scenario.balancer.policy == "per-flow":
+        happened = "the simulation has no model of the way of a packet to the controller and back"
+        yield Complaint(("balancer", "policy"), happened, f"{_EMULATE} or another policy")
+    yield from _faults(scenario, len(network.nodes))
+    yield from _network(network)
+
+
+def _faults(scenario: Scenario, nodes: int) -> Iterator[Complaint]:
+    if scenario.faults and nodes > LARGEST_MESH:
+        happened = f"with {nodes} nodes; the mesh, which notices them, is simulated up to {LARGEST_MESH}"
+        yield Complaint(("faults",), happened, "use fewer nodes, or no faults")
+    for index, fault in enumerate(scenario.faults):
+        if fault.kind == "cpu_hog":
+            yield Complaint(("faults", index, "cpu_hog"), "virtual time has no processor to be busy", _EMULATE)
+        if fault.kind == "loss" and scenario.buffer.deflect:
+            happened = "beside buffer.deflect: which packet of a deflecting node comes as the n-th is not modelled"
+            yield Complaint(("faults", index, "loss"), happened, _EMULATE)
+
+
+def _network(network: Network) -> Iterator[Complaint]:
+    if not network.nodes or not network.clients:
+        yield Complaint(("topology",), "it has no nodes or no clients", "describe at least one of each")
+        return
+    try:
+        service_rates_bps(network)
+        way_of(network, NetworkModel())
+    except InputError as error:
+        yield Complaint(("topology",), error.happened, error.remedy)
