@@ -15,13 +15,13 @@ another connection, it takes nothing in: the notifications that wait belong to w
 
 from __future__ import annotations
 
-import select
 import signal
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
+from testbed import waiting
 from testbed.controllers import connection
 from testbed.controllers.bell import Bell
 from testbed.controllers.config import BalancerConfig
@@ -40,7 +40,7 @@ from testbed.controllers.switch import (
     PortChanged,
     Role,
 )
-from testbed.units import NS_PER_MS, NS_PER_S
+from testbed.units import NS_PER_MS
 
 PRIMARY_GENERATION, STANDBY_GENERATION = 1, 2
 LONGEST_WAIT_NS = 10 * NS_PER_MS  # a turn of the loop with nothing to do costs some 20 us
@@ -144,8 +144,8 @@ class Steering:
             self._balancer.on_switch(happening, happened_ns, self._now_ns())
 
     def _turn(self) -> None:
-        waiting = [self._inbox.fileno()] if self._passive else [self._inbox.fileno(), self._notify_socket.fileno()]
-        select.select(waiting, [], [], self._wait_ns() / NS_PER_S)
+        heard = [self._inbox.fileno()] if self._passive else [self._inbox.fileno(), self._notify_socket.fileno()]
+        waiting.readable(heard, self._wait_ns())
         self._ship()  # first: after a stop of its own the primary must not act before it has asked
         for happened_ns, happening in self._inbox.take(self._may_act):
             self.take(happening, happened_ns)

@@ -13,12 +13,11 @@ A primary that only hung and wakes up is refused by the switch: its generation i
 
 from __future__ import annotations
 
-import math
-import select
 import socket
 from collections.abc import Callable
 from typing import Any
 
+from testbed import waiting
 from testbed.controllers import connection
 from testbed.controllers.config import BalancerConfig
 from testbed.controllers.deflection import Address, Send
@@ -34,7 +33,6 @@ from testbed.controllers.process import (
 )
 from testbed.controllers.replication import Follower
 from testbed.controllers.switch import Connected, Connection, Disconnected, Happening, PortChanged, Role, SlaveGranted
-from testbed.units import NS_PER_S
 
 
 class Mute:
@@ -73,21 +71,20 @@ class Following:
     def until_primary_is_gone(self) -> str | None:
         """Follow; return how the primary went (``died`` or ``hung``), or None when told to stop."""
         while not self._inbox.stopping:
-            wait_s = min(LONGEST_WAIT_NS / NS_PER_S, self._patience_s())
-            select.select([self._inbox.fileno(), self._primary.fileno()], [], [], wait_s)
+            waiting.readable([self._inbox.fileno(), self._primary.fileno()], min(LONGEST_WAIT_NS, self._patience_ns()))
             for _, happening in self._inbox.take():
                 self._take(happening)
             for taken in self._primary.inputs(self._now_ns()):
                 self._balancer.follow(taken)
             if self._primary.closed:
                 return "died"
-            if self._patience_s() == 0.0:
+            if self._patience_ns() <= 0:
                 return "hung"
         return None
 
-    def _patience_s(self) -> float:
+    def _patience_ns(self) -> int:
         hung_ns = self._primary.hung_ns
-        return math.inf if hung_ns is None else max(0, hung_ns - self._now_ns()) / NS_PER_S
+        return LONGEST_WAIT_NS if hung_ns is None else hung_ns - self._now_ns()
 
     def _take(self, happening: Happening) -> None:
         if isinstance(happening, Connected):

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import yaml
 
-from testbed import checks, doctor, interrupts, output, places, topologies
+from testbed import checks, doctor, interrupts, output, patience, places, topologies
 from testbed.errors import (
     EXIT_EXPECTATION_FAILED,
     EXIT_INTERRUPTED,
@@ -104,7 +104,10 @@ def run(loaded: LoadedScenario, options: RunOptions, began_ns: int | None = None
     prepared = _prepare(loaded, options)
     with _end_recorded(prepared.directory), announced(prepared.directory.path):
         prepared.directory.write_text("scenario.yaml", _resolved_text(loaded), durable=False)
-        return _Run(prepared, options).carry_out(began_ns)
+        result = _Run(prepared, options).carry_out(began_ns)
+    with patience.noted("writing the page", quiet=options.quiet):
+        page.write_page(result.path, "choose another --out")
+    return result
 
 
 @contextmanager
@@ -217,6 +220,7 @@ class _Run:
         self._directory = prepared.directory
         self._plan_written = False
         self._weights: Counter[str] = Counter()
+        self._notes = patience.WaitNotes(output.note)
         facts = prepared.facts
         self._view = LiveView(
             facts.scenario,
@@ -232,11 +236,14 @@ class _Run:
         else:
             with self._view:
                 evidence, manifest, interrupted = self._emulate(began_ns)
-        self._write_plan()
-        status: Literal["completed", "interrupted"] = "interrupted" if interrupted else "completed"
-        self._directory.finish(status, ended_utc=provenance.utc_now(), **manifest)
-        summary = self._conclude(evidence, status)
-        page.write_page(self._directory.path, "choose another --out")
+        with patience.noted("writing the results", quiet=self._options.quiet):
+            self._write_plan()
+            self._directory.settle()
+            status: Literal["completed", "interrupted"] = "interrupted" if interrupted else "completed"
+            summary = self._conclude(evidence, status)
+        with interrupts.held_back():  # the two say the same, whatever comes
+            self._directory.write_json("summary.json", summary)
+            self._directory.finish(status, ended_utc=provenance.utc_now(), **manifest)
         return RunResult(self._directory.path, summary)
 
     def _emulate(self, began_ns: int) -> tuple[Evidence, dict[str, Any], bool]:
@@ -285,9 +292,7 @@ class _Run:
         verdict = fidelity.judge(evidence, rows, self._prepared.facts, interrupted=status == "interrupted")
         self._directory.write_json("evidence.json", evidence.to_record(), indent=None)
         self._directory.write_json("fidelity.json", verdict.to_record())
-        summary = summarise(self._prepared.facts, evidence, rows, run.events(), verdict, status)
-        self._directory.write_json("summary.json", summary)
-        return summary
+        return summarise(self._prepared.facts, evidence, rows, run.events(), verdict, status)
 
     # ------------------------------------------------------------------------------- what the emulation tells
 
@@ -304,6 +309,12 @@ class _Run:
             self._weights = Counter(record["slots"])
             self._weights.update(dict.fromkeys(self._prepared.facts.node_rate_bps, 0))
         self._directory.append_event(t_ns, record)
+
+    def waiting(self, what: str, for_ns: int) -> None:
+        """Say what a trial without traffic waits for."""
+        self._view.waiting(what, for_ns)
+        if not self._options.quiet and not self._view.drawing:
+            self._notes.at(what, for_ns)
 
     def tick(self) -> None:
         """Write what is due; the plan first, while the network is being set up."""

@@ -8,7 +8,6 @@ second signal cuts a trial off instead of ending it.
 from __future__ import annotations
 
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -18,12 +17,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from testbed import interrupts
+from testbed import interrupts, waiting
 from testbed.emulation import kernel
 from testbed.errors import EXIT_INTERRUPTED
 from testbed.spec.loading import LoadedScenario
+from testbed.units import NS_PER_MS
 
-_TICK_S = 0.5
+_TICK_NS = 500 * NS_PER_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class TrialProcesses:
     def _wait(self, child: subprocess.Popen[bytes]) -> int:
         descriptor = os.pidfd_open(child.pid)
         try:
-            while not select.select([descriptor], [], [], _TICK_S)[0]:
+            while not waiting.readable([descriptor], _TICK_NS):
                 self._tick()
         finally:
             os.close(descriptor)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import resource
+import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from testbed.emulation.members import Line, Member
+from testbed.emulation.board import TRIAL, Board
+from testbed.emulation.members import Line, Member, Stopped, fate_of, join_all, wait_all_ready
 from testbed.emulation.records import RecordWriter
 from testbed.errors import ToolError
 
@@ -18,7 +23,7 @@ def ended(body: Callable[[Line, RecordWriter], None]) -> Iterator[Member]:
     """A member that has ended, by itself or by `join` after 20 s."""
     ours, records = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, records:
-        made = Member("sender c1", body, records)
+        made = Member("sender c1", body, records, Board(1).row("sender c1"))
         made.join(20.0)
         yield made
         made.close()
@@ -37,3 +42,73 @@ def test_no_report_is_said() -> None:
     said = "asking sender c1 for its report: it left none"
     with ended(lambda _line, _records: None) as made, pytest.raises(ToolError, match=said):
         made.reported()
+
+
+@contextmanager
+def forked(board: Board, **bodies: Callable[[Line, RecordWriter], None]) -> Iterator[list[Member]]:
+    ours, records = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, records:
+        made = [Member(name, body, records, board.row(name)) for name, body in bodies.items()]
+        yield made
+        for member in made:
+            member.join(0.0)
+            member.close()
+
+
+def serve(line: Line, _records: RecordWriter) -> None:
+    stopped = Stopped()
+    line.say_ready()
+    while not stopped:
+        time.sleep(0.001)
+
+
+def test_members_are_waited_for_and_ended_together() -> None:
+    board = Board(3)
+    with forked(board, one=serve, two=serve) as members:
+        wait_all_ready(members, board.row(TRIAL))
+        for member in members:
+            member.stop()
+        join_all(members)
+        assert [member.status for member in members] == [0, 0]
+
+
+def test_who_is_killed_before_it_is_ready_is_named_with_the_signal() -> None:
+    board = Board(3)
+
+    def die(_line: Line, _records: RecordWriter) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with forked(board, one=serve, two=die) as members, pytest.raises(ToolError, match="two was ended by SIGKILL"):
+        wait_all_ready(members, board.row(TRIAL))
+
+
+def test_who_is_killed_as_it_ends_is_named() -> None:
+    board = Board(2)
+    with forked(board, one=serve) as members:
+        wait_all_ready(members, board.row(TRIAL))
+        os.kill(members[0].pid, signal.SIGKILL)
+        with pytest.raises(ToolError, match="one was ended by SIGKILL"):
+            join_all(members)
+
+
+def test_a_member_is_heard_above_descriptor_1024() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        board = Board(2)
+        with forked(board, one=serve) as members:
+            assert members[0].fileno() > 1023
+            wait_all_ready(members, board.row(TRIAL))
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [(-11, "it was ended by SIGSEGV"), (0, "told it to (SIGTERM)"), (130, "SIGTERM"), (4, "it failed with status 4")],
+)
+def test_how_a_process_ended_is_said(status: int, said: str) -> None:
+    assert said in fate_of("it", status)

@@ -67,6 +67,9 @@ class Nobody:
     def tick(self) -> None:
         """See `Listener.tick`."""
 
+    def waiting(self, what: str, for_ns: int) -> None:
+        """See `Listener.waiting`."""
+
 
 def run(count: int = 2500) -> list[Row]:
     """Kill `count` trials and return how many left something."""

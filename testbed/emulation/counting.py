@@ -65,12 +65,16 @@ class Counting:
         self,
         senders: Sequence[SenderRecord],
         faults: Faults,
+        cut_pkts: Mapping[str, int],
         *,
         ran_ns: int,
         setup_s: float,
         machine: Mapping[str, Any],
     ) -> Evidence:
-        """Return the evidence of the trial; call it once, when the queues are drained and the faults closed."""
+        """Return the evidence of the trial; call it once, when the queues are drained and the faults closed.
+
+        `cut_pkts` are packets thrown away with queues that did not get empty, by node: they were in flight.
+        """
         self._links.look()
         fates = fates_of(self._packets, senders, self._buffers, faults)
         lost = LostPackets.of(self._packets, fates.lost(), fates.swallowed_at(self._sinks))
@@ -79,7 +83,7 @@ class Counting:
             engine="emulation",
             ran_ns=ran_ns,
             clients=tuple(self._client_evidence(record) for record in senders),
-            nodes=tuple(self._node_evidence(node, faults, ran_ns) for node in self._programs),
+            nodes=tuple(self._node_evidence(node, faults, ran_ns, cut_pkts.get(node, 0)) for node in self._programs),
             fates=self._fate_evidence(fates),
             switch_dropped_pkts=switch.dropped_pkts,
             switch_refused_pkts=switch.refused_pkts,
@@ -117,7 +121,7 @@ class Counting:
     def _planned_pkts(self, client: str) -> int:
         return len(self._packets.of_client(client))
 
-    def _node_evidence(self, node: str, faults: Faults, ran_ns: int) -> NodeEvidence:
+    def _node_evidence(self, node: str, faults: Faults, ran_ns: int, cut_pkts: int) -> NodeEvidence:
         program, sink = self._programs[node], self._sinks[node].snapshot()
         arrived, classes = program.snapshot(), program.class_meters()
         data = classes[PLANNED_CLASS]
@@ -133,14 +137,14 @@ class Counting:
             dropped_bytes=int(data["dropped_bytes"]),
             delivered_pkts=sink.delivered_pkts,
             delivered_bytes=sink.delivered_bytes,
-            in_flight_pkts=qdisc.backlog_pkts,
+            in_flight_pkts=max(0, _in_queue(program, data, sink) - discarded) if cut_pkts else qdisc.backlog_pkts,
             malformed_pkts=arrived.malformed_pkts,
             ttl_expired_pkts=arrived.ttl_expired_pkts,
             fault_dropped_pkts=self._kept_away(node, faults) if by_faults else None,
             discarded_pkts=discarded if by_faults else None,
             qdisc_sent_pkts=(qdisc.sent_pkts - before.sent_pkts) % 2**32,  # the kernel's counter has 32 bits
             qdisc_sent_bytes=qdisc.sent_bytes - before.sent_bytes,
-            qdisc_dropped_pkts=qdisc.dropped_pkts - before.dropped_pkts - discarded,
+            qdisc_dropped_pkts=qdisc.dropped_pkts - before.dropped_pkts - discarded - cut_pkts,
             link_dropped_pkts=self._links.between("s1", node),
             backend_link_dropped_pkts=self._links.between(node, self._described.next_hop(node)),
             reordered_pkts=sink.reordered_pkts,
@@ -188,6 +192,13 @@ class Counting:
     def _tcp(self, meter: NDArray[np.void]) -> dict[str, Any]:
         names = ("arrived_pkts", "arrived_bytes", "dropped_pkts", "marked_pkts")
         return {f"tcp_{name}": int(meter[name]) for name in names} if self._scenario.tcp else {}
+
+
+def _in_queue(program: NodeProgram, data: NDArray[np.void], sink: SinkCounters) -> int:
+    """Return the planned packets between a node's program and its sink: a queue holds packets of others beside them."""
+    handed, _ = program.deflected_by_class()
+    admitted = int(data["arrived_pkts"]) - int(data["dropped_pkts"]) - int(handed[PLANNED_CLASS])
+    return admitted - sink.delivered_pkts
 
 
 def client_evidence(record: SenderRecord, planned_pkts: int) -> ClientEvidence:

@@ -25,6 +25,7 @@ from testbed.controllers.liveness import MeshAccess
 from testbed.controllers.sealing import Keyring, RunSecret
 from testbed.emulation import bulk_tcp, kernel
 from testbed.emulation.agent import Agent, AgentParts
+from testbed.emulation.board import PATIENCE_NS, TRIAL, Board
 from testbed.emulation.clock import RunClock
 from testbed.emulation.inventory.processes import Watched
 from testbed.emulation.limit_watch import LimitWatch
@@ -67,8 +68,11 @@ class Crew:
         limits: what watches the limit of each node, by its name; empty before the agents are forked.
     """
 
-    def __init__(self, plan: TrialPlan, records: socket.socket, clock: RunClock, network: EmulatedNetwork) -> None:
+    def __init__(
+        self, plan: TrialPlan, records: socket.socket, clock: RunClock, network: EmulatedNetwork, board: Board
+    ) -> None:
         self._plan, self._records_end, self._clock, self._network = plan, records, clock, network
+        self._board = board
         self.senders: list[Member] = []
         self.tcp: list[Member] = []
         self.others: list[Member] = []
@@ -79,14 +83,19 @@ class Crew:
         self._states = {node.name: SharedState() for node in plan.network.nodes}
         self._peers = {node.name: SharedPeers() for node in plan.network.nodes}
 
-    def _fork(self, name: str, body: Body) -> Member:
-        """Fork a member; it knows the keys that `body` was given and no others."""
+    def _fork(self, name: str, body: Body, period_ns: int = 0) -> Member:
+        """Fork a member; it knows the keys that `body` was given and no others.
+
+        `period_ns` is how long its loop waits at most, where that is long.
+        """
+        row = self._board.row(name)
+        row.patience_ns = PATIENCE_NS + 2 * period_ns
 
         def live(line: Line, records: RecordWriter) -> None:
             self._secret.forget()
             body(line, records)
 
-        return Member(name, live, self._records_end)
+        return Member(name, live, self._records_end, row)
 
     def _ring(self, member: str) -> Keyring:
         return self._secret.ring(member, self._plan.run_id, (*self._mesh_members, BALANCER))
@@ -107,12 +116,12 @@ class Crew:
 
     def wait_ready(self) -> None:
         """Wait until every member is ready."""
-        wait_all_ready(self.all)
+        wait_all_ready(self.all, self._board.row(TRIAL))
 
     def _pulse(self, member: str, period_ns: int = process.LONGEST_WAIT_NS) -> Pulse:
         """Return the pulse of a member, made before it is forked."""
         if member not in self.pulses:
-            self.pulses[member] = Pulse(period_ns)
+            self.pulses[member] = self._board.row(member).pulse(period_ns)
         return self.pulses[member]
 
     def fork_senders(self) -> None:
@@ -131,7 +140,14 @@ class Crew:
             kernel.enter_namespace(f"/proc/{pid}/ns/net", kernel.CLONE_NEWNET)
             run_id, direct = self._plan.run_id, self._plan.scenario.topology.link_delay_ns == 0
             sender = Sender(
-                interface, packets, run_id, client, priority=_SENDER_PRIORITY, past_qdisc=direct, tos=self._tos
+                interface,
+                packets,
+                run_id,
+                client,
+                priority=_SENDER_PRIORITY,
+                progress=lambda _: line.sign(),
+                past_qdisc=direct,
+                tos=self._tos,
             )
             report = sender.run(line.ready())
             line.report({"client": client.name, "report": report})
@@ -258,7 +274,7 @@ class Crew:
             mac_of={host.name: host.mac for host in network.nodes} if plan.scenario.buffer.deflect else {},
             unplanned=bool(plan.scenario.tcp),
         )
-        return self._fork(f"agent {node}", Agent(parts))
+        return self._fork(f"agent {node}", Agent(parts), interval_ns)
 
     @property
     def _mesh_members(self) -> tuple[str, ...]:
@@ -287,10 +303,13 @@ class Crew:
         members = [self._fork_agent(node, buffers)]
         if len(self._mesh_members) > 1:
             members.append(self._fork_mesh_member(node))
-        wait_all_ready(members)
+        wait_all_ready(members, self._board.row(TRIAL))
         for member in members:
             member.start(t0_ns)
         fresh = {member.name: member for member in members}
+        for former in self.others:
+            if former.name in fresh:
+                former.close()
         self.others = [fresh.get(member.name, member) for member in self.others]
         return members
 

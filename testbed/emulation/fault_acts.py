@@ -180,18 +180,16 @@ class Acts:
             self.books.ended.discard(member.name)
 
     def _pause(self, spec: FaultSpec) -> None:
-        self._signal(spec.node, signal.SIGSTOP)
+        for member in self._processes(spec.node):
+            member.suspend()
         for member in self._processes(spec.node):
             _see(f"stopping {member.name}", lambda pid=member.pid: _state(pid) == "T")  # type: ignore[misc]
 
     def _go_on(self, spec: FaultSpec) -> None:
-        self._signal(spec.node, signal.SIGCONT)
+        for member in self._processes(spec.node):
+            member.resume()
         for member in self._processes(spec.node):
             _see(f"letting {member.name} go on", lambda pid=member.pid: _state(pid) != "T")  # type: ignore[misc]
-
-    def _signal(self, node: str, number: signal.Signals) -> None:
-        for member in self._processes(node):
-            os.kill(member.pid, number)
 
     def _processes(self, node: str) -> list[Member]:
         return self._alive(f"agent {node}", f"mesh {node}")

@@ -10,23 +10,27 @@ from __future__ import annotations
 import gc
 import os
 import pickle
-import select
 import signal
 import socket
 import struct
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from testbed import interrupts
+from testbed import interrupts, waiting
 from testbed.emulation import kernel
+from testbed.emulation.board import SETTING_UP_NS, Row
 from testbed.emulation.records import Failure, RecordWriter
 from testbed.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TOOL_FAILED, ToolError
+from testbed.units import NS_PER_S
 
-READY_TIMEOUT_S = 30.0
+READY_WITHIN_NS = 60 * NS_PER_S  # since the last one became ready
+END_WITHIN_S = 10.0
+AT_WORK = "at work"
 _READY = b"r"
+_FEW = 4
 
 Body = Callable[["Line", RecordWriter], None]
 
@@ -34,22 +38,31 @@ Body = Callable[["Line", RecordWriter], None]
 class Line:
     """A member's line to the trial."""
 
-    def __init__(self, end: socket.socket, report: int) -> None:
-        """Speak through `end`; `report` is the file that the trial reads when the member has ended."""
-        self._end, self._report = end, report
+    def __init__(self, end: socket.socket, report: int, row: Row) -> None:
+        """Speak through `end`; the trial reads the file `report` when the member has ended, and `row` all the time."""
+        self._end, self._report, self._row = end, report, row
         self.stopped_early = False  # to be set by a source that did not send all it was to
 
     def ready(self) -> int:
         """Say that all is prepared, wait for the start and return its time t0 (CLOCK_MONOTONIC, ns)."""
-        self.say_ready()
-        return int(struct.unpack("q", self._end.recv(8))[0])
+        self._row.rests("waiting for the start")
+        self._end.send(_READY)
+        t0_ns = int(struct.unpack("q", self._end.recv(8))[0])
+        self._row.does(AT_WORK)
+        return t0_ns
 
     def say_ready(self) -> None:
         """Say that all is prepared, without waiting for the start."""
+        self._row.does(AT_WORK)
         self._end.send(_READY)
+
+    def sign(self) -> None:
+        """Give a sign of life, for a loop without a pulse."""
+        self._row.sign(time.monotonic_ns())
 
     def report(self, record: dict[str, Any]) -> None:
         """Leave a record for the trial to read when this member has ended."""
+        self._row.does("reporting", SETTING_UP_NS)
         with open(self._report, "wb", closefd=False) as file:
             pickle.dump(record, file)
 
@@ -71,9 +84,10 @@ class Stopped:
 class Member:
     """A forked process of the trial, seen from its parent."""
 
-    def __init__(self, name: str, body: Body, records: socket.socket) -> None:
-        """Fork and run `body`; it gets its line and its own record writer."""
-        self.name = name
+    def __init__(self, name: str, body: Body, records: socket.socket, row: Row) -> None:
+        """Fork and run `body`; it gets its line and its own record writer, and has `row` on the board."""
+        self.name, self._row = name, row
+        row.does("getting ready", SETTING_UP_NS)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._report = os.memfd_create(f"report of {name}")
         gc.freeze()  # the collector must not touch, and so copy, pages shared with the parent
@@ -81,21 +95,24 @@ class Member:
             self.pid = os.fork()
             if self.pid == 0:
                 ours.close()
-                _live(name, body, Line(theirs, self._report), RecordWriter(records))
+                _live(name, body, Line(theirs, self._report, row), RecordWriter(records))
         theirs.close()
         self._line = ours
         self.status: int | None = None
 
-    def wait_ready(self, deadline_s: float) -> None:
-        """Wait until the member is ready (`deadline_s` on the monotonic clock).
+    def fileno(self) -> int:
+        """Return a descriptor that can be read when the member is ready, or has ended instead."""
+        return self._line.fileno()
+
+    def take_ready(self) -> None:
+        """Take in what is to be read.
 
         Raises:
-            ToolError: when it ended instead, or is not ready in time.
+            ToolError: the member ended before it was ready.
         """
-        if not select.select([self._line], [], [], max(0.0, deadline_s - time.monotonic()))[0]:
-            raise ToolError(f"starting {self.name}", "it is not ready in time", "read logs/trial.log")
         if self._line.recv(1) != _READY:
-            raise ToolError(f"starting {self.name}", "it ended before it was ready", "read logs/trial.log")
+            self.join(END_WITHIN_S)
+            raise ToolError(f"starting {self.name}", self.fate(), "read logs/trial.log")
 
     def start(self, t0_ns: int) -> None:
         """Give the member its start time."""
@@ -106,6 +123,7 @@ class Member:
         if self.status is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
+                self._row.rests()
                 self.status = os.waitstatus_to_exitcode(status)
         return self.status is not None
 
@@ -116,13 +134,29 @@ class Member:
     def stop(self) -> None:
         """Ask the process to end."""
         if not self.ended():
+            self._row.rests("ending")
             os.kill(self.pid, signal.SIGTERM)
+
+    def suspend(self) -> None:
+        """Stop the process where it is; nobody is to miss its signs."""
+        self._row.rests("suspended")
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a suspended process go on."""
+        self._row.does(AT_WORK)
+        os.kill(self.pid, signal.SIGCONT)
 
     def cost(self) -> dict[str, float]:
         """Return what the running member has cost: processor time (s) since its start and memory of its own (bytes).
 
         The memory is the proportional set size: pages shared by k processes count as one k-th.
+
+        Raises:
+            ToolError: it does not run any more.
         """
+        if self.ended():
+            raise ToolError("ending the trial", self.fate(), "read logs/ in the run directory")
         fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
         rollup = Path(f"/proc/{self.pid}/smaps_rollup").read_text(encoding="ascii")
         pss_kb = next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
@@ -148,22 +182,65 @@ class Member:
         self._line.close()
         os.close(self._report)
 
-    def join(self, timeout_s: float) -> None:
-        """Wait for the end, and end it after `timeout_s`."""
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the end, and end it after `timeout_s`; return whether it ended by itself."""
         deadline = time.monotonic() + timeout_s
         while not self.ended():
             if time.monotonic() > deadline:
                 os.kill(self.pid, signal.SIGKILL)
                 self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-                return
+                return False
             time.sleep(0.002)
+        return True
 
 
-def wait_all_ready(members: Iterable[Member]) -> None:
-    """Wait until every member is ready."""
-    deadline = time.monotonic() + READY_TIMEOUT_S
-    for member in members:
-        member.wait_ready(deadline)
+def wait_all_ready(members: Iterable[Member], row: Row) -> None:
+    """Wait until every member is ready; `row` says for whom.
+
+    Raises:
+        ToolError: one ended instead, or none became ready for `READY_WITHIN_NS`.
+    """
+    waited_for = {member.fileno(): member for member in members}
+    while waited_for:
+        names = listed([member.name for member in waited_for.values()])
+        with row.during(f"waiting for {names} to be ready", 2 * READY_WITHIN_NS):
+            ready = _first_ready(list(waited_for))
+        if not ready:
+            happened = f"not ready within {READY_WITHIN_NS // NS_PER_S} s: {names}"
+            raise ToolError("starting the processes of the trial", happened, "read logs/trial.log")
+        for descriptor in ready:
+            waited_for.pop(descriptor).take_ready()
+
+
+def _first_ready(descriptors: list[int]) -> list[int]:
+    """Return those that can be read, as soon as there are any; a signal that is handled meanwhile ends no wait."""
+    deadline_ns = time.monotonic_ns() + READY_WITHIN_NS
+    while (left_ns := deadline_ns - time.monotonic_ns()) > 0:
+        if ready := waiting.readable(descriptors, left_ns):
+            return ready
+    return []
+
+
+def join_all(members: Sequence[Member]) -> None:
+    """Wait for the end of members that were told to.
+
+    Raises:
+        ToolError: some did not end within `END_WITHIN_S` and were killed, or ended in another way.
+    """
+    deadline = time.monotonic() + END_WITHIN_S
+    late = [member.name for member in members if not member.join(max(0.0, deadline - time.monotonic()))]
+    if late:
+        happened = f"told to, {listed(late)} did not end within {END_WITHIN_S:g} s"
+        raise ToolError("ending the trial", happened, "read logs/trial.log")
+    broken = next((member for member in members if member.status != EXIT_OK), None)
+    if broken is not None:
+        raise ToolError("ending the trial", broken.fate(), "read logs/ in the run directory")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return a few of the names, and how many more there are."""
+    more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
+    return ", ".join(names[:_FEW]) + more
 
 
 def named(number: int) -> str:

@@ -14,7 +14,6 @@ took in and ignored (`MeshStopped`).
 from __future__ import annotations
 
 import random
-import select
 import socket
 import time
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from testbed import waiting
 from testbed.controllers.mesh_messages import Codec
 from testbed.controllers.sealing import MAX_DATAGRAM_BYTES, Keyring
 from testbed.emulation import kernel
@@ -42,7 +42,7 @@ from testbed.events import (
 from testbed.policies.base import require_progress
 from testbed.policies.membership import Membership
 from testbed.spec.mesh import MeshSpec
-from testbed.units import NS_PER_S, NS_PER_US
+from testbed.units import NS_PER_US
 
 MESH_PORT = 7001
 REAL_TIME_PRIORITY = 11
@@ -118,7 +118,7 @@ class MeshMember:
     def _turn(self) -> None:
         due_ns = self._policy.next_deadline_ns() or 0
         wait_ns = min(self._parts.pulse.period_ns, max(0, due_ns - self._now_ns()))
-        select.select([self._socket], [], [], wait_ns / NS_PER_S)
+        waiting.readable([self._socket.fileno()], wait_ns)
         self._parts.pulse.beat(time.monotonic_ns())
         self._hear()
         now_ns = self._now_ns()

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import resource
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,9 +104,14 @@ class EmulatedNetwork:
         largest_frame_bytes: what fits through its links.
     """
 
-    def __init__(self, network: Network, largest_frame_bytes: int) -> None:
-        """Build and start everything but the controller: see `OpenVSwitch.connect_controller`."""
-        self.network = network
+    def __init__(
+        self, network: Network, largest_frame_bytes: int, doing: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """Build and start everything but the controller: see `OpenVSwitch.connect_controller`.
+
+        `doing` is told what is being built.
+        """
+        self.network, self._doing = network, doing
         setLogLevel("error")
         Mininet.inited = True  # its init() would change limits and sysctls of the whole machine
         _raise_file_limit()
@@ -118,13 +123,16 @@ class EmulatedNetwork:
         self._add_links()
         self._net.built = True
         for host in network.hosts:
+            doing(f"configuring {host.name}")
             self._configure(host)
+        doing("starting the network")
         self._net.start()
         for link in network.links:
             self._delay(link)
 
     def _add_hosts_and_switches(self) -> None:
         for host in self.network.hosts:
+            self._doing(f"making the host {host.name}")
             self._net.addHost(host.name, ip=None)
             with kernel.network_of(self.pid(host.name)):
                 _quiet_namespace()
@@ -143,6 +151,7 @@ class EmulatedNetwork:
     def _add_links(self) -> None:
         hosts = {host.name: host for host in self.network.hosts}
         for link in self.network.links:
+            self._doing(f"making the link {link.a}-{link.b}")
             macs = {}
             for end, key, other in ((link.a, "addr1", link.b), (link.b, "addr2", link.a)):
                 if end in hosts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 
 import numpy as np
 
@@ -35,7 +36,10 @@ class NodeBuffers:
         MachineError: a program cannot be loaded or attached.
     """
 
-    def __init__(self, plan: TrialPlan, network: EmulatedNetwork) -> None:
+    def __init__(
+        self, plan: TrialPlan, network: EmulatedNetwork, doing: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """Load everything; `doing` is told for which node."""
         self._plan, self._network = plan, network
         self.numbers = PacketNumbers.of_plan(plan.packets)
         self.programs: dict[str, NodeProgram] = {}
@@ -44,6 +48,7 @@ class NodeBuffers:
         self.xdp_modes: dict[str, XdpMode] = {}
         self.limit_bytes = self._first_limits()
         for node, limit_bytes in zip(plan.network.nodes, self.limit_bytes.tolist(), strict=True):
+            doing(f"loading the programs of {node.name}")
             self._load_node(node.name, plan.network.node_rate_bps(node.name), limit_bytes)
 
     def _first_limits(self) -> Ints:

@@ -15,6 +15,7 @@ import mmap
 from testbed.results.stages import KEPT_STALLS, NOTED_NS, Stall
 
 _LAST, _STALLS = 0, 1  # words: the last beat, then began and lasted of each stall
+PULSE_WORDS = _STALLS + 2 * KEPT_STALLS
 
 
 class Pulse:
@@ -24,10 +25,10 @@ class Pulse:
         period_ns: how long the loop waits at most.
     """
 
-    def __init__(self, period_ns: int) -> None:
+    def __init__(self, period_ns: int, words: memoryview | None = None) -> None:
+        """Begin with nothing noted, or go on in `words`: `PULSE_WORDS` words of 8 bytes of shared memory."""
         self.period_ns = period_ns
-        self._memory = mmap.mmap(-1, 8 * (_STALLS + 2 * KEPT_STALLS))
-        self._words = memoryview(self._memory).cast("q")
+        self._words = memoryview(mmap.mmap(-1, 8 * PULSE_WORDS)).cast("q") if words is None else words
 
     def begin(self, now_ns: int) -> None:
         """Begin to count, at a time of CLOCK_MONOTONIC; what was between two lives of a process is no stall."""

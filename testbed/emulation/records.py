@@ -1,12 +1,15 @@
 """The way out of the sandbox: every process of a trial hands its records to the supervisor through one channel.
 
 A message is one datagram of a sequenced-packet socket pair, so that messages of many writers never mix and the reader
-never sees half of one.  Writers batch; the supervisor writes the run directory, outside the sandbox.  What is written a
-hundred times a second are tuples: names are put to their values by the reader, who has the time.
+never sees half of one.  One that is too large for that (the outcome of a trial of many nodes) lies in an anonymous
+file, whose descriptor is handed over in its place.  Writers batch; the supervisor writes the run directory, outside the
+sandbox.  What is written a hundred times a second are tuples: names are put to their values by the reader, who has the
+time.
 """
 
 from __future__ import annotations
 
+import os
 import pickle
 import socket
 from collections.abc import Iterator
@@ -48,7 +51,9 @@ ROW = (
 
 _BUFFER_BYTES = 16 * 10**6
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
-_MAX_MESSAGE_BYTES = 1 << 20
+_MAX_MESSAGE_BYTES = 1 << 18
+_IN_A_FILE = b"f"
+MOST_AT_ONCE = 1000
 
 
 class SampleRow(NamedTuple):
@@ -114,9 +119,22 @@ class RecordWriter:
 
     def flush(self) -> None:
         """Send what was kept."""
-        if self._batch:
-            self._end.send(pickle.dumps(self._batch, protocol=5))
-            self._batch = []
+        if not self._batch:
+            return
+        data, self._batch = pickle.dumps(self._batch, protocol=5), []
+        if len(data) <= _MAX_MESSAGE_BYTES:
+            self._end.send(data)
+        else:
+            self._send_as_file(data)
+
+    def _send_as_file(self, data: bytes) -> None:
+        descriptor = os.memfd_create("records")
+        try:
+            with open(descriptor, "wb", closefd=False) as file:
+                file.write(data)
+            socket.send_fds(self._end, [_IN_A_FILE], [descriptor])
+        finally:
+            os.close(descriptor)
 
 
 class RecordReader:
@@ -127,7 +145,7 @@ class RecordReader:
         self._end.setblocking(False)
 
     def fileno(self) -> int:
-        """Return the descriptor, for `select`."""
+        """Return the descriptor, to wait for."""
         return self._end.fileno()
 
     def close(self) -> None:
@@ -135,15 +153,22 @@ class RecordReader:
         self._end.close()
 
     def read(self) -> Iterator[Message]:
-        """Yield every message that is there now; ends when there is none (for the moment, or for good)."""
-        while True:
+        """Yield the messages that are there now, those of `MOST_AT_ONCE` datagrams at most."""
+        for _ in range(MOST_AT_ONCE):
             try:
-                data = self._end.recv(_MAX_MESSAGE_BYTES)
+                data, files, _, _ = socket.recv_fds(self._end, _MAX_MESSAGE_BYTES, 1)
             except BlockingIOError:
                 return
             if not data:
                 return
-            yield from pickle.loads(data)  # noqa: S301 (written by our own forked processes)
+            yield from pickle.loads(_whole(files[0]) if files else data)  # noqa: S301 (by our own forked processes)
+
+
+def _whole(descriptor: int) -> bytes:
+    """Return what is in a file that was handed over."""
+    with open(descriptor, "rb") as file:
+        file.seek(0)  # the writer's place in it is ours, too
+        return file.read()
 
 
 def channel() -> tuple[RecordReader, socket.socket]:

@@ -25,12 +25,17 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 
-from testbed import interrupts
+from testbed import interrupts, waiting
 from testbed.emulation import kernel
 from testbed.errors import EXIT_BUG, Interrupted, TestbedError
+from testbed.units import NS_PER_MS
 
 _NAMESPACES = kernel.CLONE_NEWPID | kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC
 HOSTNAME = "testbed"
+_GUARD_PRIORITY = 20  # above all that runs inside: it sleeps, and is to wake when nobody else there gets to run
+_LOOK_NS = 500 * NS_PER_MS
+
+Watch = Callable[[], "Callable[[], None] | None"]
 
 
 class Sandbox:
@@ -41,11 +46,15 @@ class Sandbox:
     """
 
     def __init__(
-        self, body: Callable[[], int], failed: Callable[[BaseException], None] = traceback.print_exception
+        self,
+        body: Callable[[], int],
+        failed: Callable[[BaseException], None] = traceback.print_exception,
+        watch: Watch = lambda: None,
     ) -> None:
         """Fork and run `body` inside; its return value is the exit status.
 
-        `failed` is called, in the process concerned, with what was raised there instead.
+        `failed` is called, in the process concerned, with what was raised there instead.  The guard calls `watch` twice
+        a second; what that returns, if anything, ends the sandbox, and is called then.
         """
         supervisor = os.getpid()
         sys.stdout.flush()
@@ -53,7 +62,17 @@ class Sandbox:
         with interrupts.held_back():
             self.guard_pid = os.fork()
             if self.guard_pid == 0:
-                _leave_with(lambda: _guard(supervisor, body, failed), failed)
+                _leave_with(lambda: _guard(supervisor, body, failed, watch), failed)
+            self._descriptor = os.pidfd_open(self.guard_pid)
+
+    def __del__(self) -> None:
+        """Let go of the descriptor."""
+        with suppress(AttributeError):  # no process was forked
+            os.close(self._descriptor)
+
+    def fileno(self) -> int:
+        """Return a descriptor that can be read when the sandbox is gone."""
+        return self._descriptor
 
     def poll(self) -> int | None:
         """Return the exit status once the sandbox is gone (negative: ended by that signal), None before."""
@@ -89,7 +108,7 @@ def _leave_with(body: Callable[[], int], failed: Callable[[BaseException], None]
         os._exit(status & 0xFF)
 
 
-def _guard(supervisor: int, body: Callable[[], int], failed: Callable[[BaseException], None]) -> int:
+def _guard(supervisor: int, body: Callable[[], int], failed: Callable[[BaseException], None], watch: Watch) -> int:
     kernel.die_with_parent(supervisor)
     os.setsid()  # Ctrl-C is for the supervisor alone: it stops the trial in order
     kernel.unshare(_NAMESPACES)
@@ -105,8 +124,24 @@ def _guard(supervisor: int, body: Callable[[], int], failed: Callable[[BaseExcep
 
     with interrupts.taken(pass_on):
         interrupts.released()
-        status = os.waitstatus_to_exitcode(os.waitpid(init, 0)[1])
+        with suppress(PermissionError):
+            kernel.run_in_real_time(_GUARD_PRIORITY)
+        status = _until_end(init, watch)
     return status if status >= 0 else 128 - status
+
+
+def _until_end(init: int, watch: Watch) -> int:
+    """Return the exit status of PID 1, which ends when `watch` says so."""
+    descriptor = os.pidfd_open(init)
+    then = None
+    while then is None and not waiting.readable([descriptor], _LOOK_NS):
+        then = watch()
+    if then is not None:
+        os.kill(init, signal.SIGKILL)
+    status = os.waitstatus_to_exitcode(os.waitpid(init, 0)[1])
+    if then is not None:
+        then()
+    return status
 
 
 def _init(tether: kernel.Tether, body: Callable[[], int]) -> int:

@@ -5,13 +5,16 @@ The supervisor only reads and writes; whatever becomes of it, the sandbox goes w
 
 from __future__ import annotations
 
-import select
+import socket
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
-from testbed import interrupts
+from testbed import interrupts, waiting
+from testbed.emulation.board import SETTING_UP_NS, TRAFFIC, TRIAL, Board
 from testbed.emulation.bounds import check
 from testbed.emulation.cpu_quota import CpuQuota
 from testbed.emulation.members import named
@@ -25,15 +28,18 @@ from testbed.emulation.records import (
     SampleRow,
     channel,
 )
-from testbed.emulation.sandbox import Sandbox
+from testbed.emulation.sandbox import Sandbox, Watch
 from testbed.emulation.trial import Trial
 from testbed.emulation.trial_plan import TrialPlan
+from testbed.emulation.watchdog import Watchdog
 from testbed.errors import EXIT_OK, Interrupted, TestbedError, ToolError
 from testbed.results.evidence import Evidence
 from testbed.spec.complaints import refuse_first
-from testbed.units import NS_PER_S
+from testbed.units import NS_PER_MS, NS_PER_S
 
-_POLL_S = 0.1
+END_WITHIN_NS = 30 * NS_PER_S  # once it was told to, or has handed its outcome over
+_POLL_NS = 100 * NS_PER_MS
+_MORE_PATIENCE_NS = 5 * NS_PER_S  # than the guard's, which can tell more exactly
 _KILLED = 128  # and the number of the signal: how the guard reports the end of PID 1
 _READ = "read logs/trial.log in the run directory; `dmesg` tells whether memory ran out"
 
@@ -49,6 +55,9 @@ class Listener(Protocol):
 
     def tick(self) -> None:
         """Do what is to be done several times a second."""
+
+    def waiting(self, what: str, for_ns: int) -> None:
+        """Take in what the trial is doing, and for how long no traffic has flowed; asked several times a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,26 +94,49 @@ def emulate(plan: TrialPlan, listener: Listener, began_ns: int) -> Emulated:
     """
     refuse_first(check(plan.scenario, plan.network))
     reader, records = channel()
-    watch = _Watch(reader, listener)
+    board = _board_for(plan)
+    watch = _Watch(reader, board, listener)
     quota = CpuQuota()  # opened here: the sandbox has a /sys without control groups
     with interrupts.taken(watch.stop), closing(reader):
         sandbox = Sandbox(
-            lambda: Trial(plan, records, began_ns, quota).run(),
+            lambda: Trial(plan, records, board, began_ns, quota).run(),
             lambda error: RecordWriter(records).send(Failure.of("the sandbox", error)),
+            _guarding(board, records),
         )
         quota.close()
         records.close()
         return watch.watch(sandbox)
 
 
+def _board_for(plan: TrialPlan) -> Board:
+    network, beside = plan.network, 4  # PID 1, the balancer, a standby, the sink of TCP
+    board = Board(beside + 2 * len(network.nodes) + len(network.clients) + len(plan.scenario.tcp))
+    board.row(TRIAL).does("starting", SETTING_UP_NS)
+    return board
+
+
+def _guarding(board: Board, records: socket.socket) -> Watch:
+    """Return what the guard does: it looks at the board, and tells the supervisor why it has ended a trial."""
+    watchdog = Watchdog(board)
+
+    def watch() -> Callable[[], None] | None:
+        error = watchdog.finding(time.monotonic_ns())
+        return None if error is None else partial(RecordWriter(records).send, Failure(error))
+
+    return watch
+
+
 class _Watch:
-    def __init__(self, reader: RecordReader, listener: Listener) -> None:
+    def __init__(self, reader: RecordReader, board: Board, listener: Listener) -> None:
         self._reader, self._listener = reader, listener
+        self._row, self._watchdog = board.row(TRIAL), Watchdog(board, _MORE_PATIENCE_NS)
         self._sandbox: Sandbox | None = None
         self._failure: Failure | None = None
         self._outcome: Outcome | None = None
         self._stops = 0
-        self._counted_ns = 0
+        self._over_ns: int | None = None  # when it should begin to end: it was told to, or there was nothing more to do
+        self._flowing_ns = time.monotonic_ns()  # when traffic flowed last
+        self._left_doing = ""
 
     def watch(self, sandbox: Sandbox) -> Emulated:
         self._sandbox = sandbox
@@ -116,20 +148,29 @@ class _Watch:
             sandbox.kill()
             raise
         ended_ns = time.monotonic_ns()
-        if self._outcome is None:
+        if self._outcome is None or self._stops > 1:
             raise self._reason(status)
-        teardown_s = (ended_ns - self._counted_ns) / NS_PER_S
-        return Emulated(self._outcome.evidence, self._outcome.manifest, teardown_s, self._outcome.interrupted)
+        teardown_s = (ended_ns - (self._over_ns or ended_ns)) / NS_PER_S
+        interrupted = self._stops > 0 or self._outcome.interrupted
+        return Emulated(self._outcome.evidence, self._outcome.manifest, teardown_s, interrupted)
 
     def _until_end(self, sandbox: Sandbox) -> int:
         while True:
-            select.select([self._reader], [], [], _POLL_S)
+            waiting.readable([self._reader.fileno(), sandbox.fileno()], _POLL_NS)
             status = sandbox.poll()
-            for message in self._reader.read():
-                self._take(message)
+            while self._take_all() and status is not None:
+                pass  # nobody writes any more: what is there is all
             self._listener.tick()
             if status is not None:
                 return status
+            self._look(sandbox, time.monotonic_ns())
+
+    def _take_all(self) -> int:
+        """Take in the messages that are there; return how many."""
+        messages = list(self._reader.read())
+        for message in messages:
+            self._take(message)
+        return len(messages)
 
     def _take(self, message: Message) -> None:
         if isinstance(message, SampleRow):
@@ -137,13 +178,27 @@ class _Watch:
         elif isinstance(message, EventRecord):
             self._listener.event(message.t_ns, message.record)
         elif isinstance(message, Failure):
-            self._failure = self._failure or message
+            self._failure, self._over_ns = self._failure or message, time.monotonic_ns()
         else:
-            self._outcome, self._counted_ns = message, time.monotonic_ns()
+            self._outcome, self._over_ns = message, time.monotonic_ns()
+
+    def _look(self, sandbox: Sandbox, now_ns: int) -> None:
+        """Say what the trial waits for, and end it when that takes too long."""
+        doing = self._row.seen(now_ns).doing
+        self._flowing_ns = now_ns if doing == TRAFFIC else self._flowing_ns
+        self._listener.waiting(doing, now_ns - self._flowing_ns)
+        finding = self._watchdog.finding(now_ns)
+        if finding is not None:
+            self._failure = self._failure or Failure(finding)
+            sandbox.kill()
+        elif self._over_ns is not None and now_ns - self._over_ns > END_WITHIN_NS:
+            self._left_doing = doing
+            sandbox.kill()
 
     def stop(self) -> None:
         """Stop the trial in order; asked again, at once."""
         self._stops += 1
+        self._over_ns = self._over_ns or time.monotonic_ns()
         if self._sandbox is not None:
             (self._sandbox.stop if self._stops == 1 else self._sandbox.kill)()
 
@@ -153,6 +208,9 @@ class _Watch:
             return Interrupted("running the trial", "interrupted twice, and so ended before its results were counted")
         if self._failure is not None:
             return self._failure.error
+        if self._left_doing:
+            happened = f"interrupted, and ended when it had not ended for {END_WITHIN_NS // NS_PER_S} s: it was"
+            return Interrupted("running the trial", f"{happened} {self._left_doing}")
         return ToolError("running the trial", fate_of_sandbox(status), _READ)
 
 

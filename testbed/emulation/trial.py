@@ -14,21 +14,24 @@ import socket
 import time
 import traceback
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from testbed import interrupts, waiting
 from testbed.emulation import kernel
+from testbed.emulation.board import SETTING_UP_NS, TRAFFIC, TRIAL, Board
 from testbed.emulation.clock import RunClock
 from testbed.emulation.counting import Counting
 from testbed.emulation.cpu_quota import CpuQuota
 from testbed.emulation.crew import Crew
+from testbed.emulation.drain import Drain
 from testbed.emulation.fault_acts import Ground
 from testbed.emulation.faults import Faults
 from testbed.emulation.inventory.inventory import Inventory
 from testbed.emulation.inventory.processes import Watched
 from testbed.emulation.machine import MachineWatch
-from testbed.emulation.members import Member
+from testbed.emulation.members import Member, join_all
 from testbed.emulation.network import EmulatedNetwork
 from testbed.emulation.node_buffers import NodeBuffers
 from testbed.emulation.open_vswitch import OpenVSwitch
@@ -42,7 +45,6 @@ from testbed.units import NS_PER_MS, NS_PER_S
 _START_AHEAD_NS = 60 * NS_PER_MS  # between "all are ready" and t0: time to hand t0 to every member
 _WATCH_NS = 50 * NS_PER_MS
 _LONGEST_AFTER_NS = 10 * NS_PER_S  # senders give a packet up when it is a second late
-_SETTLED_NS = 200 * NS_PER_MS
 _FAULT_PRIORITY = 9
 
 
@@ -52,7 +54,8 @@ class Trial:
     A request to stop (SIGTERM) ends set-up at once; later it ends the traffic, and what was is counted.
     """
 
-    def __init__(self, plan: TrialPlan, records: socket.socket, began_ns: int, quota: CpuQuota) -> None:
+    def __init__(self, plan: TrialPlan, records: socket.socket, board: Board, began_ns: int, quota: CpuQuota) -> None:
+        self._board, self._row = board, board.row(TRIAL)
         self._quota = quota
         self._plan, self._records_end, self._began_ns = plan, records, began_ns
         self._records = RecordWriter(records)
@@ -71,7 +74,7 @@ class Trial:
             self._finish(counting)
         except Exception as error:  # noqa: BLE001 (the last door of PID 1: whatever it is, the supervisor is told)
             traceback.print_exc()
-            self._records.send(Failure.of("the trial", error))
+            self._records.send(Failure.of(TRIAL, error))
             return EXIT_TOOL_FAILED
         return EXIT_OK
 
@@ -83,16 +86,20 @@ class Trial:
     # ------------------------------------------------------------------------------------------------------ prepare
 
     def _prepare(self) -> None:
-        plan = self._plan
+        plan, doing = self._plan, partial(self._row.does, patience_ns=SETTING_UP_NS)
+        doing("starting the switch")
         self._real_time = kernel.may_run_in_real_time()
         # A cached flow must be gone before its pin is: else it would follow the slots for a moment.
         self._switch = OpenVSwitch(plan.logs, plan.scenario.balancer.affinity_idle_ns // 2)
-        self._network = EmulatedNetwork(plan.network, max(source.packet_bytes for source in plan.scenario.planned))
-        self._crew = Crew(plan, self._records_end, self._clock, self._network)
+        largest_bytes = max(source.packet_bytes for source in plan.scenario.planned)
+        self._network = EmulatedNetwork(plan.network, largest_bytes, doing)
+        doing("forking senders and controllers")
+        self._crew = Crew(plan, self._records_end, self._clock, self._network, self._board)
         self._crew.fork_senders()  # their frames take longest to make
         self._crew.fork_tcp()
         self._crew.fork_controllers(self._switch)
-        self._buffers = NodeBuffers(plan, self._network)
+        self._buffers = NodeBuffers(plan, self._network, doing)
+        doing("forking agents and the mesh")
         self._switch.connect_controllers("s1", self._crew.controller_ports)  # they have had time to listen
         self._crew.fork_agents(self._buffers)
         self._crew.fork_mesh()
@@ -107,6 +114,7 @@ class Trial:
         buffers = self._buffers
         self._faults = self._make_faults()
         self._may_count = True
+        self._row.does("taking stock", SETTING_UP_NS)
         counting = Counting(self._plan, buffers, self._switch, self._network)
         self._inventory = Inventory(self._network, buffers.programs, self._plan.logs, self._clock.now_ns)
         watch = MachineWatch(self._quota)
@@ -118,13 +126,14 @@ class Trial:
         if self._plan.scenario.faults:
             kernel.run_in_real_time(_FAULT_PRIORITY)  # a fault is to happen at its time, and all of it at once
         self._setup_s = (t0_ns - self._began_ns) / NS_PER_S
+        self._row.does(TRAFFIC)
         self._watch_until_sent(watch)
         now_ns = time.monotonic_ns()
         self._ran_ns = min(now_ns - t0_ns, self._plan.scenario.duration_ns)
         ended = {*self._faults.books.ended, *(source.name for source in self._crew.tcp)}
         self._processes = tuple(process_stages(self._crew.pulses, t0_ns, now_ns, ended, self._ran_ns))
         self._machine = watch.finish()
-        self._drain()
+        self._drain = self._drained()
         beside = [found for limits in self._crew.limits.values() for found in limits.differences()]
         self._changes = self._inventory.changes(self._watched(), self._faults.done.every, beside)
         return counting
@@ -134,6 +143,7 @@ class Trial:
         told = False
         while not all(source.ended() for source in sources):
             waiting.readable([self._inventory.fileno()], self._until_next_fault_ns())
+            self._row.sign(time.monotonic_ns())
             if self._stopping and not told:
                 told = True
                 for source in sources:
@@ -195,43 +205,34 @@ class Trial:
         """Return the members that no fault has ended."""
         return [member for member in self._crew.others if member.name not in self._faults.books.ended]
 
-    def _drain(self) -> None:
-        """Wait until every queue is empty and nothing arrives any more, at most as long as a full buffer takes."""
+    def _drained(self) -> Drain:
+        """Wait until the queues are empty, or as long as may be; return them."""
         network, buffer = self._plan.network, self._plan.scenario.buffer
         slowest_bps = min(network.node_rate_bps(node.name) for node in network.nodes)
-        longest_ns = buffer.max_bytes * 8 * NS_PER_S // slowest_bps + NS_PER_S
-        now_ns = time.monotonic_ns()
-        deadline_ns, settled_ns = now_ns + longest_ns, now_ns + _SETTLED_NS
-        before = self._progress()
-        while now_ns < min(deadline_ns, settled_ns):
-            time.sleep(0.02)
-            now_ns, after = time.monotonic_ns(), self._progress()
-            if after != before or self._waiting_pkts():
-                before, settled_ns = after, now_ns + _SETTLED_NS
-            self._inventory.look(self._watched())
-            self._check_members()
+        drain = Drain(self._buffers, buffer.max_bytes * 8 * NS_PER_S // slowest_bps, self._row)
+        drain.wait(lambda: self._stopping, self._look)
+        return drain
 
-    def _progress(self) -> tuple[int, ...]:
-        counters = [program.snapshot().arrived_pkts for program in self._buffers.programs.values()]
-        return (*counters, *(sink.snapshot().delivered_pkts for sink in self._buffers.sinks.values()))
-
-    def _waiting_pkts(self) -> int:
-        found = (qdisc.find() for qdisc in self._buffers.qdiscs.values())
-        return sum(stats.backlog_pkts for stats in found if stats is not None)
+    def _look(self) -> None:
+        self._inventory.look(self._watched())
+        self._check_members()
 
     # ------------------------------------------------------------------------------------------------------ finish
 
     def _finish(self, counting: Counting) -> None:
-        costs = {member.name: member.cost() for member in self._living}
-        for member in self._living:
+        living = self._living
+        self._row.does("ending the processes of the trial", SETTING_UP_NS)
+        costs = {member.name: member.cost() for member in living}
+        for member in living:
             member.stop()
-        for member in self._living:
-            member.join(timeout_s=1.0)
+        join_all(living)
+        self._row.does("counting", SETTING_UP_NS)
         self._faults.close()
         reports, modes = [sender.reported() for sender in self._crew.senders], self._buffers.xdp_modes
         evidence = counting.evidence(
             reports,
             self._faults,
+            self._drain.cut(),
             ran_ns=self._ran_ns,
             setup_s=self._setup_s,
             machine={**self._machine, **self._inventory.demand.evidence(), "real_time": self._real_time},
@@ -243,6 +244,8 @@ class Trial:
             ordered=ordered_faults(self._faults.done),
             changes=self._changes,
         )
+        if fate := self._switch.fate():
+            raise ToolError("ending the trial", fate, "read logs/ in the run directory")
         self._records.send(Outcome(evidence, {"xdp_modes": modes, "members": costs}, self._stopping))
 
 

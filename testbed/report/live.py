@@ -21,6 +21,7 @@ from testbed.units import NS_PER_MS, NS_PER_S
 
 REDRAW_NS = 250 * NS_PER_MS
 LINE_NS = 5 * NS_PER_S
+WAITING_NS = 2 * NS_PER_S
 MAX_ROWS = 16
 _BAR_CELLS = 24
 _MB = 10**6
@@ -71,6 +72,12 @@ class LiveView:
         self._t_ns = 0
         self._due_ns = 0
         self._live: Live | None = None
+        self._waiting = ""
+
+    @property
+    def drawing(self) -> bool:
+        """Tell whether a table is being drawn, which says what is waited for."""
+        return self._live is not None
 
     def __enter__(self) -> LiveView:
         if not self._quiet and _can_redraw(self._console):
@@ -93,6 +100,10 @@ class LiveView:
             state.dropped_pkts += row["dropped_pkts"]
             state.arrived_pkts += row["arrived_pkts"]
             self._t_ns = max(self._t_ns, row["t_ns"])
+
+    def waiting(self, what: str, for_ns: int) -> None:
+        """Take in what is being done, and for how long no traffic has flowed."""
+        self._waiting = f"  {what} ({for_ns // NS_PER_S} s)" if for_ns >= WAITING_NS else ""
 
     def tick(self) -> None:
         """Draw if it is time to; call it as often as you like."""
@@ -122,7 +133,7 @@ class LiveView:
         sent_s, planned_s = min(self._t_ns, self._duration_ns) / NS_PER_S, self._duration_ns / NS_PER_S
         after_s = (self._t_ns - self._duration_ns) / NS_PER_S
         emptying = f", queues empty themselves ({after_s:.1f} s)" if after_s > 0 else ""
-        return f"{self._title} {sent_s:5.1f} of {planned_s:.1f} s{emptying}"
+        return f"{self._title} {sent_s:5.1f} of {planned_s:.1f} s{emptying}{self._waiting}"
 
     def _table(self) -> Group:
         table = Table(box=None, pad_edge=False, header_style="dim")

@@ -170,11 +170,7 @@ class RunDirectory:
         """
         self.manifest.update(additions, status=status)
         try:
-            self._flush_events()
-            if not self._finished:
-                self._write_samples(self.samples())
-                self._tables, self._finished = [], True  # who reads on has the file, and the memory
-            writing.sync(self.path / name for name in _WRITTEN_ON_THE_WAY)
+            self.settle()
         except ToolError:
             self.manifest["status"] = "failed"
             raise
@@ -197,6 +193,18 @@ class RunDirectory:
         """Give the manifest that is there another status, on a disk that takes no new file."""
         old, new = (f'"status": "{status}"'.encode() for status in (self._on_disk, "failed"))
         writing.overwrite(self.path / "manifest.json", old, new.ljust(len(old)))
+
+    def settle(self) -> None:
+        """Write everything that was taken in; nothing more is to come but documents, and the final status.
+
+        Raises:
+            ToolError: when the disk does not take it.
+        """
+        self._flush_events()
+        if not self._finished:
+            self._write_samples(self.samples())
+            self._tables, self._finished = [], True  # who reads on has the file, and the memory
+        writing.sync(self.path / name for name in _WRITTEN_ON_THE_WAY)
 
     def _gather_rows(self) -> None:
         if self._rows:

@@ -1,0 +1,66 @@
+"""The end of the traffic: queues empty themselves, and what is in them when that takes too long is counted, not lost.
+
+A full buffer of 10 MB takes a link of 40 Mbit/s two seconds, one of 10 kbit/s more than two hours.  So the wait has an
+end (`LONGEST_NS`), and a request to stop cuts it short (`STOPPED_NS`: what is on its way to a queue is in it by then).
+What waits in a queue after that is thrown away in one go and counted as in flight: counting while a queue moves would
+count some packets twice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from testbed.emulation.board import Row
+from testbed.emulation.node_buffers import NodeBuffers
+from testbed.units import NS_PER_MS, NS_PER_S
+
+LONGEST_NS = 600 * NS_PER_S
+STOPPED_NS = 300 * NS_PER_MS
+_SETTLED_NS = 200 * NS_PER_MS
+_LOOK_S = 0.02
+
+
+class Drain:
+    """The queues of a trial after its traffic.
+
+    Args:
+        buffers: where the packets are.
+        full_ns: how long a full buffer takes.
+        row: says on the board what is waited for.
+    """
+
+    def __init__(self, buffers: NodeBuffers, full_ns: int, row: Row) -> None:
+        self._buffers, self._row = buffers, row
+        self._longest_ns = min(full_ns + NS_PER_S, LONGEST_NS)
+
+    def wait(self, stopping: Callable[[], bool], each_turn: Callable[[], None]) -> None:
+        """Wait until nothing arrives nor waits any more, or for as long as is allowed."""
+        self._row.does("draining the queues")
+        now_ns = time.monotonic_ns()
+        deadline_ns, settled_ns, before = now_ns + self._longest_ns, now_ns + _SETTLED_NS, self._progress()
+        while now_ns < min(deadline_ns, settled_ns):
+            time.sleep(_LOOK_S)
+            now_ns, after, waiting_pkts = time.monotonic_ns(), self._progress(), self._waiting_pkts()
+            self._say(waiting_pkts, deadline_ns - now_ns)
+            if after != before or waiting_pkts:
+                before, settled_ns = after, now_ns + _SETTLED_NS
+            if stopping():
+                deadline_ns = min(deadline_ns, now_ns + STOPPED_NS)
+            each_turn()
+
+    def cut(self) -> dict[str, int]:
+        """Throw away what still waits; return how many packets, by node."""
+        waiting = [node for node, qdisc in self._buffers.qdiscs.items() if qdisc.read().backlog_pkts]
+        return {node: self._buffers.discard_queue(node) for node in waiting}
+
+    def _say(self, waiting_pkts: int, left_ns: int) -> None:
+        left_s = max(0, left_ns) // NS_PER_S
+        self._row.does(f"draining the queues: {waiting_pkts:,} packets wait, for {left_s} s at most")
+
+    def _progress(self) -> tuple[int, ...]:
+        counters = [program.snapshot().arrived_pkts for program in self._buffers.programs.values()]
+        return (*counters, *(sink.snapshot().delivered_pkts for sink in self._buffers.sinks.values()))
+
+    def _waiting_pkts(self) -> int:
+        return sum(qdisc.read().backlog_pkts for qdisc in self._buffers.qdiscs.values())
