@@ -12,6 +12,7 @@ from testbed.controllers.openflow import (
     GroupMod,
     HashToRegister,
     Learn,
+    Match,
     Message,
     OpenFlowAction,
     Output,
@@ -23,6 +24,7 @@ from testbed.controllers.openflow import (
 
 # Values Open vSwitch knows and the frameworks have no names for.
 _ADD_OR_MODIFY_GROUP = 0x8000  # OFPGC11_ADD_OR_MOD of openvswitch/ofp-group.h
+_PRESUPPOSING = ("ip_frag",)  # Nicira's fields that a match may have only after others
 _HASH_SYMMETRIC_L3L4_UDP = 3  # NX_HASH_FIELDS_SYMMETRIC_L3L4_UDP of openflow/nicira-ext.h
 
 
@@ -66,9 +68,17 @@ class MessageBuilder:
             command=self._proto.OFPFC_ADD,
             priority=mod.priority,
             idle_timeout=mod.idle_s,
-            match=self._parser.OFPMatch(**dict(mod.match)),
+            match=self._match(mod.match),
             instructions=instructions,
         )
+
+    def _match(self, match: Match) -> Any:
+        """Return the framework's match.
+
+        It sorts fields so that each comes after those it presupposes, but puts Nicira's fields first.
+        """
+        fields = self._parser.OFPMatch(**dict(match)).items()
+        return self._parser.OFPMatch(_ordered_fields=sorted(fields, key=lambda field: field[0] in _PRESUPPOSING))
 
     def _group_mod(self, datapath: Any, mod: GroupMod) -> Any:
         buckets = [

@@ -38,7 +38,11 @@ overwhelmed or dead delays and loses nothing.  The controller only steers: it wr
   neighbour discovery is not: the kernel datapath of Open vSwitch cannot rewrite a solicitation into an advertisement,
   so hosts need permanent IPv6 neighbours.  Solicitations are dropped.
 
-Fragments other than the first carry no ports and are dropped; frames of the testbed fit the MTU.
+* **Fragments** to the VIP are dropped, every one of a datagram, and counted (`FRAGMENT_COOKIE`); frames of the testbed
+  fit the MTU.  Only the first has ports, and Open vSwitch hides even those where it looks flows up, but not where it
+  hashes and learns: the rest of a datagram would go to another node than its beginning, and the beginning would pin its
+  whole flow anew, away from the node that serves it.  To follow the first fragment takes a switch that remembers each
+  datagram.  An IPv6 datagram that is whole and has a fragment header all the same (RFC 6946) is balanced as any.
 """
 
 from __future__ import annotations
@@ -86,6 +90,7 @@ class Table(IntEnum):
 
 SLOT, NODE = "reg1", "reg2"  # node numbers count from 1: 0 is "not pinned"
 PIN_COOKIE = 0x5049_4E53  # "PINS" in dumps
+FRAGMENT_COOKIE = 0x4652_4147  # "FRAG": counts the fragments that were dropped
 ANSWERED_COOKIE = 0x414E_5357  # "ANSW": counts what came back from the controller
 DEFLECTED = ("02:de:f1:00:00:00", "ff:ff:ff:00:00:00")
 MOST_PREPARED = 1024  # flows: to build one takes some 0.1 ms
@@ -97,7 +102,8 @@ _ARP_REQUEST, _ARP_REPLY = 1, 2
 _BASIS_BITS = 0xFFFF
 
 # priorities within CLASSIFY and FORWARD
-_MARKED, _ANSWER, _BALANCE, _RETURN, _REST = 400, 300, 200, 100, 1
+_MARKED, _ANSWER, _FRAGMENT, _BALANCE, _RETURN, _REST = 400, 300, 250, 200, 100, 1
+_ANY_FRAGMENT = (1, 1)  # value and mask of the field ip_frag (NXM_NX_IP_FRAG)
 
 
 def install(config: BalancerConfig, slots: Sequence[str], removed: Collection[str]) -> tuple[Message, ...]:
@@ -258,6 +264,10 @@ def _classify(config: BalancerConfig) -> Iterator[FlowMod]:
         marked = match(in_port=node.port, eth_src=DEFLECTED)
         yield FlowMod(Table.CLASSIFY, _MARKED, marked, goto=Table.FORWARD)
     yield from _arp_answers(config)
+    for kind, address in ((_IPV4, config.vip.ip), (_IPV6, config.vip.ip6)):
+        if address:
+            fragment = match(eth_type=kind, ip_frag=_ANY_FRAGMENT, **_addresses(kind, dst=address))
+            yield FlowMod(Table.CLASSIFY, _FRAGMENT, fragment, cookie=FRAGMENT_COOKIE)
     for fields in _balanced(config):
         yield FlowMod(Table.CLASSIFY, _BALANCE, match(**fields), (Resubmit(Table.PINS),), goto=Table.HASH)
     yield FlowMod(Table.CLASSIFY, _REST, match(), goto=Table.FORWARD)

@@ -92,9 +92,9 @@ def build(flow: int, kind: str = "udp", ip6: bool = False) -> bytes:
 
 
 def _is_of_a_trial(frame: bytes) -> bool:
-    """Tell TCP, UDP and ARP from what the hosts' own IPv6 says when a link comes up."""
+    """Tell TCP, UDP, their fragments and ARP from what the hosts' own IPv6 says when a link comes up."""
     protocol = {b"\x08\x00": frame[23:24], b"\x86\xdd": frame[20:21], b"\x08\x06": b"\x11"}.get(frame[12:14])
-    return protocol in (b"\x06", b"\x11")
+    return protocol in (b"\x06", b"\x11", b"\x2c")  # the last announces an IPv6 fragment header
 
 
 def flow_of(frame: bytes) -> int:

@@ -83,8 +83,9 @@ def make(run: RunFacts) -> Made:
     client = ClientEvidence("c1", sent, sent, sent * PACKET, 0, lateness)
     evidence = Evidence(
         engine=run.engine, ran_ns=run.duration_ns, clients=(client,), nodes=nodes, switch_dropped_pkts=0,
-        softnet_dropped_pkts=0, neighbour_overflows=0, packet_ins=0, moved_flows_ns=(), cpu_idle_ratio=0.6,
-        cpu_idle_worst_ratio=0.4, cpu_steal_ratio=0.001, cpu_demand_ratio=0.5, runqueue_mean=1.2, throttled_ns=0,
+        softnet_dropped_pkts=0, neighbour_overflows=0, packet_ins=0, fragments_dropped_pkts=0, moved_flows_ns=(),
+        cpu_idle_ratio=0.6, cpu_idle_worst_ratio=0.4, cpu_steal_ratio=0.001, cpu_demand_ratio=0.5,
+        runqueue_mean=1.2, throttled_ns=0,
         real_time=True, suspended_ns=0, faults_unseen=(), changes=(), setup_s=1.5, teardown_s=0.3, stages=stages(names),
         fates=fates(client.sent_pkts, nodes), fault_counted_pkts=0, fault_numbered_pkts=0,
     )  # fmt: skip

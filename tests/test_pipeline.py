@@ -165,6 +165,16 @@ def test_tcp_and_udp_flows_of_one_tuple_are_pinned_apart() -> None:
     assert len(switch.pins()) == 2
 
 
+@pytest.mark.parametrize("part", [1, 3])  # the first, a later one
+@pytest.mark.parametrize("ip6", [False, True])
+@pytest.mark.parametrize("per_flow", [False, True])
+def test_fragments_are_dropped_and_pin_nothing(per_flow: bool, ip6: bool, part: int) -> None:
+    switch = PerFlowBench().switch if per_flow else installed()
+    pinned = len(switch.pins())
+    assert switch.send(C1.port, **to_vip(20_000, ip6=ip6), ip_frag=part) == []
+    assert (len(switch.pins()), switch.asked) == (pinned, [])
+
+
 def test_ports_that_are_not_the_vips_are_dropped() -> None:
     assert installed().send(C1.port, **to_vip(1, dst_port=9002)) == []
 

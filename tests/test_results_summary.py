@@ -69,7 +69,7 @@ def test_it_has_the_keys_of_the_contract(lstm: dict[str, Any]) -> None:
     assert set(lstm["delay_ms"]) == {"p50", "p99", "p999", "max"}
     assert {"policy", "reserved_mb_s", "mean_limit_bytes", "resizes", "loss_ratio"} <= set(lstm["buffer"])
     assert {"lead_ms", "recall", "precision", "false_alarms_per_min"} <= set(lstm["prediction"])
-    assert set(lstm["balancer"]) == {"policy", "broken_flows", "max_over_mean_load", "packet_ins"}
+    assert set(lstm["balancer"]) == {"policy", "broken_flows", "max_over_mean_load", "packet_ins", "dropped_fragments"}
     assert lstm["expectations"] == [{"text": "buffer.resizes > 1", "value": 29, "passed": True}]
 
 

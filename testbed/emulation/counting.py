@@ -92,6 +92,7 @@ class Counting:
             moved_flows_ns=self._moved_flows_ns(faults, lost),
             first_delay=self._first_delay(),
             setup_s=setup_s,
+            fragments_dropped_pkts=switch.fragments_pkts,
             packet_ins=switch.asked_pkts,
             packet_ins_lost_pkts=switch.unanswered_pkts,
             **self._fault_losses(faults, lost),

@@ -51,7 +51,7 @@ class Drain:
 
     def cut(self) -> dict[str, int]:
         """Throw away what still waits; return how many packets, by node."""
-        waiting = [node for node, qdisc in self._buffers.qdiscs.items() if qdisc.read().backlog_pkts]
+        waiting = [node for node in self._buffers.qdiscs if self._waiting_at(node)]
         return {node: self._buffers.discard_queue(node) for node in waiting}
 
     def _say(self, waiting_pkts: int, left_ns: int) -> None:
@@ -63,4 +63,8 @@ class Drain:
         return (*counters, *(sink.snapshot().delivered_pkts for sink in self._buffers.sinks.values()))
 
     def _waiting_pkts(self) -> int:
-        return sum(qdisc.read().backlog_pkts for qdisc in self._buffers.qdiscs.values())
+        return sum(self._waiting_at(node) for node in self._buffers.qdiscs)
+
+    def _waiting_at(self, node: str) -> int:
+        found = self._buffers.qdiscs[node].find()
+        return 0 if found is None else found.backlog_pkts  # taken away: the inventory names it

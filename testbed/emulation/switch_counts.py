@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from pyroute2 import IPRoute
 
-from testbed.controllers.pipeline import ANSWERED_COOKIE
+from testbed.controllers.pipeline import ANSWERED_COOKIE, FRAGMENT_COOKIE
 from testbed.emulation.open_vswitch import OpenVSwitch
 
 _RECEIVED = re.compile(r"packets received: (\d+)")
@@ -36,6 +36,7 @@ class SwitchLoss(NamedTuple):
     Attributes:
         dropped_pkts, unrouted_pkts, refused_pkts: frames.
         asked_pkts, unanswered_pkts: packets handed to the controller, and those that did not come back.
+        fragments_pkts: fragments to the VIP, which the pipeline drops; part of those without a way.
     """
 
     dropped_pkts: int
@@ -43,6 +44,7 @@ class SwitchLoss(NamedTuple):
     refused_pkts: int | None
     asked_pkts: int
     unanswered_pkts: int
+    fragments_pkts: int
 
 
 class _Counts(NamedTuple):
@@ -58,6 +60,7 @@ class SwitchCounts:
         self._switch, self._bridge, self._ports = switch, bridge, ports
         switch.dropped_pkts()
         self._before, self._unrouted_before = self._read(), self._unrouted()
+        self._fragments_before = self._fragments()
 
     def loss(self, swallowed_pkts: int) -> SwitchLoss:
         """Return what was lost since; call it once, when nothing is under way.
@@ -68,7 +71,11 @@ class SwitchCounts:
         asked = self._switch.packet_ins(self._bridge)
         unanswered = asked - self._switch.matched_pkts(self._bridge, ANSWERED_COOKIE)
         unrouted, refused = self._unrouted_and_refused(swallowed_pkts + unanswered)
-        return SwitchLoss(self._switch.dropped_pkts(), unrouted, refused, asked, unanswered)
+        fragments = self._fragments() - self._fragments_before
+        return SwitchLoss(self._switch.dropped_pkts(), unrouted, refused, asked, unanswered, fragments)
+
+    def _fragments(self) -> int:
+        return self._switch.matched_pkts(self._bridge, FRAGMENT_COOKIE)
 
     def _unrouted_and_refused(self, known_pkts: int) -> tuple[int | None, int | None]:
         now, before = self._read(), self._before

@@ -177,6 +177,7 @@ class Evidence:
         softnet_dropped_pkts: drops of the machine's backlog queues, for information: the kernel keeps them by core, not
             by network, and adds each to the rx drops of the interface it was for, where those of the run are counted.
         neighbour_overflows: times the kernel's neighbour table was full.
+        fragments_dropped_pkts: fragments to the VIP that the balancer's pipeline dropped; no planned packet is one.
         packet_ins: packets the switch handed to the controller.
         packet_ins_lost_pkts: those that did not come back.
         first_delay: one-way delay of the first packet of each flow, by which a flow's placement shows.
@@ -211,6 +212,7 @@ class Evidence:
     changes: tuple[Change, ...] | None = None
     softnet_dropped_pkts: int | None = None
     neighbour_overflows: int | None = None
+    fragments_dropped_pkts: int | None = None
     packet_ins: int | None = None
     packet_ins_lost_pkts: int | None = None
     first_delay: Histogram | None = None

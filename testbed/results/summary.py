@@ -57,7 +57,7 @@ PATHS: tuple[str, ...] = (
         for part in ("p50", "max")
     ),
     *(f"failover.{key}" for key in ("count", "lost_packets", "false_suspicions")),
-    *(f"balancer.{key}" for key in ("broken_flows", "max_over_mean_load", "packet_ins")),
+    *(f"balancer.{key}" for key in ("broken_flows", "max_over_mean_load", "packet_ins", "dropped_fragments")),
     *(f"balancer.{name}.{key}" for name in ("decision_us", "first_packet_ms") for key in ("p50", "p99")),
     "setup_s",
     "teardown_s",
@@ -168,6 +168,8 @@ def _balancer(facts: RunFacts, evidence: Evidence, lines: Iterable[Mapping[str, 
         section["max_over_mean_load"] = max(loads) * len(loads) / sum(loads)
     if evidence.packet_ins is not None:
         section["packet_ins"] = evidence.packet_ins
+    if evidence.fragments_dropped_pkts is not None:
+        section["dropped_fragments"] = evidence.fragments_dropped_pkts
     first = _percentiles(evidence.first_delay, NS_PER_MS)
     if first is not None:
         section["first_packet_ms"] = first
