@@ -37,8 +37,9 @@ from testbed.results.run_directory import RunDirectory
 from testbed.results.running import announced
 from testbed.results.summary import summarise
 from testbed.spec.loading import LoadedScenario
+from testbed.spec.scenario import TraceSpec
 from testbed.spec.topology import Network
-from testbed.traffic import plan_file
+from testbed.traffic import plan_file, trace_file
 from testbed.traffic.plan import PacketPlan, make_plan
 from testbed.traffic.streams import derived_seed
 from testbed.traffic.traces import TraceFiles
@@ -196,14 +197,24 @@ def _resolved_text(loaded: LoadedScenario) -> str:
 
 
 def _hashes(loaded: LoadedScenario, plan: PacketPlan, engine: Engine) -> dict[str, str]:
-    hashes = {"scenario": f"sha256:{loaded.sha256}", "plan": f"sha256:{plan.digest()}"}
+    hashes = {"scenario": f"sha256:{loaded.sha256}", "plan": f"sha256:{plan.digest()}", **hashes_of_inputs(loaded)}
+    if engine == "emulation":
+        for name in ("node", "sink", "link"):
+            hashes[f"bpf/{name}"] = provenance.sha256_of(places.bpf_object(name))
+    return hashes
+
+
+def hashes_of_inputs(loaded: LoadedScenario) -> dict[str, str]:
+    """Return the hashes of what a run reads beside its scenario: the model and the traces, by their content."""
+    hashes = {
+        f"trace/{source.name}": provenance.sha256_of(trace_file.packed(loaded.path.parent / source.trace))
+        for source in loaded.scenario.traffic
+        if isinstance(source, TraceSpec)
+    }
     if loaded.scenario.buffer.policy == "lstm":
         from testbed.forecaster.runtime.artefact import DEFAULT_MODEL
 
         hashes["model"] = provenance.sha256_of(DEFAULT_MODEL)
-    if engine == "emulation":
-        for name in ("node", "sink", "link"):
-            hashes[f"bpf/{name}"] = provenance.sha256_of(places.bpf_object(name))
     return hashes
 
 

@@ -4,22 +4,21 @@
 
 **What is true lies in the run directories.**  A trial's runs are ``NAME``, ``NAME,try=2``, …; which of them ended and
 how is read from them and nowhere else, so it does not matter what ended the last call: Ctrl-C, ``kill -9`` or a power
-cut.  A trial is *settled* when one of its runs is VALID or DEGRADED, or when two of them are INVALID: a machine that
-disturbs a trial twice would do so again, and dropping results until one pleases is no measurement.  Runs that were
-interrupted, killed or failed are kept and made again.  ``sweep.json`` only lists what there is.
+cut, which may leave any file empty.  A trial is *settled* when one of its runs is VALID or DEGRADED, or when two of
+them are INVALID: a machine that disturbs a trial twice would do so again, and dropping results until one pleases is no
+measurement.  Runs that were interrupted, killed or failed, or are damaged, are kept and made again.  ``sweep.json``
+only lists what there is; one that was lost or damaged is written anew.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-
-from pydantic import ValidationError
 
 import testbed
 from testbed import checks, doctor, output
@@ -38,22 +37,21 @@ from testbed.errors import (
 from testbed.files import writing
 from testbed.report.sweep_page import write_sweep_page
 from testbed.report.sweep_progress import SweepProgress
-from testbed.report.sweep_table import MANIFEST, SweepTable, read_manifest, tabulate
+from testbed.report.sweep_table import SweepTable, tabulate
 from testbed.results import provenance, recorded_run
 from testbed.results.facts import Engine
-from testbed.results.recorded_run import RecordedRun
+from testbed.results.outcome import COUNTING
+from testbed.results.sweep_file import MANIFEST
 from testbed.run import RUNS
-from testbed.spec.document import parse, read_bytes
+from testbed.spec.document import read_bytes
 from testbed.spec.loading import LoadedScenario
-from testbed.spec.scenario import Scenario
 from testbed.spec.sweep import LoadedSweep, TrialSpec, load_sweep, option_text, settings_of
+from testbed.sweep_runs import COPY, SweepRuns, summary_of
 from testbed.traffic.traces import TraceFiles
 from testbed.trial_process import Ended, RunTrial, TrialCall, TrialProcesses
 
-MOST_INVALID = 2
 MOST_FAILURES = 3  # in a row: it will not get better by itself
 _ELSEWHERE = "choose another --out"
-_COUNTING = ("VALID", "DEGRADED")
 
 Status = Literal["running", "completed", "interrupted", "failed"]
 
@@ -160,15 +158,14 @@ class _Sweep:
     ) -> None:
         self._loaded, self._out, self._run_trial, self._progress = loaded, out, run_trial, progress
         self._engine, self._argv, self._started_utc = engine, argv, provenance.utc_now()
-        self._by_name = {trial.name: trial for trial in loaded.trials}
-        self._outcomes: dict[Path, str] = {}  # of runs that are over
+        self._there = SweepRuns(loaded, out, engine)
         self._failures = 0
 
     def carry_out(self) -> SweepResult:
-        self._refuse_another_sweep()
+        self._there.refuse_another_sweep()
         for trial in self._loaded.trials:
-            self._refuse_stale(trial)
-        writing.replace(self._out / "sweep.yaml", read_bytes(self._loaded.path), durable=False, elsewhere=_ELSEWHERE)
+            self._there.refuse_stale(trial)
+        writing.replace(self._out / COPY, read_bytes(self._loaded.path), durable=False, elsewhere=_ELSEWHERE)
         self._write_manifest("running")
         status: Status = "failed"
         try:
@@ -179,81 +176,15 @@ class _Sweep:
             self._write_manifest(status)
         return self._conclude(status)
 
-    # ------------------------------------------------------------------------------------------- what is there
-
-    def _runs(self, trial: TrialSpec) -> list[tuple[Path, str]]:
-        """Return the runs made of a trial and how they ended."""
-        return [(path, self._outcome(path)) for path in self._paths(trial) if path.exists()]
-
-    def _outcome(self, path: Path) -> str:
-        if path not in self._outcomes:
-            outcome = outcome_of(path)
-            if outcome == "running":
-                return outcome
-            self._outcomes[path] = outcome
-        return self._outcomes[path]
-
-    def _paths(self, trial: TrialSpec) -> Iterator[Path]:
-        """Yield where the runs of a trial are, up to the first that is still to be made."""
-        path, number = self._out / trial.name, 1
-        while path.exists():
-            yield path
-            number += 1
-            path = self._out / f"{trial.name},try={number}"
-        yield path
-
-    def _chosen(self, name: str) -> Path | None:
-        """Return the run that stands for the trial of that name, None while there is none."""
-        return next((path for path, outcome in self._runs(self._by_name[name]) if outcome in _COUNTING), None)
-
-    def _settled(self, trial: TrialSpec) -> bool:
-        outcomes = [outcome for _, outcome in self._runs(trial)]
-        return any(outcome in _COUNTING for outcome in outcomes) or outcomes.count("INVALID") >= MOST_INVALID
-
-    def _open(self, trial: TrialSpec) -> bool:
-        """Tell whether another call would run the trial: it is not settled, nor does it wait for a run in vain."""
-        source = self._by_name[trial.mean_from] if trial.mean_from else None
-        in_vain = source is not None and self._settled(source) and self._chosen(source.name) is None
-        return not self._settled(trial) and not in_vain
-
-    def _refuse_another_sweep(self) -> None:
-        attempted, remedy = f"--out {self._out}", "name a new directory"
-        if (self._out / MANIFEST).exists():
-            name = read_manifest(self._out)["name"]
-            if name != self._loaded.spec.name:
-                raise InputError(attempted, f"it holds the sweep {name}, not {self._loaded.spec.name}", remedy)
-        elif any(self._out.iterdir()):
-            raise InputError(attempted, f"it is not empty and holds no {MANIFEST}", remedy)
-
-    def _refuse_stale(self, trial: TrialSpec) -> None:
-        """Refuse runs of an earlier form of the sweep or its scenario: they answer another question."""
-        mean = self._mean_bytes(trial)
-        for path, outcome in self._runs(trial):
-            if outcome == "running":
-                raise InputError(f"--out {self._out}", f"{path.name} is still running", "wait for it, or end it")
-            if outcome in (*_COUNTING, "INVALID") and (mean is not None or trial.mean_from is None):
-                key = _difference(path, self._loaded.load(trial, mean).scenario, self._engine)
-                if key:
-                    happened = f"{path.name} was run with another `{key}` than it would be now"
-                    raise InputError(f"resuming {self._out}", happened, "name a new --out, or remove that run")
-
-    def _mean_bytes(self, trial: TrialSpec) -> int | None:
-        """Return the size a trial takes from another one's run, None while there is no such run or no need of it."""
-        source = self._chosen(trial.mean_from) if trial.mean_from else None
-        if source is None:
-            return None
-        summary = RecordedRun.open(source).document("summary.json") or {}
-        return int(summary["buffer"]["mean_limit_bytes"])
-
     # ------------------------------------------------------------------------------------------ what is missing
 
     def _run_all(self) -> bool:
         """Make what is missing; tell whether it came to the end, and was not stopped."""
         for trial in self._loaded.trials:
-            if self._settled(trial):
+            if self._there.settled(trial):
                 self._progress.skipped()
                 continue
-            mean = self._mean_bytes(trial)
+            mean = self._there.mean_bytes(trial)
             if trial.mean_from and mean is None:
                 continue
             if not self._settle(trial, mean):
@@ -263,22 +194,22 @@ class _Sweep:
 
     def _settle(self, trial: TrialSpec, mean_bytes: int | None) -> bool:
         """Run a trial until it is settled or fails; tell whether to go on."""
-        while not self._settled(trial):
+        while not self._there.settled(trial):
             call = self._call(trial, mean_bytes)
             self._progress.running(call.out.name)
             ended = self._run_trial(call)
-            outcome = self._outcome(call.out)
+            outcome = self._there.outcome(call.out)
             self._write_manifest("running")
             if ended.exit_code == EXIT_INTERRUPTED:
                 return False
-            self._progress.ran(call.out.name, outcome, _summary(call.out), ended.said)
+            self._progress.ran(call.out.name, outcome, summary_of(call.out), ended.said)
             self._refuse_hopeless(call, ended, outcome)
-            if outcome not in (*_COUNTING, "INVALID"):
+            if outcome not in (*COUNTING, "INVALID"):
                 return True
         return True
 
     def _call(self, trial: TrialSpec, mean_bytes: int | None) -> TrialCall:
-        *_, out = self._paths(trial)
+        *_, out = self._there.paths(trial)
         options = [word for s in settings_of(trial, mean_bytes) for word in ("--set", option_text(s))]
         scenario = (str(self._loaded.scenario_path), "--seed", str(trial.seed))
         place = ("--engine", self._engine, "--out", str(out))
@@ -290,7 +221,7 @@ class _Sweep:
         kinds = {EXIT_BAD_INPUT: InputError, EXIT_MACHINE_LACKS: MachineError}
         if ended.exit_code in kinds:
             raise kinds[ended.exit_code](f"trial {call.name}", ended.said or f"it ended with {ended.exit_code}")
-        self._failures = 0 if outcome in (*_COUNTING, "INVALID") else self._failures + 1
+        self._failures = 0 if outcome in (*COUNTING, "INVALID") else self._failures + 1
         if self._failures >= MOST_FAILURES:
             happened = f"{MOST_FAILURES} trials in a row failed, the last with: {ended.said or outcome}"
             raise ToolError(f"sweep {self._loaded.spec.name}", happened, f"see {call.out}; the same command goes on")
@@ -326,8 +257,8 @@ class _Sweep:
             "name": trial.name,
             "parameters": dict(trial.combination.parameters),
             "seed": trial.seed,
-            "settled": self._settled(trial),
-            "runs": [{"path": path.name, "outcome": outcome} for path, outcome in self._runs(trial)],
+            "settled": self._there.settled(trial),
+            "runs": [{"path": path.name, "outcome": outcome} for path, outcome in self._there.runs(trial)],
         }
 
     def _conclude(self, status: Status) -> SweepResult:
@@ -335,55 +266,18 @@ class _Sweep:
         writing.replace(self._out / "sweep.txt", table.text() + "\n", durable=False, elsewhere=_ELSEWHERE)
         writing.replace_json(self._out / "table.json", table.to_record(), durable=False, elsewhere=_ELSEWHERE)
         write_sweep_page(table, self._out / "sweep.html")
-        unsettled = sum(map(self._open, self._loaded.trials))
+        unsettled = sum(map(self._there.open, self._loaded.trials))
         code = EXIT_INTERRUPTED if status == "interrupted" else self._exit_code()
         return SweepResult(self._out, table, code, unsettled)
 
     def _exit_code(self) -> int:
         """Return the worst of the trials: not run, then INVALID, then an expectation that does not hold."""
-        chosen = [self._chosen(trial.name) for trial in self._loaded.trials]
+        chosen = [self._there.chosen(trial.name) for trial in self._loaded.trials]
         if any(run is None for run in chosen):
-            return EXIT_TOOL_FAILED if any(map(self._open, self._loaded.trials)) else EXIT_INVALID
-        summaries = [_summary(run) for run in chosen if run is not None]
+            return EXIT_TOOL_FAILED if any(map(self._there.open, self._loaded.trials)) else EXIT_INVALID
+        summaries = [summary_of(run) for run in chosen if run is not None]
         held = all(result["passed"] for summary in summaries for result in summary.get("expectations", ()))
         return EXIT_OK if held else EXIT_EXPECTATION_FAILED
-
-
-def outcome_of(path: Path) -> str:
-    """Return how a run ended: its verdict when it was completed, else its status; `killed` where it has none."""
-    try:
-        run = RecordedRun.open(path)
-        if run.status != "completed":
-            return run.status
-        return str((run.document("summary.json") or {"verdict": "killed"})["verdict"])
-    except InputError:
-        return "killed"  # before its manifest was there
-
-
-def _summary(path: Path) -> Mapping[str, Any]:
-    try:
-        return RecordedRun.open(path).document("summary.json") or {}
-    except InputError:
-        return {}
-
-
-def _difference(path: Path, wanted: Scenario, engine: Engine) -> str:
-    """Return the first key in which a run's scenario is not the one wanted, "" when there is none."""
-    if RecordedRun.open(path).facts.engine != engine:
-        return "--engine"
-    try:
-        found = Scenario.model_validate(parse(read_bytes(path / "scenario.yaml"), "scenario.yaml").data)
-    except (InputError, ValidationError):
-        return "scenario.yaml"
-    return next(_differing(found.resolved(), wanted.resolved(), ()), "")
-
-
-def _differing(found: Any, wanted: Any, path: tuple[str, ...]) -> Iterator[str]:
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        for key in dict.fromkeys((*wanted, *found)):
-            yield from _differing(found.get(key), wanted.get(key), (*path, str(key)))
-    elif found != wanted:
-        yield ".".join(path)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from testbed.report.agreement import judge
 from testbed.report.agreement_page import render
 from testbed.report.compare import Row
 from testbed.report.sweep_table import CombinationRow, SweepTable, TrialRow
+from testbed.results.conditions import Conditions
 from testbed.results.confidence import estimate
 
 SAME = {"static-min": (0.20, 30.0, 100.0), "reactive": (0.02, 200.0, 900.0)}  # loss, MB·s, p99
@@ -115,3 +117,28 @@ def test_two_simulated_sweeps_agree_unless_one_is_another(
     result = agree.agree([path], tmp_path / "out", quiet=True)
     assert result.exit_code == (EXIT_EXPECTATION_FAILED if other else EXIT_OK)
     assert {"agreement.html", "agreement.json", "agreement.txt"} <= {p.name for p in (tmp_path / "out").iterdir()}
+
+
+def with_conditions(found: Any, settings: dict[str, Any], **carried_out: str) -> Any:
+    known = Conditions(settings, resolved=True, carried_out=carried_out, surroundings={})
+    return replace(found, trials=tuple(replace(trial, conditions=known) for trial in found.trials))
+
+
+def test_engines_that_were_given_other_settings_or_inputs_are_not_compared() -> None:
+    emulated = with_conditions(table(SAME), {"topology": {"link_delay": "0ms"}}, engine="emulation", model="a")
+    simulated = with_conditions(table(SAME), {"topology": {"link_delay": "1ms"}}, engine="simulation", model="a")
+    with pytest.raises(InputError, match="topology.link_delay differs: 0ms, 1ms"):
+        judge(emulated, simulated)
+    another = with_conditions(table(SAME), {"topology": {"link_delay": "0ms"}}, engine="simulation", model="b")
+    with pytest.raises(InputError, match="model differs: a, b"):
+        judge(emulated, another)
+
+
+def test_another_version_is_said_in_text_page_and_json() -> None:
+    emulated = with_conditions(table(SAME), {}, engine="emulation", version="1", **{"bpf/node": "x"})
+    simulated = with_conditions(table(SAME), {}, engine="simulation", version="2")
+    judgements = judge(emulated, simulated)
+    said = "version differs: 1, 2"
+    assert f"note: sweep: {said}" in agreement.text(judgements)
+    assert said in render(judgements, [(emulated, simulated)])
+    assert {record["note"] for record in agreement.to_record(judgements)} == {said}

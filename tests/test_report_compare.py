@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from testbed.errors import InputError
 from testbed.report.compare import Comparison, compare
 from testbed.report.compare_page import render
 from testbed.results.run_directory import RunDirectory
+from testbed.spec.scenario import Scenario
 from tests import synthetic_run
 
 
@@ -110,3 +113,174 @@ def test_the_page_has_chart_and_tables(tmp_path: Path) -> None:
     only_bad = render(compare([write(tmp_path, "lstm", cpu_idle_ratio=0.0)]))
     assert "Loss against memory" not in only_bad
     assert "INVALID" in only_bad
+
+
+# ------------------------------------------------------------------------------------ the whole scenario is compared
+
+SCENARIO = {
+    "version": 1,
+    "name": "made-up",
+    "seed": 1,
+    "duration": "4s",
+    "topology": {"family": "cluster", "nodes": 3, "clients": 2},
+    "traffic": [
+        {"name": "base", "from": "c1", "shape": "poisson", "rate": "1Mbit"},
+        {"name": "more", "from": "c2", "shape": "constant", "rate": "2Mbit"},
+    ],
+    "faults": [{"at": "1s", "crash": "n1"}],
+    "controller": {"standby": True},
+}
+
+
+def resolved(
+    folder: Path, name: str, seed: int = 1, policy: str = "lstm", manifest: Any = None, **changed: Any
+) -> Path:
+    """Write a run whose directory holds its scenario, `changed` in keys such as ``topology__link_delay``."""
+    path = write(folder, policy, seed, name, manifest)
+    data = Scenario.model_validate({**SCENARIO, "seed": seed, "buffer": {"policy": policy}}).resolved()
+    for key, value in changed.items():
+        place: Any = data
+        *way, last = (int(word) if word.isdigit() else word for word in key.split("__"))
+        for word in way:
+            place = place[word]
+        place[last] = value
+    (path / "scenario.yaml").write_text(yaml.safe_dump(data, sort_keys=False))
+    return path
+
+
+def keys_of(data: Any, at: str = "") -> Iterator[str]:
+    """Yield every place of a resolved scenario that holds a value."""
+    for key, value in data.items() if isinstance(data, dict) else enumerate(data):
+        if isinstance(value, (dict, list)) and value:
+            yield from keys_of(value, f"{at}{key}__")
+        else:
+            yield f"{at}{key}"
+
+
+ALL_KEYS = list(keys_of(Scenario.model_validate({**SCENARIO, "buffer": {"policy": "lstm"}}).resolved()))
+IN_COLUMNS = {"buffer__policy", "balancer__policy", "seed", "name"}
+NAMES = {key for key in ALL_KEYS if key.endswith("__name")}  # an entry of another name is another entry
+
+
+def test_the_keys_tried_are_those_of_a_scenario() -> None:
+    assert {"topology__link_delay", "buffer__margin", "mesh__heartbeat", "faults__0__crash"} <= set(ALL_KEYS)
+    assert len(ALL_KEYS) > 30
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("pair")
+    return resolved(folder, "a"), resolved(folder, "b")
+
+
+@pytest.mark.parametrize("key", [key for key in ALL_KEYS if key not in IN_COLUMNS | NAMES])
+def test_whatever_key_differs_is_named_and_keeps_runs_apart(pair: tuple[Path, Path], key: str) -> None:
+    a, b = pair
+    scenario = b / "scenario.yaml"
+    sound = scenario.read_text()
+    try:
+        data = yaml.safe_load(sound)
+        place: Any = data
+        *way, last = (int(word) if word.isdigit() else word for word in key.split("__"))
+        for word in way:
+            place = place[word]
+        place[last] = "another"
+        scenario.write_text(yaml.safe_dump(data, sort_keys=False))
+        comparison = compare([a, b], allow_different=True)
+    finally:
+        scenario.write_text(sound)
+    assert comparison.means == ()
+    (difference,) = [one for one in comparison.differences if not one.key.endswith("order")]
+    expected = key.replace("traffic__0__", "traffic__base__").replace("traffic__1__", "traffic__more__")
+    assert difference.key == expected.replace("__", ".")
+    assert "another" in difference.values
+    assert any(str(difference) in note for note in comparison.notes)
+
+
+def test_a_difference_stands_in_the_table_the_page_and_the_json(tmp_path: Path) -> None:
+    runs = [resolved(tmp_path, "a"), resolved(tmp_path, "b", topology__link_delay="20ms"), resolved(tmp_path, "c")]
+    comparison = compare(runs)
+    said = "topology.link_delay differs: 0ms (a, c), 20ms (b)"
+    assert f"note: {said}" in comparison.text()
+    assert said in render(comparison)
+    assert asdict(comparison)["differences"] == (
+        {"key": "topology.link_delay", "values": ("0ms", "20ms", "0ms")},
+    )  # fmt: skip
+    assert [(row.name, row.runs) for row in comparison.means] == [("mean of 2", 2)]
+
+
+def test_runs_that_differ_in_the_seed_alone_are_averaged(tmp_path: Path) -> None:
+    runs = [resolved(tmp_path, name, seed) for name, seed in (("a", 1), ("b", 2), ("c", 1))]
+    comparison = compare(runs)
+    assert (comparison.notes, comparison.differences) == ((), ())
+    assert [row.runs for row in comparison.means] == [3]
+
+
+def test_an_entry_of_another_name_is_another_entry(tmp_path: Path) -> None:
+    runs = [resolved(tmp_path, "a"), resolved(tmp_path, "b", traffic__0__name="third")]
+    comparison = compare(runs)
+    assert [(one.key, one.values[0] is None) for one in comparison.differences] == [
+        ("traffic.base", False), ("traffic.third", True),
+    ]  # fmt: skip
+    assert comparison.means == ()
+
+
+def test_sources_in_another_order_are_another_plan(tmp_path: Path) -> None:
+    other = [*reversed(Scenario.model_validate({**SCENARIO, "buffer": {}}).resolved()["traffic"])]
+    runs = [resolved(tmp_path, "a"), resolved(tmp_path, "b", traffic=other)]
+    assert [one.key for one in compare(runs).differences] == ["traffic.order"]
+
+
+def test_other_traffic_under_another_seed_is_refused_too(tmp_path: Path) -> None:
+    runs = [resolved(tmp_path, "a", 1), resolved(tmp_path, "b", 2, traffic__0__rate="3Mbit")]
+    with pytest.raises(InputError, match=r"different traffic: traffic\.base\.rate differs: 1Mbit, 3Mbit"):
+        compare(runs)
+    assert compare(runs, allow_different=True).means == ()
+
+
+@pytest.mark.parametrize(
+    ("part", "key"),
+    [
+        ("hashes", "model"),
+        ("hashes", "bpf/node"),
+        ("hashes", "trace/more"),
+        ("project", "version"),
+    ],
+)
+def test_what_carried_a_run_out_is_compared_too(tmp_path: Path, part: str, key: str) -> None:
+    def manifest(value: str) -> dict[str, Any]:
+        content: dict[str, Any] = {"hashes": {"plan": "sha256:1"}, "project": {}}
+        content[part][key] = value
+        return content
+
+    runs = [resolved(tmp_path, name, manifest=manifest(name)) for name in ("one", "other")]
+    comparison = compare(runs, allow_different=True)
+    assert f"{key} differs: one, other" in comparison.notes
+    assert comparison.means == ()
+
+
+def test_machines_and_tools_are_named_and_keep_nothing_apart(tmp_path: Path) -> None:
+    plan = {"hashes": {"plan": "sha256:1"}}
+    runs = [
+        resolved(tmp_path, n, manifest={**plan, "tools": {"numpy": n}, "machine": {"cores": 2}}) for n in ("1", "2")
+    ]
+    comparison = compare(runs)
+    assert comparison.notes == ("tools.numpy differs: 1, 2",)
+    assert [row.runs for row in comparison.means] == [2]
+
+
+def test_a_run_without_its_scenario_is_not_taken_for_another(tmp_path: Path) -> None:
+    runs = [resolved(tmp_path, "a"), write(tmp_path, "lstm", name="b")]
+    comparison = compare(runs)
+    assert comparison.notes == ("scenario.yaml differs: there, absent",)
+    assert comparison.means == ()
+    (runs[1] / "scenario.yaml").write_text("")
+    with pytest.raises(InputError, match=r"scenario\.yaml: it is empty"):
+        compare(runs)
+
+
+def test_a_gain_is_between_runs_that_differ_in_the_policy_alone(tmp_path: Path) -> None:
+    runs = [resolved(tmp_path, policy, policy=policy) for policy in ("static-min", "lstm", "oracle")]
+    assert compare(runs).rows[1].gain_ratio is not None
+    far = [runs[0], runs[1], resolved(tmp_path, "far", policy="oracle", topology__link_delay="20ms")]
+    assert [row.gain_ratio for row in compare(far).rows] == [None, None, None]

@@ -26,6 +26,7 @@ from testbed.report.sweep_table import tabulate
 from testbed.results.confidence import estimate, student_t
 from testbed.results.recorded_run import RecordedRun
 from testbed.results.run_directory import RunDirectory
+from testbed.run import hashes_of_inputs
 from testbed.spec import loading
 from testbed.spec.document import parse_value
 from testbed.spec.overrides import Setting
@@ -372,6 +373,64 @@ def test_a_sweep_killed_with_its_run_is_resumed(written):
     assert len(again.calls) == 5
 
 
+@pytest.mark.parametrize("name", ["summary.json", "manifest.json", "scenario.yaml"])
+@pytest.mark.parametrize("content", ["", "{", "\0\0\0\0"])
+def test_a_run_with_a_file_that_a_power_cut_emptied_or_tore_is_made_again(written, name, content):
+    result = go(written(), Fake())
+    (result.path / "policy=lstm,seed=1" / name).write_text(content)
+    again = Fake()
+    finished = go(written(), again)
+    assert (finished.exit_code, again.names) == (0, ["policy=lstm,seed=1,try=2"])
+    runs = {trial["name"]: trial["runs"] for trial in manifest_of(finished)["trials"]}
+    assert [run["outcome"] for run in runs["policy=lstm,seed=1"]] == ["failed", "VALID"]
+    assert all(len(row.seeds) == 2 for row in finished.table.combinations)
+    assert go(written(), none := Fake()).exit_code == 0
+    assert none.calls == []
+
+
+@pytest.mark.parametrize("lost", ["sweep.json", "sweep.yaml", "sweep.json sweep.yaml"])
+@pytest.mark.parametrize("content", [None, "", "{", "[1]", '{"schema": 1}'])
+def test_a_list_of_runs_that_was_lost_or_torn_is_written_anew(written, lost, content):
+    before = manifest_of(result := go(written(), Fake()))
+    for name in lost.split():
+        path = result.path / name
+        path.unlink() if content is None else path.write_text(content)
+    again = Fake()
+    assert go(written(), again).exit_code == 0
+    assert again.calls == []
+    assert manifest_of(result)["trials"] == before["trials"]
+
+
+def test_a_sweep_that_a_power_cut_ended_at_its_first_step_begins_anew(written):
+    out = written().parent / "out"
+    out.mkdir()
+    for name in ("sweep.json", "sweep.yaml", ".sweep.json.new"):
+        (out / name).write_text("")
+    assert go(written(), Fake()).exit_code == 0
+
+
+def test_a_directory_of_something_else_is_refused_though_its_list_is_torn(written):
+    out = written().parent / "out"
+    out.mkdir()
+    (out / "sweep.json").write_text("")
+    (out / "thesis.tex").write_text("")
+    with pytest.raises(InputError, match="it is not empty and holds no"):
+        go(written(), Fake())
+    (out / "sweep.yaml").write_text(SWEEP.replace("name: some", "name: another"))
+    with pytest.raises(InputError, match="it holds the sweep another, not some"):
+        go(written(), Fake())
+
+
+@pytest.mark.parametrize("path", ["../elsewhere", "/etc", ".", "..", "a/b", "", ".hidden"])
+def test_a_list_of_runs_that_leads_elsewhere_is_refused(written, path):
+    result = go(written(), Fake())
+    manifest = manifest_of(result)
+    manifest["trials"][0]["runs"][0]["path"] = path
+    (result.path / "sweep.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match=r"sweep\.json\.trials\.0\.runs\.0\.path"):
+        tabulate(result.path)
+
+
 def test_a_failed_trial_does_not_end_the_sweep(written):
     run = Fake("failed")
     result = go(written(), run)
@@ -500,6 +559,59 @@ def test_runs_of_different_programs_are_named(written):
     run.manifest = lambda call: {"hashes": {"plan": "sha256:1", "model": f"sha256:{call.loaded.scenario.seed}"}}
     notes = go(written(), run).table.notes
     assert "runs differ in model: sha256:1, sha256:2" in notes
+
+
+def test_runs_of_one_combination_that_differ_in_more_than_the_seed_have_no_mean(written):
+    run = Fake()
+    run.manifest = lambda call: {
+        "hashes": {"plan": f"sha256:{call.loaded.scenario.seed:064x}"},
+        "project": {"version": f"1.{call.loaded.scenario.seed}"},
+    }
+    result = go(written(), run)
+    assert "runs differ in version: 1.1, 1.2" in result.table.notes
+    assert any("have no mean" in note for note in result.table.notes)
+    assert all(set(row.figures.values()) == {None} for row in result.table.combinations)
+
+
+def test_a_key_that_the_sweep_did_not_set_is_named_where_runs_differ_in_it(written):
+    result = go(written(), Fake())
+    path = result.path / "policy=oracle,seed=2" / "scenario.yaml"
+    scenario = yaml.safe_load(path.read_text())
+    scenario["topology"]["link_delay"] = "20ms"
+    path.write_text(yaml.safe_dump(scenario))
+    table = tabulate(result.path)
+    assert "runs differ in topology.link_delay: 0ms, 20ms" in table.notes
+    figures = {row.parameters["buffer.policy"]: row.figures["loss_ratio"] for row in table.combinations}
+    assert figures["oracle"] is None
+    assert figures["lstm"] is not None
+    assert next(row.row.gain_ratio for row in table.trials if row.row.name == "policy=lstm,seed=2") is None
+
+
+@pytest.mark.parametrize("changed", ["trace.csv", "model"])
+def test_what_a_run_read_is_told_by_its_content_when_the_sweep_goes_on(written, changed):
+    shape = "shape: on-off, on: {constant: 50ms}, off: {constant: 50ms}, peak: 20Mbit"
+    text = SCENARIO.replace(shape, "trace: trace.csv, rows: bursts")
+    path = written(SWEEP.replace("oracle]", "static-max]"))
+    (path.parent / "small.yaml").write_text(text)
+    (path.parent / "trace.csv").write_text("time_s,bytes\n0,9000\n1,9000\n")
+    run = Fake()
+
+    def manifest(call: TrialCall) -> dict[str, Any]:
+        hashes = hashes_of_inputs(call.loaded)
+        return {"hashes": {"plan": f"sha256:{call.loaded.scenario.seed:064x}", **hashes}}
+
+    run.manifest = manifest
+    result = go(path, run)
+    assert go(path, Fake()).exit_code == 0
+    if changed == "model":
+        file = result.path / "policy=lstm,seed=1" / "manifest.json"
+        content = json.loads(file.read_text())
+        content["hashes"]["model"] = "sha256:another"
+        file.write_text(json.dumps(content))
+    else:
+        (path.parent / "trace.csv").write_text("time_s,bytes\n0,9000\n1,9001\n")
+    with pytest.raises(InputError, match=f"was run with another `{'model' if changed == 'model' else 'trace/more'}`"):
+        go(path, Fake())
 
 
 def test_columns_are_those_that_tell_what_varied(written):

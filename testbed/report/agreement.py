@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from testbed.errors import InputError
 from testbed.report.compare import aligned
-from testbed.report.sweep_table import POLICY, CombinationRow, SweepTable
+from testbed.report.sweep_table import MEAN, POLICY, CombinationRow, SweepTable
 from testbed.report.written import percent, short
+from testbed.results.conditions import differences_of
 from testbed.results.confidence import Estimate
 
 HEADERS = ("figure", "emulated", "simulated", "difference", "allowed", "verdict")
@@ -66,6 +67,7 @@ class Judgement:
         figure: its title.
         emulated, simulated, difference, allowed: as text.
         agrees: None when it was not run in both.
+        note: what else than the engine was different, "" for nothing.
     """
 
     sweep: str
@@ -76,6 +78,7 @@ class Judgement:
     difference: str
     allowed: str
     agrees: bool | None
+    note: str = ""
 
     @property
     def cells(self) -> list[str]:
@@ -89,18 +92,26 @@ def judge(emulated: SweepTable, simulated: SweepTable) -> list[Judgement]:
     """Return every judgement of one sweep.
 
     Raises:
-        InputError: when the two are not of one sweep, or a seed had other packets.
+        InputError: when the two are not of one sweep, or a seed had other packets or settings.
     """
     _refuse_unlike(emulated, simulated)
+    note = _refuse_other_conditions(emulated, simulated)
     pairs = list(zip(emulated.combinations, simulated.combinations, strict=True))
     figures = [_judged(emulated.name, a, b, bound) for a, b in pairs for bound in BOUNDS]
-    return [*figures, *_rankings(emulated.name, pairs)]
+    return [replace(judgement, note=note) for judgement in (*figures, *_rankings(emulated.name, pairs))]
 
 
 def text(judgements: Sequence[Judgement]) -> str:
     """Return the table as text, and how many agree."""
     table = [["sweep", "combination", *HEADERS], *(judgement.cells for judgement in judgements)]
-    return "\n".join([*aligned(table, 3), "", summary_of(judgements)])
+    return "\n".join(
+        [*aligned(table, 3), "", summary_of(judgements), *(f"note: {note}" for note in notes_of(judgements))]
+    )
+
+
+def notes_of(judgements: Sequence[Judgement]) -> list[str]:
+    """Return what was different in whole sweeps, beside the engine."""
+    return list(dict.fromkeys(f"{one.sweep}: {one.note}" for one in judgements if one.note))
 
 
 def summary_of(judgements: Sequence[Judgement]) -> str:
@@ -126,6 +137,24 @@ def _refuse_unlike(emulated: SweepTable, simulated: SweepTable) -> None:
     plans = {trial.traffic: trial.plan_hash for trial in emulated.trials}
     if any(plans.get(trial.traffic, trial.plan_hash) != trial.plan_hash for trial in simulated.trials):
         raise unlike("the engines had different traffic under one seed")
+
+
+def _refuse_other_conditions(emulated: SweepTable, simulated: SweepTable) -> str:
+    """Refuse runs of one seed that differ in more than the engine and the version; return how they differ in that.
+
+    BPF programs are the emulation's alone.
+    """
+    ours = {(_label(trial.parameters), trial.row.seed): trial.conditions for trial in emulated.trials}
+    notes: dict[str, None] = {}
+    for trial in simulated.trials:
+        other = ours.get((_label(trial.parameters), trial.row.seed), trial.conditions)
+        for one in differences_of([other, trial.conditions]):
+            if one.key == "version":
+                notes[str(one)] = None
+            elif one.key not in ("engine", MEAN):
+                attempted = f"comparing the engines by {emulated.name}"
+                raise InputError(attempted, f"{trial.row.name}: {one}", "run it into a new --out")
+    return "; ".join(notes)
 
 
 def _judged(sweep: str, emulated: CombinationRow, simulated: CombinationRow, bound: Bound) -> Judgement:

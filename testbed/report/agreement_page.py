@@ -7,7 +7,7 @@ from pathlib import Path
 
 from testbed.files import writing
 from testbed.report import charts
-from testbed.report.agreement import BOUNDS, HEADERS, Bound, Judgement, summary_of
+from testbed.report.agreement import BOUNDS, HEADERS, Bound, Judgement, notes_of, summary_of
 from testbed.report.compare_page import Figure, Table, render_page
 from testbed.report.sweep_table import SweepTable
 
@@ -37,7 +37,14 @@ def render(judgements: Sequence[Judgement], tables: Sequence[tuple[SweepTable, S
     table = Table("Judgements", ["sweep", "combination", *HEADERS], cells, 3, counts, 7)
     names = " and ".join(dict.fromkeys(emulated.scenario for emulated, _ in tables))
     question = "\n\n".join(emulated.question for emulated, _ in tables)
-    return render_page("Agreement of the engines", f"{names}: {summary_of(judgements)}", question, (), figures, [table])
+    return render_page(
+        "Agreement of the engines",
+        f"{names}: {summary_of(judgements)}",
+        question,
+        notes_of(judgements),
+        figures,
+        [table],
+    )
 
 
 def _chart(tables: Sequence[tuple[SweepTable, SweepTable]], bound: Bound) -> charts.Chart:

@@ -1,11 +1,13 @@
 """Several runs of one scenario side by side.
 
 A comparison of policies is worth something only if the traffic was the same, so runs of one seed must carry the same
-hash of their traffic plan; others are refused, or named as different when the caller insists.  INVALID runs are shown
-and marked, and enter no mean and no baseline.
+hash of their traffic plan, and runs of different seeds the same settings of their traffic; others are refused, or named
+as different when the caller insists.  Whatever else differs is named (`results.conditions`), but for the policies, the
+seed and the engine, which have columns.  Means are over runs that differ in the seed alone.  INVALID runs are shown and
+marked, and enter no mean and no baseline.
 
 *Gain* places a policy between the floor and the oracle by loss: ``(ours − static-min) / (oracle − static-min)``, 0 as
-bad as never expanding, 1 as good as knowing the traffic; for each seed and engine by itself.
+bad as never expanding, 1 as good as knowing the traffic; between runs that differ in nothing but the buffer's policy.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from typing import Any
 
 from testbed.errors import InputError
 from testbed.report.written import figure, percent, short
+from testbed.results.conditions import Conditions, Difference, conditions_of, differences_of, surroundings_of
+from testbed.results.outcome import COUNTING, EndedRun, ended
 from testbed.results.recorded_run import RecordedRun
 
 FIGURES = {
@@ -34,7 +38,11 @@ FIGURES = {
     "broken_flows": "balancer.broken_flows",
     "packet_ins": "balancer.packet_ins",
 }
-_VARIED = ("buffer_policy", "balancer_policy", "engine", "seed", "question", "expect", "scenario")
+_IN_COLUMNS = frozenset(
+    {*("buffer.policy", "balancer.policy", "engine", "seed", "name"), *("buffer_policy", "balancer_policy")}
+)
+OF_THE_POLICY = ("buffer.policy", "buffer_policy", "buffer.mean", "model")  # follows the policy, and differs with it
+_OF_THE_TRAFFIC = ("traffic", "duration", "trace/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +81,7 @@ class Row:
     @property
     def counts(self) -> bool:
         """Tell whether the run may enter means and baselines."""
-        return self.verdict in ("VALID", "DEGRADED")
+        return self.verdict in COUNTING
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +91,16 @@ class Comparison:
     Attributes:
         scenario: the name (names, when different ones were allowed).
         rows: one for each run, in the order given.
-        means: one for each policy, balancer and engine with at least two runs that count.
+        means: one for each group of at least two runs that count and differ in the seed alone.
         notes: what a reader must know: differences between the runs, runs left out of the means.
+        differences: every key in which the runs differ, columns of the table aside.
     """
 
     scenario: str
     rows: tuple[Row, ...]
     means: tuple[Row, ...]
     notes: tuple[str, ...]
+    differences: tuple[Difference, ...] = ()
 
     def text(self) -> str:
         """Return the comparison as a text table."""
@@ -111,34 +121,36 @@ def compare(run_dirs: Sequence[Path], *, allow_different: bool = False) -> Compa
         InputError: when a directory is no run, or the runs' scenario or traffic differ and that was not allowed.
     """
     runs = [RecordedRun.open(path) for path in run_dirs]
-    different = list(_differences(runs))
+    conditions = [conditions_of(run) for run in runs]
+    different = list(_incomparable(runs, conditions))
     if different and not allow_different:
         raise InputError("compare", different[0], "compare runs of one plan, or pass --allow-different")
-    rows = _with_gains([row_of(run) for run in runs])
-    notes = [*different, *_settings(runs), *_left_out(rows)]
+    rows = _with_gains([row_of(ended(run)) for run in runs], conditions)
+    found = [one for one in differences_of(conditions) if one.key not in _IN_COLUMNS]
+    around = surroundings_of(conditions)
+    notes = [*different, *(one.told([row.name for row in rows]) for one in (*found, *around)), *_left_out(rows)]
     names = sorted({run.facts.scenario for run in runs})
-    return Comparison(", ".join(names), tuple(rows), tuple(_means(rows)), tuple(notes))
+    means = _means(rows, conditions, [run.plan_hash for run in runs])
+    return Comparison(", ".join(names), tuple(rows), tuple(means), tuple(notes), (*found, *around))
 
 
-def row_of(run: RecordedRun) -> Row:
+def row_of(ended: EndedRun) -> Row:
     """Return the figures of a run; the gain needs others and is None."""
-    summary = run.document("summary.json")
-    facts = run.facts
-    ended = run.status == "completed" and summary is not None
-    figures = {key: figure(summary or {}, path) for key, path in FIGURES.items()}
+    facts = ended.run.facts
+    figures = {key: figure(ended.summary, path) for key, path in FIGURES.items()}
     return Row(
-        name=run.path.name or str(run.path),
+        name=ended.run.path.name or str(ended.run.path),
         policy=facts.buffer_policy,
         balancer=facts.balancer_policy,
         engine=facts.engine,
         seed=facts.seed,
-        verdict=str((summary or {}).get("verdict", run.status)) if ended else run.status,
+        verdict=ended.outcome,
         **figures,
     )
 
 
-def _differences(runs: Sequence[RecordedRun]) -> Iterable[str]:
-    """Yield what makes the runs incomparable: another scenario, or other traffic under the same seed."""
+def _incomparable(runs: Sequence[RecordedRun], conditions: Sequence[Conditions]) -> Iterable[str]:
+    """Yield what makes the runs incomparable: another scenario, or other traffic."""
     first_of_seed: dict[int, RecordedRun] = {}
     for run in runs:
         if run.facts.scenario != runs[0].facts.scenario:
@@ -149,14 +161,10 @@ def _differences(runs: Sequence[RecordedRun]) -> Iterable[str]:
             yield f"{run.path} has no hash of its traffic plan"
         elif run.plan_hash != first.plan_hash:
             yield f"{run.path} and {first.path} have the same seed and different traffic"
-
-
-def _settings(runs: Sequence[RecordedRun]) -> Iterable[str]:
-    """Yield settings that differ besides the policies: allowed, and to be known."""
-    for field in dataclasses.fields(runs[0].facts):
-        values = {str(getattr(run.facts, field.name)) for run in runs}
-        if field.name not in _VARIED and len(values) > 1:
-            yield f"{field.name} differs: {', '.join(sorted(values))}"
+    if len(first_of_seed) > 1:
+        for one in differences_of(conditions):
+            if one.key.startswith(_OF_THE_TRAFFIC):
+                yield f"the runs have different traffic: {one}"
 
 
 def _left_out(rows: Sequence[Row]) -> Iterable[str]:
@@ -165,20 +173,19 @@ def _left_out(rows: Sequence[Row]) -> Iterable[str]:
         yield f"in no mean and no baseline: {', '.join(out)}"
 
 
-def _with_gains(rows: Sequence[Row]) -> list[Row]:
-    losses: dict[tuple[str, int | None, str], list[float]] = defaultdict(list)
-    for row in rows:
+def _with_gains(rows: Sequence[Row], conditions: Sequence[Conditions]) -> list[Row]:
+    rivals = [one.without(*OF_THE_POLICY) for one in conditions]  # the seed is in it
+    losses: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for row, rival in zip(rows, rivals, strict=True):
         if row.counts and row.loss_ratio is not None:
-            losses[row.engine, row.seed, row.policy].append(row.loss_ratio)
+            losses[rival, row.policy].append(row.loss_ratio)
 
-    def baseline(row: Row, policy: str) -> float | None:
-        found = losses.get((row.engine, row.seed, policy))
-        return fmean(found) if found else None
+    def gained(row: Row, rival: str) -> Row:
+        floor, oracle = (losses.get((rival, policy)) for policy in ("static-min", "oracle"))
+        ends = (fmean(floor) if floor else None, fmean(oracle) if oracle else None)
+        return dataclasses.replace(row, gain_ratio=gain(row.loss_ratio, *ends))
 
-    return [
-        dataclasses.replace(row, gain_ratio=gain(row.loss_ratio, baseline(row, "static-min"), baseline(row, "oracle")))
-        for row in rows
-    ]
+    return [gained(row, rival) for row, rival in zip(rows, rivals, strict=True)]
 
 
 def gain(ours: float | None, floor: float | None, oracle: float | None) -> float | None:
@@ -188,17 +195,24 @@ def gain(ours: float | None, floor: float | None, oracle: float | None) -> float
     return (ours - floor) / (oracle - floor) + 0.0  # no minus before a zero
 
 
-def _means(rows: Sequence[Row]) -> Iterable[Row]:
-    groups: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
-    for row in rows:
+def _means(rows: Sequence[Row], conditions: Sequence[Conditions], plans: Sequence[str | None]) -> Iterable[Row]:
+    """Yield the mean of each group of runs that differ in the seed alone; runs of one seed must have had one plan."""
+    groups: dict[str, list[tuple[Row, str | None]]] = defaultdict(list)
+    for row, one, plan in zip(rows, conditions, plans, strict=True):
         if row.counts:
-            groups[row.policy, row.balancer, row.engine].append(row)
-    for (policy, balancer, engine), members in groups.items():
-        if len(members) > 1:
-            verdict = "DEGRADED" if any(row.verdict == "DEGRADED" for row in members) else "VALID"
-            figures = {key: _mean(getattr(row, key) for row in members) for key in (*FIGURES, "gain_ratio")}
-            name = f"mean of {len(members)}"
-            yield Row(name, policy, balancer, engine, None, verdict, len(members), **figures)
+            groups[one.without("seed")].append((row, plan))
+    for members in groups.values():
+        plans_of_seeds = {(row.seed, plan) for row, plan in members}
+        if len(members) > 1 and len(plans_of_seeds) == len({seed for seed, _ in plans_of_seeds}):
+            yield _mean_of([row for row, _ in members])
+
+
+def _mean_of(rows: Sequence[Row]) -> Row:
+    verdict = "DEGRADED" if any(row.verdict == "DEGRADED" for row in rows) else "VALID"
+    figures = {key: _mean(getattr(row, key) for row in rows) for key in (*FIGURES, "gain_ratio")}
+    first = rows[0]
+    name = f"mean of {len(rows)}"
+    return Row(name, first.policy, first.balancer, first.engine, None, verdict, len(rows), **figures)
 
 
 def _mean(values: Iterable[Any]) -> float | None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from testbed.report.sweep_table import TrialRow
 
 
-def differences_of(
+def baseline_differences_of(
     parameters: Mapping[str, str], baseline: Mapping[str, str], trials: Sequence[TrialRow]
 ) -> dict[str, Estimate | None]:
     """Return the mean difference of each figure of `compare.FIGURES` from the baseline.
@@ -32,19 +32,28 @@ def differences_of(
         trials: all runs that count.
 
     Returns:
-        Estimates by figure, None where a run of a pair lacks the figure; nothing for the baseline itself.
+        Estimates by figure, None where a run of a pair lacks the figure or another version made it; nothing for the
+        baseline itself.
     """
     against = {**parameters, **baseline}
     if not baseline or against == parameters:
         return {}
-    rows, rivals = _by_seed(parameters, trials), _by_seed(against, trials)
-    pairs = [(rows[seed], rivals[seed]) for seed in rows if seed in rivals]
+    ours, theirs = _by_seed(parameters, trials), _by_seed(against, trials)
+    both = [(ours[seed], theirs[seed]) for seed in ours if seed in theirs]
+    if any(_carried_out(one) != _carried_out(other) for one, other in both):
+        return dict.fromkeys((*FIGURES, "gain_ratio"))
+    pairs = [(one.row, other.row) for one, other in both]
     figures = {name: _difference(name, pairs) for name in FIGURES}
     return {**figures, "gain_ratio": _difference("gain_ratio", pairs)}
 
 
-def _by_seed(parameters: Mapping[str, str], trials: Sequence[TrialRow]) -> dict[int | None, Row]:
-    return {trial.row.seed: trial.row for trial in trials if trial.parameters == parameters}
+def _by_seed(parameters: Mapping[str, str], trials: Sequence[TrialRow]) -> dict[int | None, TrialRow]:
+    return {trial.row.seed: trial for trial in trials if trial.parameters == parameters}
+
+
+def _carried_out(trial: TrialRow) -> dict[str, str]:
+    """Return what carried a run out, but for the model, which follows the policy."""
+    return {name: value for name, value in trial.origin.items() if name != "model"}
 
 
 def _difference(name: str, pairs: Sequence[tuple[Row, Row]]) -> Estimate | None:

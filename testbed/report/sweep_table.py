@@ -5,7 +5,9 @@ the figures.  A trial is stood for by its first run that is VALID or DEGRADED; I
 enter nothing.
 
 Runs that share a seed must carry the same hash of their traffic plan, or nothing is compared at all; runs whose
-parameters change the traffic itself (anything but ``buffer.…`` and ``balancer.…``) are held together per value.
+parameters change the traffic itself (anything but ``buffer.…`` and ``balancer.…``) are held together per value.  The
+whole scenario of every run is compared, and what carried it out: what differs beside the parameters is named, and
+runs of one combination that differ in more than the seed have no mean.
 
 A sweep with a *baseline* has a second table: how far each combination is from it.  The runs of one seed had the same
 packets, so the differences are taken seed by seed and then averaged (`sweep_baseline`).
@@ -16,7 +18,6 @@ then averaged over the seeds where static-min and oracle do not lose the same.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -24,17 +25,19 @@ from pathlib import Path
 from typing import Any
 
 from testbed.errors import InputError
-from testbed.report.compare import FIGURES, Row, aligned, gain, row_of
-from testbed.report.sweep_baseline import differences_of
+from testbed.report.compare import FIGURES, OF_THE_POLICY, Row, aligned, gain, row_of
+from testbed.report.sweep_baseline import baseline_differences_of
 from testbed.report.sweep_cells import DIFFERENCES, cells_of, difference_cells_of
 from testbed.report.written import many
+from testbed.results.conditions import NOT_KNOWN, Conditions, conditions_of, differences_of
 from testbed.results.confidence import Estimate, estimate
-from testbed.results.recorded_run import RecordedRun
+from testbed.results.outcome import ended_if_readable
+from testbed.results.sweep_file import read_manifest
 
-MANIFEST = "sweep.json"
-POLICY = "buffer.policy"
+POLICY, MEAN = "buffer.policy", "buffer.mean"
 SAME_TRAFFIC = ("buffer.", "balancer.")  # parameters that leave the traffic as it is
 _NAMED = 3  # runs that a note names; the page lists all
+_NAMED_KEYS = 8
 Estimates = Mapping[str, "Estimate | None"]
 
 
@@ -46,13 +49,15 @@ class TrialRow:
         parameters: value by key, as text.
         row: its figures.
         plan_hash: of its traffic.
-        origin: what else must be the same for runs to be compared: name and hash of every program and model.
+        origin: what carried it out: version, and hash of every program, model and trace.
+        conditions: that, and all that was set.
     """
 
     parameters: Mapping[str, str]
     row: Row
     plan_hash: str | None
     origin: Mapping[str, str]
+    conditions: Conditions = NOT_KNOWN
 
     @property
     def traffic(self) -> tuple[Any, ...]:
@@ -60,9 +65,9 @@ class TrialRow:
         return (self.row.seed, *((k, v) for k, v in self.parameters.items() if not k.startswith(SAME_TRAFFIC)))
 
     @property
-    def rivals(self) -> tuple[Any, ...]:
+    def rivals(self) -> str:
         """Return what trials share that are compared with each other: all but the policy."""
-        return (self.row.seed, *((key, value) for key, value in self.parameters.items() if key != POLICY))
+        return self.conditions.without(*OF_THE_POLICY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,54 +149,21 @@ def tabulate(path: Path) -> SweepTable:
     return SweepTable(*head, keys, combinations, tuple(trials), tuple(left_out), notes)
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
-    """Return ``sweep.json`` of a sweep directory.
-
-    Raises:
-        InputError: when it is missing or of another schema.
-    """
-    attempted, remedy = f"read sweep {path}", "name a directory that `testbed sweep` made"
-    try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(attempted, f"it has no {MANIFEST}", remedy) from None
-    except (OSError, ValueError) as error:
-        raise InputError(attempted, f"its {MANIFEST} cannot be read: {error}", remedy) from error
-    if not isinstance(manifest, dict) or manifest.get("schema") != 1:
-        raise InputError(attempted, f"its {MANIFEST} is not of schema 1", remedy)
-    return manifest
-
-
 def _runs_of(path: Path, entry: Mapping[str, Any]) -> tuple[TrialRow | None, list[Row]]:
-    """Return the run that stands for a trial, and those that do not count."""
+    """Return the run that stands for a trial, and those that do not count; one that is damaged is not shown."""
     chosen: TrialRow | None = None
     others: list[Row] = []
     for made in entry["runs"]:
-        run = _open(path / made["path"])
-        if run is None:
+        found = ended_if_readable(path / made["path"])
+        if found is None:
             continue
-        row = row_of(run)
+        row = row_of(found)
         if row.counts and chosen is None:
-            chosen = TrialRow(entry["parameters"], row, run.plan_hash, _origin(run))
+            known = conditions_of(found.run)
+            chosen = TrialRow(entry["parameters"], row, found.run.plan_hash, known.carried_out, known)
         elif not row.counts:
             others.append(row)
     return chosen, others
-
-
-def _open(path: Path) -> RecordedRun | None:
-    """Return a run, None when it never got as far as its manifest."""
-    try:
-        run = RecordedRun.open(path)
-        return run if run.facts else None
-    except InputError:
-        return None
-
-
-def _origin(run: RecordedRun) -> dict[str, str]:
-    hashes = {name: value for name, value in run.manifest.get("hashes", {}).items() if name not in ("plan", "scenario")}
-    project = run.manifest.get("project", {})
-    version = " ".join(str(project[key]) for key in ("version", "git_commit") if key in project)
-    return {**hashes, **({"version": version} if version else {})}
 
 
 def _refuse_other_traffic(trials: Iterable[TrialRow]) -> None:
@@ -206,7 +178,7 @@ def _refuse_other_traffic(trials: Iterable[TrialRow]) -> None:
 
 
 def _with_gains(trials: Sequence[TrialRow]) -> list[TrialRow]:
-    losses: dict[tuple[Any, ...], dict[str, float | None]] = defaultdict(dict)
+    losses: dict[str, dict[str, float | None]] = defaultdict(dict)
     for trial in trials:
         losses[trial.rivals][trial.row.policy] = trial.row.loss_ratio
 
@@ -226,10 +198,12 @@ def _combinations(manifest: Mapping[str, Any], trials: Sequence[TrialRow]) -> It
     ranks = [list(values).index for values in manifest["parameters"].values()]
     for values in sorted(planned, key=lambda values: [rank(value) for rank, value in zip(ranks, values, strict=True)]):
         parameters = dict(zip(manifest["parameters"], values, strict=True))
-        rows = [trial.row for trial in trials if trial.parameters == parameters]
+        members = _of(trials, parameters)
+        rows = [trial.row for trial in members]
         seeds = tuple(row.seed for row in rows if row.seed is not None)
-        differences = differences_of(parameters, manifest.get("baseline") or {}, trials)
-        yield CombinationRow(parameters, seeds, planned[values], _figures(rows), differences)
+        figures = _figures(rows) if alike(members) else dict.fromkeys((*FIGURES, "gain_ratio"))
+        differences = baseline_differences_of(parameters, manifest.get("baseline") or {}, trials)
+        yield CombinationRow(parameters, seeds, planned[values], figures, differences)
 
 
 def _figures(rows: Sequence[Row]) -> dict[str, Estimate | None]:
@@ -270,7 +244,7 @@ def _notes(
     undefined = sum(len(row.seeds) - _count(row.figures["gain_ratio"]) for row in combinations)
     if undefined and {"static-min", "oracle"} <= {trial.row.policy for trial in trials}:
         yield f"{many(undefined, 'run')} without a gain: static-min or oracle is missing, or they lost the same"
-    yield from _mixed_origins(trials)
+    yield from _mixed_conditions(manifest, trials)
 
 
 def _proof(trials: Sequence[TrialRow], parameters: Iterable[str]) -> str:
@@ -283,14 +257,32 @@ def _count(found: Estimate | None) -> int:
     return 0 if found is None else found.count
 
 
-def _mixed_origins(trials: Sequence[TrialRow]) -> Iterable[str]:
-    seen: dict[str, set[str]] = defaultdict(set)
-    for trial in trials:
-        for name, value in trial.origin.items():
-            seen[name].add(value)
-    for name, values in seen.items():
-        if len(values) > 1:
-            yield f"runs differ in {name}: {', '.join(sorted(values))}"
+def _mixed_conditions(manifest: Mapping[str, Any], trials: Sequence[TrialRow]) -> Iterable[str]:
+    """Yield what the runs differ in that the sweep did not set, and which combinations have no means for it."""
+    if not trials:
+        return
+    varied = {trials[0].conditions.key_of(key) for key in manifest["parameters"]} | {"seed"}
+    varied |= {MEAN} if manifest["mean_from"] else set()
+    found = [one for one in differences_of([trial.conditions for trial in trials]) if not _within(one.key, varied)]
+    for one in found[:_NAMED_KEYS]:
+        yield f"runs differ in {one.key}: {', '.join(sorted({str(value or 'absent') for value in one.values}))}"
+    if len(found) > _NAMED_KEYS:
+        yield f"runs differ in {len(found) - _NAMED_KEYS} keys more"
+    if found and any(not alike(_of(trials, trial.parameters)) for trial in trials):
+        yield "combinations whose runs differ in more than the seed have no mean: remove the runs of one kind"
+
+
+def _within(key: str, varied: set[str]) -> bool:
+    return any(key == one or key.startswith(f"{one}.") for one in varied)
+
+
+def _of(trials: Sequence[TrialRow], parameters: Mapping[str, str]) -> list[TrialRow]:
+    return [trial for trial in trials if trial.parameters == parameters]
+
+
+def alike(trials: Sequence[TrialRow]) -> bool:
+    """Tell whether runs of one combination differ in the seed alone, and in the mean that each takes from another."""
+    return len({trial.conditions.without("seed", MEAN) for trial in trials}) <= 1
 
 
 def _left_out(rows: Sequence[Row]) -> Iterable[str]:

@@ -91,9 +91,9 @@ class RunDirectory:
             writing.folder(path / "logs", elsewhere=run._elsewhere)
             run.write_text("events.jsonl", "", durable=False)
             run._write_samples(SCHEMA.empty_table())
-        except ToolError:
+        except BaseException as error:
             with suppress(ToolError):  # of two failures the first is the one to tell
-                run._mark_failed()
+                run.finish("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
             raise
         return run
 

@@ -38,8 +38,17 @@ def contents(path: Path) -> bytes | bytearray:
     Raises:
         InputError: the file is missing, not a regular one, too large, or a damaged or unknown archive.
     """
+    return unpacked(packed(path), str(path))
+
+
+def packed(path: Path) -> bytes:
+    """Return the bytes of a trace file as it is.
+
+    Raises:
+        InputError: the file is missing, not a regular one or too large.
+    """
     source = Source(path, "paths are relative to the scenario file", f"reading the trace {path}")
-    return unpacked(source.read(MAX_FILE_BYTES), str(path))
+    return source.read(MAX_FILE_BYTES)
 
 
 def unpacked(content: bytes, name: str) -> bytes | bytearray:
