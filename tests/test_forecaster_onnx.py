@@ -35,5 +35,5 @@ def test_onnx_runtime_and_the_cell_agree_over_a_series(tmp_path: Path) -> None:
 
 def test_without_the_package_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("testbed.forecaster.training.onnx_export.importlib.util.find_spec", lambda _: None)
-    with pytest.raises(MachineError, match=r"testbed\[evaluate\]"):
+    with pytest.raises(MachineError, match="setup-test|pip install"):
         onnx_export.write_onnx(load_model(), tmp_path / "model.onnx")

@@ -100,7 +100,7 @@ def test_a_missing_trace_is_refused(tmp_path: Path) -> None:
 
 def test_without_torch_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("testbed.forecaster.training.config.importlib.util.find_spec", lambda _: None)
-    with pytest.raises(MachineError, match=r"testbed\[train\]"):
+    with pytest.raises(MachineError, match="setup-test|pip install"):
         train(tiny(tmp_path))
 
 
