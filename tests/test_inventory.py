@@ -62,7 +62,8 @@ def in_a_network_of_its_own(body: Callable[[int], T]) -> T:
 
 
 def _set_up() -> None:
-    Path("/proc/sys/net/ipv6/conf/default/accept_dad").write_text("0")
+    for name, value in (("accept_dad", "0"), ("addr_gen_mode", "1")):  # as a trial sets them
+        Path(f"/proc/sys/net/ipv6/conf/default/{name}").write_text(value)
     with IPRoute() as netlink:
         netlink.link("add", ifname="va", kind="veth", peer="vb")
         va, vb = index_of("va"), index_of("vb")
@@ -462,6 +463,8 @@ def test_a_node_that_starts_anew_begins_with_the_limit_in_force() -> None:
 def test_a_control_word_that_somebody_wrote_is_found() -> None:
     with NodeProgram(10**8, 0, 500_000) as program:
         stock = ControlStock({"n1": program})
+        program.begin(10**12)  # with the run
+        stock.look(0)
         program.set_limit(700_000)  # the agent's
         assert stock.look(10) == []
         program.set_ecn_threshold(9)

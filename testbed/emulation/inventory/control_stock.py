@@ -18,18 +18,18 @@ _WORDS = [name for name in NODE_CONTROL.names or () if name not in _OF_THE_AGENT
 
 
 class ControlStock:
-    """The control words of every node's program."""
+    """The control words of every node's program, from the first look on: a run that begins sets its start in them."""
 
     def __init__(self, programs: Mapping[str, NodeProgram]) -> None:
         self._programs = programs
-        self._seen = {node: program.control() for node, program in programs.items()}
+        self._seen: dict[str, bytes] = {}
         self._found: list[Difference] = []
 
     def look(self, now_ns: int) -> list[Difference]:
         """Take in what has changed since the last look, and return all that has changed so far."""
         for node, program in self._programs.items():
-            before, self._seen[node] = self._seen[node], program.control()
-            if before != self._seen[node]:
+            before, self._seen[node] = self._seen.get(node), program.control()
+            if before is not None and before != self._seen[node]:
                 self._found += _between(node, before, self._seen[node], now_ns)
         return self._found
 

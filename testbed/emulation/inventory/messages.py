@@ -48,6 +48,7 @@ _NUD_PERMANENT = 0x80
 _INDEX_AT = {LINK: 4, ADDRESS: 4, NEIGHBOUR: 4, QDISC: 4, FILTER: 4}  # of the interface, in the fixed part
 _IFLA_STATS, _IFLA_STATS64, _IFLA_AF_SPEC, _IFLA_IFNAME, _IFLA_EVENT = 7, 23, 26, 3, 44
 _EVENT_FEATURES = 2
+_IFLA_LINK, _IFLA_OPERSTATE, _IFF_UP, _OPERSTATE_UP = 5, 16, 1, b"\x06"
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_CACHEINFO = 1, 2, 6
 _NDA_DST, _NDA_CACHEINFO, _NDA_PROBES = 1, 3, 4
 _RTA_DST, _RTA_OIF, _RTA_PRIORITY, _RTA_CACHEINFO, _RTA_TABLE = 1, 4, 6, 12, 15
@@ -142,6 +143,14 @@ def tells_of_offloads(message: Raw) -> bool:
     """Tell whether the message says that features of an interface were switched."""
     event = dict(_attributes(message)).get(_IFLA_EVENT) if message.family == LINK else None
     return event is not None and struct.unpack("I", event)[0] == _EVENT_FEATURES
+
+
+def settles(message: Raw) -> bool:
+    """Tell whether a link of a pair (veth) that is up is still to be declared so: the kernel takes up to a second."""
+    if message.family != LINK or not struct.unpack_from("I", message.data, _NLMSG + 8)[0] & _IFF_UP:
+        return False
+    attributes = dict(_attributes(message))
+    return _IFLA_LINK in attributes and attributes.get(_IFLA_OPERSTATE, b"")[:1] != _OPERSTATE_UP
 
 
 def link_name(message: Raw) -> str:

@@ -7,6 +7,7 @@ fresh dump, since the kernel does not announce everything (it drops IPv4 routes 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 
 from testbed.emulation import kernel
@@ -15,6 +16,7 @@ from testbed.emulation.inventory.difference import ABSENT, Difference
 from testbed.emulation.inventory.rtnetlink import LINK, Raw, RouteSocket
 
 _AS_SET = "as set up"
+_SETTLED_WITHIN_S, _POLL_S = 1.5, 0.005
 _Stock = dict[messages.Identity, Raw]
 
 
@@ -30,9 +32,17 @@ class NamespaceStock:
         self.name, self._pid = name, pid
         with kernel.network_of(pid):
             self._socket = RouteSocket()
-            self._first = self._socket.everything()
+            self._first = self._settled()
             self._settings = settings.read(_names(self._first).values())
         self._heard: list[tuple[int, Raw]] = []
+
+    def _settled(self) -> list[Raw]:
+        """Return all there is once set-up has come to rest: what it leads to later is no change."""
+        deadline = time.monotonic() + _SETTLED_WITHIN_S
+        while any(map(messages.settles, first := self._socket.everything())) and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+        self._socket.heard()
+        return first
 
     def fileno(self) -> int:
         """Return the descriptor, for `select`."""
