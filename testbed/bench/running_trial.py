@@ -64,11 +64,11 @@ class RunningTrial:
         Raises:
             ToolError: there is no traffic.
         """
-        deadline, client = time.monotonic() + _BEGIN_WITHIN_S, None
+        deadline = time.monotonic() + _BEGIN_WITHIN_S
         while self._began_s is None:
             if time.monotonic() > deadline or self._process.poll() is not None:
                 raise ToolError("waiting for the traffic of a run", "there is none", self._said())
-            client = client or self.pids().get("c1")
+            client = self.pids().get("c1")  # each time anew: a shell that starts has another number at first
             if client and _sent_pkts(client, "c1-eth0") > _FIRST_PKTS:
                 self._began_s = time.monotonic()
             time.sleep(_POLL_S)

@@ -313,10 +313,7 @@ def hog(each_core: int = 1, real_time: bool = False) -> Touch:
     """Burn processor time, with so many processes for each core."""
 
     def touch(_: RunningTrial) -> Undo:
-        hogs = Hogs(each_core * (os.cpu_count() or 1))
-        if real_time:
-            for pid in hogs.pids:
-                kernel.run_in_real_time(_REAL_TIME, pid)
+        hogs = Hogs(each_core * (os.cpu_count() or 1), _REAL_TIME if real_time else None)
         return hogs.end
 
     return touch

@@ -1,4 +1,4 @@
-"""Processes that burn CPU beside the trial, at ordinary priority: what a busy neighbour does to it."""
+"""Processes that burn CPU beside the trial: what a busy neighbour does to it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import signal
 from pathlib import Path
 
+from testbed.emulation import kernel
 from testbed.units import NS_PER_S
 
 
@@ -16,8 +17,10 @@ class Hogs:
         pids: their numbers.
     """
 
-    def __init__(self, count: int) -> None:
-        self.pids = [_burning() for _ in range(count)]
+    def __init__(self, count: int, priority: int | None = None) -> None:
+        """Start them, at ordinary priority or in real time, then each on a core of its own as far as there are any."""
+        cores = sorted(os.sched_getaffinity(0))
+        self.pids = [_burning(priority, cores[k % len(cores)]) for k in range(count)]
 
     def burnt_s(self) -> list[float]:
         """Return the processor time that each has used so far."""
@@ -32,10 +35,14 @@ class Hogs:
         self.pids = []
 
 
-def _burning() -> int:
+def _burning(priority: int | None, core: int) -> int:
     pid = os.fork()
     if pid == 0:
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        if priority is None:
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        else:
+            os.sched_setaffinity(0, {core})
+            kernel.run_in_real_time(priority)
         while True:
             pass
     return pid
