@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from pyroute2 import IPRoute
 
-from testbed import doctor, probes
+from testbed import probes
+from testbed.doctor import software
 from testbed.emulation import bulk_tcp, offloads
 from testbed.emulation.sandbox import Sandbox
 from testbed.emulation.xdp import PassProgram
@@ -173,9 +174,9 @@ def test_an_unknown_congestion_control_is_refused() -> None:
 def test_doctor_tries_the_congestion_controls_a_scenario_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
     scenario = Scenario.model_validate({**written_run.BASE, "traffic": [constant("1Mbit"), bulk("bbr")]})
     monkeypatch.setattr(probes, "congestion_control", lambda name: os.strerror(2) if name == "bbr" else "")
-    (found,) = doctor._congestion_controls(scenario)
+    (found,) = software._congestion_controls(scenario)
     assert (found.name, found.status) == ("tcp_bbr", "missing")
-    assert list(doctor._congestion_controls(None)) == []
+    assert list(software._congestion_controls(None)) == []
 
 
 def tcp_evidence(name: str, acked: int, rtt_ms: int) -> TcpEvidence:
