@@ -292,7 +292,7 @@ def test_what_cannot_work_is_refused(changed: dict[str, Any], words: str) -> Non
 def test_the_simulation_refuses_what_it_does_not_model() -> None:
     asked = scenario(buffer={}, traffic=[PLANNED, TCP])
     network = topologies.describe(asked.topology)
-    with pytest.raises(InputError, match="tcp"):
+    with pytest.raises(InputError, match="what TCP sends"):
         simulate(asked, network, None, lambda *_: None, lambda _: 1, None)  # type: ignore[arg-type]
 
 
