@@ -507,7 +507,7 @@ def test_a_cut_link_swallows_what_it_is_given_and_counts_it() -> None:
 @pytest.mark.requires("root")
 def test_hogs_burn_until_they_end() -> None:
     hogs = Hogs(2)
-    pids = list(hogs._pids)
+    pids = list(hogs.pids)
     deadline = time.monotonic() + 20
     while not all(hogs.burnt_s()) and time.monotonic() < deadline:
         os.sched_yield()

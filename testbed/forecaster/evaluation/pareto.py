@@ -30,7 +30,7 @@ from testbed.policies.forecast_gated import GatedForecaster
 from testbed.policies.forecast_oracle import KnownArrivals, OracleForecaster
 from testbed.policies.forecast_path import horizons_ns, sizing_column
 from testbed.policies.forecasters import make_forecaster
-from testbed.spec.scenario import BufferSpec
+from testbed.spec.scenario import MAX_BUFFER_BYTES, BufferSpec
 from testbed.units import NS_PER_MS
 
 REFERENCE, REFERENCE_MARGIN = "lstm", 1.25
@@ -77,7 +77,7 @@ def pareto_curves(
     progress: Callable[[], None],
 ) -> dict[str, list[Point]]:
     """Return the points of every policy on `traffic`, whose nodes all have one rate."""
-    low, high = _range(traffic, interval_ms)
+    low, high = (min(size, MAX_BUFFER_BYTES) for size in _range(traffic, interval_ms))  # no node has more
     setting = {
         "min": f"{low}B",
         "max": f"{high}B",
