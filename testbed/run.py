@@ -106,8 +106,12 @@ def run(loaded: LoadedScenario, options: RunOptions, began_ns: int | None = None
     with _end_recorded(prepared.directory), announced(prepared.directory.path):
         prepared.directory.write_text("scenario.yaml", _resolved_text(loaded), durable=False)
         result = _Run(prepared, options).carry_out(began_ns)
-    with patience.noted("writing the page", quiet=options.quiet):
-        page.write_page(result.path, "choose another --out")
+    try:
+        with patience.noted("writing the page", quiet=options.quiet):
+            page.write_page(result.path, "choose another --out")
+    except TestbedError:  # a run without its page is not what was asked for
+        prepared.directory.finish("failed", ended_utc=provenance.utc_now())
+        raise
     return result
 
 
