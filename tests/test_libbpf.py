@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from pyroute2 import IPRoute
 
+from testbed import installing
 from testbed.emulation import kernel, libbpf, xdp_abi
 from testbed.emulation.libbpf import BpfObject, VerifierError
 from testbed.emulation.xdp import NodeProgram, PassProgram, SinkProgram
@@ -177,8 +178,9 @@ def test_names_that_are_not_there_are_refused(built: Path) -> None:
 
 
 def test_a_missing_library_says_what_to_install() -> None:
-    with pytest.raises(MachineError, match="apt-get install libbpf1") as caught:
+    with pytest.raises(MachineError, match=re.escape(installing.program("libbpf"))) as caught:
         libbpf._open_library(("libbpf.so.99",))
+    assert installing.package_of("libbpf") == "libbpf1"
     assert caught.value.exit_code == EXIT_MACHINE_LACKS
 
 
