@@ -14,6 +14,9 @@ from typing import TypeVar
 import pytest
 from pyroute2 import IPRoute
 from pyroute2.nftables.main import NFTables
+from scapy.contrib.igmp import IGMP
+from scapy.layers.inet import IP
+from scapy.layers.l2 import Ether
 
 from testbed.emulation import kernel
 from testbed.emulation.inventory import processes
@@ -249,6 +252,32 @@ def test_a_packet_filter_that_came_and_went_has_left_its_generation() -> None:
 def test_neighbours_that_the_kernel_learns_and_forgets_are_none_of_the_stock() -> None:
     stale = {"dst": "10.0.0.9", "lladdr": "02:00:00:00:00:09", "state": 4}
     assert found_after(on("add", "neigh", ifindex="va", **stale)) == []
+
+
+@pytest.mark.requires("root")
+def test_multicast_groups_that_a_bridge_learns_are_none_of_the_stock() -> None:
+    def body(pid: int) -> list[Difference]:
+        with IPRoute() as netlink:
+            netlink.link("add", ifname="br", kind="bridge")
+            netlink.link("set", index=index_of("br"), state="up")
+            netlink.link("set", index=index_of("vb"), master=index_of("br"))
+        stock = NamespaceStock("n1", pid)
+        try:
+            report = Ether(src="02:00:00:00:00:01", dst="01:00:5e:01:02:03") / IP(
+                src="10.0.0.1", dst="239.1.2.3", ttl=1
+            )
+            with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sending:
+                sending.bind(("va", 0))
+                sending.send(bytes(frame / IGMP(type=0x16, gaddr="239.1.2.3")))
+            with IPRoute() as netlink:
+                port = netlink.get_links(index_of("vb"))[0].get_nested("IFLA_LINKINFO", "IFLA_INFO_SLAVE_DATA")
+            assert port is not None
+            assert port.get_attr("IFLA_BRPORT_MCAST_N_GROUPS") == 1, "the bridge learned it"
+            return stock.differences(9000)
+        finally:
+            stock.close()
+
+    assert in_a_network_of_its_own(body) == []
 
 
 @pytest.mark.requires("root")

@@ -68,6 +68,8 @@ _RESTLESS = {
 }
 _RESTLESS_WORDS = re.compile(
     r"stats|cacheinfo|timer|fdb_n_|\bchange$|\bevent$|probes|\bheader\b|af_spec\.af_inet6\.token"
+    # What a bridge learns from multicast reports.
+    r"|mcast_n_groups|mcast_eht_hosts_cnt|mcast_querier_state"
 )
 _TC_ROOT = 0xFFFFFFFF
 _TELLING = {
