@@ -263,9 +263,7 @@ def test_multicast_groups_that_a_bridge_learns_are_none_of_the_stock() -> None:
             netlink.link("set", index=index_of("vb"), master=index_of("br"))
         stock = NamespaceStock("n1", pid)
         try:
-            report = Ether(src="02:00:00:00:00:01", dst="01:00:5e:01:02:03") / IP(
-                src="10.0.0.1", dst="239.1.2.3", ttl=1
-            )
+            frame = Ether(src="02:00:00:00:00:01", dst="01:00:5e:01:02:03") / IP(src="10.0.0.1", dst="239.1.2.3", ttl=1)
             with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sending:
                 sending.bind(("va", 0))
                 sending.send(bytes(frame / IGMP(type=0x16, gaddr="239.1.2.3")))
