@@ -2,9 +2,9 @@
 /*
  * What the BPF programs and user space share: constants, struct layouts, verdicts.
  *
- * User space (testbed/emulation/xdp_abi.py) states the same layouts for numpy; tests/test_libbpf.py compares them field
- * by field with the BTF of the compiled programs.  Every struct lives in a global variable, one a section, so that it
- * starts at offset 0 of a memory-mappable array map:
+ * User space (testbed/emulation/dataplane/xdp_abi.py) states the same layouts for numpy; tests/test_libbpf.py compares
+ * them field by field with the BTF of the compiled programs.  Every struct lives in a global variable, one a section,
+ * so that it starts at offset 0 of a memory-mappable array map:
  *
  *   .rodata  struct node_config, sink_config    frozen when the program is loaded; the verifier knows the values
  *   .data    struct node_control, sink_control  written by user space while packets flow

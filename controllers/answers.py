@@ -6,7 +6,7 @@ first; asking the policy again could tear the flow apart, and takes longer.
 
 from __future__ import annotations
 
-from testbed.events import FiveTuple
+from testbed.records.events import FiveTuple
 from testbed.units import NS_PER_S
 
 REMEMBERED_NS = NS_PER_S

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from testbed.controllers.liveness import MeshAccess
-from testbed.controllers.sealing import LONG_AGO_NS, Keyring
 from testbed.errors import InputError
 from testbed.policies.readiness import KEEPALIVE_NS
-from testbed.spec.scenario import BalancerSpec, FrameworkName
-from testbed.spec.topology import Host
+from testbed.scenario.model import BalancerSpec, FrameworkName
+from testbed.scenario.network import Host
+from testbed.wire.sealing import LONG_AGO_NS, Keyring
 
 MAX_NODES = 2000
 

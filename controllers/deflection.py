@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from testbed.controllers import notification
-from testbed.events import Action, Event, NameSiblings
 from testbed.policies.deflection import DEFLECTION, DeflectionPolicy
 from testbed.policies.readiness import KEEPALIVE_NS
-from testbed.spec.topology import Host
+from testbed.records.events import Action, Event, NameSiblings
+from testbed.scenario.network import Host
+from testbed.wire import notification
 
 Address = tuple[str, int]
 Send = Callable[[bytes, Address], None]

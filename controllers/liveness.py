@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from testbed.controllers.mesh_messages import Codec
-from testbed.controllers.sealing import LONG_AGO_NS, Channel, Keyring, is_on
-from testbed.events import NodeJoined, NodeLeft, WitnessHeard
 from testbed.policies.agreement import Agreement
 from testbed.policies.base import require_progress
-from testbed.spec.mesh import MeshSpec
+from testbed.records.events import NodeJoined, NodeLeft, WitnessHeard
+from testbed.scenario.mesh import MeshSpec
+from testbed.wire.mesh_messages import Codec
+from testbed.wire.sealing import LONG_AGO_NS, Channel, Keyring, is_on
 
 Emit = Callable[[int, dict[str, Any]], None]
 

@@ -1,9 +1,9 @@
 """The balancer: notifications and switch happenings in, the policy's actions out as OpenFlow messages.
 
-What the policy is fed and what it answers is emitted (kinds of `testbed.events`, marked ``"policy": "balancer"``),
-beside three kinds of its own: `BalancerReady` (the whole pipeline is in force; holds the first slots),
-`ActionsAcknowledged` (the switch confirmed by barrier what an event led to; `control_loop_us` counts from the arrival
-of that event, `removed` names nodes that it removed) and `BalancerStopped`.
+What the policy is fed and what it answers is emitted (kinds of `testbed.records.events`, marked
+``"policy": "balancer"``), beside three more kinds: `BalancerReady` (the whole pipeline is in force; holds the first
+slots), `ActionsAcknowledged` (the switch confirmed by barrier what an event led to; `control_loop_us` counts from the
+arrival of that event, `removed` names nodes that it removed) and `BalancerStopped`.
 
 It steers the switch while it has a link, which the switch's grant of the master role brings (`steer`).  Without one the
 policy goes on, and with the next one the switch gets the whole pipeline as it then is.  Pins are in the switch and
@@ -19,15 +19,13 @@ import random
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from testbed.controllers import notification, pipeline
+from testbed.controllers import pipeline
 from testbed.controllers.answers import Answers
 from testbed.controllers.config import BalancerConfig
 from testbed.controllers.deflection import Address, Send, SiblingNames
-from testbed.controllers.five_tuple import five_tuple
 from testbed.controllers.liveness import MeshEar
 from testbed.controllers.openflow import Message
 from testbed.controllers.replication import Input
-from testbed.controllers.sealing import Channel, Opener, Sealer
 from testbed.controllers.switch import (
     Acknowledged,
     Connection,
@@ -38,7 +36,10 @@ from testbed.controllers.switch import (
     Refused,
 )
 from testbed.errors import ToolError
-from testbed.events import (
+from testbed.policies.balancer import BalancerPolicy, make_balancer
+from testbed.policies.balancer_view import FRESH_PAUSES
+from testbed.policies.base import require_progress
+from testbed.records.events import (
     Action,
     DeadlineReached,
     Event,
@@ -51,10 +52,10 @@ from testbed.events import (
     RestoreNode,
     SetSlots,
 )
-from testbed.policies.balancer import BalancerPolicy, make_balancer
-from testbed.policies.balancer_view import FRESH_PAUSES
-from testbed.policies.base import require_progress
 from testbed.units import NS_PER_US
+from testbed.wire import notification
+from testbed.wire.five_tuple import five_tuple
+from testbed.wire.sealing import Channel, Opener, Sealer
 
 Emit = Callable[[int, dict[str, Any]], None]
 Note = Callable[[Input], None]

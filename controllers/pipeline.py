@@ -70,7 +70,7 @@ from testbed.controllers.openflow import (
     Value,
     match,
 )
-from testbed.events import FiveTuple
+from testbed.records.events import FiveTuple
 from testbed.units import NS_PER_S
 
 

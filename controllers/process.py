@@ -21,14 +21,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from testbed import waiting
 from testbed.controllers import connection
 from testbed.controllers.bell import Bell
 from testbed.controllers.config import BalancerConfig
 from testbed.controllers.deflection import Address
 from testbed.controllers.load_balancer import Emit, LoadBalancer
 from testbed.controllers.replication import Journal
-from testbed.controllers.sealing import MAX_DATAGRAM_BYTES
 from testbed.controllers.switch import (
     Connected,
     Connection,
@@ -40,7 +38,9 @@ from testbed.controllers.switch import (
     PortChanged,
     Role,
 )
+from testbed.system import waiting
 from testbed.units import NS_PER_MS
+from testbed.wire.sealing import MAX_DATAGRAM_BYTES
 
 PRIMARY_GENERATION, STANDBY_GENERATION = 1, 2
 LONGEST_WAIT_NS = 10 * NS_PER_MS  # a turn of the loop with nothing to do costs some 20 us

@@ -17,7 +17,6 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from testbed import waiting
 from testbed.controllers import connection
 from testbed.controllers.config import BalancerConfig
 from testbed.controllers.deflection import Address, Send
@@ -33,6 +32,7 @@ from testbed.controllers.process import (
 )
 from testbed.controllers.replication import Follower
 from testbed.controllers.switch import Connected, Connection, Disconnected, Happening, PortChanged, Role, SlaveGranted
+from testbed.system import waiting
 
 
 class Mute:

@@ -12,15 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from testbed import places, sweep
+from testbed import sweep
 from testbed.errors import EXIT_EXPECTATION_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from testbed.files import writing
+from testbed.records.facts import Engine
 from testbed.report import agreement
 from testbed.report.agreement import Judgement
 from testbed.report.agreement_page import write_agreement_page
 from testbed.report.sweep_table import SweepTable
-from testbed.results.facts import Engine
 from testbed.run import RUNS
+from testbed.system import places
 
 ENGINES: tuple[Engine, ...] = ("emulation", "simulation")
 

@@ -13,13 +13,13 @@ from collections.abc import Iterator, Sequence
 
 from testbed import topologies
 from testbed.errors import InputError
+from testbed.records.facts import Engine
 from testbed.results.expectations import parse_all
-from testbed.results.facts import Engine
 from testbed.results.summary import PATHS
-from testbed.spec.complaints import Complaint
-from testbed.spec.loading import LoadedScenario
-from testbed.spec.scenario import Scenario, TraceSpec
-from testbed.spec.topology import Network
+from testbed.scenario.complaints import Complaint
+from testbed.scenario.loading import LoadedScenario
+from testbed.scenario.model import Scenario, TraceSpec
+from testbed.scenario.network import Network
 from testbed.traffic.feasible import feasible, surely_sends
 from testbed.traffic.plan import make_plan
 from testbed.traffic.traces import TraceFiles

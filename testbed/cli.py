@@ -17,7 +17,7 @@ import traceback
 from types import FrameType
 from typing import NoReturn
 
-from testbed import failures, installing, interrupts, places, streams
+from testbed import failures, installing
 from testbed.errors import (
     EXIT_BAD_INPUT,
     EXIT_INTERRUPTED,
@@ -26,6 +26,7 @@ from testbed.errors import (
     MachineError,
     TestbedError,
 )
+from testbed.system import interrupts, places, streams
 
 # One thread for linear algebra: the arrays are small, and idle helper threads would disturb the trial they serve.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

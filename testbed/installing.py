@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from testbed import places
+from testbed.system import places
 
 DISTRIBUTION = "predictive-buffer-testbed"
 # Where programs come from, unless a package has their name.

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from testbed.errors import InputError
-from testbed.events import Action, Event, LimitGranted, NodeJoined, PeersAssessed, Record, TrafficSampled
 from testbed.forecaster.maker import MakeForecaster, forecaster_maker
 from testbed.forecaster.runtime.artefact import DEFAULT_MODEL
 from testbed.policies.balancer import make_balancer
@@ -28,14 +27,15 @@ from testbed.policies.brain import NodeBrain
 from testbed.policies.deflection import DEFLECTION, DeflectionPolicy
 from testbed.policies.pool import Pool, make_pool
 from testbed.policies.readiness import longest_pause_ns
+from testbed.records.events import Action, Event, LimitGranted, NodeJoined, PeersAssessed, Record, TrafficSampled
+from testbed.records.written import DIGEST, written
 from testbed.results.provenance import sha256_of
 from testbed.results.recorded_run import RecordedRun
+from testbed.scenario.model import Scenario
+from testbed.scenario.network import Network
 from testbed.simulation.cohorts import BRAIN, make_brain, rows_of
 from testbed.simulation.engine import BALANCER, POOL
-from testbed.simulation.history import DIGEST, written
 from testbed.simulation.recorded_inputs import Line, RecordedInputs
-from testbed.spec.scenario import Scenario
-from testbed.spec.topology import Network
 from testbed.topologies import describe
 from testbed.traffic import plan_file
 from testbed.traffic.plan import PacketPlan

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import yaml
 
-from testbed import checks, doctor, interrupts, output, patience, places, topologies
+from testbed import checks, doctor, output, topologies
 from testbed.errors import (
     EXIT_EXPECTATION_FAILED,
     EXIT_INTERRUPTED,
@@ -27,18 +27,19 @@ from testbed.errors import (
     TestbedError,
 )
 from testbed.forecaster.maker import MakeForecaster, forecaster_maker
+from testbed.records.evidence import Evidence
+from testbed.records.facts import Engine, RunFacts
 from testbed.report import page
 from testbed.report.live import LiveView
 from testbed.results import fidelity, provenance
-from testbed.results.evidence import Evidence
-from testbed.results.facts import Engine, RunFacts
 from testbed.results.recorded_run import RecordedRun
 from testbed.results.run_directory import RunDirectory
 from testbed.results.running import announced
 from testbed.results.summary import summarise
-from testbed.spec.loading import LoadedScenario
-from testbed.spec.scenario import TraceSpec
-from testbed.spec.topology import Network
+from testbed.scenario.loading import LoadedScenario
+from testbed.scenario.model import TraceSpec
+from testbed.scenario.network import Network
+from testbed.system import interrupts, patience, places
 from testbed.traffic import plan_file, trace_file
 from testbed.traffic.plan import PacketPlan, make_plan
 from testbed.traffic.streams import derived_seed
@@ -263,7 +264,7 @@ class _Run:
 
     def _emulate(self, began_ns: int) -> tuple[Evidence, dict[str, Any], bool]:
         from testbed.emulation.supervisor import emulate
-        from testbed.emulation.trial_plan import TrialPlan
+        from testbed.engine import TrialPlan
 
         prepared = self._prepared
         plan = TrialPlan(

@@ -35,17 +35,17 @@ from testbed.errors import (
     ToolError,
 )
 from testbed.files import writing
+from testbed.records.facts import Engine
 from testbed.report.sweep_page import write_sweep_page
 from testbed.report.sweep_progress import SweepProgress
 from testbed.report.sweep_table import SweepTable, tabulate
 from testbed.results import provenance, recorded_run
-from testbed.results.facts import Engine
 from testbed.results.outcome import COUNTING
 from testbed.results.sweep_file import MANIFEST
 from testbed.run import RUNS
-from testbed.spec.document import read_bytes
-from testbed.spec.loading import LoadedScenario
-from testbed.spec.sweep import LoadedSweep, TrialSpec, load_sweep, option_text, settings_of
+from testbed.scenario.document import read_bytes
+from testbed.scenario.loading import LoadedScenario
+from testbed.scenario.sweep import LoadedSweep, TrialSpec, load_sweep, option_text, settings_of
 from testbed.sweep_runs import COPY, SweepRuns, summary_of
 from testbed.traffic.traces import TraceFiles
 from testbed.trial_process import Ended, RunTrial, TrialCall, TrialProcesses

@@ -8,16 +8,16 @@ from typing import Any
 
 from testbed.errors import InputError
 from testbed.files.reading import Source
+from testbed.records.facts import Engine
 from testbed.report.written import figure
 from testbed.results.conditions import settings_differing
-from testbed.results.facts import Engine
 from testbed.results.outcome import COUNTING, ended_if_readable, outcome_of
 from testbed.results.recorded_run import RecordedRun
 from testbed.results.sweep_file import MANIFEST, read_manifest
 from testbed.run import hashes_of_inputs
-from testbed.spec.document import MAX_BYTES, parse
-from testbed.spec.loading import LoadedScenario
-from testbed.spec.sweep import LoadedSweep, TrialSpec
+from testbed.scenario.document import MAX_BYTES, parse
+from testbed.scenario.loading import LoadedScenario
+from testbed.scenario.sweep import LoadedSweep, TrialSpec
 
 MOST_INVALID = 2
 COPY = "sweep.yaml"

@@ -17,10 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from testbed import interrupts, waiting
-from testbed.emulation import kernel
 from testbed.errors import EXIT_INTERRUPTED
-from testbed.spec.loading import LoadedScenario
+from testbed.scenario.loading import LoadedScenario
+from testbed.system import interrupts, kernel, waiting
 from testbed.units import NS_PER_MS
 
 _TICK_NS = 500 * NS_PER_MS

@@ -19,13 +19,13 @@ import numpy as np
 
 from testbed.controllers import process, replication, standby
 from testbed.controllers.config import BalancerConfig, Station, Vip
-from testbed.emulation import commands
-from testbed.emulation.open_vswitch import OpenVSwitch
+from testbed.emulation.network.open_vswitch import OpenVSwitch
 from testbed.emulation.sandbox import Sandbox
-from testbed.events import NotifyBalancer
 from testbed.policies.membership import BALANCER
-from testbed.spec.scenario import BalancerSpec, FrameworkName
-from testbed.spec.topology import VIP_IP, VIP_IP6, VIP_MAC, Host
+from testbed.records.events import NotifyBalancer
+from testbed.scenario.model import BalancerSpec, FrameworkName
+from testbed.scenario.network import VIP_IP, VIP_IP6, VIP_MAC, Host
+from testbed.system import commands
 from testbed.units import NS_PER_S
 from tests import sealed
 

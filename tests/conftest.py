@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from testbed import probes
+from testbed.system import probes
 
 SESSION_VARIABLE = "TESTBED_TEST_SESSION"
 OUR_INTERFACE = re.compile(r"^([cnbms]\d+(-eth\d+)?|probe\d)$")

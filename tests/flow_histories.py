@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from testbed.emulation.xdp_abi import SINK_FLOW
+from testbed.emulation.dataplane.xdp_abi import SINK_FLOW
 from testbed.traffic.fates import NOWHERE
 from testbed.traffic.fault_losses import FlowHistory, FlowRows, LostPackets
 from testbed.traffic.numbers import PacketNumbers

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from testbed.controllers import notification
-from testbed.controllers.sealing import Channel, Keyring, RunSecret, Sealer
-from testbed.events import NotifyBalancer
 from testbed.policies.membership import BALANCER
+from testbed.records.events import NotifyBalancer
+from testbed.wire import notification
+from testbed.wire.sealing import Channel, Keyring, RunSecret, Sealer
 
 SECRET = bytes(range(32))
 RUN_ID = 7

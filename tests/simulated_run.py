@@ -10,12 +10,12 @@ import yaml
 
 from testbed import topologies
 from testbed.forecaster.maker import forecaster_maker
-from testbed.results.evidence import Evidence
-from testbed.results.facts import RunFacts
+from testbed.records.evidence import Evidence
+from testbed.records.facts import RunFacts
 from testbed.results.run_directory import RunDirectory
+from testbed.scenario.model import Scenario
+from testbed.scenario.network import Network
 from testbed.simulation.engine import simulate
-from testbed.spec.scenario import Scenario
-from testbed.spec.topology import Network
 from testbed.traffic import plan_file
 from testbed.traffic.plan import PacketPlan, make_plan
 from testbed.traffic.streams import derived_seed

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from testbed.results.evidence import ClientEvidence, Evidence, NodeEvidence
-from testbed.results.facts import RunFacts
-from testbed.results.fates import FateEvidence
+from testbed.records.evidence import ClientEvidence, Evidence, NodeEvidence
+from testbed.records.facts import RunFacts
+from testbed.records.fates import FateEvidence
+from testbed.records.histogram import Histogram
+from testbed.records.samples import by_node, table_of
+from testbed.records.stages import Stage, Stall
 from testbed.results.fidelity import judge
-from testbed.results.histogram import Histogram
 from testbed.results.run_directory import RunDirectory
-from testbed.results.samples import by_node, table_of
-from testbed.results.stages import Stage, Stall
 from testbed.results.summary import summarise
 from testbed.units import NS_PER_MS, NS_PER_S
 

@@ -20,7 +20,7 @@ PACKAGE = "testbed"
 STDLIB = frozenset(sys.stdlib_module_names)
 
 FRAMEWORKS = {"os_ken", "ryu"}
-BASE = ("units", "errors", "events")
+BASE = ("units", "errors", "records/events")
 
 
 class Room(NamedTuple):
@@ -58,7 +58,7 @@ def _rooms_named(name: str) -> list[str]:
 
 
 def module_name(path: str) -> str:
-    """Return the dotted name of a source path such as ``testbed/spec/loading.py`` or ``testbed/spec/``."""
+    """Return the dotted name of a source path such as ``testbed/scenario/loading.py`` or ``testbed/scenario/``."""
     parts = path.removesuffix(".py").rstrip("/").split("/")
     # controllers/ and topologies/ are imported as testbed.controllers and testbed.topologies
     inside = [PACKAGE, *parts] if parts[0] in FOLDERS and parts[0] != PACKAGE else parts
@@ -234,10 +234,10 @@ def test_every_room_of_the_table_exists() -> None:
 
 
 PLANTED = [
-    ("testbed/units.py", "import testbed.events\n", "may not import testbed.events"),
+    ("testbed/units.py", "import testbed.records.events\n", "may not import testbed.records.events"),
     ("testbed/errors.py", "import numpy\n", "may not import numpy"),
-    ("testbed/spec/x.py", "from testbed.policies.base import Policy\n", "may not import testbed.policies.base"),
-    ("testbed/spec/x.py", "import testbed.topologies\n", "may not import testbed.topologies"),
+    ("testbed/scenario/x.py", "from testbed.policies.base import Policy\n", "may not import testbed.policies.base"),
+    ("testbed/scenario/x.py", "import testbed.topologies\n", "may not import testbed.topologies"),
     ("topologies/x.py", "from mininet.topo import Topo\n", "may not import mininet.topo"),
     ("topologies/x.py", "import os\n", "does I/O: imports os"),
     ("testbed/policies/x.py", "import time\n", "does I/O: imports time"),
@@ -254,8 +254,8 @@ PLANTED = [
     ("testbed/traffic/x.py", "import torch\n", "may not import torch"),
     (
         "testbed/simulation/x.py",
-        "from testbed.emulation.kernel import unshare\n",
-        "may not import testbed.emulation.kernel",
+        "from testbed.system.kernel import unshare\n",
+        "may not import testbed.system.kernel",
     ),
     ("testbed/results/x.py", "from testbed.report import page\n", "may not import testbed.report"),
     ("testbed/report/x.py", "from testbed.emulation import sandbox\n", "may not import testbed.emulation"),

@@ -13,7 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.events import (
+from testbed.files.event_records import from_record
+from testbed.policies.balancer import REWEIGH_INTERVAL_NS, SILENCE_NS, BalancerPolicy, make_balancer
+from testbed.policies.balancer_view import RATE_TIME_NS, ClusterView
+from testbed.policies.base import replay
+from testbed.policies.readiness import KEEPALIVE_NS, longest_pause_ns
+from testbed.policies.slots import apportion, deal, reweight, slot_count
+from testbed.records.events import (
     Action,
     DeadlineReached,
     Event,
@@ -26,13 +32,7 @@ from testbed.events import (
     RestoreNode,
     SetSlots,
 )
-from testbed.files.event_records import from_record
-from testbed.policies.balancer import REWEIGH_INTERVAL_NS, SILENCE_NS, BalancerPolicy, make_balancer
-from testbed.policies.balancer_view import RATE_TIME_NS, ClusterView
-from testbed.policies.base import replay
-from testbed.policies.readiness import KEEPALIVE_NS, longest_pause_ns
-from testbed.policies.slots import apportion, deal, reweight, slot_count
-from testbed.spec.scenario import BalancerPolicyName, BalancerSpec
+from testbed.scenario.model import BalancerPolicyName, BalancerSpec
 from testbed.units import NS_PER_MS
 
 NODES = ("n1", "n2", "n3")

@@ -12,7 +12,7 @@ from testbed.bench import verdict
 from testbed.bench.disturbances import AT_ONCE, LEFT_MS, NEVER, SCENARIO, TABLE
 from testbed.commands.bench import bench
 from testbed.errors import EXIT_EXPECTATION_FAILED, EXIT_OK, InputError
-from testbed.spec.scenario import Scenario
+from testbed.scenario.model import Scenario
 
 KINDS = {
     "link", "offloads", "program", "qdisc", "filter", "neighbour", "route", "address", "setting", "packet filter",

@@ -15,10 +15,10 @@ from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment
 from scapy.layers.l2 import Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
-from testbed.emulation import kernel
-from testbed.emulation.libbpf import XDP_DROP, XDP_PASS
-from testbed.emulation.link_meter import LinkMeter
-from testbed.emulation.xdp import NodeProgram
+from testbed.emulation.dataplane.libbpf import XDP_DROP, XDP_PASS
+from testbed.emulation.dataplane.link_meter import LinkMeter
+from testbed.emulation.dataplane.xdp import NodeProgram
+from testbed.system import kernel
 from testbed.traffic.frames import ProbeHeader
 from testbed.traffic.numbers import PacketNumbers
 

@@ -43,12 +43,12 @@ from scapy.layers.ipsec import AH
 from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet, Padding, Raw
 
-from testbed.emulation import kernel
-from testbed.emulation.libbpf import XDP_DROP, XDP_PASS, XDP_TX
-from testbed.emulation.xdp import NodeProgram, PassProgram
-from testbed.emulation.xdp_abi import NODE_BIN_NS, NODE_MEMORY, NODE_STATE
-from testbed.emulation.xdp_meter import Look, offset
+from testbed.emulation.dataplane.libbpf import XDP_DROP, XDP_PASS, XDP_TX
+from testbed.emulation.dataplane.xdp import NodeProgram, PassProgram
+from testbed.emulation.dataplane.xdp_abi import NODE_BIN_NS, NODE_MEMORY, NODE_STATE
+from testbed.emulation.dataplane.xdp_meter import Look, offset
 from testbed.errors import InputError, ToolError
+from testbed.system import kernel
 
 pytestmark = pytest.mark.requires("root", "bpf", "clang")
 

@@ -18,12 +18,12 @@ from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
-from testbed.emulation import kernel
-from testbed.emulation.libbpf import XDP_DROP, XDP_PASS
-from testbed.emulation.xdp import SinkProgram
-from testbed.emulation.xdp_abi import SINK_FLOW, delay_edges_ns
-from testbed.emulation.xdp_program import packet_ranges
+from testbed.emulation.dataplane.libbpf import XDP_DROP, XDP_PASS
+from testbed.emulation.dataplane.xdp import SinkProgram
+from testbed.emulation.dataplane.xdp_abi import SINK_FLOW, delay_edges_ns
+from testbed.emulation.dataplane.xdp_program import packet_ranges
 from testbed.errors import InputError
+from testbed.system import kernel
 from testbed.traffic.frames import ProbeHeader
 from testbed.traffic.numbers import PacketNumbers, size_of
 

@@ -20,12 +20,12 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
-from testbed.emulation.libbpf import XDP_DROP, XDP_PASS, XDP_TX
-from testbed.emulation.xdp import NodeProgram, SinkProgram
-from testbed.emulation.xdp_abi import NODE_MEMORY, NODE_STATE, PROBE_DEPARTS, STAGE_BUCKETS, STAGE_SLOT_SHIFT
-from testbed.emulation.xdp_meter import offset
-from testbed.emulation.xdp_stage import slot_stalls, slots_for, stage_edges_ns, stage_histogram
-from testbed.results.stages import Stall
+from testbed.emulation.dataplane.libbpf import XDP_DROP, XDP_PASS, XDP_TX
+from testbed.emulation.dataplane.xdp import NodeProgram, SinkProgram
+from testbed.emulation.dataplane.xdp_abi import NODE_MEMORY, NODE_STATE, PROBE_DEPARTS, STAGE_BUCKETS, STAGE_SLOT_SHIFT
+from testbed.emulation.dataplane.xdp_meter import offset
+from testbed.emulation.dataplane.xdp_stage import slot_stalls, slots_for, stage_edges_ns, stage_histogram
+from testbed.records.stages import Stall
 from testbed.traffic.frames import ProbeHeader
 from testbed.traffic.numbers import PacketNumbers
 from testbed.units import NS_PER_MS, NS_PER_S

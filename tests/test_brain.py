@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 
 from testbed.errors import InputError
-from testbed.events import (
+from testbed.files.event_records import from_record
+from testbed.policies.base import replay
+from testbed.policies.brain import NodeBrain
+from testbed.policies.forecast import Forecaster
+from testbed.policies.forecast_holt import HoltForecaster
+from testbed.policies.forecast_oracle import ArrivalCells, SharedArrivals
+from testbed.policies.forecast_path import horizons_ns
+from testbed.policies.forecasters import make_forecaster, make_oracle
+from testbed.policies.pool import make_pool
+from testbed.records.events import (
     Action,
     DeadlineReached,
     Event,
@@ -23,16 +32,7 @@ from testbed.events import (
     SetBufferLimit,
     TrafficSampled,
 )
-from testbed.files.event_records import from_record
-from testbed.policies.base import replay
-from testbed.policies.brain import NodeBrain
-from testbed.policies.forecast import Forecaster
-from testbed.policies.forecast_holt import HoltForecaster
-from testbed.policies.forecast_oracle import ArrivalCells, SharedArrivals
-from testbed.policies.forecast_path import horizons_ns
-from testbed.policies.forecasters import make_forecaster, make_oracle
-from testbed.policies.pool import make_pool
-from testbed.spec.scenario import BufferPolicyName, BufferSpec
+from testbed.scenario.model import BufferPolicyName, BufferSpec
 
 KB, MB, MS = 1000, 10**6, 1_000_000
 POLICIES = get_args(BufferPolicyName)

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.events import TrafficSampled
 from testbed.policies.actuation import Actuation
 from testbed.policies.buffer import GRAINS, Range, ShrinkHold, SizingRule
 from testbed.policies.buffer_rules import make_rule
 from testbed.policies.buffer_static import static_size_bytes
-from testbed.spec.scenario import BufferPolicyName, BufferSpec, Scenario
+from testbed.records.events import TrafficSampled
+from testbed.scenario.model import BufferPolicyName, BufferSpec, Scenario
 
 KB, MB, MS = 1000, 10**6, 1_000_000
 POLICIES = get_args(BufferPolicyName)

@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 
 from testbed import checks, sweep, topologies
 from testbed.emulation import bounds as emulated
-from testbed.emulation import supervisor, xdp_abi
-from testbed.emulation.trial_plan import TrialPlan
+from testbed.emulation import supervisor
+from testbed.emulation.dataplane import xdp_abi
+from testbed.engine import TrialPlan
 from testbed.errors import InputError
 from testbed.run import RunOptions, run
-from testbed.spec.document import parse_value
-from testbed.spec.loading import load
-from testbed.spec.overrides import Setting
-from testbed.spec.scenario import MAX_BUFFER_BYTES
+from testbed.scenario.document import parse_value
+from testbed.scenario.loading import load
+from testbed.scenario.model import MAX_BUFFER_BYTES
+from testbed.scenario.overrides import Setting
 from testbed.traffic.plan import make_plan
 
 SCENARIO = """\

@@ -12,11 +12,11 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from testbed import cli
 from testbed.errors import EXIT_BAD_INPUT, InputError
-from testbed.spec import complaints, yaml_nodes
-from testbed.spec.document import parse
-from testbed.spec.loading import ScenarioRefused, load
-from testbed.spec.scenario import MAX_FAULTS, Scenario
-from testbed.spec.sweep import SweepSpec, load_sweep
+from testbed.scenario import complaints, yaml_nodes
+from testbed.scenario.document import parse
+from testbed.scenario.loading import ScenarioRefused, load
+from testbed.scenario.model import MAX_FAULTS, Scenario
+from testbed.scenario.sweep import SweepSpec, load_sweep
 
 GOOD = """\
 version: 1

@@ -15,7 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testbed.errors import PolicyError
-from testbed.events import (
+from testbed.policies.agreement import Agreement
+from testbed.policies.balancer import make_balancer
+from testbed.policies.base import Policy, require_progress
+from testbed.policies.brain import NodeBrain
+from testbed.policies.deflection import DeflectionPolicy
+from testbed.policies.membership import BALANCER, Membership
+from testbed.policies.watchers import watched_by
+from testbed.records.events import (
     DeadlineReached,
     Event,
     HeartbeatHeard,
@@ -26,17 +33,10 @@ from testbed.events import (
     SendTestimony,
     WitnessHeard,
 )
-from testbed.policies.agreement import Agreement
-from testbed.policies.balancer import make_balancer
-from testbed.policies.base import Policy, require_progress
-from testbed.policies.brain import NodeBrain
-from testbed.policies.deflection import DeflectionPolicy
-from testbed.policies.membership import BALANCER, Membership
-from testbed.policies.watchers import watched_by
+from testbed.scenario.mesh import MeshSpec
+from testbed.scenario.model import BalancerPolicyName, BalancerSpec, BufferSpec
+from testbed.scenario.network import Host
 from testbed.simulation.agenda import MOST_WAKES, Agenda
-from testbed.spec.mesh import MeshSpec
-from testbed.spec.scenario import BalancerPolicyName, BalancerSpec, BufferSpec
-from testbed.spec.topology import Host
 from testbed.units import NS_PER_MS
 
 MESH = MeshSpec.model_validate({})

@@ -14,19 +14,19 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from testbed import topologies
-from testbed.controllers import notification
 from testbed.controllers.deflection import SiblingNames
-from testbed.controllers.sealing import Channel, Opener, Sealer
 from testbed.errors import InputError
-from testbed.events import NameSiblings, NodeJoined, NodeLeft, NodesNotified
 from testbed.files.event_records import from_record
 from testbed.policies.deflection import REPEAT_NS, SILENCE_NS, DeflectionPolicy
 from testbed.policies.membership import BALANCER
+from testbed.records.events import NameSiblings, NodeJoined, NodeLeft, NodesNotified
+from testbed.scenario.loading import load
+from testbed.scenario.model import Scenario
+from testbed.scenario.network import Host
 from testbed.simulation.engine import simulate
-from testbed.spec.loading import load
-from testbed.spec.scenario import Scenario
-from testbed.spec.topology import Host
 from testbed.units import NS_PER_MS
+from testbed.wire import notification
+from testbed.wire.sealing import Channel, Opener, Sealer
 from tests import sealed
 
 THREE = tuple(Host(f"n{k}", "node") for k in (1, 2, 3))

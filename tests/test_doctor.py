@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from testbed import doctor, errors, installing, places, probes
+from testbed import doctor, errors, installing
 from testbed.doctor import room
-from testbed.spec.scenario import ControllerSpec, Scenario
+from testbed.scenario.model import ControllerSpec, Scenario
+from testbed.system import places, probes
 from tests.command import call, write_tiny
 
 # What the kernel is asked for, and what of it takes namespaces.

@@ -13,10 +13,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from testbed import places
 from testbed.doctor import room
 from testbed.results.recorded_run import RecordedRun
-from testbed.spec.loading import load
+from testbed.scenario.loading import load
+from testbed.system import places
 
 pytestmark = pytest.mark.requires("root", "bpf", "ovs", "mininet")
 

@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from testbed import places
-from testbed.results.samples import COLUMNS
+from testbed.records.samples import COLUMNS
 from testbed.results.summary import PATHS
+from testbed.system import places
 
 SMOKE = places.scenarios() / "smoke.yaml"
 EXIT_OF_VERDICT = {"VALID": 0, "DEGRADED": 0, "INVALID": 5}

@@ -8,9 +8,9 @@ import json
 import numpy as np
 import pytest
 
-from testbed import events
-from testbed.events import Action, Event, Record
 from testbed.files.event_records import from_record
+from testbed.records import events
+from testbed.records.events import Action, Event, Record
 
 KINDS = sorted(name for name, kind in Record.kinds.items() if kind not in (Event, Action))
 EXAMPLES = {

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed import cli, interrupts, run, streams
+from testbed import cli, run
 from testbed.errors import (
     EXIT_BAD_INPUT,
     EXIT_BUG,
@@ -22,7 +22,8 @@ from testbed.errors import (
     InputError,
     ToolError,
 )
-from testbed.spec.loading import load
+from testbed.scenario.loading import load
+from testbed.system import interrupts, streams
 from tests.command import call, shell, write_tiny
 
 
@@ -74,7 +75,7 @@ def test_closed_streams_do_no_harm(tiny: Path, closed: str) -> None:
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- 2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_closed_descriptors_are_taken_before_anything_else_gets_their_numbers(tmp_path: Path, closed: str) -> None:
     code = (
-        "import os; from testbed import streams; streams.secure(); "
+        "import os; from testbed.system import streams; streams.secure(); "
         "found = [os.readlink(f'/proc/self/fd/{number}') for number in range(3)]; "
         "inherited = [os.get_inheritable(number) for number in range(3)]; "
         "import sys; print('x', file=sys.stderr); print('x'); sys.stdin.read(); "

@@ -12,9 +12,9 @@ import pytest
 
 import testbed
 from testbed import cli, failures, run
-from testbed.emulation.records import Failure
+from testbed.emulation.processes.channel import Failure
 from testbed.errors import EXIT_TOOL_FAILED, Bug, InputError, MachineError, PolicyError, TestbedError, ToolError
-from testbed.spec.loading import load
+from testbed.scenario.loading import load
 from tests.command import write_tiny
 
 POLICY = Path(testbed.__file__).parent / "policies" / "buffer_of_a_user.py"
@@ -59,7 +59,7 @@ def test_a_policy_with_a_wrong_syntax_is_named_for_it() -> None:
 def test_an_exception_elsewhere_is_our_own_bug_and_says_where() -> None:
     error = shown(raised_by(defined_in(POLICY.parent.parent / "events.py")))
     assert isinstance(error, Bug)
-    assert str(error) == "running x: our own bug: KeyError: 'n9' (testbed/events.py, line 3); report it"
+    assert str(error) == "running x: our own bug: KeyError: 'n9' (testbed/records/events.py, line 3); report it"
 
 
 @pytest.mark.parametrize(

@@ -17,23 +17,23 @@ from pyroute2 import IPRoute
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import ARP, Ether
 
-from testbed import places
 from testbed.controllers.liveness import MeshAccess, MeshEar
-from testbed.controllers.mesh_messages import Codec
-from testbed.emulation import kernel, shaping
-from testbed.emulation.hogs import Hogs
-from testbed.emulation.link_meter import LinkMeter
-from testbed.emulation.shared_state import NodeState, SharedState
-from testbed.emulation.xdp import NodeProgram
+from testbed.emulation.dataplane.link_meter import LinkMeter
+from testbed.emulation.dataplane.xdp import NodeProgram
+from testbed.emulation.faults.hogs import Hogs
+from testbed.emulation.network import shaping
+from testbed.emulation.processes.shared_state import NodeState, SharedState
 from testbed.errors import InputError
-from testbed.events import NodeLeft, NotifyBalancer, SendTestimony
 from testbed.policies.membership import BALANCER
+from testbed.records.events import NodeLeft, NotifyBalancer, SendTestimony
 from testbed.results.failover import Failure, FaultLines, failover_section, failures
-from testbed.spec.fault import FaultSpec
-from testbed.spec.fault_timeline import astray, timeline
-from testbed.spec.loading import load
-from testbed.spec.mesh import MeshSpec
+from testbed.scenario.fault import FaultSpec
+from testbed.scenario.fault_timeline import astray, timeline
+from testbed.scenario.loading import load
+from testbed.scenario.mesh import MeshSpec
+from testbed.system import kernel, places
 from testbed.units import NS_PER_MS, NS_PER_S
+from testbed.wire.mesh_messages import Codec
 from tests import sealed
 
 XDP_DROP, XDP_PASS = 1, 2

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from testbed.events import ForecastMade, TrafficSampled
 from testbed.policies.forecast_gated import MEMORY_SAMPLES, GatedForecaster
+from testbed.records.events import ForecastMade, TrafficSampled
 
 INTERVAL_NS = 10_000_000
 UNIT = 10_000  # bytes an interval at 8 Mbit/s

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from testbed.events import ForecastMade, TrafficSampled
 from testbed.policies.forecast_corrected import MAX_THETA, CorrectedForecaster, Hindsight
+from testbed.records.events import ForecastMade, TrafficSampled
 
 RATE = np.array([8_000_000], dtype=np.int64)  # 10,000 bytes an interval
 INTERVAL_NS = 10_000_000

@@ -9,12 +9,12 @@ import sys
 import numpy as np
 import pytest
 
-from testbed.events import ForecastMade, TrafficSampled
 from testbed.forecaster.data.generate import TrafficProfile, generate
 from testbed.forecaster.runtime.cell import Cell, run_series
 from testbed.forecaster.runtime.features import FEATURES, FeatureExtractor
 from testbed.forecaster.runtime.horizons import HORIZON_SAMPLES, MOST_GROWTH
 from testbed.forecaster.runtime.lstm import WARM_UP_SAMPLES, LstmForecaster, Model, load_model
+from testbed.records.events import ForecastMade, TrafficSampled
 
 INTERVAL_NS = 10_000_000
 

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.events import TrafficSampled
 from testbed.policies import fluid
 from testbed.policies.forecast_ewma import EwmaForecaster
 from testbed.policies.forecast_holt import HoltForecaster
 from testbed.policies.forecast_oracle import ArrivalCells, KnownArrivals, OracleForecaster, SharedArrivals
 from testbed.policies.forecast_path import horizons_ns
 from testbed.policies.forecasters import make_forecaster, make_oracle
-from testbed.spec.scenario import BufferSpec
+from testbed.records.events import TrafficSampled
+from testbed.scenario.model import BufferSpec
 
 MS = 1_000_000
 RATE_BPS = np.array([100_000_000], dtype=np.int64)  # 125 kB in 10 ms

@@ -16,7 +16,7 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
 from testbed.controllers.pipeline import FRAGMENT_COOKIE
-from testbed.spec.topology import VIP_IP, VIP_IP6, VIP_MAC, Host
+from testbed.scenario.network import VIP_IP, VIP_IP6, VIP_MAC, Host
 from tests.balancer_on_ovs import NODES, Trial, alone, is_kind, run_in_sandbox
 
 pytestmark = pytest.mark.requires("root", "ovs")

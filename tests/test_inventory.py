@@ -18,7 +18,10 @@ from scapy.contrib.igmp import IGMP
 from scapy.layers.inet import IP
 from scapy.layers.l2 import Ether
 
-from testbed.emulation import kernel
+from testbed.emulation.dataplane.limit_watch import LimitWatch
+from testbed.emulation.dataplane.link_meter import LinkMeter
+from testbed.emulation.dataplane.xdp import NodeProgram, PassProgram
+from testbed.emulation.dataplane.xdp_meter import IntervalStats, NodeCounters, NodeLook
 from testbed.emulation.inventory import processes
 from testbed.emulation.inventory.control_stock import ControlStock
 from testbed.emulation.inventory.difference import ABSENT, Difference
@@ -27,14 +30,11 @@ from testbed.emulation.inventory.namespace import NamespaceStock
 from testbed.emulation.inventory.ordered import not_ordered
 from testbed.emulation.inventory.processes import ProcessStock, Watched
 from testbed.emulation.inventory.switch_stock import Appended, _blocks, _commands, _flows, _ports
-from testbed.emulation.limit_watch import LimitWatch
-from testbed.emulation.link_meter import LinkMeter
-from testbed.emulation.xdp import NodeProgram, PassProgram
-from testbed.emulation.xdp_meter import IntervalStats, NodeCounters, NodeLook
-from testbed.results.changes import Change
-from testbed.spec.fault import FaultSpec
-from testbed.spec.fault_timeline import FaultStep
-from testbed.spec.scenario import TopologySpec
+from testbed.records.changes import Change
+from testbed.scenario.fault import FaultSpec
+from testbed.scenario.fault_timeline import FaultStep
+from testbed.scenario.model import TopologySpec
+from testbed.system import kernel
 from testbed.topologies import describe
 from testbed.traffic.carried_out import Fault
 from testbed.units import NS_PER_MS, NS_PER_S

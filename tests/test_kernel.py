@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from testbed.emulation import kernel
+from testbed.system import kernel
 
 pytestmark = pytest.mark.requires("root")
 

@@ -17,10 +17,11 @@ import pytest
 from pyroute2 import IPRoute
 
 from testbed import installing
-from testbed.emulation import kernel, libbpf, xdp_abi
-from testbed.emulation.libbpf import BpfObject, VerifierError
-from testbed.emulation.xdp import NodeProgram, PassProgram, SinkProgram
+from testbed.emulation.dataplane import libbpf, xdp_abi
+from testbed.emulation.dataplane.libbpf import BpfObject, VerifierError
+from testbed.emulation.dataplane.xdp import NodeProgram, PassProgram, SinkProgram
 from testbed.errors import EXIT_MACHINE_LACKS, MachineError, ToolError
+from testbed.system import kernel
 from testbed.traffic.numbers import PacketNumbers
 
 BPF = Path(__file__).parents[1] / "bpf"

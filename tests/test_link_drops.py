@@ -12,9 +12,9 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
-from testbed.emulation import kernel
-from testbed.emulation.link_drops import interface_drops
-from testbed.emulation.xdp import NodeProgram, PassProgram
+from testbed.emulation.dataplane.link_drops import interface_drops
+from testbed.emulation.dataplane.xdp import NodeProgram, PassProgram
+from testbed.system import kernel
 
 pytestmark = pytest.mark.requires("root", "bpf", "clang")
 

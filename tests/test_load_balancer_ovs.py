@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from testbed.emulation import commands
-from testbed.spec.topology import VIP_IP, VIP_MAC, Host
+from testbed.scenario.network import VIP_IP, VIP_MAC, Host
+from testbed.system import commands
 from tests.balancer_on_ovs import (
     MB,
     NODES,

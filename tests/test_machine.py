@@ -11,10 +11,10 @@ import pytest
 
 from testbed.emulation.cpu_quota import CpuQuota
 from testbed.emulation.machine import MachineWatch
+from testbed.records.evidence import ClientEvidence, Evidence
+from testbed.records.samples import by_node
 from testbed.results.accounting import account
-from testbed.results.evidence import ClientEvidence, Evidence
 from testbed.results.fidelity import judge
-from testbed.results.samples import by_node
 from testbed.units import NS_PER_MS, NS_PER_S
 from tests import synthetic_run
 

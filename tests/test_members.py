@@ -12,9 +12,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from testbed.emulation.board import TRIAL, Board
-from testbed.emulation.members import Line, Member, Stopped, fate_of, join_all, wait_all_ready
-from testbed.emulation.records import RecordWriter
+from testbed.emulation.processes.board import TRIAL, Board
+from testbed.emulation.processes.channel import RecordWriter
+from testbed.emulation.processes.members import Line, Member, Stopped, fate_of, join_all, wait_all_ready
 from testbed.errors import ToolError
 
 

@@ -10,7 +10,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from testbed.events import (
+from testbed.files.event_records import from_record
+from testbed.policies.agreement import DISPUTE_NS, HOLD_NS, MEMORY_NS, STALE_NS, Agreement
+from testbed.policies.base import replay
+from testbed.policies.membership import BALANCER, FAN_OUT, FULL_SYNC_MEMBERS, Membership
+from testbed.policies.watchers import watched_by, watchers_of
+from testbed.records.events import (
     Action,
     DeadlineReached,
     Event,
@@ -23,12 +28,7 @@ from testbed.events import (
     StatesHeard,
     WitnessHeard,
 )
-from testbed.files.event_records import from_record
-from testbed.policies.agreement import DISPUTE_NS, HOLD_NS, MEMORY_NS, STALE_NS, Agreement
-from testbed.policies.base import replay
-from testbed.policies.membership import BALANCER, FAN_OUT, FULL_SYNC_MEMBERS, Membership
-from testbed.policies.watchers import watched_by, watchers_of
-from testbed.spec.mesh import MeshSpec
+from testbed.scenario.mesh import MeshSpec
 from testbed.units import NS_PER_MS, NS_PER_S
 
 SPEC = MeshSpec.model_validate({})

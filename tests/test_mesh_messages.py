@@ -13,10 +13,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.controllers.mesh_messages import Codec
-from testbed.controllers.sealing import Channel, RunSecret, Sealer
-from testbed.events import Action, HeartbeatHeard, SendHeartbeat, SendStates, SendTestimony, StatesHeard, WitnessHeard
 from testbed.policies.membership import BALANCER, FULL_SYNC_MEMBERS
+from testbed.records.events import (
+    Action,
+    HeartbeatHeard,
+    SendHeartbeat,
+    SendStates,
+    SendTestimony,
+    StatesHeard,
+    WitnessHeard,
+)
+from testbed.wire.mesh_messages import Codec
+from testbed.wire.sealing import Channel, RunSecret, Sealer
 from tests import sealed
 
 NODES = ("n1", "n2", "n3")

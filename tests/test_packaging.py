@@ -18,7 +18,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from testbed import commands, errors, installing, places
+from testbed import commands, errors, installing
+from testbed.system import places
 
 ROOT = Path(__file__).resolve().parent.parent
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "runs", "build", "dist", "*.egg-info", "__pycache__", ".*_cache")
@@ -59,7 +60,9 @@ def test_the_wheel_carries_programs_scenarios_models_and_templates(wheel):
 def test_what_is_installed_finds_its_files_from_anywhere(wheel, tmp_path):
     done = run(sys.executable, "-m", "pip", "install", "--no-deps", "--target", tmp_path / "lib", wheel)
     assert done.returncode == 0, done.stderr
-    code = "from testbed import places; print(places.bpf_object('node'), *places.scenarios().glob('*'), sep='\\n')"
+    code = (
+        "from testbed.system import places; print(places.bpf_object('node'), *places.scenarios().glob('*'), sep='\\n')"
+    )
     seen = run(sys.executable, "-c", code, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path / "lib")})
     assert seen.returncode == 0, seen.stderr
     lines = seen.stdout.splitlines()
@@ -216,7 +219,7 @@ def test_the_readme_has_the_two_commands_and_ci_runs_the_second():
 def test_what_installs_a_thing_is_said_in_one_place_alone():
     sources = [path for folder in ("testbed", "controllers", "topologies") for path in (ROOT / folder).rglob("*.py")]
     saying = {path.name for path in sources if re.search("pip install|make setup|make ryu|apt-get", path.read_text())}
-    assert saying == {"installing.py", "scenario.py"}, "scenario.py: a description of a key names make ryu"
+    assert saying == {"installing.py", "model.py"}, "model.py: a description of a key names make ryu"
 
 
 def test_in_the_tree_make_installs_what_the_makefile_can(monkeypatch, tmp_path):
@@ -237,7 +240,7 @@ def test_from_a_wheel_pip_and_apt_install_what_is_missing(monkeypatch, tmp_path)
     pip = f"{sys.executable} -m pip install "
     assert installing.packages("yaml", "rich") == pip + "pyyaml rich"
     # The installed package states what setup.py says of the extra.
-    stated = re.search(r"^TRAIN = (\[.*\])$", (ROOT / "setup.py").read_text(encoding="utf-8"), re.MULTILINE)
+    stated = re.search(r"^TRAIN = (\[.*\])", (ROOT / "setup.py").read_text(encoding="utf-8"), re.MULTILINE)
     assert installing.optional("train") == pip + " ".join(f"'{text}'" for text in ast.literal_eval(stated[1]))
     assert installing.program("ovs-vswitchd") == "sudo apt-get install openvswitch-switch"
     assert installing.program("tc") == "sudo apt-get install iproute2"

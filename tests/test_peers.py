@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from testbed.emulation.shared_state import PeersState, SharedPeers
-from testbed.events import DeadlineReached, ForecastMade, PeersAssessed, RequestLimit, SendStates, StatesHeard
+from testbed.emulation.processes.shared_state import PeersState, SharedPeers
 from testbed.policies.brain import NodeBrain
 from testbed.policies.membership import FRESH_NS, SEVERE_STEP, Membership
 from testbed.policies.peers import PEER_WEIGHT, joined
+from testbed.records.events import DeadlineReached, ForecastMade, PeersAssessed, RequestLimit, SendStates, StatesHeard
 from testbed.replay import replay
+from testbed.scenario.mesh import MeshSpec
+from testbed.scenario.model import BufferSpec
 from testbed.simulation.agenda import Agenda
 from testbed.simulation.peers import Peers
-from testbed.spec.mesh import MeshSpec
-from testbed.spec.scenario import BufferSpec
 from testbed.units import NS_PER_MS
 from tests import simulated_run
 from tests.test_brain import sample

@@ -17,20 +17,21 @@ from scapy.layers.inet import UDP as UDP_LAYER
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
-from testbed.controllers import notification, pipeline
+from testbed.controllers import pipeline
 from testbed.controllers.answers import REMEMBERED_NS
 from testbed.controllers.config import BalancerConfig, Station, Vip
-from testbed.controllers.five_tuple import five_tuple
 from testbed.controllers.load_balancer import LoadBalancer
 from testbed.controllers.openflow import FlowMod, Message
 from testbed.controllers.switch import Acknowledged, PacketIn, PortChanged, Refused
 from testbed.errors import InputError, ToolError
-from testbed.events import NodesNotified, NotifyBalancer, Record
 from testbed.policies.balancer import SILENCE_NS
 from testbed.policies.membership import BALANCER
-from testbed.spec.scenario import BalancerSpec
-from testbed.spec.topology import VIP_IP, VIP_IP6, VIP_MAC, Host
+from testbed.records.events import NodesNotified, NotifyBalancer, Record
+from testbed.scenario.model import BalancerSpec
+from testbed.scenario.network import VIP_IP, VIP_IP6, VIP_MAC, Host
 from testbed.units import NS_PER_MS
+from testbed.wire import notification
+from testbed.wire.five_tuple import five_tuple
 from tests import sealed
 from tests.fake_connection import FakeConnection, FakeLink
 from tests.fake_flow_table import FakeSwitch, Packet

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.events import LimitGranted, NodeLeft, RequestLimit
 from testbed.files.event_records import from_record
 from testbed.policies.pool import Pool, make_pool
-from testbed.spec.scenario import BufferSpec
+from testbed.records.events import LimitGranted, NodeLeft, RequestLimit
+from testbed.scenario.model import BufferSpec
 
 NODES = ("n1", "n2", "n3")
 FLOOR = 10

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from testbed.events import TrafficSampled
 from testbed.policies.precursor import WARM_UP_SAMPLES, WEIGHT, PrecursorPolicy
+from testbed.records.events import TrafficSampled
 
 PACKET_BYTES = 1000
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from testbed.emulation.pulse import Pulse
-from testbed.results.stages import KEPT_STALLS, Stall
+from testbed.emulation.processes.pulse import Pulse
+from testbed.records.stages import KEPT_STALLS, Stall
 from testbed.units import NS_PER_MS
 
 PERIOD_NS = 10 * NS_PER_MS

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from testbed import places, waiting
-from testbed.emulation.records import EventRecord, Failure, Outcome, RecordReader, RecordWriter, channel
-from testbed.results.evidence import ClientEvidence, Evidence, NodeEvidence
-from testbed.results.histogram import Histogram
-from testbed.results.stages import KEPT_STALLS, Stage, StageKind, Stall
+from testbed.emulation.processes.channel import EventRecord, Failure, Outcome, RecordReader, RecordWriter, channel
+from testbed.records.evidence import ClientEvidence, Evidence, NodeEvidence
+from testbed.records.histogram import Histogram
+from testbed.records.stages import KEPT_STALLS, Stage, StageKind, Stall
+from testbed.system import places, waiting
 from testbed.units import NS_PER_MS, NS_PER_S
 
 Line = tuple[RecordReader, socket.socket]
@@ -135,6 +135,6 @@ def test_nothing_in_the_project_waits_by_select() -> None:
     folders = [places.root() / name for name in ("testbed", "controllers", "topologies")]
     sources = [path for folder in folders for path in folder.rglob("*.py")]
     assert len(sources) > 100
-    allowed = {Path("testbed/streams.py")}  # of a standard stream, whose number is 1 or 2
+    allowed = {Path("testbed/system/streams.py")}  # of a standard stream, whose number is 1 or 2
     found = {path.relative_to(places.root()) for path in sources if re.search(r"\bselect\.select\(", path.read_text())}
     assert found <= allowed

@@ -14,7 +14,7 @@ from testbed.errors import InputError
 from testbed.report.compare import Comparison, compare
 from testbed.report.compare_page import render
 from testbed.results.run_directory import RunDirectory
-from testbed.spec.scenario import Scenario
+from testbed.scenario.model import Scenario
 from tests import synthetic_run
 
 

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from testbed.errors import InputError
+from testbed.records.samples import by_node
 from testbed.report import charts
 from testbed.report.compare import compare
 from testbed.report.compare_page import write_compare_page
 from testbed.report.page import script_data, write_page
 from testbed.results.run_directory import RunDirectory
-from testbed.results.samples import by_node
 from tests import synthetic_run
 
 

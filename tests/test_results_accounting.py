@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from testbed.records.evidence import ClientEvidence, Evidence, NodeEvidence, TcpEvidence
+from testbed.records.fates import FateEvidence
+from testbed.records.histogram import Histogram
 from testbed.results.accounting import Accounting, account
-from testbed.results.evidence import ClientEvidence, Evidence, NodeEvidence, TcpEvidence
-from testbed.results.fates import FateEvidence
 from testbed.results.fidelity import Fidelity, judge
-from testbed.results.histogram import Histogram
 from tests import synthetic_run
 
 SENT = 200

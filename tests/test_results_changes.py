@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from testbed.results.changes import Change
-from testbed.results.evidence import Evidence
+from testbed.records.changes import Change
+from testbed.records.evidence import Evidence
+from testbed.records.samples import by_node
 from testbed.results.fidelity import Fidelity, judge
-from testbed.results.samples import by_node
 from testbed.units import NS_PER_MS
 from tests import synthetic_run
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from testbed.records.evidence import ClientEvidence, Evidence
+from testbed.records.histogram import Histogram
+from testbed.records.samples import by_node
 from testbed.results.accounting import account
-from testbed.results.evidence import ClientEvidence, Evidence
 from testbed.results.fidelity import Fidelity, check_names, judge
 from testbed.results.fidelity.agents import SAMPLES_LOST_BY_A_CRASH
-from testbed.results.histogram import Histogram
-from testbed.results.samples import by_node
 from testbed.units import NS_PER_MS
 from tests import synthetic_run
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from testbed.records.samples import NodeSamples, by_node, table_of
 from testbed.results.reserved import crashes, reserved_byte_ns
-from testbed.results.samples import NodeSamples, by_node, table_of
 from testbed.units import NS_PER_MS, NS_PER_S
 from tests import simulated_run, synthetic_run
 from tests.test_simulation_faults import steady

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from testbed.errors import InputError, ToolError
+from testbed.records.samples import SCHEMA
 from testbed.results.recorded_run import is_alive, process_identity
 from testbed.results.run_directory import CHECKPOINT_PERIOD_NS, CHECKPOINT_SHARE, EVENT_AGE_NS, RunDirectory
-from testbed.results.samples import SCHEMA
 from tests import synthetic_run
 
 ROOT = Path(__file__).resolve().parent.parent

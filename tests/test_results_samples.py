@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.results.histogram import Histogram, log_edges_ns, merged
+from testbed.records.histogram import Histogram, log_edges_ns, merged
+from testbed.records.samples import NodeSamples, by_node, table_of
 from testbed.results.queues import bursts, demand_bytes, stretches, window_rate_errors
-from testbed.results.samples import NodeSamples, by_node, table_of
 from testbed.units import NS_PER_MS
 
 MB = 10**6

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from testbed.results.changes import Change
-from testbed.results.evidence import Evidence
+from testbed.records.changes import Change
+from testbed.records.evidence import Evidence
+from testbed.records.histogram import Histogram
+from testbed.records.samples import by_node
+from testbed.records.stages import OrderedFault, Stage, StageKind, Stall, longest_stalls, unordered
 from testbed.results.fidelity import Fidelity, judge
-from testbed.results.histogram import Histogram
-from testbed.results.samples import by_node
-from testbed.results.stages import OrderedFault, Stage, StageKind, Stall, longest_stalls, unordered
 from testbed.units import NS_PER_MS
 from tests import synthetic_run
 

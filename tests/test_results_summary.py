@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from testbed.results.evidence import TcpEvidence
+from testbed.records.evidence import TcpEvidence
+from testbed.records.histogram import Histogram
+from testbed.records.samples import by_node
 from testbed.results.failover import failover_section
 from testbed.results.fidelity import judge
-from testbed.results.histogram import Histogram
 from testbed.results.prediction import leads_ns, overlapped
 from testbed.results.queues import Spans
-from testbed.results.samples import by_node
 from testbed.results.summary import PATHS, _decisions, count_resizes, summarise
 from testbed.units import NS_PER_MS, NS_PER_S
 from tests import synthetic_run

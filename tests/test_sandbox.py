@@ -9,12 +9,11 @@ from collections.abc import Callable
 
 import pytest
 
-from testbed import interrupts
 from testbed.bench import kill_start
-from testbed.emulation import kernel
 from testbed.emulation.sandbox import Sandbox
 from testbed.emulation.supervisor import fate_of_sandbox
 from testbed.errors import EXIT_INTERRUPTED
+from testbed.system import interrupts, kernel
 
 
 def grandchild_ends(bind: Callable[[int, kernel.Tether], None], *, orphaned: bool) -> bool:

@@ -11,10 +11,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed import errors, places
-from testbed.spec.document import parse
-from testbed.spec.loading import load, question_of, schema
-from testbed.spec.scenario import Scenario
+from testbed import errors
+from testbed.scenario.document import parse
+from testbed.scenario.loading import load, question_of, schema
+from testbed.scenario.model import Scenario
+from testbed.system import places
 
 GOOD = """\
 # Does a forecast save packets?

@@ -23,10 +23,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from testbed.emulation import kernel, sender
+from testbed.emulation.processes import sender
 from testbed.errors import MachineError, ToolError
-from testbed.results.histogram import Histogram
-from testbed.spec.topology import Host
+from testbed.records.histogram import Histogram
+from testbed.scenario.network import Host
+from testbed.system import kernel
 from testbed.traffic.frames import build_frames, read_probe
 from testbed.traffic.plan import FlowTable, PacketPlan
 

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from testbed import places, topologies
+from testbed import topologies
 from testbed.results.accounting import account
+from testbed.scenario import loading
 from testbed.simulation.deflection import NOBODY, Deflection, Packets
 from testbed.simulation.queues import NANOBITS_PER_BYTE, QueueBank
-from testbed.spec import loading
+from testbed.system import places
 from testbed.traffic.plan import PacketPlan, make_plan
 from tests import simulated_run
 

@@ -15,18 +15,18 @@ from pydantic import ValidationError
 
 from testbed import topologies
 from testbed.errors import InputError
-from testbed.events import RequestLimit, TrafficSampled
 from testbed.files.event_records import from_record
+from testbed.records.events import RequestLimit, TrafficSampled
+from testbed.records.facts import RunFacts
+from testbed.records.samples import by_node, table_of
+from testbed.records.written import digest
 from testbed.results.accounting import account
-from testbed.results.facts import RunFacts
 from testbed.results.fidelity import judge
-from testbed.results.samples import by_node, table_of
 from testbed.results.summary import summarise
+from testbed.scenario.model import Scenario
+from testbed.scenario.network import Link, bucket_bytes
 from testbed.simulation.engine import SETTLE_NS
-from testbed.simulation.history import digest
 from testbed.simulation.network_model import NetworkModel
-from testbed.spec.scenario import Scenario
-from testbed.spec.topology import Link, bucket_bytes
 from testbed.traffic.plan import make_plan
 from testbed.units import NS_PER_MS, NS_PER_S
 from tests import simulated_run

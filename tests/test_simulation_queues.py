@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from testbed.scenario.network import bucket_bytes
 from testbed.simulation.queues import NANOBITS_PER_BYTE, Arrivals, QueueBank
-from testbed.spec.topology import bucket_bytes
 
 RATES = np.array([10_000_000, 33_333_333, 100_000_000], dtype=np.int64)
 BUCKETS = np.array([0, 4542, 12_500], dtype=np.int64)
@@ -101,7 +101,7 @@ def test_a_thousand_fast_nodes_do_not_overflow() -> None:
 
 
 def test_the_bucket_is_that_of_the_emulation() -> None:
-    from testbed.emulation import shaping
+    from testbed.emulation.network import shaping
 
     for rate_bps in (1_000_000, 10_000_000, 100_000_000, 1_000_000_000):
         assert bucket_bytes(rate_bps) == shaping.bucket_bytes(rate_bps)

@@ -8,8 +8,8 @@ import ipaddress
 import numpy as np
 import pytest
 
+from testbed.scenario.model import TopologySpec
 from testbed.simulation.switch import Switch, flow_hash
-from testbed.spec.scenario import TopologySpec
 from testbed.topologies.cluster import describe
 from testbed.traffic.plan import FlowTable
 from testbed.units import NS_PER_MS, NS_PER_S

@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from testbed.emulation.counting import client_evidence
-from testbed.emulation.pulse import Pulse
-from testbed.emulation.sender import SendReport
-from testbed.emulation.stage_watch import ordered_faults, process_stages, sender_stages
-from testbed.results.histogram import Histogram
-from testbed.results.stages import OrderedFault, Stall
-from testbed.spec.fault import FaultSpec
-from testbed.spec.fault_timeline import FaultStep
+from testbed.emulation.dataplane.counting import client_evidence
+from testbed.emulation.processes.pulse import Pulse
+from testbed.emulation.processes.sender import SendReport
+from testbed.emulation.processes.stage_watch import ordered_faults, process_stages, sender_stages
+from testbed.records.histogram import Histogram
+from testbed.records.stages import OrderedFault, Stall
+from testbed.scenario.fault import FaultSpec
+from testbed.scenario.fault_timeline import FaultStep
 from testbed.traffic.carried_out import CarriedOut, Fault
 from testbed.units import NS_PER_MS
 

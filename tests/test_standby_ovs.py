@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from testbed.emulation import commands
+from testbed.system import commands
 from tests.balancer_on_ovs import (
     LISTEN_PORT,
     MB,

@@ -17,7 +17,6 @@ import pytest
 import yaml
 from rich.console import Console
 
-from testbed import places
 from testbed.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_TOOL_FAILED, InputError, ToolError
 from testbed.report.sweep_cells import cells_of, difference_cells_of
 from testbed.report.sweep_page import render
@@ -27,11 +26,12 @@ from testbed.results.confidence import estimate, student_t
 from testbed.results.recorded_run import RecordedRun
 from testbed.results.run_directory import RunDirectory
 from testbed.run import hashes_of_inputs
-from testbed.spec import loading
-from testbed.spec.document import parse_value
-from testbed.spec.overrides import Setting
-from testbed.spec.sweep import load_sweep, option_text
+from testbed.scenario import loading
+from testbed.scenario.document import parse_value
+from testbed.scenario.overrides import Setting
+from testbed.scenario.sweep import load_sweep, option_text
 from testbed.sweep import SweepResult, carry_out, checked
+from testbed.system import places
 from testbed.trial_process import Ended, TrialCall, TrialProcesses
 from tests import synthetic_run
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from testbed.emulation import commands
-from testbed.emulation.network import _quiet_namespace
-from testbed.emulation.shaping import QdiscReader
-from testbed.emulation.switch_counts import SwitchCounts, SwitchLoss
+from testbed.emulation.network.mininet import _quiet_namespace
+from testbed.emulation.network.shaping import QdiscReader
+from testbed.emulation.network.switch_counts import SwitchCounts, SwitchLoss
+from testbed.system import commands
 from tests.balancer_on_ovs import NODES, Wire, build, build_network, run_in_sandbox
 
 pytestmark = pytest.mark.requires("root", "ovs")

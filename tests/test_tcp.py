@@ -14,17 +14,18 @@ from typing import Any
 import pytest
 from pyroute2 import IPRoute
 
-from testbed import probes
 from testbed.doctor import software
-from testbed.emulation import bulk_tcp, offloads
+from testbed.emulation.dataplane.xdp import PassProgram
+from testbed.emulation.network import offloads
+from testbed.emulation.processes import bulk_tcp
 from testbed.emulation.sandbox import Sandbox
-from testbed.emulation.xdp import PassProgram
 from testbed.errors import MachineError
+from testbed.records.evidence import Evidence, TcpEvidence
+from testbed.records.histogram import Histogram
 from testbed.report import key_figures
-from testbed.results.evidence import Evidence, TcpEvidence
-from testbed.results.histogram import Histogram
 from testbed.results.tcp import tcp_section
-from testbed.spec.scenario import Scenario
+from testbed.scenario.model import Scenario
+from testbed.system import probes
 from tests import written_run
 from tests.written_run import Written, constant
 

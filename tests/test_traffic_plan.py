@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from testbed import topologies
 from testbed.errors import InputError
 from testbed.forecaster.maker import arrival_cells
-from testbed.spec.scenario import Scenario
+from testbed.scenario.model import Scenario
 from testbed.traffic import plan_file, shapes
 from testbed.traffic.plan import PacketPlan, make_plan
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import time
 
-from testbed.emulation.board import PATIENCE_NS, Board
-from testbed.emulation.watchdog import LATE_NS, Watchdog
+from testbed.emulation.processes.board import PATIENCE_NS, Board
+from testbed.emulation.processes.watchdog import LATE_NS, Watchdog
 from testbed.units import NS_PER_MS, NS_PER_S
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from testbed.spec.scenario import TopologySpec
-from testbed.spec.topology import Network
+from testbed.scenario.model import TopologySpec
+from testbed.scenario.network import Network
 from testbed.topologies import cascade, cluster, single
 
 FAMILIES: dict[str, Callable[[TopologySpec], Network]] = {

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from testbed.spec.scenario import TopologySpec
-from testbed.spec.topology import Host, Network
+from testbed.scenario.model import TopologySpec
+from testbed.scenario.network import Host, Network
 from testbed.topologies import cluster
 
 

@@ -7,8 +7,8 @@ c2 ─┼─ s1 ─┼─ n2 ── b2       n1…nN also hang on m1, the mesh n
 
 from __future__ import annotations
 
-from testbed.spec.scenario import TopologySpec
-from testbed.spec.topology import Host, Link, Network, Switch
+from testbed.scenario.model import TopologySpec
+from testbed.scenario.network import Host, Link, Network, Switch
 
 
 def describe(spec: TopologySpec) -> Network:

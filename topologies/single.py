@@ -6,8 +6,8 @@ c1 ─ s1 ─ n1 ── b1
 from __future__ import annotations
 
 from testbed.errors import InputError
-from testbed.spec.scenario import TopologySpec
-from testbed.spec.topology import Network
+from testbed.scenario.model import TopologySpec
+from testbed.scenario.network import Network
 from testbed.topologies import cluster
 
 

@@ -13,9 +13,10 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from testbed import failures, probes
+from testbed import failures
 from testbed.bench.rows import Row
 from testbed.errors import CommandError
+from testbed.system import probes
 
 _ROWS, _ERROR = "rows.json", "error.pickle"
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from testbed import places
 from testbed.bench.rows import Row, percentile, row
 from testbed.bench.trials import BenchTrials
-from testbed.spec.loading import load
+from testbed.scenario.loading import load
+from testbed.system import places
 
 _POLICIES = ("headroom", "ready-first")
 _PARTS = ("p50", "p99")

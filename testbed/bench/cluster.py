@@ -14,7 +14,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from testbed import places
 from testbed.bench import failover
 from testbed.bench.rows import Row, percentile, row
 from testbed.bench.trials import BenchTrials
@@ -28,7 +27,8 @@ from testbed.results.availability import (
     seconds_a_year,
 )
 from testbed.results.failover import Failure
-from testbed.spec.loading import load
+from testbed.scenario.loading import load
+from testbed.system import places
 from testbed.units import NS_PER_MS, NS_PER_S
 
 COUNT = 20

@@ -29,11 +29,8 @@ from typing import Any
 
 import numpy as np
 
-from testbed import probes
-from testbed.emulation import kernel
-from testbed.emulation.agent import REAL_TIME_PRIORITY
+from testbed.emulation.processes.agent import REAL_TIME_PRIORITY
 from testbed.errors import CommandError
-from testbed.events import TrafficSampled
 from testbed.forecaster.runtime.artefact import Model, load_model
 from testbed.forecaster.runtime.cell import Cell
 from testbed.forecaster.runtime.features import FEATURES
@@ -41,6 +38,8 @@ from testbed.forecaster.runtime.horizons import HORIZON_SAMPLES
 from testbed.forecaster.runtime.lstm import LstmForecaster
 from testbed.forecaster.training.onnx_export import write_onnx
 from testbed.policies.forecast_gated import GatedForecaster
+from testbed.records.events import TrafficSampled
+from testbed.system import kernel, probes
 from testbed.units import NS_PER_MS
 
 _BLOCKS, _BLOCK, _WARM_UP, _PACED, _LOADS = 40, 500, 500, 500, 20

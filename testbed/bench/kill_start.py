@@ -23,11 +23,11 @@ from typing import Any
 from testbed import topologies
 from testbed.bench.leavings import Surroundings, descendants, end_descendants
 from testbed.bench.rows import Row, percentile, row
-from testbed.emulation import kernel
 from testbed.emulation.supervisor import emulate
-from testbed.emulation.trial_plan import TrialPlan
+from testbed.engine import TrialPlan
 from testbed.forecaster.maker import forecaster_maker
-from testbed.spec.scenario import Scenario
+from testbed.scenario.model import Scenario
+from testbed.system import kernel
 from testbed.traffic.plan import make_plan
 from testbed.traffic.streams import derived_seed
 from testbed.units import NS_PER_MS, NS_PER_S

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from testbed import probes
+from testbed.system import probes
 
 _FOLDERS = ("/run", "/run/netns", "/run/openvswitch", "/sys/fs/bpf", "/dev/shm", "/dev/mqueue")
 _TEMPORARY = "testbed-probe-*"  # what a trial makes of its own in the folder for temporary files

@@ -18,11 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from testbed import places
-from testbed.emulation import kernel
 from testbed.run import RunOptions
 from testbed.run import run as run_trial
-from testbed.spec.loading import load
+from testbed.scenario.loading import load
+from testbed.system import kernel, places
 from testbed.units import NS_PER_MS, NS_PER_S
 
 _INTERVAL_NS = 10 * NS_PER_MS

@@ -19,8 +19,8 @@ from typing import Any
 
 import yaml
 
-from testbed.emulation import commands, kernel
 from testbed.errors import EXIT_INVALID, EXIT_OK, CommandError, ToolError
+from testbed.system import commands, kernel
 
 SUPERVISOR, TRIAL, SWITCH, FORWARDER = "supervisor", "trial", "switch", "ovs-vswitchd"
 _BEGIN_WITHIN_S, _END_WITHIN_S = 90.0, 90.0

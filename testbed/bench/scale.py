@@ -24,7 +24,7 @@ from typing import Any, get_args
 
 from testbed.bench.rows import Row, row
 from testbed.bench.trials import BenchTrials
-from testbed.spec.scenario import BalancerPolicyName
+from testbed.scenario.model import BalancerPolicyName
 
 SIZES = (1, 2, 3, 4, 6)
 SEEDS = 3

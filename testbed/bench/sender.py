@@ -30,14 +30,13 @@ from scapy.packet import Raw
 from scapy.sendrecv import sendp
 from scapy.utils import RawPcapWriter
 
-from testbed import probes
 from testbed.bench import apart
-from testbed.emulation import kernel
-from testbed.emulation.sender import Sender, SendReport
+from testbed.emulation.processes.sender import Sender, SendReport
 from testbed.errors import CommandError, ToolError
-from testbed.events import Ints
-from testbed.spec.scenario import MIN_PACKET_BYTES
-from testbed.spec.topology import VIP_IP, VIP_MAC, Host
+from testbed.records.events import Ints
+from testbed.scenario.model import MIN_PACKET_BYTES
+from testbed.scenario.network import VIP_IP, VIP_MAC, Host
+from testbed.system import kernel, probes
 from testbed.traffic.frames import ProbeHeader, build_frames
 from testbed.traffic.plan import FlowTable, PacketPlan
 from testbed.units import NS_PER_S

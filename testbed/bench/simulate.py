@@ -24,18 +24,19 @@ from typing import Any
 
 import numpy as np
 
-from testbed import installing, places
+from testbed import installing
 from testbed import run as trials
 from testbed.bench import apart
 from testbed.errors import MachineError
 from testbed.forecaster.maker import forecaster_maker
 from testbed.results.run_directory import RunDirectory
+from testbed.scenario import loading
+from testbed.scenario.model import Scenario
+from testbed.scenario.network import Network
 from testbed.simulation.engine import simulate
 from testbed.simulation.network_model import NetworkModel, service_rates_bps
 from testbed.simulation.switch import Switch, flow_hash
-from testbed.spec import loading
-from testbed.spec.scenario import Scenario
-from testbed.spec.topology import Network
+from testbed.system import places
 from testbed.topologies import describe
 from testbed.traffic.plan import PacketPlan, make_plan
 from testbed.traffic.streams import derived_seed

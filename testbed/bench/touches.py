@@ -19,13 +19,14 @@ from pyroute2 import IPRoute
 from pyroute2.nftables.main import NFTables
 
 from testbed.bench.running_trial import SWITCH, RunningTrial
-from testbed.emulation import kernel, libbpf
-from testbed.emulation.hogs import Hogs
-from testbed.emulation.link_meter import LinkMeter
-from testbed.emulation.xdp_abi import NODE_CONTROL
-from testbed.emulation.xdp_meter import offset
+from testbed.emulation.dataplane import libbpf
+from testbed.emulation.dataplane.link_meter import LinkMeter
+from testbed.emulation.dataplane.xdp_abi import NODE_CONTROL
+from testbed.emulation.dataplane.xdp_meter import offset
+from testbed.emulation.faults.hogs import Hogs
 from testbed.errors import ToolError
-from testbed.spec.topology import DATA_PREFIX
+from testbed.scenario.network import DATA_PREFIX
+from testbed.system import kernel
 
 Undo = Callable[[], object]
 Touch = Callable[[RunningTrial], Undo]

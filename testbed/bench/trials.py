@@ -20,7 +20,7 @@ from testbed.results.failover import FaultLines
 from testbed.results.recorded_run import RecordedRun
 from testbed.run import RunOptions
 from testbed.run import run as run_trial
-from testbed.spec.loading import load
+from testbed.scenario.loading import load
 
 ATTEMPTS = 3
 

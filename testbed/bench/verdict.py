@@ -20,7 +20,7 @@ from testbed.bench.disturbances import AT_MS, AT_ONCE, LEFT_MS, NEVER, SCENARIO,
 from testbed.bench.rows import Row, row
 from testbed.bench.running_trial import RunningTrial
 from testbed.bench.touches import Touch
-from testbed.emulation import kernel
+from testbed.system import kernel
 
 COUNT = 3  # undisturbed runs
 _PRIORITY = 60  # before whatever is disturbed: what was begun has to end in time

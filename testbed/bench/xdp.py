@@ -25,12 +25,13 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
-from testbed import places, probes
 from testbed.bench import apart
-from testbed.emulation import kernel, libbpf, shaping
-from testbed.emulation.xdp import NodeProgram, SinkProgram
+from testbed.emulation.dataplane import libbpf
+from testbed.emulation.dataplane.xdp import NodeProgram, SinkProgram
+from testbed.emulation.network import shaping
 from testbed.errors import CommandError, ToolError
-from testbed.spec.topology import VIP_IP, Host
+from testbed.scenario.network import VIP_IP, Host
+from testbed.system import kernel, places, probes
 from testbed.traffic.frames import ProbeHeader
 from testbed.traffic.numbers import PacketNumbers
 

@@ -26,7 +26,7 @@ def doctor(
 ) -> None:
     """Say what this machine offers and lacks, and what mends it."""
     from testbed import doctor as machine
-    from testbed.spec.loading import load
+    from testbed.scenario.loading import load
 
     findings = machine.diagnose(None if scenario is None else load(scenario).scenario)
     if as_json:

@@ -12,7 +12,7 @@ from testbed import output, units
 from testbed.commands.app import app
 from testbed.commands.options import AsJson
 from testbed.errors import InputError
-from testbed.spec.scenario import RowKind
+from testbed.scenario.model import RowKind
 
 
 @app.command(epilog="Example: `python -m testbed evaluate --generated --json`")

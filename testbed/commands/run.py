@@ -62,7 +62,7 @@ def _run_trials(
 ) -> NoReturn:
     from testbed import run as trials
     from testbed.report.terminal import print_verdict
-    from testbed.spec.loading import load
+    from testbed.scenario.loading import load
 
     options = trials.RunOptions(engine, out, live, quiet, tuple(sys.argv[1:]))
     results = []

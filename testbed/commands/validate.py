@@ -24,7 +24,7 @@ def validate(
     schema: Annotated[bool, typer.Option("--schema", help="print the JSON schema of scenario files")] = False,
 ) -> None:
     """Check scenario and sweep files; says what is wrong, and where."""
-    from testbed.spec import loading
+    from testbed.scenario import loading
 
     if schema:
         output.say_json(loading.schema())
@@ -44,7 +44,7 @@ def validate(
 def _checked(path: Path, settings: list[str], engine: Engine) -> str:
     """Return what a file holds that nothing is wrong with."""
     from testbed import checks
-    from testbed.spec import loading
+    from testbed.scenario import loading
     from testbed.sweep import checked
 
     if loading.names_a_sweep(path):
@@ -57,7 +57,7 @@ def _checked(path: Path, settings: list[str], engine: Engine) -> str:
 
 def _text(error: TestbedError, whole: bool) -> str:
     """Return what an error says: the first lines of it, and how to see the others, or all it knows of."""
-    from testbed.spec.loading import MAX_LINES, ScenarioRefused
+    from testbed.scenario.loading import MAX_LINES, ScenarioRefused
 
     if not isinstance(error, ScenarioRefused) or len(error.lines) <= MAX_LINES:
         return str(error)

@@ -12,7 +12,7 @@ from typing import Any
 from testbed.doctor import kernel, room, software
 from testbed.doctor.finding import Finding, Status
 from testbed.errors import MachineError
-from testbed.spec.scenario import Scenario
+from testbed.scenario.model import Scenario
 
 
 def diagnose(scenario: Scenario | None = None, out: Path | None = None) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""What a run does to the kernel: what `testbed.kernel_probes` tried, in words, each refusal with what mends it.
+"""What a run does to the kernel: what `testbed.system.kernel_probes` tried, in words, each refusal with what mends it.
 
 Fixed priorities are the one thing a run goes on without: it is slower to react and DEGRADED (`fidelity.machine`).
 """
@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from testbed import probes
 from testbed.doctor import room, software
 from testbed.doctor.finding import Finding
-from testbed.spec.scenario import Scenario
+from testbed.scenario.model import Scenario
+from testbed.system import probes
 
 _OTHER_KERNEL = "boot the distribution's stock kernel"
 _UNTRIED = "not tried: it takes namespaces"

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from testbed.doctor.finding import Finding
-from testbed.spec.scenario import Scenario
+from testbed.scenario.model import Scenario
 
 MIN_CPUS = 2
 MAX_NODES_PER_CPU = 16

@@ -7,11 +7,12 @@ import importlib.util
 import sys
 from collections.abc import Iterator
 
-from testbed import installing, places, probes
+from testbed import installing
 from testbed.controllers import framework
 from testbed.doctor.finding import Finding
 from testbed.errors import TestbedError
-from testbed.spec.scenario import Scenario
+from testbed.scenario.model import Scenario
+from testbed.system import places, probes
 
 DEFAULT_FRAMEWORK = "os-ken"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from testbed.spec.complaints import Complaint
-from testbed.spec.scenario import Scenario
-from testbed.spec.topology import Network
+from testbed.scenario.complaints import Complaint
+from testbed.scenario.model import Scenario
+from testbed.scenario.network import Network
 from testbed.units import rate_text
 
 # The kernel's token bucket counts bytes a second in 32 bits, and the time to fill it, too.

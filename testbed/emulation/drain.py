@@ -11,8 +11,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from testbed.emulation.board import Row
-from testbed.emulation.node_buffers import NodeBuffers
+from testbed.emulation.dataplane.node_buffers import NodeBuffers
+from testbed.emulation.processes.board import Row
 from testbed.units import NS_PER_MS, NS_PER_S
 
 LONGEST_NS = 600 * NS_PER_S

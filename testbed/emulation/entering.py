@@ -15,9 +15,9 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-from testbed.emulation import kernel
 from testbed.errors import InputError, MachineError
 from testbed.results.recorded_run import RecordedRun
+from testbed.system import kernel
 
 _SHELL = "mininet:"
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # as shells answer

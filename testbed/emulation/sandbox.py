@@ -25,9 +25,8 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 
-from testbed import interrupts, waiting
-from testbed.emulation import kernel
 from testbed.errors import EXIT_BUG, Interrupted, TestbedError
+from testbed.system import interrupts, kernel, waiting
 from testbed.units import NS_PER_MS
 
 _NAMESPACES = kernel.CLONE_NEWPID | kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC

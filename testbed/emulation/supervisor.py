@@ -13,12 +13,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from testbed import interrupts, waiting
-from testbed.emulation.board import SETTING_UP_NS, TRAFFIC, TRIAL, Board
 from testbed.emulation.bounds import check
 from testbed.emulation.cpu_quota import CpuQuota
-from testbed.emulation.members import named
-from testbed.emulation.records import (
+from testbed.emulation.processes.board import SETTING_UP_NS, TRAFFIC, TRIAL, Board
+from testbed.emulation.processes.channel import (
     EventRecord,
     Failure,
     Message,
@@ -28,13 +26,15 @@ from testbed.emulation.records import (
     SampleRow,
     channel,
 )
+from testbed.emulation.processes.members import named
+from testbed.emulation.processes.watchdog import Watchdog
 from testbed.emulation.sandbox import Sandbox, Watch
 from testbed.emulation.trial import Trial
-from testbed.emulation.trial_plan import TrialPlan
-from testbed.emulation.watchdog import Watchdog
+from testbed.engine import TrialPlan
 from testbed.errors import EXIT_OK, Interrupted, TestbedError, ToolError
-from testbed.results.evidence import Evidence
-from testbed.spec.complaints import refuse_first
+from testbed.records.evidence import Evidence
+from testbed.scenario.complaints import refuse_first
+from testbed.system import interrupts, waiting
 from testbed.units import NS_PER_MS, NS_PER_S
 
 END_WITHIN_NS = 30 * NS_PER_S  # once it was told to, or has handed its outcome over

@@ -18,28 +18,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from testbed import interrupts, waiting
-from testbed.emulation import kernel
-from testbed.emulation.board import SETTING_UP_NS, TRAFFIC, TRIAL, Board
-from testbed.emulation.clock import RunClock
-from testbed.emulation.counting import Counting
 from testbed.emulation.cpu_quota import CpuQuota
-from testbed.emulation.crew import Crew
+from testbed.emulation.dataplane.counting import Counting
+from testbed.emulation.dataplane.node_buffers import NodeBuffers
 from testbed.emulation.drain import Drain
-from testbed.emulation.fault_acts import Ground
-from testbed.emulation.faults import Faults
+from testbed.emulation.faults.fault_acts import Ground
+from testbed.emulation.faults.faults import Faults
 from testbed.emulation.inventory.inventory import Inventory
 from testbed.emulation.inventory.processes import Watched
 from testbed.emulation.machine import MachineWatch
-from testbed.emulation.members import Member, join_all
-from testbed.emulation.network import EmulatedNetwork
-from testbed.emulation.node_buffers import NodeBuffers
-from testbed.emulation.open_vswitch import OpenVSwitch
-from testbed.emulation.records import EventRecord, Failure, Outcome, RecordWriter
-from testbed.emulation.stage_watch import ordered_faults, packet_stages, process_stages, sender_stages
-from testbed.emulation.trial_plan import TrialPlan
+from testbed.emulation.network.mininet import EmulatedNetwork
+from testbed.emulation.network.open_vswitch import OpenVSwitch
+from testbed.emulation.processes.board import SETTING_UP_NS, TRAFFIC, TRIAL, Board
+from testbed.emulation.processes.channel import EventRecord, Failure, Outcome, RecordWriter
+from testbed.emulation.processes.clock import RunClock
+from testbed.emulation.processes.crew import Crew
+from testbed.emulation.processes.members import Member, join_all
+from testbed.emulation.processes.stage_watch import ordered_faults, packet_stages, process_stages, sender_stages
+from testbed.engine import TrialPlan
 from testbed.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TOOL_FAILED, Interrupted, ToolError
-from testbed.results.evidence import TcpEvidence
+from testbed.records.evidence import TcpEvidence
+from testbed.system import interrupts, kernel, waiting
 from testbed.units import NS_PER_MS, NS_PER_S
 
 _START_AHEAD_NS = 60 * NS_PER_MS  # between "all are ready" and t0: time to hand t0 to every member

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from testbed.events import FiveTuple, Floats, Ints, Record
+from testbed.records.events import FiveTuple, Floats, Ints, Record
 
 _Value = TypeVar("_Value")
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from testbed.events import Ints
 from testbed.forecaster.runtime.artefact import load_model
 from testbed.forecaster.runtime.lstm import LstmForecaster
 from testbed.policies import forecasters
@@ -18,7 +17,8 @@ from testbed.policies.forecast import Forecaster
 from testbed.policies.forecast_gated import GatedForecaster
 from testbed.policies.forecast_oracle import SHARE_MEMORY_NS, ArrivalCells, OracleForecaster, SharedArrivals
 from testbed.policies.forecast_path import horizons_ns, sizing_column
-from testbed.spec.scenario import BufferSpec
+from testbed.records.events import Ints
+from testbed.scenario.model import BufferSpec
 from testbed.traffic.plan import PacketPlan
 from testbed.units import NS_PER_MS
 

@@ -34,8 +34,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from testbed.events import NodeJoined, NodeLeft, WitnessHeard
 from testbed.policies.watchers import watchers_of
+from testbed.records.events import NodeJoined, NodeLeft, WitnessHeard
 from testbed.units import NS_PER_MS, NS_PER_S
 
 REASON = "mesh"

@@ -19,8 +19,8 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
-from testbed.events import TrafficSampled
 from testbed.policies.rows import Rows
+from testbed.records.events import TrafficSampled
 
 
 class Mask(Protocol):

@@ -33,7 +33,18 @@ import random
 import numpy as np
 from numpy.typing import NDArray
 
-from testbed.events import (
+from testbed.policies.agreement import REASON as MESH
+from testbed.policies.balancer_hash import HighestScore
+from testbed.policies.balancer_headroom import Headroom
+from testbed.policies.balancer_least_loaded import LeastLoaded
+from testbed.policies.balancer_per_flow import PerFlow
+from testbed.policies.balancer_ready_first import ReadyFirst
+from testbed.policies.balancer_round_robin import RoundRobin
+from testbed.policies.balancer_two_choices import TwoChoices
+from testbed.policies.balancer_view import ClusterView, SlotRule
+from testbed.policies.readiness import KEEPALIVE_NS
+from testbed.policies.slots import deal, slot_count
+from testbed.records.events import (
     Action,
     DeadlineReached,
     Event,
@@ -46,18 +57,7 @@ from testbed.events import (
     RestoreNode,
     SetSlots,
 )
-from testbed.policies.agreement import REASON as MESH
-from testbed.policies.balancer_hash import HighestScore
-from testbed.policies.balancer_headroom import Headroom
-from testbed.policies.balancer_least_loaded import LeastLoaded
-from testbed.policies.balancer_per_flow import PerFlow
-from testbed.policies.balancer_ready_first import ReadyFirst
-from testbed.policies.balancer_round_robin import RoundRobin
-from testbed.policies.balancer_two_choices import TwoChoices
-from testbed.policies.balancer_view import ClusterView, SlotRule
-from testbed.policies.readiness import KEEPALIVE_NS
-from testbed.policies.slots import deal, slot_count
-from testbed.spec.scenario import BalancerSpec
+from testbed.scenario.model import BalancerSpec
 from testbed.units import NS_PER_MS
 
 REWEIGH_INTERVAL_NS = 20 * NS_PER_MS

@@ -10,8 +10,8 @@ import random
 
 import numpy as np
 
-from testbed.events import Ints
 from testbed.policies.balancer_view import ClusterView
+from testbed.records.events import Ints
 
 
 class HighestScore:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from testbed.events import Floats, Ints
 from testbed.policies.balancer_least_loaded import least_loaded
 from testbed.policies.balancer_view import ClusterView
 from testbed.policies.slots import reweight
+from testbed.records.events import Floats, Ints
 
 
 def headroom(view: ClusterView) -> Floats:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from testbed.events import Floats, Ints
 from testbed.policies.balancer_view import ClusterView
 from testbed.policies.slots import reweight
+from testbed.records.events import Floats, Ints
 
 EQUAL_LOADS_RATIO = 0.05  # of the buffer limit
 

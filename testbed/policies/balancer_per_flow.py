@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from testbed.events import Ints
 from testbed.policies.balancer_round_robin import RoundRobin
 from testbed.policies.balancer_view import ClusterView
+from testbed.records.events import Ints
 
 
 class PerFlow(RoundRobin):

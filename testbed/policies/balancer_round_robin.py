@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from testbed.events import Ints
 from testbed.policies.balancer_view import ClusterView
 from testbed.policies.slots import reweight
+from testbed.records.events import Ints
 
 
 class RoundRobin:

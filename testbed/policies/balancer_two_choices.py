@@ -13,8 +13,8 @@ import random
 
 import numpy as np
 
-from testbed.events import Ints
 from testbed.policies.balancer_view import ClusterView
+from testbed.records.events import Ints
 
 
 class TwoChoices:

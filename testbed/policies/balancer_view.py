@@ -20,7 +20,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from testbed.events import Floats, Ints, NodesNotified
+from testbed.records.events import Floats, Ints, NodesNotified
 from testbed.units import NS_PER_MS, NS_PER_S
 
 RATE_TIME_NS = 100 * NS_PER_MS

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from testbed.errors import PolicyError
-from testbed.events import Action, Event
+from testbed.records.events import Action, Event
 
 
 class Sleeper(Protocol):

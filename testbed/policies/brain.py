@@ -16,7 +16,17 @@ the wire has n = 1, the simulation n = all.
 from __future__ import annotations
 
 from testbed.errors import InputError
-from testbed.events import (
+from testbed.policies.actuation import Actuation
+from testbed.policies.arithmetic import Arrays, Mask, Numbers, Values
+from testbed.policies.buffer import ShrinkHold
+from testbed.policies.buffer_rules import PREDICTIVE, heeds_severity, make_rule
+from testbed.policies.forecast import Forecaster
+from testbed.policies.forecast_path import sizing_column
+from testbed.policies.peers import joined
+from testbed.policies.precursor import PrecursorPolicy
+from testbed.policies.readiness import Readiness
+from testbed.policies.rows import NodeRows
+from testbed.records.events import (
     Action,
     DeadlineReached,
     Event,
@@ -28,17 +38,7 @@ from testbed.events import (
     SetBufferLimit,
     TrafficSampled,
 )
-from testbed.policies.actuation import Actuation
-from testbed.policies.arithmetic import Arrays, Mask, Numbers, Values
-from testbed.policies.buffer import ShrinkHold
-from testbed.policies.buffer_rules import PREDICTIVE, heeds_severity, make_rule
-from testbed.policies.forecast import Forecaster
-from testbed.policies.forecast_path import sizing_column
-from testbed.policies.peers import joined
-from testbed.policies.precursor import PrecursorPolicy
-from testbed.policies.readiness import Readiness
-from testbed.policies.rows import NodeRows
-from testbed.spec.scenario import BufferSpec
+from testbed.scenario.model import BufferSpec
 
 
 class NodeBrain:

@@ -19,9 +19,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from testbed.events import Ints
 from testbed.policies.arithmetic import Arithmetic, Arrays, Sample, Values, arithmetic_of
-from testbed.spec.scenario import BufferSpec
+from testbed.records.events import Ints
+from testbed.scenario.model import BufferSpec
 
 GRAINS = 64  # sizes that follow a quantity step by this part of the range, so that noise does not resize
 _ROUNDING_GRAINS = 1e-9  # what floats may be above the whole number that is meant

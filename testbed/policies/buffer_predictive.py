@@ -17,11 +17,11 @@ NSDI 2024 (the idea of a guaranteed floor under predictions; the rule is ours).
 
 from __future__ import annotations
 
-from testbed.events import Ints
 from testbed.policies.arithmetic import Arithmetic, Arrays, Sample, Values
 from testbed.policies.buffer import Range
 from testbed.policies.buffer_reactive import ReactiveRule
-from testbed.spec.scenario import BufferSpec
+from testbed.records.events import Ints
+from testbed.scenario.model import BufferSpec
 
 
 class PredictiveRule:

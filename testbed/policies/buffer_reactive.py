@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from testbed.events import Ints
 from testbed.policies.arithmetic import Arithmetic, Arrays, Sample, Values
 from testbed.policies.buffer import Range
-from testbed.spec.scenario import BufferSpec
+from testbed.records.events import Ints
+from testbed.scenario.model import BufferSpec
 
 HIGH_RATIO = 0.5
 LOW_RATIO = 0.125

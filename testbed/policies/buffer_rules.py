@@ -8,7 +8,7 @@ from testbed.policies.buffer_dynamic_threshold import DynamicThresholdRule
 from testbed.policies.buffer_predictive import PredictiveRule
 from testbed.policies.buffer_reactive import ReactiveRule
 from testbed.policies.buffer_static import StaticRule, static_size_bytes
-from testbed.spec.scenario import BufferSpec
+from testbed.scenario.model import BufferSpec
 
 PREDICTIVE = ("ewma", "holt", "lstm", "oracle")
 

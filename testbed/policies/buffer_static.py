@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from testbed.events import Ints
 from testbed.policies.arithmetic import Arithmetic, Arrays, Sample, Values
-from testbed.spec.scenario import BufferSpec
+from testbed.records.events import Ints
+from testbed.scenario.model import BufferSpec
 
 
 class StaticRule:

@@ -27,11 +27,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from testbed.events import Action, Event, Ints, NameSiblings, NodeJoined, NodeLeft, NodesNotified
 from testbed.policies.agreement import REASON as MESH
 from testbed.policies.readiness import KEEPALIVE_NS
 from testbed.policies.rows import Bools
-from testbed.spec.topology import Host
+from testbed.records.events import Action, Event, Ints, NameSiblings, NodeJoined, NodeLeft, NodesNotified
+from testbed.scenario.network import Host
 from testbed.units import NS_PER_S
 
 DEFLECTION = "deflection"  # the policy's name in the history

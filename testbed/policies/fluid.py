@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from testbed.events import Floats, Ints
+from testbed.records.events import Floats, Ints
 
 BITS_TIMES_NS = 8e9  # bit/s × ns in one byte
 _ROUNDING_BYTES = 1e-3  # sums of floats may lie this far above the whole number that is meant

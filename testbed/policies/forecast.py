@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from testbed.events import ForecastMade, TrafficSampled
+from testbed.records.events import ForecastMade, TrafficSampled
 
 
 class Forecaster(Protocol):

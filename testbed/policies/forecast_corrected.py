@@ -19,9 +19,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from testbed.events import Floats, ForecastMade, Ints, TrafficSampled
 from testbed.policies import fluid
 from testbed.policies.forecast import Forecaster
+from testbed.records.events import Floats, ForecastMade, Ints, TrafficSampled
 
 GAIN = 0.02
 MAX_THETA = 1.0

@@ -18,11 +18,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from testbed.events import ForecastMade, Ints, TrafficSampled
 from testbed.policies import fluid
 from testbed.policies.arithmetic import Arrays, Mask, Numbers
 from testbed.policies.forecast import Forecaster
 from testbed.policies.rows import Bools
+from testbed.records.events import ForecastMade, Ints, TrafficSampled
 
 MEMORY_SAMPLES = 500
 CLOSE_RATIO = 2.0

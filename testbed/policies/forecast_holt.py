@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from testbed.events import ForecastMade, Ints, TrafficSampled
 from testbed.policies.forecast_path import PathForecast
+from testbed.records.events import ForecastMade, Ints, TrafficSampled
 
 GAIN = 0.5
 TREND_GAIN = 0.4

@@ -23,8 +23,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from testbed.events import Floats, ForecastMade, Ints, TrafficSampled
 from testbed.policies import fluid
+from testbed.records.events import Floats, ForecastMade, Ints, TrafficSampled
 
 SHARE_MEMORY_NS = 500_000_000
 

@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from testbed.events import Floats, ForecastMade, Ints, TrafficSampled
 from testbed.policies import fluid
-from testbed.spec.scenario import BufferSpec
+from testbed.records.events import Floats, ForecastMade, Ints, TrafficSampled
+from testbed.scenario.model import BufferSpec
 
 Z = 1.2816  # the 0.9 quantile of the normal distribution
 SIZING_SAMPLES = 5

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from testbed.events import Ints
 from testbed.policies.forecast import Forecaster
 from testbed.policies.forecast_ewma import EwmaForecaster
 from testbed.policies.forecast_holt import HoltForecaster
 from testbed.policies.forecast_oracle import FutureArrivals, OracleForecaster
 from testbed.policies.forecast_path import horizons_ns, sizing_horizon_ns
-from testbed.spec.scenario import BufferSpec
+from testbed.records.events import Ints
+from testbed.scenario.model import BufferSpec
 
 
 def make_forecaster(spec: BufferSpec, rate_bps: Ints) -> Forecaster | None:

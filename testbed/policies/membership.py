@@ -30,7 +30,9 @@ import random
 
 import numpy as np
 
-from testbed.events import (
+from testbed.policies.agreement import HEARD, SILENT, UNSURE, Agreement
+from testbed.policies.watchers import watched_by, watchers_of
+from testbed.records.events import (
     Action,
     DeadlineReached,
     Event,
@@ -45,9 +47,7 @@ from testbed.events import (
     StatesHeard,
     WitnessHeard,
 )
-from testbed.policies.agreement import HEARD, SILENT, UNSURE, Agreement
-from testbed.policies.watchers import watched_by, watchers_of
-from testbed.spec.mesh import MeshSpec
+from testbed.scenario.mesh import MeshSpec
 from testbed.units import NS_PER_MS
 
 BALANCER = "balancer"

@@ -32,9 +32,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from testbed.events import Ints, LimitGranted, NodeLeft, RequestLimit
 from testbed.policies.rows import NodeRows, Rows
-from testbed.spec.scenario import BufferSpec
+from testbed.records.events import Ints, LimitGranted, NodeLeft, RequestLimit
+from testbed.scenario.model import BufferSpec
 
 
 class Pool:

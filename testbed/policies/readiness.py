@@ -10,9 +10,9 @@ weighted in time however often it was told.
 from __future__ import annotations
 
 from testbed import units
-from testbed.events import NotifyBalancer
 from testbed.policies.arithmetic import Mask, Sample, Values, arithmetic_of
 from testbed.policies.rows import NodeRows
+from testbed.records.events import NotifyBalancer
 
 KEEPALIVE_NS = 100 * units.NS_PER_MS
 MATERIAL_PART = 32

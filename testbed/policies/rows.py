@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from testbed.events import Ints
+from testbed.records.events import Ints
 
 Rows = Ints | slice
 Bools = NDArray[np.bool_]

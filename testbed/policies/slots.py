@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from testbed.events import Floats, Ints
+from testbed.records.events import Floats, Ints
 
 MIN_SLOTS = 64
 SLOTS_A_NODE = 4

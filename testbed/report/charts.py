@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from testbed.events import Floats, Ints
-from testbed.results.evidence import Evidence
-from testbed.results.facts import RunFacts
-from testbed.results.histogram import Histogram, merged
-from testbed.results.samples import NodeSamples
+from testbed.records.events import Floats, Ints
+from testbed.records.evidence import Evidence
+from testbed.records.facts import RunFacts
+from testbed.records.histogram import Histogram, merged
+from testbed.records.samples import NodeSamples
 from testbed.units import NS_PER_MS, NS_PER_S
 
 Chart = dict[str, Any]

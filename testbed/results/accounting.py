@@ -25,7 +25,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from testbed.results.evidence import Evidence, NodeEvidence, total
+from testbed.records.evidence import Evidence, NodeEvidence, total
 
 SUMMARY_PLACES = ("buffer", "qdisc", "switch", "fault", "other")
 _IN_SUMMARY = {

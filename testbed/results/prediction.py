@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from testbed.events import Floats
-from testbed.results.facts import RunFacts
+from testbed.records.events import Floats
+from testbed.records.facts import RunFacts
+from testbed.records.samples import NodeSamples
 from testbed.results.queues import Spans, bursts, stretches
-from testbed.results.samples import NodeSamples
 from testbed.units import NS_PER_MS, NS_PER_S
 
 JOIN_GAP_NS = 50 * NS_PER_MS

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from testbed.events import Floats, Ints
-from testbed.results.samples import NodeSamples
+from testbed.records.events import Floats, Ints
+from testbed.records.samples import NodeSamples
 from testbed.units import NS_PER_MS, NS_PER_S
 
 WINDOW_NS = 100 * NS_PER_MS

@@ -22,13 +22,13 @@ from pydantic import ValidationError
 from testbed.errors import InputError
 from testbed.files import json_text, parquet, records
 from testbed.files.reading import Source
+from testbed.records.evidence import Evidence
+from testbed.records.facts import RunFacts
+from testbed.records.samples import NodeSamples
 from testbed.results import forms, sample_file
-from testbed.results.evidence import Evidence
-from testbed.results.facts import RunFacts
-from testbed.results.samples import NodeSamples
 from testbed.results.summary import PATHS
-from testbed.spec import document
-from testbed.spec.scenario import Scenario
+from testbed.scenario import document
+from testbed.scenario.model import Scenario
 
 SCHEMA_VERSION = 1
 MAX_TIME_NS = 2**62

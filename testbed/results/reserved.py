@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from testbed.results.samples import NodeSamples
+from testbed.records.samples import NodeSamples
 
 Line = Mapping[str, Any]
 Span = tuple[int, int | None]  # a crash, and the restart after it, if any

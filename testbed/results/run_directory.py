@@ -30,8 +30,8 @@ import pyarrow.parquet as pq
 
 from testbed.errors import InputError, ToolError
 from testbed.files import writing
+from testbed.records.samples import COLUMNS, SCHEMA, in_order, table_of
 from testbed.results import recorded_run
-from testbed.results.samples import COLUMNS, SCHEMA, in_order, table_of
 from testbed.units import NS_PER_MS, NS_PER_S
 
 FinalStatus = Literal["completed", "interrupted", "failed"]

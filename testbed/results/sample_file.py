@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from testbed.files import parquet
 from testbed.files.parquet import Columns
 from testbed.files.reading import Source
-from testbed.results.samples import REQUIRED, SCHEMA, NodeSamples, by_node_from, in_order
+from testbed.records.samples import REQUIRED, SCHEMA, NodeSamples, by_node_from, in_order
 
 FORM = {field.name: field.type for field in SCHEMA}
 MAX_ROWS = 12_000_000  # of a file from elsewhere: what a report reads of it stays below 1 GB

@@ -19,17 +19,17 @@ from typing import Any, Literal
 
 import numpy as np
 
+from testbed.records.evidence import Evidence, NodeEvidence, total
+from testbed.records.facts import RunFacts
+from testbed.records.histogram import Histogram, merged
+from testbed.records.samples import NodeSamples
 from testbed.results.accounting import SUMMARY_PLACES, Accounting, account
-from testbed.results.evidence import Evidence, NodeEvidence, total
 from testbed.results.expectations import Expectation, evaluate
-from testbed.results.facts import RunFacts
 from testbed.results.failover import FaultLines, broken_flows, failover_section
 from testbed.results.fidelity import Fidelity
-from testbed.results.histogram import Histogram, merged
 from testbed.results.prediction import REACH_NS, bursts_of, overlapped, prediction_section
 from testbed.results.queues import Spans, stretches
 from testbed.results.reserved import crashes, reserved_byte_ns
-from testbed.results.samples import NodeSamples
 from testbed.results.tcp import tcp_section
 from testbed.units import NS_PER_MS, NS_PER_S, NS_PER_US
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from testbed.results.evidence import Evidence, TcpEvidence, total
-from testbed.results.histogram import Histogram, merged
+from testbed.records.evidence import Evidence, TcpEvidence, total
+from testbed.records.histogram import Histogram, merged
 from testbed.units import NS_PER_MS, NS_PER_S
 
 

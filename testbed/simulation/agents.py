@@ -19,7 +19,9 @@ from functools import partial
 
 import numpy as np
 
-from testbed.events import (
+from testbed.policies.pool import Pool
+from testbed.policies.rows import NodeRows
+from testbed.records.events import (
     DeadlineReached,
     Event,
     Floats,
@@ -34,8 +36,6 @@ from testbed.events import (
     RequestLimit,
     SetBufferLimit,
 )
-from testbed.policies.pool import Pool
-from testbed.policies.rows import NodeRows
 from testbed.simulation.agenda import Agenda, Do
 from testbed.simulation.cohorts import Cohort
 from testbed.simulation.deflection import NOBODY

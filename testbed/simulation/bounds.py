@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from testbed.errors import InputError
+from testbed.scenario.complaints import Complaint
+from testbed.scenario.model import Scenario, TcpSpec
+from testbed.scenario.network import Network
 from testbed.simulation.network_model import NetworkModel, service_rates_bps, way_of
-from testbed.spec.complaints import Complaint
-from testbed.spec.scenario import Scenario, TcpSpec
-from testbed.spec.topology import Network
 
 LARGEST_MESH = 300  # members; the mesh is simulated message by message, each member with books on all others
 _EMULATE = "use --engine emulation"

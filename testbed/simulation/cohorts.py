@@ -20,13 +20,13 @@ from functools import partial
 
 import numpy as np
 
-from testbed.events import Floats, Ints
 from testbed.policies.brain import NodeBrain
 from testbed.policies.forecast import Forecaster
+from testbed.records.events import Floats, Ints
+from testbed.scenario.model import BufferSpec
+from testbed.scenario.network import Network
 from testbed.simulation.agenda import Do
 from testbed.simulation.network_model import service_rates_bps
-from testbed.spec.scenario import BufferSpec
-from testbed.spec.topology import Network
 
 OWN_TICKS = 8
 BRAIN = "brain"  # begins the name of every brain in the history

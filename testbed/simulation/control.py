@@ -18,7 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from testbed.events import (
+from testbed.policies.agreement import Agreement
+from testbed.policies.balancer import make_balancer
+from testbed.policies.deflection import DEFLECTION, DeflectionPolicy
+from testbed.policies.readiness import longest_pause_ns
+from testbed.records.events import (
     Action,
     DeadlineReached,
     Event,
@@ -32,16 +36,12 @@ from testbed.events import (
     SetSlots,
     WitnessHeard,
 )
-from testbed.policies.agreement import Agreement
-from testbed.policies.balancer import make_balancer
-from testbed.policies.deflection import DEFLECTION, DeflectionPolicy
-from testbed.policies.readiness import longest_pause_ns
+from testbed.scenario.model import Scenario
+from testbed.scenario.network import Network
 from testbed.simulation.agenda import Agenda, Do
 from testbed.simulation.history import History
 from testbed.simulation.network_model import NetworkModel
 from testbed.simulation.packet_plane import PacketPlane
-from testbed.spec.scenario import Scenario
-from testbed.spec.topology import Network
 from testbed.units import NS_PER_US
 
 BALANCER = "balancer"  # the policy's name in the history, and of its stream of random numbers

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from testbed.events import Ints
+from testbed.records.events import Ints
 from testbed.simulation.queues import Arrivals, Bools, QueueBank, Served, backlog_bytes
 from testbed.simulation.switch import METER_IDLE_NS
 from testbed.traffic.plan import PacketPlan

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from testbed.events import Ints
-from testbed.results.histogram import Histogram, log_edges_ns
+from testbed.records.events import Ints
+from testbed.records.histogram import Histogram, log_edges_ns
 
 _BLOCK_PKTS = 1 << 18
 

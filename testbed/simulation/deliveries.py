@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from testbed.events import Ints
+from testbed.records.events import Ints
 from testbed.simulation.queues import Bools
 from testbed.traffic.fault_losses import FlowRows
 from testbed.traffic.plan import PacketPlan

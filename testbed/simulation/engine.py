@@ -21,22 +21,23 @@ import numpy as np
 from testbed.errors import InputError
 from testbed.policies.buffer_rules import heeds_severity
 from testbed.policies.pool import make_pool
-from testbed.results.evidence import Evidence, NodeEvidence
+from testbed.records.evidence import Evidence, NodeEvidence
+from testbed.records.written import Recorder
+from testbed.scenario.complaints import refuse_first
+from testbed.scenario.model import Scenario
+from testbed.scenario.network import Network
 from testbed.simulation.agenda import Agenda
 from testbed.simulation.agents import POOL, Agents
 from testbed.simulation.bounds import check
 from testbed.simulation.cohorts import MakeForecaster, default_cohorts, make_cohorts
 from testbed.simulation.control import BALANCER, Control
 from testbed.simulation.faults import Faults, Ground
-from testbed.simulation.history import History, Recorder
+from testbed.simulation.history import History
 from testbed.simulation.mesh import Mesh
 from testbed.simulation.network_model import NetworkModel
 from testbed.simulation.packet_plane import PacketPlane
 from testbed.simulation.peers import Peers
 from testbed.simulation.sample_rows import SampleRows
-from testbed.spec.complaints import refuse_first
-from testbed.spec.scenario import Scenario
-from testbed.spec.topology import Network
 from testbed.traffic.plan import PacketPlan
 from testbed.units import NS_PER_MS
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from testbed.events import Ints
+from testbed.records.events import Ints
 from testbed.simulation.queues import Bools
 from testbed.traffic.fates import NOWHERE
 from testbed.traffic.fault_losses import LostPackets

@@ -1,4 +1,4 @@
-"""Faults in virtual time, with the meaning they have on the wire (``emulation/fault_acts.py``).
+"""Faults in virtual time, with the meaning they have on the wire (``emulation/faults/fault_acts.py``).
 
     crash       the node takes nothing in, its agent and its mesh member end, what lies in its queue is thrown away.
                 Over: an empty queue, and an agent and a member that begin a new life
@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from testbed.scenario.fault import FaultSpec
+from testbed.scenario.fault_timeline import FaultStep, timeline
 from testbed.simulation.agenda import Agenda
 from testbed.simulation.agents import Agents
 from testbed.simulation.control import Control
@@ -30,8 +32,6 @@ from testbed.simulation.mesh import Mesh
 from testbed.simulation.network_model import NetworkModel
 from testbed.simulation.packet_plane import PacketPlane
 from testbed.simulation.peers import Peers
-from testbed.spec.fault import FaultSpec
-from testbed.spec.fault_timeline import FaultStep, timeline
 from testbed.traffic.carried_out import BREAKING, CarriedOut, Fault
 
 Measured = dict[str, int]

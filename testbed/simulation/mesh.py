@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from testbed.events import (
+from testbed.policies.membership import BALANCER, Membership
+from testbed.records.events import (
     Action,
     DeadlineReached,
     Event,
@@ -28,11 +29,10 @@ from testbed.events import (
     SendTestimony,
     WitnessHeard,
 )
-from testbed.policies.membership import BALANCER, Membership
+from testbed.scenario.mesh import MeshSpec
 from testbed.simulation.agenda import Agenda
 from testbed.simulation.history import History
 from testbed.simulation.network_model import NetworkModel
-from testbed.spec.mesh import MeshSpec
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from testbed.events import Ints, TrafficSampled
+from testbed.records.events import Ints, TrafficSampled
 from testbed.simulation.queues import Arrivals, Bools
 from testbed.units import NS_PER_MS
 

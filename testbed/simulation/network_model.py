@@ -25,8 +25,8 @@ from typing import NamedTuple
 import numpy as np
 
 from testbed.errors import InputError
-from testbed.events import Ints
-from testbed.spec.topology import Network
+from testbed.records.events import Ints
+from testbed.scenario.network import Network
 from testbed.units import NS_PER_MS, NS_PER_US
 
 

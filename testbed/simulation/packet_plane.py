@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from testbed.events import Ints, TrafficSampled
-from testbed.results.evidence import ClientEvidence, NodeEvidence
+from testbed.records.events import Ints, TrafficSampled
+from testbed.records.evidence import ClientEvidence, NodeEvidence
+from testbed.scenario.model import Scenario
+from testbed.scenario.network import Network, bucket_bytes
 from testbed.simulation.deflection import Deflection, Packets, Step
 from testbed.simulation.delays import DelayCounts
 from testbed.simulation.deliveries import Deliveries
@@ -25,8 +27,6 @@ from testbed.simulation.meter import Meter
 from testbed.simulation.network_model import NetworkModel, service_rates_bps, way_of
 from testbed.simulation.queues import Arrivals, QueueBank
 from testbed.simulation.switch import Switch, flow_hash
-from testbed.spec.scenario import Scenario
-from testbed.spec.topology import Network, bucket_bytes
 from testbed.traffic.fault_losses import FlowRows
 from testbed.traffic.plan import PacketPlan
 from testbed.units import NS_PER_MS

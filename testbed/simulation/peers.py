@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from testbed.events import Floats, Ints
 from testbed.policies.membership import SEVERE_STEP, fresh_ns
+from testbed.records.events import Floats, Ints
 from testbed.simulation.agenda import Agenda
 
 _LONG_AGO_NS = -(2**62)

@@ -31,8 +31,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from testbed.events import Ints
-from testbed.spec.scenario import MAX_BUFFER_BYTES
+from testbed.records.events import Ints
+from testbed.scenario.model import MAX_BUFFER_BYTES
 
 NANOBITS_PER_BYTE = 8 * 10**9
 _ROOM = 2**61

@@ -15,11 +15,11 @@ from typing import Any, cast
 import numpy as np
 
 from testbed.errors import InputError
-from testbed.events import Action, Event, Record, TrafficSampled
 from testbed.files.event_records import from_record
+from testbed.records.events import Action, Event, Record, TrafficSampled
+from testbed.records.written import DIGEST, in_short
 from testbed.results.recorded_run import RecordedRun
 from testbed.simulation.cohorts import BRAIN, rows_of
-from testbed.simulation.history import DIGEST, in_short
 from testbed.units import NS_PER_S
 
 REORDER_NS = 5 * NS_PER_S

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from testbed.events import Floats, Ints, TrafficSampled
-from testbed.simulation.history import Recorder
+from testbed.records.events import Floats, Ints, TrafficSampled
+from testbed.records.written import Recorder
 
 _BATCH_ROWS = 1 << 17
 _BATCH_TICKS = 500

@@ -25,8 +25,8 @@ import ipaddress
 import numpy as np
 from numpy.typing import NDArray
 
-from testbed.events import Ints
-from testbed.spec.topology import VIP_IP, VIP_IP6, Network
+from testbed.records.events import Ints
+from testbed.scenario.network import VIP_IP, VIP_IP6, Network
 from testbed.traffic.plan import FlowTable, Int32s
 from testbed.units import NS_PER_S
 

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from testbed.events import Floats, Ints
-from testbed.spec.scenario import RowKind
+from testbed.records.events import Floats, Ints
+from testbed.scenario.model import RowKind
 from testbed.traffic.trace_file import refusal
 
 MAX_BINS = 5_000_000

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed.errors import InputError
-from testbed.events import Ints
+from testbed.records.events import Ints
 from testbed.traffic.trace_file import refusal
 
 MAX_PACKETS = 5_000_000

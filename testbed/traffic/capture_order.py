@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from testbed.events import Ints
+from testbed.records.events import Ints
 from testbed.traffic.capture import Capture
 from testbed.traffic.trace_file import refusal
 from testbed.units import NS_PER_MS, NS_PER_S

@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from testbed.spec.fault import FaultSpec
-from testbed.spec.fault_timeline import FaultStep
+from testbed.scenario.fault import FaultSpec
+from testbed.scenario.fault_timeline import FaultStep
 from testbed.traffic.fault_losses import Failure, FlowHistory, FlowRows, LostPackets, Span
 
 BREAKING = ("crash", "link_down", "flap")  # kinds that take a node away

@@ -14,7 +14,7 @@ from itertools import islice
 
 import numpy as np
 
-from testbed.events import Floats
+from testbed.records.events import Floats
 from testbed.traffic.trace_file import refusal
 
 HEADER = "time_s,bytes"

@@ -17,7 +17,7 @@ from functools import reduce
 
 import numpy as np
 
-from testbed.events import Ints
+from testbed.records.events import Ints
 from testbed.traffic.numbers import Bools, PacketNumbers, Words, size_of
 
 NOWHERE = -1

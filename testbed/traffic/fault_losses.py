@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from testbed.events import Ints
+from testbed.records.events import Ints
 from testbed.traffic.fates import NOWHERE
 from testbed.traffic.numbers import Bools, PacketNumbers
 from testbed.traffic.plan import PacketPlan

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from testbed.errors import InputError
-from testbed.spec.complaints import Complaint
-from testbed.spec.scenario import ConstantSpec, Scenario, SourceSpec, TraceSpec
-from testbed.spec.traffic_checks import traffic_checks
+from testbed.scenario.complaints import Complaint
+from testbed.scenario.model import ConstantSpec, Scenario, SourceSpec, TraceSpec
+from testbed.scenario.traffic_checks import traffic_checks
 from testbed.traffic import shapes
 from testbed.traffic.traces import TraceFiles
 

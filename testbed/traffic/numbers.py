@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from testbed.events import Ints
+from testbed.records.events import Ints
 from testbed.traffic.plan import PacketPlan
 
 PACKETS_A_WORD = 64

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed.errors import InputError
-from testbed.events import Ints
+from testbed.records.events import Ints
 from testbed.traffic.capture import CHECK_IT, MAX_PACKETS, Capture, cut_off, refuse_where, too_many, words
 from testbed.traffic.trace_file import refusal
 from testbed.units import NS_PER_S

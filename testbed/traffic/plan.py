@@ -23,11 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed.errors import InputError
-from testbed.events import Ints
-from testbed.spec.complaints import refuse_first
-from testbed.spec.scenario import ConstantSpec, OnOffSpec, PoissonSpec, Scenario, SourceSpec, TraceSpec
-from testbed.spec.topology import Network
-from testbed.spec.traffic_checks import FIRST_SRC_PORT
+from testbed.records.events import Ints
+from testbed.scenario.complaints import refuse_first
+from testbed.scenario.model import ConstantSpec, OnOffSpec, PoissonSpec, Scenario, SourceSpec, TraceSpec
+from testbed.scenario.network import Network
+from testbed.scenario.traffic_checks import FIRST_SRC_PORT
 from testbed.traffic import shapes, traces
 from testbed.traffic.feasible import feasible
 

@@ -27,8 +27,8 @@ from math import gcd
 import numpy as np
 
 from testbed.errors import InputError
-from testbed.events import Floats, Ints
-from testbed.spec.scenario import ConstantSpec, DurationDist, OnOffSpec, PoissonSpec, SourceSpec
+from testbed.records.events import Floats, Ints
+from testbed.scenario.model import ConstantSpec, DurationDist, OnOffSpec, PoissonSpec, SourceSpec
 from testbed.traffic.streams import Stream
 from testbed.units import NS_PER_S
 

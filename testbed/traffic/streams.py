@@ -20,7 +20,7 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from testbed.events import Floats, Ints
+from testbed.records.events import Floats, Ints
 
 _LN2 = 0.6931471805599453
 _LN2_HIGH = 0.693147180369123816490  # 32 bits: a product with a small integer is exact

@@ -24,9 +24,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from testbed.events import Floats, Ints
 from testbed.files import npz
-from testbed.spec.scenario import RowKind, TraceSpec
+from testbed.records.events import Floats, Ints
+from testbed.scenario.model import RowKind, TraceSpec
 from testbed.traffic import bins, capture, csv_rows
 from testbed.traffic.capture_order import in_order
 from testbed.traffic.pcap import is_pcap, read_pcap

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 import yaml
 
-from testbed.controllers import mesh_messages, notification
-from testbed.events import NameSiblings, NotifyBalancer, SendHeartbeat, SendStates, SendTestimony
 from testbed.forecaster.runtime import artefact
 from testbed.forecaster.runtime.features import FEATURES
 from testbed.forecaster.runtime.horizons import HORIZON_SAMPLES
 from testbed.policies.membership import BALANCER
+from testbed.records.events import NameSiblings, NotifyBalancer, SendHeartbeat, SendStates, SendTestimony
+from testbed.wire import mesh_messages, notification
 from tests import sealed
 from tests.fuzz.inputs import CORPUS
 from tests.fuzz.targets import NODES

@@ -15,7 +15,6 @@ from markupsafe import Markup
 
 from testbed import checks, replay
 from testbed.commands import ps
-from testbed.controllers import mesh_messages, notification, sealing
 from testbed.errors import InputError
 from testbed.forecaster.data import traces as host_traces
 from testbed.forecaster.runtime import artefact
@@ -23,9 +22,10 @@ from testbed.policies.membership import BALANCER
 from testbed.report import agreement, compare, compare_page, page, sweep_page, sweep_table
 from testbed.results.recorded_run import RecordedRun
 from testbed.results.running import RunningRun
-from testbed.spec import loading
+from testbed.scenario import loading
 from testbed.sweep import checked
 from testbed.traffic import plan_file, traces
+from testbed.wire import mesh_messages, notification, sealing
 from tests import sealed
 from tests.fuzz import inputs, mutate_bytes, mutate_json
 from tests.fuzz.inputs import Target

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from testbed.emulation.dataplane.xdp import NodeProgram
+from testbed.emulation.dataplane.xdp_abi import NODE_CONTROL
 from testbed.emulation.inventory.difference import Difference
-from testbed.emulation.xdp import NodeProgram
-from testbed.emulation.xdp_abi import NODE_CONTROL
 
 _OF_THE_AGENT = ("limit_bytes", "sibling")
 _WORDS = [name for name in NODE_CONTROL.names or () if name not in _OF_THE_AGENT]

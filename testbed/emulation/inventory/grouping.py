@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from testbed.emulation.inventory.difference import ABSENT, Difference
-from testbed.results.changes import Change
+from testbed.records.changes import Change
 
 _RANKS = (
     ("configuration", "flow", "process", "buffer", "filter", "qdisc"),

@@ -13,6 +13,7 @@ import select
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from testbed.emulation.dataplane.xdp import NodeProgram
 from testbed.emulation.inventory.control_stock import ControlStock
 from testbed.emulation.inventory.difference import Difference
 from testbed.emulation.inventory.grouping import changes_of
@@ -20,10 +21,9 @@ from testbed.emulation.inventory.namespace import NamespaceStock
 from testbed.emulation.inventory.ordered import not_ordered
 from testbed.emulation.inventory.processes import Demand, ProcessStock, Watched
 from testbed.emulation.inventory.switch_stock import SWITCH, SwitchStock
-from testbed.emulation.network import EmulatedNetwork
-from testbed.emulation.open_vswitch import RUNDIR
-from testbed.emulation.xdp import NodeProgram
-from testbed.results.changes import Change
+from testbed.emulation.network.mininet import EmulatedNetwork
+from testbed.emulation.network.open_vswitch import RUNDIR
+from testbed.records.changes import Change
 from testbed.traffic.carried_out import Fault
 
 

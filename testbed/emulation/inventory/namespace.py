@@ -10,10 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping
 
-from testbed.emulation import kernel
 from testbed.emulation.inventory import messages, settings
 from testbed.emulation.inventory.difference import ABSENT, Difference
 from testbed.emulation.inventory.rtnetlink import LINK, Raw, RouteSocket
+from testbed.system import kernel
 
 _AS_SET = "as set up"
 _SETTLED_WITHIN_S, _POLL_S = 1.5, 0.005

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from testbed.emulation.inventory.difference import Difference
 from testbed.emulation.inventory.switch_stock import SWITCH
-from testbed.spec.topology import Network
+from testbed.scenario.network import Network
 from testbed.traffic.carried_out import Fault
 from testbed.units import NS_PER_MS
 

@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed import units
-from testbed.events import Floats, Ints, TrafficSampled
 from testbed.forecaster.data.frames import FrameProfile, generate_frames
 from testbed.forecaster.data.generate import NodeTraffic, TrafficProfile, generate
 from testbed.forecaster.data.targets import Bools, bursts, limited_path, needs, onset_within
 from testbed.forecaster.runtime.features import FEATURES, FeatureExtractor
 from testbed.forecaster.runtime.horizons import LOOK_AHEAD
 from testbed.policies import fluid
+from testbed.records.events import Floats, Ints, TrafficSampled
 
 Float32s = NDArray[np.float32]
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from testbed.events import Floats, Ints
 from testbed.forecaster.runtime.horizons import HORIZON_SAMPLES, LOOK_AHEAD
 from testbed.policies import fluid
+from testbed.records.events import Floats, Ints
 
 BURST_INTERVALS = 2.0
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from testbed.events import Floats
 from testbed.forecaster.evaluation import onsets
 from testbed.forecaster.evaluation.config import EvaluateConfig
 from testbed.forecaster.evaluation.forecasts import LAST_VALUE, LSTM, Growths, Scores
 from testbed.forecaster.evaluation.rolling import Group
 from testbed.forecaster.runtime.horizons import HORIZON_SAMPLES, LOOK_AHEAD
+from testbed.records.events import Floats
 
 
 def alarms(groups: Sequence[Group], scores: Sequence[Scores], config: EvaluateConfig) -> dict[str, Any]:

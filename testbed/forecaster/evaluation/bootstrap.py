@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from testbed.events import Floats
+from testbed.records.events import Floats
 
 BLOCKS = 10
 DRAWS = 1000

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from testbed import units
-from testbed.events import DeadlineReached, Floats, Ints, LimitGranted, RequestLimit, TrafficSampled
 from testbed.forecaster.data.generate import NodeTraffic
 from testbed.forecaster.runtime.artefact import Model
 from testbed.forecaster.runtime.horizons import LOOK_AHEAD
@@ -29,7 +28,8 @@ from testbed.policies.forecast import Forecaster
 from testbed.policies.forecast_oracle import KnownArrivals, OracleForecaster
 from testbed.policies.forecast_path import horizons_ns
 from testbed.policies.forecasters import make_forecaster
-from testbed.spec.scenario import BufferSpec
+from testbed.records.events import DeadlineReached, Floats, Ints, LimitGranted, RequestLimit, TrafficSampled
+from testbed.scenario.model import BufferSpec
 
 POLICIES = ("static-min", "reactive", "holt", "lstm", "oracle", "static-mean", "static-max")
 

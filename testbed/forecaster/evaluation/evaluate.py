@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from testbed import units
-from testbed.events import Floats
 from testbed.forecaster.data.arrivals import Series
 from testbed.forecaster.evaluation import metrics
 from testbed.forecaster.evaluation.alarms import alarms, lags
@@ -29,6 +28,7 @@ from testbed.forecaster.evaluation.rolling import LEAST_SAMPLES, Group, groups_o
 from testbed.forecaster.evaluation.series import generated, sum_sets, trace_sets
 from testbed.forecaster.runtime.artefact import Model, load_model
 from testbed.forecaster.runtime.horizons import HORIZON_SAMPLES
+from testbed.records.events import Floats
 
 __all__ = ["EvaluateConfig", "evaluate"]
 

@@ -18,9 +18,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from testbed.events import Floats
 from testbed.forecaster.evaluation.rolling import Group
 from testbed.forecaster.runtime.horizons import HORIZON_SAMPLES, LOOK_AHEAD
+from testbed.records.events import Floats
 
 WINDOW = 20
 ORDER = 10

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from testbed.events import Floats, ForecastMade, TrafficSampled
 from testbed.forecaster.data.arrivals import reference_unit
 from testbed.forecaster.evaluation import metrics
 from testbed.forecaster.evaluation.bootstrap import BLOCKS, block_means, mean_interval, ratio_interval
@@ -25,6 +24,7 @@ from testbed.forecaster.runtime.horizons import HORIZON_SAMPLES
 from testbed.policies.forecast_corrected import CorrectedForecaster
 from testbed.policies.forecast_gated import GatedForecaster
 from testbed.policies.forecast_path import sizing_column
+from testbed.records.events import Floats, ForecastMade, TrafficSampled
 
 LSTM, CORRECTED, GATED = "LSTM", "LSTM corrected", "LSTM gated"
 LAST_VALUE = "last value"

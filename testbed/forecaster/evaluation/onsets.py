@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from testbed.events import Floats
 from testbed.forecaster.data.targets import Bools
 from testbed.forecaster.runtime.horizons import LOOK_AHEAD
+from testbed.records.events import Floats
 
 _MAX_THRESHOLDS = 512
 

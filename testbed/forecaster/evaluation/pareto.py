@@ -19,7 +19,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from testbed.events import Floats, ForecastMade, TrafficSampled
 from testbed.forecaster.data.generate import NodeTraffic
 from testbed.forecaster.evaluation.closed_loop import QueueLoop
 from testbed.forecaster.runtime.artefact import Model
@@ -30,7 +29,8 @@ from testbed.policies.forecast_gated import GatedForecaster
 from testbed.policies.forecast_oracle import KnownArrivals, OracleForecaster
 from testbed.policies.forecast_path import horizons_ns, sizing_column
 from testbed.policies.forecasters import make_forecaster
-from testbed.spec.scenario import MAX_BUFFER_BYTES, BufferSpec
+from testbed.records.events import Floats, ForecastMade, TrafficSampled
+from testbed.scenario.model import MAX_BUFFER_BYTES, BufferSpec
 from testbed.units import NS_PER_MS
 
 REFERENCE, REFERENCE_MARGIN = "lstm", 1.25

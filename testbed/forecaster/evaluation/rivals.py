@@ -8,12 +8,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from testbed.events import Ints
 from testbed.forecaster.data.dataset import Samples
 from testbed.forecaster.runtime.horizons import HORIZON_SAMPLES
 from testbed.policies.forecast import Forecaster
 from testbed.policies.forecast_ewma import EwmaForecaster
 from testbed.policies.forecast_holt import HoltForecaster
+from testbed.records.events import Ints
 
 RIVALS = ("last value", "last peak", "EWMA", "Holt")
 

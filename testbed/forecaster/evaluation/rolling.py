@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from testbed.events import Floats, Ints
 from testbed.forecaster.data.arrivals import REFERENCE_BPS, Series, reference_unit, whole
 from testbed.forecaster.data.dataset import Float32s, Samples, features_of, sampled
 from testbed.forecaster.data.generate import NodeTraffic
@@ -20,6 +19,7 @@ from testbed.forecaster.data.targets import Bools, bursts, onset_within
 from testbed.forecaster.runtime.horizons import HORIZON_SAMPLES, LOOK_AHEAD
 from testbed.forecaster.runtime.lstm import WARM_UP_SAMPLES
 from testbed.policies import fluid
+from testbed.records.events import Floats, Ints
 
 FITTED_SHARE = 0.4
 LEAST_SAMPLES = 120  # warm-up, look-ahead, and some dozens to fit and to judge

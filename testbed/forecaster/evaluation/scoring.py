@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from testbed.events import Floats
 from testbed.forecaster.data.dataset import Dataset, Samples
 from testbed.forecaster.data.generate import TrafficProfile, generate
 from testbed.forecaster.evaluation import metrics
@@ -21,6 +20,7 @@ from testbed.forecaster.runtime.cell import run_series
 from testbed.forecaster.runtime.horizons import HORIZON_SAMPLES, LOOK_AHEAD
 from testbed.forecaster.runtime.lstm import WARM_UP_SAMPLES
 from testbed.policies import fluid
+from testbed.records.events import Floats
 
 ANNOUNCED_STRENGTH = 0.3  # a precursor below this is too faint to be asked for
 _LOOP_STREAM = 3

@@ -20,10 +20,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from testbed.events import Floats
 from testbed.forecaster.runtime.artefact import Model
 from testbed.forecaster.runtime.features import FEATURES
 from testbed.forecaster.runtime.horizons import MOST_GROWTH
+from testbed.records.events import Floats
 
 Float32s = NDArray[np.float32]
 

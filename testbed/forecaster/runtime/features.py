@@ -24,9 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed import units
-from testbed.events import Ints
 from testbed.policies.arithmetic import Arrays, Numbers, Values
 from testbed.policies.fluid import service_bytes
+from testbed.records.events import Ints
 
 Float32s = NDArray[np.float32]
 

@@ -11,11 +11,11 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from testbed.events import ForecastMade, Ints, TrafficSampled
 from testbed.forecaster.runtime.artefact import Model, load_model
 from testbed.forecaster.runtime.cell import Cell
 from testbed.forecaster.runtime.features import FeatureExtractor
 from testbed.policies.fluid import service_bytes
+from testbed.records.events import ForecastMade, Ints, TrafficSampled
 
 __all__ = ["WARM_UP_SAMPLES", "LstmForecaster", "Model", "load_model"]
 

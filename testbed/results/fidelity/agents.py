@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from testbed.results.evidence import NodeEvidence
+from testbed.records.evidence import NodeEvidence
+from testbed.records.histogram import Histogram, merged
 from testbed.results.fidelity.check import A_QUIETER_MACHINE, Bound, Measured, Question, Run
-from testbed.results.histogram import Histogram, merged
 from testbed.units import NS_PER_MS
 
 # A tick 2 ms late costs a fifth of a 10 ms interval of lead time; the second bound is the interval itself.

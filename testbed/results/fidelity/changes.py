@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from testbed.results.changes import Change
+from testbed.records.changes import Change
 from testbed.results.fidelity.check import Bound, Measured, Question, Run
 
 # After a change of what packets meet the run is not the one the scenario describes, for however short a time it was.

@@ -12,9 +12,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from testbed.results.evidence import Evidence
-from testbed.results.facts import RunFacts
-from testbed.results.samples import NodeSamples
+from testbed.records.evidence import Evidence
+from testbed.records.facts import RunFacts
+from testbed.records.samples import NodeSamples
 
 Verdict = Literal["VALID", "DEGRADED", "INVALID"]
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from testbed.results.evidence import Evidence
-from testbed.results.facts import RunFacts
+from testbed.records.evidence import Evidence
+from testbed.records.facts import RunFacts
+from testbed.records.samples import NodeSamples
 from testbed.results.fidelity import agents, changes, faults, link, machine, packets, senders, stalls, way, whole
 from testbed.results.fidelity.check import Check, Question, Run, Verdict
-from testbed.results.samples import NodeSamples
 
 _SEVERITY: dict[Verdict, int] = {"VALID": 0, "DEGRADED": 1, "INVALID": 2}
 _FAMILIES = (whole, senders, packets, faults, link, agents, way, stalls, changes, machine)

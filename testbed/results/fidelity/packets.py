@@ -5,8 +5,8 @@ The accounting is defined in `testbed.results.accounting`.
 
 from __future__ import annotations
 
+from testbed.records.evidence import total
 from testbed.results.accounting import account, counted_places
-from testbed.results.evidence import total
 from testbed.results.fidelity.check import A_QUIETER_MACHINE, Bound, Measured, Question, Run
 
 # A packet that nobody can place means that some counter lies: no loss figure of the run can be trusted.

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from testbed.records.histogram import merged
 from testbed.results.accounting import account
 from testbed.results.fidelity.check import A_QUIETER_MACHINE, Bound, Measured, Question, Run
-from testbed.results.histogram import merged
 from testbed.units import NS_PER_MS
 
 # A sender that gave up leaves a load that nobody planned, whatever part of it is missing.

@@ -22,8 +22,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from testbed.records.stages import Stage, StageKind, Stall, unordered
 from testbed.results.fidelity.check import Bound, Measured, Question, Run
-from testbed.results.stages import Stage, StageKind, Stall, unordered
 from testbed.units import NS_PER_MS, NS_PER_S
 
 STALL_MS = Bound(20.0, 80.0)

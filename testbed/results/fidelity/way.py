@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from testbed.results.evidence import total
+from testbed.records.evidence import total
+from testbed.records.histogram import merged
+from testbed.records.stages import StageKind
 from testbed.results.fidelity.check import A_QUIETER_MACHINE, Bound, Measured, Question, Run
-from testbed.results.histogram import merged
-from testbed.results.stages import StageKind
 from testbed.units import NS_PER_MS
 
 # A switch that takes bursts at its full rate holds a packet for some milliseconds. At 5 ms a burst reaches the node

@@ -1,0 +1,145 @@
+"""The faults of a scenario, carried out: each at its time, and recorded as commanded, as observed and as healed.
+
+What they do is said in `fault_acts`.  A fault that was not seen to happen does not end the trial: it goes into the
+evidence, and the verdict is INVALID, since what the run shows is not what the scenario says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from testbed.emulation.dataplane.xdp import SinkProgram
+from testbed.emulation.faults.fault_acts import Acts, Books, Ground, Measured
+from testbed.errors import ToolError
+from testbed.scenario.fault import FaultSpec
+from testbed.scenario.fault_timeline import FaultStep, timeline
+from testbed.traffic.carried_out import BREAKING, CarriedOut, Fault
+from testbed.traffic.fault_losses import FlowRows, LostPackets
+from testbed.traffic.numbers import Words
+from testbed.units import NS_PER_MS
+
+Tell = Callable[[str, dict[str, Any]], None]
+
+
+class Faults:
+    """The faults of a scenario in the order of their times.
+
+    Attributes:
+        done: those that were carried out.
+        unseen: faults and heals that were not seen to happen, and why.
+    """
+
+    def __init__(
+        self,
+        specs: tuple[FaultSpec, ...],
+        ground: Ground,
+        sinks: Mapping[str, SinkProgram],
+        now_ns: Callable[[], int],
+        tell: Tell,
+    ) -> None:
+        """Prepare; `now_ns` is the run's clock, `tell` records a kind with its fields."""
+        self._acts, self._sinks = Acts(ground, specs), sinks
+        self._now_ns, self._record = now_ns, tell
+        self._specs = specs
+        self._steps = list(timeline(specs))
+        self.done = CarriedOut(tuple(sinks))
+        self.unseen: list[str] = []
+        self._tolls: dict[FaultStep, int] = {}  # of the places, before each fault that takes a node away
+
+    @property
+    def books(self) -> Books:
+        """Return what they cost so far."""
+        return self._acts.books
+
+    def link_pkts(self, node: str) -> int:
+        """Return how many planned packets the node's link swallowed while it was down."""
+        return self._acts.link_pkts(node)
+
+    def swallowed_frames(self) -> int:
+        """Return how many frames of any kind links have swallowed while they were down."""
+        return self._acts.swallowed_frames()
+
+    def swallowed_by_links(self) -> dict[str, Words]:
+        """Return which packets those are, of each link that a fault takes down, by node."""
+        return self._acts.swallowed_by_links()
+
+    def next_ns(self) -> int | None:
+        """Return when the next step is due."""
+        return self._steps[0].at_ns if self._steps else None
+
+    def carry_out_due(self) -> None:
+        """Do every step whose time has come."""
+        while self._steps and self._steps[0].at_ns <= self._now_ns():
+            step = self._steps.pop(0)
+            if step.begins:
+                self._begin(step)
+            else:
+                self._heal(self.done.of(step))
+
+    def finish(self) -> None:
+        """Heal at the end of sending what was to go on later: stopped processes could not be ended."""
+        for fault in self.done.to_end():
+            self._heal(fault)
+        self._steps = []
+
+    def close(self) -> None:
+        """Count what each fault cost; call it when the queues are drained."""
+        self._acts.close()
+        self.done.end_epoch(self._flows())
+        for fault in self.done.breaking:
+            if fault.counted_pkts is None:
+                self._count(fault)
+
+    def tell_losses(self, lost: LostPackets) -> int:
+        """Record what each fault cost, by counters and by the packets that are lost; return the sum of the latter."""
+        told = 0
+        for fault, loss in self.done.losses(lost):
+            self._tell("FaultLosses", fault, **loss)
+            told += loss["lost_pkts"]
+        return told
+
+    # ------------------------------------------------------------------------------------------------------- steps
+
+    def _begin(self, step: FaultStep) -> None:
+        spec, epoch = self._specs[step.fault], self._begin_epoch()
+        done = self.done.add(Fault(step, spec, self._now_ns(), epoch))
+        if spec.kind in BREAKING:
+            self._tolls[step] = self._acts.toll(spec)
+        self._tell("FaultCommanded", done, t_commanded_ns=done.commanded_ns, for_ns=spec.for_ns)
+        self._see("FaultObserved", done, self._acts.begin)
+
+    def _heal(self, done: Fault) -> None:
+        done.healed_epoch = self._begin_epoch()
+        self._tell("FaultEndCommanded", done, t_commanded_ns=self._now_ns())
+        self._see("FaultHealed", done, self._acts.end)
+        done.over_ns = self._now_ns()
+        if done.spec.kind in BREAKING:
+            self._count(done)
+
+    def _count(self, done: Fault) -> None:
+        done.counted_pkts = self._acts.toll(done.spec) - self._tolls[done.step]
+
+    def _see(self, kind: str, done: Fault, act: Callable[[FaultSpec], Measured]) -> None:
+        began_ns = self._now_ns()
+        try:
+            measured = act(done.spec)
+        except ToolError as error:
+            self.unseen.append(f"{done.spec.kind} {done.spec.link or done.spec.node}".strip())
+            self._tell("FaultNotSeen", done, reason=str(error))
+            return
+        self._tell(kind, done, took_ms=(self._now_ns() - began_ns) / NS_PER_MS, **measured)
+
+    # ----------------------------------------------------------------------------------------------------- records
+
+    def _begin_epoch(self) -> int:
+        epoch = self.done.end_epoch(self._flows())
+        for sink in self._sinks.values():
+            sink.begin_epoch(epoch)
+        return epoch
+
+    def _flows(self) -> dict[str, FlowRows]:
+        return {node: sink.flows() for node, sink in self._sinks.items()}
+
+    def _tell(self, kind: str, fault: Fault, **fields: Any) -> None:
+        self._record(kind, {**fault.record(), **fields})

@@ -1,0 +1,292 @@
+"""A described `Network` built by Mininet: hosts are namespaces, links veth pairs, `s1` Open vSwitch, `m1` a bridge.
+
+Mininet gives the vocabulary and the life cycle.  Three things are ours: links are made by netlink in one call instead
+of shell commands, addresses and routes likewise, and the mesh is a kernel bridge so that its messages do not queue
+behind a burst in the switch's single thread.
+
+Addresses.  The VIP is the destination all the way: `s1` only rewrites the destination MAC to the chosen node, the node
+routes the VIP to its backend, and the backend owns it.  Answers go backend → node → `s1` → client.  Every neighbour
+a packet of the experiment needs is permanent: address resolution in the middle of a burst would be loss nobody
+configured, and the neighbour table of a kernel holds 1024 learned entries in all.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mininet.link import Link as MininetLink
+from mininet.log import setLogLevel
+from mininet.net import Mininet
+from mininet.node import OVSSwitch
+from mininet.node import Switch as MininetSwitch
+from pyroute2 import IPRoute
+
+from testbed.emulation.network import offloads, shaping
+from testbed.scenario.network import DATA_PREFIX, VIP_IP, VIP_IP6, VIP_MAC, Host, Link, Network
+from testbed.system import kernel
+
+MESH_PREFIX = 16
+MESH_SUPERVISOR_IP = "10.1.255.254"
+_IFA_F_NODAD = 0x02
+_NUD_PERMANENT = 0x80
+_SCOPE_LINK = 253
+
+_ETHERNET_BYTES = 14
+
+
+def mesh_ip(node: Host) -> str:
+    """Return the address of `node` on the mesh network."""
+    high, low = divmod(node.number, 250)
+    return f"10.1.{high}.{low + 1}"
+
+
+def _inner_ip(node: Host) -> str:
+    """Return the node's address on the link to its backend: the backend's gateway."""
+    high, low = divmod(node.number, 250)
+    return f"10.2.{high}.{low + 1}"
+
+
+class VethLink(MininetLink):  # type: ignore[misc]
+    """A veth pair made by one netlink message, each end born in its namespace."""
+
+    mtu = 1500
+
+    @classmethod
+    def of_mtu(cls, mtu: int) -> type[VethLink]:
+        """Return the class of links that carry so much (Mininet makes them without asking us)."""
+        return type(cls.__name__, (cls,), {"mtu": mtu})
+
+    @classmethod
+    def makeIntfPair(  # noqa: N802 (Mininet's name)
+        cls,
+        intfname1: str,
+        intfname2: str,
+        addr1: str | None = None,
+        addr2: str | None = None,
+        node1: Any = None,
+        node2: Any = None,
+        deleteIntfs: bool = True,  # noqa: N803
+    ) -> None:
+        """Make the pair (Mininet calls this)."""
+        peer = {"ifname": intfname2, "address": addr2, "net_ns_pid": node2.pid, "mtu": cls.mtu}
+        own = {"ifname": intfname1, "address": addr1, "net_ns_pid": node1.pid, "mtu": cls.mtu}
+        with IPRoute() as netlink:
+            netlink.link("add", kind="veth", peer=peer, **own)
+
+
+class KernelBridge(MininetSwitch):  # type: ignore[misc]
+    """A learning switch in the kernel, with an address of its own for the balancer to listen on."""
+
+    def start(self, controllers: list[Any]) -> None:
+        """Make the bridge and plug in every interface."""
+        with IPRoute() as netlink:
+            netlink.link("add", ifname=self.name, kind="bridge")
+            bridge = netlink.link_lookup(ifname=self.name)[0]
+            for name in self.intfNames():
+                if name != "lo":
+                    netlink.link("set", index=netlink.link_lookup(ifname=name)[0], master=bridge, state="up")
+            netlink.addr("add", index=bridge, address=MESH_SUPERVISOR_IP, prefixlen=MESH_PREFIX)
+            netlink.link("set", index=bridge, state="up")
+
+    def stop(self, deleteIntfs: bool = True) -> None:  # noqa: N803
+        """Do nothing: the bridge ends with the sandbox."""
+
+
+class EmulatedNetwork:
+    """The running network.
+
+    Attributes:
+        network: what was described.
+        largest_frame_bytes: what fits through its links.
+    """
+
+    def __init__(
+        self, network: Network, largest_frame_bytes: int, doing: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """Build and start everything but the controller: see `OpenVSwitch.connect_controller`.
+
+        `doing` is told what is being built.
+        """
+        self.network, self._doing = network, doing
+        setLogLevel("error")
+        Mininet.inited = True  # its init() would change limits and sysctls of the whole machine
+        _raise_file_limit()
+        _quiet_namespace()
+        wide = VethLink.of_mtu(max(VethLink.mtu, largest_frame_bytes - _ETHERNET_BYTES))
+        self.largest_frame_bytes = wide.mtu + _ETHERNET_BYTES
+        self._net = Mininet(build=False, controller=None, link=wide, autoSetMacs=False)
+        self._add_hosts_and_switches()
+        self._add_links()
+        self._net.built = True
+        for host in network.hosts:
+            doing(f"configuring {host.name}")
+            self._configure(host)
+        doing("starting the network")
+        self._net.start()
+        for link in network.links:
+            self._delay(link)
+
+    def _add_hosts_and_switches(self) -> None:
+        for host in self.network.hosts:
+            self._doing(f"making the host {host.name}")
+            self._net.addHost(host.name, ip=None)
+            with kernel.network_of(self.pid(host.name)):
+                _quiet_namespace()
+        for switch in self.network.switches:
+            if switch.kind == "mesh":
+                self._net.addSwitch(switch.name, cls=KernelBridge)
+            else:
+                self._net.addSwitch(
+                    switch.name,
+                    cls=OVSSwitch,
+                    datapath="user",
+                    protocols="OpenFlow13",
+                    failMode="secure",
+                )
+
+    def _add_links(self) -> None:
+        hosts = {host.name: host for host in self.network.hosts}
+        for link in self.network.links:
+            self._doing(f"making the link {link.a}-{link.b}")
+            macs = {}
+            for end, key, other in ((link.a, "addr1", link.b), (link.b, "addr2", link.a)):
+                if end in hosts:
+                    index = int(self.network.interface(end, other).rsplit("eth", 1)[1])
+                    macs[key] = hosts[end].mac_of(index)
+            self._net.addLink(link.a, link.b, **macs)
+
+    def pid(self, host: str) -> int:
+        """Return a process in the host's network namespace."""
+        return int(self._net[host].pid)
+
+    def _configure(self, host: Host) -> None:
+        with kernel.network_of(self.pid(host.name)):
+            count = len(self.network.links_of(host.name))
+            offloads.switch_off([f"{host.name}-eth{i}" for i in range(count)])
+            with IPRoute() as netlink:
+                interfaces = [netlink.link_lookup(ifname=f"{host.name}-eth{i}")[0] for i in range(count)]
+                for index in (1, *interfaces):
+                    netlink.link("set", index=index, state="up")
+                {"client": self._configure_client, "node": self._configure_node, "backend": self._configure_backend}[
+                    host.role
+                ](netlink, host, interfaces)
+
+    def _configure_client(self, netlink: IPRoute, host: Host, interfaces: list[int]) -> None:
+        _address(netlink, interfaces[0], host.ip, DATA_PREFIX)
+        _address(netlink, interfaces[0], host.ip6, 64)
+        for vip in (VIP_IP, VIP_IP6):
+            _neighbour(netlink, interfaces[0], vip, VIP_MAC)
+
+    def _configure_node(self, netlink: IPRoute, host: Host, interfaces: list[int]) -> None:
+        _write_sysctl("net/ipv4/ip_forward", "1")
+        _write_sysctl("net/ipv6/conf/all/forwarding", "1")
+        outside, inside, mesh = interfaces
+        backend = self.network.host(self.network.next_hop(host.name))
+        _address(netlink, outside, host.ip, DATA_PREFIX)
+        _configure_outside(netlink, host, outside, self.network.clients)
+        _address(netlink, inside, _inner_ip(host), 32)
+        _address(netlink, mesh, mesh_ip(host), MESH_PREFIX)
+        for peer in self.network.nodes:
+            if peer is not host:
+                _neighbour(netlink, mesh, mesh_ip(peer), self.mesh_mac(peer))
+        for vip, length in ((VIP_IP, 32), (VIP_IP6, 128)):
+            netlink.route("add", dst=f"{vip}/{length}", oif=inside)
+            _neighbour(netlink, inside, vip, backend.mac)
+
+    def mesh_mac(self, node: Host) -> str:
+        """Return the address of the node's interface on the mesh: its last."""
+        return node.mac_of(len(self.network.links_of(node.name)) - 1)
+
+    def _configure_backend(self, netlink: IPRoute, host: Host, interfaces: list[int]) -> None:
+        node = next(node for node in self.network.nodes if self.network.next_hop(node.name) == host.name)
+        inner_mac = node.mac_of(int(self.network.interface(node.name, host.name).rsplit("eth", 1)[1]))
+        _address(netlink, interfaces[0], VIP_IP, 32)
+        _address(netlink, interfaces[0], VIP_IP6, 128)
+        netlink.route("add", dst=f"{_inner_ip(node)}/32", oif=interfaces[0], scope=_SCOPE_LINK)
+        netlink.route("add", dst="default", gateway=_inner_ip(node), oif=interfaces[0])
+        _neighbour(netlink, interfaces[0], _inner_ip(node), inner_mac)
+        netlink.route("add", family=10, dst="fd00::/64", oif=interfaces[0])
+        for client in self.network.clients:
+            _neighbour(netlink, interfaces[0], client.ip6, inner_mac)
+
+    def _delay(self, link: Link) -> None:
+        """Delay what either end of the link sends."""
+        if not link.delay_ns:
+            return
+        hosts = {host.name for host in self.network.hosts}
+        for here, there in ((link.a, link.b), (link.b, link.a)):
+            interface = self.network.interface(here, there)
+            if here in hosts:
+                with kernel.network_of(self.pid(here)):
+                    shaping.delay(interface, link.delay_ns)
+            else:
+                shaping.delay(interface, link.delay_ns)
+
+
+class NodeLink:
+    """The node's end of its link to the switch, to be taken down and up."""
+
+    def __init__(self, network: EmulatedNetwork, node: str) -> None:
+        """Open a netlink socket in the node's namespace; it stays there."""
+        self._host, self._clients = network.network.host(node), network.network.clients
+        with kernel.network_of(network.pid(node)):
+            self._netlink = IPRoute()
+            self._index = socket.if_nametoindex(network.network.interface(node, "s1"))
+
+    def down(self) -> None:
+        """Take it down."""
+        self._netlink.link("set", index=self._index, state="down")
+
+    def up(self) -> None:
+        """Take it up, and give it back what it lost when it went down."""
+        self._netlink.link("set", index=self._index, state="up")
+        _configure_outside(self._netlink, self._host, self._index, self._clients)
+
+
+def _configure_outside(netlink: IPRoute, host: Host, outside: int, clients: Sequence[Host]) -> None:
+    """Give a node's data interface what the kernel takes away when it goes down."""
+    _address(netlink, outside, host.ip6, 64)
+    for client in clients:
+        _neighbour(netlink, outside, client.ip, client.mac)
+        _neighbour(netlink, outside, client.ip6, client.mac)
+
+
+def _raise_file_limit() -> None:
+    """Mininet holds a pseudo-terminal for each host: take all the descriptors this process may have."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _quiet_namespace() -> None:
+    """Keep the kernel of this namespace from sending or dropping packets of its own accord.
+
+    An interface takes its settings over when it is made: call this before.
+    """
+    for scope in ("all", "default"):
+        _write_sysctl(f"net/ipv6/conf/{scope}/accept_dad", "0")
+        _write_sysctl(f"net/ipv6/conf/{scope}/accept_ra", "0")
+        _write_sysctl(f"net/ipv6/conf/{scope}/router_solicitations", "0")
+        _write_sysctl(f"net/ipv6/conf/{scope}/addr_gen_mode", "1")
+        _write_sysctl(f"net/ipv4/conf/{scope}/rp_filter", "0")
+
+
+def _write_sysctl(name: str, value: str) -> None:
+    """Set a sysctl of the current network namespace; a kernel without IPv6 has none of its keys."""
+    path = Path("/proc/sys") / name
+    if os.path.exists(path):
+        path.write_text(value)
+
+
+def _address(netlink: IPRoute, index: int, address: str, prefix: int) -> None:
+    family = {"family": 10, "flags": _IFA_F_NODAD} if ":" in address else {}
+    netlink.addr("replace", index=index, address=address, prefixlen=prefix, **family)
+
+
+def _neighbour(netlink: IPRoute, index: int, address: str, mac: str) -> None:
+    family = {"family": 10} if ":" in address else {}
+    netlink.neigh("replace", dst=address, lladdr=mac, ifindex=index, state=_NUD_PERMANENT, **family)

@@ -1,0 +1,191 @@
+"""A private Open vSwitch: its own database server and switch daemon, alive as long as the sandbox.
+
+The daemon polls the ports of the userspace datapath (``netdev``) through packet sockets in one thread.  Their receive
+buffers default to about 90 frames, 3 ms of a burst, and a full one drops without a trace in any port counter.  What all
+ports send goes through one more socket, and when as many frames wait in the rings of all links together, the daemon
+drops what it cannot send, and counts nothing.  We therefore borrow the daemon's sockets (pidfd_getfd), give them room,
+and read the kernel's own drop counts from them at the end of the run (`switch_counts`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import struct
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from testbed.emulation.processes.members import fate_of
+from testbed.errors import ToolError
+from testbed.system import commands, kernel
+from testbed.units import NS_PER_MS
+
+RUNDIR = Path("/run/openvswitch")
+SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
+BUFFER_BYTES = 32 * 10**6
+START_TIMEOUT_S = 10.0
+METERED_PPS = 10**7
+
+# The switch stands for a machine of its own, and forwarding, new flows and OpenFlow share one thread: behind ordinary
+# processes bursts of new flows get lost, and a change of the slots that takes 2 ms takes 100.  Nodes go before it.
+_REAL_TIME_PRIORITY = 7
+_OFCTL = ("ovs-ofctl", "-O", "OpenFlow13")
+_SOL_PACKET = 263
+_PACKET_STATISTICS = 6
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
+_ETHERTYPE_OF_NOBODY = "88b5"  # for experiments, IEEE 802
+
+
+class OpenVSwitch:
+    """The two daemons.  Nothing is stopped: they end with the sandbox."""
+
+    def __init__(self, logs: Path, idle_ns: int) -> None:
+        """Start the daemons and wait until the switch answers.
+
+        Args:
+            logs: where the daemons write.
+            idle_ns: how long a flow that is silent stays in the switch's cache.
+
+        Raises:
+            MachineError: a program is not installed.
+            ToolError: a daemon did not come up; names its log.
+        """
+        RUNDIR.mkdir(parents=True, exist_ok=True)
+        self.environment = {"OVS_RUNDIR": str(RUNDIR), "OVS_DBDIR": str(RUNDIR), "OVS_LOGDIR": str(RUNDIR)}
+        os.environ.update(self.environment)  # Mininet calls ovs-vsctl for itself
+        self._sockets: list[socket.socket] = []
+        database = RUNDIR / "conf.db"
+        commands.run("making the switch database", ["ovsdb-tool", "create", str(database), str(SCHEMA)])
+        self._server = self._start(
+            ["ovsdb-server", str(database), f"--remote=punix:{RUNDIR}/db.sock", "--pidfile", "--no-chdir"], logs
+        )
+        _wait_for(RUNDIR / "db.sock", self._server, logs / "ovsdb-server.log")
+        commands.run("initialising the switch database", ["ovs-vsctl", "--no-wait", "init"])
+        self._set_options(idle_ns)
+        self._switch = self._start(["ovs-vswitchd", f"unix:{RUNDIR}/db.sock", "--pidfile", "--no-chdir"], logs)
+        kernel.run_in_real_time(_REAL_TIME_PRIORITY, self._switch.pid, with_threads=True)
+        _wait_for(RUNDIR / "ovs-vswitchd.pid", self._switch, logs / "ovs-vswitchd.log")
+
+    def _start(self, argv: list[str], logs: Path) -> subprocess.Popen[bytes]:
+        return commands.start(f"starting {argv[0]}", argv, env=self.environment, log=logs / f"{argv[0]}.log")
+
+    def _set_options(self, idle_ns: int) -> None:
+        # One handler and one revalidator: the defaults grow with the machine's cores and only add switching between
+        # threads on small ones.  The full hash match cache spares lookups for our few hundred flows.
+        options = ["other_config:n-handler-threads=1", "other_config:n-revalidator-threads=1"]
+        options += ["other_config:emc-insert-inv-prob=1", f"other_config:max-idle={idle_ns // NS_PER_MS}"]
+        commands.run("configuring the switch", ["ovs-vsctl", "--no-wait", "set", "Open_vSwitch", ".", *options])
+
+    @property
+    def switch_pid(self) -> int:
+        """Return the process that forwards."""
+        return self._switch.pid
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Return both daemons by name."""
+        return {"ovsdb-server": self._server.pid, "ovs-vswitchd": self._switch.pid}
+
+    def fate(self) -> str | None:
+        """Return how a daemon has ended, None while both live."""
+        for name, process in (("ovsdb-server", self._server), ("ovs-vswitchd", self._switch)):
+            if process.poll() is not None:
+                return fate_of(name, process.returncode)
+        return None
+
+    def connect_controllers(self, bridge: str, ports: Sequence[int]) -> None:
+        """Let `bridge` connect to controllers on 127.0.0.1, which should be listening: a refusal costs a second."""
+        targets = [f"tcp:127.0.0.1:{port}" for port in ports]
+        commands.run("connecting the controllers", ["ovs-vsctl", "set-controller", bridge, *targets])
+
+    def port_numbers(self, interfaces: list[str]) -> dict[str, int]:
+        """Return the OpenFlow port number of each interface."""
+        argv = ["ovs-vsctl"]
+        for index, interface in enumerate(interfaces):
+            argv += (
+                ["--", "get", "Interface", interface, "ofport"] if index else ["get", "Interface", interface, "ofport"]
+            )
+        told = commands.run("asking for port numbers", argv).splitlines()
+        numbers = {name: int(line) for name, line in zip(interfaces, told, strict=False) if line.strip().isdigit()}
+        absent = [name for name in interfaces if numbers.get(name, 0) < 1]
+        if absent:
+            raise ToolError(
+                "asking for port numbers", f"the switch has no port {absent[0]}: {self._error_of(absent[0])}"
+            )
+        return numbers
+
+    def _error_of(self, interface: str) -> str:
+        """Return what the switch says of an interface that it could not make a port of."""
+        said = commands.run("asking for the error of a port", ["ovs-vsctl", "get", "Interface", interface, "error"])
+        return said.strip().strip('"') if said.strip() != "[]" else "it does not say why; read logs/ovs-vswitchd.log"
+
+    def widen_buffers(self, bridge: str, port: str) -> int:
+        """Give every packet socket of the switch room for a burst and keep it to read its drops; return their count.
+
+        The socket for sending is made when there is something to send: a frame of no meaning goes out of `port` first.
+        """
+        nobody, padding = "02" + "0" * 10, "00" * 46
+        frame = nobody + nobody + _ETHERTYPE_OF_NOBODY + padding
+        commands.run("making the switch send", [*_OFCTL, "packet-out", bridge, f"packet={frame},actions={port}"])
+        return self._widen_sockets()
+
+    def _widen_sockets(self) -> int:
+        for entry in Path(f"/proc/{self.switch_pid}/fd").iterdir():
+            try:
+                if not os.readlink(entry).startswith("socket:"):
+                    continue
+            except FileNotFoundError:
+                continue
+            candidate = socket.socket(fileno=kernel.borrow_fd(self.switch_pid, int(entry.name)))
+            if candidate.family == socket.AF_PACKET:
+                for force in (_SO_RCVBUFFORCE, _SO_SNDBUFFORCE):
+                    candidate.setsockopt(socket.SOL_SOCKET, force, BUFFER_BYTES)
+                self._sockets.append(candidate)
+            else:
+                candidate.close()
+        return len(self._sockets)
+
+    def count_packet_ins(self, bridge: str) -> None:
+        """Make the switch count what it hands to controllers, before the queue that may drop it.
+
+        A flow's own count will not do: what matched a cached flow whose way has changed since is added to the new way.
+        The meter every packet to a controller passes is exact; its rate is one that nothing here comes near.  A change
+        of the set of controllers clears meters away: call it after `connect_controllers`.
+        """
+        meter = f"meter=controller,pktps,stats,bands=type=drop,rate={METERED_PPS}"
+        commands.run("metering the controller's packets", [*_OFCTL, "add-meter", bridge, meter])
+
+    def packet_ins(self, bridge: str) -> int:
+        """Return what it has counted."""
+        stats = commands.run("asking for packet-ins", [*_OFCTL, "meter-stats", bridge, "meter=controller"])
+        return int(re.findall(r"packet_in_count:(\d+)", stats)[0])
+
+    def matched_pkts(self, bridge: str, cookie: int) -> int:
+        """Return the packets that matched flows of `cookie` on `bridge`, as the switch has counted them up to now."""
+        commands.run("waiting for the switch's counts", ["ovs-appctl", "revalidator/wait"])  # it adds them up lazily
+        argv = [*_OFCTL, "dump-flows", bridge, f"cookie={cookie:#x}/-1"]
+        dump = commands.run("asking for flow counts", argv)
+        return sum(int(count) for count in re.findall(r"n_packets=(\d+)", dump))
+
+    def ask(self, command: str) -> str:
+        """Return what the daemon answers to a command of ``ovs-appctl``."""
+        return commands.run(f"asking the switch for {command}", ["ovs-appctl", command])
+
+    def dropped_pkts(self) -> int:
+        """Return the frames that found the switch's packet sockets full since the last call."""
+        dropped = 0
+        for packet_socket in self._sockets:
+            _, lost = struct.unpack("II", packet_socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
+            dropped += lost
+        return dropped
+
+
+def _wait_for(path: Path, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not path.exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise ToolError(f"starting {process.args[0]!s}", "it did not come up", f"read {log}")  # type: ignore[index]
+        time.sleep(0.005)

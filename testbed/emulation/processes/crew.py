@@ -1,0 +1,359 @@
+"""The members of a trial: which processes it has, and what each of them is given.
+
+    a sender for each client, a source for each TCP entry, their sink, the balancer and its standby, an agent and a mesh
+    member a node
+
+They are forked one group at a time, in the order in which what they need comes into being: frames take longest to make,
+an agent needs the programs of its node.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from testbed.controllers import process, replication, standby
+from testbed.controllers.config import BalancerConfig, Station, Vip
+from testbed.controllers.liveness import MeshAccess
+from testbed.emulation.dataplane.limit_watch import LimitWatch
+from testbed.emulation.dataplane.node_buffers import NodeBuffers
+from testbed.emulation.inventory.processes import Watched
+from testbed.emulation.network.mininet import MESH_SUPERVISOR_IP, EmulatedNetwork, mesh_ip
+from testbed.emulation.network.open_vswitch import OpenVSwitch
+from testbed.emulation.processes import bulk_tcp
+from testbed.emulation.processes.agent import Agent, AgentParts
+from testbed.emulation.processes.board import PATIENCE_NS, TRIAL, Board
+from testbed.emulation.processes.channel import EventRecord, RecordWriter
+from testbed.emulation.processes.clock import RunClock
+from testbed.emulation.processes.members import Body, Line, Member, wait_all_ready
+from testbed.emulation.processes.mesh import MESH_PORT, MeshMember, MeshParts
+from testbed.emulation.processes.pool_lock import locked, open_lock
+from testbed.emulation.processes.pulse import Pulse
+from testbed.emulation.processes.sender import Sender
+from testbed.emulation.processes.shared_state import SharedPeers, SharedState
+from testbed.engine import TrialPlan
+from testbed.policies.brain import NodeBrain
+from testbed.policies.membership import BALANCER, fresh_ns
+from testbed.policies.pool import make_pool
+from testbed.policies.readiness import longest_pause_ns
+from testbed.records.events import Action, Event, Ints, NodeLeft, Record
+from testbed.scenario.network import VIP_IP, VIP_IP6, VIP_MAC, Host
+from testbed.system import kernel
+from testbed.traffic.frames import ECT_0, PLANNED_DSCP
+from testbed.traffic.plan import PacketPlan
+from testbed.wire.sealing import Keyring, RunSecret
+
+NOTIFY_PORT = 7000
+CONTROLLER_PORT, STANDBY_PORT = 6653, 6654
+CONTROLLERS = ("balancer", "standby")  # members, in the order in which they steer
+TCP_SINK = "TCP sink"
+_SENDER_PRIORITY = 12
+_CONTROLLER_PRIORITY = 8  # a machine of its own, as the switch is: what it decides is not to wait for other processes
+
+
+class Crew:
+    """Forks the members and knows them.
+
+    Attributes:
+        senders: of planned packets, one a client that sends.
+        tcp: sources of bulk TCP.
+        others: who serves until told to end.
+        pulses: of every process with a loop, by the name of the member; a node's outlive its processes.
+        limits: what watches the limit of each node, by its name; empty before the agents are forked.
+    """
+
+    def __init__(
+        self, plan: TrialPlan, records: socket.socket, clock: RunClock, network: EmulatedNetwork, board: Board
+    ) -> None:
+        self._plan, self._records_end, self._clock, self._network = plan, records, clock, network
+        self._board = board
+        self.senders: list[Member] = []
+        self.tcp: list[Member] = []
+        self.others: list[Member] = []
+        self.pulses: dict[str, Pulse] = {}
+        self.limits: dict[str, LimitWatch] = {}
+        self._until_ns: dict[str, int] = {}
+        self._secret = RunSecret()
+        self._states = {node.name: SharedState() for node in plan.network.nodes}
+        self._peers = {node.name: SharedPeers() for node in plan.network.nodes}
+
+    def _fork(self, name: str, body: Body, period_ns: int = 0) -> Member:
+        """Fork a member; it knows the keys that `body` was given and no others.
+
+        `period_ns` is how long its loop waits at most, where that is long.
+        """
+        row = self._board.row(name)
+        row.patience_ns = PATIENCE_NS + 2 * period_ns
+
+        def live(line: Line, records: RecordWriter) -> None:
+            self._secret.forget()
+            body(line, records)
+
+        return Member(name, live, self._records_end, row)
+
+    def _ring(self, member: str) -> Keyring:
+        return self._secret.ring(member, self._plan.run_id, (*self._mesh_members, BALANCER))
+
+    @property
+    def sources(self) -> list[Member]:
+        """Return who sends: the trial lasts until they have ended."""
+        return [*self.senders, *self.tcp]
+
+    @property
+    def all(self) -> list[Member]:
+        """Return every member."""
+        return [*self.others, *self.senders, *self.tcp]
+
+    def watched(self, members: Iterable[Member]) -> list[Watched]:
+        """Return members as processes that are not to change; who sends may once it has no more to send."""
+        return [Watched(member.name, member.pid, self._until_ns.get(member.name)) for member in members]
+
+    def wait_ready(self) -> None:
+        """Wait until every member is ready."""
+        wait_all_ready(self.all, self._board.row(TRIAL))
+
+    def _pulse(self, member: str, period_ns: int = process.LONGEST_WAIT_NS) -> Pulse:
+        """Return the pulse of a member, made before it is forked."""
+        if member not in self.pulses:
+            self.pulses[member] = self._board.row(member).pulse(period_ns)
+        return self.pulses[member]
+
+    def fork_senders(self) -> None:
+        """Fork a sender for each client that has packets to send."""
+        for client in self._plan.network.clients:
+            packets = self._plan.packets.of_client(client.name)
+            if len(packets):
+                body = self._sender_of(client, packets)
+                self.senders.append(self._fork(f"sender {client.name}", body))
+                self._until_ns[self.senders[-1].name] = int(packets.t_ns[-1])
+
+    def _sender_of(self, client: Host, packets: PacketPlan) -> Body:
+        interface, pid = self._plan.network.interface(client.name, "s1"), self._network.pid(client.name)
+
+        def send(line: Line, _records: RecordWriter) -> None:
+            kernel.enter_namespace(f"/proc/{pid}/ns/net", kernel.CLONE_NEWNET)
+            run_id, direct = self._plan.run_id, self._plan.scenario.topology.link_delay_ns == 0
+            sender = Sender(
+                interface,
+                packets,
+                run_id,
+                client,
+                priority=_SENDER_PRIORITY,
+                progress=lambda _: line.sign(),
+                past_qdisc=direct,
+                tos=self._tos,
+            )
+            report = sender.run(line.ready())
+            line.report({"client": client.name, "report": report})
+            line.stopped_early = report.stopped
+
+        return send
+
+    @property
+    def _ecn(self) -> bool:
+        return self._plan.scenario.buffer.ecn_threshold_bytes is not None
+
+    @property
+    def _tos(self) -> int:
+        """Return the TOS byte of planned packets, by which a node's program tells them from all others."""
+        return PLANNED_DSCP << 2 | (ECT_0 if self._ecn else 0)
+
+    def fork_tcp(self) -> None:
+        """Fork the sources and the sink of bulk TCP."""
+        scenario, network = self._plan.scenario, self._plan.network
+        if not scenario.tcp:
+            return
+        pids = {backend.name: self._network.pid(backend.name) for backend in network.of_role("backend")}
+        sink = bulk_tcp.sink(pids, self._ecn, self._pulse(TCP_SINK))
+        self.others.append(self._fork(TCP_SINK, sink))
+        for number, spec in enumerate(scenario.tcp):
+            name, pid = f"TCP source {spec.name}", self._network.pid(spec.client)
+            body = bulk_tcp.source(spec, number, pid, scenario.duration_ns, self._ecn, self._pulse(name))
+            self.tcp.append(self._fork(name, body))
+            self._until_ns[name] = scenario.duration_ns
+
+    @property
+    def controller_ports(self) -> tuple[int, ...]:
+        """Return the ports on 127.0.0.1 the switch is to connect to."""
+        return (CONTROLLER_PORT, STANDBY_PORT) if self._plan.scenario.controller.standby else (CONTROLLER_PORT,)
+
+    def fork_controllers(self, switch: OpenVSwitch) -> None:
+        """Fork the balancer of the switch, and the standby with the other end of a line to it."""
+        config = self._balancer_config(switch)
+        notifications = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        notifications.bind((MESH_SUPERVISOR_IP, NOTIFY_PORT))
+        ends = list(replication.line()) if self._plan.scenario.controller.standby else []
+        pulses = [self._pulse(name) for name in CONTROLLERS[: max(1, len(ends))]]
+
+        def balance(line: Line, records: RecordWriter) -> None:
+            for end in ends[1:]:
+                end.close()
+            kernel.run_in_real_time(_CONTROLLER_PRIORITY, with_threads=True)
+            first = _beating(config, pulses[0])
+            process.serve(first, notifications, _emitter(line, records, "BalancerReady"), *ends[:1])
+
+        def follow(line: Line, records: RecordWriter) -> None:
+            ends[0].close()
+            kernel.run_in_real_time(_CONTROLLER_PRIORITY, with_threads=True)
+            second = _beating(replace(config, listen_port=STANDBY_PORT), pulses[1])
+            standby.stand_by(second, notifications, _emitter(line, records, "StandbyReady"), ends[1])
+
+        bodies = (balance, follow) if ends else (balance,)
+        self.others += [self._fork(name, body) for name, body in zip(CONTROLLERS, bodies, strict=False)]
+        for end in (notifications, *ends):
+            end.close()
+
+    def _balancer_config(self, switch: OpenVSwitch) -> BalancerConfig:
+        plan, network = self._plan, self._plan.network
+        ends = [*network.clients, *network.nodes]
+        interfaces = {host.name: network.interface("s1", host.name) for host in ends}
+        ports = switch.port_numbers(list(interfaces.values()))
+
+        def station(name: str) -> Station:
+            host = network.host(name)
+            return Station(name, ports[interfaces[name]], host.mac, host.ip, host.ip6)
+
+        return BalancerConfig(
+            dpid=1,
+            listen_port=CONTROLLER_PORT,
+            vip=Vip(VIP_IP, VIP_MAC, VIP_IP6),
+            clients=tuple(station(client.name) for client in network.clients),
+            nodes=tuple(station(node.name) for node in network.first_tier),
+            second_tier=tuple(station(node.name) for node in network.nodes if node.tier > 1),
+            deflecting=network.nodes if plan.scenario.buffer.deflect else (),
+            pause_ns=longest_pause_ns(plan.scenario.buffer.sample_interval_ns),
+            mesh=MeshAccess(self._mesh_members, plan.scenario.mesh),
+            spec=plan.scenario.balancer,
+            framework=plan.scenario.controller.framework,
+            seed=plan.seed_of("balancer"),
+            now_ns=self._clock.now_ns,
+            since_ns=self._clock.now_ns(),
+            ring=self._ring(BALANCER),
+        )
+
+    def _brain(self, node: str, rate_bps: Ints, members: int) -> NodeBrain:
+        forecaster = self._plan.make_forecaster((node,), rate_bps)
+        return NodeBrain((node,), self._plan.scenario.buffer, rate_bps, forecaster, pool_members=members)
+
+    def fork_agents(self, buffers: NodeBuffers) -> None:
+        """Fork an agent for each node; they share the ledger of the pool."""
+        names, frame_bytes = self._mesh_members, self._network.largest_frame_bytes
+        limits = zip(names, buffers.limit_bytes.tolist(), strict=True)
+        self.limits = {node: LimitWatch(node, limit, frame_bytes) for node, limit in limits}
+        ledger: Ints = np.frombuffer(mmap.mmap(-1, 8 * len(names)), dtype=np.int64)
+        ledger[:] = buffers.limit_bytes
+        self._pool = make_pool(self._plan.scenario.buffer, names, ledger)
+        self.others += [self._fork_agent(node, buffers) for node in names]
+
+    def _fork_agent(self, node: str, buffers: NodeBuffers) -> Member:
+        plan, network, names = self._plan, self._plan.network, self._mesh_members
+        interval_ns = plan.scenario.buffer.sample_interval_ns
+        parts = AgentParts(
+            node=node,
+            namespace_pid=self._network.pid(node),
+            egress=network.interface(node, network.next_hop(node)),
+            program=buffers.programs[node],
+            sink=buffers.sinks[node],
+            brain=self._brain(node, np.array([network.node_rate_bps(node)], dtype=np.int64), len(names)),
+            pool=self._pool,
+            interval_ns=interval_ns,
+            phase_ns=interval_ns * names.index(node) // len(names),
+            balancer=(MESH_SUPERVISOR_IP, NOTIFY_PORT),
+            ring=self._ring(node),
+            state=self._states[node],
+            peers=self._peers[node],
+            peers_fresh_ns=fresh_ns(plan.scenario.mesh.sync_interval_ns),
+            pulse=self._pulse(f"agent {node}", interval_ns),
+            limits=self.limits[node],
+            mac_of={host.name: host.mac for host in network.nodes} if plan.scenario.buffer.deflect else {},
+            unplanned=bool(plan.scenario.tcp),
+        )
+        return self._fork(f"agent {node}", Agent(parts), interval_ns)
+
+    @property
+    def _mesh_members(self) -> tuple[str, ...]:
+        return tuple(node.name for node in self._plan.network.nodes)
+
+    def fork_mesh(self) -> None:
+        """Fork a mesh member for each node; a node alone has nobody to watch it."""
+        if len(self._mesh_members) > 1:
+            self.others += [self._fork_mesh_member(node) for node in self._mesh_members]
+
+    def _fork_mesh_member(self, node: str) -> Member:
+        return self._fork(f"mesh {node}", self._mesh_member(node))
+
+    def release_memory(self, node: str) -> None:
+        """Give back to the pool what a node held that is gone, all but its floor."""
+        lock = open_lock()
+        with locked(lock):
+            left, now_ns = NodeLeft(node, "crash"), self._clock.now_ns()
+            self._pool.handle(left, now_ns)
+        os.close(lock)
+        record = {"policy": "pool", "direction": "in", **left.to_record()}
+        RecordWriter(self._records_end).send(EventRecord(now_ns, record))
+
+    def revive(self, node: str, buffers: NodeBuffers, t0_ns: int) -> list[Member]:
+        """Start the processes of a crashed node anew and return them, running."""
+        members = [self._fork_agent(node, buffers)]
+        if len(self._mesh_members) > 1:
+            members.append(self._fork_mesh_member(node))
+        wait_all_ready(members, self._board.row(TRIAL))
+        for member in members:
+            member.start(t0_ns)
+        fresh = {member.name: member for member in members}
+        for former in self.others:
+            if former.name in fresh:
+                former.close()
+        self.others = [fresh.get(member.name, member) for member in self.others]
+        return members
+
+    def _mesh_member(self, node: str) -> MeshMember:
+        plan, network = self._plan, self._plan.network
+        parts = MeshParts(
+            node=node,
+            namespace_pid=self._network.pid(node),
+            address_of={
+                **{host.name: (mesh_ip(host), MESH_PORT) for host in network.nodes},
+                BALANCER: (MESH_SUPERVISOR_IP, NOTIFY_PORT),
+            },
+            members=self._mesh_members,
+            spec=plan.scenario.mesh,
+            ring=self._ring(node),
+            seed=plan.seed_of(f"mesh {node}"),
+            state=self._states[node],
+            peers=self._peers[node],
+            pulse=self._pulse(f"mesh {node}"),
+        )
+        return MeshMember(parts)
+
+
+def _beating(config: BalancerConfig, pulse: Pulse) -> BalancerConfig:
+    """Return the configuration with the pulse of the process that calls this, begun."""
+    pulse.begin(time.monotonic_ns())
+    return replace(config, beat=lambda: pulse.beat(time.monotonic_ns()))
+
+
+def _emitter(line: Line, records: RecordWriter, ready: str) -> Callable[[int, dict[str, Any]], None]:
+    """Return what passes a controller's records on, and says that it is ready with the one of kind `ready`."""
+
+    def emit(t_ns: int, record: dict[str, Any]) -> None:
+        records.send(EventRecord(t_ns, {**_directed(record), **record}))
+        if record["kind"] == ready:
+            line.say_ready()
+
+    return emit
+
+
+def _directed(record: dict[str, Any]) -> dict[str, str]:
+    """Return whether a policy's record went in or came out; neither for records of the process itself."""
+    kind = Record.kinds.get(record["kind"])
+    if kind is None:
+        return {}
+    return {"direction": "in" if issubclass(kind, Event) else "out"} if issubclass(kind, (Event, Action)) else {}

@@ -1,0 +1,272 @@
+"""The processes of a trial: forked from one warmed process, so that thirty start in a blink and share its memory.
+
+A member sends one byte when it is ready, gets the start time, works, and ends when told (SIGTERM) or when done.  What
+it leaves to be read after its end lies in an anonymous file, so that a report of any size waits for no reader.  What it
+cannot cope with it reports through the records channel and ends; the trial then ends as failed, naming the member.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import signal
+import socket
+import struct
+import time
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from testbed.emulation.processes.board import SETTING_UP_NS, Row
+from testbed.emulation.processes.channel import Failure, RecordWriter
+from testbed.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TOOL_FAILED, ToolError
+from testbed.system import interrupts, kernel, waiting
+from testbed.units import NS_PER_S
+
+READY_WITHIN_NS = 60 * NS_PER_S  # since the last one became ready
+END_WITHIN_S = 10.0
+AT_WORK = "at work"
+_READY = b"r"
+_FEW = 4
+
+Body = Callable[["Line", RecordWriter], None]
+
+
+class Line:
+    """A member's line to the trial."""
+
+    def __init__(self, end: socket.socket, report: int, row: Row) -> None:
+        """Speak through `end`; the trial reads the file `report` when the member has ended, and `row` all the time."""
+        self._end, self._report, self._row = end, report, row
+        self.stopped_early = False  # to be set by a source that did not send all it was to
+
+    def ready(self) -> int:
+        """Say that all is prepared, wait for the start and return its time t0 (CLOCK_MONOTONIC, ns)."""
+        self._row.rests("waiting for the start")
+        self._end.send(_READY)
+        t0_ns = int(struct.unpack("q", self._end.recv(8))[0])
+        self._row.does(AT_WORK)
+        return t0_ns
+
+    def say_ready(self) -> None:
+        """Say that all is prepared, without waiting for the start."""
+        self._row.does(AT_WORK)
+        self._end.send(_READY)
+
+    def sign(self) -> None:
+        """Give a sign of life, for a loop without a pulse."""
+        self._row.sign(time.monotonic_ns())
+
+    def report(self, record: dict[str, Any]) -> None:
+        """Leave a record for the trial to read when this member has ended."""
+        self._row.does("reporting", SETTING_UP_NS)
+        with open(self._report, "wb", closefd=False) as file:
+            pickle.dump(record, file)
+
+
+class Stopped:
+    """Turns SIGTERM into a flag a loop can look at: truthy once it came."""
+
+    def __init__(self) -> None:
+        self._stopped = False
+        signal.signal(signal.SIGTERM, self._stop)
+
+    def _stop(self, *_: object) -> None:
+        self._stopped = True
+
+    def __bool__(self) -> bool:
+        return self._stopped
+
+
+class Member:
+    """A forked process of the trial, seen from its parent."""
+
+    def __init__(self, name: str, body: Body, records: socket.socket, row: Row) -> None:
+        """Fork and run `body`; it gets its line and its own record writer, and has `row` on the board."""
+        self.name, self._row = name, row
+        row.does("getting ready", SETTING_UP_NS)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._report = os.memfd_create(f"report of {name}")
+        gc.freeze()  # the collector must not touch, and so copy, pages shared with the parent
+        with interrupts.held_back():
+            self.pid = os.fork()
+            if self.pid == 0:
+                ours.close()
+                _live(name, body, Line(theirs, self._report, row), RecordWriter(records))
+        theirs.close()
+        self._line = ours
+        self.status: int | None = None
+
+    def fileno(self) -> int:
+        """Return a descriptor that can be read when the member is ready, or has ended instead."""
+        return self._line.fileno()
+
+    def take_ready(self) -> None:
+        """Take in what is to be read.
+
+        Raises:
+            ToolError: the member ended before it was ready.
+        """
+        if self._line.recv(1) != _READY:
+            self.join(END_WITHIN_S)
+            raise ToolError(f"starting {self.name}", self.fate(), "read logs/trial.log")
+
+    def start(self, t0_ns: int) -> None:
+        """Give the member its start time."""
+        self._line.send(struct.pack("q", t0_ns))
+
+    def ended(self) -> bool:
+        """Tell whether the process has ended; its exit status is then in `status`."""
+        if self.status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self._row.rests()
+                self.status = os.waitstatus_to_exitcode(status)
+        return self.status is not None
+
+    def fate(self) -> str:
+        """Return how the process, which has ended, did."""
+        return fate_of(self.name, self.status or EXIT_OK)
+
+    def stop(self) -> None:
+        """Ask the process to end."""
+        if not self.ended():
+            self._row.rests("ending")
+            os.kill(self.pid, signal.SIGTERM)
+
+    def suspend(self) -> None:
+        """Stop the process where it is; nobody is to miss its signs."""
+        self._row.rests("suspended")
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a suspended process go on."""
+        self._row.does(AT_WORK)
+        os.kill(self.pid, signal.SIGCONT)
+
+    def cost(self) -> dict[str, float]:
+        """Return what the running member has cost: processor time (s) since its start and memory of its own (bytes).
+
+        The memory is the proportional set size: pages shared by k processes count as one k-th.
+
+        Raises:
+            ToolError: it does not run any more.
+        """
+        if self.ended():
+            raise ToolError("ending the trial", self.fate(), "read logs/ in the run directory")
+        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        rollup = Path(f"/proc/{self.pid}/smaps_rollup").read_text(encoding="ascii")
+        pss_kb = next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+        cpu_s = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return {"cpu_s": cpu_s, "pss_bytes": pss_kb * 1024}
+
+    def reported(self) -> dict[str, Any]:
+        """Return what the member left by `Line.report`; call it when the member has ended.
+
+        Raises:
+            ToolError: it left nothing.
+        """
+        with open(self._report, "rb", closefd=False) as file:
+            file.seek(0)  # the member's place in it is ours, too
+            left = file.read()
+        if not left:
+            raise ToolError(f"asking {self.name} for its report", "it left none", "read logs/trial.log")
+        record: dict[str, Any] = pickle.loads(left)  # noqa: S301 (written by our own forked process)
+        return record
+
+    def close(self) -> None:
+        """Let go of the line and of the report."""
+        self._line.close()
+        os.close(self._report)
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the end, and end it after `timeout_s`; return whether it ended by itself."""
+        deadline = time.monotonic() + timeout_s
+        while not self.ended():
+            if time.monotonic() > deadline:
+                os.kill(self.pid, signal.SIGKILL)
+                self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+                return False
+            time.sleep(0.002)
+        return True
+
+
+def wait_all_ready(members: Iterable[Member], row: Row) -> None:
+    """Wait until every member is ready; `row` says for whom.
+
+    Raises:
+        ToolError: one ended instead, or none became ready for `READY_WITHIN_NS`.
+    """
+    waited_for = {member.fileno(): member for member in members}
+    while waited_for:
+        names = listed([member.name for member in waited_for.values()])
+        with row.during(f"waiting for {names} to be ready", 2 * READY_WITHIN_NS):
+            ready = _first_ready(list(waited_for))
+        if not ready:
+            happened = f"not ready within {READY_WITHIN_NS // NS_PER_S} s: {names}"
+            raise ToolError("starting the processes of the trial", happened, "read logs/trial.log")
+        for descriptor in ready:
+            waited_for.pop(descriptor).take_ready()
+
+
+def _first_ready(descriptors: list[int]) -> list[int]:
+    """Return those that can be read, as soon as there are any; a signal that is handled meanwhile ends no wait."""
+    deadline_ns = time.monotonic_ns() + READY_WITHIN_NS
+    while (left_ns := deadline_ns - time.monotonic_ns()) > 0:
+        if ready := waiting.readable(descriptors, left_ns):
+            return ready
+    return []
+
+
+def join_all(members: Sequence[Member]) -> None:
+    """Wait for the end of members that were told to.
+
+    Raises:
+        ToolError: some did not end within `END_WITHIN_S` and were killed, or ended in another way.
+    """
+    deadline = time.monotonic() + END_WITHIN_S
+    late = [member.name for member in members if not member.join(max(0.0, deadline - time.monotonic()))]
+    if late:
+        happened = f"told to, {listed(late)} did not end within {END_WITHIN_S:g} s"
+        raise ToolError("ending the trial", happened, "read logs/trial.log")
+    broken = next((member for member in members if member.status != EXIT_OK), None)
+    if broken is not None:
+        raise ToolError("ending the trial", broken.fate(), "read logs/ in the run directory")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return a few of the names, and how many more there are."""
+    more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
+    return ", ".join(names[:_FEW]) + more
+
+
+def named(number: int) -> str:
+    """Return the name of a signal."""
+    return next((known.name for known in signal.Signals if known == number), f"signal {number}")
+
+
+def fate_of(name: str, status: int) -> str:
+    """Return how a process ended that was to live on, by its exit status (negative: the signal that ended it)."""
+    if status < 0:
+        return f"{name} was ended by {named(-status)}"
+    if status in (EXIT_OK, EXIT_INTERRUPTED):
+        return f"{name} ended too early: somebody else told it to (SIGTERM)"
+    return f"{name} failed with status {status}"
+
+
+def _live(name: str, body: Body, line: Line, records: RecordWriter) -> None:
+    status = EXIT_TOOL_FAILED
+    try:
+        interrupts.left_to_others()
+        interrupts.released()
+        kernel.name_process(name)
+        body(line, records)
+        records.flush()
+        status = EXIT_INTERRUPTED if line.stopped_early else EXIT_OK
+    except BaseException as error:  # noqa: BLE001 (the last door of this process)
+        traceback.print_exc()
+        records.send(Failure.of(name, error))
+    finally:
+        os._exit(status)

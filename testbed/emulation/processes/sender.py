@@ -1,0 +1,363 @@
+"""The sender: each planned packet of one client, at its instant, through one raw socket.
+
+All frames and all kernel structures lie in memory before the clock starts: for packet i a ``mmsghdr`` that points at
+two ``iovec``, its own header bytes and the shared padding.  They are NumPy arrays whose pointers are computed, not
+looped.  While the clock runs there is only: wait, find what is due, stamp it, one ``sendmmsg``.
+
+*Waiting.*  An absolute ``clock_nanosleep`` ends about 20 us late (timer interrupt, wake-up of an idle CPU).  So the
+sleep aims `SPIN_NS` early and the rest is spun; at most 20 us an instant, and only after a sleep.  Where packets are
+denser than that, the sender neither spins nor wakes for each: it sleeps `COALESCE_NS` and sends what has become due.
+
+*Honesty.*  A packet counts as sent when the kernel took it.  The lateness of a packet is measured after the system
+call that took it, so it is an upper bound.  When the kernel refuses (ENOBUFS, EAGAIN, interface down) the packet is
+tried again until it is `GIVE_UP_NS` late, then counted as unsent; every refusal is counted by name.  `sent_ns` in the
+frame is the time just before the call; a call takes `BATCH` packets at most, so the stamp of the last is old by some
+tens of us at worst.  However a run ends, its report says what was sent until then.
+
+Source: the packet socket's PACKET_QDISC_BYPASS, Documentation/networking/packet_mmap.rst; sendmmsg(2).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import gc
+import os
+import signal
+import socket
+import threading
+import time
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from testbed.errors import MachineError, ToolError
+from testbed.records.events import Ints
+from testbed.records.histogram import Histogram
+from testbed.scenario.model import MIN_PACKET6_BYTES
+from testbed.scenario.network import Host
+from testbed.system import kernel
+from testbed.traffic.frames import FrameSet, build_frames
+from testbed.traffic.plan import PacketPlan
+from testbed.units import NS_PER_MS, NS_PER_S
+
+BATCH = 64
+SPIN_NS = 20_000
+COALESCE_NS = 20_000
+GIVE_UP_NS = NS_PER_S
+_LONGEST_SLEEP_NS = 50 * NS_PER_MS  # how long a request to stop may wait
+_BACK_OFF_NS = 50_000
+_SEND_BUFFER_BYTES = 8 * 10**6
+_BYTES_A_PACKET = MIN_PACKET6_BYTES + 2 * 16 + 64 + 24
+_SOL_PACKET, _PACKET_QDISC_BYPASS, _SO_SNDBUFFORCE = 263, 20, 32
+_TRANSIENT = {errno.ENOBUFS, errno.EAGAIN, errno.EINTR, errno.ENOMEM, errno.ENETDOWN}
+
+# struct mmsghdr of 64-bit Linux: a msghdr of 56 bytes and the length that was sent
+_MMSGHDR = np.dtype(
+    {
+        "names": ["name", "namelen", "iov", "iovlen", "control", "controllen", "flags", "sent"],
+        "formats": ["u8", "u4", "u8", "u8", "u8", "u8", "i4", "u4"],
+        "offsets": [0, 8, 16, 24, 32, 40, 48, 56],
+        "itemsize": 64,
+    }
+)
+_libc = ctypes.CDLL(None, use_errno=True)
+_sendmmsg = _libc.sendmmsg
+_sendmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int)
+_sendmmsg.restype = ctypes.c_int
+
+
+@dataclass(frozen=True, slots=True)
+class SendProgress:
+    """Where a sender stands, once a second.  Counts are since the start, `worst_ns` is of the last second."""
+
+    t_ns: int
+    sent_pkts: int
+    sent_bytes: int
+    worst_ns: int
+
+
+@dataclass(frozen=True, eq=False)
+class SendReport:
+    """What a sender did.
+
+    Attributes:
+        planned_pkts: packets of the plan.
+        sent_pkts, sent_bytes: what the kernel took.
+        unsent_pkts: tried and given up after `GIVE_UP_NS`.
+        skipped_pkts: not tried, because the sender was stopped or failed.
+        stopped: whether it was asked to stop before the end.
+        real_time: whether it had the fixed priority it asked for.
+        refusals: how often the kernel refused, by errno name; refused packets were tried again.
+        failure: why the sender gave up before the end, empty when it did not.
+        lateness: of the packets sent.
+        sent: which packets of the client's plan the kernel took, a bit each, the first in the lowest.
+        worst_ns_per_ms: int64 [ms of the run], worst lateness of the packets planned in each ms: where it stalled.
+    """
+
+    planned_pkts: int
+    sent_pkts: int
+    sent_bytes: int
+    unsent_pkts: int
+    skipped_pkts: int
+    stopped: bool
+    real_time: bool
+    refusals: dict[str, int]
+    failure: str
+    lateness: Histogram
+    worst_ns_per_ms: Ints
+    sent: bytes
+
+    def to_record(self) -> dict[str, Any]:
+        """Return plain values for a pipe or a file; what there is a value of for each packet or ms is left out."""
+        plain = [field.name for field in fields(self) if field.name not in ("lateness", "worst_ns_per_ms", "sent")]
+        return {**{name: getattr(self, name) for name in plain}, "lateness_ns": self.lateness.to_record()}
+
+
+class Sender:
+    """Sends the plan of one client from the network namespace it is made in.
+
+    Making it takes the time (frames, structures, socket); `run` only waits and sends.
+    """
+
+    def __init__(
+        self,
+        interface: str,
+        plan: PacketPlan,
+        run_id: int,
+        client: Host,
+        *,
+        priority: int | None = None,
+        progress: Callable[[SendProgress], None] | None = None,
+        past_qdisc: bool = True,
+        tos: int = 0,
+    ) -> None:
+        """Prepare to send.
+
+        Args:
+            interface: name of the client's interface in this network namespace.
+            plan: the packets of this client (`PacketPlan.of_client`).
+            run_id: what tells this run's frames from others', 32 bits.
+            client: whose addresses the frames carry.
+            priority: SCHED_FIFO priority while running; where it is not permitted, the report says so.
+            progress: called once a second from the sending loop; must not block.
+            past_qdisc: go past the interface's queueing discipline; not where one is there to delay the frames.
+            tos: DSCP and ECN field of the frames.
+
+        Raises:
+            MachineError: no right to open a packet socket, or not enough memory.
+            ToolError: there is no such interface.
+        """
+        _check_memory(len(plan))
+        self.frames: FrameSet = build_frames(plan, client, run_id, tos=tos)
+        self._t_ns = plan.t_ns
+        self._priority, self._progress = priority, progress
+        self._iovecs, self._messages = _message_headers(self.frames)
+        self._bytes_before = np.concatenate(([0], np.cumsum(plan.size_bytes, dtype=np.int64)))
+        # -1: not sent; filled, so that no page is first touched while sending
+        self._late_ns = np.full(len(plan), -1, np.int64)
+        self._stamp = self.frames.stamper()
+        self._next = 0
+        self._unsent_pkts, self._unsent_bytes = 0, 0
+        self._refusals: Counter[str] = Counter()
+        self._failure = ""
+        self._stopping = False
+        self._messages_at = self._messages.ctypes.data
+        self._socket = _packet_socket(interface, past_qdisc)
+        self._fd = self._socket.fileno()
+
+    def stop(self) -> None:
+        """Ask a running sender to end within about 50 ms; safe from a signal handler or another thread."""
+        self._stopping = True
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def run(self, t0_ns: int) -> SendReport:
+        """Send every packet at `t0_ns` (CLOCK_MONOTONIC) plus its planned time and say how it went.
+
+        SIGTERM ends it early, as `stop` does.  A sender runs once.
+        """
+        with _stopping_on_sigterm(self.stop), _undisturbed(self._priority) as real_time:
+            self._send_all(self._t_ns + t0_ns, t0_ns)
+        return self._report(real_time)
+
+    def _send_all(self, due_ns: Ints, t0_ns: int) -> None:
+        # a memoryview gives plain integers, and bisect on it costs a tenth of a NumPy search among 64 values
+        due, count = due_ns.data, len(due_ns)
+        tick_ns, ticked = t0_ns + NS_PER_S, 0
+        while self._next < count and not self._stopping:
+            first, now_ns = self._next, time.monotonic_ns()
+            if now_ns >= tick_ns:
+                self._tick(now_ns - t0_ns, ticked)
+                tick_ns, ticked = tick_ns + NS_PER_S, first
+            elif due[first] > now_ns:
+                _wait(due[first], now_ns)
+            else:
+                self._send(first, bisect_right(due, now_ns, first, min(first + BATCH, count)), due_ns)
+
+    def _send(self, first: int, last: int, due_ns: Ints) -> None:
+        """Stamp and send packets `first` to `last` - 1, or as many of them as the kernel takes."""
+        self._stamp(first, last, time.monotonic_ns())
+        sent = _sendmmsg(self._fd, self._messages_at + 64 * first, last - first, socket.MSG_DONTWAIT)
+        now_ns = time.monotonic_ns()
+        if sent <= 0:
+            self._refused(ctypes.get_errno(), now_ns, due_ns)
+            return
+        last = first + sent
+        np.subtract(now_ns, due_ns[first:last], out=self._late_ns[first:last])
+        self._next = last
+
+    def _refused(self, number: int, now_ns: int, due_ns: Ints) -> None:
+        """Take note of a refusal; give up what is too late, fail when trying again is of no use."""
+        name = errno.errorcode.get(number, str(number))
+        self._refusals[name] += 1
+        if number not in _TRANSIENT:
+            self._failure = f"sending packet {self._next}: {os.strerror(number)} ({name})"
+            self._stopping = True
+            return
+        first = self._next
+        self._next = first + int(np.searchsorted(due_ns[first:], now_ns - GIVE_UP_NS))
+        self._unsent_pkts += self._next - first
+        self._unsent_bytes += int(self._bytes_before[self._next] - self._bytes_before[first])
+        kernel.sleep_until(now_ns + _BACK_OFF_NS)
+
+    def _tick(self, t_ns: int, ticked: int) -> None:
+        """Report progress since packet `ticked`."""
+        if self._progress is not None:
+            worst_ns = int(np.max(self._late_ns[ticked : self._next], initial=0))
+            self._progress(SendProgress(t_ns, self._next - self._unsent_pkts, self._sent_bytes(), worst_ns))
+
+    def _sent_bytes(self) -> int:
+        return int(self._bytes_before[self._next]) - self._unsent_bytes
+
+    def _report(self, real_time: bool) -> SendReport:
+        planned, tried = len(self.frames), self._next
+        sent = self._late_ns[:tried] >= 0
+        late_ns = self._late_ns[:tried][sent]
+        return SendReport(
+            planned_pkts=planned,
+            sent_pkts=tried - self._unsent_pkts,
+            sent_bytes=self._sent_bytes(),
+            unsent_pkts=self._unsent_pkts,
+            skipped_pkts=planned - tried,
+            stopped=self._stopping and tried < planned and not self._failure,
+            real_time=real_time,
+            refusals=dict(sorted(self._refusals.items())),
+            failure=self._failure,
+            lateness=Histogram.of(late_ns),
+            worst_ns_per_ms=_worst_per_ms(self._t_ns[:tried][sent], late_ns),
+            sent=np.packbits(self._late_ns >= 0, bitorder="little").tobytes(),
+        )
+
+
+def _worst_per_ms(planned_ns: Ints, late_ns: Ints) -> Ints:
+    """Return the worst lateness of what was planned (ascending) in each ms, int64 [last ms + 1]; 0 for none."""
+    if not len(planned_ns):
+        return np.zeros(0, np.int64)
+    worst = np.zeros(int(planned_ns[-1]) // NS_PER_MS + 1, np.int64)
+    np.maximum.at(worst, planned_ns // NS_PER_MS, late_ns)
+    return worst
+
+
+def _wait(due_ns: int, now_ns: int) -> None:
+    """Return at `due_ns`, or earlier when that is long away; later, by `COALESCE_NS` at most, when it is near."""
+    ahead_ns = due_ns - now_ns
+    if ahead_ns <= SPIN_NS:
+        kernel.sleep_until(now_ns + COALESCE_NS)
+    elif ahead_ns > _LONGEST_SLEEP_NS:
+        kernel.sleep_until(now_ns + _LONGEST_SLEEP_NS)
+    else:
+        kernel.sleep_until(due_ns - SPIN_NS)
+        while time.monotonic_ns() < due_ns:
+            pass
+
+
+def _message_headers(frames: FrameSet) -> tuple[NDArray[np.uint64], NDArray[np.void]]:
+    """Return the iovec pairs, uint64 [n, 2, 2], and the mmsghdr array [n] that points at them."""
+    n = len(frames)
+    row = np.arange(n, dtype=np.uint64)
+    iovecs = np.empty((n, 2, 2), np.uint64)
+    width = frames.headers.shape[1]
+    iovecs[:, 0, 0] = row * np.uint64(width) + np.uint64(frames.headers.ctypes.data)
+    iovecs[:, 0, 0] += (width - frames.header_bytes).astype(np.uint64)
+    iovecs[:, 0, 1] = frames.header_bytes
+    iovecs[:, 1, 0] = frames.padding.ctypes.data
+    iovecs[:, 1, 1] = frames.size_bytes - frames.header_bytes
+    messages = np.zeros(n, _MMSGHDR)
+    messages["iov"] = row * np.uint64(32) + np.uint64(iovecs.ctypes.data)
+    messages["iovlen"] = 2
+    return iovecs, messages
+
+
+def _packet_socket(interface: str, past_qdisc: bool) -> socket.socket:
+    """Return a packet socket that sends, past the queueing discipline or through it, and receives nothing."""
+    attempted = f"opening a packet socket on {interface}"
+    try:
+        raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    except PermissionError as error:
+        raise MachineError(attempted, "not permitted", "run as root") from error
+    try:
+        raw.bind((interface, 0))
+        raw.setsockopt(_SOL_PACKET, _PACKET_QDISC_BYPASS, int(past_qdisc))
+        with contextlib.suppress(PermissionError):
+            raw.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SEND_BUFFER_BYTES)
+    except OSError as error:
+        raw.close()
+        raise ToolError(attempted, error.strerror or str(error), "check the interface and its namespace") from error
+    return raw
+
+
+def _check_memory(packets: int) -> None:
+    """Refuse a plan whose frames would take more than half of the memory there is."""
+    needed = packets * _BYTES_A_PACKET
+    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
+    available = int(lines["MemAvailable"].split()[0]) * 1024
+    if needed > available // 2:
+        raise MachineError(
+            f"preparing {packets:,} packets",
+            f"they take {needed / 1e9:.1f} GB, and {available / 1e9:.1f} GB are free",
+            "shorten the run, lower the rates or use larger packets",
+        )
+
+
+@contextlib.contextmanager
+def _stopping_on_sigterm(stop: Callable[[], None]) -> Iterator[None]:
+    """Let SIGTERM call `stop`; only the main thread may set handlers, elsewhere the owner calls `stop` itself."""
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        stop()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _undisturbed(priority: int | None) -> Iterator[bool]:
+    """Be woken on time for the length of the block: sharp timers, no garbage collection, and `priority` if possible."""
+    kernel.sharpen_timers()
+    collecting = gc.isenabled()
+    gc.disable()
+    real_time = priority is not None and kernel.run_in_real_time(priority)
+    try:
+        yield real_time
+    finally:
+        if real_time:
+            os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+        if collecting:
+            gc.enable()

@@ -1,0 +1,47 @@
+"""Who watches a trial from outside, and when it is ended because processes of it do not answer any more.
+
+The guard looks at the board twice a second, at a priority above all of the trial: what takes every core from PID 1 does
+not take it from the guard.  The supervisor looks, too, with more patience, for the case that it is the guard that does
+not answer.  A watchdog that was itself late has seen nothing meanwhile and gives everybody their time anew.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from testbed.emulation.processes.board import Board, Seen
+from testbed.emulation.processes.members import listed
+from testbed.errors import ToolError
+from testbed.units import NS_PER_S
+
+LATE_NS = 2 * NS_PER_S
+
+
+class Watchdog:
+    """Looks at a board.
+
+    Args:
+        board: of the trial.
+        more_ns: the patience it has beyond what the board says.
+    """
+
+    def __init__(self, board: Board, more_ns: int = 0) -> None:
+        self._board, self._more_ns = board, more_ns
+        self._looked_ns = self._awake_since_ns = time.monotonic_ns()
+
+    def finding(self, now_ns: int) -> ToolError | None:
+        """Return why the trial must be ended; call it once a second or more often."""
+        if now_ns - self._looked_ns > LATE_NS:
+            self._awake_since_ns = now_ns
+        self._looked_ns = now_ns
+        silent = list(self._board.overdue(now_ns, self._awake_since_ns, self._more_ns))
+        return _error(silent) if silent else None
+
+
+def _error(silent: list[Seen]) -> ToolError:
+    who = listed([f"{seen.name} ({seen.doing})" for seen in silent])
+    longest_s = max(seen.silent_ns for seen in silent) // NS_PER_S
+    cores = len(os.sched_getaffinity(0))
+    remedy = f"something has stopped them, or {cores} cores are too few for the scenario; read logs/trial.log"
+    return ToolError("watching the trial", f"no sign of life for {longest_s} s: {who}", remedy)

@@ -1,0 +1,102 @@
+"""What a reader must know of the scenario to judge a run: few plain values, kept in the manifest.
+
+Reports read a run directory and nothing else, so the facts they need travel in ``manifest.json`` and no reader has to
+parse scenario files of earlier versions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from testbed.files import records
+from testbed.files.records import Count, Name, Positive, Text
+from testbed.scenario.model import ETHERNET_BYTES, Scenario
+from testbed.scenario.network import Network
+
+Engine = Literal["emulation", "simulation"]
+
+_NOT_PREDICTING = frozenset({"static-min", "static-max", "static-mean", "dynamic-threshold", "reactive"})
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """The facts of one run.
+
+    Attributes:
+        scenario: the scenario's name.
+        engine: which engine ran it.
+        seed: the seed used.
+        duration_ns: how long traffic is planned to last.
+        buffer_policy, balancer_policy: names as in the scenario.
+        floor_bytes, cap_bytes: least and largest buffer limit of one node.
+        sample_interval_ns: planned distance of two samples of a node.
+        largest_packet_bytes: largest frame in the traffic, the grain of every comparison of queues.
+        node_rate_bps: service rate of each node, in the order of the network.
+        expect: the scenario's expectations.
+        question: the comment that opens the scenario file.
+        second_tier: nodes the balancer gives no flows to.
+    """
+
+    scenario: Name
+    engine: Engine
+    seed: Count
+    duration_ns: Positive
+    buffer_policy: Name
+    balancer_policy: Name
+    floor_bytes: Count
+    cap_bytes: Count
+    sample_interval_ns: Positive
+    largest_packet_bytes: Positive
+    node_rate_bps: Mapping[Name, Positive] = field(default_factory=dict)
+    expect: tuple[Text, ...] = ()
+    question: Text = ""
+    second_tier: tuple[Name, ...] = ()
+
+    @classmethod
+    def of(cls, scenario: Scenario, network: Network, engine: Engine, question: str = "") -> RunFacts:
+        """Return the facts of a scenario and the network it describes."""
+        return cls(
+            scenario=scenario.name,
+            engine=engine,
+            seed=scenario.seed,
+            duration_ns=scenario.duration_ns,
+            buffer_policy=scenario.buffer.policy,
+            balancer_policy=scenario.balancer.policy,
+            floor_bytes=scenario.buffer.min_bytes,
+            cap_bytes=scenario.buffer.max_bytes,
+            sample_interval_ns=scenario.buffer.sample_interval_ns,
+            largest_packet_bytes=max(
+                [ETHERNET_BYTES] * bool(scenario.tcp) + [source.packet_bytes for source in scenario.planned]
+            ),
+            node_rate_bps={node.name: network.node_rate_bps(node.name) for node in network.nodes},
+            expect=scenario.expect,
+            question=question,
+            second_tier=tuple(node.name for node in network.nodes if node.tier > 1),
+        )
+
+    @property
+    def predicts(self) -> bool:
+        """Tell whether the buffer policy looks ahead."""
+        return self.buffer_policy not in _NOT_PREDICTING
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> RunFacts:
+        """Return the facts that `to_record` wrote; keys of later versions are left out.
+
+        Raises:
+            pydantic.ValidationError: when a fact is missing, or none of its type.
+        """
+        return records.made(record, cls)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,100 @@
+"""Faults in the order of time: when each begins and when it is over.
+
+A fault ends after its `for`, or by the entry that heals it (`restart` a crash, `link_up` a link that is down), or not
+at all.  Entries that heal are no faults of their own: they are the end of the one before.  A flap is as many faults as
+it has periods: its *turns*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from testbed.scenario.fault import HEALS, FaultKind, FaultSpec
+
+
+class FaultStep(NamedTuple):
+    """One moment of a fault; steps sort by time, and at one time what ends comes before what begins.
+
+    Attributes:
+        at_ns: of the run.
+        begins: whether it begins or is over.
+        fault: its number in the scenario.
+        turn: which turn of a flap; 0 for any other fault.
+    """
+
+    at_ns: int
+    begins: bool
+    fault: int
+    turn: int = 0
+
+
+def timeline(faults: Sequence[FaultSpec]) -> tuple[FaultStep, ...]:
+    """Return every step of the faults, in order of time."""
+    steps = [FaultStep(end_ns, False, n) for n, end_ns in _ends_ns(faults)]
+    for number, spec in enumerate(faults):
+        if spec.flap is not None:
+            steps += _turns(number, spec)
+        elif spec.kind not in HEALS:
+            steps.append(FaultStep(spec.at_ns, True, number))
+    return tuple(sorted(steps))
+
+
+def turns_of(spec: FaultSpec) -> int:
+    """Return how often a flap takes its link down; 0 for any other fault."""
+    if spec.flap is None:
+        return 0
+    assert spec.period_ns is not None
+    assert spec.for_ns is not None
+    return -(-spec.for_ns // spec.period_ns)
+
+
+def _turns(number: int, spec: FaultSpec) -> Iterator[FaultStep]:
+    assert spec.period_ns is not None
+    assert spec.for_ns is not None
+    for turn, at_ns in enumerate(range(spec.at_ns, spec.at_ns + spec.for_ns, spec.period_ns)):
+        yield FaultStep(at_ns, True, number, turn)
+        yield FaultStep(min(at_ns + spec.period_ns // 2, spec.at_ns + spec.for_ns), False, number, turn)
+
+
+def astray(faults: Sequence[FaultSpec]) -> Iterator[tuple[int, str]]:
+    """Yield the number of each entry that meets its target in a state it cannot change, and that state."""
+    down: dict[tuple[FaultKind, str], int | None] = {}  # since then, until when
+    for number, spec in _by_time(faults):
+        broken = HEALS.get(spec.kind, "link_down" if spec.flap else spec.kind)
+        if not spec.node:
+            continue
+        until_ns = down.get((broken, spec.node), -1)
+        is_down = until_ns is None or until_ns > spec.at_ns
+        if is_down != (spec.kind in HEALS):
+            yield number, f"{spec.link or spec.node} is {_STATE[broken][is_down]} at that time"
+        elif spec.kind in HEALS:
+            down[broken, spec.node] = -1
+        else:
+            down[broken, spec.node] = None if spec.for_ns is None else spec.at_ns + spec.for_ns
+
+
+_STATE: dict[FaultKind, tuple[str, str]] = {
+    "crash": ("running", "crashed already"),
+    "link_down": ("up", "down already"),
+    "pause": ("running", "paused already"),
+    "loss": ("whole", "losing packets already"),
+}
+
+
+def _ends_ns(faults: Sequence[FaultSpec]) -> Iterator[tuple[int, int]]:
+    """Yield each fault that ends, and when."""
+    lasting: dict[tuple[FaultKind, str], int] = {}
+    for number, spec in _by_time(faults):
+        if spec.kind in HEALS:
+            healed = lasting.pop((HEALS[spec.kind], spec.node), None)
+            if healed is not None:
+                yield healed, spec.at_ns
+        elif spec.for_ns is not None and spec.flap is None:
+            yield number, spec.at_ns + spec.for_ns
+        elif spec.for_ns is None:
+            lasting[spec.kind, spec.node] = number
+
+
+def _by_time(faults: Sequence[FaultSpec]) -> list[tuple[int, FaultSpec]]:
+    return sorted(enumerate(faults), key=lambda entry: (entry[1].at_ns, entry[0]))

@@ -1,0 +1,161 @@
+"""What a network is made of: hosts, switches and links, described and not built.
+
+A family in ``topologies/`` returns a `Network`; the emulation builds it out of namespaces, the simulation out of
+arrays.  Names follow Mininet: clients ``c1…``, nodes ``n1…``, backends ``b1…``, switches ``s1…``, mesh switch ``m1``,
+interfaces ``{host}-eth{k}`` in the order of the links.  Addresses derive from the number, so that any capture reads
+without a map.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+Role = Literal["client", "node", "backend"]
+
+VIP_IP = "10.0.0.100"
+VIP_IP6 = "fd00::100"
+VIP_MAC = "02:00:00:00:00:64"
+DATA_PREFIX = 16
+MAX_HOSTS_PER_ROLE = 2000
+
+_BUCKET_MS = 4
+_LARGEST_FRAME_BYTES = 1514
+_ROLE_BYTE: dict[str, int] = {"client": 1, "node": 2, "backend": 3}
+
+
+def bucket_bytes(rate_bps: int) -> int:
+    """Return the depth of the token bucket behind a buffer of that rate: 4 ms of it, at least three full frames.
+
+    Why so deep is told in ``emulation/network/shaping.py``.
+    """
+    return max(3 * _LARGEST_FRAME_BYTES, rate_bps * _BUCKET_MS // 8 // 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """An end of the network: a namespace in the emulation, a row in the simulation.
+
+    Attributes:
+        name: letter and number, such as ``n3``.
+        role: ``client``, ``node`` or ``backend``.
+        tier: 1 for nodes behind the balancer's switch, 2 for a second tier.
+    """
+
+    name: str
+    role: Role
+    tier: int = 1
+
+    @property
+    def number(self) -> int:
+        """Return the number in the name."""
+        return int(re.sub(r"^\D+", "", self.name))
+
+    @property
+    def ip(self) -> str:
+        """Return the IPv4 address on the data network."""
+        high, low = divmod(self.number, 250)
+        return f"10.0.{_ROLE_BYTE[self.role] * 16 + high}.{low + 1}"
+
+    @property
+    def ip6(self) -> str:
+        """Return the IPv6 address on the data network."""
+        return f"fd00::{_ROLE_BYTE[self.role]}:{self.number:x}"
+
+    @property
+    def mac(self) -> str:
+        """Return the address of the first data interface."""
+        return self.mac_of(0)
+
+    def mac_of(self, interface: int) -> str:
+        """Return the MAC address of ``{name}-eth{interface}``."""
+        return f"02:{_ROLE_BYTE[self.role]:02x}:{interface:02x}:00:{self.number >> 8:02x}:{self.number & 255:02x}"
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """A switch: ``openflow`` (steered by the controller) or ``mesh`` (a plain learning bridge)."""
+
+    name: str
+    kind: Literal["openflow", "mesh"] = "openflow"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A full-duplex link between `a` and `b`.
+
+    Attributes:
+        rate_bps: rate of the direction a → b; None is not limited.
+        delay_ns: one-way propagation delay.
+    """
+
+    a: str
+    b: str
+    rate_bps: int | None = None
+    delay_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A whole network.  Order is meaning: interfaces are numbered in the order of the links."""
+
+    hosts: tuple[Host, ...]
+    switches: tuple[Switch, ...]
+    links: tuple[Link, ...]
+    _by_name: dict[str, Host] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._by_name.update({host.name: host for host in self.hosts})
+
+    def host(self, name: str) -> Host:
+        """Return the host of that name (KeyError when there is none)."""
+        return self._by_name[name]
+
+    def of_role(self, role: Role) -> tuple[Host, ...]:
+        """Return the hosts of one role, in order."""
+        return tuple(host for host in self.hosts if host.role == role)
+
+    @property
+    def clients(self) -> tuple[Host, ...]:
+        """Return the clients, in order."""
+        return self.of_role("client")
+
+    @property
+    def nodes(self) -> tuple[Host, ...]:
+        """Return the buffer nodes, in order."""
+        return self.of_role("node")
+
+    @property
+    def first_tier(self) -> tuple[Host, ...]:
+        """Return the nodes the balancer gives flows to, in order."""
+        return tuple(node for node in self.nodes if node.tier == 1)
+
+    def links_of(self, name: str) -> tuple[Link, ...]:
+        """Return the links at a host or switch, in the order of their interfaces."""
+        return tuple(link for link in self.links if name in (link.a, link.b))
+
+    def interface(self, name: str, peer: str) -> str:
+        """Return the interface of `name` on its link to `peer`, such as ``n1-eth0``.
+
+        Switch ports count from 1, as in Mininet; those of hosts from 0.
+        """
+        base = 0 if name in self._by_name else 1
+        for index, link in enumerate(self.links_of(name)):
+            if peer in (link.a, link.b):
+                return f"{name}-eth{index + base}"
+        raise KeyError(f"no link between {name} and {peer}")
+
+    def node_rate_bps(self, node: str) -> int:
+        """Return the rate at which `node` serves its buffer: that of its link to the backend or next tier."""
+        for link in self.links_of(node):
+            if link.a == node and link.rate_bps is not None:
+                return link.rate_bps
+        raise KeyError(f"{node} has no rate-limited egress link")
+
+    def next_hop(self, node: str) -> str:
+        """Return the host behind `node`'s rate-limited egress link."""
+        for link in self.links_of(node):
+            if link.a == node and link.rate_bps is not None:
+                return link.b
+        raise KeyError(f"{node} has no rate-limited egress link")

@@ -1,0 +1,137 @@
+"""What this machine lets us do, found out by trying: programs, libraries and, in a process of its own, the kernel."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+_SECONDS = 10
+
+
+def environment() -> dict[str, str]:
+    """Return the environment for system tools: their folders are not in every user's PATH."""
+    return {**os.environ, "PATH": os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"}
+
+
+def tool(name: str) -> str | None:
+    """Return the full path of a program, None when this machine does not have it."""
+    return shutil.which(name, path=environment()["PATH"])
+
+
+def command(*argv: str, folder: str | None = None, **variables: str) -> str:
+    """Run a command without input, in `folder` and with further environment `variables`, and return its output.
+
+    Raises:
+        OSError: when it is not there, fails (with its last line) or takes longer than 10 s.
+    """
+    try:
+        done = subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_SECONDS,
+            cwd=folder,
+            env={**environment(), **variables},
+            check=False,
+        )
+    except subprocess.TimeoutExpired as expired:
+        raise OSError(errno.ETIMEDOUT, f"{argv[0]} did not end within {_SECONDS} s") from expired
+    if done.returncode != 0:
+        said = (done.stderr.strip() or done.stdout.strip() or f"status {done.returncode}").splitlines()[-1]
+        raise OSError(errno.EIO, f"{argv[0]}: {said}")
+    return done.stdout
+
+
+def kernel_features(processes: int = 0) -> dict[str, str]:
+    """Return, for each thing a run does to the kernel, why it cannot be done here; an empty text where it can.
+
+    The names are those of `testbed.system.kernel_probes`; what takes namespaces is absent where there are none.
+    `probing` is why nothing could be tried at all.  With so many processes at once.  Takes about 0.2 s.
+    """
+    modules = os.pathsep.join(path for path in sys.path if os.path.isabs(path))
+    try:
+        # In a folder where nothing lies that Python could take for a module.
+        argv = (sys.executable, "-m", "testbed.system.kernel_probes", str(processes))
+        found: dict[str, str] = json.loads(command(*argv, folder="/", PYTHONPATH=modules))
+    except OSError as error:
+        return dict.fromkeys(("probing", "bpf", "namespaces"), str(error.strerror))
+    return {"probing": "", **found}
+
+
+def congestion_control(name: str) -> str:
+    """Return why TCP cannot use the congestion control `name`, empty when it can."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stream:
+        try:
+            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, name.encode())
+        except OSError as error:
+            return os.strerror(error.errno or 0)
+    return ""
+
+
+def libbpf() -> str:
+    """Return the file name of the libbpf that programs get here.
+
+    Raises:
+        OSError: when there is none.
+    """
+    for name in ("libbpf.so.1", "libbpf.so.0"):
+        try:
+            ctypes.CDLL(name)
+        except OSError:
+            continue
+        return name
+    raise OSError(errno.ENOENT, "neither libbpf.so.1 nor libbpf.so.0 can be loaded")
+
+
+def open_vswitch(folder: Path | None = None) -> str:
+    """Start a private OVS database server, ask it for its name and stop it; return why that failed, or "".
+
+    The switch daemon itself wants no more of the machine than this, a tap and a network namespace.
+
+    Args:
+        folder: where its files may lie; None: in a temporary one.
+    """
+    for name in ("ovs-vswitchd", "ovsdb-server", "ovsdb-tool", "ovs-vsctl", "ovs-appctl"):
+        if tool(name) is None:
+            return f"{name} is not installed"
+    if folder is not None:
+        return _reason(lambda: _try_database(folder))
+    return _reason(_try_database_somewhere)
+
+
+def _try_database_somewhere() -> None:
+    with tempfile.TemporaryDirectory(prefix="testbed-probe-") as folder:
+        _try_database(Path(folder))
+
+
+def _reason(attempt: Callable[[], None]) -> str:
+    """Return why `attempt` failed, or an empty text."""
+    try:
+        attempt()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def _try_database(folder: Path) -> None:
+    schema = "/usr/share/openvswitch/vswitch.ovsschema"
+    command("ovsdb-tool", "create", f"{folder}/db", schema)
+    # Every path is named, since the default ones belong to the machine's own Open vSwitch.  --detach returns once
+    # the server listens.
+    own_paths = (f"--remote=punix:{folder}/sock", f"--unixctl={folder}/ctl", f"--pidfile={folder}/pid")
+    command("ovsdb-server", f"{folder}/db", *own_paths, "--detach", "--no-chdir")
+    try:
+        command("ovs-vsctl", "--timeout=3", f"--db=unix:{folder}/sock", "--no-wait", "init")
+    finally:
+        command("ovs-appctl", f"--target={folder}/ctl", "exit")

@@ -1,0 +1,135 @@
+"""What nodes and balancer tell each other: the body of a sealed message (`sealing`), fixed fields, network byte order.
+
+A node's notification to the balancer:
+
+    magic "TBNB" · version u8 · rows u8 · rows × (name length u8 · name ·
+        limit u64 · backlog u64 · predicted u64 · severity f64 · arrived u64)
+
+The answer that names a node's sibling:
+
+    magic "TBSB" · version u8 · rows u8 · rows × (name length u8 · name · sibling's length u8 · sibling)
+
+A node speaks of itself alone: its message has one row.  Whatever is not exactly this is refused whole; who gets it
+counts or ignores it.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+
+from testbed.records.events import NameSiblings, NodesNotified, NotifyBalancer
+
+MAGIC = b"TBNB"
+SIBLINGS_MAGIC = b"TBSB"
+VERSION = 1
+MAX_ROWS = 255
+
+_HEADER = struct.Struct("!4sBB")
+_ROW = struct.Struct("!QQQdQ")
+_MAX_VALUE = 2**62
+
+
+def encode(notification: NotifyBalancer) -> bytes:
+    """Return the datagram.
+
+    Raises:
+        ValueError: more rows than fit, or a value out of range.
+    """
+    if not 1 <= len(notification.nodes) <= MAX_ROWS:
+        raise ValueError(f"a notification has 1 to {MAX_ROWS} rows, not {len(notification.nodes)}")
+    parts = [_HEADER.pack(MAGIC, VERSION, len(notification.nodes))]
+    columns = zip(
+        notification.limit_bytes.tolist(),
+        notification.backlog_bytes.tolist(),
+        notification.predicted_bytes.tolist(),
+        notification.severity_ratio.tolist(),
+        notification.arrived_bps.tolist(),
+        strict=True,
+    )
+    for node, row in zip(notification.nodes, columns, strict=True):
+        name = node.encode("ascii")
+        try:
+            parts += [bytes((len(name),)), name, _ROW.pack(*row)]
+        except struct.error as error:
+            raise ValueError(f"{node}: {row} is out of range") from error
+    return b"".join(parts)
+
+
+def decode(datagram: bytes) -> NodesNotified:
+    """Return the event a datagram announces.
+
+    Raises:
+        ValueError: it is not exactly a notification of this version.
+    """
+    try:
+        magic, version, count = _HEADER.unpack_from(datagram)
+        if (magic, version) != (MAGIC, VERSION) or count == 0:
+            raise ValueError(f"not a notification of version {VERSION}")
+        names, rows, offset = [], [], _HEADER.size
+        for _ in range(count):
+            name, row, offset = _decode_row(datagram, offset)
+            names.append(name)
+            rows.append(row)
+    except struct.error as error:
+        raise ValueError("truncated") from error
+    if offset != len(datagram) or len(set(names)) != count:
+        raise ValueError("bytes after the last row, or a node named twice")
+    limit, backlog, predicted, severity, arrived = zip(*rows, strict=True)
+    return NodesNotified(
+        tuple(names),
+        np.array(limit, dtype=np.int64),
+        np.array(backlog, dtype=np.int64),
+        np.array(predicted, dtype=np.int64),
+        np.array(severity, dtype=np.float64),
+        np.array(arrived, dtype=np.int64),
+    )
+
+
+def _decode_row(datagram: bytes, offset: int) -> tuple[str, tuple[int, int, int, float, int], int]:
+    (length,) = struct.unpack_from("!B", datagram, offset)
+    start = offset + 1 + length
+    name = datagram[offset + 1 : start].decode("ascii")
+    limit, backlog, predicted, severity, arrived = _ROW.unpack_from(datagram, start)
+    if not name.isidentifier() or max(limit, backlog, predicted, arrived) > _MAX_VALUE:
+        raise ValueError("a name or value out of range")
+    if not 0.0 <= severity <= 1.0:
+        raise ValueError("a severity outside 0..1")
+    return name, (limit, backlog, predicted, severity, arrived), start + _ROW.size
+
+
+def encode_siblings(action: NameSiblings) -> bytes:
+    """Return the datagram that names siblings; an empty name is nobody.
+
+    Raises:
+        ValueError: more rows than fit, or a name longer than 255 letters.
+    """
+    if not 1 <= len(action.nodes) <= MAX_ROWS:
+        raise ValueError(f"names of siblings have 1 to {MAX_ROWS} rows, not {len(action.nodes)}")
+    parts = [_HEADER.pack(SIBLINGS_MAGIC, VERSION, len(action.nodes))]
+    for pair in zip(action.nodes, action.siblings, strict=True):
+        for name in pair:
+            parts += [bytes((len(name),)), name.encode("ascii")]
+    return b"".join(parts)
+
+
+def decode_siblings(datagram: bytes) -> NameSiblings:
+    """Return the action a datagram carries.
+
+    Raises:
+        ValueError: it is not exactly the names of siblings of this version.
+    """
+    if len(datagram) < _HEADER.size or _HEADER.unpack_from(datagram)[:2] != (SIBLINGS_MAGIC, VERSION):
+        raise ValueError(f"no names of siblings of version {VERSION}")
+    count, rest = datagram[_HEADER.size - 1], datagram[_HEADER.size :]
+    names: list[str] = []
+    while rest:
+        name = rest[1 : 1 + rest[0]].decode("ascii")
+        if len(name) != rest[0] or not (name.isidentifier() or (not name and len(names) % 2)):
+            raise ValueError("truncated, or a name out of range")
+        names.append(name)
+        rest = rest[1 + rest[0] :]
+    if count == 0 or len(names) != 2 * count or len(set(names[::2])) != count:
+        raise ValueError("not as many rows as announced, or a node named twice")
+    return NameSiblings(tuple(names[::2]), tuple(names[1::2]))
