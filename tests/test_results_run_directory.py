@@ -217,8 +217,8 @@ def test_a_last_line_cut_off_is_left_out_and_a_broken_one_refused(tmp_path: Path
         (None, "no such directory"),
         ({}, r"has no manifest\.json"),
         ({"manifest.json": "{"}, "cannot be read"),
-        ({"manifest.json": "[]"}, "has schema None"),
-        ({"manifest.json": '{"schema": 99, "status": "completed"}'}, "has schema 99, this version reads 1"),
+        ({"manifest.json": "[]"}, "written by schema None"),
+        ({"manifest.json": '{"schema": 99, "status": "completed"}'}, "written by schema 99, this version reads 1"),
     ],
 )
 def test_a_foreign_directory_is_refused(tmp_path: Path, content: dict[str, str] | None, happened: str) -> None:

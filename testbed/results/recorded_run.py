@@ -71,7 +71,7 @@ class RecordedRun:
             raise source.refusal(f"its manifest.json cannot be read: {error.happened}") from error
         if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA_VERSION:
             found = manifest.get("schema") if isinstance(manifest, dict) else None
-            happened = f"its manifest.json has schema {str(found)[:40]}, this version reads {SCHEMA_VERSION}"
+            happened = f"it was written by schema {str(found)[:40]}, this version reads {SCHEMA_VERSION}"
             raise source.refusal(happened, "use the version of the testbed that wrote it")
         records.check(manifest, forms.ManifestForm, source, "manifest.json")
         return cls(path, manifest)
