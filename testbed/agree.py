@@ -15,7 +15,7 @@ from pathlib import Path
 from testbed import sweep
 from testbed.errors import EXIT_EXPECTATION_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from testbed.files import writing
-from testbed.records.facts import Engine
+from testbed.records.engines import EMULATION, SIMULATION
 from testbed.report import agreement
 from testbed.report.agreement import Judgement
 from testbed.report.agreement_page import write_agreement_page
@@ -23,7 +23,7 @@ from testbed.report.sweep_table import SweepTable
 from testbed.run import RUNS
 from testbed.system import places
 
-ENGINES: tuple[Engine, ...] = ("emulation", "simulation")
+COMPARED = (EMULATION, SIMULATION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,9 @@ def agree(
     tables: list[tuple[SweepTable, SweepTable]] = []
     codes: list[int] = []
     for path in paths:
-        for engine in ENGINES:
+        for engine in COMPARED:
             name = sweep.checked(path, engine).spec.name
-        results = [sweep.sweep(path, out / f"{name}-{engine}", engine, quiet=quiet, argv=argv) for engine in ENGINES]
+        results = [sweep.sweep(path, out / f"{name}-{engine}", engine, quiet=quiet, argv=argv) for engine in COMPARED]
         tables.append((results[0].table, results[1].table))
         codes += [result.exit_code for result in results]
         if EXIT_INTERRUPTED in codes:

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from testbed import topologies
+from testbed.engine import engine as engine_of
 from testbed.errors import InputError
-from testbed.records.facts import Engine
 from testbed.results.expectations import parse_all
 from testbed.results.summary import PATHS
 from testbed.scenario.complaints import Complaint
@@ -25,9 +25,7 @@ from testbed.traffic.plan import make_plan
 from testbed.traffic.traces import TraceFiles
 
 
-def check(
-    loaded: LoadedScenario, engine: Engine, files: TraceFiles | None = None, seeds: Sequence[int] = ()
-) -> list[str]:
+def check(loaded: LoadedScenario, engine: str, files: TraceFiles | None = None, seeds: Sequence[int] = ()) -> list[str]:
     """Check a scenario for an engine, and return what the readers of its traces found out or mended, a line each.
 
     Args:
@@ -41,7 +39,7 @@ def check(
     """
     scenario, files = loaded.scenario, files or TraceFiles(loaded.path.parent)
     network = topologies.describe(scenario.topology)
-    found = [*_expectations(scenario), *feasible(scenario, files), *_engine(scenario, network, engine)]
+    found = [*_expectations(scenario), *feasible(scenario, files), *engine_of(engine).complaints(scenario, network)]
     loaded.refuse(found or [*_empty(scenario, network, files)])
     for seed in seeds:
         other = scenario.model_copy(update={"seed": seed})
@@ -65,16 +63,6 @@ def _expectations(scenario: Scenario) -> Iterator[Complaint]:
             parse_all((text,), PATHS)
         except InputError as error:
             yield Complaint(("expect", number), error.happened, error.remedy)
-
-
-def _engine(scenario: Scenario, network: Network, engine: Engine) -> Iterator[Complaint]:
-    if engine == "simulation":
-        from testbed.simulation import bounds as simulated
-
-        return simulated.check(scenario, network)
-    from testbed.emulation import bounds as emulated
-
-    return emulated.check(scenario, network)
 
 
 def _notes(loaded: LoadedScenario, files: TraceFiles) -> list[str]:

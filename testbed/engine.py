@@ -1,19 +1,27 @@
-"""What a trial is told before its sandbox is forked."""
+"""The seam between a run and the engines that carry trials out.
+
+    TrialPlan ─▶ Engine.run(plan, recorder) ─▶ Outcome
+
+A run knows neither how packets are moved nor what time is: it makes the plan, hands in who writes down, and gets what
+there is to count.  An engine knows nothing of run directories, verdicts and reports.
+"""
 
 from __future__ import annotations
 
+import importlib
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol, cast
 
-from testbed.policies.forecast import Forecaster
-from testbed.records.events import Ints
+from testbed.policies.forecast import MakeForecaster
+from testbed.records.engines import ENGINES
+from testbed.records.evidence import Evidence
+from testbed.scenario.complaints import Complaint
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
 from testbed.traffic.plan import PacketPlan
-
-MakeForecaster = Callable[[tuple[str, ...], Ints], "Forecaster | None"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +33,8 @@ class TrialPlan:
         packets: what to send.
         make_forecaster: gives a fresh forecaster for nodes and their rates, None when the policy has none.
         seed_of: derives the seed of a named stream.
-        logs: where daemons and members write.
+        logs: where processes of the trial write.
+        began_ns: when the set-up began (CLOCK_MONOTONIC).
         run_id: the mark in every data packet.
     """
 
@@ -35,8 +44,75 @@ class TrialPlan:
     make_forecaster: MakeForecaster
     seed_of: Callable[[str], int]
     logs: Path
+    began_ns: int = 0
 
     @property
     def run_id(self) -> int:
         """Return the 32-bit mark of this run's packets."""
         return zlib.crc32(self.packets.digest().encode()) or 1
+
+
+class Writer(Protocol):
+    """Who writes a trial down while it goes on; `results.run_directory.RunDirectory` is one."""
+
+    def append_samples(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Take in rows of samples (`records.samples.COLUMNS`)."""
+
+    def append_columns(self, columns: Mapping[str, object]) -> None:
+        """Take in rows of samples as columns of equal length."""
+
+    def append_event(self, t_ns: int, record: Mapping[str, Any]) -> None:
+        """Take in one record of an event."""
+
+    def checkpoint(self) -> object:
+        """Write what is due; called several times a second."""
+
+
+class Recorder(Writer, Protocol):
+    """A writer that is also told what a trial waits for."""
+
+    def waiting(self, what: str, for_ns: int) -> None:
+        """Take in what is being done, and for how long no traffic has flowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a trial.
+
+    Attributes:
+        evidence: counts and times.
+        interrupted: whether it was stopped early, in order.
+        manifest: what the manifest should say beside.
+    """
+
+    evidence: Evidence
+    interrupted: bool = False
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Engine(Protocol):
+    """Carries trials out; `records.engines` has a row for each."""
+
+    def complaints(self, scenario: Scenario, network: Network) -> Iterator[Complaint]:
+        """Yield why this engine has no way to run a scenario."""
+
+    def programs(self) -> Mapping[str, Path]:
+        """Return the compiled programs it loads, by name: their hashes belong to the provenance of a run."""
+
+    def datapath(self) -> str | None:
+        """Return the kind of Open vSwitch datapath it uses, None: it uses none."""
+
+    def run(self, plan: TrialPlan, recorder: Recorder) -> Outcome:
+        """Run one trial; a request to stop ends it in order.
+
+        Raises:
+            InputError: what it has no way to do.
+            Interrupted: stopped before there was anything to count.
+            TestbedError: what failed.
+        """
+
+
+def engine(name: str) -> Engine:
+    """Return the engine of a name (`records.engines.ENGINES`)."""
+    module, _, made = ENGINES[name].where.partition(":")
+    return cast("Engine", getattr(importlib.import_module(module), made)())

@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from testbed.errors import InputError
-from testbed.forecaster.maker import MakeForecaster, forecaster_maker
+from testbed.forecaster.maker import forecaster_maker
 from testbed.forecaster.runtime.artefact import DEFAULT_MODEL
 from testbed.policies.balancer import make_balancer
 from testbed.policies.brain import NodeBrain
 from testbed.policies.deflection import DEFLECTION, DeflectionPolicy
+from testbed.policies.forecast import MakeForecaster
 from testbed.policies.pool import Pool, make_pool
 from testbed.policies.readiness import longest_pause_ns
 from testbed.records.events import Action, Event, LimitGranted, NodeJoined, PeersAssessed, Record, TrafficSampled

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
 from testbed import checks, doctor, output, topologies
+from testbed.engine import Engine, Outcome, TrialPlan
+from testbed.engine import engine as engine_of
 from testbed.errors import (
     EXIT_EXPECTATION_FAILED,
     EXIT_INTERRUPTED,
@@ -26,9 +28,10 @@ from testbed.errors import (
     EXIT_OK,
     TestbedError,
 )
-from testbed.forecaster.maker import MakeForecaster, forecaster_maker
+from testbed.forecaster.maker import forecaster_maker
+from testbed.records.engines import EMULATION, is_real_time
 from testbed.records.evidence import Evidence
-from testbed.records.facts import Engine, RunFacts
+from testbed.records.facts import RunFacts
 from testbed.report import page
 from testbed.report.live import LiveView
 from testbed.results import fidelity, provenance
@@ -37,9 +40,9 @@ from testbed.results.run_directory import RunDirectory
 from testbed.results.running import announced
 from testbed.results.summary import summarise
 from testbed.scenario.loading import LoadedScenario
-from testbed.scenario.model import TraceSpec
+from testbed.scenario.model import Scenario, TraceSpec
 from testbed.scenario.network import Network
-from testbed.system import interrupts, patience, places
+from testbed.system import interrupts, patience
 from testbed.traffic import plan_file, trace_file
 from testbed.traffic.plan import PacketPlan, make_plan
 from testbed.traffic.streams import derived_seed
@@ -60,7 +63,7 @@ class RunOptions:
         argv: the command line, for the manifest.
     """
 
-    engine: Engine = "emulation"
+    engine: str = EMULATION
     out: Path | None = None
     live: bool = True
     quiet: bool = False
@@ -100,7 +103,7 @@ def run(loaded: LoadedScenario, options: RunOptions, began_ns: int | None = None
         TestbedError: see the classes in `errors`; each knows its exit code.
     """
     began_ns = time.monotonic_ns() if began_ns is None else began_ns
-    if options.engine == "emulation":
+    if is_real_time(options.engine):
         doctor.refuse_without_root(options.argv)
         doctor.refuse_if_lacking(loaded.scenario, options.out)
     prepared = _prepare(loaded, options)
@@ -158,11 +161,9 @@ def process_start_ns() -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    loaded: LoadedScenario
-    network: Network
-    plan: PacketPlan
+    engine: Engine
+    trial: TrialPlan
     facts: RunFacts
-    make_forecaster: MakeForecaster
     directory: RunDirectory
 
 
@@ -175,18 +176,18 @@ def _prepare(loaded: LoadedScenario, options: RunOptions) -> _Prepared:
     if not options.quiet:
         for note in plan.notes:
             output.note(note)
-    make_forecaster = forecaster_maker(scenario.buffer, plan, len(network.first_tier))
+    path = options.out or _default_path(loaded)
+    trial, engine = trial_plan(scenario, network, plan, path / "logs"), engine_of(options.engine)
     facts = RunFacts.of(scenario, network, options.engine, loaded.question)
     manifest = provenance.collect(
         options.argv,
-        hashes=_hashes(loaded, plan, options.engine),
+        hashes=_hashes(loaded, plan, engine),
         seeds=_seeds(loaded),
         facts=facts.to_record(),
-        ovs_datapath="netdev" if options.engine == "emulation" else None,
+        ovs_datapath=engine.datapath(),
     )
     manifest["notes"] = list(plan.notes)
-    directory = RunDirectory.create(options.out or _default_path(loaded), manifest)
-    return _Prepared(loaded, network, plan, facts, make_forecaster, directory)
+    return _Prepared(engine, trial, facts, RunDirectory.create(path, manifest))
 
 
 def _default_path(loaded: LoadedScenario) -> Path:
@@ -203,10 +204,7 @@ def _resolved_text(loaded: LoadedScenario) -> str:
 
 def _hashes(loaded: LoadedScenario, plan: PacketPlan, engine: Engine) -> dict[str, str]:
     hashes = {"scenario": f"sha256:{loaded.sha256}", "plan": f"sha256:{plan.digest()}", **hashes_of_inputs(loaded)}
-    if engine == "emulation":
-        for name in ("node", "sink", "link"):
-            hashes[f"bpf/{name}"] = provenance.sha256_of(places.bpf_object(name))
-    return hashes
+    return hashes | {name: provenance.sha256_of(path) for name, path in engine.programs().items()}
 
 
 def hashes_of_inputs(loaded: LoadedScenario) -> dict[str, str]:
@@ -228,6 +226,19 @@ def _seeds(loaded: LoadedScenario) -> dict[str, int]:
     return {stream: derived_seed(loaded.scenario.seed, stream) for stream in ("balancer", *streams)}
 
 
+def trial_plan(scenario: Scenario, network: Network, packets: PacketPlan, logs: Path, began_ns: int = 0) -> TrialPlan:
+    """Return the order for a trial of a scenario: its forecasters and its seeds."""
+    return TrialPlan(
+        scenario=scenario,
+        network=network,
+        packets=packets,
+        make_forecaster=forecaster_maker(scenario.buffer, packets, len(network.first_tier)),
+        seed_of=partial(derived_seed, scenario.seed),
+        logs=logs.resolve(),
+        began_ns=began_ns,
+    )
+
+
 class _Run:
     """A run under way; what an engine tells goes into the run directory and the live view."""
 
@@ -235,7 +246,6 @@ class _Run:
         self._prepared, self._options = prepared, options
         self._directory = prepared.directory
         self._plan_written = False
-        self._weights: Counter[str] = Counter()
         self._notes = patience.WaitNotes(output.note)
         facts = prepared.facts
         self._view = LiveView(
@@ -247,59 +257,26 @@ class _Run:
         )
 
     def carry_out(self, began_ns: int) -> RunResult:
-        if self._options.engine == "simulation":
-            evidence, manifest, interrupted = self._simulate()
-        else:
-            with self._view:
-                evidence, manifest, interrupted = self._emulate(began_ns)
+        outcome = self._trial(replace(self._prepared.trial, began_ns=began_ns))
         with patience.noted("writing the results", quiet=self._options.quiet):
             self._write_plan()
             self._directory.settle()
-            status: Literal["completed", "interrupted"] = "interrupted" if interrupted else "completed"
-            summary = self._conclude(evidence, status)
+            status: Literal["completed", "interrupted"] = "interrupted" if outcome.interrupted else "completed"
+            summary = self._conclude(outcome.evidence, status)
         with interrupts.held_back():  # the two say the same, whatever comes
             self._directory.write_json("summary.json", summary)
-            self._directory.finish(status, ended_utc=provenance.utc_now(), **manifest)
+            self._directory.finish(status, ended_utc=provenance.utc_now(), **outcome.manifest)
         return RunResult(self._directory.path, summary)
 
-    def _emulate(self, began_ns: int) -> tuple[Evidence, dict[str, Any], bool]:
-        from testbed.emulation.supervisor import emulate
-        from testbed.engine import TrialPlan
-
-        prepared = self._prepared
-        plan = TrialPlan(
-            scenario=prepared.loaded.scenario,
-            network=prepared.network,
-            packets=prepared.plan,
-            make_forecaster=prepared.make_forecaster,
-            seed_of=self._seed_of,
-            logs=(self._directory.path / "logs").resolve(),
-        )
-        emulated = emulate(plan, self, began_ns)
-        return replace(emulated.evidence, teardown_s=emulated.teardown_s), emulated.manifest, emulated.interrupted
-
-    def _simulate(self) -> tuple[Evidence, dict[str, Any], bool]:
-        from testbed.simulation.engine import simulate
-
-        prepared, stopping = self._prepared, interrupts.Stopping()
-        with stopping:
-            evidence = simulate(
-                prepared.loaded.scenario,
-                prepared.network,
-                prepared.plan,
-                prepared.make_forecaster,
-                self._seed_of,
-                self._directory,
-                should_stop=lambda: stopping.asked,
-            )
-        return evidence, {}, stopping.asked
-
-    def _seed_of(self, stream: str) -> int:
-        return derived_seed(self._prepared.loaded.scenario.seed, stream)
+    def _trial(self, plan: TrialPlan) -> Outcome:
+        if not is_real_time(self._options.engine):  # there is nothing to look at
+            return self._prepared.engine.run(plan, self)
+        with self._view:
+            return self._prepared.engine.run(plan, self)
 
     def _write_plan(self) -> None:
         if not self._plan_written:
-            plan_file.write(self._prepared.plan, self._directory.path / "plan.parquet", durable=False)
+            plan_file.write(self._prepared.trial.packets, self._directory.path / "plan.parquet", durable=False)
             self._plan_written = True
 
     def _conclude(self, evidence: Evidence, status: Literal["completed", "interrupted"]) -> dict[str, Any]:
@@ -310,20 +287,19 @@ class _Run:
         self._directory.write_json("fidelity.json", verdict.to_record())
         return summarise(self._prepared.facts, evidence, rows, run.events(), verdict, status)
 
-    # ------------------------------------------------------------------------------- what the emulation tells
+    # ------------------------------------------------------------------------- what an engine tells: engine.Recorder
 
-    def sample(self, row: Any) -> None:
-        """Write a row of samples and the policy input that it stands for."""
-        columns = dict(row.columns, weight=self._weights.get(row.columns["node"]))
-        self._directory.append_samples([columns])
-        self._directory.append_event(columns["t_ns"], _input_of(row))
-        self._view.observe([columns])
+    def append_samples(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write rows of samples, and show them."""
+        self._directory.append_samples(rows)
+        self._view.observe(rows)
 
-    def event(self, t_ns: int, record: dict[str, Any]) -> None:
-        """Write an event; learn the weights of the nodes from the balancer's."""
-        if "slots" in record:
-            self._weights = Counter(record["slots"])
-            self._weights.update(dict.fromkeys(self._prepared.facts.node_rate_bps, 0))
+    def append_columns(self, columns: Mapping[str, object]) -> None:
+        """Write rows of samples."""
+        self._directory.append_columns(columns)
+
+    def append_event(self, t_ns: int, record: Mapping[str, Any]) -> None:
+        """Write an event."""
         self._directory.append_event(t_ns, record)
 
     def waiting(self, what: str, for_ns: int) -> None:
@@ -332,26 +308,8 @@ class _Run:
         if not self._options.quiet and not self._view.drawing:
             self._notes.at(what, for_ns)
 
-    def tick(self) -> None:
+    def checkpoint(self) -> None:
         """Write what is due; the plan first, while the network is being set up."""
         self._write_plan()
         self._directory.checkpoint()
         self._view.tick()
-
-
-def _input_of(row: Any) -> dict[str, Any]:
-    """Return the `TrafficSampled` record of one node that a row of samples stands for."""
-    columns = row.columns
-    fields = (
-        "arrived_bytes",
-        "arrived_pkts",
-        "dropped_bytes",
-        "dropped_pkts",
-        "backlog_bytes",
-        "limit_bytes",
-        "new_flows",
-        "gap_max_ns",
-        "peak_1ms_bytes",
-    )
-    head = {"policy": row.policy, "direction": "in", "kind": "TrafficSampled", "nodes": [columns["node"]]}
-    return {**head, "interval_ns": row.interval_ns, **{name: [columns[name]] for name in fields}}

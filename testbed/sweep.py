@@ -35,7 +35,7 @@ from testbed.errors import (
     ToolError,
 )
 from testbed.files import writing
-from testbed.records.facts import Engine
+from testbed.records.engines import EMULATION, is_real_time
 from testbed.report.sweep_page import write_sweep_page
 from testbed.report.sweep_progress import SweepProgress
 from testbed.report.sweep_table import SweepTable, tabulate
@@ -76,7 +76,7 @@ class SweepResult:
 def sweep(
     path: Path,
     out: Path | None = None,
-    engine: Engine = "emulation",
+    engine: str = EMULATION,
     *,
     quiet: bool = False,
     argv: tuple[str, ...] = (),
@@ -97,16 +97,16 @@ def sweep(
         ToolError: trials fail one after the other.
     """
     loaded = checked(path, engine, (lambda _: None) if quiet else output.note)
-    if engine == "emulation":
+    if is_real_time(engine):
         doctor.refuse_without_root(argv)
         doctor.refuse_if_lacking(loaded.load(loaded.trials[0]).scenario, out)
-    out = out or RUNS / f"sweep-{loaded.spec.name}{'' if engine == 'emulation' else f'-{engine}'}"
+    out = out or RUNS / f"sweep-{loaded.spec.name}{'' if engine == EMULATION else f'-{engine}'}"
     progress = SweepProgress(output.console(stderr=True), len(loaded.trials), quiet=quiet)
     with progress, TrialProcesses(progress.tick) as run_trial:
         return carry_out(loaded, out, run_trial, progress, engine, argv)
 
 
-def checked(path: Path, engine: Engine = "emulation", note: Callable[[str], None] = lambda _: None) -> LoadedSweep:
+def checked(path: Path, engine: str = EMULATION, note: Callable[[str], None] = lambda _: None) -> LoadedSweep:
     """Return a sweep, every trial of it checked as far as that goes without running it; see `checks`.
 
     Args:
@@ -135,7 +135,7 @@ def carry_out(
     out: Path,
     run_trial: RunTrial,
     progress: SweepProgress,
-    engine: Engine = "emulation",
+    engine: str = EMULATION,
     argv: tuple[str, ...] = (),
 ) -> SweepResult:
     """Make the runs that are missing in `out` by `run_trial`; see `sweep`.
@@ -153,7 +153,7 @@ class _Sweep:
         out: Path,
         run_trial: RunTrial,
         progress: SweepProgress,
-        engine: Engine,
+        engine: str,
         argv: tuple[str, ...],
     ) -> None:
         self._loaded, self._out, self._run_trial, self._progress = loaded, out, run_trial, progress

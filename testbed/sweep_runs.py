@@ -8,7 +8,6 @@ from typing import Any
 
 from testbed.errors import InputError
 from testbed.files.reading import Source
-from testbed.records.facts import Engine
 from testbed.report.written import figure
 from testbed.results.conditions import settings_differing
 from testbed.results.outcome import COUNTING, ended_if_readable, outcome_of
@@ -27,7 +26,7 @@ _FILES = (MANIFEST, COPY, "sweep.txt", "table.json", "sweep.html")
 class SweepRuns:
     """The runs of a sweep in its directory."""
 
-    def __init__(self, loaded: LoadedSweep, out: Path, engine: Engine) -> None:
+    def __init__(self, loaded: LoadedSweep, out: Path, engine: str) -> None:
         """Look into `out` for runs of a sweep by an engine; nothing is kept but how runs that are over ended."""
         self._loaded, self._out, self._engine = loaded, out, engine
         self._by_name = {trial.name: trial for trial in loaded.trials}
@@ -139,7 +138,7 @@ def summary_of(path: Path) -> Mapping[str, Any]:
     return {} if found is None else found.summary
 
 
-def _difference(path: Path, wanted: LoadedScenario, engine: Engine) -> str:
+def _difference(path: Path, wanted: LoadedScenario, engine: str) -> str:
     """Return the first key in which a run is not the one wanted, "" when there is none."""
     run = RecordedRun.open(path)
     if run.facts.engine != engine:

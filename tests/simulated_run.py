@@ -9,10 +9,10 @@ from typing import Any
 import yaml
 
 from testbed import topologies
-from testbed.forecaster.maker import forecaster_maker
 from testbed.records.evidence import Evidence
 from testbed.records.facts import RunFacts
 from testbed.results.run_directory import RunDirectory
+from testbed.run import trial_plan
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
 from testbed.simulation.engine import simulate
@@ -59,6 +59,9 @@ class Recorded:
     def __init__(self) -> None:
         self.columns: list[dict[str, object]] = []
         self.events: list[dict[str, Any]] = []
+
+    def append_samples(self, rows: Any) -> None:
+        raise AssertionError("the simulation writes columns")
 
     def append_columns(self, columns: Any) -> None:
         self.columns.append(dict(columns))
@@ -108,7 +111,4 @@ def write(spec: Scenario, path: Path, **options: Any) -> Path:
 
 
 def _simulate(spec: Scenario, network: Network, plan: PacketPlan, recorder: Any, **options: Any) -> Evidence:
-    make_forecaster = forecaster_maker(spec.buffer, plan, len(network.nodes))
-    return simulate(
-        spec, network, plan, make_forecaster, lambda stream: derived_seed(spec.seed, stream), recorder, **options
-    )
+    return simulate(trial_plan(spec, network, plan, Path("logs")), recorder, **options)

@@ -111,7 +111,7 @@ def test_two_simulated_sweeps_agree_unless_one_is_another(
     (tmp_path / "single.yaml").write_text(scenario, encoding="utf-8")
     path = tmp_path / "sweep.yaml"
     path.write_text("version: 1\nname: s\nscenario: single.yaml\nseeds: 1\n", encoding="utf-8")
-    monkeypatch.setattr(agree, "ENGINES", ("simulation", "simulation"))
+    monkeypatch.setattr(agree, "COMPARED", ("simulation", "simulation"))
     if other:
         monkeypatch.setattr(agreement, "BOUNDS", (agreement.Bound("p99_ms", "p99", -1.0, -1.0),))
     result = agree.agree([path], tmp_path / "out", quiet=True)

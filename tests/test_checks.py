@@ -157,7 +157,7 @@ def test_what_only_the_simulation_runs_is_refused_for_the_emulation(scenario, se
     network = topologies.describe(loaded.topology)
     plan = TrialPlan(loaded, network, make_plan(loaded, network, scenario.parent), None, None, None)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="topology.node_rate"):
-        supervisor.emulate(plan, None, 0)  # type: ignore[arg-type]
+        supervisor.emulate(plan, None)  # type: ignore[arg-type]
 
 
 def test_bounds_of_the_specification_are_those_of_the_engines():

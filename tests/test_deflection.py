@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from testbed import topologies
 from testbed.controllers.deflection import SiblingNames
+from testbed.engine import TrialPlan
 from testbed.errors import InputError
 from testbed.files.event_records import from_record
 from testbed.policies.deflection import REPEAT_NS, SILENCE_NS, DeflectionPolicy
@@ -293,7 +294,7 @@ def test_the_simulation_refuses_what_it_does_not_model() -> None:
     asked = scenario(buffer={}, traffic=[PLANNED, TCP])
     network = topologies.describe(asked.topology)
     with pytest.raises(InputError, match="what TCP sends"):
-        simulate(asked, network, None, lambda *_: None, lambda _: 1, None)  # type: ignore[arg-type]
+        simulate(TrialPlan(asked, network, None, lambda *_: None, lambda _: 1, Path()), None)  # type: ignore[arg-type]
 
 
 def test_the_shipped_scenarios_are_read() -> None:

@@ -81,10 +81,7 @@ def test_delays_are_those_of_the_links_and_the_model() -> None:
     network = topologies.describe(spec.topology.model_copy(update={"link_delay_ns": 5 * NS_PER_MS}))
     plan = make_plan(spec, network, Path())
     recorded = simulated_run.Recorded()
-    evidence = simulated_run.simulate(
-        spec, network, plan, lambda nodes, rates: None, lambda stream: 1, recorded,
-        model=NetworkModel(switch_ns=7, node_ns=9),
-    )  # fmt: skip
+    evidence = simulated_run._simulate(spec, network, plan, recorded, model=NetworkModel(switch_ns=7, node_ns=9))
     (node,) = evidence.nodes
     assert node.delay is not None
     assert node.delay.largest_ns == 10 * NS_PER_MS + 16

@@ -28,6 +28,7 @@ from testbed.results.run_directory import RunDirectory
 from testbed.run import hashes_of_inputs
 from testbed.scenario import loading
 from testbed.scenario.document import parse_value
+from testbed.scenario.model import OnOffSpec
 from testbed.scenario.overrides import Setting
 from testbed.scenario.sweep import load_sweep, option_text
 from testbed.sweep import SweepResult, carry_out, checked
@@ -252,7 +253,9 @@ def test_every_shipped_sweep_is_fine_and_asks_a_question():
         assert sweep.question.splitlines()[0].endswith("?"), path
         scenario = sweep.load(sweep.trials[0]).scenario
         assert scenario.duration_ns <= 20 * 10**9
-        assert {source.packet_bytes for source in scenario.traffic} == {1000}
+        # A burst of more packets a second queues up in the userspace switch, and not in the buffers under test.
+        peaks = [source for source in scenario.traffic if isinstance(source, OnOffSpec)]
+        assert all(source.peak_bps <= 12_500 * 8 * source.packet_bytes for source in peaks), path
 
 
 # ---------------------------------------------------------------------------------------------------- carrying out

@@ -15,8 +15,8 @@ import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,10 @@ from testbed.bench.leavings import Surroundings, descendants, end_descendants
 from testbed.bench.rows import Row, percentile, row
 from testbed.emulation.supervisor import emulate
 from testbed.engine import TrialPlan
-from testbed.forecaster.maker import forecaster_maker
+from testbed.run import trial_plan
 from testbed.scenario.model import Scenario
 from testbed.system import kernel
 from testbed.traffic.plan import make_plan
-from testbed.traffic.streams import derived_seed
 from testbed.units import NS_PER_MS, NS_PER_S
 
 EARLY_NS = 50 * NS_PER_MS
@@ -58,17 +57,20 @@ class _Tally:
 class Nobody:
     """Hears what a trial tells, and does nothing about it."""
 
-    def sample(self, row: Any) -> None:
-        """See `Listener.sample`."""
+    def append_samples(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """See `engine.Writer`."""
 
-    def event(self, t_ns: int, record: dict[str, Any]) -> None:
-        """See `Listener.event`."""
+    def append_columns(self, columns: Mapping[str, object]) -> None:
+        """See `engine.Writer`."""
 
-    def tick(self) -> None:
-        """See `Listener.tick`."""
+    def append_event(self, t_ns: int, record: Mapping[str, Any]) -> None:
+        """See `engine.Writer`."""
+
+    def checkpoint(self) -> None:
+        """See `engine.Writer`."""
 
     def waiting(self, what: str, for_ns: int) -> None:
-        """See `Listener.waiting`."""
+        """See `engine.Recorder`."""
 
 
 def run(count: int = 2500) -> list[Row]:
@@ -89,14 +91,7 @@ def make_trial_plan(logs: Path) -> TrialPlan:
     scenario = Scenario.model_validate(_SCENARIO)
     network = topologies.describe(scenario.topology)
     packets = make_plan(scenario, network, Path())
-    return TrialPlan(
-        scenario=scenario,
-        network=network,
-        packets=packets,
-        make_forecaster=forecaster_maker(scenario.buffer, packets, len(network.first_tier)),
-        seed_of=lambda stream: derived_seed(scenario.seed, stream),
-        logs=logs,
-    )
+    return trial_plan(scenario, network, packets, logs)
 
 
 def _spread(number: int, count: int, first_ns: int, last_ns: int) -> int:
@@ -106,7 +101,7 @@ def _spread(number: int, count: int, first_ns: int, last_ns: int) -> int:
 
 def _kill(plan: TrialPlan, victim: str, after_ns: int, surroundings: Surroundings, tally: _Tally) -> None:
     began_ns = time.monotonic_ns()
-    supervisor = _forked(lambda: emulate(plan, Nobody(), began_ns))
+    supervisor = _forked(lambda: emulate(replace(plan, began_ns=began_ns), Nobody()))
     target = supervisor if victim == "supervisor" else _first_child(supervisor)
     kernel.sleep_until(time.monotonic_ns() + after_ns)
     os.kill(target, signal.SIGKILL)  # a zombie at worst: nobody has waited for it

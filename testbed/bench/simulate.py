@@ -28,7 +28,6 @@ from testbed import installing
 from testbed import run as trials
 from testbed.bench import apart
 from testbed.errors import MachineError
-from testbed.forecaster.maker import forecaster_maker
 from testbed.results.run_directory import RunDirectory
 from testbed.scenario import loading
 from testbed.scenario.model import Scenario
@@ -39,7 +38,6 @@ from testbed.simulation.switch import Switch, flow_hash
 from testbed.system import places
 from testbed.topologies import describe
 from testbed.traffic.plan import PacketPlan, make_plan
-from testbed.traffic.streams import derived_seed
 from testbed.units import NS_PER_S
 
 SIZES = {3: 10, 30: 5, 300: 5, 1000: 5}  # nodes: seconds of virtual time
@@ -151,8 +149,7 @@ def _node_seconds_a_second(scenario: Scenario, path: Path) -> float:
 
 
 def _simulated(scenario: Scenario, network: Network, plan: PacketPlan, directory: RunDirectory) -> None:
-    make_forecaster = forecaster_maker(scenario.buffer, plan, len(network.nodes))
-    simulate(scenario, network, plan, make_forecaster, partial(derived_seed, scenario.seed), directory)
+    simulate(trials.trial_plan(scenario, network, plan, directory.path / "logs"), directory)
 
 
 def _whole_run(scenario: str, path: Path) -> None:

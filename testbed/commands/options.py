@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-Engine = Literal["emulation", "simulation"]
-EngineName = Annotated[Engine, typer.Option("--engine", help="real kernel, or virtual time (no root)")]
+from testbed.records.engines import ENGINES
+
+if TYPE_CHECKING:
+    _Engine = str
+else:
+    _Engine = Literal[tuple(ENGINES)]
+EngineName = Annotated[
+    _Engine, typer.Option("--engine", help="; ".join(f"{row.name}: {row.doc}" for row in ENGINES.values()))
+]
 ScenarioPath = Annotated[Path, typer.Argument(metavar="SCENARIO", help="scenario file (YAML)", show_default=False)]
 Seed = Annotated[int | None, typer.Option("--seed", help="replace the scenario's seed")]
 Settings = Annotated[

@@ -10,8 +10,9 @@ import typer
 
 from testbed import output
 from testbed.commands.app import app
-from testbed.commands.options import AsJson, Engine, EngineName, OutDirectory, Quiet, ScenarioPath, Seed, Settings
+from testbed.commands.options import AsJson, EngineName, OutDirectory, Quiet, ScenarioPath, Seed, Settings
 from testbed.errors import EXIT_OK
+from testbed.records.engines import EMULATION, SIMULATION
 
 
 @app.command(
@@ -23,7 +24,7 @@ def run(
     scenario: ScenarioPath,
     seed: Seed = None,
     settings: Settings = None,
-    engine: EngineName = "emulation",
+    engine: EngineName = EMULATION,
     out: OutDirectory = None,
     repeat: Annotated[
         int, typer.Option("--repeat", min=1, metavar="N", help="so many trials, one after the other; DIR/1 to DIR/N")
@@ -46,14 +47,14 @@ def simulate(
     quiet: Quiet = False,
 ) -> None:
     """Run one trial in virtual time: the same scenario, traffic and policies, no root, no kernel features."""
-    _run_trials(scenario, seed, settings, "simulation", out, 1, False, as_json, quiet)
+    _run_trials(scenario, seed, settings, SIMULATION, out, 1, False, as_json, quiet)
 
 
 def _run_trials(
     scenario: Path,
     seed: int | None,
     settings: list[str] | None,
-    engine: Engine,
+    engine: str,
     out: Path | None,
     repeat: int,
     live: bool,

@@ -11,12 +11,13 @@ import typer
 from testbed import output
 from testbed.commands.app import app
 from testbed.commands.options import AsJson, EngineName, Quiet
+from testbed.records.engines import EMULATION
 
 
 @app.command(epilog="Example: `sudo python -m testbed sweep scenarios/sweeps/policies.yaml`")
 def sweep(
     path: Annotated[Path, typer.Argument(metavar="SWEEP", help="sweep file (YAML)", show_default=False)],
-    engine: EngineName = "emulation",
+    engine: EngineName = EMULATION,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="DIR", help="default runs/sweep-NAME; goes on with what is there"),

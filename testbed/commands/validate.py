@@ -9,8 +9,9 @@ import typer
 
 from testbed import output
 from testbed.commands.app import app
-from testbed.commands.options import Engine, EngineName, Settings
+from testbed.commands.options import EngineName, Settings
 from testbed.errors import EXIT_OK, TestbedError
+from testbed.records.engines import EMULATION
 
 
 @app.command(epilog="Example: `python -m testbed validate scenarios/*.yaml`")
@@ -19,7 +20,7 @@ def validate(
         list[Path], typer.Argument(metavar="FILE...", help="scenario or sweep files", show_default=False)
     ],
     settings: Settings = None,
-    engine: EngineName = "emulation",
+    engine: EngineName = EMULATION,
     show_all: Annotated[bool, typer.Option("--all", help="show everything that is wrong, not the first few")] = False,
     schema: Annotated[bool, typer.Option("--schema", help="print the JSON schema of scenario files")] = False,
 ) -> None:
@@ -41,7 +42,7 @@ def validate(
     raise typer.Exit(worst)
 
 
-def _checked(path: Path, settings: list[str], engine: Engine) -> str:
+def _checked(path: Path, settings: list[str], engine: str) -> str:
     """Return what a file holds that nothing is wrong with."""
     from testbed import checks
     from testbed.scenario import loading

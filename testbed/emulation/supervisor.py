@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol
+from pathlib import Path
 
+from testbed import engine
 from testbed.emulation.bounds import check
 from testbed.emulation.cpu_quota import CpuQuota
 from testbed.emulation.processes.board import SETTING_UP_NS, TRAFFIC, TRIAL, Board
@@ -28,13 +29,15 @@ from testbed.emulation.processes.channel import (
 )
 from testbed.emulation.processes.members import named
 from testbed.emulation.processes.watchdog import Watchdog
+from testbed.emulation.recording import Recording
 from testbed.emulation.sandbox import Sandbox, Watch
 from testbed.emulation.trial import Trial
-from testbed.engine import TrialPlan
+from testbed.engine import Recorder, TrialPlan
 from testbed.errors import EXIT_OK, Interrupted, TestbedError, ToolError
-from testbed.records.evidence import Evidence
-from testbed.scenario.complaints import refuse_first
-from testbed.system import interrupts, waiting
+from testbed.scenario.complaints import Complaint, refuse_first
+from testbed.scenario.model import Scenario
+from testbed.scenario.network import Network
+from testbed.system import interrupts, places, waiting
 from testbed.units import NS_PER_MS, NS_PER_S
 
 END_WITHIN_NS = 30 * NS_PER_S  # once it was told to, or has handed its outcome over
@@ -44,48 +47,34 @@ _KILLED = 128  # and the number of the signal: how the guard reports the end of 
 _READ = "read logs/trial.log in the run directory; `dmesg` tells whether memory ran out"
 
 
-class Listener(Protocol):
-    """Who is told of a trial as it goes on."""
+class Emulation:
+    """The engine of the real kernel: see `engine.Engine`."""
 
-    def sample(self, row: SampleRow) -> None:
-        """Take in a row of samples."""
+    def complaints(self, scenario: Scenario, network: Network) -> Iterator[Complaint]:
+        """Yield what the kernel has no way to do."""
+        return check(scenario, network)
 
-    def event(self, t_ns: int, record: dict[str, Any]) -> None:
-        """Take in an event."""
+    def programs(self) -> Mapping[str, Path]:
+        """Return the BPF programs."""
+        return {f"bpf/{name}": places.bpf_object(name) for name in ("node", "sink", "link")}
 
-    def tick(self) -> None:
-        """Do what is to be done several times a second."""
+    def datapath(self) -> str | None:
+        """Return the userspace one, which every kernel can carry."""
+        return "netdev"
 
-    def waiting(self, what: str, for_ns: int) -> None:
-        """Take in what the trial is doing, and for how long no traffic has flowed; asked several times a second."""
-
-
-@dataclass(frozen=True, slots=True)
-class Emulated:
-    """What came of a trial.
-
-    Attributes:
-        evidence: counts and times.
-        manifest: what the manifest should say of the emulation.
-        teardown_s: from the last count to the end of the sandbox.
-        interrupted: whether it was stopped early, in order.
-    """
-
-    evidence: Evidence
-    manifest: dict[str, Any]
-    teardown_s: float
-    interrupted: bool
+    def run(self, plan: TrialPlan, recorder: Recorder) -> engine.Outcome:
+        """Run one trial in a sandbox."""
+        return emulate(plan, recorder)
 
 
-def emulate(plan: TrialPlan, listener: Listener, began_ns: int) -> Emulated:
+def emulate(plan: TrialPlan, recorder: Recorder) -> engine.Outcome:
     """Run one trial in a sandbox and return what came of it.
 
     Ctrl-C (or another request to stop) ends the traffic and the trial in order; a second one ends it at once.
 
     Args:
         plan: what to run.
-        listener: told of everything on the way.
-        began_ns: when set-up began (CLOCK_MONOTONIC), for `setup_s`.
+        recorder: takes samples and events as they come.
 
     Raises:
         InputError: what the kernel has no way to do.
@@ -95,11 +84,11 @@ def emulate(plan: TrialPlan, listener: Listener, began_ns: int) -> Emulated:
     refuse_first(check(plan.scenario, plan.network))
     reader, records = channel()
     board = _board_for(plan)
-    watch = _Watch(reader, board, listener)
+    watch = _Watch(reader, board, Recording(recorder, plan.network))
     quota = CpuQuota()  # opened here: the sandbox has a /sys without control groups
     with interrupts.taken(watch.stop), closing(reader):
         sandbox = Sandbox(
-            lambda: Trial(plan, records, board, began_ns, quota).run(),
+            lambda: Trial(plan, records, board, quota).run(),
             lambda error: RecordWriter(records).send(Failure.of("the sandbox", error)),
             _guarding(board, records),
         )
@@ -127,8 +116,8 @@ def _guarding(board: Board, records: socket.socket) -> Watch:
 
 
 class _Watch:
-    def __init__(self, reader: RecordReader, board: Board, listener: Listener) -> None:
-        self._reader, self._listener = reader, listener
+    def __init__(self, reader: RecordReader, board: Board, recording: Recording) -> None:
+        self._reader, self._recording = reader, recording
         self._row, self._watchdog = board.row(TRIAL), Watchdog(board, _MORE_PATIENCE_NS)
         self._sandbox: Sandbox | None = None
         self._failure: Failure | None = None
@@ -138,7 +127,7 @@ class _Watch:
         self._flowing_ns = time.monotonic_ns()  # when traffic flowed last
         self._left_doing = ""
 
-    def watch(self, sandbox: Sandbox) -> Emulated:
+    def watch(self, sandbox: Sandbox) -> engine.Outcome:
         self._sandbox = sandbox
         if self._stops:  # while it was being made
             sandbox.stop()
@@ -152,7 +141,8 @@ class _Watch:
             raise self._reason(status)
         teardown_s = (ended_ns - (self._over_ns or ended_ns)) / NS_PER_S
         interrupted = self._stops > 0 or self._outcome.interrupted
-        return Emulated(self._outcome.evidence, self._outcome.manifest, teardown_s, interrupted)
+        evidence = replace(self._outcome.evidence, teardown_s=teardown_s)
+        return engine.Outcome(evidence, interrupted, self._outcome.manifest)
 
     def _until_end(self, sandbox: Sandbox) -> int:
         while True:
@@ -160,7 +150,7 @@ class _Watch:
             status = sandbox.poll()
             while self._take_all() and status is not None:
                 pass  # nobody writes any more: what is there is all
-            self._listener.tick()
+            self._recording.tick()
             if status is not None:
                 return status
             self._look(sandbox, time.monotonic_ns())
@@ -174,9 +164,9 @@ class _Watch:
 
     def _take(self, message: Message) -> None:
         if isinstance(message, SampleRow):
-            self._listener.sample(message)
+            self._recording.sample(message)
         elif isinstance(message, EventRecord):
-            self._listener.event(message.t_ns, message.record)
+            self._recording.event(message.t_ns, message.record)
         elif isinstance(message, Failure):
             self._failure, self._over_ns = self._failure or message, time.monotonic_ns()
         else:
@@ -186,7 +176,7 @@ class _Watch:
         """Say what the trial waits for, and end it when that takes too long."""
         doing = self._row.seen(now_ns).doing
         self._flowing_ns = now_ns if doing == TRAFFIC else self._flowing_ns
-        self._listener.waiting(doing, now_ns - self._flowing_ns)
+        self._recording.waiting(doing, now_ns - self._flowing_ns)
         finding = self._watchdog.finding(now_ns)
         if finding is not None:
             self._failure = self._failure or Failure(finding)

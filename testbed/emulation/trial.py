@@ -53,10 +53,10 @@ class Trial:
     A request to stop (SIGTERM) ends set-up at once; later it ends the traffic, and what was is counted.
     """
 
-    def __init__(self, plan: TrialPlan, records: socket.socket, board: Board, began_ns: int, quota: CpuQuota) -> None:
+    def __init__(self, plan: TrialPlan, records: socket.socket, board: Board, quota: CpuQuota) -> None:
         self._board, self._row = board, board.row(TRIAL)
         self._quota = quota
-        self._plan, self._records_end, self._began_ns = plan, records, began_ns
+        self._plan, self._records_end = plan, records
         self._records = RecordWriter(records)
         self._clock = RunClock()
         self._stopping = False
@@ -124,7 +124,7 @@ class Trial:
             member.start(t0_ns)
         if self._plan.scenario.faults:
             kernel.run_in_real_time(_FAULT_PRIORITY)  # a fault is to happen at its time, and all of it at once
-        self._setup_s = (t0_ns - self._began_ns) / NS_PER_S
+        self._setup_s = (t0_ns - self._plan.began_ns) / NS_PER_S
         self._row.does(TRAFFIC)
         self._watch_until_sent(watch)
         now_ns = time.monotonic_ns()

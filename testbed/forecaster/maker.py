@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy as np
 from testbed.forecaster.runtime.artefact import load_model
 from testbed.forecaster.runtime.lstm import LstmForecaster
 from testbed.policies import forecasters
-from testbed.policies.forecast import Forecaster
+from testbed.policies.forecast import Forecaster, MakeForecaster
 from testbed.policies.forecast_gated import GatedForecaster
 from testbed.policies.forecast_oracle import SHARE_MEMORY_NS, ArrivalCells, OracleForecaster, SharedArrivals
 from testbed.policies.forecast_path import horizons_ns, sizing_column
@@ -21,8 +20,6 @@ from testbed.records.events import Ints
 from testbed.scenario.model import BufferSpec
 from testbed.traffic.plan import PacketPlan
 from testbed.units import NS_PER_MS
-
-MakeForecaster = Callable[[tuple[str, ...], Ints], "Forecaster | None"]
 
 _ORACLE_BIN_NS = NS_PER_MS
 

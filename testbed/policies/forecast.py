@@ -6,9 +6,10 @@ were dropped, at the node's own service rate: exactly the limit that would have 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
-from testbed.records.events import ForecastMade, TrafficSampled
+from testbed.records.events import ForecastMade, Ints, TrafficSampled
 
 
 class Forecaster(Protocol):
@@ -22,3 +23,7 @@ class Forecaster(Protocol):
     def step(self, sample: TrafficSampled, now_ns: int) -> ForecastMade:
         """Take in the next sample of every node (same nodes, same order each time) and return the forecast."""
         ...
+
+
+MakeForecaster = Callable[[tuple[str, ...], Ints], Forecaster | None]
+"""Gives a fresh forecaster for nodes and their service rates (bit/s, [n]); None: the buffer policy predicts nothing."""

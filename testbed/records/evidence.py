@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 from testbed.files import records
 from testbed.records.changes import Change
-from testbed.records.facts import Engine
 from testbed.records.fates import FateEvidence
 from testbed.records.histogram import Histogram
 from testbed.records.stages import OrderedFault, Stage
@@ -196,7 +195,7 @@ class Evidence:
         setup_s, teardown_s: wall time to build and to remove the network.
     """
 
-    engine: Engine
+    engine: str
     ran_ns: int
     clients: tuple[ClientEvidence, ...]
     nodes: tuple[NodeEvidence, ...]

@@ -9,14 +9,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from testbed.files import records
 from testbed.files.records import Count, Name, Positive, Text
 from testbed.scenario.model import ETHERNET_BYTES, Scenario
 from testbed.scenario.network import Network
-
-Engine = Literal["emulation", "simulation"]
 
 _NOT_PREDICTING = frozenset({"static-min", "static-max", "static-mean", "dynamic-threshold", "reactive"})
 
@@ -41,7 +39,7 @@ class RunFacts:
     """
 
     scenario: Name
-    engine: Engine
+    engine: str
     seed: Count
     duration_ns: Positive
     buffer_policy: Name
@@ -56,7 +54,7 @@ class RunFacts:
     second_tier: tuple[Name, ...] = ()
 
     @classmethod
-    def of(cls, scenario: Scenario, network: Network, engine: Engine, question: str = "") -> RunFacts:
+    def of(cls, scenario: Scenario, network: Network, engine: str, question: str = "") -> RunFacts:
         """Return the facts of a scenario and the network it describes."""
         return cls(
             scenario=scenario.name,

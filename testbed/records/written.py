@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -25,19 +25,6 @@ FULL_SLOTS = 256
 DIGEST = "sha256"
 
 Direction = Literal["in", "out"]
-
-
-class Recorder(Protocol):
-    """Who writes a run down; `results.run_directory.RunDirectory` is one."""
-
-    def append_columns(self, columns: Mapping[str, object]) -> None:
-        """Take in rows of samples as columns."""
-
-    def append_event(self, t_ns: int, record: Mapping[str, Any]) -> None:
-        """Take in one record of an event."""
-
-    def checkpoint(self) -> object:
-        """Write what is due."""
 
 
 def written(record: Record) -> dict[str, Any]:

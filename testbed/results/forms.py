@@ -15,7 +15,7 @@ from testbed.files.records import Count, Figure, Form, Name, Text
 
 Status = Literal["running", "completed", "interrupted", "failed"]
 Verdict = Literal["VALID", "DEGRADED", "INVALID"]
-Engine = Literal["emulation", "simulation"]
+
 Words = Annotated[list[Text], Field(max_length=10_000)]
 Pairs = dict[Name, Any]
 
@@ -98,7 +98,7 @@ _BESIDE_FIGURES: Mapping[str, tuple[Any, Any]] = {
     "traffic.dropped_packets": (dict[Name, Figure], Field(default_factory=dict)),
     "tcp.sources": (list[TcpSourceForm], Field(default_factory=list)),
     "scenario": (Text, ...),
-    "engine": (Engine, ...),
+    "engine": (Name, ...),
     "seed": (Count, ...),
     "status": (Status, ...),
     "verdict": (Verdict, ...),

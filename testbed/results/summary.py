@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from testbed.records.engines import is_real_time
 from testbed.records.evidence import Evidence, NodeEvidence, total
 from testbed.records.facts import RunFacts
 from testbed.records.histogram import Histogram, merged
@@ -173,7 +174,7 @@ def _balancer(facts: RunFacts, evidence: Evidence, lines: Iterable[Mapping[str, 
     first = _percentiles(evidence.first_delay, NS_PER_MS)
     if first is not None:
         section["first_packet_ms"] = first
-    decisions = _decisions(lines) if facts.engine == "emulation" else None  # wall time
+    decisions = _decisions(lines) if is_real_time(facts.engine) else None  # wall time
     return {**section, **({"decision_us": decisions} if decisions else {})}
 
 

@@ -21,7 +21,7 @@ from functools import partial
 import numpy as np
 
 from testbed.policies.brain import NodeBrain
-from testbed.policies.forecast import Forecaster
+from testbed.policies.forecast import MakeForecaster
 from testbed.records.events import Floats, Ints
 from testbed.scenario.model import BufferSpec
 from testbed.scenario.network import Network
@@ -30,8 +30,6 @@ from testbed.simulation.network_model import service_rates_bps
 
 OWN_TICKS = 8
 BRAIN = "brain"  # begins the name of every brain in the history
-
-MakeForecaster = Callable[[tuple[str, ...], Ints], "Forecaster | None"]
 
 
 @dataclass(slots=True)

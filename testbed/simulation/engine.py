@@ -13,23 +13,25 @@ After the plan's end the queues drain, and `SETTLE_NS` later the run ends, as th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
+from testbed.engine import Outcome, Recorder, TrialPlan, Writer
 from testbed.errors import InputError
 from testbed.policies.buffer_rules import heeds_severity
 from testbed.policies.pool import make_pool
+from testbed.records.engines import SIMULATION
 from testbed.records.evidence import Evidence, NodeEvidence
-from testbed.records.written import Recorder
-from testbed.scenario.complaints import refuse_first
+from testbed.scenario.complaints import Complaint, refuse_first
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
 from testbed.simulation.agenda import Agenda
 from testbed.simulation.agents import POOL, Agents
 from testbed.simulation.bounds import check
-from testbed.simulation.cohorts import MakeForecaster, default_cohorts, make_cohorts
+from testbed.simulation.cohorts import default_cohorts, make_cohorts
 from testbed.simulation.control import BALANCER, Control
 from testbed.simulation.faults import Faults, Ground
 from testbed.simulation.history import History
@@ -38,23 +40,42 @@ from testbed.simulation.network_model import NetworkModel
 from testbed.simulation.packet_plane import PacketPlane
 from testbed.simulation.peers import Peers
 from testbed.simulation.sample_rows import SampleRows
-from testbed.traffic.plan import PacketPlan
+from testbed.system import interrupts
 from testbed.units import NS_PER_MS
 
-__all__ = ["BALANCER", "POOL", "SETTLE_NS", "simulate"]
+__all__ = ["BALANCER", "POOL", "SETTLE_NS", "Simulation", "simulate"]
 
 SETTLE_NS = 200 * NS_PER_MS
 _BASIS_BITS = 0xFFFF
 _NEVER = 2**62
 
 
+class Simulation:
+    """The engine of virtual time: see `engine.Engine`."""
+
+    def complaints(self, scenario: Scenario, network: Network) -> Iterator[Complaint]:
+        """Yield what it cannot simulate faithfully."""
+        return check(scenario, network)
+
+    def programs(self) -> Mapping[str, Path]:
+        """Return none: it loads no program."""
+        return {}
+
+    def datapath(self) -> str | None:
+        """Return none: it has a switch of its own."""
+        return None
+
+    def run(self, plan: TrialPlan, recorder: Recorder) -> Outcome:
+        """Run one trial; once asked to stop, the traffic ends and the queues drain."""
+        stopping = interrupts.Stopping()
+        with stopping:
+            evidence = simulate(plan, recorder, should_stop=lambda: stopping.asked)
+        return Outcome(evidence, stopping.asked)
+
+
 def simulate(
-    scenario: Scenario,
-    network: Network,
-    plan: PacketPlan,
-    make_forecaster: MakeForecaster,
-    seed_of: Callable[[str], int],
-    recorder: Recorder,
+    plan: TrialPlan,
+    writer: Writer,
     *,
     model: NetworkModel | None = None,
     cohorts: int | None = None,
@@ -63,12 +84,8 @@ def simulate(
     """Run one trial in virtual time and return what it left behind.
 
     Args:
-        scenario: the experiment.
-        network: what its topology describes.
-        plan: the packets.
-        make_forecaster: gives a fresh forecaster for nodes and their rates, None when the policy has none.
-        seed_of: derives the seed of a named stream.
-        recorder: takes samples and events as they come.
+        plan: the experiment and its packets.
+        writer: takes samples and events as they come.
         model: the delays; default those of `NetworkModel`.
         cohorts: in how many groups the nodes tick within the interval; default as `cohorts` has it.
         should_stop: asked every tick; once it says so the traffic ends and the queues drain.
@@ -76,34 +93,24 @@ def simulate(
     Raises:
         InputError: what the engine cannot simulate faithfully.
     """
-    cohorts = default_cohorts(len(network.nodes)) if cohorts is None else cohorts
+    cohorts = default_cohorts(len(plan.network.nodes)) if cohorts is None else cohorts
     if cohorts < 1:
         raise InputError("simulating the network", f"{cohorts} cohorts", "give 1 or more")
-    refuse_first(check(scenario, network))
-    model = NetworkModel() if model is None else model
-    return _Trial(scenario, network, plan, make_forecaster, seed_of, recorder, model, cohorts).run(should_stop)
+    refuse_first(check(plan.scenario, plan.network))
+    return _Trial(plan, writer, model or NetworkModel(), cohorts).run(should_stop)
 
 
 class _Trial:
-    def __init__(
-        self,
-        scenario: Scenario,
-        network: Network,
-        plan: PacketPlan,
-        make_forecaster: MakeForecaster,
-        seed_of: Callable[[str], int],
-        recorder: Recorder,
-        model: NetworkModel,
-        cohorts: int,
-    ) -> None:
+    def __init__(self, trial: TrialPlan, writer: Writer, model: NetworkModel, cohorts: int) -> None:
+        scenario, network, plan, seed_of = trial.scenario, trial.network, trial.packets, trial.seed_of
         names, seed = tuple(node.name for node in network.nodes), seed_of(BALANCER)
         hit = frozenset(spec.node for spec in scenario.faults)
-        made = make_cohorts(scenario.buffer, network, make_forecaster, cohorts, apart=hit)
+        made = make_cohorts(scenario.buffer, network, trial.make_forecaster, cohorts, apart=hit)
         limits = np.concatenate([cohort.brain.initial_limit_bytes() for cohort in made])
         self._scenario, self._plan = scenario, plan
         self._agenda = agenda = Agenda()
-        history = History(recorder, agenda)
-        self._samples = SampleRows(recorder)
+        history = History(writer, agenda)
+        self._samples = SampleRows(writer)
         control = Control(scenario, network, seed, agenda, history, model)
         basis = seed & _BASIS_BITS
         self._plane = PacketPlane(scenario, network, plan, limits, control.slots, hash_basis=basis, model=model)
@@ -135,7 +142,7 @@ class _Trial:
         self._samples.flush()
         counted, numbered = (0, 0) if self._faults is None else self._faults.report_losses()
         return Evidence(
-            engine="simulation",
+            engine=SIMULATION,
             ran_ns=self._ran_ns,
             clients=self._plane.client_evidence(),
             nodes=self._nodes(),

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from testbed.engine import Writer
 from testbed.policies.base import Policy
 from testbed.records.events import Action, Event
-from testbed.records.written import Direction, Recorder, written
+from testbed.records.written import Direction, written
 from testbed.simulation.agenda import Agenda
 
 
 class History:
     """Feeds policies and writes down what they were given, what they answered, and what else happened."""
 
-    def __init__(self, recorder: Recorder, agenda: Agenda) -> None:
+    def __init__(self, recorder: Writer, agenda: Agenda) -> None:
         self._recorder, self._agenda = recorder, agenda
 
     def feed(self, name: str, policy: Policy, event: Event) -> list[Action]:

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from testbed.engine import Writer
 from testbed.records.events import Floats, Ints, TrafficSampled
-from testbed.records.written import Recorder
 
 _BATCH_ROWS = 1 << 17
 _BATCH_TICKS = 500
@@ -21,7 +21,7 @@ _Columns = Mapping[str, Ints | Floats]
 class SampleRows:
     """Keeps rows until there are enough of them."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Writer) -> None:
         self._recorder = recorder
         self._nodes: list[str] = []
         self._ticks: list[_Columns] = []

@@ -26,6 +26,7 @@ from testbed.emulation.network.mininet import EmulatedNetwork
 from testbed.emulation.network.open_vswitch import OpenVSwitch
 from testbed.emulation.network.switch_counts import SwitchCounts
 from testbed.emulation.processes.sender import SendReport
+from testbed.records.engines import EMULATION
 from testbed.records.evidence import ClientEvidence, Evidence, NodeEvidence
 from testbed.records.fates import FateEvidence
 from testbed.records.histogram import Histogram
@@ -80,7 +81,7 @@ class Counting:
         lost = LostPackets.of(self._packets, fates.lost(), fates.swallowed_at(self._sinks))
         switch = self._switch.loss(faults.swallowed_frames())
         return Evidence(
-            engine="emulation",
+            engine=EMULATION,
             ran_ns=ran_ns,
             clients=tuple(self._client_evidence(record) for record in senders),
             nodes=tuple(self._node_evidence(node, faults, ran_ns, cut_pkts.get(node, 0)) for node in self._programs),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from testbed.records.engines import is_real_time
 from testbed.records.evidence import NodeEvidence
 from testbed.records.histogram import Histogram, merged
 from testbed.results.fidelity.check import A_QUIETER_MACHINE, Bound, Measured, Question, Run
@@ -33,7 +34,7 @@ def _agent_lateness(run: Run) -> Measured | None:
 
 
 def _missing_samples(run: Run) -> Measured | None:
-    if run.evidence.engine != "emulation":
+    if not is_real_time(run.evidence.engine):
         return None
     nodes = {node.node: node for node in run.evidence.nodes}
     missing: dict[str, float] = {}

@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from testbed.records.engines import is_real_time
 from testbed.records.stages import Stage, StageKind, Stall, unordered
 from testbed.results.fidelity.check import Bound, Measured, Question, Run
 from testbed.units import NS_PER_MS, NS_PER_S
@@ -50,7 +51,7 @@ def _found(run: Run, *kinds: StageKind) -> Iterator[_Found]:
 def _measured(run: Run, kind: StageKind) -> bool:
     """Return whether the stage was watched; what a scenario does not have (TCP, a mesh of one) cannot stand still."""
     watched = any(stage.kind == kind for stage in run.evidence.stages)
-    return watched or (run.evidence.engine == "emulation" and kind in _OPTIONAL)
+    return watched or (is_real_time(run.evidence.engine) and kind in _OPTIONAL)
 
 
 def _longest(kind: StageKind, cause: Callable[[Run, _Found], str]) -> Callable[[Run], Measured | None]:
