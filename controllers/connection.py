@@ -22,7 +22,7 @@ from testbed.controllers.switch import (
     SlaveGranted,
 )
 from testbed.errors import ToolError
-from testbed.scenario.model import FrameworkName
+from testbed.scenario.steering import FrameworkName
 
 LISTEN_HOST = "127.0.0.1"
 ECHO_INTERVAL_S = 2.0

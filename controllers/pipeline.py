@@ -71,6 +71,7 @@ from testbed.controllers.openflow import (
     match,
 )
 from testbed.records.events import FiveTuple
+from testbed.scenario.tables import BALANCER_POLICIES
 from testbed.units import NS_PER_S
 
 
@@ -123,7 +124,7 @@ def install(config: BalancerConfig, slots: Sequence[str], removed: Collection[st
 
 def is_per_flow(config: BalancerConfig) -> bool:
     """Tell whether the controller places every flow."""
-    return config.spec.policy == "per-flow"
+    return BALANCER_POLICIES[config.spec.policy].places_flows
 
 
 def set_slots(config: BalancerConfig, before: Sequence[str], after: Sequence[str]) -> tuple[Message, ...]:

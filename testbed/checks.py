@@ -18,8 +18,9 @@ from testbed.results.expectations import parse_all
 from testbed.results.summary import PATHS
 from testbed.scenario.complaints import Complaint
 from testbed.scenario.loading import LoadedScenario
-from testbed.scenario.model import Scenario, TraceSpec
+from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
+from testbed.scenario.sources import TraceSpec
 from testbed.traffic.feasible import feasible, surely_sends
 from testbed.traffic.plan import make_plan
 from testbed.traffic.traces import TraceFiles

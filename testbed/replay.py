@@ -17,7 +17,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from testbed.errors import InputError
 from testbed.forecaster.maker import forecaster_maker
@@ -34,12 +34,12 @@ from testbed.results.provenance import sha256_of
 from testbed.results.recorded_run import RecordedRun
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
+from testbed.scenario.tables import BUFFER_POLICIES
 from testbed.simulation.cohorts import BRAIN, make_brain, rows_of
 from testbed.simulation.engine import BALANCER, POOL
 from testbed.simulation.recorded_inputs import Line, RecordedInputs
 from testbed.topologies import describe
 from testbed.traffic import plan_file
-from testbed.traffic.plan import PacketPlan
 from testbed.units import NS_PER_S
 
 _ABOUT = ("t_ns", "policy", "direction")  # of a line, not of the event or action in it
@@ -123,10 +123,9 @@ def _balancer_seed(run: RecordedRun) -> int:
 
 
 def _forecasters(run: RecordedRun, scenario: Scenario, network: Network, model_path: Path | None) -> MakeForecaster:
-    plan = None
-    if scenario.buffer.policy == "oracle":  # the only one that reads it
-        plan = plan_file.read(run.path / "plan.parquet")
-    return forecaster_maker(scenario.buffer, cast(PacketPlan, plan), len(network.first_tier), model_path)
+    reads_plan = BUFFER_POLICIES[scenario.buffer.policy].reads_plan
+    plan = plan_file.read(run.path / "plan.parquet") if reads_plan else None
+    return forecaster_maker(scenario.buffer, plan, len(network.first_tier), model_path)
 
 
 class _Replayed(Protocol):

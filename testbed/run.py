@@ -40,8 +40,10 @@ from testbed.results.run_directory import RunDirectory
 from testbed.results.running import announced
 from testbed.results.summary import summarise
 from testbed.scenario.loading import LoadedScenario
-from testbed.scenario.model import Scenario, TraceSpec
+from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
+from testbed.scenario.sources import TraceSpec
+from testbed.scenario.tables import BUFFER_POLICIES
 from testbed.system import interrupts, patience
 from testbed.traffic import plan_file, trace_file
 from testbed.traffic.plan import PacketPlan, make_plan
@@ -214,7 +216,7 @@ def hashes_of_inputs(loaded: LoadedScenario) -> dict[str, str]:
         for source in loaded.scenario.traffic
         if isinstance(source, TraceSpec)
     }
-    if loaded.scenario.buffer.policy == "lstm":
+    if BUFFER_POLICIES[loaded.scenario.buffer.policy].reads_model:
         from testbed.forecaster.runtime.artefact import DEFAULT_MODEL
 
         hashes["model"] = provenance.sha256_of(DEFAULT_MODEL)

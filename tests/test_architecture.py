@@ -14,13 +14,15 @@ from typing import NamedTuple
 
 import pytest
 
+from testbed.scenario.tables import BALANCER_POLICIES, BUFFER_POLICIES, TOPOLOGIES
+
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("testbed", "controllers", "topologies")
 PACKAGE = "testbed"
 STDLIB = frozenset(sys.stdlib_module_names)
 
 FRAMEWORKS = {"os_ken", "ryu"}
-BASE = ("units", "errors", "records/events", "records/engines")
+BASE = ("units", "errors", "registry", "records/events", "records/engines")
 
 
 class Room(NamedTuple):
@@ -231,6 +233,16 @@ def test_every_room_of_the_table_exists() -> None:
     modules = {module_name(path) for path in project_sources()}
     assert {room for room in {*ROOMS, *COMPOSITION} if room not in modules} == set()
     assert len(ROOMS) > 15
+
+
+def test_the_files_that_declare_rows_exist_and_reach_nothing_that_a_node_must_not_have() -> None:
+    graph = {
+        module_name(path): {one.target for one in imports_of(text, set())} for path, text in project_sources().items()
+    }
+    for module in {name for table in (BUFFER_POLICIES, BALANCER_POLICIES, TOPOLOGIES) for name in table.modules}:
+        assert module in graph
+        reached = {way[-1].partition(".")[0] for way in _ways(graph, module)}
+        assert not reached & {"torch", "mininet", "pyroute2", *FRAMEWORKS}, module
 
 
 PLANTED = [

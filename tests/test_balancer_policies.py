@@ -6,7 +6,6 @@ import itertools
 import math
 import random
 from collections import Counter
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -32,11 +31,12 @@ from testbed.records.events import (
     RestoreNode,
     SetSlots,
 )
-from testbed.scenario.model import BalancerPolicyName, BalancerSpec
+from testbed.scenario.steering import BalancerSpec
+from testbed.scenario.tables import BALANCER_POLICIES
 from testbed.units import NS_PER_MS
 
 NODES = ("n1", "n2", "n3")
-POLICIES = get_args(BalancerPolicyName)
+POLICIES = BALANCER_POLICIES.names
 MB = 10**6
 
 

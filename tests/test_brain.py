@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,11 +12,11 @@ from testbed.errors import InputError
 from testbed.files.event_records import from_record
 from testbed.policies.base import replay
 from testbed.policies.brain import NodeBrain
+from testbed.policies.buffer_rules import make_forecaster
 from testbed.policies.forecast import Forecaster
 from testbed.policies.forecast_holt import HoltForecaster
-from testbed.policies.forecast_oracle import ArrivalCells, SharedArrivals
-from testbed.policies.forecast_path import horizons_ns
-from testbed.policies.forecasters import make_forecaster, make_oracle
+from testbed.policies.forecast_oracle import ArrivalCells, OracleForecaster, SharedArrivals
+from testbed.policies.forecast_path import horizons_ns, sizing_horizon_ns
 from testbed.policies.pool import make_pool
 from testbed.records.events import (
     Action,
@@ -32,10 +31,11 @@ from testbed.records.events import (
     SetBufferLimit,
     TrafficSampled,
 )
-from testbed.scenario.model import BufferPolicyName, BufferSpec
+from testbed.scenario.buffer import BufferSpec
+from testbed.scenario.tables import BUFFER_POLICIES
 
 KB, MB, MS = 1000, 10**6, 1_000_000
-POLICIES = get_args(BufferPolicyName)
+POLICIES = BUFFER_POLICIES.names
 ONE, TWO = ("n1",), ("n1", "n2")
 
 
@@ -282,7 +282,7 @@ def forecaster_of(spec: BufferSpec, arrived: Ints) -> Forecaster | None:
     if spec.policy == "oracle":
         bins = np.arange(len(arrived))
         cells = ArrivalCells(bins, bins * 0 - 10_000, arrived.sum(axis=1))
-        return make_oracle(spec, SharedArrivals(cells, 10 * MS, count, count), rates(count))
+        return OracleForecaster(SharedArrivals(cells, 10 * MS, count, count), rates(count), (sizing_horizon_ns(spec),))
     if spec.policy == "lstm":  # any forecaster will do: the rule is the same
         return HoltForecaster(rates(count), spec.sample_interval_ns, horizons_ns(spec))
     return make_forecaster(spec, rates(count))

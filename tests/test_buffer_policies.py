@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,10 +12,12 @@ from testbed.policies.buffer import GRAINS, Range, ShrinkHold, SizingRule
 from testbed.policies.buffer_rules import make_rule
 from testbed.policies.buffer_static import static_size_bytes
 from testbed.records.events import TrafficSampled
-from testbed.scenario.model import BufferPolicyName, BufferSpec, Scenario
+from testbed.scenario.buffer import BufferSpec
+from testbed.scenario.model import Scenario
+from testbed.scenario.tables import BUFFER_POLICIES
 
 KB, MB, MS = 1000, 10**6, 1_000_000
-POLICIES = get_args(BufferPolicyName)
+POLICIES = BUFFER_POLICIES.names
 ALL = slice(None)
 
 

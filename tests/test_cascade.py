@@ -8,7 +8,7 @@ import pytest
 
 from testbed import topologies
 from testbed.replay import replay
-from testbed.scenario.model import TopologySpec
+from testbed.scenario.topology import TopologySpec
 from tests import written_run
 from tests.written_run import constant
 

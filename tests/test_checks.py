@@ -17,9 +17,9 @@ from testbed.emulation.dataplane import xdp_abi
 from testbed.engine import TrialPlan
 from testbed.errors import InputError
 from testbed.run import RunOptions, run
+from testbed.scenario.buffer import MAX_BUFFER_BYTES
 from testbed.scenario.document import parse_value
 from testbed.scenario.loading import load
-from testbed.scenario.model import MAX_BUFFER_BYTES
 from testbed.scenario.overrides import Setting
 from testbed.traffic.plan import make_plan
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -33,9 +32,11 @@ from testbed.records.events import (
     SendTestimony,
     WitnessHeard,
 )
+from testbed.scenario.buffer import BufferSpec
 from testbed.scenario.mesh import MeshSpec
-from testbed.scenario.model import BalancerPolicyName, BalancerSpec, BufferSpec
 from testbed.scenario.network import Host
+from testbed.scenario.steering import BalancerSpec
+from testbed.scenario.tables import BALANCER_POLICIES
 from testbed.simulation.agenda import MOST_WAKES, Agenda
 from testbed.units import NS_PER_MS
 
@@ -93,7 +94,7 @@ def notified(members: tuple[str, ...], choice: int) -> Event:
     return NodesNotified((node,), limit, backlog, predicted, np.array([draws.random()]), arrived)
 
 
-@pytest.mark.parametrize("policy", get_args(BalancerPolicyName))
+@pytest.mark.parametrize("policy", BALANCER_POLICIES.names)
 @given(steps=STEPS, count=st.integers(1, 4))
 def test_a_balancer_moves_on(policy: str, steps: list[Step], count: int) -> None:
     spec = BalancerSpec.model_validate({"policy": policy})

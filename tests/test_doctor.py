@@ -12,7 +12,8 @@ import pytest
 
 from testbed import doctor, errors, installing
 from testbed.doctor import room
-from testbed.scenario.model import ControllerSpec, Scenario
+from testbed.scenario.model import Scenario
+from testbed.scenario.steering import ControllerSpec
 from testbed.system import places, probes
 from tests.command import call, write_tiny
 

@@ -15,7 +15,7 @@ from testbed.forecaster.evaluation.closed_loop import compare_policies, run_loop
 from testbed.forecaster.evaluation.scoring import loop_profile
 from testbed.forecaster.runtime.lstm import load_model
 from testbed.forecaster.training.train import TrainConfig, TrainProgress, train
-from testbed.scenario.model import BufferSpec
+from testbed.scenario.buffer import BufferSpec
 
 needs_torch = pytest.mark.requires("torch")
 TINY = TrainConfig(seed=3, epochs=3, series=12, validation_series=8, samples=120, hidden=8, batch=8, chunk=50)

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testbed.policies import fluid
+from testbed.policies.buffer_rules import make_forecaster
 from testbed.policies.forecast_ewma import EwmaForecaster
 from testbed.policies.forecast_holt import HoltForecaster
 from testbed.policies.forecast_oracle import ArrivalCells, KnownArrivals, OracleForecaster, SharedArrivals
 from testbed.policies.forecast_path import horizons_ns
-from testbed.policies.forecasters import make_forecaster, make_oracle
 from testbed.records.events import TrafficSampled
-from testbed.scenario.model import BufferSpec
+from testbed.scenario.buffer import BufferSpec
 
 MS = 1_000_000
 RATE_BPS = np.array([100_000_000], dtype=np.int64)  # 125 kB in 10 ms
@@ -219,8 +219,3 @@ def test_a_share_never_exceeds_the_whole():
     future = SharedArrivals(cells(np.full(100, 10)), MS, count=1, members=2)
     future.observe(sample(10**6), 10 * MS)
     assert future.share_ratio.tolist() == [1.0]
-
-
-def test_make_oracle_looks_as_far_as_the_sizing_does():
-    spec = BufferSpec.model_validate({"policy": "oracle", "actuation_delay": "30ms"})
-    assert make_oracle(spec, KnownArrivals(np.zeros((1, 1), dtype=np.int64), MS), RATE_BPS).horizon_ns == (80 * MS,)

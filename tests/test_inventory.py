@@ -33,7 +33,7 @@ from testbed.emulation.inventory.switch_stock import Appended, _blocks, _command
 from testbed.records.changes import Change
 from testbed.scenario.fault import FaultSpec
 from testbed.scenario.fault_timeline import FaultStep
-from testbed.scenario.model import TopologySpec
+from testbed.scenario.topology import TopologySpec
 from testbed.system import kernel
 from testbed.topologies import describe
 from testbed.traffic.carried_out import Fault

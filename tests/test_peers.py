@@ -14,8 +14,8 @@ from testbed.policies.membership import FRESH_NS, SEVERE_STEP, Membership
 from testbed.policies.peers import PEER_WEIGHT, joined
 from testbed.records.events import DeadlineReached, ForecastMade, PeersAssessed, RequestLimit, SendStates, StatesHeard
 from testbed.replay import replay
+from testbed.scenario.buffer import BufferSpec
 from testbed.scenario.mesh import MeshSpec
-from testbed.scenario.model import BufferSpec
 from testbed.simulation.agenda import Agenda
 from testbed.simulation.peers import Peers
 from testbed.units import NS_PER_MS

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from testbed.files.event_records import from_record
 from testbed.policies.pool import Pool, make_pool
 from testbed.records.events import LimitGranted, NodeLeft, RequestLimit
-from testbed.scenario.model import BufferSpec
+from testbed.scenario.buffer import BufferSpec
 
 NODES = ("n1", "n2", "n3")
 FLOOR = 10

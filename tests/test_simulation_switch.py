@@ -8,7 +8,7 @@ import ipaddress
 import numpy as np
 import pytest
 
-from testbed.scenario.model import TopologySpec
+from testbed.scenario.topology import TopologySpec
 from testbed.simulation.switch import Switch, flow_hash
 from testbed.topologies.cluster import describe
 from testbed.traffic.plan import FlowTable

@@ -28,8 +28,8 @@ from testbed.results.run_directory import RunDirectory
 from testbed.run import hashes_of_inputs
 from testbed.scenario import loading
 from testbed.scenario.document import parse_value
-from testbed.scenario.model import OnOffSpec
 from testbed.scenario.overrides import Setting
+from testbed.scenario.sources import OnOffSpec
 from testbed.scenario.sweep import load_sweep, option_text
 from testbed.sweep import SweepResult, carry_out, checked
 from testbed.system import places

@@ -11,8 +11,8 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
-from testbed.scenario.model import MAX_PACKET_BYTES
 from testbed.scenario.network import VIP_IP, VIP_IP6, VIP_MAC, Host
+from testbed.scenario.sources import MAX_PACKET_BYTES
 from testbed.traffic.frames import MAGIC, ProbeHeader, build_frames, read_probe
 from testbed.traffic.plan import FlowTable, PacketPlan
 

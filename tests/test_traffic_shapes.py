@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from testbed.errors import InputError
-from testbed.scenario.model import ConstantSpec, OnOffSpec, PoissonSpec
+from testbed.scenario.sources import ConstantSpec, OnOffSpec, PoissonSpec
 from testbed.traffic import shapes
 
 S = 10**9

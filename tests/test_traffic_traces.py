@@ -19,7 +19,7 @@ from scapy.utils import PcapNgWriter, wrpcap
 
 from testbed.errors import InputError
 from testbed.files import npz
-from testbed.scenario.model import TraceSpec
+from testbed.scenario.sources import TraceSpec
 from testbed.traffic import csv_rows, trace_file, traces
 
 S = 10**9

@@ -1,20 +1,12 @@
-"""Topology families: each file describes one, `FAMILIES` names them all."""
+"""Topology families: each file describes one and declares it in `ROWS`; `scenario/tables.py` lists the files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from testbed.scenario.model import TopologySpec
 from testbed.scenario.network import Network
-from testbed.topologies import cascade, cluster, single
-
-FAMILIES: dict[str, Callable[[TopologySpec], Network]] = {
-    "cascade": cascade.describe,
-    "cluster": cluster.describe,
-    "single": single.describe,
-}
+from testbed.scenario.tables import TOPOLOGIES
+from testbed.scenario.topology import TopologySpec
 
 
 def describe(spec: TopologySpec) -> Network:
     """Return the network that a scenario's `topology` names."""
-    return FAMILIES[spec.family](spec)
+    return TOPOLOGIES[spec.family].describe(spec)

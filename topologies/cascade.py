@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from testbed.scenario.model import TopologySpec
 from testbed.scenario.network import Host, Network
+from testbed.scenario.tables import FamilyTraits
+from testbed.scenario.topology import TopologySpec
 from testbed.topologies import cluster
 
 
@@ -26,3 +27,19 @@ def describe(spec: TopologySpec) -> Network:
 
 def _in_its_tier(host: Host, first_tier: int) -> Host:
     return replace(host, tier=2) if host.role != "client" and host.number > first_tier else host
+
+
+def _refusal(spec: TopologySpec) -> str:
+    return "" if spec.second_tier else "family cascade needs a second_tier of at least 1 node"
+
+
+ROWS = (
+    FamilyTraits(
+        name="cascade",
+        doc="a cluster with a `second_tier` of nodes that take what full ones of the first hand over",
+        describe=describe,
+        defaults={"second_tier": 1},
+        keys=("second_tier",),
+        refusal=_refusal,
+    ),
+)

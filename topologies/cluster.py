@@ -7,8 +7,9 @@ c2 ─┼─ s1 ─┼─ n2 ── b2       n1…nN also hang on m1, the mesh n
 
 from __future__ import annotations
 
-from testbed.scenario.model import TopologySpec
 from testbed.scenario.network import Host, Link, Network, Switch
+from testbed.scenario.tables import FamilyTraits
+from testbed.scenario.topology import TopologySpec
 
 
 def describe(spec: TopologySpec) -> Network:
@@ -21,3 +22,12 @@ def describe(spec: TopologySpec) -> Network:
     links += [Link(node.name, backend.name, spec.node_rate_bps) for node, backend in zip(nodes, backends, strict=True)]
     links += [Link(node.name, "m1") for node in nodes]
     return Network((*clients, *nodes, *backends), (Switch("s1"), Switch("m1", "mesh")), tuple(links))
+
+
+ROWS = (
+    FamilyTraits(
+        name="cluster",
+        doc="nodes side by side behind one switch, a backend each",
+        describe=describe,
+    ),
+)

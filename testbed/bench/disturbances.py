@@ -17,8 +17,8 @@ from testbed.bench import touches
 from testbed.bench.running_trial import SUPERVISOR, SWITCH, TRIAL
 from testbed.bench.touches import Touch
 from testbed.emulation.inventory.processes import TURN_NS
-from testbed.scenario.model import TopologySpec
 from testbed.scenario.network import VIP_IP, bucket_bytes
+from testbed.scenario.topology import TopologySpec
 from testbed.topologies import describe
 from testbed.units import NS_PER_MS
 

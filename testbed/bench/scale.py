@@ -20,11 +20,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
-from typing import Any, get_args
+from typing import Any
 
 from testbed.bench.rows import Row, row
 from testbed.bench.trials import BenchTrials
-from testbed.scenario.model import BalancerPolicyName
+from testbed.scenario.tables import BALANCER_POLICIES
 
 SIZES = (1, 2, 3, 4, 6)
 SEEDS = 3
@@ -78,7 +78,7 @@ def _carried(trials: BenchTrials) -> Iterator[Row]:
 
 
 def _imbalance(trials: BenchTrials, seeds: int) -> Iterator[Row]:
-    loads = {policy: _loads(trials, policy, _FLOWS, seeds) for policy in get_args(BalancerPolicyName)}
+    loads = {policy: _loads(trials, policy, _FLOWS, seeds) for policy in BALANCER_POLICIES.names}
     ours = median(loads["headroom"])
     for policy, values in loads.items():
         rival, other = ("", None) if policy == "headroom" else ("headroom", ours)

@@ -34,8 +34,8 @@ from testbed.bench import apart
 from testbed.emulation.processes.sender import Sender, SendReport
 from testbed.errors import CommandError, ToolError
 from testbed.records.events import Ints
-from testbed.scenario.model import MIN_PACKET_BYTES
 from testbed.scenario.network import VIP_IP, VIP_MAC, Host
+from testbed.scenario.sources import MIN_PACKET_BYTES
 from testbed.system import kernel, probes
 from testbed.traffic.frames import ProbeHeader, build_frames
 from testbed.traffic.plan import FlowTable, PacketPlan

@@ -12,7 +12,7 @@ from testbed import output, units
 from testbed.commands.app import app
 from testbed.commands.options import AsJson
 from testbed.errors import InputError
-from testbed.scenario.model import RowKind
+from testbed.scenario.sources import RowKind
 
 
 @app.command(epilog="Example: `python -m testbed evaluate --generated --json`")

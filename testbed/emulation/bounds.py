@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from testbed.scenario.complaints import Complaint
+from testbed.scenario.engine_checks import refused_choices
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
 from testbed.units import rate_text
@@ -15,6 +16,7 @@ SMALLEST_RATE_BPS, LARGEST_RATE_BPS = 1_000, 34 * 10**9
 
 def check(scenario: Scenario, network: Network) -> Iterator[Complaint]:
     """Yield what cannot be emulated."""
+    yield from refused_choices(scenario, "emulation", "use --engine simulation")
     for rate_bps in {link.rate_bps for link in network.links if link.rate_bps}:
         if not SMALLEST_RATE_BPS <= rate_bps <= LARGEST_RATE_BPS:
             within = f"{rate_text(SMALLEST_RATE_BPS)} to {rate_text(LARGEST_RATE_BPS)}"

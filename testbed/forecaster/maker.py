@@ -1,61 +1,38 @@
-"""Which forecaster a scenario's buffer policy gets: the one place that knows them all.
-
-`ewma` and `holt` need only the samples; `lstm` reads the model file, `oracle` the traffic plan.
-"""
+"""The forecaster that a scenario's buffer policy asks for, made of what only a whole trial has: plan and model."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from testbed.forecaster.runtime.artefact import load_model
-from testbed.forecaster.runtime.lstm import LstmForecaster
-from testbed.policies import forecasters
-from testbed.policies.forecast import Forecaster, MakeForecaster
-from testbed.policies.forecast_gated import GatedForecaster
-from testbed.policies.forecast_oracle import SHARE_MEMORY_NS, ArrivalCells, OracleForecaster, SharedArrivals
-from testbed.policies.forecast_path import horizons_ns, sizing_column
-from testbed.records.events import Ints
-from testbed.scenario.model import BufferSpec
+from testbed.policies.buffer import Foresight, buffer_policy
+from testbed.policies.forecast import MakeForecaster
+from testbed.policies.forecast_oracle import SHARE_MEMORY_NS, ArrivalCells
+from testbed.scenario.buffer import BufferSpec
 from testbed.traffic.plan import PacketPlan
-from testbed.units import NS_PER_MS
-
-_ORACLE_BIN_NS = NS_PER_MS
 
 
 def forecaster_maker(
-    spec: BufferSpec, plan: PacketPlan, members: int, model_path: Path | None = None
+    spec: BufferSpec, plan: PacketPlan | None, members: int, model_path: Path | None = None
 ) -> MakeForecaster:
     """Return what makes a fresh forecaster for nodes and their rates [n]; the model is read once, here.
 
     Args:
         spec: the scenario's `buffer`.
-        plan: read by the oracle alone.
+        plan: may be None where the policy does not read it.
         members: nodes in the cluster.
-        model_path: of the LSTM; default the one shipped.
+        model_path: of a policy that reads a model; default the one shipped.
 
     Raises:
         InputError: the model cannot be used.
     """
-    if spec.policy == "lstm":
-        model = load_model(model_path)
-
-        def lstm(nodes: tuple[str, ...], rate_bps: Ints) -> Forecaster:
-            inner = LstmForecaster(model, nodes, rate_bps, spec.sample_interval_ns)
-            column = sizing_column(inner.horizon_ns, spec)
-            return GatedForecaster(inner, rate_bps, spec.sample_interval_ns, model.quantile, column)
-
-        return lstm
-    if spec.policy == "oracle":
-        cells = arrival_cells(plan, _ORACLE_BIN_NS)
-
-        def oracle(nodes: tuple[str, ...], rate_bps: Ints) -> Forecaster:
-            arrivals = SharedArrivals(cells, _ORACLE_BIN_NS, len(nodes), members)
-            return OracleForecaster(arrivals, rate_bps, horizons_ns(spec))
-
-        return oracle
-    return lambda _nodes, rate_bps: forecasters.make_forecaster(spec, rate_bps)
+    make = buffer_policy(spec.policy).forecaster
+    if make is None:
+        return lambda _nodes, _rate_bps: None
+    arrivals = None if plan is None else partial(arrival_cells, plan)
+    return make(Foresight(spec, members, arrivals, None if model_path is None else str(model_path)))
 
 
 def arrival_cells(plan: PacketPlan, bin_ns: int) -> ArrivalCells:

@@ -34,14 +34,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed.policies.agreement import REASON as MESH
-from testbed.policies.balancer_hash import HighestScore
-from testbed.policies.balancer_headroom import Headroom
-from testbed.policies.balancer_least_loaded import LeastLoaded
-from testbed.policies.balancer_per_flow import PerFlow
-from testbed.policies.balancer_ready_first import ReadyFirst
 from testbed.policies.balancer_round_robin import RoundRobin
-from testbed.policies.balancer_two_choices import TwoChoices
-from testbed.policies.balancer_view import ClusterView, SlotRule
+from testbed.policies.balancer_view import ClusterView, FlowPlacer, SlotRule, balancer_row
 from testbed.policies.readiness import KEEPALIVE_NS
 from testbed.policies.slots import deal, slot_count
 from testbed.records.events import (
@@ -57,7 +51,7 @@ from testbed.records.events import (
     RestoreNode,
     SetSlots,
 )
-from testbed.scenario.model import BalancerSpec
+from testbed.scenario.steering import BalancerSpec
 from testbed.units import NS_PER_MS
 
 REWEIGH_INTERVAL_NS = 20 * NS_PER_MS
@@ -81,24 +75,8 @@ def make_balancer(
         rng: drawn from only here.
         pause_ns: how long a node that lives may pause between two notifications (`readiness.longest_pause_ns`).
     """
-    return BalancerPolicy(nodes, _make_rule(spec, len(nodes), rng), pause_ns)
-
-
-def _make_rule(spec: BalancerSpec, nodes: int, rng: random.Random) -> SlotRule:
-    slots = slot_count(nodes)
-    if spec.policy == "round-robin":
-        return RoundRobin()
-    if spec.policy == "hash":
-        return HighestScore(slots, nodes, rng)
-    if spec.policy == "least-loaded":
-        return LeastLoaded()
-    if spec.policy == "two-choices":
-        return TwoChoices(slots, nodes, rng)
-    if spec.policy == "headroom":
-        return Headroom()
-    if spec.policy == "per-flow":
-        return PerFlow(nodes)
-    return ReadyFirst()
+    rule = balancer_row(spec.policy).rule(slot_count(len(nodes)), len(nodes), rng)
+    return BalancerPolicy(nodes, rule, pause_ns)
 
 
 class BalancerPolicy:
@@ -111,6 +89,7 @@ class BalancerPolicy:
         """Deal the first table; it is `slots`, and no action announces it."""
         self._view = ClusterView(nodes, pause_ns)
         self._rule, self._silence_ns = rule, SILENT_PAUSES * pause_ns
+        self._placer = rule if isinstance(rule, FlowPlacer) else None
         self._away: list[set[str]] = [set() for _ in nodes]  # the reasons why each node is away
         self._heard_ns = np.full(len(nodes), _NEVER, dtype=np.int64)
         self._asked_ns = _NEVER  # when the rule was asked last
@@ -153,16 +132,16 @@ class BalancerPolicy:
         self._listen_anew_if_deaf(now_ns)
         rows = self._view.update(event, now_ns)
         self._heard_ns[rows] = now_ns
-        if isinstance(self._rule, PerFlow):
-            self._rule.heard(rows, self._view)
+        if self._placer is not None:
+            self._placer.heard(rows, self._view)
         for row in rows.tolist():
             self._away[row].discard(_SILENT)
         self._news = True
 
     def _place(self, event: FlowArrived, now_ns: int) -> list[Action]:
-        if not isinstance(self._rule, PerFlow):
+        if self._placer is None:
             return []  # the switch places flows by the slots
-        row = self._rule.place(self._view, now_ns)
+        row = self._placer.place(self._view, now_ns)
         return [PlaceFlow(event.flow, self._view.nodes[row])]
 
     def _leave(self, event: NodeLeft) -> None:

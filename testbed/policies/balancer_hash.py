@@ -10,7 +10,7 @@ import random
 
 import numpy as np
 
-from testbed.policies.balancer_view import ClusterView
+from testbed.policies.balancer_view import BalancerRow, ClusterView
 from testbed.records.events import Ints
 
 
@@ -27,3 +27,13 @@ class HighestScore:
         """See `SlotRule.slots`."""
         winners: Ints = np.argmax(np.where(view.serving, self._scores, -1.0), axis=1).astype(np.int64)
         return winners
+
+
+ROWS = (
+    BalancerRow(
+        name="hash",
+        doc="each slot to the node that scores highest for it, whatever the state of the nodes",
+        source="Thaler, Ravishankar, 1998 (rendezvous hashing)",
+        rule=HighestScore,
+    ),
+)

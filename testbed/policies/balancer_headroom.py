@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from testbed.policies.balancer_least_loaded import least_loaded
-from testbed.policies.balancer_view import ClusterView
+from testbed.policies.balancer_view import BalancerRow, ClusterView
 from testbed.policies.slots import reweight
 from testbed.records.events import Floats, Ints
 
@@ -32,3 +32,12 @@ class Headroom:
         """See `SlotRule.slots`."""
         weights = headroom(view)
         return reweight(current, weights if weights.any() else least_loaded(view))
+
+
+ROWS = (
+    BalancerRow(
+        name="headroom",
+        doc="by the free buffer each node is predicted to have, times its spare share of the traffic",
+        rule=lambda _slots, _nodes, _rng: Headroom(),
+    ),
+)

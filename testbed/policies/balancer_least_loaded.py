@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from testbed.policies.balancer_view import ClusterView
+from testbed.policies.balancer_view import BalancerRow, ClusterView
 from testbed.policies.slots import reweight
 from testbed.records.events import Floats, Ints
 
@@ -33,3 +33,13 @@ class LeastLoaded:
     def slots(self, current: Ints, view: ClusterView) -> Ints:
         """See `SlotRule.slots`."""
         return reweight(current, least_loaded(view))
+
+
+ROWS = (
+    BalancerRow(
+        name="least-loaded",
+        doc="all new flows to the node of the smallest load, and to its equals",
+        source='Mitzenmacher, "How useful is old information?", 2000 (why it herds)',
+        rule=lambda _slots, _nodes, _rng: LeastLoaded(),
+    ),
+)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from testbed.policies.balancer_round_robin import RoundRobin
-from testbed.policies.balancer_view import ClusterView
+from testbed.policies.balancer_view import BalancerRow, ClusterView
 from testbed.records.events import Ints
 
 
@@ -41,3 +41,14 @@ class PerFlow(RoundRobin):
         row = int(order[0])
         self._placed_in_round[row] += 1
         return row
+
+
+ROWS = (
+    BalancerRow(
+        name="per-flow",
+        doc="the controller places every flow when its first packet comes, for comparison",
+        places_flows=True,
+        refused_by={"simulation": "the simulation has no model of the way of a packet to the controller and back"},
+        rule=lambda _slots, nodes, _rng: PerFlow(nodes),
+    ),
+)

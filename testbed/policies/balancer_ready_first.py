@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from testbed.policies.balancer_least_loaded import least_loaded
-from testbed.policies.balancer_view import ClusterView
+from testbed.policies.balancer_view import BalancerRow, ClusterView
 from testbed.policies.slots import reweight
 from testbed.records.events import Floats, Ints
 
@@ -43,3 +43,12 @@ class ReadyFirst:
         expanded = view.limit_bytes >= EXPANDED_RATIO * self._floor_bytes
         roomy = free >= FREE_RATIO * view.limit_bytes
         return np.where(view.serving & expanded & roomy, free, 0).astype(np.float64)
+
+
+ROWS = (
+    BalancerRow(
+        name="ready-first",
+        doc="to nodes whose buffer is expanded and half free, by free buffer; else to the least loaded",
+        rule=lambda _slots, _nodes, _rng: ReadyFirst(),
+    ),
+)

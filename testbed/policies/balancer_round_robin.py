@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from testbed.policies.balancer_view import ClusterView
+from testbed.policies.balancer_view import BalancerRow, ClusterView
 from testbed.policies.slots import reweight
 from testbed.records.events import Ints
 
@@ -21,3 +21,12 @@ class RoundRobin:
     def slots(self, current: Ints, view: ClusterView) -> Ints:
         """See `SlotRule.slots`."""
         return reweight(current, view.serving.astype(np.float64))
+
+
+ROWS = (
+    BalancerRow(
+        name="round-robin",
+        doc="equal shares, whatever the state of the nodes",
+        rule=lambda _slots, _nodes, _rng: RoundRobin(),
+    ),
+)

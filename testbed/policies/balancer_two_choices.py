@@ -13,7 +13,7 @@ import random
 
 import numpy as np
 
-from testbed.policies.balancer_view import ClusterView
+from testbed.policies.balancer_view import BalancerRow, ClusterView
 from testbed.records.events import Ints
 
 
@@ -48,3 +48,13 @@ def _first_two(ranking: list[int], serving: list[bool]) -> list[int]:
             if len(chosen) == 2:
                 break
     return chosen
+
+
+ROWS = (
+    BalancerRow(
+        name="two-choices",
+        doc="each slot to the less loaded of its two candidates",
+        source='Mitzenmacher, "The power of two choices in randomized load balancing", 2001',
+        rule=TwoChoices,
+    ),
+)

@@ -14,13 +14,16 @@ is the same however often a node notifies.  Source: J. Eckner, "Algorithms for u
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from testbed.records.events import Floats, Ints, NodesNotified
+from testbed.scenario.tables import BALANCER_POLICIES, BalancerTraits
 from testbed.units import NS_PER_MS, NS_PER_S
 
 RATE_TIME_NS = 100 * NS_PER_MS
@@ -110,3 +113,34 @@ class SlotRule(Protocol):
     def slots(self, current: Ints, view: ClusterView) -> Ints:
         """Return the node index of each slot, shape [slots]; only serving nodes (there is at least one) hold any."""
         ...
+
+
+@runtime_checkable
+class FlowPlacer(SlotRule, Protocol):
+    """A rule that places every flow when its first packet arrives."""
+
+    def heard(self, rows: Ints, view: ClusterView) -> None:
+        """Take in that the nodes of `rows` notified their state."""
+        ...
+
+    def place(self, view: ClusterView, now_ns: int) -> int:
+        """Return the row of the node for a new flow; only a serving one."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class BalancerRow(BalancerTraits):
+    """A balancer policy and how it is made.
+
+    Attributes:
+        rule: makes the rule from the number of slots, that of the nodes, and the source of all it draws.
+    """
+
+    rule: Callable[[int, int, random.Random], SlotRule]
+
+
+def balancer_row(name: str) -> BalancerRow:
+    """Return the row of a balancer policy (KeyError when there is none of that name)."""
+    row = BALANCER_POLICIES[name]
+    assert isinstance(row, BalancerRow), f"{name} does not say how it is made"
+    return row

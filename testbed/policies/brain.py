@@ -18,8 +18,8 @@ from __future__ import annotations
 from testbed.errors import InputError
 from testbed.policies.actuation import Actuation
 from testbed.policies.arithmetic import Arrays, Mask, Numbers, Values
-from testbed.policies.buffer import ShrinkHold
-from testbed.policies.buffer_rules import PREDICTIVE, heeds_severity, make_rule
+from testbed.policies.buffer import ShrinkHold, buffer_policy
+from testbed.policies.buffer_rules import heeds_severity, make_rule
 from testbed.policies.forecast import Forecaster
 from testbed.policies.forecast_path import sizing_column
 from testbed.policies.peers import joined
@@ -38,7 +38,7 @@ from testbed.records.events import (
     SetBufferLimit,
     TrafficSampled,
 )
-from testbed.scenario.model import BufferSpec
+from testbed.scenario.buffer import BufferSpec
 
 
 class NodeBrain:
@@ -67,7 +67,8 @@ class NodeBrain:
         *,
         pool_members: int | None = None,
     ) -> None:
-        if forecaster is None and spec.policy in PREDICTIVE:
+        predicts = buffer_policy(spec.policy).predicts
+        if forecaster is None and predicts:
             raise InputError(f"buffer.policy {spec.policy}", "it predicts and has no forecaster", "hand one in")
         self.nodes = nodes
         self._rows = NodeRows(nodes)
@@ -79,7 +80,7 @@ class NodeBrain:
         self._actuation = Actuation(self._initial, spec.actuation_delay_ns)
         self._precursors = PrecursorPolicy(ops.of_array(rate_bps))
         self._readiness = Readiness(self._rows, spec.max_bytes, self._initial)
-        self._forecaster = forecaster if spec.policy in PREDICTIVE else None
+        self._forecaster = forecaster if predicts else None
         self._column = 0 if self._forecaster is None else sizing_column(self._forecaster.horizon_ns, spec)
         self._predicted, self._severity = self._initial * 0, 0.0 * self._initial
         self._peers = 0.0 * self._initial

@@ -12,16 +12,22 @@ What happens to a wish is the same for all rules, so that a comparison of two po
   nothing; it never goes below the backlog of the moment, except where the pool's own rule demands memory back.
 
 The rules, one file each: `buffer_static` (static-min, static-mean, static-max), `buffer_dynamic_threshold`,
-`buffer_reactive`, `buffer_predictive` (ewma, holt, lstm, oracle: the same rule with other forecasters).
+`buffer_reactive`, `buffer_predictive`.  A policy is a rule and, if it predicts, a forecaster: `BufferPolicy` is its row
+in the table `scenario.tables.BUFFER_POLICIES`, and the file that implements it declares it in `ROWS`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from testbed.policies.arithmetic import Arithmetic, Arrays, Sample, Values, arithmetic_of
+from testbed.policies.forecast import MakeForecaster
+from testbed.policies.forecast_oracle import ArrivalCells
 from testbed.records.events import Ints
-from testbed.scenario.model import BufferSpec
+from testbed.scenario.buffer import BufferSpec
+from testbed.scenario.tables import BUFFER_POLICIES, BufferTraits
 
 GRAINS = 64  # sizes that follow a quantity step by this part of the range, so that noise does not resize
 _ROUNDING_GRAINS = 1e-9  # what floats may be above the whole number that is meant
@@ -50,6 +56,48 @@ class SizingRule(Protocol):
             severity_ratio: how strongly a burst is announced, 0..1.
         """
         ...
+
+
+MakeRule = Callable[[BufferSpec, int, int, Arithmetic], SizingRule]
+
+
+@dataclass(frozen=True, slots=True)
+class Foresight:
+    """What a forecaster may be made of.
+
+    Attributes:
+        spec: the scenario's `buffer`.
+        members: nodes in the cluster.
+        arrivals: returns the planned arrivals in bins of so many ns; None where the plan is not known.
+        model: path of the model file; None for the one shipped.
+    """
+
+    spec: BufferSpec
+    members: int = 1
+    arrivals: Callable[[int], ArrivalCells] | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BufferPolicy(BufferTraits):
+    """A buffer policy and how it is made.
+
+    Attributes:
+        rule: makes the sizing rule from `buffer`, the number of nodes, that of all nodes that share the pool, and the
+            arithmetic it computes with.
+        forecaster: makes what makes a fresh forecaster for nodes and their rates [n]; None for a policy that does not
+            predict.  The model and the plan are read once, when it is called.
+    """
+
+    rule: MakeRule
+    forecaster: Callable[[Foresight], MakeForecaster] | None = None
+
+
+def buffer_policy(name: str) -> BufferPolicy:
+    """Return the row of a buffer policy (KeyError when there is none of that name)."""
+    row = BUFFER_POLICIES[name]
+    assert isinstance(row, BufferPolicy), f"{name} does not say how it is made"
+    return row
 
 
 class Range:

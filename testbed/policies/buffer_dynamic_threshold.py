@@ -16,9 +16,9 @@ from __future__ import annotations
 import numpy as np
 
 from testbed.policies.arithmetic import Arithmetic, Arrays, Sample, Values
-from testbed.policies.buffer import Range
+from testbed.policies.buffer import BufferPolicy, Range
 from testbed.records.events import Ints
-from testbed.scenario.model import BufferSpec
+from testbed.scenario.buffer import BufferSpec
 
 
 class DynamicThresholdRule:
@@ -37,3 +37,14 @@ class DynamicThresholdRule:
     def wish_bytes(self, sample: Sample, predicted_bytes: Values, severity_ratio: Values) -> Values:
         """Return backlog + floor, in steps."""
         return self._range.stepped(self._ops.real(sample.backlog_bytes))
+
+
+ROWS = (
+    BufferPolicy(
+        name="dynamic-threshold",
+        doc="grows with the queue, up to `alpha` × the free part of the pool",
+        source='Choudhury, Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998',
+        shares_pool=True,
+        rule=lambda spec, count, _members, ops: DynamicThresholdRule(spec, count, ops),
+    ),
+)

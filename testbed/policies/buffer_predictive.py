@@ -7,7 +7,7 @@ wrong prediction costs memory, never packets that reaction would have saved.  Th
 that is right on the whole.  The severity of the precursors (0..1) scales the *expansion*: a need that several signs
 announce is met with up to `gain` more, a need with no sign is met as predicted.
 
-The policies `ewma`, `holt`, `lstm` and `oracle` are this rule with different forecasters.  So the oracle is not the
+The policies that predict are this rule with different forecasters, a file each.  So the oracle is not the
 best that could be thought of, but the least loss that this rule can have with any forecast (`forecast_oracle`), which
 is what a forecaster is to be measured against.  It needs no precursors, so severity does not scale its expansion.
 
@@ -17,23 +17,23 @@ NSDI 2024 (the idea of a guaranteed floor under predictions; the rule is ours).
 
 from __future__ import annotations
 
-from testbed.policies.arithmetic import Arithmetic, Arrays, Sample, Values
+from testbed.policies.arithmetic import Arithmetic, Sample, Values
 from testbed.policies.buffer import Range
 from testbed.policies.buffer_reactive import ReactiveRule
 from testbed.records.events import Ints
-from testbed.scenario.model import BufferSpec
+from testbed.scenario.buffer import BufferSpec
 
 
 class PredictiveRule:
-    """A forecast over the reactive floor."""
+    """A forecast over the reactive floor; `gain` is how much of the severity scales the expansion."""
 
     asks_always = False
 
-    def __init__(self, spec: BufferSpec, count: int, ops: Arithmetic = Arrays) -> None:
+    def __init__(self, spec: BufferSpec, count: int, ops: Arithmetic, gain: float) -> None:
         self._ops, self._range = ops, Range(spec, ops)
         self._reactive = ReactiveRule(spec, count, ops)
         self._margin = spec.margin_ratio
-        self._gain = 0.0 if spec.policy == "oracle" else spec.precursor_gain
+        self._gain = gain
 
     def initial_bytes(self) -> Ints:
         """Return the floor."""
@@ -45,3 +45,13 @@ class PredictiveRule:
         expansion = ops.real(predicted_bytes) * self._margin - self._range.floor_bytes
         predicted_wish = self._range.stepped(expansion * (self._gain * severity_ratio + 1.0))
         return ops.maximum(predicted_wish, self._reactive.wish_bytes(sample, predicted_bytes, severity_ratio))
+
+
+def scaled_rule(spec: BufferSpec, count: int, members: int, ops: Arithmetic) -> PredictiveRule:
+    """Return the rule whose expansions grow with the severity, by `precursor_gain`."""
+    return PredictiveRule(spec, count, ops, spec.precursor_gain)
+
+
+def unscaled_rule(spec: BufferSpec, count: int, members: int, ops: Arithmetic) -> PredictiveRule:
+    """Return the rule for a forecaster that needs no precursors."""
+    return PredictiveRule(spec, count, ops, 0.0)

@@ -17,9 +17,9 @@ from __future__ import annotations
 import numpy as np
 
 from testbed.policies.arithmetic import Arithmetic, Arrays, Sample, Values
-from testbed.policies.buffer import Range
+from testbed.policies.buffer import BufferPolicy, Range
 from testbed.records.events import Ints
-from testbed.scenario.model import BufferSpec
+from testbed.scenario.buffer import BufferSpec
 
 HIGH_RATIO = 0.5
 LOW_RATIO = 0.125
@@ -48,3 +48,12 @@ class ReactiveRule:
         wish = ops.where(backlog < LOW_RATIO * size, size // FACTOR, size)
         self._size = self._range.clip(ops.where(grow, FACTOR * ops.maximum(size, backlog), wish))
         return self._size
+
+
+ROWS = (
+    BufferPolicy(
+        name="reactive",
+        doc="doubles above half full or after a loss, halves below an eighth",
+        rule=lambda spec, count, _members, ops: ReactiveRule(spec, count, ops),
+    ),
+)

@@ -1,16 +1,12 @@
-"""The sizing rules by the name that a scenario gives them."""
+"""What a scenario's buffer policy is made of: its rule, and its forecaster where that needs nothing but samples."""
 
 from __future__ import annotations
 
 from testbed.policies.arithmetic import Arithmetic, Arrays
-from testbed.policies.buffer import SizingRule
-from testbed.policies.buffer_dynamic_threshold import DynamicThresholdRule
-from testbed.policies.buffer_predictive import PredictiveRule
-from testbed.policies.buffer_reactive import ReactiveRule
-from testbed.policies.buffer_static import StaticRule, static_size_bytes
-from testbed.scenario.model import BufferSpec
-
-PREDICTIVE = ("ewma", "holt", "lstm", "oracle")
+from testbed.policies.buffer import Foresight, SizingRule, buffer_policy
+from testbed.policies.forecast import Forecaster
+from testbed.records.events import Ints
+from testbed.scenario.buffer import BufferSpec
 
 
 def make_rule(spec: BufferSpec, count: int, members: int, ops: Arithmetic = Arrays) -> SizingRule:
@@ -18,15 +14,20 @@ def make_rule(spec: BufferSpec, count: int, members: int, ops: Arithmetic = Arra
 
     It takes samples and returns sizes in the arithmetic `ops`.
     """
-    if spec.policy in PREDICTIVE:
-        return PredictiveRule(spec, count, ops)
-    if spec.policy == "reactive":
-        return ReactiveRule(spec, count, ops)
-    if spec.policy == "dynamic-threshold":
-        return DynamicThresholdRule(spec, count, ops)
-    return StaticRule(static_size_bytes(spec, members), count, ops)
+    return buffer_policy(spec.policy).rule(spec, count, members, ops)
+
+
+def make_forecaster(spec: BufferSpec, rate_bps: Ints) -> Forecaster | None:
+    """Return the forecaster of a policy that predicts from the samples alone, for nodes of `rate_bps` [n].
+
+    None for a policy that does not predict, or needs the traffic plan or a model (`forecaster.maker` reads those).
+    """
+    row = buffer_policy(spec.policy)
+    if row.forecaster is None or row.reads_plan or row.reads_model:
+        return None
+    return row.forecaster(Foresight(spec))((), rate_bps)
 
 
 def heeds_severity(spec: BufferSpec) -> bool:
     """Return whether the sizes of that policy depend on how strongly a burst is announced."""
-    return spec.policy in PREDICTIVE and spec.policy != "oracle" and spec.precursor_gain > 0
+    return buffer_policy(spec.policy).heeds_precursors and spec.precursor_gain > 0

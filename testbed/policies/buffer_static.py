@@ -11,11 +11,14 @@ divided by the nodes.  Reserving in order of arrival would starve the node that 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from testbed.policies.arithmetic import Arithmetic, Arrays, Sample, Values
+from testbed.policies.buffer import BufferPolicy
 from testbed.records.events import Ints
-from testbed.scenario.model import BufferSpec
+from testbed.scenario.buffer import BufferSpec
 
 
 class StaticRule:
@@ -39,7 +42,27 @@ class StaticRule:
 
 def static_size_bytes(spec: BufferSpec, members: int) -> int:
     """Return what one node reserves under a static policy when `members` nodes share the pool."""
-    halfway = (spec.min_bytes + spec.max_bytes) // 2
-    mean = halfway if spec.mean_bytes is None else spec.mean_bytes
-    size = {"static-min": spec.min_bytes, "static-mean": mean, "static-max": spec.max_bytes}[spec.policy]
+    size = _SIZES[spec.policy](spec)
     return size if spec.pool_bytes is None else min(size, spec.pool_bytes // members)
+
+
+def _mean_bytes(spec: BufferSpec) -> int:
+    return (spec.min_bytes + spec.max_bytes) // 2 if spec.mean_bytes is None else spec.mean_bytes
+
+
+_SIZES: dict[str, Callable[[BufferSpec], int]] = {
+    "static-min": lambda spec: spec.min_bytes,
+    "static-mean": _mean_bytes,
+    "static-max": lambda spec: spec.max_bytes,
+}
+
+
+def _rule(spec: BufferSpec, count: int, members: int, ops: Arithmetic) -> StaticRule:
+    return StaticRule(static_size_bytes(spec, members), count, ops)
+
+
+ROWS = (
+    BufferPolicy(name="static-min", doc="always `min`: the least memory and the most loss", rule=_rule),
+    BufferPolicy(name="static-mean", doc="always `mean`, by default halfway between `min` and `max`", rule=_rule),
+    BufferPolicy(name="static-max", doc="always `max`: the most memory and the least loss", rule=_rule),
+)

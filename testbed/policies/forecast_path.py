@@ -19,7 +19,7 @@ import numpy as np
 
 from testbed.policies import fluid
 from testbed.records.events import Floats, ForecastMade, Ints, TrafficSampled
-from testbed.scenario.model import BufferSpec
+from testbed.scenario.buffer import BufferSpec
 
 Z = 1.2816  # the 0.9 quantile of the normal distribution
 SIZING_SAMPLES = 5

@@ -34,7 +34,8 @@ import numpy as np
 
 from testbed.policies.rows import NodeRows, Rows
 from testbed.records.events import Ints, LimitGranted, NodeLeft, RequestLimit
-from testbed.scenario.model import BufferSpec
+from testbed.scenario.buffer import BufferSpec
+from testbed.scenario.tables import BUFFER_POLICIES
 
 
 class Pool:
@@ -101,5 +102,5 @@ class Pool:
 
 def make_pool(spec: BufferSpec, nodes: tuple[str, ...], grants_bytes: Ints) -> Pool:
     """Return the pool of a scenario's `buffer`; `grants_bytes` as for `Pool`."""
-    alpha = spec.alpha if spec.policy == "dynamic-threshold" else None
+    alpha = spec.alpha if BUFFER_POLICIES[spec.policy].shares_pool else None
     return Pool(spec.pool_bytes, nodes, grants_bytes, alpha)

@@ -13,10 +13,10 @@ from typing import Any
 
 from testbed.files import records
 from testbed.files.records import Count, Name, Positive, Text
-from testbed.scenario.model import ETHERNET_BYTES, Scenario
+from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
-
-_NOT_PREDICTING = frozenset({"static-min", "static-max", "static-mean", "dynamic-threshold", "reactive"})
+from testbed.scenario.sources import ETHERNET_BYTES
+from testbed.scenario.tables import BUFFER_POLICIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +77,8 @@ class RunFacts:
 
     @property
     def predicts(self) -> bool:
-        """Tell whether the buffer policy looks ahead."""
-        return self.buffer_policy not in _NOT_PREDICTING
+        """Tell whether the buffer policy looks ahead; of one that is not known here, the samples will tell."""
+        return self.buffer_policy not in BUFFER_POLICIES or BUFFER_POLICIES[self.buffer_policy].predicts
 
     def to_record(self) -> dict[str, Any]:
         """Return the JSON form."""

@@ -21,6 +21,7 @@ from testbed import units
 from testbed.errors import InputError
 from testbed.scenario.document import KeyPath, printable
 from testbed.scenario.model import Scenario
+from testbed.scenario.tables import NameIn
 
 _TEXT_OF_UNIT = {"_ns": units.duration_text, "_bytes": units.size_text, "_bps": units.rate_text}
 _EXPECTED_OF_TYPE = {
@@ -240,16 +241,23 @@ def _unknown_tag(error: ErrorDetails, data: dict[str, Any], root: type[BaseModel
 
 
 def _unknown_word(place: Place, value: Any) -> Complaint:
-    return _choice(place.path, value, list(_literals_in(place.field.annotation)) if place.field else [])
+    return _choice(place.path, value, list(_words_of(place.field)))
 
 
-def _literals_in(annotation: Any) -> Iterator[Any]:
-    """Yield the words of a literal, also where the field may be left out (`Literal[…] | None`)."""
-    for argument in get_args(annotation):
-        if get_origin(annotation) is Literal:
-            yield argument
+def _words_of(field: FieldInfo | None) -> Iterator[Any]:
+    """Yield the words of a literal or the names of a table, also where the field may be left out (`… | None`)."""
+    if field is not None:
+        yield from _words_in((*field.metadata, field.annotation))
+
+
+def _words_in(marks: Iterable[Any]) -> Iterator[Any]:
+    for mark in marks:
+        if isinstance(mark, NameIn):
+            yield from mark.table.names
+        elif get_origin(mark) is Literal:
+            yield from get_args(mark)
         else:
-            yield from _literals_in(argument)
+            yield from _words_in(get_args(mark))
 
 
 def _choice(path: KeyPath, value: Any, words: list[Any]) -> Complaint:
@@ -271,7 +279,5 @@ def _example(place: Place) -> str:
     key = place.path[-1] if place.path else ""
     examples = {"_ns": "20s", "_bytes": "1000B", "_bps": "60Mbit"}
     value = next((text for suffix, text in examples.items() if place.field_name.endswith(suffix)), "…")
-    words = get_args(place.field.annotation) if place.field else ()
-    if words and all(isinstance(word, (str, int)) for word in words):
-        value = str(words[0])
+    value = str(next(_words_of(place.field), value))
     return f"add `{key}: {value}`"

@@ -21,8 +21,9 @@ from testbed.scenario import complaints, document, overrides
 from testbed.scenario.complaints import Complaint
 from testbed.scenario.document import Document, KeyPath
 from testbed.scenario.fault_checks import fault_checks
-from testbed.scenario.model import Scenario, TraceSpec
+from testbed.scenario.model import Scenario
 from testbed.scenario.overrides import Override, Setting
+from testbed.scenario.sources import TraceSpec
 from testbed.scenario.traffic_checks import traffic_checks
 
 MAX_LINES = 4

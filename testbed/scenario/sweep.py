@@ -47,8 +47,8 @@ from testbed.scenario import complaints, document, loading
 from testbed.scenario.base import Spec, Version
 from testbed.scenario.complaints import Complaint
 from testbed.scenario.document import Document, parse_value
-from testbed.scenario.model import BufferPolicyName
 from testbed.scenario.overrides import Setting
+from testbed.scenario.tables import BufferPolicyName
 
 POLICY, MEAN, STATIC_MEAN = "buffer.policy", "buffer.mean", "static-mean"
 MAX_TRIALS = 10_000

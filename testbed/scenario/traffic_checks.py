@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from testbed.scenario import complaints
 from testbed.scenario.complaints import Complaint
 from testbed.scenario.document import KeyPath
-from testbed.scenario.model import Scenario, SourceSpec
+from testbed.scenario.model import Scenario
+from testbed.scenario.sources import SourceSpec
 
 FIRST_SRC_PORT = 10_000
 LAST_SRC_PORT = 65_535

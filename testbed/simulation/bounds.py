@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 from testbed.errors import InputError
 from testbed.scenario.complaints import Complaint
-from testbed.scenario.model import Scenario, TcpSpec
+from testbed.scenario.engine_checks import refused_choices
+from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
+from testbed.scenario.sources import TcpSpec
 from testbed.simulation.network_model import NetworkModel, service_rates_bps, way_of
 
 LARGEST_MESH = 300  # members; the mesh is simulated message by message, each member with books on all others
@@ -20,9 +22,7 @@ def check(scenario: Scenario, network: Network) -> Iterator[Complaint]:
         if isinstance(source, TcpSpec):
             happened = "the simulation has no model of congestion control, which decides what TCP sends"
             yield Complaint(("traffic", index, "shape"), happened, _EMULATE)
-    if scenario.balancer.policy == "per-flow":
-        happened = "the simulation has no model of the way of a packet to the controller and back"
-        yield Complaint(("balancer", "policy"), happened, f"{_EMULATE} or another policy")
+    yield from refused_choices(scenario, "simulation", _EMULATE)
     yield from _faults(scenario, len(network.nodes))
     yield from _network(network)
 

@@ -23,7 +23,7 @@ import numpy as np
 from testbed.policies.brain import NodeBrain
 from testbed.policies.forecast import MakeForecaster
 from testbed.records.events import Floats, Ints
-from testbed.scenario.model import BufferSpec
+from testbed.scenario.buffer import BufferSpec
 from testbed.scenario.network import Network
 from testbed.simulation.agenda import Do
 from testbed.simulation.network_model import service_rates_bps

@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed.records.events import Ints
-from testbed.scenario.model import MAX_BUFFER_BYTES
+from testbed.scenario.buffer import MAX_BUFFER_BYTES
 
 NANOBITS_PER_BYTE = 8 * 10**9
 _ROOM = 2**61

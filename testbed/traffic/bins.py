@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from testbed.records.events import Floats, Ints
-from testbed.scenario.model import RowKind
+from testbed.scenario.sources import RowKind
 from testbed.traffic.trace_file import refusal
 
 MAX_BINS = 5_000_000

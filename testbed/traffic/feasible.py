@@ -14,7 +14,8 @@ import numpy as np
 
 from testbed.errors import InputError
 from testbed.scenario.complaints import Complaint
-from testbed.scenario.model import ConstantSpec, Scenario, SourceSpec, TraceSpec
+from testbed.scenario.model import Scenario
+from testbed.scenario.sources import ConstantSpec, SourceSpec, TraceSpec
 from testbed.scenario.traffic_checks import traffic_checks
 from testbed.traffic import shapes
 from testbed.traffic.traces import TraceFiles

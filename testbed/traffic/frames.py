@@ -32,14 +32,8 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
-from testbed.scenario.model import (
-    HEADER_BYTES,
-    MAX_PACKET_BYTES,
-    MIN_PACKET6_BYTES,
-    MIN_PACKET_BYTES,
-    PROBE_BYTES,
-)
 from testbed.scenario.network import VIP_IP, VIP_IP6, VIP_MAC, Host
+from testbed.scenario.sources import HEADER_BYTES, MAX_PACKET_BYTES, MIN_PACKET6_BYTES, MIN_PACKET_BYTES, PROBE_BYTES
 from testbed.traffic.plan import Int32s, PacketPlan
 
 MAGIC = 0x54425042  # "TBPB"

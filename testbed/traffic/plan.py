@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 from testbed.errors import InputError
 from testbed.records.events import Ints
 from testbed.scenario.complaints import refuse_first
-from testbed.scenario.model import ConstantSpec, OnOffSpec, PoissonSpec, Scenario, SourceSpec, TraceSpec
+from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
+from testbed.scenario.sources import ConstantSpec, OnOffSpec, PoissonSpec, SourceSpec, TraceSpec
 from testbed.scenario.traffic_checks import FIRST_SRC_PORT
 from testbed.traffic import shapes, traces
 from testbed.traffic.feasible import feasible

@@ -20,7 +20,8 @@ from pydantic import Field
 from testbed.files import json_text, parquet, records, writing
 from testbed.files.reading import Source
 from testbed.files.records import Form, Name, Positive
-from testbed.scenario.model import MAX_DURATION_NS, MAX_PACKET_BYTES, MAX_SOURCES
+from testbed.scenario.model import MAX_DURATION_NS, MAX_SOURCES
+from testbed.scenario.sources import MAX_PACKET_BYTES
 from testbed.traffic.plan import FlowTable, PacketPlan, flow_columns
 from testbed.traffic.shapes import MAX_PACKETS
 

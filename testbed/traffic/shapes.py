@@ -28,7 +28,7 @@ import numpy as np
 
 from testbed.errors import InputError
 from testbed.records.events import Floats, Ints
-from testbed.scenario.model import ConstantSpec, DurationDist, OnOffSpec, PoissonSpec, SourceSpec
+from testbed.scenario.sources import ConstantSpec, DurationDist, OnOffSpec, PoissonSpec, SourceSpec
 from testbed.traffic.streams import Stream
 from testbed.units import NS_PER_S
 

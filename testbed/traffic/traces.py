@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from testbed.files import npz
 from testbed.records.events import Floats, Ints
-from testbed.scenario.model import RowKind, TraceSpec
+from testbed.scenario.sources import RowKind, TraceSpec
 from testbed.traffic import bins, capture, csv_rows
 from testbed.traffic.capture_order import in_order
 from testbed.traffic.pcap import is_pcap, read_pcap

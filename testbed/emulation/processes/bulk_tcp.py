@@ -37,8 +37,8 @@ from testbed.emulation.processes.pulse import Pulse
 from testbed.errors import MachineError, ToolError
 from testbed.records.histogram import Histogram
 from testbed.scenario.base import IpVersion
-from testbed.scenario.model import TcpSpec
 from testbed.scenario.network import VIP_IP, VIP_IP6
+from testbed.scenario.sources import TcpSpec
 from testbed.system import kernel
 from testbed.units import NS_PER_MS, NS_PER_S
 

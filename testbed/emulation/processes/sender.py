@@ -42,8 +42,8 @@ from numpy.typing import NDArray
 from testbed.errors import MachineError, ToolError
 from testbed.records.events import Ints
 from testbed.records.histogram import Histogram
-from testbed.scenario.model import MIN_PACKET6_BYTES
 from testbed.scenario.network import Host
+from testbed.scenario.sources import MIN_PACKET6_BYTES
 from testbed.system import kernel
 from testbed.traffic.frames import FrameSet, build_frames
 from testbed.traffic.plan import PacketPlan

@@ -22,7 +22,7 @@ from testbed.errors import InputError
 from testbed.forecaster.data.traces import holds_hosts, host_trace
 from testbed.policies import fluid
 from testbed.records.events import Floats, Ints
-from testbed.scenario.model import RowKind
+from testbed.scenario.sources import RowKind
 from testbed.traffic.trace_file import contents
 from testbed.traffic.traces import BURST_LINE_BPS, Trace, parse
 from testbed.units import NS_PER_MS

@@ -24,12 +24,12 @@ from testbed.forecaster.runtime.lstm import WARM_UP_SAMPLES, LstmForecaster
 from testbed.policies import fluid
 from testbed.policies.base import require_progress
 from testbed.policies.brain import NodeBrain
+from testbed.policies.buffer_rules import make_forecaster
 from testbed.policies.forecast import Forecaster
 from testbed.policies.forecast_oracle import KnownArrivals, OracleForecaster
 from testbed.policies.forecast_path import horizons_ns
-from testbed.policies.forecasters import make_forecaster
 from testbed.records.events import DeadlineReached, Floats, Ints, LimitGranted, RequestLimit, TrafficSampled
-from testbed.scenario.model import BufferSpec
+from testbed.scenario.buffer import BufferSpec
 
 POLICIES = ("static-min", "reactive", "holt", "lstm", "oracle", "static-mean", "static-max")
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from testbed import installing
 from testbed.errors import InputError, MachineError
-from testbed.scenario.model import BufferSpec, RowKind
+from testbed.scenario.buffer import BufferSpec
+from testbed.scenario.sources import RowKind
 
 _MAX_RATE_BPS = 10**13
 _MAX_BIN_S = 86_400

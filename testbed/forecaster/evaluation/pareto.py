@@ -24,13 +24,13 @@ from testbed.forecaster.evaluation.closed_loop import QueueLoop
 from testbed.forecaster.runtime.artefact import Model
 from testbed.forecaster.runtime.lstm import LstmForecaster
 from testbed.policies import fluid
+from testbed.policies.buffer_rules import make_forecaster
 from testbed.policies.forecast import Forecaster
 from testbed.policies.forecast_gated import GatedForecaster
 from testbed.policies.forecast_oracle import KnownArrivals, OracleForecaster
 from testbed.policies.forecast_path import horizons_ns, sizing_column
-from testbed.policies.forecasters import make_forecaster
 from testbed.records.events import Floats, ForecastMade, TrafficSampled
-from testbed.scenario.model import MAX_BUFFER_BYTES, BufferSpec
+from testbed.scenario.buffer import MAX_BUFFER_BYTES, BufferSpec
 from testbed.units import NS_PER_MS
 
 REFERENCE, REFERENCE_MARGIN = "lstm", 1.25

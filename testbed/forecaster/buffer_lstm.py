@@ -1,0 +1,43 @@
+"""`lstm`: the predictive rule with the forecast of a trained LSTM, behind a gate (`policies/forecast_gated`).
+
+The default policy.  It is not among the other policies because its forecaster reads a model file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from testbed.forecaster.runtime.artefact import load_model
+from testbed.forecaster.runtime.lstm import LstmForecaster
+from testbed.policies.buffer import BufferPolicy, Foresight
+from testbed.policies.buffer_predictive import scaled_rule
+from testbed.policies.forecast import MakeForecaster
+from testbed.policies.forecast_gated import GatedForecaster
+from testbed.policies.forecast_path import sizing_column
+from testbed.records.events import Ints
+
+
+def _forecaster(given: Foresight) -> MakeForecaster:
+    spec = given.spec
+    model = load_model(None if given.model is None else Path(given.model))
+
+    def make(nodes: tuple[str, ...], rate_bps: Ints) -> GatedForecaster:
+        inner = LstmForecaster(model, nodes, rate_bps, spec.sample_interval_ns)
+        column = sizing_column(inner.horizon_ns, spec)
+        return GatedForecaster(inner, rate_bps, spec.sample_interval_ns, model.quantile, column)
+
+    return make
+
+
+ROWS = (
+    BufferPolicy(
+        name="lstm",
+        doc="expects what a small LSTM learnt of bursts, in each node from its own samples",
+        source='Hochreiter, Schmidhuber, "Long short-term memory", 1997; the model is described in MODEL.md',
+        predicts=True,
+        reads_model=True,
+        heeds_precursors=True,
+        rule=scaled_rule,
+        forecaster=_forecaster,
+    ),
+)

@@ -1,0 +1,81 @@
+"""How each node sizes its buffer, as a scenario writes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, field_validator, model_validator
+
+from testbed import units
+from testbed.scenario.base import Duration, Number, Size, Spec
+from testbed.scenario.tables import BUFFER_POLICIES, BufferPolicyName, options_of
+
+MAX_BUFFER_BYTES = 10**9  # of a node: what both engines keep exact
+
+
+class BufferSpec(Spec):
+    """How each node sizes its buffer."""
+
+    policy: BufferPolicyName = "lstm"
+    min_bytes: Size = Field("0.5MB", alias="min", gt=0, description="floor; never less is reserved")
+    max_bytes: Size = Field("10MB", alias="max", gt=0, description="cap of one node")
+    mean_bytes: Size | None = Field(
+        None, alias="mean", gt=0, description="size under static-mean; default halfway between min and max"
+    )
+    pool_bytes: Size | None = Field(
+        None,
+        alias="pool",
+        gt=0,
+        le=MAX_BUFFER_BYTES * 2000,
+        description="memory that all nodes share; default no bound but each node's max",
+    )
+    actuation_delay_ns: Duration = Field(
+        "0ms", alias="actuation_delay", ge=0, le=100 * units.NS_PER_MS, description="time an expansion takes"
+    )
+    sample_interval_ns: Duration = Field("10ms", alias="sample_interval", ge=units.NS_PER_MS)
+    shrink_hold_ns: Duration = Field(
+        "200ms", alias="shrink_hold", ge=0, description="a buffer shrinks when less was enough for so long"
+    )
+    horizon_ns: Duration | None = Field(
+        None, alias="horizon", gt=0, description="look-ahead of a forecast; default actuation_delay + 5 samples"
+    )
+    margin_ratio: Number = Field(
+        1.25, alias="margin", ge=1.0, le=10.0, description="predicted need is multiplied by it"
+    )
+    precursor_gain: Number = Field(0.25, ge=0.0, le=10.0, description="a predicted expansion grows by severity × this")
+    alpha: Number = Field(
+        1.0, gt=0.0, le=128.0, description="dynamic-threshold: a node holds at most alpha × free pool"
+    )
+    ecn_threshold_bytes: Size | None = Field(
+        None,
+        alias="ecn_threshold",
+        gt=0,
+        le=MAX_BUFFER_BYTES,
+        description="backlog above which packets are ECN-marked; default never",
+    )
+    deflect: bool = Field(False, description="a full node hands a packet once to a sibling instead of dropping it")
+    options: dict[str, Any] | None = Field(None, description="keys that the policy itself declares")
+
+    @field_validator("max_bytes")
+    @classmethod
+    def _a_node_has_so_much(cls, value: int) -> int:
+        if value > MAX_BUFFER_BYTES:
+            most = units.size_text(MAX_BUFFER_BYTES)
+            raise ValueError(f"{units.size_text(value)} is more than the {most} of a node; lower it")
+        return value
+
+    @model_validator(mode="after")
+    def _sizes_in_order(self) -> BufferSpec:
+        low, high = units.size_text(self.min_bytes), units.size_text(self.max_bytes)
+        if self.min_bytes > self.max_bytes:
+            raise ValueError(f"min ({low}) is greater than max ({high})")
+        if self.mean_bytes is not None and not self.min_bytes <= self.mean_bytes <= self.max_bytes:
+            raise ValueError(f"mean ({units.size_text(self.mean_bytes)}) is not between min ({low}) and max ({high})")
+        if self.pool_bytes is not None and self.pool_bytes < self.min_bytes:
+            raise ValueError(f"pool ({units.size_text(self.pool_bytes)}) does not hold one node's min ({low})")
+        return self
+
+    @model_validator(mode="after")
+    def _options_are_those_of_the_policy(self) -> BufferSpec:
+        options_of(BUFFER_POLICIES[self.policy], self.options)
+        return self

@@ -1,0 +1,164 @@
+"""Traffic sources, as a scenario writes them: planned packets of a shape or a trace, and TCP connections."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+
+from testbed import units
+from testbed.scenario.base import Duration, IpVersion, Number, Rate, Size, Spec
+from testbed.scenario.topology import MAX_RATE_BPS
+
+CongestionControl = Literal["cubic", "bbr", "reno"]
+RowKind = Literal["bins", "bursts"]
+
+HEADER_BYTES = 42  # Ethernet, IPv4, UDP
+PROBE_BYTES = 32  # the measurement header in each data packet
+MIN_PACKET_BYTES = HEADER_BYTES + PROBE_BYTES
+MIN_PACKET6_BYTES = MIN_PACKET_BYTES + 20  # the header of IPv6 is so much longer
+ETHERNET_BYTES = 1514  # the largest frame of an ordinary link
+MAX_PACKET_BYTES = 3500  # the largest that XDP takes whole, in a page beside its headroom; links are made as wide
+
+
+class ParetoSpec(Spec):
+    """Pareto durations: heavy tail with shape `alpha` > 1 and the given mean."""
+
+    mean_ns: Duration = Field(alias="mean", gt=0)
+    alpha: Number = Field(gt=1.0)
+
+
+class ExponentialSpec(Spec):
+    """Exponential durations."""
+
+    mean_ns: Duration = Field(alias="mean", gt=0)
+
+
+class DurationDist(Spec):
+    """A distribution of durations: exactly one of the keys."""
+
+    constant_ns: Duration | None = Field(None, alias="constant", gt=0)
+    exponential: ExponentialSpec | None = None
+    pareto: ParetoSpec | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> DurationDist:
+        if sum(part is not None for part in (self.constant_ns, self.exponential, self.pareto)) != 1:
+            raise ValueError("give exactly one of constant, exponential, pareto")
+        return self
+
+
+class PrecursorSpec(Spec):
+    """What announces a burst: for `lead` before it, the source ramps up to `strength` times its peak."""
+
+    lead_ns: Duration = Field(alias="lead", gt=0)
+    strength_ratio: Number = Field(alias="strength", ge=0.0, le=1.0)
+
+
+def _sent_by_a_machine(rate_bps: int) -> int:
+    if rate_bps > MAX_RATE_BPS:
+        raise ValueError(f"{units.rate_text(rate_bps)} is beyond {units.rate_text(MAX_RATE_BPS)}; lower it")
+    return rate_bps
+
+
+SourceRate = Annotated[Rate, AfterValidator(_sent_by_a_machine)]
+
+
+class SourceSpec(Spec):
+    """What every traffic source has."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")
+    client: str = Field(alias="from", description="the host that sends, such as c1")
+    flows: int = Field(100, ge=1, le=20_000, description="distinct UDP flows (source ports)")
+    packet_bytes: Size = Field("1000B", alias="packet", ge=MIN_PACKET_BYTES, le=MAX_PACKET_BYTES)
+    ip: IpVersion = Field(4, description="version of IP; mixed: every second flow is IPv6")
+
+    @model_validator(mode="after")
+    def _the_headers_fit(self) -> SourceSpec:
+        if self.ip != 4 and self.packet_bytes < MIN_PACKET6_BYTES:
+            raise ValueError(f"packet ({self.packet_bytes}B) is less than the {MIN_PACKET6_BYTES}B of IPv6 headers")
+        return self
+
+
+class PoissonSpec(SourceSpec):
+    """Poisson arrivals at a mean rate."""
+
+    shape: Literal["poisson"]
+    rate_bps: SourceRate = Field(alias="rate", gt=0)
+
+
+class ConstantSpec(SourceSpec):
+    """Equally spaced packets."""
+
+    shape: Literal["constant"]
+    rate_bps: SourceRate = Field(alias="rate", gt=0)
+
+
+class OnOffSpec(SourceSpec):
+    """Bursts: on periods at `peak`, off periods silent."""
+
+    shape: Literal["on-off"]
+    on: DurationDist
+    off: DurationDist
+    peak_bps: SourceRate = Field(alias="peak", gt=0)
+    burst_flows: int = Field(
+        20, ge=1, le=20_000, description="flows a burst uses; each burst takes the next ones, so they are new"
+    )
+    precursor: PrecursorSpec | None = None
+
+    @model_validator(mode="after")
+    def _a_burst_has_flows_enough(self) -> OnOffSpec:
+        if self.burst_flows > self.flows:
+            raise ValueError(
+                f"a burst uses {self.burst_flows} flows, the source has {self.flows}; raise flows or lower burst_flows"
+            )
+        return self
+
+
+class TraceSpec(SourceSpec):
+    """Replay of a recorded trace: CSV ``time_s,bytes``, ``.npz`` with ``bytes_per_bin`` and ``bin_s``, or a pcap."""
+
+    trace: str = Field(description="path, relative to the scenario file")
+    rows: RowKind | None = Field(
+        None, description="what the rows of a CSV are; without it, what their times suggest, and that is said"
+    )
+    bin_ns: Duration | None = Field(
+        None, alias="bin", gt=0, description="length of a CSV's bins, rows without bytes may be left out"
+    )
+    rate_scale: Number = Field(1.0, gt=0, le=1e6, description="multiplies the bytes")
+    stretch: Number = Field(1.0, gt=0, le=1e6, description="multiplies the times")
+
+    @model_validator(mode="after")
+    def _bins_have_a_length(self) -> TraceSpec:
+        if self.rows == "bursts" and self.bin_ns is not None:
+            raise ValueError("rows: bursts have no bin; leave out one of the two")
+        return self
+
+
+class TcpSpec(Spec):
+    """Long-lived TCP connections that send as much as congestion control lets them, from start to end of the run.
+
+    They are not planned packets: what they send depends on what the network does.
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")
+    client: str = Field(alias="from", description="the host that sends, such as c1")
+    shape: Literal["tcp"]
+    congestion: CongestionControl = Field("cubic", description="congestion control of the sender")
+    streams: int = Field(1, ge=1, le=64, description="connections, each placed by the balancer on its own")
+    ip: IpVersion = Field(4, description="version of IP; mixed: every second connection is IPv6")
+
+
+def _source_kind(data: Any) -> str:
+    shape = data.get("shape") if isinstance(data, dict) else getattr(data, "shape", None)
+    return str(shape) if shape is not None else "trace"
+
+
+TrafficSource = Annotated[
+    Annotated[PoissonSpec, Tag("poisson")]
+    | Annotated[ConstantSpec, Tag("constant")]
+    | Annotated[OnOffSpec, Tag("on-off")]
+    | Annotated[TraceSpec, Tag("trace")]
+    | Annotated[TcpSpec, Tag("tcp")],
+    Discriminator(_source_kind),
+]

@@ -1,0 +1,162 @@
+"""The tables in which a scenario's names are looked up, and what validation and reports must know of each row.
+
+The rows themselves stand in the files that implement them and know how to make what they name; here are their *traits*.
+A file of our own is registered by its line below, a user's by `Registry.add`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
+from pydantic_core import CoreSchema, PydanticKnownError, core_schema
+
+from testbed.registry import Registry
+
+if TYPE_CHECKING:
+    from testbed.scenario.network import Network
+    from testbed.scenario.topology import TopologySpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traits:
+    """What every policy and family says of itself.
+
+    Attributes:
+        name: as a scenario writes it.
+        doc: what it is, in a line.
+        source: author, year, title where the idea comes from; empty where it is ours.
+        options: the model of the keys of its own, written under ``options:``; None for none.
+        refused_by: engines that cannot carry it out, each with the reason.
+    """
+
+    name: str
+    doc: str
+    source: str = ""
+    options: type[BaseModel] | None = None
+    refused_by: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BufferTraits(Traits):
+    """Of a buffer policy.
+
+    Attributes:
+        predicts: whether it looks ahead.
+        reads_plan: whether its forecaster needs the traffic plan.
+        reads_model: whether its forecaster needs the model file.
+        heeds_precursors: whether its sizes depend on how strongly a burst is announced.
+        shares_pool: whether a node holds at most `alpha` × the free pool.
+    """
+
+    predicts: bool = False
+    reads_plan: bool = False
+    reads_model: bool = False
+    heeds_precursors: bool = False
+    shares_pool: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class BalancerTraits(Traits):
+    """Of a balancer policy.
+
+    Attributes:
+        places_flows: whether the controller places every flow when its first packet comes; else the switch does, by the
+            slots that the policy deals.
+    """
+
+    places_flows: bool = False
+
+
+def _fits(_: TopologySpec) -> str:
+    return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FamilyTraits(Traits):
+    """Of a topology family.
+
+    Attributes:
+        describe: returns the network of a `topology` of this family.
+        defaults: values of keys of `topology` where the scenario has none and the family needs others.
+        keys: keys of `topology` that have a meaning in this family, of those that do not have one in every family.
+        refusal: returns why a `topology` of this family cannot be, empty where it can.
+    """
+
+    describe: Callable[[TopologySpec], Network]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    keys: tuple[str, ...] = ()
+    refusal: Callable[[TopologySpec], str] = _fits
+
+
+BUFFER_POLICIES: Registry[BufferTraits] = Registry(
+    "buffer policy",
+    (
+        "testbed.policies.buffer_static",
+        "testbed.policies.buffer_dynamic_threshold",
+        "testbed.policies.buffer_reactive",
+        "testbed.policies.buffer_ewma",
+        "testbed.policies.buffer_holt",
+        "testbed.forecaster.buffer_lstm",
+        "testbed.policies.buffer_oracle",
+    ),
+)
+BALANCER_POLICIES: Registry[BalancerTraits] = Registry(
+    "balancer policy",
+    (
+        "testbed.policies.balancer_ready_first",
+        "testbed.policies.balancer_headroom",
+        "testbed.policies.balancer_two_choices",
+        "testbed.policies.balancer_least_loaded",
+        "testbed.policies.balancer_round_robin",
+        "testbed.policies.balancer_hash",
+        "testbed.policies.balancer_per_flow",
+    ),
+)
+TOPOLOGIES: Registry[FamilyTraits] = Registry(
+    "topology family", ("testbed.topologies.single", "testbed.topologies.cluster", "testbed.topologies.cascade")
+)
+
+
+class NameIn:
+    """Marks a text of a model that must be a name of a table; the table is read when a scenario is."""
+
+    def __init__(self, table: Registry[Any]) -> None:
+        self.table = table
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._known, core_schema.any_schema())
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"type": "string", "enum": list(self.table.names)}
+
+    def _known(self, value: Any) -> str:
+        if not isinstance(value, str) or value not in self.table:
+            raise PydanticKnownError("literal_error", {"expected": ", ".join(map(repr, self.table.names))})
+        return value
+
+
+BufferPolicyName = Annotated[str, NameIn(BUFFER_POLICIES)]
+BalancerPolicyName = Annotated[str, NameIn(BALANCER_POLICIES)]
+TopologyFamily = Annotated[str, NameIn(TOPOLOGIES)]
+
+
+def options_of(row: Traits, given: Mapping[str, Any] | None) -> BaseModel | None:
+    """Return the options of a row as its own model has them, defaults filled in; None for a row without any.
+
+    Raises:
+        ValueError: when the row has no such option, or the value is none of its.
+    """
+    if row.options is None:
+        if given:
+            raise ValueError(f"{row.name} has no options; leave them out")
+        return None
+    try:
+        return row.options.model_validate(given or {})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        at = ".".join(["options", *map(str, first["loc"])])
+        known = ", ".join(row.options.model_fields)
+        raise ValueError(f"{at} of {row.name}: {first['msg']}; its options: {known}") from None
