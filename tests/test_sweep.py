@@ -766,12 +766,12 @@ def test_a_signal_stops_the_trial_and_those_after_it(written, tmp_path):
 
 
 def test_a_simulated_sweep_needs_no_root_and_has_its_intervals(written, tmp_path):
-    text = SWEEP.replace("oracle]", "oracle]\n  duration: 1s\n  topology.node_rate: 10Mbit\n  buffer.min: 10kB")
+    text = SWEEP.replace("lstm, oracle]", "oracle]\n  duration: 1s\n  topology.node_rate: 10Mbit\n  buffer.min: 10kB")
     argv = ["sweep", str(written(text)), "--engine", "simulation", "--out", str(tmp_path / "out"), "--json"]
     done = subprocess.run([sys.executable, "-m", "testbed", *argv], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)
-    assert [row["parameters"]["buffer.policy"] for row in rows] == ["static-min", "lstm", "oracle"]
+    assert [row["parameters"]["buffer.policy"] for row in rows] == ["static-min", "oracle"]
     assert {len(row["seeds"]) for row in rows} == {2}
     reserved = rows[0]["figures"]["reserved_mb_s"]
     assert 0.03 <= reserved["mean"] <= 0.04  # 3 × 10 kB for a second and until the last packet has left
