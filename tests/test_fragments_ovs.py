@@ -70,7 +70,7 @@ class Fragments(Trial):
         return self.seen
 
     def _arrived(self, frames: list[bytes]) -> int:
-        """Return how many arrive.  The switch keeps the order of a port: what follows them tells when to look no more."""
+        """Return how many arrive.  The switch keeps their order: once the last is there, all are."""
         last = build(FLOWS[0])
         body = last[-40:]  # the switch writes addresses anew
         return sum(not frame.endswith(body) for _, frame in self.wire.exchange("c1", [*frames, last], 1, NODES))

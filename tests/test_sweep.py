@@ -783,7 +783,7 @@ def smoke(tmp_path: Path) -> Iterator[Path]:
     """Return a sweep of two short trials."""
     path = tmp_path / "two.yaml"
     text = SWEEP.replace("small.yaml", str(places.scenarios() / "smoke.yaml"))
-    text = text.replace("[static-min, lstm, oracle]", "[static-min, reactive]\n  duration: 1s")
+    text = text.replace("[static-min, lstm, oracle]", "[static-min, reactive]\n  duration: 1s\n  topology.nodes: 1")
     path.write_text(text.replace("seeds: 2", "seeds: [3]"))
     return path
 
