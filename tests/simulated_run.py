@@ -12,13 +12,13 @@ from testbed import topologies
 from testbed.records.evidence import Evidence
 from testbed.records.facts import RunFacts
 from testbed.results.run_directory import RunDirectory
-from testbed.run import trial_plan
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
 from testbed.simulation.engine import simulate
 from testbed.traffic import plan_file
 from testbed.traffic.plan import PacketPlan, make_plan
 from testbed.traffic.streams import derived_seed
+from testbed.trials.run import trial_plan
 
 
 def scenario(

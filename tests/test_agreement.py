@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from testbed import agree
 from testbed.errors import EXIT_EXPECTATION_FAILED, EXIT_OK, InputError
 from testbed.report import agreement
 from testbed.report.agreement import judge
@@ -17,6 +16,7 @@ from testbed.report.compare import Row
 from testbed.report.sweep_table import CombinationRow, SweepTable, TrialRow
 from testbed.results.conditions import Conditions
 from testbed.results.confidence import estimate
+from testbed.trials import agree
 
 SAME = {"static-min": (0.20, 30.0, 100.0), "reactive": (0.02, 200.0, 900.0)}  # loss, MB·s, p99
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from testbed import topologies
-from testbed.replay import replay
 from testbed.scenario.topology import TopologySpec
+from testbed.trials.replay import replay
 from tests import written_run
 from tests.written_run import constant
 

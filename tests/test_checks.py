@@ -10,18 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed import checks, sweep, topologies
+from testbed import topologies
 from testbed.emulation import bounds as emulated
 from testbed.emulation import supervisor
 from testbed.emulation.dataplane import xdp_abi
 from testbed.engine import TrialPlan
 from testbed.errors import InputError
-from testbed.run import RunOptions, run
 from testbed.scenario.buffer import MAX_BUFFER_BYTES
 from testbed.scenario.document import parse_value
 from testbed.scenario.loading import load
 from testbed.scenario.overrides import Setting
 from testbed.traffic.plan import make_plan
+from testbed.trials import checks, sweep
+from testbed.trials.run import RunOptions, run
 
 SCENARIO = """\
 version: 1

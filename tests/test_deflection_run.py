@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed.replay import replay
+from testbed.trials.replay import replay
 from tests import written_run
 from tests.written_run import Written, constant
 

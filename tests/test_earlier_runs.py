@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from testbed.errors import InputError
-from testbed.replay import replay
 from testbed.results.failover import FaultLines, failover_section
 from testbed.results.recorded_run import RecordedRun
+from testbed.trials.replay import replay
 
 ARCHIVES = Path(__file__).parent / "data" / "runs"
 NAMES = ("emulated", "failover", "wide")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed import cli, run
+from testbed import cli
 from testbed.errors import (
     EXIT_BAD_INPUT,
     EXIT_BUG,
@@ -24,6 +24,7 @@ from testbed.errors import (
 )
 from testbed.scenario.loading import load
 from testbed.system import interrupts, streams
+from testbed.trials import run
 from tests.command import call, shell, write_tiny
 
 

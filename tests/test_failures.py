@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 import testbed
-from testbed import cli, failures, run
+from testbed import cli, failures
 from testbed.emulation.processes.channel import Failure
 from testbed.errors import EXIT_TOOL_FAILED, Bug, InputError, MachineError, PolicyError, TestbedError, ToolError
 from testbed.scenario.loading import load
+from testbed.trials import run
 from tests.command import write_tiny
 
 POLICY = Path(testbed.__file__).parent / "policies" / "buffer_of_a_user.py"
@@ -57,7 +58,7 @@ def test_a_policy_with_a_wrong_syntax_is_named_for_it() -> None:
 
 
 def test_an_exception_elsewhere_is_our_own_bug_and_says_where() -> None:
-    error = shown(raised_by(defined_in(POLICY.parent.parent / "events.py")))
+    error = shown(raised_by(defined_in(POLICY.parent.parent / "records" / "events.py")))
     assert isinstance(error, Bug)
     assert str(error) == "running x: our own bug: KeyError: 'n9' (testbed/records/events.py, line 3); report it"
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from testbed.replay import replay
 from testbed.results.recorded_run import RecordedRun
+from testbed.trials.replay import replay
 
 pytestmark = pytest.mark.requires("root", "bpf", "ovs", "mininet")
 

@@ -13,11 +13,11 @@ from testbed.policies.brain import NodeBrain
 from testbed.policies.membership import FRESH_NS, SEVERE_STEP, Membership
 from testbed.policies.peers import PEER_WEIGHT, joined
 from testbed.records.events import DeadlineReached, ForecastMade, PeersAssessed, RequestLimit, SendStates, StatesHeard
-from testbed.replay import replay
 from testbed.scenario.buffer import BufferSpec
 from testbed.scenario.mesh import MeshSpec
 from testbed.simulation.agenda import Agenda
 from testbed.simulation.peers import Peers
+from testbed.trials.replay import replay
 from testbed.units import NS_PER_MS
 from tests import simulated_run
 from tests.test_brain import sample

@@ -12,7 +12,7 @@ import pytest
 
 from testbed.errors import InputError
 from testbed.policies import buffer_reactive
-from testbed.replay import replay
+from testbed.trials.replay import replay
 from tests import simulated_run
 
 Line = dict[str, Any]

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from testbed.errors import InputError
-from testbed.replay import replay
 from testbed.results.accounting import account
 from testbed.results.failover import FaultLines, failover_section
 from testbed.scenario.model import Scenario
 from testbed.simulation.link_loss import LinkLoss
 from testbed.simulation.network_model import NetworkModel
+from testbed.trials.replay import replay
 from testbed.units import NS_PER_MS, NS_PER_S
 from tests import simulated_run
 from tests.simulated_run import Simulated

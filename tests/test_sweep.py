@@ -25,15 +25,15 @@ from testbed.report.sweep_table import tabulate
 from testbed.results.confidence import estimate, student_t
 from testbed.results.recorded_run import RecordedRun
 from testbed.results.run_directory import RunDirectory
-from testbed.run import hashes_of_inputs
 from testbed.scenario import loading
 from testbed.scenario.document import parse_value
 from testbed.scenario.overrides import Setting
 from testbed.scenario.sources import OnOffSpec
 from testbed.scenario.sweep import load_sweep, option_text
-from testbed.sweep import SweepResult, carry_out, checked
 from testbed.system import places
-from testbed.trial_process import Ended, TrialCall, TrialProcesses
+from testbed.trials.process import Ended, TrialCall, TrialProcesses
+from testbed.trials.run import hashes_of_inputs
+from testbed.trials.sweep import SweepResult, carry_out, checked
 from tests import synthetic_run
 
 SWEEP = """\

@@ -25,10 +25,10 @@ from testbed.bench.leavings import Surroundings, descendants, end_descendants
 from testbed.bench.rows import Row, percentile, row
 from testbed.emulation.supervisor import emulate
 from testbed.engine import TrialPlan
-from testbed.run import trial_plan
 from testbed.scenario.model import Scenario
 from testbed.system import kernel
 from testbed.traffic.plan import make_plan
+from testbed.trials.run import trial_plan
 from testbed.units import NS_PER_MS, NS_PER_S
 
 EARLY_NS = 50 * NS_PER_MS

@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from testbed.run import RunOptions
-from testbed.run import run as run_trial
 from testbed.scenario.loading import load
 from testbed.system import kernel, places
+from testbed.trials.run import RunOptions
+from testbed.trials.run import run as run_trial
 from testbed.units import NS_PER_MS, NS_PER_S
 
 _INTERVAL_NS = 10 * NS_PER_MS

@@ -21,9 +21,9 @@ from testbed.errors import ToolError
 from testbed.records.samples import NodeSamples, by_node
 from testbed.results.fidelity.link import QUEUE_GRAIN_PKTS
 from testbed.results.queues import queue_distances, window_rate_errors
-from testbed.run import RunOptions
-from testbed.run import run as run_trial
 from testbed.scenario.loading import load
+from testbed.trials.run import RunOptions
+from testbed.trials.run import run as run_trial
 
 _CASES = ((10, 1000), (100, 1514), (500, 3500))  # Mbit/s, bytes
 _APART_PERCENT, _RATE_PERCENT = 1.0, 1.0

@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 
 from testbed import installing
-from testbed import run as trials
 from testbed.bench import apart
 from testbed.errors import MachineError
 from testbed.results.run_directory import RunDirectory
@@ -38,6 +37,7 @@ from testbed.simulation.switch import Switch, flow_hash
 from testbed.system import places
 from testbed.topologies import describe
 from testbed.traffic.plan import PacketPlan, make_plan
+from testbed.trials import run as trials
 from testbed.units import NS_PER_S
 
 SIZES = {3: 10, 30: 5, 300: 5, 1000: 5}  # nodes: seconds of virtual time

@@ -18,9 +18,9 @@ from testbed import output
 from testbed.errors import EXIT_INTERRUPTED, ToolError
 from testbed.results.failover import FaultLines
 from testbed.results.recorded_run import RecordedRun
-from testbed.run import RunOptions
-from testbed.run import run as run_trial
 from testbed.scenario.loading import load
+from testbed.trials.run import RunOptions
+from testbed.trials.run import run as run_trial
 
 ATTEMPTS = 3
 

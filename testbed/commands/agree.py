@@ -27,8 +27,8 @@ def agree(
     quiet: Quiet = False,
 ) -> None:
     """Run sweeps in both engines and say where they agree; a second call goes on where the first ended."""
-    from testbed import agree as agreeing
     from testbed.report import agreement
+    from testbed.trials import agree as agreeing
 
     result = agreeing.agree(sweeps or agreeing.default_sweeps(), out, quiet=quiet, argv=tuple(sys.argv[1:]))
     if as_json:

@@ -29,7 +29,7 @@ def clean(
     """Look for what killed trials left, and remove it; there should be nothing.  Results are never touched."""
     from testbed.doctor import as_root
     from testbed.results import running
-    from testbed.run import RUNS
+    from testbed.trials.run import RUNS
 
     done = [*_end_orphans(), *(line for folder in folders or [RUNS] for line in _remove_torn_files(folder))]
     everybodys = running.all_seen()

@@ -22,7 +22,7 @@ def replay(
     ] = None,
 ) -> None:
     """Feed the recorded inputs of runs to the present code; exit 1 and show the first decision that differs."""
-    from testbed.replay import replay as first_difference
+    from testbed.trials.replay import replay as first_difference
 
     code = EXIT_OK
     for path in runs:

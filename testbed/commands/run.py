@@ -61,9 +61,9 @@ def _run_trials(
     as_json: bool,
     quiet: bool,
 ) -> NoReturn:
-    from testbed import run as trials
     from testbed.report.terminal import print_verdict
     from testbed.scenario.loading import load
+    from testbed.trials import run as trials
 
     options = trials.RunOptions(engine, out, live, quiet, tuple(sys.argv[1:]))
     results = []

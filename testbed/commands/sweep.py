@@ -26,7 +26,7 @@ def sweep(
     quiet: Quiet = False,
 ) -> None:
     """Run a scenario under all combinations of settings and seeds; a second call goes on where the first ended."""
-    from testbed import sweep as sweeping
+    from testbed.trials import sweep as sweeping
 
     result = sweeping.sweep(path, out, engine, quiet=quiet, argv=tuple(sys.argv[1:]))
     if as_json:

@@ -44,9 +44,9 @@ def validate(
 
 def _checked(path: Path, settings: list[str], engine: str) -> str:
     """Return what a file holds that nothing is wrong with."""
-    from testbed import checks
     from testbed.scenario import loading
-    from testbed.sweep import checked
+    from testbed.trials import checks
+    from testbed.trials.sweep import checked
 
     if loading.names_a_sweep(path):
         return f"a sweep of {len(checked(path, engine, output.note).trials)} trials"

@@ -13,7 +13,6 @@ from typing import Any
 import msgpack  # type: ignore[import-untyped]
 from markupsafe import Markup
 
-from testbed import checks, replay
 from testbed.commands import ps
 from testbed.errors import InputError
 from testbed.forecaster.data import traces as host_traces
@@ -23,8 +22,9 @@ from testbed.report import agreement, compare, compare_page, page, sweep_page, s
 from testbed.results.recorded_run import RecordedRun
 from testbed.results.running import RunningRun
 from testbed.scenario import loading
-from testbed.sweep import checked
 from testbed.traffic import plan_file, traces
+from testbed.trials import checks, replay
+from testbed.trials.sweep import checked
 from testbed.wire import mesh_messages, notification, sealing
 from tests import sealed
 from tests.fuzz import inputs, mutate_bytes, mutate_json

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import testbed
-from testbed import checks, doctor, output
+from testbed import doctor, output
 from testbed.errors import (
     EXIT_BAD_INPUT,
     EXIT_EXPECTATION_FAILED,
@@ -42,13 +42,14 @@ from testbed.report.sweep_table import SweepTable, tabulate
 from testbed.results import provenance, recorded_run
 from testbed.results.outcome import COUNTING
 from testbed.results.sweep_file import MANIFEST
-from testbed.run import RUNS
 from testbed.scenario.document import read_bytes
 from testbed.scenario.loading import LoadedScenario
 from testbed.scenario.sweep import LoadedSweep, TrialSpec, load_sweep, option_text, settings_of
-from testbed.sweep_runs import COPY, SweepRuns, summary_of
 from testbed.traffic.traces import TraceFiles
-from testbed.trial_process import Ended, RunTrial, TrialCall, TrialProcesses
+from testbed.trials import checks
+from testbed.trials.process import Ended, RunTrial, TrialCall, TrialProcesses
+from testbed.trials.run import RUNS
+from testbed.trials.sweep_runs import COPY, SweepRuns, summary_of
 
 MOST_FAILURES = 3  # in a row: it will not get better by itself
 _ELSEWHERE = "choose another --out"

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from testbed import sweep
 from testbed.errors import EXIT_EXPECTATION_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from testbed.files import writing
 from testbed.records.engines import EMULATION, SIMULATION
@@ -20,8 +19,9 @@ from testbed.report import agreement
 from testbed.report.agreement import Judgement
 from testbed.report.agreement_page import write_agreement_page
 from testbed.report.sweep_table import SweepTable
-from testbed.run import RUNS
 from testbed.system import places
+from testbed.trials import sweep
+from testbed.trials.run import RUNS
 
 COMPARED = (EMULATION, SIMULATION)
 

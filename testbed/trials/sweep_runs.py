@@ -13,10 +13,10 @@ from testbed.results.conditions import settings_differing
 from testbed.results.outcome import COUNTING, ended_if_readable, outcome_of
 from testbed.results.recorded_run import RecordedRun
 from testbed.results.sweep_file import MANIFEST, read_manifest
-from testbed.run import hashes_of_inputs
 from testbed.scenario.document import MAX_BYTES, parse
 from testbed.scenario.loading import LoadedScenario
 from testbed.scenario.sweep import LoadedSweep, TrialSpec
+from testbed.trials.run import hashes_of_inputs
 
 MOST_INVALID = 2
 COPY = "sweep.yaml"

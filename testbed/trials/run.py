@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import yaml
 
-from testbed import checks, doctor, output, topologies
+from testbed import doctor, output, topologies
 from testbed.engine import Engine, Outcome, TrialPlan
 from testbed.engine import engine as engine_of
 from testbed.errors import (
@@ -49,6 +49,7 @@ from testbed.traffic import plan_file, trace_file
 from testbed.traffic.plan import PacketPlan, make_plan
 from testbed.traffic.streams import derived_seed
 from testbed.traffic.traces import TraceFiles
+from testbed.trials import checks
 
 RUNS = Path("runs")
 
@@ -178,8 +179,7 @@ def _prepare(loaded: LoadedScenario, options: RunOptions) -> _Prepared:
     if not options.quiet:
         for note in plan.notes:
             output.note(note)
-    path = options.out or _default_path(loaded)
-    trial, engine = trial_plan(scenario, network, plan, path / "logs"), engine_of(options.engine)
+    engine = engine_of(options.engine)
     facts = RunFacts.of(scenario, network, options.engine, loaded.question)
     manifest = provenance.collect(
         options.argv,
@@ -189,7 +189,8 @@ def _prepare(loaded: LoadedScenario, options: RunOptions) -> _Prepared:
         ovs_datapath=engine.datapath(),
     )
     manifest["notes"] = list(plan.notes)
-    return _Prepared(engine, trial, facts, RunDirectory.create(path, manifest))
+    directory = RunDirectory.create(options.out or _default_path(loaded), manifest)
+    return _Prepared(engine, trial_plan(scenario, network, plan, directory.path / "logs"), facts, directory)
 
 
 def _default_path(loaded: LoadedScenario) -> Path:
