@@ -11,6 +11,8 @@ from typing import Any
 from testbed.policies.deflection import DEFLECTION, DeflectionPolicy
 from testbed.policies.readiness import KEEPALIVE_NS
 from testbed.records.events import Action, Event, NameSiblings
+from testbed.records.processes import SiblingNameLost
+from testbed.records.written import direction_of, written
 from testbed.scenario.network import Host
 from testbed.wire import notification
 
@@ -47,10 +49,12 @@ class SiblingNames:
         if address is None:
             return  # not heard from yet: the policy says it again
         try:
-            for _, datagram in self._seal(notification.encode_siblings(NameSiblings((node,), (sibling,))), (node,)):
+            for _, datagram in self._seal(
+                notification.encode_siblings(NameSiblings(nodes=(node,), siblings=(sibling,))), (node,)
+            ):
                 self._send(datagram, address)
         except OSError:
-            self._emit(now_ns, {"kind": "SiblingNameLost", "node": node, "policy": DEFLECTION})
+            self._emit(now_ns, written(SiblingNameLost(node=node), DEFLECTION))
 
     def _record(self, record: Event | Action, now_ns: int) -> None:
-        self._emit(now_ns, {**record.to_record(), "policy": DEFLECTION})
+        self._emit(now_ns, written(record, DEFLECTION, direction_of(record)))

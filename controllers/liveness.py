@@ -12,7 +12,9 @@ from typing import Any
 
 from testbed.policies.agreement import Agreement
 from testbed.policies.base import require_progress
-from testbed.records.events import NodeJoined, NodeLeft, WitnessHeard
+from testbed.records.events import NodeJoined, NodeLeft, WitnessHeard, recast
+from testbed.records.processes import TestimonyChanged
+from testbed.records.written import written
 from testbed.scenario.mesh import MeshSpec
 from testbed.wire.mesh_messages import Codec
 from testbed.wire.sealing import LONG_AGO_NS, Channel, Keyring, is_on
@@ -41,7 +43,7 @@ class MeshEar:
         self._codec = Codec(ring, _silent, since_ns)
         self._agreement = Agreement(access.members, access.spec.watchers, access.spec.sync_interval_ns)
         self._emit = emit
-        self._said: dict[str, dict[str, Any]] = {}  # witness → its last testimony
+        self._said: dict[str, WitnessHeard] = {}  # witness → its last testimony
 
     @property
     def ignored(self) -> dict[str, int]:
@@ -58,10 +60,9 @@ class MeshEar:
         event = self._codec.decode(datagram)
         if not isinstance(event, WitnessHeard):
             return []
-        record = event.to_record()
-        if self._said.get(event.witness) != record:
-            self._said[event.witness] = record
-            self._emit(now_ns, {**record, "kind": "TestimonyChanged", "policy": "mesh"})
+        if self._said.get(event.witness) != event:
+            self._said[event.witness] = event
+            self._emit(now_ns, written(recast(event, TestimonyChanged), "mesh"))
         return self._agreement.hear(event, now_ns)
 
     def on_time(self, now_ns: int) -> list[NodeLeft | NodeJoined]:

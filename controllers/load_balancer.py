@@ -39,6 +39,7 @@ from testbed.errors import ToolError
 from testbed.policies.balancer import BalancerPolicy, make_balancer
 from testbed.policies.balancer_view import FRESH_PAUSES
 from testbed.policies.base import require_progress
+from testbed.policies.membership import BALANCER
 from testbed.records.events import (
     Action,
     DeadlineReached,
@@ -48,10 +49,14 @@ from testbed.records.events import (
     NodeLeft,
     NodesNotified,
     PlaceFlow,
+    Record,
     RemoveNode,
     RestoreNode,
     SetSlots,
+    values_of,
 )
+from testbed.records.processes import ActionsAcknowledged, BalancerReady, BalancerStopped
+from testbed.records.written import direction_of, written
 from testbed.units import NS_PER_US
 from testbed.wire import notification
 from testbed.wire.five_tuple import five_tuple
@@ -65,12 +70,12 @@ _DATAGRAM, _TIME, _PORT, _FLOW = "datagram", "time", "port", "flow"
 
 
 class _Pending(NamedTuple):
-    """What a barrier is to confirm: the kind of the record, what it counts from, and which nodes are removed."""
+    """What a barrier is to confirm: what it counts from, which nodes are removed, whether it is the whole pipeline."""
 
-    kind: str
     since_ns: int
     messages: int
-    removed: list[str]
+    removed: tuple[str, ...]
+    whole: bool
 
 
 class LoadBalancer:
@@ -168,7 +173,7 @@ class LoadBalancer:
         self._link = link
         self._pending.clear()
         mods = pipeline.install(self._config, self._slots, self._removed)
-        self._send(mods, "BalancerReady", now_ns, sorted(self._removed))
+        self._send(mods, now_ns, tuple(sorted(self._removed)), whole=True)
 
     def release(self) -> None:
         """Order nothing until `steer` is called again."""
@@ -188,7 +193,7 @@ class LoadBalancer:
         elif kind == _TIME:
             self.on_time(now_ns)
         elif kind == _FLOW:
-            self._feed(FlowArrived(tuple(rest)), now_ns)
+            self._feed(FlowArrived(flow=tuple(rest)), now_ns)
         else:
             self._port_changed(PortChanged(*rest), now_ns)
 
@@ -199,13 +204,14 @@ class LoadBalancer:
 
     def stop(self, now_ns: int) -> None:
         """Emit the last record.  The switch keeps forwarding by what it has."""
-        mesh = {"mesh_ignored": self._mesh.ignored} if self._mesh is not None else {}
-        counts = {
-            "notifications": self.notifications,
-            "late": self.late,
-            "malformed": sum(self._opener.ignored.values()),
-        }
-        self._tell(now_ns, "BalancerStopped", **counts, ignored=dict(self._opener.ignored), **mesh)
+        stopped = BalancerStopped(
+            notifications=self.notifications,
+            late=self.late,
+            malformed=sum(self._opener.ignored.values()),
+            ignored=dict(self._opener.ignored),
+            mesh_ignored=None if self._mesh is None else self._mesh.ignored,
+        )
+        self._record(stopped, now_ns)
 
     # ------------------------------------------------------------------------------------------------- the switch
 
@@ -213,10 +219,12 @@ class LoadBalancer:
         waiting = self._pending.pop(happening.barrier, None) if happening.link is self._link else None
         if waiting is None:
             return
-        took_us = (happened_ns - waiting.since_ns) / NS_PER_US
-        extra: dict[str, Any] = {"removed": waiting.removed} if waiting.removed else {}
-        extra |= {"slots": list(self._slots)} if waiting.kind == "BalancerReady" else {}
-        self._tell(happened_ns, waiting.kind, control_loop_us=took_us, messages=waiting.messages, **extra)
+        done = ActionsAcknowledged(
+            control_loop_us=(happened_ns - waiting.since_ns) / NS_PER_US,
+            messages=waiting.messages,
+            removed=waiting.removed,
+        )
+        self._record(BalancerReady(**values_of(done), slots=self._slots) if waiting.whole else done, happened_ns)
 
     def _port_changed(self, happening: PortChanged, now_ns: int) -> None:
         node = self._node_at.get(happening.port)
@@ -225,10 +233,10 @@ class LoadBalancer:
         self._note((_PORT, now_ns, happening.port, happening.up))
         if happening.up:
             self._ports_down.discard(happening.port)
-            self._node_changed(NodeJoined(node, PORT_DOWN), now_ns)
+            self._node_changed(NodeJoined(node=node, reason=PORT_DOWN), now_ns)
         else:
             self._ports_down.add(happening.port)
-            self._node_changed(NodeLeft(node, PORT_DOWN), now_ns)
+            self._node_changed(NodeLeft(node=node, reason=PORT_DOWN), now_ns)
 
     def _packet_came(self, happening: PacketIn, now_ns: int) -> None:
         """Ask the policy about the packet's flow; a packet without one is lost here, and counted by the switch."""
@@ -240,7 +248,7 @@ class LoadBalancer:
             self._link.post((pipeline.send_back(self._config, happening.port, happening.data, node),))
             return
         self._note((_FLOW, now_ns, *flow))
-        self._feed(FlowArrived(flow), now_ns, happening)
+        self._feed(FlowArrived(flow=flow), now_ns, happening)
 
     def _node_changed(self, event: NodeJoined | NodeLeft, now_ns: int) -> None:
         self._feed(event, now_ns)
@@ -252,8 +260,8 @@ class LoadBalancer:
     def _feed(self, event: Event, now_ns: int, packet: PacketIn | None = None) -> None:
         actions = self._policy.handle(event, now_ns)
         mods = [message for action in actions for message in self._carry_out(action, now_ns, packet)]
-        removed = [action.node for action in actions if isinstance(action, RemoveNode)]
-        self._send(tuple(mods), "ActionsAcknowledged", now_ns, removed)
+        removed = tuple(action.node for action in actions if isinstance(action, RemoveNode))
+        self._send(tuple(mods), now_ns, removed)
         self._record(event, now_ns)  # now that the switch is at work
         for action in actions:
             self._record(action, now_ns)
@@ -274,15 +282,12 @@ class LoadBalancer:
         self._removed.discard(action.node)
         return pipeline.restore_node(self._config, action.node)
 
-    def _send(self, mods: tuple[Message, ...], kind: str, since_ns: int, removed: list[str]) -> None:
+    def _send(self, mods: tuple[Message, ...], since_ns: int, removed: tuple[str, ...], *, whole: bool = False) -> None:
         if mods and self._link is not None:
-            self._pending[self._link.send(mods)] = _Pending(kind, since_ns, len(mods), removed)
+            self._pending[self._link.send(mods)] = _Pending(since_ns, len(mods), removed, whole)
 
-    def _record(self, record: Event | Action, now_ns: int) -> None:
-        self._emit(now_ns, {**record.to_record(), "policy": "balancer"})
-
-    def _tell(self, now_ns: int, kind: str, **fields: Any) -> None:
-        self._emit(now_ns, {"kind": kind, **fields, "policy": "balancer"})
+    def _record(self, record: Record, now_ns: int) -> None:
+        self._emit(now_ns, written(record, BALANCER, direction_of(record)))
 
 
 def _nobody(_taken: Input) -> None:

@@ -38,6 +38,10 @@ from testbed.controllers.switch import (
     PortChanged,
     Role,
 )
+from testbed.policies.membership import BALANCER
+from testbed.records.events import LogEntry
+from testbed.records.processes import ControllerDeposed, StandbyLost, SwitchLost
+from testbed.records.written import written
 from testbed.system import waiting
 from testbed.units import NS_PER_MS
 from testbed.wire.sealing import MAX_DATAGRAM_BYTES
@@ -182,7 +186,7 @@ class Steering:
         self._journal.ship(self._now_ns())
         if self._journal.lost:
             self._journal = None
-            self._tell("StandbyLost")
+            self._tell(StandbyLost())
             self._doubting = True
             self._ask()
 
@@ -200,7 +204,7 @@ class Steering:
         self._lay_down()
         self._connection, self._request = None, None
         self._held.clear()
-        self._tell("SwitchLost")
+        self._tell(SwitchLost())
 
     def _ask(self) -> None:
         """Ask for the master role, and be none until it is granted."""
@@ -226,10 +230,10 @@ class Steering:
             self._deposed = True
             self._lay_down()
             self._held.clear()
-            self._tell("ControllerDeposed")
+            self._tell(ControllerDeposed())
 
-    def _tell(self, kind: str) -> None:
-        self._emit(self._now_ns(), {"kind": kind, "policy": "balancer"})
+    def _tell(self, record: LogEntry) -> None:
+        self._emit(self._now_ns(), written(record, BALANCER))
 
 
 def serve(

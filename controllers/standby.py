@@ -32,6 +32,9 @@ from testbed.controllers.process import (
 )
 from testbed.controllers.replication import Follower
 from testbed.controllers.switch import Connected, Connection, Disconnected, Happening, PortChanged, Role, SlaveGranted
+from testbed.policies.membership import BALANCER
+from testbed.records.processes import ControllerTookOver, StandbyReady
+from testbed.records.written import written
 from testbed.system import waiting
 
 
@@ -97,7 +100,7 @@ class Following:
         elif isinstance(happening, PortChanged):
             self.ports_up[happening.port] = happening.up
         elif isinstance(happening, SlaveGranted):
-            self._emit(self._now_ns(), {"kind": "StandbyReady", "policy": "balancer"})
+            self._emit(self._now_ns(), written(StandbyReady(), BALANCER))
 
 
 def stand_by(config: BalancerConfig, notify_socket: socket.socket, emit: Emit, primary: socket.socket) -> None:
@@ -128,7 +131,7 @@ def stand_by(config: BalancerConfig, notify_socket: socket.socket, emit: Emit, p
         noticed_ns = config.now_ns()
         follower.close()
         mute.lifted = True
-        emit(noticed_ns, {"kind": "ControllerTookOver", "reason": reason, "policy": "balancer"})
+        emit(noticed_ns, written(ControllerTookOver(reason=reason), BALANCER))
         steering = Steering(balancer, inbox, notify_socket, config.now_ns, emit, STANDBY_GENERATION)
         if following.connection is not None:
             steering.take(Connected(following.connection, following.ports_up), noticed_ns)

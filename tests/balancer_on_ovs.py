@@ -122,7 +122,14 @@ class Notifier(threading.Thread):
             for node in sorted(self.speaking):
                 zero = np.zeros(1, dtype=np.int64)
                 limit = np.array([self.limit_bytes[node]])
-                news = NotifyBalancer((node,), limit, zero, zero, np.zeros(1), zero)
+                news = NotifyBalancer(
+                    nodes=(node,),
+                    limit_bytes=limit,
+                    backlog_bytes=zero,
+                    predicted_bytes=zero,
+                    severity_ratio=np.zeros(1),
+                    arrived_bps=zero,
+                )
                 self._socket.sendto(self._seal(news, self._now_ns()), self._to)
 
     def end(self) -> None:

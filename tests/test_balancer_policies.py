@@ -52,12 +52,12 @@ def notified(
         return np.broadcast_to(np.asarray(value, dtype=dtype), (len(nodes),)).copy()
 
     return NodesNotified(
-        nodes,
-        column(limit, np.int64),
-        column(backlog, np.int64),
-        column(predicted, np.int64),
-        column(severity, np.float64),
-        column(arrived, np.int64),
+        nodes=nodes,
+        limit_bytes=column(limit, np.int64),
+        backlog_bytes=column(backlog, np.int64),
+        predicted_bytes=column(predicted, np.int64),
+        severity_ratio=column(severity, np.float64),
+        arrived_bps=column(arrived, np.int64),
     )
 
 
@@ -142,11 +142,11 @@ def test_round_robin_ignores_state() -> None:
 def test_hash_moves_only_the_slots_of_the_node_that_left() -> None:
     balancer = make("hash")
     before = balancer.slots
-    actions = balancer.handle(NodeLeft("n2", "mesh"), 0)
+    actions = balancer.handle(NodeLeft(node="n2", reason="mesh"), 0)
     after = balancer.slots
-    assert actions == [SetSlots(after), RemoveNode("n2")]
+    assert actions == [SetSlots(slots=after), RemoveNode(node="n2")]
     assert all(old == new for old, new in zip(before, after, strict=True) if old != "n2")
-    balancer.handle(NodeJoined("n2"), 1)
+    balancer.handle(NodeJoined(node="n2"), 1)
     assert balancer.slots == before
 
 
@@ -255,7 +255,7 @@ def test_a_node_that_never_notifies_is_waited_for_until_it_leaves(policy: str) -
     done = drive(balancer, ("n1", "n2"), 0, 2 * SILENCE_NS)
     first_ns = done[0][0]
     assert first_ns == SILENCE_NS
-    assert RemoveNode("n3") in [action for t_ns, action in done if t_ns == first_ns]
+    assert RemoveNode(node="n3") in [action for t_ns, action in done if t_ns == first_ns]
     n1, n2, n3 = shares(balancer)
     assert n1 < n2
     assert n3 == 0
@@ -265,9 +265,9 @@ def test_a_node_that_never_notifies_is_waited_for_until_it_leaves(policy: str) -
 def test_a_node_that_was_dead_has_an_even_share_until_it_is_heard(policy: str) -> None:
     balancer = make(policy)
     drive(balancer, NODES, 0, 200 * NS_PER_MS)
-    balancer.handle(NodeLeft("n3", "mesh"), 210 * NS_PER_MS)
+    balancer.handle(NodeLeft(node="n3", reason="mesh"), 210 * NS_PER_MS)
     drive(balancer, ("n1", "n2"), 220 * NS_PER_MS, 300 * NS_PER_MS)
-    balancer.handle(NodeJoined("n3", "mesh"), 300 * NS_PER_MS)
+    balancer.handle(NodeJoined(node="n3", reason="mesh"), 300 * NS_PER_MS)
     assert even(balancer)
     assert drive(balancer, ("n1", "n2"), 310 * NS_PER_MS, 400 * NS_PER_MS) == []
     drive(balancer, NODES, 400 * NS_PER_MS, 500 * NS_PER_MS)
@@ -277,9 +277,9 @@ def test_a_node_that_was_dead_has_an_even_share_until_it_is_heard(policy: str) -
 def test_a_node_that_was_heard_while_its_port_was_down_is_known() -> None:
     balancer = make("least-loaded")
     drive(balancer, NODES, 0, 200 * NS_PER_MS)
-    balancer.handle(NodeLeft("n3", "port"), 210 * NS_PER_MS)
+    balancer.handle(NodeLeft(node="n3", reason="port"), 210 * NS_PER_MS)
     drive(balancer, NODES, 220 * NS_PER_MS, 300 * NS_PER_MS)
-    balancer.handle(NodeJoined("n3", "port"), 300 * NS_PER_MS)
+    balancer.handle(NodeJoined(node="n3", reason="port"), 300 * NS_PER_MS)
     assert shares(balancer)[0] == 0
 
 
@@ -338,7 +338,7 @@ def test_rates_are_smoothed_by_time_and_not_by_the_number_of_notifications(every
 
 
 def arrived(flow: int) -> FlowArrived:
-    return FlowArrived(("10.0.16.1", "10.0.0.100", 17, flow, 9000))
+    return FlowArrived(flow=("10.0.16.1", "10.0.0.100", 17, flow, 9000))
 
 
 def placed_at(policy: BalancerPolicy, flow: int) -> str:
@@ -358,9 +358,9 @@ def test_per_flow_goes_round_between_notifications_the_least_loaded_first() -> N
 
 def test_per_flow_places_nothing_at_a_node_that_is_away() -> None:
     policy = make("per-flow")
-    assert RemoveNode("n2") in policy.handle(NodeLeft("n2", "port"), 0)
+    assert RemoveNode(node="n2") in policy.handle(NodeLeft(node="n2", reason="port"), 0)
     assert {placed_at(policy, flow) for flow in range(20)} == {"n1", "n3"}
-    policy.handle(NodeJoined("n2", "port"), 0)
+    policy.handle(NodeJoined(node="n2", reason="port"), 0)
     assert placed_at(policy, 21) == "n2"
 
 
@@ -392,7 +392,7 @@ def test_silent_node_leaves_after_half_a_second_and_comes_back_by_itself() -> No
     assert [(t, type(action)) for t, action in left] == [(SILENCE_NS, SetSlots), (SILENCE_NS, RemoveNode)]
     assert shares(balancer) == [32, 0, 32]
     back = balancer.handle(notified(("n2",)), 700 * NS_PER_MS)
-    assert back == [RestoreNode("n2"), SetSlots(balancer.slots)]
+    assert back == [RestoreNode(node="n2"), SetSlots(slots=balancer.slots)]
     assert sorted(shares(balancer)) == [21, 21, 22]
 
 
@@ -403,50 +403,50 @@ def test_silence_of_all_is_our_own() -> None:
     assert balancer.handle(DeadlineReached(), 5 * SILENCE_NS) == []
     assert balancer.handle(notified(("n1",)), 6 * SILENCE_NS) == []  # the others have as long again
     left = drive_without(balancer, "n2", 6 * SILENCE_NS + 10 * NS_PER_MS, 8 * SILENCE_NS)
-    assert [t for t, action in left if action == RemoveNode("n2")] == [7 * SILENCE_NS]
+    assert [t for t, action in left if action == RemoveNode(node="n2")] == [7 * SILENCE_NS]
 
 
 def test_nodes_that_never_notified_have_as_long_as_the_others() -> None:
     balancer = make("round-robin")
     left = drive_without(balancer, "n3", 900 * NS_PER_MS, 2000 * NS_PER_MS)
-    assert [t for t, action in left if action == RemoveNode("n3")] == [900 * NS_PER_MS + SILENCE_NS]
+    assert [t for t, action in left if action == RemoveNode(node="n3")] == [900 * NS_PER_MS + SILENCE_NS]
 
 
 def test_last_node_is_never_removed() -> None:
     balancer = make("round-robin")
-    balancer.handle(NodeLeft("n1", "port"), 0)
-    balancer.handle(NodeLeft("n2", "port"), 1)
-    assert balancer.handle(NodeLeft("n3", "port"), 2) == []
+    balancer.handle(NodeLeft(node="n1", reason="port"), 0)
+    balancer.handle(NodeLeft(node="n2", reason="port"), 1)
+    assert balancer.handle(NodeLeft(node="n3", reason="port"), 2) == []
     assert shares(balancer) == [0, 0, 64]
-    assert balancer.handle(NodeJoined("n1", "port"), 3) == [
-        RestoreNode("n1"),
-        SetSlots(("n1",) * 64),
-        RemoveNode("n3"),
+    assert balancer.handle(NodeJoined(node="n1", reason="port"), 3) == [
+        RestoreNode(node="n1"),
+        SetSlots(slots=("n1",) * 64),
+        RemoveNode(node="n3"),
     ]
 
 
 def test_node_comes_back_when_every_reason_is_over() -> None:
     balancer = make("round-robin")
-    balancer.handle(NodeLeft("n1", "port"), 0)
-    balancer.handle(NodeLeft("n1", "mesh"), 1)
-    assert balancer.handle(NodeJoined("n1", "port"), 2) == []
+    balancer.handle(NodeLeft(node="n1", reason="port"), 0)
+    balancer.handle(NodeLeft(node="n1", reason="mesh"), 1)
+    assert balancer.handle(NodeJoined(node="n1", reason="port"), 2) == []
     assert balancer.handle(notified(("n1",)), 3) == []  # a notification does not overrule the mesh
-    assert RestoreNode("n1") in balancer.handle(NodeJoined("n1"), 4)
+    assert RestoreNode(node="n1") in balancer.handle(NodeJoined(node="n1"), 4)
 
 
 def test_strangers_are_passed_over() -> None:
     balancer = make("round-robin")
-    assert balancer.handle(NodeLeft("n9", "mesh"), 0) == []
-    assert balancer.handle(NodeJoined("n9"), 0) == []
+    assert balancer.handle(NodeLeft(node="n9", reason="mesh"), 0) == []
+    assert balancer.handle(NodeJoined(node="n9"), 0) == []
     assert balancer.handle(notified(("n9", "n1")), 0) == []
 
 
 def test_changes_are_rate_limited_and_the_last_news_is_not_lost() -> None:
     balancer = make("least-loaded")
-    assert balancer.handle(notified(backlog=(0, MB, MB)), 0) == [SetSlots(("n1",) * 64)]
+    assert balancer.handle(notified(backlog=(0, MB, MB)), 0) == [SetSlots(slots=("n1",) * 64)]
     assert balancer.handle(notified(backlog=(MB, 0, MB)), 1) == []
     assert balancer.next_deadline_ns() == REWEIGH_INTERVAL_NS
-    assert balancer.handle(DeadlineReached(), REWEIGH_INTERVAL_NS) == [SetSlots(("n2",) * 64)]
+    assert balancer.handle(DeadlineReached(), REWEIGH_INTERVAL_NS) == [SetSlots(slots=("n2",) * 64)]
 
 
 def test_small_change_is_not_worth_it() -> None:
@@ -457,7 +457,7 @@ def test_small_change_is_not_worth_it() -> None:
 def test_table_never_names_a_node_that_is_away() -> None:
     for policy in POLICIES:
         balancer = make(policy)
-        balancer.handle(NodeLeft("n1", "mesh"), 0)
+        balancer.handle(NodeLeft(node="n1", reason="mesh"), 0)
         steadily(balancer, notified(limit=(9 * MB, MB, MB), backlog=(0, MB, MB)), 10)
         assert "n1" not in balancer.slots, policy
 
@@ -474,7 +474,11 @@ def random_history(seed: int, steps: int = 300) -> list[tuple[int, Event]]:
         limit = rng.randrange(MB // 2, 10 * MB)
         state = {"limit": limit, "backlog": rng.randrange(limit), "predicted": rng.randrange(limit)}
         news = notified((node,), **state, severity=rng.random(), arrived=rng.randrange(100 * MB))
-        choices: list[Event] = [news] * 12 + [DeadlineReached(), NodeLeft(node, "mesh"), NodeJoined(node)]
+        choices: list[Event] = [news] * 12 + [
+            DeadlineReached(),
+            NodeLeft(node=node, reason="mesh"),
+            NodeJoined(node=node),
+        ]
         choices += [arrived(rng.randrange(100))]
         history.append((now_ns, rng.choice(choices)))
     return history

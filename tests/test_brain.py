@@ -33,6 +33,7 @@ from testbed.records.events import (
 )
 from testbed.scenario.buffer import BufferSpec
 from testbed.scenario.tables import BUFFER_POLICIES
+from tests.traffic_samples import of_columns
 
 KB, MB, MS = 1000, 10**6, 1_000_000
 POLICIES = BUFFER_POLICIES.names
@@ -54,9 +55,8 @@ def rates(count: int) -> Ints:
 def sample(*backlog: int, arrived: int = 60_000, limit: int = 500 * KB) -> TrafficSampled:
     count = len(backlog)
     nodes = tuple(f"n{i + 1}" for i in range(count))
-    same = [np.full(count, value, dtype=np.int64) for value in (arrived, arrived // KB, 0, 0)]
-    rest = [np.full(count, value, dtype=np.int64) for value in (limit, 0, MS, arrived // 10)]
-    return TrafficSampled(nodes, 10 * MS, *same, ints(*backlog), *rest)
+    columns = (arrived, arrived // KB, 0, 0, np.array(backlog), limit, 0, MS, arrived // 10)
+    return of_columns(nodes, 10 * MS, *(np.full(count, value, dtype=np.int64) for value in columns))
 
 
 def brain(count: int = 1, forecaster: Forecaster | None = None, **keys: object) -> NodeBrain:
@@ -74,7 +74,9 @@ class Says:
 
     def step(self, sample: TrafficSampled, now_ns: int) -> ForecastMade:
         need = np.tile(ints(*self.need), (len(sample.nodes), 1))
-        return ForecastMade(sample.nodes, self.horizon_ns, need, np.zeros(len(sample.nodes)))
+        return ForecastMade(
+            nodes=sample.nodes, horizon_ns=self.horizon_ns, need_bytes=need, onset_ratio=np.zeros(len(sample.nodes))
+        )
 
 
 def without_notices(actions: Sequence[Action]) -> list[Action]:
@@ -92,10 +94,12 @@ def test_a_quiet_node_is_left_alone():
 
 def test_an_expansion_is_asked_for_granted_and_set():
     node = brain()
-    assert without_notices(node.handle(sample(300 * KB), 10 * MS)) == [RequestLimit(ONE, ints(MB), ints(300 * KB))]
+    assert without_notices(node.handle(sample(300 * KB), 10 * MS)) == [
+        RequestLimit(nodes=ONE, wanted_bytes=ints(MB), used_bytes=ints(300 * KB))
+    ]
     assert node.limit_bytes.tolist() == [500 * KB]
-    set_limit, notice = node.handle(LimitGranted(ONE, ints(MB)), 10 * MS)
-    assert set_limit == SetBufferLimit(ONE, ints(MB))
+    set_limit, notice = node.handle(LimitGranted(nodes=ONE, granted_bytes=ints(MB)), 10 * MS)
+    assert set_limit == SetBufferLimit(nodes=ONE, limit_bytes=ints(MB))
     assert isinstance(notice, NotifyBalancer)
     assert notice.limit_bytes.tolist() == [MB]
 
@@ -103,81 +107,85 @@ def test_an_expansion_is_asked_for_granted_and_set():
 def test_what_was_refused_is_asked_for_again():
     node = brain()
     node.handle(sample(300 * KB), 10 * MS)
-    assert without_notices(node.handle(LimitGranted(ONE, ints(700 * KB)), 10 * MS)) == [
-        SetBufferLimit(ONE, ints(700 * KB))
+    assert without_notices(node.handle(LimitGranted(nodes=ONE, granted_bytes=ints(700 * KB)), 10 * MS)) == [
+        SetBufferLimit(nodes=ONE, limit_bytes=ints(700 * KB))
     ]
     again = node.handle(sample(300 * KB), 20 * MS)
-    assert without_notices(again) == [RequestLimit(ONE, ints(MB), ints(300 * KB))]
+    assert without_notices(again) == [RequestLimit(nodes=ONE, wanted_bytes=ints(MB), used_bytes=ints(300 * KB))]
 
 
 def test_a_shrink_waits_for_its_hold_lowers_the_limit_first_and_gives_back_second():
     node = brain(shrink_hold="100ms")
     node.handle(sample(300 * KB), 10 * MS)
-    node.handle(LimitGranted(ONE, ints(MB)), 10 * MS)
+    node.handle(LimitGranted(nodes=ONE, granted_bytes=ints(MB)), 10 * MS)
     for step in range(2, 11):
         assert without_notices(node.handle(sample(0), step * 10 * MS)) == []
     assert without_notices(node.handle(sample(0), 110 * MS)) == [
-        SetBufferLimit(ONE, ints(500 * KB)),
-        RequestLimit(ONE, ints(500 * KB), ints(0)),
+        SetBufferLimit(nodes=ONE, limit_bytes=ints(500 * KB)),
+        RequestLimit(nodes=ONE, wanted_bytes=ints(500 * KB), used_bytes=ints(0)),
     ]
-    assert node.handle(LimitGranted(ONE, ints(500 * KB)), 110 * MS) == []
+    assert node.handle(LimitGranted(nodes=ONE, granted_bytes=ints(500 * KB)), 110 * MS) == []
 
 
 def test_a_shrink_stops_at_the_backlog():
     node = brain(forecaster=Says(4 * MB, 4 * MB), policy="lstm", margin=1.0, shrink_hold="0ms", min="1MB", max="7.4MB")
     node.handle(sample(0), 10 * MS)
-    node.handle(LimitGranted(ONE, ints(4 * MB)), 10 * MS)
+    node.handle(LimitGranted(nodes=ONE, granted_bytes=ints(4 * MB)), 10 * MS)
     node._forecaster.need = (0, 0)
     node._rule._reactive.wish_bytes = lambda *_: ints(MB)  # a floor that would let go of everything
-    assert without_notices(node.handle(sample(3 * MB), 20 * MS))[0] == SetBufferLimit(ONE, ints(3 * MB))
+    assert without_notices(node.handle(sample(3 * MB), 20 * MS))[0] == SetBufferLimit(
+        nodes=ONE, limit_bytes=ints(3 * MB)
+    )
 
 
 def test_with_a_delay_the_grant_comes_into_force_at_the_deadline():
     node = brain(actuation_delay="25ms")
     node.handle(sample(300 * KB), 10 * MS)
-    assert node.handle(LimitGranted(ONE, ints(MB)), 10 * MS) == []
+    assert node.handle(LimitGranted(nodes=ONE, granted_bytes=ints(MB)), 10 * MS) == []
     assert node.next_deadline_ns() == 35 * MS
     assert without_notices(node.handle(sample(300 * KB), 20 * MS)) == []  # granted: not asked for twice
     (set_limit, _) = node.handle(DeadlineReached(), 35 * MS)
-    assert set_limit == SetBufferLimit(ONE, ints(MB))
+    assert set_limit == SetBufferLimit(nodes=ONE, limit_bytes=ints(MB))
     assert node.next_deadline_ns() is None
 
 
 def test_a_sample_that_finds_an_expansion_ready_sets_it():
     node = brain(actuation_delay="10ms")
     node.handle(sample(300 * KB), 10 * MS)
-    node.handle(LimitGranted(ONE, ints(MB)), 10 * MS)
-    assert without_notices(node.handle(sample(300 * KB), 21 * MS)) == [SetBufferLimit(ONE, ints(MB))]
+    node.handle(LimitGranted(nodes=ONE, granted_bytes=ints(MB)), 10 * MS)
+    assert without_notices(node.handle(sample(300 * KB), 21 * MS)) == [SetBufferLimit(nodes=ONE, limit_bytes=ints(MB))]
 
 
 def test_a_grant_below_the_limit_is_obeyed_at_once():
     node = brain(policy="dynamic-threshold", min="1MB", max="7.4MB", actuation_delay="100ms")
     node.handle(sample(2 * MB), 10 * MS)
-    node.handle(LimitGranted(ONE, ints(3 * MB)), 10 * MS)
+    node.handle(LimitGranted(nodes=ONE, granted_bytes=ints(3 * MB)), 10 * MS)
     node.handle(DeadlineReached(), 110 * MS)
-    assert without_notices(node.handle(LimitGranted(ONE, ints(2 * MB)), 120 * MS)) == [
-        SetBufferLimit(ONE, ints(2 * MB))
+    assert without_notices(node.handle(LimitGranted(nodes=ONE, granted_bytes=ints(2 * MB)), 120 * MS)) == [
+        SetBufferLimit(nodes=ONE, limit_bytes=ints(2 * MB))
     ]
 
 
 def test_dynamic_threshold_asks_while_it_holds_more_than_its_floor():
     node = brain(policy="dynamic-threshold", min="1MB", max="7.4MB")
     node.handle(sample(2 * MB), 10 * MS)
-    node.handle(LimitGranted(ONE, ints(3 * MB)), 10 * MS)
-    same = RequestLimit(ONE, ints(3 * MB), ints(2 * MB))
+    node.handle(LimitGranted(nodes=ONE, granted_bytes=ints(3 * MB)), 10 * MS)
+    same = RequestLimit(nodes=ONE, wanted_bytes=ints(3 * MB), used_bytes=ints(2 * MB))
     assert without_notices(node.handle(sample(2 * MB), 20 * MS)) == [same]
 
 
 def test_actions_name_only_the_nodes_concerned():
     pair = brain(2)
     asked = without_notices(pair.handle(sample(0, 300 * KB), 10 * MS))
-    assert asked == [RequestLimit(("n2",), ints(MB), ints(300 * KB))]
-    assert without_notices(pair.handle(LimitGranted(("n2",), ints(MB)), 10 * MS)) == [SetBufferLimit(("n2",), ints(MB))]
+    assert asked == [RequestLimit(nodes=("n2",), wanted_bytes=ints(MB), used_bytes=ints(300 * KB))]
+    assert without_notices(pair.handle(LimitGranted(nodes=("n2",), granted_bytes=ints(MB)), 10 * MS)) == [
+        SetBufferLimit(nodes=("n2",), limit_bytes=ints(MB))
+    ]
     assert pair.limit_bytes.tolist() == [500 * KB, MB]
 
 
 def test_an_event_of_no_concern_is_passed_over():
-    assert brain().handle(NodeJoined("n7"), 0) == []
+    assert brain().handle(NodeJoined(node="n7"), 0) == []
 
 
 # -------------------------------------------------------------------------------------------------- prediction
@@ -185,7 +193,9 @@ def test_an_event_of_no_concern_is_passed_over():
 
 def test_a_prediction_expands_before_there_is_a_backlog():
     node = brain(forecaster=Says(4 * MB, 6 * MB), policy="lstm", margin=1.0, min="1MB", max="7.4MB")
-    assert without_notices(node.handle(sample(0), 10 * MS)) == [RequestLimit(ONE, ints(4 * MB), ints(0))]
+    assert without_notices(node.handle(sample(0), 10 * MS)) == [
+        RequestLimit(nodes=ONE, wanted_bytes=ints(4 * MB), used_bytes=ints(0))
+    ]
     assert node.predicted_bytes.tolist() == [4 * MB]
     assert node.severity_ratio.tolist() == [0.0]
 
@@ -236,7 +246,12 @@ def test_it_is_told_what_the_node_knows():
         notices(node, sample(0, arrived=50_000), step * 10 * MS)
     (notice,) = notices(node, sample(2000, arrived=60_000), 100 * MS)
     assert notice == NotifyBalancer(
-        ONE, ints(500 * KB), ints(2000), ints(2000), np.array([0.0]), ints(40_800_000)
+        nodes=ONE,
+        limit_bytes=ints(500 * KB),
+        backlog_bytes=ints(2000),
+        predicted_bytes=ints(2000),
+        severity_ratio=np.array([0.0]),
+        arrived_bps=ints(40_800_000),
     )  # nine samples of 40 Mbit/s and one of 48
 
 
@@ -309,9 +324,18 @@ class Trial:
             zero = np.zeros(count, dtype=np.int64)
             lost = full - backlog
             now = TrafficSampled(
-                self.nodes, 10 * MS, amount, amount // KB, lost, lost // KB, backlog.copy(), self.limit, zero,
-                zero + MS, amount // 10,
-            )  # fmt: skip
+                nodes=self.nodes,
+                interval_ns=10 * MS,
+                arrived_bytes=amount,
+                arrived_pkts=amount // KB,
+                dropped_bytes=lost,
+                dropped_pkts=lost // KB,
+                backlog_bytes=backlog.copy(),
+                limit_bytes=self.limit,
+                new_flows=zero,
+                gap_max_ns=zero + MS,
+                peak_1ms_bytes=amount // 10,
+            )
             self._feed(now, step * 10 * MS)
 
     def _wake(self, until_ns: int) -> None:
@@ -409,13 +433,19 @@ def test_n_nodes_decide_as_n_single_nodes_would(policy: str):
         backlog = np.maximum(backlog + amount - 125_000, 0)
         columns = (amount, amount // KB, zero, zero, backlog, zero + 500 * KB, amount // 7000, zero + MS, amount // 10)
         now_ns = step * 10 * MS
-        actions = together.handle(TrafficSampled(together.nodes, 10 * MS, *columns), now_ns)
-        grants = [LimitGranted(a.nodes, a.wanted_bytes) for a in actions if isinstance(a, RequestLimit)]
+        actions = together.handle(of_columns(together.nodes, 10 * MS, *columns), now_ns)
+        grants = [
+            LimitGranted(nodes=a.nodes, granted_bytes=a.wanted_bytes) for a in actions if isinstance(a, RequestLimit)
+        ]
         actions += [action for grant in grants for action in together.handle(grant, now_ns)]
         for row, single in enumerate(alone):
-            own = single.handle(TrafficSampled(single.nodes, 10 * MS, *(c[row : row + 1] for c in columns)), now_ns)
+            own = single.handle(of_columns(single.nodes, 10 * MS, *(c[row : row + 1] for c in columns)), now_ns)
             asked = [a for a in own if isinstance(a, RequestLimit)]
-            own += [a for r in asked for a in single.handle(LimitGranted(r.nodes, r.wanted_bytes), now_ns)]
+            own += [
+                a
+                for r in asked
+                for a in single.handle(LimitGranted(nodes=r.nodes, granted_bytes=r.wanted_bytes), now_ns)
+            ]
             assert own == [part for action in actions for part in only(action, single.nodes[0])]
             told += len(own)
         assert together.predicted_bytes.tolist() == [int(single.predicted_bytes[0]) for single in alone]

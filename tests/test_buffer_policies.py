@@ -15,6 +15,7 @@ from testbed.records.events import TrafficSampled
 from testbed.scenario.buffer import BufferSpec
 from testbed.scenario.model import Scenario
 from testbed.scenario.tables import BUFFER_POLICIES
+from tests.traffic_samples import of_columns
 
 KB, MB, MS = 1000, 10**6, 1_000_000
 POLICIES = BUFFER_POLICIES.names
@@ -32,7 +33,7 @@ def ints(*values: int) -> np.ndarray:
 def sample(backlog: int, dropped: int = 0) -> TrafficSampled:
     zero = ints(0)
     numbers = [ints(n) for n in (100_000, 100, dropped, dropped // 1000, backlog)]
-    return TrafficSampled(("n1",), 10 * MS, *numbers, ints(500 * KB), zero, zero, zero)
+    return of_columns(("n1",), 10 * MS, *numbers, ints(500 * KB), zero, zero, zero)
 
 
 def wish(rule: SizingRule, backlog: int = 0, dropped: int = 0, predicted: int = 0, severity: float = 0.0) -> int:

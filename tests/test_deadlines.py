@@ -82,7 +82,12 @@ def spoken(members: tuple[str, ...], choice: int) -> WitnessHeard:
     watched = watched_by(witness, members, MESH.watchers)
     silent = [draws.choice((0, 0, 1, 2)) for _ in watched]
     lives = [draws.randrange(3) for _ in watched]
-    return WitnessHeard(witness, watched, np.array(lives, dtype=np.int64), np.array(silent, dtype=np.int64))
+    return WitnessHeard(
+        witness=witness,
+        nodes=watched,
+        incarnation=np.array(lives, dtype=np.int64),
+        silent=np.array(silent, dtype=np.int64),
+    )
 
 
 def notified(members: tuple[str, ...], choice: int) -> Event:
@@ -91,7 +96,14 @@ def notified(members: tuple[str, ...], choice: int) -> Event:
     if draws.random() < 0.3:
         return draws.choice((NodeLeft, NodeJoined))(node, draws.choice(("mesh", "port")))
     limit, backlog, predicted, arrived = (np.array([draws.randrange(10**6)], dtype=np.int64) for _ in range(4))
-    return NodesNotified((node,), limit, backlog, predicted, np.array([draws.random()]), arrived)
+    return NodesNotified(
+        nodes=(node,),
+        limit_bytes=limit,
+        backlog_bytes=backlog,
+        predicted_bytes=predicted,
+        severity_ratio=np.array([draws.random()]),
+        arrived_bps=arrived,
+    )
 
 
 @pytest.mark.parametrize("policy", BALANCER_POLICIES.names)
@@ -113,7 +125,7 @@ def test_a_member_of_the_mesh_moves_on(steps: list[Step], count: int, row: int) 
 
     def event_of(choice: int) -> Event:
         if choice % 2:
-            return HeartbeatHeard(members[choice % count], choice % 3)
+            return HeartbeatHeard(node=members[choice % count], incarnation=choice % 3)
         return spoken(members, choice)
 
     serve(member, steps, event_of)
@@ -123,7 +135,11 @@ def test_a_member_of_the_mesh_moves_on(steps: list[Step], count: int, row: int) 
 def test_a_brain_moves_on(steps: list[Step], delay_ms: int) -> None:
     spec = BufferSpec.model_validate({"policy": "reactive", "actuation_delay": f"{delay_ms}ms"})
     brain = NodeBrain(("n1",), spec, np.array([10**8], dtype=np.int64), None, pool_members=1)
-    serve(brain, steps, lambda choice: LimitGranted(("n1",), np.array([choice % 10**7], dtype=np.int64)))
+    serve(
+        brain,
+        steps,
+        lambda choice: LimitGranted(nodes=("n1",), granted_bytes=np.array([choice % 10**7], dtype=np.int64)),
+    )
 
 
 @given(steps=STEPS)
@@ -137,7 +153,17 @@ def test_a_balancer_that_was_woken_too_late_to_judge_a_silence_moves_on() -> Non
     policy = make_balancer(BalancerSpec.model_validate({}), names(2), random.Random(1))
     for now_ns, node in ((0, "n1"), (200 * NS_PER_MS, "n2"), (400 * NS_PER_MS, "n2")):
         none = np.zeros(1, dtype=np.int64)
-        policy.handle(NodesNotified((node,), none + 1, none, none, np.zeros(1), none), now_ns)
+        policy.handle(
+            NodesNotified(
+                nodes=(node,),
+                limit_bytes=none + 1,
+                backlog_bytes=none,
+                predicted_bytes=none,
+                severity_ratio=np.zeros(1),
+                arrived_bps=none,
+            ),
+            now_ns,
+        )
     policy.handle(DeadlineReached(), 450 * NS_PER_MS)  # deals
     assert policy.next_deadline_ns() == 500 * NS_PER_MS
     policy.handle(DeadlineReached(), 700 * NS_PER_MS)

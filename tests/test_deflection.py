@@ -40,12 +40,12 @@ def news(*, limit: int = MB, **backlog: int) -> NodesNotified:
     n = len(backlog)
     zeros = np.zeros(n, np.int64)
     return NodesNotified(
-        tuple(backlog),
-        np.full(n, limit, np.int64),
-        np.array(list(backlog.values()), np.int64),
-        zeros,
-        np.zeros(n),
-        zeros,
+        nodes=tuple(backlog),
+        limit_bytes=np.full(n, limit, np.int64),
+        backlog_bytes=np.array(list(backlog.values()), np.int64),
+        predicted_bytes=zeros,
+        severity_ratio=np.zeros(n),
+        arrived_bps=zeros,
     )
 
 
@@ -82,8 +82,8 @@ def test_a_controller_that_begins_late_waits_for_all_too() -> None:
 def test_a_node_that_was_dead_is_nobodys_sibling_until_it_is_heard() -> None:
     policy = DeflectionPolicy(THREE)
     policy.handle(news(n1=0, n2=0, n3=0), 0)
-    assert named(policy, NodeLeft("n2", "mesh"), 1) == {"n1": "n3"}
-    assert named(policy, NodeJoined("n2", "mesh"), 2) == {}
+    assert named(policy, NodeLeft(node="n2", reason="mesh"), 1) == {"n1": "n3"}
+    assert named(policy, NodeJoined(node="n2", reason="mesh"), 2) == {}
     assert named(policy, news(n3=900_000), 3) == {"n1": "", "n2": "n1"}
     assert named(policy, news(n2=0), 4) == {"n1": "n2"}
 
@@ -113,10 +113,10 @@ def test_the_first_tier_hands_to_the_second_and_the_second_to_nobody() -> None:
 def test_a_node_whose_port_is_down_is_nobodys_sibling_until_it_is_back() -> None:
     policy = DeflectionPolicy(THREE)
     policy.handle(news(n1=0, n2=0, n3=0), 0)
-    assert named(policy, NodeLeft("n2", "port"), 1) == {"n1": "n3"}
-    assert named(policy, NodeJoined("n2", "drain"), 2) == {}
-    assert named(policy, NodeJoined("n2", "port"), 3) == {}, "n3 has as much room, so it is kept"
-    assert named(policy, NodeLeft("n3", "port"), 4) == {"n1": "n2", "n2": "n1"}
+    assert named(policy, NodeLeft(node="n2", reason="port"), 1) == {"n1": "n3"}
+    assert named(policy, NodeJoined(node="n2", reason="drain"), 2) == {}
+    assert named(policy, NodeJoined(node="n2", reason="port"), 3) == {}, "n3 has as much room, so it is kept"
+    assert named(policy, NodeLeft(node="n3", reason="port"), 4) == {"n1": "n2", "n2": "n1"}
 
 
 def test_a_silent_node_is_nobodys_sibling() -> None:
@@ -146,7 +146,7 @@ def test_names_are_said_again() -> None:
 def test_strangers_are_passed_over() -> None:
     policy = DeflectionPolicy(THREE)
     policy.handle(news(n1=0, n2=0, n3=0), 0)
-    for event in (news(n9=0), NodeLeft("n9", "port"), NodeJoined("n9")):
+    for event in (news(n9=0), NodeLeft(node="n9", reason="port"), NodeJoined(node="n9")):
         assert policy.handle(event, 1) == []
 
 
@@ -173,11 +173,11 @@ def test_a_sibling_is_another_node_that_may_take(steps: list[tuple[int, int]], t
 
 
 def test_names_survive_the_wire() -> None:
-    action = NameSiblings(("n1", "n22"), ("n22", ""))
+    action = NameSiblings(nodes=("n1", "n22"), siblings=("n22", ""))
     assert notification.decode_siblings(notification.encode_siblings(action)) == action
 
 
-GOOD = notification.encode_siblings(NameSiblings(("n1",), ("n2",)))
+GOOD = notification.encode_siblings(NameSiblings(nodes=("n1",), siblings=("n2",)))
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_each_node_is_told_its_own_sibling_where_it_notified_from() -> None:
         opened = balancer.heard[node].open(datagram)
         assert opened is not None
         told.append((notification.decode_siblings(opened.body), address))
-    assert told[0] == (NameSiblings(("n1",), ("n2",)), ("10.1.0.1", 701))
+    assert told[0] == (NameSiblings(nodes=("n1",), siblings=("n2",)), ("10.1.0.1", 701))
     assert [address for _, address in told] == [("10.1.0.1", 701), ("10.1.0.2", 702), ("10.1.0.3", 703)]
     assert [record["kind"] for record in balancer.records] == ["NodesNotified", "NameSiblings"]
     assert {record["policy"] for record in balancer.records} == {"deflection"}

@@ -323,7 +323,9 @@ def test_balancer_needs_two_and_takes_only_genuine_testimony() -> None:
     ends = {name: Codec(sealed.ring(name, nodes), lambda: next(times)) for name in ("n1", "n3")}
 
     def word(end: Codec, silent: int) -> bytes:
-        ((_, datagram),) = end.datagrams(SendTestimony((BALANCER,), ("n2",), np.array([1]), np.array([silent])))
+        ((_, datagram),) = end.datagrams(
+            SendTestimony(to=(BALANCER,), nodes=("n2",), incarnation=np.array([1]), silent=np.array([silent]))
+        )
         return datagram
 
     assert [ear.hear(word(end, 0), 0) for end in ends.values()] == [[], []]
@@ -332,7 +334,7 @@ def test_balancer_needs_two_and_takes_only_genuine_testimony() -> None:
     assert ear.hear(first, 2) == []
     forger = Codec(sealed.ring("n3", nodes, secret=sealed.SECRET[::-1]), lambda: next(times))
     assert ear.hear(word(forger, 1), 3) == []
-    assert ear.hear(word(ends["n3"], 1), 4) == [NodeLeft("n2", "mesh")]
+    assert ear.hear(word(ends["n3"], 1), 4) == [NodeLeft(node="n2", reason="mesh")]
     assert (ear.ignored["replayed"], ear.ignored["forged"]) == (1, 1)
     assert [record["kind"] for record in told] == ["TestimonyChanged"] * 4
 
@@ -340,10 +342,17 @@ def test_balancer_needs_two_and_takes_only_genuine_testimony() -> None:
 def test_mesh_messages_are_told_from_notifications() -> None:
     none = np.zeros(0, np.int64)
     codec = Codec(sealed.ring("n1", ("n1",)), lambda: 0)
-    ((_, datagram),) = codec.datagrams(SendTestimony((BALANCER,), (), none, none))
+    ((_, datagram),) = codec.datagrams(SendTestimony(to=(BALANCER,), nodes=(), incarnation=none, silent=none))
     assert MeshEar.concerns(datagram)
     one = np.ones(1, dtype=np.int64)
-    news = NotifyBalancer(("n1",), one, one, one, np.zeros(1), one)
+    news = NotifyBalancer(
+        nodes=("n1",),
+        limit_bytes=one,
+        backlog_bytes=one,
+        predicted_bytes=one,
+        severity_ratio=np.zeros(1),
+        arrived_bps=one,
+    )
     assert not MeshEar.concerns(sealed.Notifying(("n1",))(news))
     assert not MeshEar.concerns(b"")
 

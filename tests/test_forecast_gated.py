@@ -25,7 +25,7 @@ class Says:
 
     def step(self, seen: TrafficSampled, now_ns: int) -> ForecastMade:
         need = np.repeat((seen.backlog_bytes + self._growth)[:, None], 2, axis=1)
-        return ForecastMade(seen.nodes, HORIZONS, need, np.zeros(len(need)))
+        return ForecastMade(nodes=seen.nodes, horizon_ns=HORIZONS, need_bytes=need, onset_ratio=np.zeros(len(need)))
 
 
 def gated(growth: Sequence[float]) -> GatedForecaster:
@@ -38,7 +38,21 @@ def samples(arrived: np.ndarray) -> list[TrafficSampled]:
     zero, backlog, made = np.zeros(len(nodes), dtype=np.int64), np.zeros(len(nodes), dtype=np.int64), []
     for row in arrived:
         backlog = np.maximum(backlog + row - UNIT, 0)
-        made.append(TrafficSampled(nodes, INTERVAL_NS, row, zero, zero, zero, backlog, zero, zero, zero, zero))
+        made.append(
+            TrafficSampled(
+                nodes=nodes,
+                interval_ns=INTERVAL_NS,
+                arrived_bytes=row,
+                arrived_pkts=zero,
+                dropped_bytes=zero,
+                dropped_pkts=zero,
+                backlog_bytes=backlog,
+                limit_bytes=zero,
+                new_flows=zero,
+                gap_max_ns=zero,
+                peak_1ms_bytes=zero,
+            )
+        )
     return made
 
 

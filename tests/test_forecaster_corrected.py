@@ -15,7 +15,19 @@ HORIZONS = (INTERVAL_NS, 5 * INTERVAL_NS)
 
 def sample(arrived: int, backlog: int) -> TrafficSampled:
     zero, one = np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64)
-    return TrafficSampled(("n1",), INTERVAL_NS, arrived * one, zero, zero, zero, backlog * one, zero, zero, zero, zero)
+    return TrafficSampled(
+        nodes=("n1",),
+        interval_ns=INTERVAL_NS,
+        arrived_bytes=arrived * one,
+        arrived_pkts=zero,
+        dropped_bytes=zero,
+        dropped_pkts=zero,
+        backlog_bytes=backlog * one,
+        limit_bytes=zero,
+        new_flows=zero,
+        gap_max_ns=zero,
+        peak_1ms_bytes=zero,
+    )
 
 
 class Says:
@@ -28,7 +40,7 @@ class Says:
 
     def step(self, seen: TrafficSampled, now_ns: int) -> ForecastMade:
         need = np.repeat(seen.backlog_bytes[:, None] + round(self._growth * UNIT), 2, axis=1)
-        return ForecastMade(seen.nodes, HORIZONS, need, np.zeros(1))
+        return ForecastMade(nodes=seen.nodes, horizon_ns=HORIZONS, need_bytes=need, onset_ratio=np.zeros(1))
 
 
 def random_walk(count: int, seed: int = 1) -> list[TrafficSampled]:

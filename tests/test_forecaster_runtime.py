@@ -14,7 +14,8 @@ from testbed.forecaster.runtime.cell import Cell, run_series
 from testbed.forecaster.runtime.features import FEATURES, FeatureExtractor
 from testbed.forecaster.runtime.horizons import HORIZON_SAMPLES, MOST_GROWTH
 from testbed.forecaster.runtime.lstm import WARM_UP_SAMPLES, LstmForecaster, Model, load_model
-from testbed.records.events import ForecastMade, TrafficSampled
+from testbed.records.events import MEASURED, ForecastMade, TrafficSampled
+from tests.traffic_samples import of_columns
 
 INTERVAL_NS = 10_000_000
 
@@ -31,7 +32,7 @@ def samples(nodes: int, steps: int, seed: int = 1, scale: int = 1) -> list[Traff
     rows[:, :5] *= scale
     rows[:, 8] *= scale
     rows[:, 6] %= 10
-    return [TrafficSampled(names, INTERVAL_NS, *row) for row in rows]
+    return [of_columns(names, INTERVAL_NS, *row) for row in rows]
 
 
 def forecasts(model: Model, history: list[TrafficSampled], rate_bps: int = 40_000_000) -> list[ForecastMade]:
@@ -84,9 +85,8 @@ def test_a_node_alone_is_forecast_as_in_company(model: Model) -> None:
     history = samples(7, 60)
     together = forecasts(model, history)
     for node in (0, 3, 6):
-        columns = [[getattr(s, name)[node : node + 1] for name in TrafficSampled.__dataclass_fields__ if name not in
-                    ("nodes", "interval_ns")] for s in history]  # fmt: skip
-        alone = forecasts(model, [TrafficSampled((f"n{node + 1}",), INTERVAL_NS, *row) for row in columns])
+        columns = [[getattr(s, name)[node : node + 1] for name in MEASURED] for s in history]
+        alone = forecasts(model, [of_columns((f"n{node + 1}",), INTERVAL_NS, *row) for row in columns])
         for one, all_ in zip(alone, together, strict=True):
             # A product of other shape may differ in its last digits: a step of rounding at most.
             assert np.abs(one.need_bytes[0] - all_.need_bytes[node]).max() <= 1000
@@ -141,7 +141,7 @@ def test_a_forecast_is_not_changed_by_later_steps(model: Model) -> None:
 def test_a_sample_of_other_nodes_is_refused(model: Model) -> None:
     forecaster = LstmForecaster(model, ("n1",), np.array([10**7]), INTERVAL_NS)
     with pytest.raises(ValueError, match="n2"):
-        forecaster.step(TrafficSampled(("n2",), INTERVAL_NS, *np.zeros((9, 1), np.int64)), 0)
+        forecaster.step(of_columns(("n2",), INTERVAL_NS, *np.zeros((9, 1), np.int64)), 0)
 
 
 def test_as_many_rates_as_nodes(model: Model) -> None:
@@ -152,7 +152,7 @@ def test_as_many_rates_as_nodes(model: Model) -> None:
 def test_extreme_samples_give_finite_needs(model: Model) -> None:
     rows = np.full((40, 9, 1), 2**50)
     rows[:20] = 0
-    made = forecasts(model, [TrafficSampled(("n1",), INTERVAL_NS, *row) for row in rows])
+    made = forecasts(model, [of_columns(("n1",), INTERVAL_NS, *row) for row in rows])
     assert all((m.need_bytes >= 0).all() and np.isfinite(m.onset_ratio).all() for m in made)
 
 
@@ -174,7 +174,7 @@ def test_the_shipped_model_rises_before_an_announced_burst(model: Model) -> None
             zero,
             np.array([arrived // 9]),
         )
-        history.append(TrafficSampled(names, INTERVAL_NS, *columns))
+        history.append(of_columns(names, INTERVAL_NS, *columns))
     made = forecasts(model, history)
     growth = [m.need_bytes[0, 2] - s.backlog_bytes[0] for m, s in zip(made, history, strict=True)]
     assert growth[-1] > 5 * max(growth[60:100]) + 50_000

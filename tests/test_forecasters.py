@@ -15,6 +15,7 @@ from testbed.policies.forecast_oracle import ArrivalCells, KnownArrivals, Oracle
 from testbed.policies.forecast_path import horizons_ns
 from testbed.records.events import TrafficSampled
 from testbed.scenario.buffer import BufferSpec
+from tests.traffic_samples import of_columns
 
 MS = 1_000_000
 RATE_BPS = np.array([100_000_000], dtype=np.int64)  # 125 kB in 10 ms
@@ -32,7 +33,7 @@ def sample(arrived: int, backlog: int = 0, interval_ms: int = 10, count: int = 1
 
     nodes = tuple(f"n{i + 1}" for i in range(count))
     numbers = [arrived, arrived // 1000, 0, 0, backlog, 10**7, 0, MS, arrived // interval_ms]
-    return TrafficSampled(nodes, interval_ms * MS, *(ints(value) for value in numbers))
+    return of_columns(nodes, interval_ms * MS, *(ints(value) for value in numbers))
 
 
 # ------------------------------------------------------------------------------------------------ fluid queue

@@ -110,9 +110,11 @@ class World:
     def _carry_out(self, sender: str, action: Action, now_ns: int) -> None:
         event: Event
         if isinstance(action, SendHeartbeat):
-            event = HeartbeatHeard(sender, action.incarnation)
+            event = HeartbeatHeard(node=sender, incarnation=action.incarnation)
         elif isinstance(action, SendTestimony):
-            event = WitnessHeard(sender, action.nodes, action.incarnation, action.silent)
+            event = WitnessHeard(
+                witness=sender, nodes=action.nodes, incarnation=action.incarnation, silent=action.silent
+            )
         else:
             assert isinstance(action, SendStates)
             event = from_record({**action.to_record(), "kind": "StatesHeard"})  # type: ignore[assignment]
@@ -176,7 +178,7 @@ def test_members_conclude_the_same_as_the_balancer() -> None:
     world = World(4, crashes={"n3": 500 * NS_PER_MS})
     world.run(800 * NS_PER_MS)
     assert all(world.members[name].dead == {"n3"} for name in ("n1", "n2", "n4"))
-    assert world.members["n1"].verdicts() == [NodeLeft("n3", "mesh")]
+    assert world.members["n1"].verdicts() == [NodeLeft(node="n3", reason="mesh")]
     assert world.members["n1"].verdicts() == []
 
 
@@ -276,7 +278,15 @@ def test_a_late_witness_does_not_make_its_side_the_smaller() -> None:
             watched = tuple(m for m in members if m != witness and witness in watchers_of(m, members, 3))
             silent = [int(m not in sides[witness]) for m in watched]
             if witness != "n2" or now_ns == 0:
-                judge.hear(WitnessHeard(witness, watched, np.ones(len(watched), np.int64), np.array(silent)), now_ns)
+                judge.hear(
+                    WitnessHeard(
+                        witness=witness,
+                        nodes=watched,
+                        incarnation=np.ones(len(watched), np.int64),
+                        silent=np.array(silent),
+                    ),
+                    now_ns,
+                )
     judge.judge(185 * NS_PER_MS)
     assert judge._larger_side(185 * NS_PER_MS) == {"n1", "n2"}
 
@@ -428,14 +438,14 @@ def test_in_a_large_mesh_who_is_seldom_heard_of_stays_in_office() -> None:
 
 
 def word(witness: str, node: str, life: int, silent: int) -> WitnessHeard:
-    return WitnessHeard(witness, (node,), np.array([life]), np.array([silent]))
+    return WitnessHeard(witness=witness, nodes=(node,), incarnation=np.array([life]), silent=np.array([silent]))
 
 
 def test_one_accuser_of_three_is_not_enough_nor_is_one_who_repeats() -> None:
     judge = Agreement(("n1", "n2", "n3"), 2)
     judge.hear(word("n3", "n2", 0, 0), 0)
     assert not any(judge.hear(word("n1", "n2", 0, 1), t) for t in range(5))
-    assert judge.hear(word("n3", "n2", 0, 1), 6) == [NodeLeft("n2", "mesh")]
+    assert judge.hear(word("n3", "n2", 0, 1), 6) == [NodeLeft(node="n2", reason="mesh")]
 
 
 def test_accusation_of_an_earlier_life_is_void() -> None:
@@ -447,7 +457,7 @@ def test_accusation_of_an_earlier_life_is_void() -> None:
     assert judge.hear(word("n4", "n2", 3, 1), 3) == []
     judge.hear(word("n1", "n2", 4, 1), 4)
     assert judge.hear(word("n3", "n2", 4, 1), 5) == []
-    assert judge.hear(word("n4", "n2", 4, 1), 6) == [NodeLeft("n2", "mesh")]
+    assert judge.hear(word("n4", "n2", 4, 1), 6) == [NodeLeft(node="n2", reason="mesh")]
 
 
 def test_strangers_and_non_watchers_have_no_say() -> None:
@@ -466,7 +476,14 @@ def test_strangers_and_non_watchers_have_no_say() -> None:
 
 def state(node: str, taken_ns: int, severity: float) -> StatesHeard:
     one = np.array([1])
-    return StatesHeard((node,), np.array([taken_ns]), one, one, one, np.array([severity]))
+    return StatesHeard(
+        nodes=(node,),
+        taken_ns=np.array([taken_ns]),
+        limit_bytes=one,
+        backlog_bytes=one,
+        predicted_bytes=one,
+        severity_ratio=np.array([severity]),
+    )
 
 
 def test_states_spread_and_peers_precursors_are_seen() -> None:

@@ -48,15 +48,25 @@ def only(made: list[tuple[str, bytes]]) -> bytes:
     return datagram
 
 
-BEAT = SendHeartbeat(("n2",), 3)
-TESTIMONY = SendTestimony(("n2",), ("n2", "n3"), ints(4, 5), ints(0, 1))
-STATES = SendStates(("n2",), ("n1",), ints(9), ints(500_000), ints(0), ints(7), np.array([0.25]))
+BEAT = SendHeartbeat(to=("n2",), incarnation=3)
+TESTIMONY = SendTestimony(to=("n2",), nodes=("n2", "n3"), incarnation=ints(4, 5), silent=ints(0, 1))
+STATES = SendStates(
+    to=("n2",),
+    nodes=("n1",),
+    taken_ns=ints(9),
+    limit_bytes=ints(500_000),
+    backlog_bytes=ints(0),
+    predicted_bytes=ints(7),
+    severity_ratio=np.array([0.25]),
+)
 
 
 def test_every_message_arrives_as_it_was_meant() -> None:
     ours, theirs = pair()
-    assert theirs.decode(only(ours.datagrams(BEAT))) == HeartbeatHeard("n1", 3)
-    assert theirs.decode(only(ours.datagrams(TESTIMONY))) == WitnessHeard("n1", ("n2", "n3"), ints(4, 5), ints(0, 1))
+    assert theirs.decode(only(ours.datagrams(BEAT))) == HeartbeatHeard(node="n1", incarnation=3)
+    assert theirs.decode(only(ours.datagrams(TESTIMONY))) == WitnessHeard(
+        witness="n1", nodes=("n2", "n3"), incarnation=ints(4, 5), silent=ints(0, 1)
+    )
     heard = theirs.decode(only(ours.datagrams(STATES)))
     assert isinstance(heard, StatesHeard)
     assert {**STATES.to_record(), "kind": "", "to": 0} == {**heard.to_record(), "kind": "", "to": 0}
@@ -64,7 +74,7 @@ def test_every_message_arrives_as_it_was_meant() -> None:
 
 
 def test_messages_are_compact() -> None:
-    assert len(only(pair()[0].datagrams(SendHeartbeat(("n2",), 0)))) <= 36
+    assert len(only(pair()[0].datagrams(SendHeartbeat(to=("n2",), incarnation=0)))) <= 36
 
 
 @pytest.mark.parametrize("action", [BEAT, TESTIMONY, STATES], ids=lambda a: type(a).__name__)
@@ -85,7 +95,7 @@ def test_any_flipped_bit_and_any_cut_is_ignored(action: Action) -> None:
 
 def test_replays_and_whatever_is_older_than_what_was_taken_are_ignored() -> None:
     ours, theirs = pair()
-    sent = [only(ours.datagrams(SendHeartbeat(("n2",), i))) for i in range(4)]
+    sent = [only(ours.datagrams(SendHeartbeat(to=("n2",), incarnation=i))) for i in range(4)]
     assert [theirs.decode(sent[i]) is not None for i in (1, 1, 0, 3, 2, 3)] == [True, False, False, True, False, False]
     assert theirs.ignored == {"malformed": 0, "foreign": 0, "forged": 0, "replayed": 4}
 
@@ -97,8 +107,8 @@ def test_two_messages_of_one_instant_are_both_taken() -> None:
 
 def test_numbers_of_senders_are_apart_and_a_later_life_begins_above() -> None:
     ours, theirs = pair()
-    assert theirs.decode(only(ours.datagrams(BEAT))) == HeartbeatHeard("n1", 3)
-    assert theirs.decode(only(codec("n3").datagrams(BEAT))) == HeartbeatHeard("n3", 3)
+    assert theirs.decode(only(ours.datagrams(BEAT))) == HeartbeatHeard(node="n1", incarnation=3)
+    assert theirs.decode(only(codec("n3").datagrams(BEAT))) == HeartbeatHeard(node="n3", incarnation=3)
     reborn = codec("n1", lambda: 10**9)
     assert theirs.decode(only(reborn.datagrams(BEAT))) is not None
     assert theirs.decode(only(ours.datagrams(BEAT))) is None
@@ -119,7 +129,7 @@ def test_no_member_can_speak_for_another() -> None:
     for key in {*ring.to.values(), *ring.of.values()}:
         lying = replace(ring, owner="n1", to=dict.fromkeys(ring.members, key))
         assert theirs.decode(only(Codec(lying, lambda: 5).datagrams(BEAT))) is None
-    assert theirs.decode(only(codec("n1").datagrams(SendHeartbeat(("n3",), 0)))) is None
+    assert theirs.decode(only(codec("n1").datagrams(SendHeartbeat(to=("n3",), incarnation=0)))) is None
     assert set(theirs.ignored.items()) >= {("forged", theirs.ignored["forged"]), ("replayed", 0)}
     assert theirs.ignored["forged"] >= 7
 
@@ -136,7 +146,15 @@ def test_a_message_of_one_channel_says_nothing_on_another() -> None:
 
 def test_in_a_small_mesh_states_are_their_senders_own() -> None:
     ours, theirs = pair()
-    of_another = SendStates(("n2",), ("n3",), ints(9), ints(1), ints(0), ints(7), np.array([1.0]))
+    of_another = SendStates(
+        to=("n2",),
+        nodes=("n3",),
+        taken_ns=ints(9),
+        limit_bytes=ints(1),
+        backlog_bytes=ints(0),
+        predicted_bytes=ints(7),
+        severity_ratio=np.array([1.0]),
+    )
     assert theirs.decode(only(ours.datagrams(of_another))) is None
     assert theirs.ignored["forged"] == 1
     many = tuple(f"n{i + 1}" for i in range(FULL_SYNC_MEMBERS + 1))

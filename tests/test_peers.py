@@ -33,7 +33,12 @@ class Needs:
 
     def step(self, sample: object, now_ns: int) -> ForecastMade:
         nodes = sample.nodes  # type: ignore[attr-defined]
-        return ForecastMade(nodes, self.horizon_ns, np.full((len(nodes), 1), 2 * 10**6), np.zeros(len(nodes)))
+        return ForecastMade(
+            nodes=nodes,
+            horizon_ns=self.horizon_ns,
+            need_bytes=np.full((len(nodes), 1), 2 * 10**6),
+            onset_ratio=np.zeros(len(nodes)),
+        )
 
 
 def wanted_bytes(policy: str, *peers: float) -> list[int]:
@@ -41,7 +46,7 @@ def wanted_bytes(policy: str, *peers: float) -> list[int]:
     nodes = tuple(f"n{i + 1}" for i in range(len(peers)))
     spec = BufferSpec.model_validate({"policy": policy, "precursor_gain": 1.0})
     brain = NodeBrain(nodes, spec, np.full(len(nodes), 10**8), Needs())
-    assert brain.handle(PeersAssessed(nodes, np.array(peers)), 1) == []
+    assert brain.handle(PeersAssessed(nodes=nodes, severity_ratio=np.array(peers)), 1) == []
     asked = [action for action in brain.handle(sample(*[0] * len(nodes)), 2) if isinstance(action, RequestLimit)]
     assert brain.severity_ratio.tolist() == [0.0] * len(nodes), "what it tells others is its own"
     return asked[0].wanted_bytes.tolist()
@@ -75,7 +80,14 @@ def test_policies_that_heed_no_severity_heed_no_peers() -> None:
 def test_a_severity_that_rises_is_told_at_once() -> None:
     def state(taken_ns: int, severity: float) -> StatesHeard:
         one = np.array([1])
-        return StatesHeard(("n1",), np.array([taken_ns]), one, one, one, np.array([severity]))
+        return StatesHeard(
+            nodes=("n1",),
+            taken_ns=np.array([taken_ns]),
+            limit_bytes=one,
+            backlog_bytes=one,
+            predicted_bytes=one,
+            severity_ratio=np.array([severity]),
+        )
 
     member = Membership("n1", ("n1", "n2"), MeshSpec.model_validate({}), random.Random(0))
     member.handle(DeadlineReached(), 0)

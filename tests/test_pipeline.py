@@ -26,7 +26,7 @@ from testbed.controllers.switch import Acknowledged, PacketIn, PortChanged, Refu
 from testbed.errors import InputError, ToolError
 from testbed.policies.balancer import SILENCE_NS
 from testbed.policies.membership import BALANCER
-from testbed.records.events import NodesNotified, NotifyBalancer, Record
+from testbed.records.events import NodesNotified, NotifyBalancer, Record, columns_of
 from testbed.scenario.network import VIP_IP, VIP_IP6, VIP_MAC, Host
 from testbed.scenario.steering import BalancerSpec
 from testbed.units import NS_PER_MS
@@ -429,7 +429,14 @@ def test_no_nodes_are_refused() -> None:
 
 def said(*nodes: str, backlog: int = 0, severity: float = 0.0) -> NotifyBalancer:
     zeros, ones = np.zeros(len(nodes), dtype=np.int64), np.ones(len(nodes), dtype=np.int64)
-    return NotifyBalancer(nodes, ones * 10**6, ones * backlog, zeros, ones * severity, zeros)
+    return NotifyBalancer(
+        nodes=nodes,
+        limit_bytes=ones * 10**6,
+        backlog_bytes=ones * backlog,
+        predicted_bytes=zeros,
+        severity_ratio=ones * severity,
+        arrived_bps=zeros,
+    )
 
 
 def notify(*nodes: str, backlog: int = 0, severity: float = 0.0) -> bytes:
@@ -444,8 +451,9 @@ rows = st.tuples(values, values, values, st.floats(0, 1), values)
 def test_notification_comes_back_as_it_went(table: dict[str, tuple[int, int, int, float, int]]) -> None:
     columns = list(zip(*table.values(), strict=True))
     arrays = [np.array(column, dtype=np.float64 if i == 3 else np.int64) for i, column in enumerate(columns)]
-    assert notification.decode(notification.encode(NotifyBalancer(tuple(table), *arrays))) == NodesNotified(
-        tuple(table), *arrays
+    sent = dict(zip(columns_of(NotifyBalancer), arrays, strict=True))
+    assert notification.decode(notification.encode(NotifyBalancer(nodes=tuple(table), **sent))) == NodesNotified(
+        nodes=tuple(table), **sent
     )
 
 
@@ -473,7 +481,7 @@ def test_truncated_and_overlong_datagrams_are_refused(datagram: bytes) -> None:
 
 @pytest.mark.parametrize("severity", [-0.1, 1.1, float("nan"), float("inf")])
 def test_severity_outside_its_scale_is_refused(severity: float) -> None:
-    with pytest.raises(ValueError, match="severity outside"):
+    with pytest.raises(ValueError, match="severity_ratio out of range"):
         notification.decode(notify("n1", severity=severity))
 
 

@@ -27,48 +27,48 @@ def pool(capacity: int | None = 100, alpha: float | None = None) -> Pool:
 
 
 def ask(nodes: tuple[str, ...], *wanted: int, used: tuple[int, ...] = ()) -> RequestLimit:
-    return RequestLimit(nodes, ints(*wanted), ints(*used))
+    return RequestLimit(nodes=nodes, wanted_bytes=ints(*wanted), used_bytes=ints(*used))
 
 
 def test_a_wish_that_fits_is_granted_whole():
-    assert pool().handle(ask(("n2",), 60), 0) == [LimitGranted(("n2",), ints(60))]
+    assert pool().handle(ask(("n2",), 60), 0) == [LimitGranted(nodes=("n2",), granted_bytes=ints(60))]
 
 
 def test_a_wish_beyond_the_free_part_is_refused_in_part():
     shared = pool()
     shared.handle(ask(("n1",), 60), 0)
-    assert shared.handle(ask(("n2",), 60), 1) == [LimitGranted(("n2",), ints(30))]
+    assert shared.handle(ask(("n2",), 60), 1) == [LimitGranted(nodes=("n2",), granted_bytes=ints(30))]
     assert shared.free_bytes == 0
 
 
 def test_memory_given_back_is_there_for_the_next():
     shared = pool()
     shared.handle(ask(("n1",), 80), 0)
-    assert shared.handle(ask(("n2",), 50), 1) == [LimitGranted(("n2",), ints(10))]
-    assert shared.handle(ask(("n1",), 20), 2) == [LimitGranted(("n1",), ints(20))]
-    assert shared.handle(ask(("n2",), 50), 3) == [LimitGranted(("n2",), ints(50))]
+    assert shared.handle(ask(("n2",), 50), 1) == [LimitGranted(nodes=("n2",), granted_bytes=ints(10))]
+    assert shared.handle(ask(("n1",), 20), 2) == [LimitGranted(nodes=("n1",), granted_bytes=ints(20))]
+    assert shared.handle(ask(("n2",), 50), 3) == [LimitGranted(nodes=("n2",), granted_bytes=ints(50))]
 
 
 def test_in_one_request_shrinks_come_before_growth():
     shared = pool()
     shared.handle(ask(("n1",), 80), 0)
-    assert shared.handle(ask(("n2", "n1"), 70, 20), 1) == [LimitGranted(("n2", "n1"), ints(70, 20))]
+    assert shared.handle(ask(("n2", "n1"), 70, 20), 1) == [LimitGranted(nodes=("n2", "n1"), granted_bytes=ints(70, 20))]
 
 
 def test_nodes_that_grow_together_share_what_is_free_in_proportion():
-    assert pool().handle(ask(NODES, 110, 60, 10), 0) == [LimitGranted(NODES, ints(56, 33, 10))]
+    assert pool().handle(ask(NODES, 110, 60, 10), 0) == [LimitGranted(nodes=NODES, granted_bytes=ints(56, 33, 10))]
 
 
 def test_without_a_capacity_every_wish_is_granted():
     shared = pool(None)
-    assert shared.handle(ask(("n1",), 10**12), 0) == [LimitGranted(("n1",), ints(10**12))]
+    assert shared.handle(ask(("n1",), 10**12), 0) == [LimitGranted(nodes=("n1",), granted_bytes=ints(10**12))]
     assert shared.free_bytes is None
 
 
 def test_a_node_that_left_keeps_its_first_grant_only():
     shared = pool()
     shared.handle(ask(("n1",), 60), 0)
-    assert shared.handle(NodeLeft("n1", "mesh"), 1) == []
+    assert shared.handle(NodeLeft(node="n1", reason="mesh"), 1) == []
     assert shared.grants_bytes.tolist() == [FLOOR] * 3
 
 
@@ -102,7 +102,7 @@ def test_grants_of_another_length_are_refused():
 def test_one_busy_node_gets_alpha_of_what_it_leaves_free():
     # Others hold 20 of 100.  g = 1 × (100 - 20 - g) is solved by 40.
     shared = pool(alpha=1.0)
-    assert shared.handle(ask(("n1",), 90, used=(10,)), 0) == [LimitGranted(("n1",), ints(40))]
+    assert shared.handle(ask(("n1",), 90, used=(10,)), 0) == [LimitGranted(nodes=("n1",), granted_bytes=ints(40))]
 
 
 def test_busy_nodes_settle_at_equal_shares_and_leave_a_reserve():
@@ -119,20 +119,22 @@ def test_a_node_sheds_when_others_take_memory_but_never_what_is_in_use():
     shared.handle(ask(("n1",), 90, used=(0,)), 0)
     shared.handle(ask(("n2",), 90, used=(0,)), 1)
     assert shared.grants_bytes.tolist() == [40, 25, 10]
-    assert shared.handle(ask(("n1",), 90, used=(36,)), 2) == [LimitGranted(("n1",), ints(36))]
-    assert shared.handle(ask(("n1",), 90, used=(0,)), 3) == [LimitGranted(("n1",), ints(32))]
+    assert shared.handle(ask(("n1",), 90, used=(36,)), 2) == [LimitGranted(nodes=("n1",), granted_bytes=ints(36))]
+    assert shared.handle(ask(("n1",), 90, used=(0,)), 3) == [LimitGranted(nodes=("n1",), granted_bytes=ints(32))]
 
 
 def test_the_floor_is_safe_however_small_alpha_is():
-    assert pool(alpha=0.001).handle(ask(("n1",), 90), 0) == [LimitGranted(("n1",), ints(FLOOR))]
+    assert pool(alpha=0.001).handle(ask(("n1",), 90), 0) == [LimitGranted(nodes=("n1",), granted_bytes=ints(FLOOR))]
 
 
 def test_only_dynamic_threshold_has_an_alpha():
     grants = np.full(3, 500_000, dtype=np.int64)
-    wish = RequestLimit(("n1",), ints(8_000_000))
+    wish = RequestLimit(nodes=("n1",), wanted_bytes=ints(8_000_000))
     for policy, expected in (("reactive", 8_000_000), ("dynamic-threshold", 4_500_000)):
         spec = BufferSpec.model_validate({"policy": policy, "pool": "10MB"})
-        assert make_pool(spec, NODES, grants.copy()).handle(wish, 0) == [LimitGranted(("n1",), ints(expected))]
+        assert make_pool(spec, NODES, grants.copy()).handle(wish, 0) == [
+            LimitGranted(nodes=("n1",), granted_bytes=ints(expected))
+        ]
 
 
 # ------------------------------------------------------------------------------------------ whatever is asked
@@ -152,7 +154,7 @@ def test_the_capacity_is_never_exceeded_and_no_node_falls_below_its_floor(asked,
     for step, rows in enumerate(asked):
         names, wanted, used = zip(*rows, strict=True)
         before = dict(zip(NODES, shared.grants_bytes.tolist(), strict=True))
-        (answer,) = shared.handle(RequestLimit(names, ints(*wanted), ints(*used)), step)
+        (answer,) = shared.handle(RequestLimit(nodes=names, wanted_bytes=ints(*wanted), used_bytes=ints(*used)), step)
         assert shared.grants_bytes.sum() <= capacity
         assert (shared.grants_bytes >= FLOOR).all()
         for name, granted, wish, use in zip(names, answer.granted_bytes, wanted, used, strict=True):
@@ -164,7 +166,11 @@ def test_the_capacity_is_never_exceeded_and_no_node_falls_below_its_floor(asked,
 @given(requests, alphas)
 def test_replaying_the_requests_gives_the_same_grants(asked, alpha):
     messages = [
-        RequestLimit(tuple(r[0] for r in rows), ints(*(r[1] for r in rows)), ints(*(r[2] for r in rows)))
+        RequestLimit(
+            nodes=tuple(r[0] for r in rows),
+            wanted_bytes=ints(*(r[1] for r in rows)),
+            used_bytes=ints(*(r[2] for r in rows)),
+        )
         for rows in asked
     ]
     read_back = [from_record(json.loads(json.dumps(message.to_record()))) for message in messages]

@@ -7,6 +7,7 @@ import pytest
 
 from testbed.policies.precursor import WARM_UP_SAMPLES, WEIGHT, PrecursorPolicy
 from testbed.records.events import TrafficSampled
+from tests.traffic_samples import of_columns
 
 PACKET_BYTES = 1000
 
@@ -26,7 +27,7 @@ def sample(
     busiest = int((load if peak is None else peak) * per_ms)
     gap_ns = int(gap * interval_ms * 1e6)
     fields = [arrived, -(-arrived // PACKET_BYTES), 0, 0, 0, 500_000, flows, gap_ns, busiest]
-    return TrafficSampled(("n1",), interval_ms * 1_000_000, *(np.array([f], dtype=np.int64) for f in fields))
+    return of_columns(("n1",), interval_ms * 1_000_000, *(np.array([f], dtype=np.int64) for f in fields))
 
 
 def steady(policy: PrecursorPolicy, **settings) -> None:
@@ -131,7 +132,19 @@ def test_each_node_has_its_own_baseline():
         zero = np.zeros(2, dtype=np.int64)
         numbers = np.array(arrived, dtype=np.int64)
         packets, gap, peak = numbers // 1000, np.full(2, 500_000), numbers // 10
-        seen = TrafficSampled(("n1", "n2"), 10_000_000, numbers, packets, zero, zero, zero, zero, zero, gap, peak)
+        seen = TrafficSampled(
+            nodes=("n1", "n2"),
+            interval_ns=10_000_000,
+            arrived_bytes=numbers,
+            arrived_pkts=packets,
+            dropped_bytes=zero,
+            dropped_pkts=zero,
+            backlog_bytes=zero,
+            limit_bytes=zero,
+            new_flows=zero,
+            gap_max_ns=gap,
+            peak_1ms_bytes=peak,
+        )
         last = policy.severity_ratio(seen)
     assert last[0] > 0.5
     assert last[1] == 0.0

@@ -235,7 +235,7 @@ def test_history_of_a_large_cluster_is_short() -> None:
 
 @pytest.mark.parametrize("changed", ["nodes", "wanted_bytes", "used_bytes"])
 def test_the_digest_covers_every_value(changed: str) -> None:
-    asked = RequestLimit(("n1", "n2"), np.array([1, 2]), np.array([3, 4]))
+    asked = RequestLimit(nodes=("n1", "n2"), wanted_bytes=np.array([1, 2]), used_bytes=np.array([3, 4]))
     other = {"nodes": ("n1", "n3"), "wanted_bytes": np.array([1, 5]), "used_bytes": np.array([3, 5])}
     assert digest(asked) == digest(replace(asked))
     assert digest(asked) != digest(replace(asked, **{changed: other[changed]}))

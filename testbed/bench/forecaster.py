@@ -38,7 +38,7 @@ from testbed.forecaster.runtime.horizons import HORIZON_SAMPLES
 from testbed.forecaster.runtime.lstm import LstmForecaster
 from testbed.forecaster.training.onnx_export import write_onnx
 from testbed.policies.forecast_gated import GatedForecaster
-from testbed.records.events import TrafficSampled
+from testbed.records.events import MEASURED, TrafficSampled
 from testbed.system import kernel, probes
 from testbed.units import NS_PER_MS
 
@@ -148,7 +148,10 @@ def _timed_ns(step: Step, count: int) -> list[int]:
 def _samples(count: int) -> list[TrafficSampled]:
     rng = np.random.default_rng(1)
     columns = rng.integers(0, 125_000, (count, 9, 1))
-    return [TrafficSampled(("n1",), _INTERVAL_NS, *column) for column in columns]
+    return [
+        TrafficSampled(nodes=("n1",), interval_ns=_INTERVAL_NS, **dict(zip(MEASURED, column, strict=True)))
+        for column in columns
+    ]
 
 
 def _prediction(model: Model) -> Step:

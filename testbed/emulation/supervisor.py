@@ -24,7 +24,7 @@ from testbed.emulation.processes.channel import (
     Outcome,
     RecordReader,
     RecordWriter,
-    SampleRow,
+    Sampled,
     channel,
 )
 from testbed.emulation.processes.members import named
@@ -163,10 +163,10 @@ class _Watch:
         return len(messages)
 
     def _take(self, message: Message) -> None:
-        if isinstance(message, SampleRow):
+        if isinstance(message, Sampled):
             self._recording.sample(message)
         elif isinstance(message, EventRecord):
-            self._recording.event(message.t_ns, message.record)
+            self._recording.event(message.t_ns, message.line)
         elif isinstance(message, Failure):
             self._failure, self._over_ns = self._failure or message, time.monotonic_ns()
         else:

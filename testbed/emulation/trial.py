@@ -16,7 +16,6 @@ import traceback
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from testbed.emulation.cpu_quota import CpuQuota
 from testbed.emulation.dataplane.counting import Counting
@@ -37,6 +36,7 @@ from testbed.emulation.processes.members import Member, join_all
 from testbed.emulation.processes.stage_watch import ordered_faults, packet_stages, process_stages, sender_stages
 from testbed.engine import TrialPlan
 from testbed.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TOOL_FAILED, Interrupted, ToolError
+from testbed.records.events import LogEntry
 from testbed.records.evidence import TcpEvidence
 from testbed.system import interrupts, kernel, waiting
 from testbed.units import NS_PER_MS, NS_PER_S
@@ -170,8 +170,8 @@ class Trial:
         return daemons + self._crew.watched(self._crew.others if self._stopping else self._crew.all)
 
     def _make_faults(self) -> Faults:
-        def tell(kind: str, fields: dict[str, Any]) -> None:
-            self._records.send(EventRecord(self._clock.now_ns(), {"kind": kind, **fields}))
+        def write(record: LogEntry) -> None:
+            self._records.send(EventRecord.of(self._clock.now_ns(), record))
 
         crew, buffers = self._crew, self._buffers
         ground = Ground(
@@ -182,7 +182,7 @@ class Trial:
             release=crew.release_memory,
             revive=lambda node: crew.revive(node, buffers, self._t0_ns),
         )
-        return Faults(self._plan.scenario.faults, ground, buffers.sinks, self._clock.now_ns, tell)
+        return Faults(self._plan.scenario.faults, ground, buffers.sinks, self._clock.now_ns, write)
 
     def _until_next_fault_ns(self) -> int:
         due_ns = self._faults.next_ns()

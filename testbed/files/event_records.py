@@ -6,14 +6,13 @@ nodes has a row for each of them.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from testbed.records.events import FiveTuple, Floats, Ints, Record
+from testbed.records.events import FiveTuple, Floats, Ints, Record, fields_of
 
 _Value = TypeVar("_Value")
 
@@ -28,23 +27,18 @@ def from_record(record: Mapping[str, Any]) -> Record:
     if cls is None:
         raise ValueError(f"a record of unknown kind {record['kind']}")
     values = {}
-    for name, read, has_default in _readers_of(record["kind"]):
+    for name, read, has_default in _readers_of(cls):
         if name in record:
             values[name] = read(record[name])
         elif not has_default:  # else it was written before the field existed: its default holds
             raise ValueError(f"a record of kind {record['kind']} without {name}")
-    _check_rows(values, {name for name, _, has_default in _readers_of(record["kind"]) if has_default})
+    _check_rows(values, {name for name, _, has_default in _readers_of(cls) if has_default})
     return cls(**values)
 
 
-@functools.cache
-def _readers_of(kind: str) -> tuple[tuple[str, Callable[[Any], Any], bool], ...]:
+def _readers_of(kind: type[Record]) -> list[tuple[str, Callable[[Any], Any], bool]]:
     """Return the fields of a record: name, what reads its written form, whether it has a default."""
-    missing = dataclasses.MISSING
-    return tuple(
-        (field.name, _READERS[str(field.type)], field.default is not missing or field.default_factory is not missing)
-        for field in dataclasses.fields(cast(Any, Record.kinds[kind]))
-    )
+    return [(field.name, READERS[field.type], field.has_default) for field in fields_of(kind)]
 
 
 def _check_rows(values: dict[str, Any], may_be_empty: set[str]) -> None:
@@ -101,15 +95,38 @@ def _five_tuple(value: Any) -> FiveTuple:
     return cast(FiveTuple, tuple(read(part) for read, part in zip(_FIVE, value, strict=True)))
 
 
+def _number(value: Any) -> float:
+    if type(value) not in (int, float) or not -_MAX_VALUE <= value <= _MAX_VALUE:
+        raise ValueError("a value that is no number in bounds")
+    return float(value)
+
+
+def _counts(value: Any) -> dict[str, int]:
+    if not isinstance(value, dict):
+        raise ValueError("counts that are no object")
+    return {_name(key): _whole(count) for key, count in value.items()}
+
+
+def _or_none(read: Callable[[Any], _Value]) -> Callable[[Any], _Value | None]:
+    return lambda value: None if value is None else read(value)
+
+
 _MAX_VALUE = 2**62
 _MAX_NAME_CHARS = 200
 _FIVE = (_name, _name, _whole, _whole, _whole)
-_READERS: dict[str, Callable[[Any], Any]] = {
-    "int": _whole,
-    "str": _name,
-    "Ints": _ints,
-    "Floats": _floats,
-    "FiveTuple": _five_tuple,
-    "tuple[str, ...]": functools.partial(_list, read=_name),
-    "tuple[int, ...]": functools.partial(_list, read=_whole),
+_PLAIN: dict[Any, Callable[[Any], Any]] = {
+    int: _whole,
+    float: _number,
+    str: _name,
+    dict[str, int]: _counts,
+    tuple[str, ...]: functools.partial(_list, read=_name),
+    tuple[int, ...]: functools.partial(_list, read=_whole),
 }
+READERS: dict[Any, Callable[[Any], Any]] = {
+    **_PLAIN,
+    **{kind | None: _or_none(read) for kind, read in _PLAIN.items()},
+    Ints: _ints,
+    Floats: _floats,
+    FiveTuple: _five_tuple,
+}
+"""What reads the written form of a field, by its type: a type that is not here cannot be declared."""

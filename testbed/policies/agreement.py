@@ -146,14 +146,14 @@ class Agreement:
             if not case.dead and self._is_gone(case, accusers, now_ns):
                 case.dead, case.cleared_ns, case.doubted_ns = True, None, None
                 case.departures_ns = [t for t in case.departures_ns if t > now_ns - MEMORY_NS] + [now_ns]
-                found.append(NodeLeft(node, REASON))
+                found.append(NodeLeft(node=node, reason=REASON))
             elif case.dead and accusers:
                 case.cleared_ns = None
             elif case.dead and case.cleared_ns is None:
                 case.cleared_ns = now_ns
             elif case.dead and now_ns >= _back_ns(case):
                 case.dead = False
-                found.append(NodeJoined(node, REASON))
+                found.append(NodeJoined(node=node, reason=REASON))
             if not case.dead and not case.accused_in:
                 self._open.discard(node)
         return found

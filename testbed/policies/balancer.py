@@ -142,7 +142,7 @@ class BalancerPolicy:
         if self._placer is None:
             return []  # the switch places flows by the slots
         row = self._placer.place(self._view, now_ns)
-        return [PlaceFlow(event.flow, self._view.nodes[row])]
+        return [PlaceFlow(flow=event.flow, node=self._view.nodes[row])]
 
     def _leave(self, event: NodeLeft) -> None:
         row = self._view.index(event.node)
@@ -185,8 +185,8 @@ class BalancerPolicy:
             return []
         deals = self._deal(now_ns, at_least=1 if changed.any() else int(LEAST_CHANGE_RATIO * len(self._table)))
         names = np.array(self._view.nodes, dtype=object)
-        restores = [RestoreNode(node) for node in names[changed & self._view.serving]]
-        return [*restores, *deals, *(RemoveNode(node) for node in names[changed & before])]
+        restores = [RestoreNode(node=node) for node in names[changed & self._view.serving]]
+        return [*restores, *deals, *(RemoveNode(node=node) for node in names[changed & before])]
 
     def _deal(self, now_ns: int, at_least: int) -> list[SetSlots]:
         """Ask the rule, if it may be, and return the table as an action if it differs in `at_least` slots."""
@@ -198,4 +198,4 @@ class BalancerPolicy:
         if int((table != self._table).sum()) < at_least:
             return []
         self._table = table
-        return [SetSlots(self.slots)]
+        return [SetSlots(slots=self.slots)]

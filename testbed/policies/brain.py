@@ -159,11 +159,13 @@ class NodeBrain:
         if not self._ops.any(changed):
             return []
         nodes, rows = self._rows.where(self._ops.to_array(changed))
-        return [SetBufferLimit(nodes, self.limit_bytes[rows])]
+        return [SetBufferLimit(nodes=nodes, limit_bytes=self.limit_bytes[rows])]
 
     def _request(self, ask: Mask, want: Values, backlog: Values) -> list[Action]:
         ops = self._ops
         if not ops.any(ask):
             return []
         nodes, rows = self._rows.where(ops.to_array(ask))
-        return [RequestLimit(nodes, ops.to_array(want)[rows], ops.to_array(backlog)[rows])]
+        return [
+            RequestLimit(nodes=nodes, wanted_bytes=ops.to_array(want)[rows], used_bytes=ops.to_array(backlog)[rows])
+        ]

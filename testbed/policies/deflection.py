@@ -123,7 +123,7 @@ class DeflectionPolicy:
             return []
         self._named_ns[rows] = now_ns
         siblings = tuple("" if k == _NOBODY else self._names[k] for k in self._sibling[rows].tolist())
-        return [NameSiblings(tuple(self._names[row] for row in rows.tolist()), siblings)]
+        return [NameSiblings(nodes=tuple(self._names[row] for row in rows.tolist()), siblings=siblings)]
 
     def _may_name(self, now_ns: int) -> bool:
         """Return whether all have been heard that could be: else the first to be heard would be everybody's sibling."""

@@ -99,7 +99,7 @@ class CorrectedForecaster:
         growth = (made.need_bytes - backlog) * np.exp(self._theta)
         self._hindsight.said(growth / self._hindsight.unit[:, None], sample.backlog_bytes)
         need = backlog + np.rint(growth).astype(np.int64)
-        return ForecastMade(made.nodes, made.horizon_ns, need, made.onset_ratio)
+        return ForecastMade(nodes=made.nodes, horizon_ns=made.horizon_ns, need_bytes=need, onset_ratio=made.onset_ratio)
 
     def _learn(self, said: Floats, came: Floats) -> None:
         step = GAIN * ((came > said) - (1.0 - self._quantile))

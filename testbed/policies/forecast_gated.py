@@ -70,7 +70,7 @@ class GatedForecaster:
         if not self._any_closed:
             return made
         need = np.where(self.closed[:, None], sample.backlog_bytes[:, None], made.need_bytes)
-        return ForecastMade(made.nodes, made.horizon_ns, need, made.onset_ratio)
+        return ForecastMade(nodes=made.nodes, horizon_ns=made.horizon_ns, need_bytes=need, onset_ratio=made.onset_ratio)
 
     def _watch(self, sample: TrafficSampled, made: ForecastMade) -> None:
         ops = self._ops

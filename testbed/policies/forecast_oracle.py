@@ -167,7 +167,7 @@ class OracleForecaster:
         need = fluid.peak_within(coming, self._served, start, self._horizon_bins)
         np.maximum(need, sample.backlog_bytes[:, None], out=need)
         onset = self._onset(sample.backlog_bytes, need[:, -1])
-        return ForecastMade(sample.nodes, self._horizon_ns, need, onset)
+        return ForecastMade(nodes=sample.nodes, horizon_ns=self._horizon_ns, need_bytes=need, onset_ratio=onset)
 
     def _onset(self, start: Ints, peak: Ints) -> Floats:
         """Return 1 where the queue will grow by a longest horizon's tenth of service, else 0."""

@@ -78,4 +78,4 @@ class PathForecast:
         chance = 1.0 / (1.0 + np.exp(np.minimum(-_LOGISTIC * excess, _LARGEST_EXPONENT)))
         path += deviation[:, None] * self._spread
         need = fluid.peak_within(path, self.served, sample.backlog_bytes, self._horizon_steps)
-        return ForecastMade(sample.nodes, self.horizon_ns, need, chance)
+        return ForecastMade(nodes=sample.nodes, horizon_ns=self.horizon_ns, need_bytes=need, onset_ratio=chance)

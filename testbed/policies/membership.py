@@ -214,14 +214,16 @@ class Membership:
 
     def _beat(self, now_ns: int) -> list[Action]:
         self._beat_ns = _next(self._beat_ns, self._spec.heartbeat_ns, now_ns)
-        return [SendHeartbeat(self._watchers, self.incarnation)] if self._watchers else []
+        return [SendHeartbeat(to=self._watchers, incarnation=self.incarnation)] if self._watchers else []
 
     def _testimony(self, now_ns: int) -> Action:
         lives = np.array([self._life[node] for node in self._watched], dtype=np.int64)
         silent = np.array([self._word_on(node, now_ns) for node in self._watched], dtype=np.int64)
         # Our own word counts here too: we do not send it to ourselves.
-        self._concluded += self._agreement.hear(WitnessHeard(self._node, self._watched, lives, silent), now_ns)
-        return SendTestimony((*self._recipients(), BALANCER), self._watched, lives, silent)
+        self._concluded += self._agreement.hear(
+            WitnessHeard(witness=self._node, nodes=self._watched, incarnation=lives, silent=silent), now_ns
+        )
+        return SendTestimony(to=(*self._recipients(), BALANCER), nodes=self._watched, incarnation=lives, silent=silent)
 
     def _earliest_ns(self) -> int:
         deadlines = [self._beat_ns, self._sync_ns]
@@ -256,7 +258,17 @@ class Membership:
         self._severity_told = float(self._severity[own])
         names = tuple(self._members[row] for row in rows)
         limit, backlog, predicted = self._sizes[:, rows]
-        return [SendStates(recipients, names, self._taken_ns[rows], limit, backlog, predicted, self._severity[rows])]
+        return [
+            SendStates(
+                to=recipients,
+                nodes=names,
+                taken_ns=self._taken_ns[rows],
+                limit_bytes=limit,
+                backlog_bytes=backlog,
+                predicted_bytes=predicted,
+                severity_ratio=self._severity[rows],
+            )
+        ]
 
     def _recipients(self) -> tuple[str, ...]:
         if self._full_sync:

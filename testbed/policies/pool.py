@@ -80,7 +80,7 @@ class Pool:
         if self._capacity is not None:
             granted = self._bounded(rows, granted, message.used_bytes, self._capacity)
         self.grants_bytes[rows] = granted
-        return [LimitGranted(message.nodes, granted)]
+        return [LimitGranted(nodes=message.nodes, granted_bytes=granted)]
 
     def _bounded(self, rows: Rows, wanted: Ints, used: Ints, capacity: int) -> Ints:
         held = self.grants_bytes[rows]

@@ -69,10 +69,17 @@ class Readiness:
         # Told twice between two samples, the rate is the one told before.
         self._rate_bps = ops.where(self._over_ns > 0, rate_bps, self._rate_bps)
         nodes, rows = self._rows.where(ops.to_array(due))
-        columns = (*self._now, self._severity, self._rate_bps)
         limit, backlog, predicted = (ops.where(due, *pair) for pair in zip(self._now, self._told, strict=True))
         self._told = (limit, backlog, predicted)
         self._severity_told = ops.where(due, self._severity, self._severity_told)
         self._told_ns = ops.where(due, now_ns, self._told_ns)
         self._arrived, self._over_ns = ops.where(due, 0, self._arrived), ops.where(due, 0, self._over_ns)
-        return NotifyBalancer(nodes, *(ops.to_array(column)[rows] for column in columns))
+        limit, backlog, predicted = self._now
+        return NotifyBalancer(
+            nodes=nodes,
+            limit_bytes=ops.to_array(limit)[rows],
+            backlog_bytes=ops.to_array(backlog)[rows],
+            predicted_bytes=ops.to_array(predicted)[rows],
+            severity_ratio=ops.to_array(self._severity)[rows],
+            arrived_bps=ops.to_array(self._rate_bps)[rows],
+        )

@@ -1,4 +1,4 @@
-"""The columns of ``samples.parquet``: one row for each node and sample.
+"""``samples.parquet`` as a table: a row for each node and sample, as `SampleRow` declares it.
 
 A row says what happened in the interval that ends at its `t_ns` (and began at the node's previous row) and the state
 at its end.  Arrivals and drops are counts *of the interval*, so that a plot needs no differences and a sum over any
@@ -20,42 +20,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from testbed.records.events import Floats, Ints
+from testbed.records.events import Floats, Ints, SampleRow, fields_of
 
-COLUMNS = {
-    "t_ns": "end of the interval, ns since the start of the run",
-    "node": "name of the node",
-    "arrived_bytes": "data bytes that reached the buffer in the interval, dropped ones included",
-    "arrived_pkts": "the same in packets",
-    "dropped_bytes": "bytes the buffer refused in the interval",
-    "dropped_pkts": "the same in packets",
-    "backlog_bytes": "fluid queue of the buffer (XDP) at t_ns",
-    "qdisc_backlog_bytes": "bytes in the egress qdisc after the decision; without a backlog in every tenth row",
-    "backlog_beside_bytes": "fluid queue of the buffer at the moment the qdisc was read",
-    "limit_bytes": "buffer limit in force at t_ns",
-    "predicted_bytes": "largest forecast of the backlog, as made from this sample",
-    "weight": "slots of the balancer's table that belong to the node",
-    "severity_ratio": "how strongly the sample announces a burst, 0..1",
-    "new_flows": "flows first seen in the interval",
-    "gap_max_ns": "longest gap between two arrivals in the interval",
-    "peak_1ms_bytes": "bytes of the busiest 1 ms of the interval",
-    "deflected_bytes": "bytes a full buffer handed to a sibling in the interval, part of those arrived",
-    "deflected_pkts": "the same in packets",
-    "delivered_bytes": "bytes the sink has seen since the start, cumulative; beside TCP, those the qdisc has sent",
-    "delivered_t_ns": "time of the last of them, ns since the start of the run",
-    "loop_ns": "duration of the agent's loop for this sample",
-    "lateness_ns": "how late the agent's tick began",
-    "look_ns": "of loop_ns: word of the peers, reading the kernel",
-    "decide_ns": "of loop_ns: the policies",
-    "act_ns": "of loop_ns: pool, limit, notification, word to the mesh",
-    "record_ns": "after the loop: reading the qdisc and recording, for the sample before this one",
-}
-REQUIRED = frozenset(
-    {"t_ns", "node", "arrived_bytes", "arrived_pkts", "dropped_bytes", "dropped_pkts", "backlog_bytes", "limit_bytes"}
-)
-_TYPES = {"node": pa.string(), "severity_ratio": pa.float64()}
+COLUMNS = {field.name: field for field in fields_of(SampleRow)}
+"""Every column by name, with its meaning and unit."""
 
-SCHEMA = pa.schema([pa.field(name, _TYPES.get(name, pa.int64()), nullable=name not in REQUIRED) for name in COLUMNS])
+REQUIRED = frozenset(name for name, column in COLUMNS.items() if not column.has_default)
+_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), int | None: pa.int64(), float | None: pa.float64()}
+
+SCHEMA = pa.schema([pa.field(n, _TYPES[column.type], nullable=n not in REQUIRED) for n, column in COLUMNS.items()])
 
 
 @dataclass(frozen=True, slots=True)

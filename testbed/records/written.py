@@ -2,23 +2,25 @@
 
     {"t_ns": …, "policy": "brain:n1", "direction": "in" | "out", "kind": …, the fields of the event or action}
 
+What happened beside the policies is written likewise, with the process that says so as ``policy``, or without, and
+without a direction.
+
 Both engines write this form.  A record of more rows than `FULL_ROWS` (or slots than `FULL_SLOTS`) is written *in
-short*: kind, number of rows, scalars and the SHA-256 of its values.  Nothing is lost by that.  A `TrafficSampled` in
-short stands in full in ``samples.parquet``, in the rows of its instant; every other input in short is the output of
-another policy, which a replay has made itself by then; an output needs only to be compared, and the digest does that.
-`SetBufferLimit` is always written in full, because the figures of a run are read from it.
+short*, if its declaration lets it (`Record.short`): kind, number of rows, scalars and the SHA-256 of its values.
+Nothing is lost by that.  A `TrafficSampled` in short stands in full in ``samples.parquet``, in the rows of its instant;
+every other input in short is the output of another policy, which a replay has made itself by then; an output needs only
+to be compared, and the digest does that.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 
-from testbed.records.events import PeersAssessed, Record, SetBufferLimit, TrafficSampled
+from testbed.records.events import MEASURED, Action, Event, Record, SampleRow, Short, TrafficSampled, values_of
 
 FULL_ROWS = 64
 FULL_SLOTS = 256
@@ -27,16 +29,43 @@ DIGEST = "sha256"
 Direction = Literal["in", "out"]
 
 
-def written(record: Record) -> dict[str, Any]:
-    """Return the form in which an event or action is written."""
-    rows = len(getattr(record, "nodes", ()))
-    slots = len(getattr(record, "slots", ()))
-    if (rows <= FULL_ROWS and slots <= FULL_SLOTS) or isinstance(record, (PeersAssessed, SetBufferLimit)):
+def written(record: Record, policy: str = "", direction: Direction | None = None) -> dict[str, Any]:
+    """Return the line of a record, but for its time.
+
+    Args:
+        record: what happened.
+        policy: what it is an input or output of, or which process says it; empty: neither.
+        direction: of an input or output.
+    """
+    about = ({"policy": policy} if policy else {}) | ({"direction": direction} if direction else {})
+    return {**about, **written_form(record)}
+
+
+def written_form(record: Record) -> dict[str, Any]:
+    """Return kind and fields of a record as they are written: in full or in short."""
+    if record.short is Short.NEVER:
+        return record.to_record()
+    rows, slots = len(getattr(record, "nodes", ())), len(getattr(record, "slots", ()))
+    if rows <= FULL_ROWS and slots <= FULL_SLOTS:
         return record.to_record()
     short: dict[str, Any] = {"kind": type(record).__name__, "rows": rows or slots}
     if isinstance(record, TrafficSampled):
         return {**short, "interval_ns": record.interval_ns}
     return {**short, DIGEST: digest(record)}
+
+
+def written_sample(policy: str, interval_ns: int, row: SampleRow) -> dict[str, Any]:
+    """Return the line of the `TrafficSampled` that a row of samples stands for."""
+    kind, columns = TrafficSampled.__name__, {name: [getattr(row, name)] for name in MEASURED}
+    head = {"policy": policy, "direction": "in", "kind": kind, "nodes": [row.node], "interval_ns": interval_ns}
+    return {**head, **columns}
+
+
+def direction_of(record: Record) -> Direction | None:
+    """Return whether a record of the one policy of its process went in or came out; None beside the policy."""
+    if isinstance(record, Event):
+        return "in"
+    return "out" if isinstance(record, Action) else None
 
 
 def in_short(line: Mapping[str, Any]) -> bool:
@@ -47,8 +76,7 @@ def in_short(line: Mapping[str, Any]) -> bool:
 def digest(record: Record) -> str:
     """Return the SHA-256 of the values of an event or action; its kind is not part of it."""
     state = hashlib.sha256()
-    for field in dataclasses.fields(cast(Any, record)):
-        value = getattr(record, field.name)
+    for value in values_of(record).values():
         if isinstance(value, np.ndarray):
             state.update(np.ascontiguousarray(value, value.dtype.newbyteorder("<")).data)
         else:

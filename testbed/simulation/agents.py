@@ -35,7 +35,9 @@ from testbed.records.events import (
     PeersAssessed,
     RequestLimit,
     SetBufferLimit,
+    recast,
 )
+from testbed.records.processes import SiblingSet
 from testbed.simulation.agenda import Agenda, Do
 from testbed.simulation.cohorts import Cohort
 from testbed.simulation.deflection import NOBODY
@@ -102,7 +104,7 @@ class Agents:
         """End the agent of a node, which is a cohort of its own; the pool takes back what the node held."""
         cohort = self._cohort_of[node]
         cohort.life, cohort.alive = cohort.life + 1, False
-        left = NodeLeft(node, "crash")
+        left = NodeLeft(node=node, reason="crash")
         self._history.record(POOL, "in", left)
         self._pool.handle(left, self._agenda.now_ns)
 
@@ -112,7 +114,7 @@ class Agents:
         cohort.alive, cohort.stopped, cohort.missed = True, False, []
         cohort.brain, cohort.ticked_ns = cohort.make_brain(), now_ns
         cohort.heard = np.zeros(len(cohort.brain.nodes))
-        self._history.record(cohort.policy, "in", NodeJoined(node, RESTARTED))
+        self._history.record(cohort.policy, "in", NodeJoined(node=node, reason=RESTARTED))
         self._tick_next(cohort)
 
     def go_on(self, node: str) -> None:
@@ -166,7 +168,10 @@ class Agents:
         changed = np.flatnonzero(heard != cohort.heard)
         if len(changed):
             cohort.heard = heard
-            self._feed(cohort, PeersAssessed(tuple(cohort.brain.nodes[row] for row in changed), heard[changed]))
+            self._feed(
+                cohort,
+                PeersAssessed(nodes=tuple(cohort.brain.nodes[row] for row in changed), severity_ratio=heard[changed]),
+            )
 
     def _tick_next(self, cohort: Cohort) -> None:
         """Enter the next tick of the grid; ticks that were slept through are left out."""
@@ -189,7 +194,7 @@ class Agents:
             named = self._row_of[name] if name else NOBODY
             if named != sibling[row]:
                 sibling[row] = named
-                self._history.tell("SiblingSet", node=node, sibling=name)
+                self._history.note(SiblingSet(node=node, sibling=name))
 
     # ------------------------------------------------------------------------------------------------------- decisions
 
@@ -226,5 +231,5 @@ class Agents:
         return answers
 
     def _send(self, action: NotifyBalancer) -> None:
-        event = NodesNotified(**{name: getattr(action, name) for name in NodesNotified.__slots__})
+        event = recast(action, NodesNotified)
         self._agenda.after(self._model.decision_ns + self._model.notification_ns, partial(self._notify, event))

@@ -14,7 +14,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -35,7 +34,9 @@ from testbed.records.events import (
     RestoreNode,
     SetSlots,
     WitnessHeard,
+    recast,
 )
+from testbed.records.processes import ActionsAcknowledged, BalancerReady, ControllerTookOver, TestimonyChanged
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
 from testbed.simulation.agenda import Agenda, Do
@@ -74,7 +75,7 @@ class Control:
         self._deflection = DeflectionPolicy(network.nodes, pause_ns) if scenario.buffer.deflect else None
         members, mesh = names if scenario.faults else (), scenario.mesh  # no faults, no mesh
         self._agreement = Agreement(members, mesh.watchers, mesh.sync_interval_ns)
-        self._said: dict[str, dict[str, Any]] = {}  # witness → its last testimony
+        self._said: dict[str, WitnessHeard] = {}  # witness → its last testimony
         self._left = 2 if scenario.controller.standby else 1  # controllers
         self._taking_over = False
         self._waiting: list[Do] = []  # what comes in meanwhile
@@ -90,7 +91,7 @@ class Control:
         self._left = 0 if all_of_them else max(0, self._left - 1)
         self._waiting = []
         if self._left:
-            self._history.tell("ControllerTookOver", reason="it ended", policy=BALANCER)
+            self._history.note(ControllerTookOver(reason="it ended"), BALANCER)
             self._taking_over = True
             self._agenda.after(self._model.takeover_ns, self._took_over)
 
@@ -99,8 +100,7 @@ class Control:
         if not self._left:
             return
         took_us = self._model.takeover_ns / NS_PER_US
-        slots = list(self._policy.slots)
-        self._history.tell("BalancerReady", control_loop_us=took_us, slots=slots, policy=BALANCER)
+        self._history.note(BalancerReady(control_loop_us=took_us, slots=self._policy.slots), BALANCER)
         self._taking_over = False
         waiting, self._waiting = self._waiting, []
         for do in waiting:
@@ -121,7 +121,7 @@ class Control:
 
     def port_changed(self, node: str, *, up: bool) -> None:
         """Take in that the switch reports a node's port."""
-        event = NodeJoined(node, PORT_DOWN) if up else NodeLeft(node, PORT_DOWN)
+        event = NodeJoined(node=node, reason=PORT_DOWN) if up else NodeLeft(node=node, reason=PORT_DOWN)
         self._steering(partial(self._node_changed, event))
 
     def testified(self, event: WitnessHeard) -> None:
@@ -129,10 +129,9 @@ class Control:
         self._steering(partial(self._consider, event))
 
     def _consider(self, event: WitnessHeard) -> None:
-        record = event.to_record()
-        if self._said.get(event.witness) != record:
-            self._said[event.witness] = record
-            self._history.tell(**{**record, "kind": "TestimonyChanged"}, policy="mesh")
+        if self._said.get(event.witness) != event:
+            self._said[event.witness] = event
+            self._history.note(recast(event, TestimonyChanged), "mesh")
         self._concluded(self._agreement.hear(event, self._agenda.now_ns))
 
     def _concluded(self, verdicts: Sequence[NodeLeft | NodeJoined]) -> None:
@@ -188,9 +187,8 @@ class Control:
 
         self._agenda.after(model.flow_mod_ns + plane.behind_switch_ns, steer)
         took_us = model.flow_mod_ns / NS_PER_US
-        told = {"control_loop_us": took_us, "messages": len(changes), "policy": BALANCER}
-        told |= {"removed": removed} if removed else {}
-        self._agenda.after(model.flow_mod_ns, lambda: self._history.tell("ActionsAcknowledged", **told))
+        done = ActionsAcknowledged(control_loop_us=took_us, messages=len(changes), removed=tuple(removed))
+        self._agenda.after(model.flow_mod_ns, lambda: self._history.note(done, BALANCER))
 
     def _table(self, slots: Sequence[str]) -> Ints:
         return np.array([self._row_of[node] for node in slots], dtype=np.int64)

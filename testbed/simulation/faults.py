@@ -18,8 +18,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
+from testbed.records.faults import FaultCommanded, FaultEndCommanded, FaultHealed, FaultObserved
 from testbed.scenario.fault import FaultSpec
 from testbed.scenario.fault_timeline import FaultStep, timeline
 from testbed.simulation.agenda import Agenda
@@ -81,9 +81,9 @@ class Faults:
             if fault.counted_pkts is None:
                 self._count(fault)
         numbered = 0
-        for fault, loss in self.done.losses(self._toll.lost()):
-            self._tell("FaultLosses", fault, **loss)
-            numbered += loss["lost_pkts"]
+        for losses in self.done.losses(self._toll.lost()):
+            self._history.note(losses)
+            numbered += losses.lost_pkts
         return sum(fault.counted_pkts or 0 for fault in self.done.breaking), numbered
 
     def moved_flows_ns(self) -> tuple[int, ...]:
@@ -112,9 +112,9 @@ class Faults:
         fault = self.done.add(Fault(step, spec, now_ns, self._begin_epoch()))
         if spec.kind in BREAKING:
             self._tolls[step] = self._so_far(spec)
-        self._tell("FaultCommanded", fault, t_commanded_ns=now_ns, for_ns=spec.for_ns)
+        self._history.note(fault.told(FaultCommanded, t_commanded_ns=now_ns, for_ns=spec.for_ns))
         self._change(fault, begins=True)
-        self._tell("FaultObserved", fault, took_ms=0.0)
+        self._history.note(fault.told(FaultObserved, took_ms=0.0))
 
     def _heal_at(self, step: FaultStep) -> None:
         if self._sending:
@@ -124,9 +124,9 @@ class Faults:
         fault.over_ns, fault.healed_epoch = self._agenda.now_ns, self._begin_epoch()
         if fault.spec.kind in BREAKING:
             self._count(fault)
-        self._tell("FaultEndCommanded", fault, t_commanded_ns=fault.over_ns)
+        self._history.note(fault.told(FaultEndCommanded, t_commanded_ns=fault.over_ns))
         measured = self._change(fault, begins=False)
-        self._tell("FaultHealed", fault, took_ms=0.0, **measured)
+        self._history.note(fault.told(FaultHealed, took_ms=0.0, **measured))
 
     def _begin_epoch(self) -> int:
         plane = self._ground.plane
@@ -179,6 +179,3 @@ class Faults:
 
         self._agenda.after(model.port_ns + ground.plane.behind_switch_ns, notice)
         self._agenda.after(model.port_ns + model.port_report_ns, lambda: ground.control.port_changed(node, up=not down))
-
-    def _tell(self, kind: str, fault: Fault, **fields: Any) -> None:
-        self._history.tell(kind, **fault.record(), **fields)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from testbed.engine import Writer
 from testbed.policies.base import Policy
-from testbed.records.events import Action, Event
+from testbed.records.events import Action, Event, LogEntry
 from testbed.records.written import Direction, written
 from testbed.simulation.agenda import Agenda
 
@@ -27,9 +25,8 @@ class History:
 
     def record(self, policy: str, direction: Direction, record: Event | Action) -> None:
         """Write an input or output of a policy."""
-        line = {"policy": policy, "direction": direction, **written(record)}
-        self._recorder.append_event(self._agenda.now_ns, line)
+        self._recorder.append_event(self._agenda.now_ns, written(record, policy, direction))
 
-    def tell(self, kind: str, **fields: Any) -> None:
-        """Write what happened beside the policies."""
-        self._recorder.append_event(self._agenda.now_ns, {"kind": kind, **fields})
+    def note(self, record: LogEntry, process: str = "") -> None:
+        """Write what happened beside the policies, and which process says so."""
+        self._recorder.append_event(self._agenda.now_ns, written(record, process))

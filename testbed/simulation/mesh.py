@@ -29,6 +29,7 @@ from testbed.records.events import (
     SendTestimony,
     WitnessHeard,
 )
+from testbed.records.processes import MemberDied, MemberHeard, MemberReturned, MemberSilent
 from testbed.scenario.mesh import MeshSpec
 from testbed.simulation.agenda import Agenda
 from testbed.simulation.history import History
@@ -131,9 +132,11 @@ class Mesh:
     def _send(self, member: _Member, action: Action) -> None:
         assert isinstance(action, (SendHeartbeat, SendTestimony))
         if isinstance(action, SendHeartbeat):
-            event: Event = HeartbeatHeard(member.name, action.incarnation)
+            event: Event = HeartbeatHeard(node=member.name, incarnation=action.incarnation)
         else:
-            event = WitnessHeard(member.name, action.nodes, action.incarnation, action.silent)
+            event = WitnessHeard(
+                witness=member.name, nodes=action.nodes, incarnation=action.incarnation, silent=action.silent
+            )
         for name in action.to:
             delay_ns = self._model.message_delay_ns(member.draws)
             if delay_ns is not None and (member.name, name) not in self._cut:
@@ -156,9 +159,9 @@ class Mesh:
         policy, told = member.policy, f"mesh:{member.name}"
         if policy.silent != member.silent:
             for node in sorted(policy.silent ^ member.silent):
-                kind = "MemberSilent" if node in policy.silent else "MemberHeard"
-                self._history.tell(kind, node=node, policy=told)
+                kind = MemberSilent if node in policy.silent else MemberHeard
+                self._history.note(kind(node=node), told)
             member.silent = policy.silent
         for verdict in policy.verdicts():
-            kind = "MemberDied" if isinstance(verdict, NodeLeft) else "MemberReturned"
-            self._history.tell(kind, node=verdict.node, policy=told)
+            fate = MemberDied if isinstance(verdict, NodeLeft) else MemberReturned
+            self._history.note(fate(node=verdict.node), told)

@@ -7,16 +7,16 @@ elsewhere: what a policy is fed is about nodes of the scenario, and a brain is a
 
 from __future__ import annotations
 
-import dataclasses
 import heapq
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from testbed.errors import InputError
 from testbed.files.event_records import from_record
-from testbed.records.events import Action, Event, Record, TrafficSampled
+from testbed.records.events import MEASURED, Action, Event, Record, TrafficSampled, names_of, recast
+from testbed.records.registry import by_kind
 from testbed.records.written import DIGEST, in_short
 from testbed.results.recorded_run import RecordedRun
 from testbed.simulation.cohorts import BRAIN, rows_of
@@ -77,18 +77,17 @@ class RecordedInputs:
 
     def _read(self, line: Line, outputs: Mapping[str, Record]) -> Event | Action | None:
         if not in_short(line):
-            return cast("Event | Action", from_record(line))
+            return _of_a_policy(from_record(line))
         kind = line["kind"]
         if kind == TrafficSampled.__name__:
             return self._samples.at(line["t_ns"], line.get("interval_ns"))
         made = outputs.get(str(line.get(DIGEST)))
         if made is None:
             return None
-        fields = {field.name: getattr(made, field.name) for field in dataclasses.fields(cast(Any, made))}
-        cls = Record.kinds.get(kind)
-        if cls is None or {field.name for field in dataclasses.fields(cast(Any, cls))} != set(fields):
+        cls = by_kind().get(kind)
+        if cls is None or names_of(cls) != names_of(type(made)):
             raise ValueError(f"a record in short of kind {kind}")
-        return cast("Event | Action", cls(**fields))
+        return _of_a_policy(recast(made, cls))
 
     def _check_nodes(self, event: Event | Action, policy: str) -> None:
         named = tuple(getattr(event, "nodes", ())) or tuple(filter(None, [getattr(event, "node", None)]))
@@ -99,6 +98,12 @@ class RecordedInputs:
             own = self._nodes[rows_of(policy, self._nodes)]
             if not set(named) <= set(own) or (isinstance(event, TrafficSampled) and named != own):
                 raise ValueError(f"{policy} is asked about other nodes than its own")
+
+
+def _of_a_policy(record: Record) -> Event | Action:
+    if not isinstance(record, (Event, Action)):
+        raise ValueError(f"a record of kind {type(record).__name__} as one of a policy")
+    return record
 
 
 def _check(line: Line, run: RecordedRun, number: int) -> None:
@@ -128,13 +133,11 @@ class _Samples:
             self._t_ns = self._table.column("t_ns").to_numpy()
         first, end = np.searchsorted(self._t_ns, (t_ns, t_ns + 1)).tolist()
         rows = self._table.slice(first, end - first)
-        fields = [field.name for field in dataclasses.fields(TrafficSampled)]
-        names = [name for name in fields if name not in ("nodes", "interval_ns")]
-        absent = [name for name in names if name not in rows.column_names or rows.column(name).null_count]
+        absent = [name for name in MEASURED if name not in rows.column_names or rows.column(name).null_count]
         if absent or type(interval_ns) is not int or interval_ns <= 0:
             raise ValueError(f"a sample without {', '.join(absent) or 'its interval'}")
         nodes = tuple(rows.column("node").to_pylist())
         if len(set(nodes)) < len(nodes):
             raise ValueError("two samples of one node")
-        columns = {name: rows.column(name).to_numpy() for name in names}
+        columns = {name: rows.column(name).to_numpy() for name in MEASURED}
         return TrafficSampled(nodes=nodes, interval_ns=interval_ns, **columns)

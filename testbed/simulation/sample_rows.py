@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from testbed.engine import Writer
-from testbed.records.events import Floats, Ints, TrafficSampled
+from testbed.records.events import MEASURED, Floats, Ints, TrafficSampled
 
 _BATCH_ROWS = 1 << 17
 _BATCH_TICKS = 500
@@ -32,15 +32,7 @@ class SampleRows:
         self._ticks.append(
             {
                 "t_ns": np.full(len(sample.nodes), t_ns, dtype=np.int64),
-                "arrived_bytes": sample.arrived_bytes,
-                "arrived_pkts": sample.arrived_pkts,
-                "dropped_bytes": sample.dropped_bytes,
-                "dropped_pkts": sample.dropped_pkts,
-                "backlog_bytes": sample.backlog_bytes,
-                "limit_bytes": sample.limit_bytes,
-                "new_flows": sample.new_flows,
-                "gap_max_ns": sample.gap_max_ns,
-                "peak_1ms_bytes": sample.peak_1ms_bytes,
+                **{name: getattr(sample, name) for name in MEASURED},
                 **decided,
             }
         )

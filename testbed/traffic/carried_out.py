@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
+from testbed.records.events import values_of
+from testbed.records.faults import AboutFault, FaultLosses
 from testbed.scenario.fault import FaultSpec
 from testbed.scenario.fault_timeline import FaultStep
 from testbed.traffic.fault_losses import Failure, FlowHistory, FlowRows, LostPackets, Span
@@ -13,6 +15,8 @@ from testbed.traffic.fault_losses import Failure, FlowHistory, FlowRows, LostPac
 BREAKING = ("crash", "link_down", "flap")  # kinds that take a node away
 UNTIL_THE_END = ("loss", "cpu_hog")  # kinds that are over with the traffic at the latest
 ABSENT = ("crash", "pause")  # kinds that keep the processes of a node from running
+
+_About = TypeVar("_About", bound=AboutFault)
 
 
 @dataclass(slots=True)
@@ -58,9 +62,10 @@ class Fault:
         kind = self.spec.kind
         return kind in UNTIL_THE_END or (kind in ("pause", "partition") and self.spec.for_ns is not None)
 
-    def record(self) -> dict[str, Any]:
-        """Return what every line about it in ``events.jsonl`` begins with."""
-        return {"fault": self.step.fault, "turn": self.step.turn, "what": self.spec.kind, "nodes": list(self.victims)}
+    def told(self, kind: type[_About], **fields: Any) -> _About:
+        """Return a record about it; `fields` are those beyond `AboutFault`."""
+        step = self.step
+        return kind(fault=step.fault, turn=step.turn, what=self.spec.kind, nodes=self.victims, **fields)
 
 
 def staying_group(groups: Sequence[tuple[str, ...]], nodes: Sequence[str], gone: Collection[str]) -> tuple[str, ...]:
@@ -136,11 +141,11 @@ class CarriedOut:
         """Return those that took a node away."""
         return [fault for fault in self._faults.values() if fault.spec.kind in BREAKING]
 
-    def losses(self, lost: LostPackets) -> Iterator[tuple[Fault, dict[str, Any]]]:
+    def losses(self, lost: LostPackets) -> Iterator[FaultLosses]:
         """Yield what each fault cost, as it is recorded; call it when the last epoch has ended."""
         failures = [Failure(fault.spec.node, fault.span, fault.over_ns) for fault in self.breaking]
         for fault, loss in zip(self.breaking, self._history.losses(failures, lost), strict=True):
-            yield fault, {**asdict(loss), "counted_pkts": fault.counted_pkts}
+            yield fault.told(FaultLosses, counted_pkts=fault.counted_pkts, **values_of(loss))
 
     def _of(self, node: str) -> list[Fault]:
         return [fault for fault in self._faults.values() if fault.spec.node == node]

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed.records.events import Ints
+from testbed.records.faults import FaultLoss
 from testbed.traffic.fates import NOWHERE
 from testbed.traffic.numbers import Bools, PacketNumbers
 from testbed.traffic.plan import PacketPlan
@@ -33,26 +34,6 @@ from testbed.traffic.plan import PacketPlan
 FlowRows = NDArray[np.void]
 _UNSEEN = -1
 _NOT_YET = np.iinfo(np.int64).max
-
-
-@dataclass(frozen=True, slots=True)
-class FaultLoss:
-    """The loss of one fault.
-
-    Attributes:
-        flows: those that were delivered behind the failed node last.
-        moved_flows: those of them that went on, elsewhere or behind the node when it had healed.
-        lost_pkts: packets that were lost with the node or its link.
-        first_lost_ns, last_lost_ns: planned times of the first and the last of them; None without any.
-        first_good_ns: planned time of the first packet with which a flow went on; None without any.
-    """
-
-    flows: int
-    moved_flows: int
-    lost_pkts: int
-    first_lost_ns: int | None
-    last_lost_ns: int | None
-    first_good_ns: int | None
 
 
 class Span(NamedTuple):

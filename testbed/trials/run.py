@@ -32,6 +32,8 @@ from testbed.forecaster.maker import forecaster_maker
 from testbed.records.engines import EMULATION, is_real_time
 from testbed.records.evidence import Evidence
 from testbed.records.facts import RunFacts
+from testbed.records.processes import TrialFailed
+from testbed.records.written import written
 from testbed.report import page
 from testbed.report.live import LiveView
 from testbed.results import fidelity, provenance
@@ -134,7 +136,7 @@ def _end_recorded(directory: RunDirectory) -> Iterator[None]:
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", None) == EXIT_INTERRUPTED
         with suppress(TestbedError):  # of two failures the first is the one to tell
-            directory.append_event(0, {"kind": "TrialFailed", "error": str(error) or type(error).__name__})
+            directory.append_event(0, written(TrialFailed(error=str(error) or type(error).__name__)))
             directory.finish("interrupted" if stopped else "failed", ended_utc=provenance.utc_now())
         raise
 

@@ -1,9 +1,10 @@
 """The wire form of the mesh: sealed messages (`sealing`) whose body is an array ``[kind, …]`` in msgpack.
 
-Names are numbers in it, the place of a member in the run's list.  What a message says of its sender needs no name: a
-heartbeat is the sender's, testimony the sender's own, and states are the sender's alone in a mesh where everybody tells
-everybody.  In a larger one states are passed on (`policies.membership`), so there a member may lie about what another
-said of itself; of liveness nobody speaks but the monitors, each for itself.
+After the kind come names and columns in the order in which the record declares them.  Names are numbers, the place of a
+member in the run's list.  What a message says of its sender needs no name: a heartbeat is the sender's, testimony the
+sender's own, and states are the sender's alone in a mesh where everybody tells everybody.  In a larger one states are
+passed on (`policies.membership`), so there a member may lie about what another said of itself; of liveness nobody
+speaks but the monitors, each for itself.
 """
 
 from __future__ import annotations
@@ -18,12 +19,18 @@ from testbed.policies.membership import BALANCER, FULL_SYNC_MEMBERS
 from testbed.records.events import (
     Action,
     Event,
+    Floats,
     HeartbeatHeard,
+    Record,
     SendHeartbeat,
     SendStates,
     SendTestimony,
+    States,
     StatesHeard,
+    Testimony,
     WitnessHeard,
+    columns_of,
+    fields_of,
 )
 from testbed.wire.sealing import LONG_AGO_NS, Channel, Keyring, Opener, Sealer
 
@@ -60,18 +67,12 @@ class Codec:
         assert isinstance(action, (SendHeartbeat, SendTestimony, SendStates))
         return self._sealer.seal(msgpack.packb(self._body(action)), action.to)
 
-    def _body(self, action: Action) -> list[Any]:
+    def _body(self, action: SendHeartbeat | SendTestimony | SendStates) -> list[Any]:
         if isinstance(action, SendHeartbeat):
             return [_HEARTBEAT, action.incarnation]
-        if isinstance(action, SendTestimony):
-            return [_TESTIMONY, self._numbers(action.nodes), action.incarnation.tolist(), action.silent.tolist()]
-        assert isinstance(action, SendStates)
-        sizes = (action.limit_bytes, action.backlog_bytes, action.predicted_bytes)
-        columns = [column.tolist() for column in (action.taken_ns, *sizes, action.severity_ratio)]
-        return [_STATES, self._numbers(action.nodes), *columns]
-
-    def _numbers(self, nodes: Sequence[str]) -> list[int]:
-        return [self._number[node] for node in nodes]
+        number, declared = (_TESTIMONY, Testimony) if isinstance(action, SendTestimony) else (_STATES, States)
+        columns = [getattr(action, name).tolist() for name in columns_of(declared)]
+        return [number, [self._number[node] for node in action.nodes], *columns]
 
     # ---------------------------------------------------------------------------------------------------- receiving
 
@@ -94,24 +95,34 @@ class Codec:
         kind, *fields = body
         if kind == _HEARTBEAT:
             (incarnation,) = fields
-            return HeartbeatHeard(sender, _integers([incarnation])[0].item())
+            return HeartbeatHeard(node=sender, incarnation=_integers([incarnation])[0].item())
         nodes = tuple(self._members[number] for number in _integers(fields[0]).tolist())
         if kind == _TESTIMONY:
-            incarnation, silent = (_integers(field) for field in fields[1:])
-            if _fit(nodes, [incarnation, silent], 2):
-                return WitnessHeard(sender, nodes, incarnation, silent)
-        sizes = [_integers(field) for field in fields[1:-1]]
-        severity = np.array(fields[-1], dtype=np.float64)
-        if kind == _STATES and _fit(nodes, [*sizes, severity], 5) and bool(np.all((severity >= 0) & (severity <= 1))):
-            taken, limit, backlog, predicted = sizes
-            return StatesHeard(nodes, taken, limit, backlog, predicted, severity)
+            return WitnessHeard(witness=sender, nodes=nodes, **_columns(Testimony, nodes, fields[1:]))
+        if kind == _STATES:
+            return StatesHeard(nodes=nodes, **_columns(States, nodes, fields[1:]))
         raise ValueError("no message of this version")
 
 
-def _fit(nodes: tuple[str, ...], columns: Sequence[Any], count: int) -> bool:
-    """Tell whether these are `count` columns, one row for each of the nodes, none of them named twice."""
-    rows = (len(nodes),)
-    return len(columns) == count and all(column.shape == rows for column in columns) and len(set(nodes)) == len(nodes)
+def _columns(declared: type[Record], nodes: tuple[str, ...], values: Sequence[Any]) -> dict[str, Any]:
+    """Return the columns of a record by name: a row for each of the nodes, none of them named twice."""
+    if len(set(nodes)) < len(nodes):
+        raise ValueError("a node named twice")
+    of_rows = [field for field in fields_of(declared) if field.name != "nodes"]
+    found = {
+        field.name: (_ratios if field.type == Floats else _integers)(column)
+        for field, column in zip(of_rows, values, strict=True)
+    }
+    if any(column.shape != (len(nodes),) for column in found.values()):
+        raise ValueError("not as many rows as nodes")
+    return found
+
+
+def _ratios(values: Any) -> Any:
+    found = np.array(values, dtype=np.float64)
+    if not bool(np.all((found >= 0) & (found <= 1))):
+        raise ValueError("a ratio outside 0..1")
+    return found
 
 
 def _integers(values: Any) -> Any:

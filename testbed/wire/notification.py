@@ -2,8 +2,9 @@
 
 A node's notification to the balancer:
 
-    magic "TBNB" · version u8 · rows u8 · rows × (name length u8 · name ·
-        limit u64 · backlog u64 · predicted u64 · severity f64 · arrived u64)
+    magic "TBNB" · version u8 · rows u8 · rows × (name length u8 · name · the columns of `Readiness`)
+
+Columns lie in the order of their declaration, whole numbers as u64, ratios as f64.
 
 The answer that names a node's sibling:
 
@@ -16,10 +17,11 @@ counts or ignores it.
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import numpy as np
 
-from testbed.records.events import NameSiblings, NodesNotified, NotifyBalancer
+from testbed.records.events import Floats, NameSiblings, NodesNotified, NotifyBalancer, Readiness, fields_of
 
 MAGIC = b"TBNB"
 SIBLINGS_MAGIC = b"TBSB"
@@ -27,7 +29,8 @@ VERSION = 1
 MAX_ROWS = 255
 
 _HEADER = struct.Struct("!4sBB")
-_ROW = struct.Struct("!QQQdQ")
+_COLUMNS = tuple(field for field in fields_of(Readiness) if field.name != "nodes")
+_ROW = struct.Struct("!" + "".join("d" if column.type == Floats else "Q" for column in _COLUMNS))
 _MAX_VALUE = 2**62
 
 
@@ -40,15 +43,8 @@ def encode(notification: NotifyBalancer) -> bytes:
     if not 1 <= len(notification.nodes) <= MAX_ROWS:
         raise ValueError(f"a notification has 1 to {MAX_ROWS} rows, not {len(notification.nodes)}")
     parts = [_HEADER.pack(MAGIC, VERSION, len(notification.nodes))]
-    columns = zip(
-        notification.limit_bytes.tolist(),
-        notification.backlog_bytes.tolist(),
-        notification.predicted_bytes.tolist(),
-        notification.severity_ratio.tolist(),
-        notification.arrived_bps.tolist(),
-        strict=True,
-    )
-    for node, row in zip(notification.nodes, columns, strict=True):
+    columns = [getattr(notification, column.name).tolist() for column in _COLUMNS]
+    for node, row in zip(notification.nodes, zip(*columns, strict=True), strict=True):
         name = node.encode("ascii")
         try:
             parts += [bytes((len(name),)), name, _ROW.pack(*row)]
@@ -76,27 +72,24 @@ def decode(datagram: bytes) -> NodesNotified:
         raise ValueError("truncated") from error
     if offset != len(datagram) or len(set(names)) != count:
         raise ValueError("bytes after the last row, or a node named twice")
-    limit, backlog, predicted, severity, arrived = zip(*rows, strict=True)
-    return NodesNotified(
-        tuple(names),
-        np.array(limit, dtype=np.int64),
-        np.array(backlog, dtype=np.int64),
-        np.array(predicted, dtype=np.int64),
-        np.array(severity, dtype=np.float64),
-        np.array(arrived, dtype=np.int64),
-    )
+    columns: dict[str, Any] = {
+        column.name: np.array(values, dtype=np.float64 if column.type == Floats else np.int64)
+        for column, values in zip(_COLUMNS, zip(*rows, strict=True), strict=True)
+    }
+    return NodesNotified(nodes=tuple(names), **columns)
 
 
-def _decode_row(datagram: bytes, offset: int) -> tuple[str, tuple[int, int, int, float, int], int]:
+def _decode_row(datagram: bytes, offset: int) -> tuple[str, tuple[float, ...], int]:
     (length,) = struct.unpack_from("!B", datagram, offset)
     start = offset + 1 + length
     name = datagram[offset + 1 : start].decode("ascii")
-    limit, backlog, predicted, severity, arrived = _ROW.unpack_from(datagram, start)
-    if not name.isidentifier() or max(limit, backlog, predicted, arrived) > _MAX_VALUE:
-        raise ValueError("a name or value out of range")
-    if not 0.0 <= severity <= 1.0:
-        raise ValueError("a severity outside 0..1")
-    return name, (limit, backlog, predicted, severity, arrived), start + _ROW.size
+    row = _ROW.unpack_from(datagram, start)
+    if not name.isidentifier():
+        raise ValueError("a name out of range")
+    for column, value in zip(_COLUMNS, row, strict=True):
+        if not 0 <= value <= (1.0 if column.type == Floats else _MAX_VALUE):
+            raise ValueError(f"{column.name} out of range")
+    return name, row, start + _ROW.size
 
 
 def encode_siblings(action: NameSiblings) -> bytes:
@@ -132,4 +125,4 @@ def decode_siblings(datagram: bytes) -> NameSiblings:
         rest = rest[1 + rest[0] :]
     if count == 0 or len(names) != 2 * count or len(set(names[::2])) != count:
         raise ValueError("not as many rows as announced, or a node named twice")
-    return NameSiblings(tuple(names[::2]), tuple(names[1::2]))
+    return NameSiblings(nodes=tuple(names[::2]), siblings=tuple(names[1::2]))

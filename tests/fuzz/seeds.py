@@ -204,14 +204,33 @@ def _models() -> None:
 
 def _datagrams() -> None:
     nodes, ints = ("n1", "n2"), np.array([500_000, 2**40])
-    notified = NotifyBalancer(nodes, ints, ints // 3, ints * 2, np.array([0.0, 1.0]), ints)
+    notified = NotifyBalancer(
+        nodes=nodes,
+        limit_bytes=ints,
+        backlog_bytes=ints // 3,
+        predicted_bytes=ints * 2,
+        severity_ratio=np.array([0.0, 1.0]),
+        arrived_bps=ints,
+    )
     (_new("notifications") / "two.bin").write_bytes(notification.encode(notified))
-    named = notification.encode_siblings(NameSiblings(nodes, ("n2", "")))
+    named = notification.encode_siblings(NameSiblings(nodes=nodes, siblings=("n2", "")))
     (_new("siblings") / "two.bin").write_bytes(named)
     mesh = _new("mesh")
     codec, to, own = mesh_messages.Codec(sealed.ring("n1", NODES), lambda: 5), (BALANCER,), ints[:1]
-    states = SendStates(to, ("n1",), own, own, own, own, np.array([0.25]))
-    told = {"alive": SendHeartbeat(to, 3), "silent": SendTestimony(to, nodes, ints, ints % 3), "states": states}
+    states = SendStates(
+        to=to,
+        nodes=("n1",),
+        taken_ns=own,
+        limit_bytes=own,
+        backlog_bytes=own,
+        predicted_bytes=own,
+        severity_ratio=np.array([0.25]),
+    )
+    told = {
+        "alive": SendHeartbeat(to=to, incarnation=3),
+        "silent": SendTestimony(to=to, nodes=nodes, incarnation=ints, silent=ints % 3),
+        "states": states,
+    }
     for name, action in told.items():
         ((_, datagram),) = codec.datagrams(action)
         (mesh / f"{name}.bin").write_bytes(datagram)

@@ -7,11 +7,12 @@ evidence, and the verdict is INVALID, since what the run shows is not what the s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from testbed.emulation.dataplane.xdp import SinkProgram
 from testbed.emulation.faults.fault_acts import Acts, Books, Ground, Measured
 from testbed.errors import ToolError
+from testbed.records.events import LogEntry
+from testbed.records.faults import FaultCommanded, FaultEndCommanded, FaultHealed, FaultNotSeen, FaultObserved
 from testbed.scenario.fault import FaultSpec
 from testbed.scenario.fault_timeline import FaultStep, timeline
 from testbed.traffic.carried_out import BREAKING, CarriedOut, Fault
@@ -19,7 +20,7 @@ from testbed.traffic.fault_losses import FlowRows, LostPackets
 from testbed.traffic.numbers import Words
 from testbed.units import NS_PER_MS
 
-Tell = Callable[[str, dict[str, Any]], None]
+Write = Callable[[LogEntry], None]
 
 
 class Faults:
@@ -36,11 +37,11 @@ class Faults:
         ground: Ground,
         sinks: Mapping[str, SinkProgram],
         now_ns: Callable[[], int],
-        tell: Tell,
+        write: Write,
     ) -> None:
-        """Prepare; `now_ns` is the run's clock, `tell` records a kind with its fields."""
+        """Prepare; `now_ns` is the run's clock, `write` records what happens."""
         self._acts, self._sinks = Acts(ground, specs), sinks
-        self._now_ns, self._record = now_ns, tell
+        self._now_ns, self._record = now_ns, write
         self._specs = specs
         self._steps = list(timeline(specs))
         self.done = CarriedOut(tuple(sinks))
@@ -93,11 +94,11 @@ class Faults:
 
     def tell_losses(self, lost: LostPackets) -> int:
         """Record what each fault cost, by counters and by the packets that are lost; return the sum of the latter."""
-        told = 0
-        for fault, loss in self.done.losses(lost):
-            self._tell("FaultLosses", fault, **loss)
-            told += loss["lost_pkts"]
-        return told
+        lost_pkts = 0
+        for losses in self.done.losses(lost):
+            self._record(losses)
+            lost_pkts += losses.lost_pkts
+        return lost_pkts
 
     # ------------------------------------------------------------------------------------------------------- steps
 
@@ -106,13 +107,13 @@ class Faults:
         done = self.done.add(Fault(step, spec, self._now_ns(), epoch))
         if spec.kind in BREAKING:
             self._tolls[step] = self._acts.toll(spec)
-        self._tell("FaultCommanded", done, t_commanded_ns=done.commanded_ns, for_ns=spec.for_ns)
-        self._see("FaultObserved", done, self._acts.begin)
+        self._record(done.told(FaultCommanded, t_commanded_ns=done.commanded_ns, for_ns=spec.for_ns))
+        self._see(FaultObserved, done, self._acts.begin)
 
     def _heal(self, done: Fault) -> None:
         done.healed_epoch = self._begin_epoch()
-        self._tell("FaultEndCommanded", done, t_commanded_ns=self._now_ns())
-        self._see("FaultHealed", done, self._acts.end)
+        self._record(done.told(FaultEndCommanded, t_commanded_ns=self._now_ns()))
+        self._see(FaultHealed, done, self._acts.end)
         done.over_ns = self._now_ns()
         if done.spec.kind in BREAKING:
             self._count(done)
@@ -120,15 +121,15 @@ class Faults:
     def _count(self, done: Fault) -> None:
         done.counted_pkts = self._acts.toll(done.spec) - self._tolls[done.step]
 
-    def _see(self, kind: str, done: Fault, act: Callable[[FaultSpec], Measured]) -> None:
+    def _see(self, kind: type[FaultObserved | FaultHealed], done: Fault, act: Callable[[FaultSpec], Measured]) -> None:
         began_ns = self._now_ns()
         try:
             measured = act(done.spec)
         except ToolError as error:
             self.unseen.append(f"{done.spec.kind} {done.spec.link or done.spec.node}".strip())
-            self._tell("FaultNotSeen", done, reason=str(error))
+            self._record(done.told(FaultNotSeen, reason=str(error)))
             return
-        self._tell(kind, done, took_ms=(self._now_ns() - began_ns) / NS_PER_MS, **measured)
+        self._record(done.told(kind, took_ms=(self._now_ns() - began_ns) / NS_PER_MS, **measured))
 
     # ----------------------------------------------------------------------------------------------------- records
 
@@ -140,6 +141,3 @@ class Faults:
 
     def _flows(self) -> dict[str, FlowRows]:
         return {node: sink.flows() for node, sink in self._sinks.items()}
-
-    def _tell(self, kind: str, fault: Fault, **fields: Any) -> None:
-        self._record(kind, {**fault.record(), **fields})

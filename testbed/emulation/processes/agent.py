@@ -18,7 +18,6 @@ import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 
@@ -26,7 +25,7 @@ from testbed.emulation.dataplane.limit_watch import LimitWatch
 from testbed.emulation.dataplane.xdp import NodeProgram, SinkProgram
 from testbed.emulation.dataplane.xdp_meter import NodeCounters, NodeLook
 from testbed.emulation.network.shaping import QdiscReader
-from testbed.emulation.processes.channel import EventRecord, RecordWriter, SampleRow
+from testbed.emulation.processes.channel import EventRecord, RecordWriter, Sampled
 from testbed.emulation.processes.members import Line, Stopped
 from testbed.emulation.processes.pool_lock import locked, open_lock
 from testbed.emulation.processes.pulse import Pulse
@@ -43,9 +42,12 @@ from testbed.records.events import (
     NotifyBalancer,
     PeersAssessed,
     RequestLimit,
+    SampleRow,
     SetBufferLimit,
     TrafficSampled,
 )
+from testbed.records.processes import NotificationLost, SiblingSet
+from testbed.records.written import Direction
 from testbed.system import kernel
 from testbed.wire import notification
 from testbed.wire.sealing import MAX_DATAGRAM_BYTES, Channel, Keyring, Opener, Sealer
@@ -98,26 +100,20 @@ class AgentParts:
     unplanned: bool = False
 
 
-class _Since(NamedTuple):
-    """What a node's counters grew by from one sample to the next."""
-
-    arrived_bytes: int
-    arrived_pkts: int
-    dropped_bytes: int
-    dropped_pkts: int
-    deflected_bytes: int
-    deflected_pkts: int
-
-
-def _since(before: NodeCounters, now: NodeCounters) -> _Since:
-    return _Since(
-        now.arrived_bytes - before.arrived_bytes,
-        now.arrived_pkts - before.arrived_pkts,
-        now.dropped_bytes - before.dropped_bytes,
-        now.dropped_pkts - before.dropped_pkts,
-        now.deflected_bytes - before.deflected_bytes,
-        now.deflected_pkts - before.deflected_pkts,
-    )
+def _measured(before: NodeCounters, look: NodeLook) -> dict[str, int]:
+    """Return what a node saw since its last sample, by the names that `TrafficSampled` and the row share."""
+    now, interval = look.counters, look.interval
+    return {
+        "arrived_bytes": now.arrived_bytes - before.arrived_bytes,
+        "arrived_pkts": now.arrived_pkts - before.arrived_pkts,
+        "dropped_bytes": now.dropped_bytes - before.dropped_bytes,
+        "dropped_pkts": now.dropped_pkts - before.dropped_pkts,
+        "backlog_bytes": look.backlog_bytes,
+        "limit_bytes": now.limit_bytes,
+        "new_flows": interval.new_flows,
+        "gap_max_ns": interval.gap_max_ns,
+        "peak_1ms_bytes": interval.peak_1ms_bytes,
+    }
 
 
 class Agent:
@@ -129,7 +125,7 @@ class Agent:
         self._nodes = (parts.node,)
         self._t0_ns = 0
         self._last_wake_ns = 0
-        self._pending: list[tuple[int, str, str, Event | Action]] = []
+        self._pending: list[tuple[int, str, Direction, Event | Action]] = []
         self._rows = 0
         self._pool_lock = -1
         self._sibling = ""
@@ -155,7 +151,7 @@ class Agent:
         self._parts.limits.begin(self._parts.program.limit_bytes)
         self._last_wake_ns = max(self._t0_ns, time.monotonic_ns())
         if self._last_wake_ns > self._t0_ns:  # a node that starts anew does so with a fresh brain
-            self._record(self._now_ns(), "in", NodeJoined(self._parts.node, RESTARTED))
+            self._record(self._now_ns(), "in", NodeJoined(node=self._parts.node, reason=RESTARTED))
         gc.disable()  # the collector runs between two samples, never between a sample and its decision
         self._loop(stopped)
 
@@ -202,8 +198,7 @@ class Agent:
         if name != self._sibling and (not name or name in self._parts.mac_of):
             self._sibling = name
             self._parts.program.set_sibling(self._parts.mac_of.get(name))
-            record = {"kind": "SiblingSet", "node": self._parts.node, "sibling": name}
-            self._records.add(EventRecord(self._now_ns(), record))
+            self._records.add(EventRecord.of(self._now_ns(), SiblingSet(node=self._parts.node, sibling=name)))
 
     def _hear_peers(self) -> None:
         """Tell the brain when the other nodes announce more or less than before; old news count as nothing."""
@@ -213,52 +208,46 @@ class Agent:
         severity = state.severity_ratio if state is not None and state.taken_ns > now_ns - fresh_ns else 0.0
         if severity != self._peers_severity:
             self._peers_severity = severity
-            self._feed_at(PeersAssessed(self._nodes, np.array((severity,))), now_ns, record=True)
+            self._feed_at(PeersAssessed(nodes=self._nodes, severity_ratio=np.array((severity,))), now_ns, record=True)
 
     def _sample(self, tick_ns: int, woke_ns: int) -> None:
         parts = self._parts
         now_ns = time.monotonic_ns()
         look = parts.program.look(now_ns)
         delivered_bytes, delivered_at_ns = parts.sink.delivered()
-        since, self._before = _since(self._before, look.counters), look.counters
+        before, self._before = self._before, look.counters
+        measured = _measured(before, look)
+        deflected_pkts = look.counters.deflected_pkts - before.deflected_pkts
         interval_ns, self._last_wake_ns = now_ns - self._last_wake_ns, now_ns
         t_ns, self._decide_ns = now_ns - self._t0_ns, 0
-        parts.limits.look(t_ns, look, since.dropped_pkts + since.deflected_pkts)
+        parts.limits.look(t_ns, look, measured["dropped_pkts"] + deflected_pkts)
         looked_ns = time.monotonic_ns()
-        self._feed_at(self._event(look, since, interval_ns), t_ns, record=False)
+        self._feed_at(TrafficSampled.of_one(self._nodes, interval_ns, measured), t_ns, record=False)
         predicted_bytes, severity = int(parts.brain.predicted_bytes[0]), float(parts.brain.severity_ratio[0])
         limit_bytes = parts.program.limit_bytes
         parts.state.publish(NodeState(t_ns, limit_bytes, look.backlog_bytes, predicted_bytes, severity))
         done_ns = time.monotonic_ns()
         qdisc_bytes, beside_bytes, sent_bytes, read_ns = self._beside(look.backlog_bytes)
-        values = (
-            t_ns,
-            parts.node,
-            since.arrived_bytes,
-            since.arrived_pkts,
-            since.dropped_bytes,
-            since.dropped_pkts,
-            look.backlog_bytes,
-            qdisc_bytes,
-            beside_bytes,
-            look.counters.limit_bytes,
-            predicted_bytes,
-            severity,
-            look.interval.new_flows,
-            look.interval.gap_max_ns,
-            look.interval.peak_1ms_bytes,
-            sent_bytes if parts.unplanned else delivered_bytes,
-            self._delivered_ns(read_ns, delivered_at_ns),
-            since.deflected_bytes if parts.mac_of else None,
-            since.deflected_pkts if parts.mac_of else None,
-            woke_ns - tick_ns,
-            done_ns - woke_ns,
-            looked_ns - woke_ns,
-            self._decide_ns,
-            done_ns - looked_ns - self._decide_ns,
-            self._record_ns,
+        row = SampleRow(
+            t_ns=t_ns,
+            node=parts.node,
+            **measured,
+            qdisc_backlog_bytes=qdisc_bytes,
+            backlog_beside_bytes=beside_bytes,
+            predicted_bytes=predicted_bytes,
+            severity_ratio=severity,
+            deflected_bytes=look.counters.deflected_bytes - before.deflected_bytes if parts.mac_of else None,
+            deflected_pkts=deflected_pkts if parts.mac_of else None,
+            delivered_bytes=sent_bytes if parts.unplanned else delivered_bytes,
+            delivered_t_ns=self._delivered_ns(read_ns, delivered_at_ns),
+            loop_ns=done_ns - woke_ns,
+            lateness_ns=woke_ns - tick_ns,
+            look_ns=looked_ns - woke_ns,
+            decide_ns=self._decide_ns,
+            act_ns=done_ns - looked_ns - self._decide_ns,
+            record_ns=self._record_ns,
         )
-        self._records.add(SampleRow(self._policy, interval_ns, values))
+        self._records.add(Sampled(self._policy, interval_ns, row))
         self._actions_out()
         self._record_ns = time.monotonic_ns() - done_ns
 
@@ -279,21 +268,6 @@ class Agent:
         """Return the time the delivered bytes are of: of the last delivery, or of the look at the qdisc."""
         last_ns = now_ns if self._parts.unplanned else last_ns
         return last_ns - self._t0_ns if last_ns else 0
-
-    def _event(self, look: NodeLook, since: _Since, interval_ns: int) -> TrafficSampled:
-        """Return what happened since the last sample.  One array for all columns: each of them would cost as much."""
-        columns = (
-            since.arrived_bytes,
-            since.arrived_pkts,
-            since.dropped_bytes,
-            since.dropped_pkts,
-            look.backlog_bytes,
-            look.counters.limit_bytes,
-            look.interval.new_flows,
-            look.interval.gap_max_ns,
-            look.interval.peak_1ms_bytes,
-        )
-        return TrafficSampled(self._nodes, interval_ns, *np.array(columns, dtype=np.int64).reshape(-1, 1))
 
     def _now_ns(self) -> int:
         return time.monotonic_ns() - self._t0_ns
@@ -342,17 +316,16 @@ class Agent:
                 self._socket.send(datagram)
         except OSError:
             # The balancer is away, or the mesh is full: the next notification is 100 ms off at most and tells all.
-            self._records.add(EventRecord(self._now_ns(), {"kind": "NotificationLost", "node": self._parts.node}))
+            self._records.add(EventRecord.of(self._now_ns(), NotificationLost(node=self._parts.node)))
 
-    def _record(self, now_ns: int, direction: str, record: Event | Action, policy: str = "") -> None:
+    def _record(self, now_ns: int, direction: Direction, record: Event | Action, policy: str = "") -> None:
         # Rendered later, in `_actions_out`, after the decision has taken effect.
         self._pending.append((now_ns, policy or self._policy, direction, record))
 
     def _actions_out(self) -> None:
         """Hand what was recorded over to the supervisor, batched: 100 ms of it at a time."""
         for now_ns, policy, direction, record in self._pending:
-            line = {"policy": policy, "direction": direction, **record.to_record()}
-            self._records.add(EventRecord(now_ns, line))
+            self._records.add(EventRecord.of(now_ns, record, policy, direction))
         self._pending = []
         self._rows += 1
         if self._rows % _FLUSH_ROWS == 0:

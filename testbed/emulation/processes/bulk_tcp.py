@@ -36,6 +36,7 @@ from testbed.emulation.processes.members import Body, Line, Stopped
 from testbed.emulation.processes.pulse import Pulse
 from testbed.errors import MachineError, ToolError
 from testbed.records.histogram import Histogram
+from testbed.records.processes import TcpSampled
 from testbed.scenario.base import IpVersion
 from testbed.scenario.network import VIP_IP, VIP_IP6
 from testbed.scenario.sources import TcpSpec
@@ -71,7 +72,12 @@ def read_info(connection: socket.socket) -> TcpInfo:
     rtt_us, cwnd, retransmitted = (
         struct.unpack_from("I", info, at)[0] for at in (_RTT_AT, _CWND_AT, _RETRANSMITTED_AT)
     )
-    return TcpInfo(rtt_us * 1000, cwnd, retransmitted, struct.unpack_from("Q", info, _ACKED_AT)[0])
+    return TcpInfo(
+        rtt_ns=rtt_us * 1000,
+        cwnd_pkts=cwnd,
+        retransmitted_pkts=retransmitted,
+        acked_bytes=struct.unpack_from("Q", info, _ACKED_AT)[0],
+    )
 
 
 def prepare_namespace(ecn: bool) -> None:
@@ -226,10 +232,10 @@ class BulkSource:
                 self._rtts_ns += [info.rtt_ns] if info.acked_bytes else []
         self._samples += 1
         if self._samples % SAMPLES_AN_EVENT == 0:
-            self._records.send(EventRecord(t_ns, {"kind": "TcpSampled", "source": self._spec.name, **self._columns()}))
+            self._records.send(EventRecord.of(t_ns, TcpSampled(source=self._spec.name, **self._columns())))
 
-    def _columns(self) -> dict[str, list[int]]:
-        return {name: [getattr(info, name) for info in self._last] for name in TcpInfo._fields}
+    def _columns(self) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(getattr(info, name) for info in self._last) for name in TcpInfo._fields}
 
     def _report(self, ran_ns: int) -> dict[str, Any]:
         return {

@@ -3,8 +3,7 @@
 A message is one datagram of a sequenced-packet socket pair, so that messages of many writers never mix and the reader
 never sees half of one.  One that is too large for that (the outcome of a trial of many nodes) lies in an anonymous
 file, whose descriptor is handed over in its place.  Writers batch; the supervisor writes the run directory, outside the
-sandbox.  What is written a hundred times a second are tuples: names are put to their values by the reader, who has the
-time.
+sandbox.
 """
 
 from __future__ import annotations
@@ -18,36 +17,9 @@ from typing import Any, NamedTuple
 
 from testbed import failures
 from testbed.errors import TestbedError
+from testbed.records.events import Record, SampleRow
 from testbed.records.evidence import Evidence
-
-ROW = (
-    "t_ns",
-    "node",
-    "arrived_bytes",
-    "arrived_pkts",
-    "dropped_bytes",
-    "dropped_pkts",
-    "backlog_bytes",
-    "qdisc_backlog_bytes",
-    "backlog_beside_bytes",
-    "limit_bytes",
-    "predicted_bytes",
-    "severity_ratio",
-    "new_flows",
-    "gap_max_ns",
-    "peak_1ms_bytes",
-    "delivered_bytes",
-    "delivered_t_ns",
-    "deflected_bytes",
-    "deflected_pkts",
-    "lateness_ns",
-    "loop_ns",
-    "look_ns",
-    "decide_ns",
-    "act_ns",
-    "record_ns",
-)
-"""What an agent tells of a sample; the names are those of `results.samples.COLUMNS`."""
+from testbed.records.written import Direction, written
 
 _BUFFER_BYTES = 16 * 10**6
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
@@ -56,24 +28,24 @@ _IN_A_FILE = b"f"
 MOST_AT_ONCE = 1000
 
 
-class SampleRow(NamedTuple):
-    """One row of ``samples.parquet`` and the policy input it stands for; `values` are in the order of `ROW`."""
+class Sampled(NamedTuple):
+    """One row of ``samples.parquet`` and, by policy and interval, the policy input that it stands for."""
 
     policy: str
     interval_ns: int
-    values: tuple[Any, ...]
-
-    @property
-    def columns(self) -> dict[str, Any]:
-        """Return the row by name."""
-        return dict(zip(ROW, self.values, strict=True))
+    row: SampleRow
 
 
 class EventRecord(NamedTuple):
-    """One line of ``events.jsonl``."""
+    """One line of ``events.jsonl``: its time and its written form."""
 
     t_ns: int
-    record: dict[str, Any]
+    line: dict[str, Any]
+
+    @classmethod
+    def of(cls, t_ns: int, record: Record, policy: str = "", direction: Direction | None = None) -> EventRecord:
+        """Return the line of a record; see `written`."""
+        return cls(t_ns, written(record, policy, direction))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +70,7 @@ class Outcome:
     interrupted: bool = False
 
 
-Message = SampleRow | EventRecord | Failure | Outcome
+Message = Sampled | EventRecord | Failure | Outcome
 
 
 class RecordWriter:

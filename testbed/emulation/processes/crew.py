@@ -43,7 +43,8 @@ from testbed.policies.brain import NodeBrain
 from testbed.policies.membership import BALANCER, fresh_ns
 from testbed.policies.pool import make_pool
 from testbed.policies.readiness import longest_pause_ns
-from testbed.records.events import Action, Event, Ints, NodeLeft, Record
+from testbed.records.events import Ints, NodeLeft, Record
+from testbed.records.processes import BalancerReady, StandbyReady
 from testbed.scenario.network import VIP_IP, VIP_IP6, VIP_MAC, Host
 from testbed.system import kernel
 from testbed.traffic.frames import ECT_0, PLANNED_DSCP
@@ -197,13 +198,13 @@ class Crew:
                 end.close()
             kernel.run_in_real_time(_CONTROLLER_PRIORITY, with_threads=True)
             first = _beating(config, pulses[0])
-            process.serve(first, notifications, _emitter(line, records, "BalancerReady"), *ends[:1])
+            process.serve(first, notifications, _emitter(line, records, BalancerReady), *ends[:1])
 
         def follow(line: Line, records: RecordWriter) -> None:
             ends[0].close()
             kernel.run_in_real_time(_CONTROLLER_PRIORITY, with_threads=True)
             second = _beating(replace(config, listen_port=STANDBY_PORT), pulses[1])
-            standby.stand_by(second, notifications, _emitter(line, records, "StandbyReady"), ends[1])
+            standby.stand_by(second, notifications, _emitter(line, records, StandbyReady), ends[1])
 
         bodies = (balance, follow) if ends else (balance,)
         self.others += [self._fork(name, body) for name, body in zip(CONTROLLERS, bodies, strict=False)]
@@ -293,11 +294,10 @@ class Crew:
         """Give back to the pool what a node held that is gone, all but its floor."""
         lock = open_lock()
         with locked(lock):
-            left, now_ns = NodeLeft(node, "crash"), self._clock.now_ns()
+            left, now_ns = NodeLeft(node=node, reason="crash"), self._clock.now_ns()
             self._pool.handle(left, now_ns)
         os.close(lock)
-        record = {"policy": "pool", "direction": "in", **left.to_record()}
-        RecordWriter(self._records_end).send(EventRecord(now_ns, record))
+        RecordWriter(self._records_end).send(EventRecord.of(now_ns, left, "pool", "in"))
 
     def revive(self, node: str, buffers: NodeBuffers, t0_ns: int) -> list[Member]:
         """Start the processes of a crashed node anew and return them, running."""
@@ -340,20 +340,12 @@ def _beating(config: BalancerConfig, pulse: Pulse) -> BalancerConfig:
     return replace(config, beat=lambda: pulse.beat(time.monotonic_ns()))
 
 
-def _emitter(line: Line, records: RecordWriter, ready: str) -> Callable[[int, dict[str, Any]], None]:
+def _emitter(line: Line, records: RecordWriter, ready: type[Record]) -> Callable[[int, dict[str, Any]], None]:
     """Return what passes a controller's records on, and says that it is ready with the one of kind `ready`."""
 
-    def emit(t_ns: int, record: dict[str, Any]) -> None:
-        records.send(EventRecord(t_ns, {**_directed(record), **record}))
-        if record["kind"] == ready:
+    def emit(t_ns: int, line_: dict[str, Any]) -> None:
+        records.send(EventRecord(t_ns, line_))
+        if line_["kind"] == ready.__name__:
             line.say_ready()
 
     return emit
-
-
-def _directed(record: dict[str, Any]) -> dict[str, str]:
-    """Return whether a policy's record went in or came out; neither for records of the process itself."""
-    kind = Record.kinds.get(record["kind"])
-    if kind is None:
-        return {}
-    return {"direction": "in" if issubclass(kind, Event) else "out"} if issubclass(kind, (Event, Action)) else {}

@@ -31,12 +31,14 @@ from testbed.records.events import (
     Action,
     DeadlineReached,
     Event,
+    LogEntry,
     NodeLeft,
     SendHeartbeat,
     SendStates,
     SendTestimony,
     StatesHeard,
 )
+from testbed.records.processes import MemberDied, MemberHeard, MemberReturned, MemberSilent, MeshStopped
 from testbed.scenario.mesh import MeshSpec
 from testbed.system import kernel, waiting
 from testbed.units import NS_PER_US
@@ -106,12 +108,13 @@ class MeshMember:
         while not stopped:
             self._turn()
         self._tell(
-            "MeshStopped",
-            sent=self._sent,
-            unsent=self._unsent,
-            heard=self._heard,
-            ignored=self._codec.ignored,
-            late_max_us=self._late_max_ns / NS_PER_US,
+            MeshStopped(
+                sent=self._sent,
+                unsent=self._unsent,
+                heard=self._heard,
+                ignored=dict(self._codec.ignored),
+                late_max_us=self._late_max_ns / NS_PER_US,
+            )
         )
 
     def _turn(self) -> None:
@@ -145,11 +148,8 @@ class MeshMember:
         if state is None or state.taken_ns == self._taken_ns:
             return
         self._taken_ns = state.taken_ns
-        columns = (state.taken_ns, state.limit_bytes, state.backlog_bytes, state.predicted_bytes)
-        taken, limit, backlog, predicted = (np.array((column,), dtype=np.int64) for column in columns)
-        severity = np.array((state.severity_ratio,))
-        state_heard = StatesHeard((self._parts.node,), taken, limit, backlog, predicted, severity)
-        self._feed(state_heard, self._now_ns())
+        columns = {name: np.array((value,)) for name, value in state._asdict().items()}
+        self._feed(StatesHeard(nodes=(self._parts.node,), **columns), self._now_ns())
 
     def _feed(self, event: Event, now_ns: int) -> None:
         for action in self._policy.handle(event, now_ns):
@@ -168,14 +168,14 @@ class MeshMember:
         silent = self._policy.silent
         if silent != self._silent:
             for node in sorted(silent ^ self._silent):
-                self._tell("MemberSilent" if node in silent else "MemberHeard", node=node)
+                self._tell(MemberSilent(node=node) if node in silent else MemberHeard(node=node))
             self._silent = silent
         for verdict in self._policy.verdicts():
-            self._tell("MemberDied" if isinstance(verdict, NodeLeft) else "MemberReturned", node=verdict.node)
+            fate = MemberDied if isinstance(verdict, NodeLeft) else MemberReturned
+            self._tell(fate(node=verdict.node))
 
-    def _tell(self, kind: str, **fields: object) -> None:
-        record = {"kind": kind, **fields, "policy": self._name}
-        self._records.send(EventRecord(self._now_ns(), record))
+    def _tell(self, record: LogEntry) -> None:
+        self._records.send(EventRecord.of(self._now_ns(), record, self._name))
 
     def _now_ns(self) -> int:
         return time.monotonic_ns() - self._t0_ns

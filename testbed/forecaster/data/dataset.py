@@ -55,7 +55,19 @@ class Samples:
         columns = (self.arrived_bytes, self.backlog_bytes, self.new_flows, self.peak_1ms_bytes)
         by_time = zip(*(np.ascontiguousarray(column.T) for column in columns), strict=True)
         return [
-            TrafficSampled(nodes, self.interval_ns, arrived, zero, zero, zero, backlog, zero, new_flows, zero, peak)
+            TrafficSampled(
+                nodes=nodes,
+                interval_ns=self.interval_ns,
+                arrived_bytes=arrived,
+                arrived_pkts=zero,
+                dropped_bytes=zero,
+                dropped_pkts=zero,
+                backlog_bytes=backlog,
+                limit_bytes=zero,
+                new_flows=new_flows,
+                gap_max_ns=zero,
+                peak_1ms_bytes=peak,
+            )
             for arrived, backlog, new_flows, peak in by_time
         ]
 

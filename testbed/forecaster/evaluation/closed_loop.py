@@ -153,7 +153,7 @@ class QueueLoop:
     def _decide(self, sample: TrafficSampled, now_ns: int) -> None:
         for action in self.brain.handle(sample, now_ns):
             if isinstance(action, RequestLimit):
-                self.brain.handle(LimitGranted(action.nodes, action.wanted_bytes), now_ns)
+                self.brain.handle(LimitGranted(nodes=action.nodes, granted_bytes=action.wanted_bytes), now_ns)
 
     def _sample(self, window: slice) -> TrafficSampled:
         arrived, none = self._arrived[window], np.zeros(len(self._nodes), dtype=np.int64)

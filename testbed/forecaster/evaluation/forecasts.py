@@ -71,7 +71,9 @@ class _Told:
         told = self._step < self._growth_bytes.shape[1]
         growth = self._growth_bytes[:, self._step] if told else self._nothing
         need = sample.backlog_bytes[:, None] + growth
-        return ForecastMade(sample.nodes, self.horizon_ns, need, np.zeros(len(need)))
+        return ForecastMade(
+            nodes=sample.nodes, horizon_ns=self.horizon_ns, need_bytes=need, onset_ratio=np.zeros(len(need))
+        )
 
 
 def _corrected(group: Group, growth: Floats, model: Model, config: EvaluateConfig) -> Floats:

@@ -66,7 +66,7 @@ class _WithMargins:
     def step(self, sample: TrafficSampled, now_ns: int) -> ForecastMade:
         made = self._inner.step(sample, now_ns)
         need = np.rint(made.need_bytes * self._margins).astype(np.int64)
-        return ForecastMade(made.nodes, made.horizon_ns, need, made.onset_ratio)
+        return ForecastMade(nodes=made.nodes, horizon_ns=made.horizon_ns, need_bytes=need, onset_ratio=made.onset_ratio)
 
 
 def pareto_curves(

@@ -68,11 +68,17 @@ class LstmForecaster:
         self._cell.advance()
         self._seen += 1
         if self._seen < WARM_UP_SAMPLES:
-            return ForecastMade(self._nodes, self._horizon_ns, self._no_need.copy(), self._no_onset.copy())
+            return ForecastMade(
+                nodes=self._nodes,
+                horizon_ns=self._horizon_ns,
+                need_bytes=self._no_need.copy(),
+                onset_ratio=self._no_onset.copy(),
+            )
         if len(self._nodes) == 1:
-            return ForecastMade(self._nodes, self._horizon_ns, *self._said_of_one(sample.backlog_bytes.item()))
-        need = self._need_bytes(sample.backlog_bytes)
-        return ForecastMade(self._nodes, self._horizon_ns, need, self._onset_ratio())
+            need, onset = self._said_of_one(sample.backlog_bytes.item())
+        else:
+            need, onset = self._need_bytes(sample.backlog_bytes), self._onset_ratio()
+        return ForecastMade(nodes=self._nodes, horizon_ns=self._horizon_ns, need_bytes=need, onset_ratio=onset)
 
     def _said_of_one(self, backlog_bytes: int) -> tuple[Ints, NDArray[np.float64]]:
         """Return need and onset of one node in plain numbers; see `cell` for why."""

@@ -1,0 +1,100 @@
+"""One sample of a node: the row of ``samples.parquet``, and what of it the brain is given.
+
+A row says what happened in the interval that ends at its `t_ns` (and began at the node's previous row) and the state
+at its end.  `TrafficSampled` is the columns of many nodes at once; its fields are columns of that row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import numpy as np
+
+from testbed.records.events.node import Nodes
+from testbed.records.events.record import Doc, Event, Ints, Record, Short, columns_of
+
+_ARRIVED = Doc("data bytes that reached the buffer in the interval, dropped ones included")
+_SAME_IN_PKTS = Doc("the same in packets")
+_DROPPED = Doc("bytes the buffer refused in the interval")
+_BACKLOG = Doc("fluid queue of the buffer (XDP) at t_ns")
+_LIMIT = Doc("buffer limit in force at t_ns")
+_NEW_FLOWS = Doc("flows first seen in the interval", "flows")
+_GAP_MAX = Doc("longest gap between two arrivals in the interval")
+_PEAK_1MS = Doc("bytes of the busiest 1 ms of the interval")
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class SampleRow(Record):
+    """One row of ``samples.parquet``, in the order of its columns; None is null, which means *not measured*."""
+
+    t_ns: Annotated[int, Doc("end of the interval, ns since the start of the run")]
+    node: Annotated[str, Doc("name of the node", "name")]
+    arrived_bytes: Annotated[int, _ARRIVED]
+    arrived_pkts: Annotated[int, _SAME_IN_PKTS]
+    dropped_bytes: Annotated[int, _DROPPED]
+    dropped_pkts: Annotated[int, _SAME_IN_PKTS]
+    backlog_bytes: Annotated[int, _BACKLOG]
+    qdisc_backlog_bytes: Annotated[
+        int | None, Doc("bytes in the egress qdisc after the decision; without a backlog in every tenth row")
+    ] = None
+    backlog_beside_bytes: Annotated[int | None, Doc("fluid queue of the buffer at the moment the qdisc was read")] = (
+        None
+    )
+    limit_bytes: Annotated[int, _LIMIT]
+    predicted_bytes: Annotated[int | None, Doc("largest forecast of the backlog, as made from this sample")] = None
+    weight: Annotated[int | None, Doc("slots of the balancer's table that belong to the node", "slots")] = None
+    severity_ratio: Annotated[float | None, Doc("how strongly the sample announces a burst, 0..1")] = None
+    new_flows: Annotated[int | None, _NEW_FLOWS] = None
+    gap_max_ns: Annotated[int | None, _GAP_MAX] = None
+    peak_1ms_bytes: Annotated[int | None, _PEAK_1MS] = None
+    deflected_bytes: Annotated[
+        int | None, Doc("bytes a full buffer handed to a sibling in the interval, part of those arrived")
+    ] = None
+    deflected_pkts: Annotated[int | None, _SAME_IN_PKTS] = None
+    delivered_bytes: Annotated[
+        int | None,
+        Doc("bytes the sink has seen since the start, cumulative; beside TCP, those the qdisc has sent"),
+    ] = None
+    delivered_t_ns: Annotated[int | None, Doc("time of the last of them, ns since the start of the run")] = None
+    loop_ns: Annotated[int | None, Doc("duration of the agent's loop for this sample")] = None
+    lateness_ns: Annotated[int | None, Doc("how late the agent's tick began")] = None
+    look_ns: Annotated[int | None, Doc("of loop_ns: word of the peers, reading the kernel")] = None
+    decide_ns: Annotated[int | None, Doc("of loop_ns: the policies")] = None
+    act_ns: Annotated[int | None, Doc("of loop_ns: pool, limit, notification, word to the mesh")] = None
+    record_ns: Annotated[
+        int | None, Doc("after the loop: reading the qdisc and recording, for the sample before this one")
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class TrafficSampled(Event):
+    """What `nodes` saw in the last `interval_ns`, and the state at its end."""
+
+    short: ClassVar[Short] = Short.SAMPLES
+
+    nodes: Nodes
+    interval_ns: Annotated[int, Doc("length of the interval, the same for all nodes")]
+    arrived_bytes: Annotated[Ints, _ARRIVED]
+    arrived_pkts: Annotated[Ints, _SAME_IN_PKTS]
+    dropped_bytes: Annotated[Ints, _DROPPED]
+    dropped_pkts: Annotated[Ints, _SAME_IN_PKTS]
+    backlog_bytes: Annotated[Ints, _BACKLOG]
+    limit_bytes: Annotated[Ints, _LIMIT]
+    new_flows: Annotated[Ints, _NEW_FLOWS]
+    gap_max_ns: Annotated[Ints, _GAP_MAX]
+    peak_1ms_bytes: Annotated[Ints, _PEAK_1MS]
+
+    @classmethod
+    def of_one(cls, nodes: tuple[str], interval_ns: int, measured: Mapping[str, int]) -> TrafficSampled:
+        """Return the sample of one node from its columns by name.
+
+        One array holds them all: each array of its own would cost as much.
+        """
+        values = np.array([measured[name] for name in MEASURED], dtype=np.int64).reshape(-1, 1)
+        return cls(nodes=nodes, interval_ns=interval_ns, **dict(zip(MEASURED, values, strict=True)))
+
+
+MEASURED = columns_of(TrafficSampled)
+"""The columns that the brain is given."""

@@ -1,0 +1,172 @@
+"""What the processes of a trial say of themselves: that they are ready, what they noticed, how they ended.
+
+A line holds the process as ``policy``: ``balancer`` (a controller), ``mesh:n1`` (a member of the mesh), ``mesh`` (what
+the balancer heard of it), ``deflection``.  The agent of a node and the sources of TCP name themselves in a field.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from testbed.records.events import Doc, LogEntry, Node, Testimony
+
+_LOOP = Doc("from the arrival of the event that led to it to the confirmation by the switch")
+_MESSAGES = Doc("messages that the switch confirmed; None in virtual time", "messages")
+_REMOVED = Doc("nodes that were taken out of forwarding by it", "names")
+_BY_FLAW = "datagrams that were ignored, by flaw: malformed, forged, late…"
+
+
+# ------------------------------------------------------------------------------------------------------- controllers
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class BalancerReady(LogEntry):
+    """The whole pipeline of a controller is in force."""
+
+    control_loop_us: Annotated[float, Doc("from the grant of the master role to the confirmation by the switch")]
+    messages: Annotated[int | None, _MESSAGES] = None
+    removed: Annotated[tuple[str, ...], _REMOVED] = ()
+    slots: Annotated[tuple[str, ...], Doc("slots[i] is the node that new flows hashing to i go to", "names")] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ActionsAcknowledged(LogEntry):
+    """The switch has confirmed by a barrier what an event led to."""
+
+    control_loop_us: Annotated[float, _LOOP]
+    messages: Annotated[int | None, _MESSAGES] = None
+    removed: Annotated[tuple[str, ...], _REMOVED] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class BalancerStopped(LogEntry):
+    """The last record of a controller; the switch keeps forwarding by what it has."""
+
+    notifications: Annotated[int, Doc("notifications that were taken in", "datagrams")]
+    late: Annotated[int, Doc("notifications that had waited until they meant nothing", "datagrams")]
+    malformed: Annotated[int, Doc("datagrams to the notification port that were ignored for a flaw", "datagrams")]
+    ignored: Annotated[dict[str, int], Doc(_BY_FLAW, "datagrams")]
+    mesh_ignored: Annotated[dict[str, int] | None, Doc("the same of the mesh; None without a mesh", "datagrams")] = None
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class StandbyReady(LogEntry):
+    """The switch knows the second controller as a slave; it follows the primary."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class StandbyLost(LogEntry):
+    """Nobody follows the primary any more, or too slowly; it asks the switch for its role again."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class SwitchLost(LogEntry):
+    """The connection to the switch is gone."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ControllerDeposed(LogEntry):
+    """The switch refused the role: another controller steers under a greater generation."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ControllerTookOver(LogEntry):
+    """The standby noticed that the primary is gone and steers from now on."""
+
+    reason: Annotated[str, Doc("how the primary went", "died, hung, or it ended in virtual time")]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class TestimonyChanged(Testimony, LogEntry):
+    """What `witness` holds of the nodes it watches, where it differs from what it said last."""
+
+    witness: Annotated[str, Doc("the member that says so", "name")]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class SiblingNameLost(LogEntry):
+    """The datagram that names the sibling of `node` could not be sent."""
+
+    node: Node
+
+
+# -------------------------------------------------------------------------------------------------------------- agents
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class SiblingSet(LogEntry):
+    """`node` hands packets to `sibling` from now on when its buffer is full."""
+
+    node: Node
+    sibling: Annotated[str, Doc("the sibling; empty: nobody", "name")]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class NotificationLost(LogEntry):
+    """A notification of `node` could not be sent; the next one tells all."""
+
+    node: Node
+
+
+# ---------------------------------------------------------------------------------------------------------------- mesh
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class MemberSilent(LogEntry):
+    """The member hears `node`, which it watches, no more."""
+
+    node: Node
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class MemberHeard(LogEntry):
+    """The member hears `node` again."""
+
+    node: Node
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class MemberDied(LogEntry):
+    """To the member, `node` is dead by agreement of those who watch it."""
+
+    node: Node
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class MemberReturned(LogEntry):
+    """To the member, `node` lives again."""
+
+    node: Node
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class MeshStopped(LogEntry):
+    """The last record of a member."""
+
+    sent: Annotated[int, Doc("datagrams it sent", "datagrams")]
+    unsent: Annotated[int, Doc("datagrams that could not be sent", "datagrams")]
+    heard: Annotated[int, Doc("datagrams it took in", "datagrams")]
+    ignored: Annotated[dict[str, int], Doc(_BY_FLAW, "datagrams")]
+    late_max_us: Annotated[float, Doc("how late it served a deadline at most")]
+
+
+# --------------------------------------------------------------------------------------------------------------- trial
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class TcpSampled(LogEntry):
+    """The kernel's counts of the connections of a TCP source, an entry each; the last ones of those that broke."""
+
+    source: Annotated[str, Doc("name of the source", "name")]
+    rtt_ns: Annotated[tuple[int, ...], Doc("smoothed round-trip time")]
+    cwnd_pkts: Annotated[tuple[int, ...], Doc("congestion window")]
+    retransmitted_pkts: Annotated[tuple[int, ...], Doc("retransmitted segments since the start")]
+    acked_bytes: Annotated[tuple[int, ...], Doc("acknowledged bytes since the start")]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class TrialFailed(LogEntry):
+    """The trial could not go on."""
+
+    error: Annotated[str, Doc("what was attempted, what happened, what to do", "text")]
