@@ -4,6 +4,9 @@
 
 A run knows neither how packets are moved nor what time is: it makes the plan, hands in who writes down, and gets what
 there is to count.  An engine knows nothing of run directories, verdicts and reports.
+
+After the traffic the queues drain, which takes a full buffer of 10 MB two seconds at 40 Mbit/s and more than two hours at
+10 kbit/s.  So that wait has an end, the same in all engines; what is in a queue then is in flight, and counted so.
 """
 
 from __future__ import annotations
@@ -22,6 +25,10 @@ from testbed.scenario.complaints import Complaint
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
 from testbed.traffic.plan import PacketPlan
+from testbed.units import NS_PER_MS, NS_PER_S
+
+LONGEST_DRAIN_NS = 600 * NS_PER_S
+STOPPED_DRAIN_NS = 300 * NS_PER_MS  # of a run that was stopped: what is on its way to a queue is in it by then
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,13 @@ class TrialPlan:
     def run_id(self) -> int:
         """Return the 32-bit mark of this run's packets."""
         return zlib.crc32(self.packets.digest().encode()) or 1
+
+    @property
+    def longest_drain_ns(self) -> int:
+        """Return how long the queues may drain after the traffic: as long as a full one takes, within bounds."""
+        slowest_bps = min(link.rate_bps for link in self.network.links if link.rate_bps)
+        full_ns = self.scenario.buffer.max_bytes * 8 * NS_PER_S // slowest_bps
+        return min(full_ns + NS_PER_S, LONGEST_DRAIN_NS)
 
 
 class Writer(Protocol):

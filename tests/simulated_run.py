@@ -59,6 +59,7 @@ class Recorded:
     def __init__(self) -> None:
         self.columns: list[dict[str, object]] = []
         self.events: list[dict[str, Any]] = []
+        self.told: list[tuple[str, int]] = []
 
     def append_samples(self, rows: Any) -> None:
         raise AssertionError("the simulation writes columns")
@@ -71,6 +72,9 @@ class Recorded:
 
     def checkpoint(self) -> None:
         pass
+
+    def waiting(self, what: str, for_ns: int) -> None:
+        self.told.append((what, for_ns))
 
     def column(self, name: str) -> list[Any]:
         return [value for part in self.columns for value in part[name]]  # type: ignore[attr-defined]

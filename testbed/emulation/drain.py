@@ -1,9 +1,7 @@
 """The end of the traffic: queues empty themselves, and what is in them when that takes too long is counted, not lost.
 
-A full buffer of 10 MB takes a link of 40 Mbit/s two seconds, one of 10 kbit/s more than two hours.  So the wait has an
-end (`LONGEST_NS`), and a request to stop cuts it short (`STOPPED_NS`: what is on its way to a queue is in it by then).
-What waits in a queue after that is thrown away in one go and counted as in flight: counting while a queue moves would
-count some packets twice.
+The wait has an end (`engine.longest_drain_ns`), and a request to stop cuts it short.  What waits in a queue after that
+is thrown away in one go and counted as in flight: counting while a queue moves would count some packets twice.
 """
 
 from __future__ import annotations
@@ -13,10 +11,9 @@ from collections.abc import Callable
 
 from testbed.emulation.dataplane.node_buffers import NodeBuffers
 from testbed.emulation.processes.board import Row
+from testbed.engine import STOPPED_DRAIN_NS
 from testbed.units import NS_PER_MS, NS_PER_S
 
-LONGEST_NS = 600 * NS_PER_S
-STOPPED_NS = 300 * NS_PER_MS
 _SETTLED_NS = 200 * NS_PER_MS
 _LOOK_S = 0.02
 
@@ -26,13 +23,12 @@ class Drain:
 
     Args:
         buffers: where the packets are.
-        full_ns: how long a full buffer takes.
+        longest_ns: for how long to wait at most.
         row: says on the board what is waited for.
     """
 
-    def __init__(self, buffers: NodeBuffers, full_ns: int, row: Row) -> None:
-        self._buffers, self._row = buffers, row
-        self._longest_ns = min(full_ns + NS_PER_S, LONGEST_NS)
+    def __init__(self, buffers: NodeBuffers, longest_ns: int, row: Row) -> None:
+        self._buffers, self._longest_ns, self._row = buffers, longest_ns, row
 
     def wait(self, stopping: Callable[[], bool], each_turn: Callable[[], None]) -> None:
         """Wait until nothing arrives nor waits any more, or for as long as is allowed."""
@@ -46,7 +42,7 @@ class Drain:
             if after != before or waiting_pkts:
                 before, settled_ns = after, now_ns + _SETTLED_NS
             if stopping():
-                deadline_ns = min(deadline_ns, now_ns + STOPPED_NS)
+                deadline_ns = min(deadline_ns, now_ns + STOPPED_DRAIN_NS)
             each_turn()
 
     def cut(self) -> dict[str, int]:

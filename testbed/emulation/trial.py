@@ -206,9 +206,7 @@ class Trial:
 
     def _drained(self) -> Drain:
         """Wait until the queues are empty, or as long as may be; return them."""
-        network, buffer = self._plan.network, self._plan.scenario.buffer
-        slowest_bps = min(network.node_rate_bps(node.name) for node in network.nodes)
-        drain = Drain(self._buffers, buffer.max_bytes * 8 * NS_PER_S // slowest_bps, self._row)
+        drain = Drain(self._buffers, self._plan.longest_drain_ns, self._row)
         drain.wait(lambda: self._stopping, self._look)
         return drain
 

@@ -1,9 +1,10 @@
 """A histogram of durations: what kernels and agents count in, and what percentiles are read from.
 
 Theory.  Edges ascend and bin k holds the values in [edges[k], edges[k+1]); values below the first edge are counted in
-the first bin, values past the last edge in the last.  A quantile is placed within its bin by linear interpolation, so
-its error is at most the width of a bin: with `log_edges_ns` and 16 bins an octave that is 4.4 % of the value.  The
-largest value is kept apart, because a maximum read from a bin's edge would be wrong by up to a bin.
+the first bin, values past the last edge in the last, which reaches to the largest value where that is kept.  A quantile
+is placed within its bin by linear interpolation, so its error is at most the width of a bin: with `log_edges_ns` and 16
+bins an octave that is 4.4 % of the value.  The largest value is kept apart, because a maximum read from a bin's edge
+would be wrong by up to a bin.
 """
 
 from __future__ import annotations
@@ -77,7 +78,10 @@ class Histogram:
         below = np.concatenate(([0], np.cumsum(self.counts)))
         k = int(np.clip(np.searchsorted(below, rank, side="left") - 1, 0, len(self.counts) - 1))
         share = (rank - below[k]) / self.counts[k] if self.counts[k] else 0.0
-        value = float(self.edges_ns[k] + share * (self.edges_ns[k + 1] - self.edges_ns[k]))
+        end_ns = int(self.edges_ns[k + 1])
+        if k == len(self.counts) - 1 and self.max_ns is not None:
+            end_ns = max(end_ns, self.max_ns)
+        value = float(self.edges_ns[k] + share * (end_ns - self.edges_ns[k]))
         return value if self.max_ns is None else min(value, float(self.max_ns))
 
     def to_record(self) -> dict[str, Any]:

@@ -84,6 +84,11 @@ class Deflection:
         self._between: list[tuple[int, int, int]] = []  # heap of (arrival, number, node)
         self._met_ns: dict[tuple[int, int], int] = {}  # (node, flow) → when the flow's last handed packet came there
 
+    @property
+    def under_way(self) -> bool:
+        """Tell whether packets are on their way between two nodes."""
+        return bool(self._between)
+
     def joined(self, packets: Packets, until_ns: int) -> Packets:
         """Return the packets of a step with those that were handed over before it and arrive in it."""
         due: list[tuple[int, int, int]] = []

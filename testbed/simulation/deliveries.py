@@ -1,7 +1,9 @@
-"""Packets until they are delivered, and what each sink saw of each flow: kept where a fault may throw a queue away.
+"""Packets until they leave their node, and, where faults may throw a queue away, what each sink saw of each flow.
 
-Without faults a packet that was admitted is as good as delivered and none of this is needed.  With them, the flow
-tables are those of the kernel's sinks as far as `traffic.fault_losses` reads them.
+A packet that was admitted leaves at an instant that is known at once, so nobody looks at it meanwhile: packets are kept
+in blocks, and those that have left are taken out when that is worth it, or when somebody asks.
+
+The flow tables are those of the kernel's sinks as far as `traffic.fault_losses` reads them.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from testbed.traffic.plan import PacketPlan
 
 _FLOW = np.dtype([("pkts", "<u8"), ("highest_seq", "<u4"), ("epoch", "<u4"), ("epoch_first_seq", "<u4")])
 _NO_SEQ = 2**32 - 1
+_BLOCK_PKTS = 1 << 18
 
 Columns = tuple[Ints, ...]  # departure, node, number in the plan, delay
 
@@ -22,53 +25,76 @@ Columns = tuple[Ints, ...]  # departure, node, number in the plan, delay
 class Deliveries:
     """What n nodes have taken in and not yet delivered, and the flow tables of their sinks.
 
+    Args:
+        nodes: their names.
+        plan: the packets.
+        by_flow: whether to keep the flow tables.
+
     Attributes:
         epoch: the present one.
     """
 
-    def __init__(self, nodes: tuple[str, ...], plan: PacketPlan) -> None:
+    def __init__(self, nodes: tuple[str, ...], plan: PacketPlan, *, by_flow: bool) -> None:
         self._nodes, self._plan = nodes, plan
-        self._tables = np.zeros((len(nodes), len(plan.flows)), dtype=_FLOW)
+        self._tables = np.zeros((len(nodes), len(plan.flows)), dtype=_FLOW) if by_flow else None
         self.epoch = 0
         self._waiting: Columns = (np.zeros(0, dtype=np.int64),) * 4
+        self._fresh: list[Columns] = []
+        self._fresh_pkts = 0
 
     def admit(self, departs_ns: Ints, node: Ints, number: Ints, delay_ns: Ints) -> None:
         """Take in packets, shape [p]."""
-        fresh = (departs_ns, node, number, delay_ns)
-        self._waiting = tuple(np.concatenate(pair) for pair in zip(self._waiting, fresh, strict=True))
+        self._fresh.append((departs_ns, node, number, delay_ns))
+        self._fresh_pkts += len(node)
+
+    @property
+    def worth_it(self) -> bool:
+        """Tell whether so many packets have come since `deliver` that it pays to call it."""
+        return self._fresh_pkts >= max(_BLOCK_PKTS, len(self._waiting[0]))
 
     def deliver(self, until_ns: int) -> tuple[Ints, Ints]:
         """Deliver what departs by `until_ns`; return node and delay of each packet."""
+        self._waiting = tuple(np.concatenate(parts) for parts in zip(self._waiting, *self._fresh, strict=True))
+        self._fresh, self._fresh_pkts = [], 0
         departs_ns, node, number, delay_ns = self._waiting
         due = departs_ns <= until_ns
         self._keep(~due)
-        self._count(node[due], number[due])
+        if self._tables is not None:
+            self._count(self._tables, node[due], number[due])
         return node[due], delay_ns[due]
 
     def discard(self, row: int) -> Ints:
-        """Throw away what waits at a node; return the numbers of those packets."""
+        """Throw away what waits at a node since `deliver`; return the numbers of those packets."""
         there = self._waiting[1] == row
         discarded: Ints = self._waiting[2][there]
         self._keep(~there)
         return discarded
 
+    def waiting(self) -> tuple[Ints, Ints]:
+        """Return how many packets, and bytes, wait at each node since `deliver`; shape [n]."""
+        _, node, number, _ = self._waiting
+        count = len(self._nodes)
+        sizes = self._plan.size_bytes[number]
+        return np.bincount(node, minlength=count), np.bincount(node, sizes, count).astype(np.int64)
+
     def flows(self) -> dict[str, FlowRows]:
         """Return a copy of every sink's flow table, by node."""
-        return {name: self._tables[row].copy() for row, name in enumerate(self._nodes)}
+        assert self._tables is not None
+        return {name: table.copy() for name, table in zip(self._nodes, self._tables, strict=True)}
 
     def _keep(self, chosen: Bools) -> None:
         self._waiting = tuple(column[chosen] for column in self._waiting)
 
-    def _count(self, node: Ints, number: Ints) -> None:
+    def _count(self, tables: FlowRows, node: Ints, number: Ints) -> None:
         at = (node, self._plan.flow[number])
         seq = self._plan.seq[number].astype(np.uint32)
-        self._mark_epoch(node, number)
-        np.add.at(self._tables["pkts"], at, 1)
-        np.maximum.at(self._tables["highest_seq"], at, seq)
+        self._mark_epoch(tables, node, number)
+        np.add.at(tables["pkts"], at, 1)
+        np.maximum.at(tables["highest_seq"], at, seq)
 
-    def _mark_epoch(self, node: Ints, number: Ints) -> None:
+    def _mark_epoch(self, tables: FlowRows, node: Ints, number: Ints) -> None:
         """Note the first number of the flows that nothing has come of in this epoch."""
-        tables, flow, seq = self._tables, self._plan.flow[number], self._plan.seq[number].astype(np.uint32)
+        flow, seq = self._plan.flow[number], self._plan.seq[number].astype(np.uint32)
         new = (tables["pkts"][node, flow] == 0) | (tables["epoch"][node, flow] != self.epoch)
         at = node[new], flow[new]
         tables["epoch"][at], tables["epoch_first_seq"][at] = self.epoch, _NO_SEQ

@@ -8,18 +8,25 @@
 Everything that decides has entries in the agenda.  The data plane has none: it is advanced in one go from one instant
 that matters to the next, however many packets lie between (`packet_plane`).
 
-After the plan's end the queues drain, and `SETTLE_NS` later the run ends, as the emulation waits for stragglers.
+After the plan's end the queues drain, for as long as in an emulated run at most (`engine.longest_drain_ns`), and
+`SETTLE_NS` later the run ends, as the emulation waits for stragglers.  What is in a queue then is in flight.  Nothing
+comes any more meanwhile, so agents tick for `TICKED_NS` of it at most, and the rest is one step: a slow link takes
+virtual time alone.
+
+A request to stop is looked for before each entry, and between the steps of the data plane where many packets lie before
+the next one.  It ends the traffic where it is; nobody ticks after that.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from testbed.engine import Outcome, Recorder, TrialPlan, Writer
+from testbed.engine import STOPPED_DRAIN_NS, Outcome, Recorder, TrialPlan, Writer
 from testbed.errors import InputError
 from testbed.policies.buffer_rules import heeds_severity
 from testbed.policies.pool import make_pool
@@ -33,6 +40,7 @@ from testbed.simulation.agents import POOL, Agents
 from testbed.simulation.bounds import check
 from testbed.simulation.cohorts import default_cohorts, make_cohorts
 from testbed.simulation.control import BALANCER, Control
+from testbed.simulation.course import Course
 from testbed.simulation.faults import Faults, Ground
 from testbed.simulation.history import History
 from testbed.simulation.mesh import Mesh
@@ -41,11 +49,12 @@ from testbed.simulation.packet_plane import PacketPlane
 from testbed.simulation.peers import Peers
 from testbed.simulation.sample_rows import SampleRows
 from testbed.system import interrupts
-from testbed.units import NS_PER_MS
+from testbed.units import NS_PER_MS, NS_PER_S
 
-__all__ = ["BALANCER", "POOL", "SETTLE_NS", "Simulation", "simulate"]
+__all__ = ["BALANCER", "POOL", "SETTLE_NS", "TICKED_NS", "Simulation", "simulate"]
 
 SETTLE_NS = 200 * NS_PER_MS
+TICKED_NS = 10 * NS_PER_S
 _BASIS_BITS = 0xFFFF
 _NEVER = 2**62
 
@@ -66,10 +75,16 @@ class Simulation:
         return None
 
     def run(self, plan: TrialPlan, recorder: Recorder) -> Outcome:
-        """Run one trial; once asked to stop, the traffic ends and the queues drain."""
-        stopping = interrupts.Stopping()
+        """Run one trial; once asked to stop, the traffic ends, and the trial with it."""
+        recorder.checkpoint()  # what is due before a trial begins
+        course, stopping = Course(plan.scenario.duration_ns, recorder.waiting), interrupts.Stopping()
+
+        def should_stop() -> bool:
+            course.say(time.monotonic_ns())
+            return stopping.heard()
+
         with stopping:
-            evidence = simulate(plan, recorder, should_stop=lambda: stopping.asked)
+            evidence = simulate(plan, recorder, should_stop=should_stop, course=course)
         return Outcome(evidence, stopping.asked)
 
 
@@ -80,6 +95,7 @@ def simulate(
     model: NetworkModel | None = None,
     cohorts: int | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    course: Course | None = None,
 ) -> Evidence:
     """Run one trial in virtual time and return what it left behind.
 
@@ -88,7 +104,8 @@ def simulate(
         writer: takes samples and events as they come.
         model: the delays; default those of `NetworkModel`.
         cohorts: in how many groups the nodes tick within the interval; default as `cohorts` has it.
-        should_stop: asked every tick; once it says so the traffic ends and the queues drain.
+        should_stop: asked again and again; once it says so the traffic ends, and the run with it.
+        course: is told how far the run is.
 
     Raises:
         InputError: what the engine cannot simulate faithfully.
@@ -97,11 +114,12 @@ def simulate(
     if cohorts < 1:
         raise InputError("simulating the network", f"{cohorts} cohorts", "give 1 or more")
     refuse_first(check(plan.scenario, plan.network))
-    return _Trial(plan, writer, model or NetworkModel(), cohorts).run(should_stop)
+    course = course or Course(plan.scenario.duration_ns)
+    return _Trial(plan, writer, model or NetworkModel(), cohorts, course).run(should_stop)
 
 
 class _Trial:
-    def __init__(self, trial: TrialPlan, writer: Writer, model: NetworkModel, cohorts: int) -> None:
+    def __init__(self, trial: TrialPlan, writer: Writer, model: NetworkModel, cohorts: int, course: Course) -> None:
         scenario, network, plan, seed_of = trial.scenario, trial.network, trial.packets, trial.seed_of
         names, seed = tuple(node.name for node in network.nodes), seed_of(BALANCER)
         hit = frozenset(spec.node for spec in scenario.faults)
@@ -129,15 +147,14 @@ class _Trial:
             rows = {name: row for row, name in enumerate(names)}
             ground = Ground(self._plane, self._agents, control, mesh, peers, rows, seed_of)
             self._faults = Faults(scenario.faults, ground, agenda, history, model)
-        self._end_ns = _NEVER
+        self._course, self._longest_drain_ns = course, trial.longest_drain_ns
+        self._ticked_ns = self._end_ns = _NEVER  # until when entries are done, and the run lasts
 
     def run(self, should_stop: Callable[[], bool]) -> Evidence:
         """Drive the agenda to the end."""
-        agenda, self._ran_ns = self._agenda, self._scenario.duration_ns
-        agenda.at(self._plane.arrived_by_ns(self._ran_ns), self._all_sent)
-        self._watch_for(should_stop)
-        while agenda.next_ns() <= self._end_ns:
-            agenda.step()
+        self._ran_ns = self._scenario.duration_ns
+        self._agenda.at(self._plane.arrived_by_ns(self._ran_ns), self._all_sent)
+        self._drive(should_stop)
         self._plane.advance(self._end_ns)
         self._samples.flush()
         counted, numbered = (0, 0) if self._faults is None else self._faults.report_losses()
@@ -153,26 +170,36 @@ class _Trial:
             packet_ins=0,  # flows are placed in the switch
         )
 
-    def _watch_for(self, should_stop: Callable[[], bool]) -> None:
-        """Look each sample interval whether the run is to be stopped."""
+    def _drive(self, should_stop: Callable[[], bool]) -> None:
+        """Do the entries of the agenda, until they end or the run is to be stopped."""
+        agenda, plane = self._agenda, self._plane
+        while (next_ns := agenda.next_ns()) <= self._ticked_ns:
+            self._course.now_ns = agenda.now_ns
+            while plane.is_far(next_ns) and not should_stop():
+                plane.advance_a_step(next_ns)
+            if should_stop():
+                self._stop()
+                return
+            agenda.step()
 
-        def look() -> None:
-            if self._end_ns == _NEVER and should_stop():
-                self._ran_ns = self._agenda.now_ns
-                self._all_sent()
-            self._watch_for(should_stop)
-
-        self._agenda.after(self._scenario.buffer.sample_interval_ns, look)
+    def _stop(self) -> None:
+        """End the traffic where it is; entries that are still to come are left undone."""
+        self._agenda.now_ns = now_ns = max(self._agenda.now_ns, self._plane.queues.now_ns)
+        if self._end_ns == _NEVER:
+            self._ran_ns = min(self._ran_ns, now_ns)
+            self._all_sent()
+        self._end_ns = min(self._end_ns, now_ns + STOPPED_DRAIN_NS)
 
     def _all_sent(self) -> None:
         """The last packet has reached its buffer."""
-        if self._end_ns < _NEVER:
-            return
+        now_ns, plane = self._agenda.now_ns, self._plane
         if self._faults is not None:
             self._faults.finish()
-        self._plane.advance(self._agenda.now_ns)
-        self._plane.stop_sending()
-        self._end_ns = self._plane.empty_ns() + SETTLE_NS
+        plane.advance(now_ns)
+        plane.stop_sending()
+        self._course.drains_ns = min(plane.empty_ns() - now_ns, self._longest_drain_ns)
+        self._end_ns = now_ns + self._course.drains_ns + SETTLE_NS
+        self._ticked_ns = min(self._end_ns, now_ns + TICKED_NS)
 
     def _nodes(self) -> tuple[NodeEvidence, ...]:
         nodes = self._plane.node_evidence()

@@ -4,8 +4,8 @@ Time is that of the buffers: a packet counts when it reaches its node.  Nothing 
 catches up, so the caller advances to every instant at which a limit, a slot, a fault or a reading matters.  In between
 they stand still, which is what lets `queues` do without a loop.
 
-Every packet sent is in the end delivered, dropped by a buffer, or lost by a fault: on a link that is down, at a node
-that has crashed, or with the queue of one that does.
+Every packet sent is in the end delivered, dropped by a buffer, lost by a fault (on a link that is down, at a node that
+has crashed, or with the queue of one that does), or in flight: still in a queue.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from testbed.traffic.plan import PacketPlan
 from testbed.units import NS_PER_MS
 
 LONGEST_STEP_NS = 100 * NS_PER_MS
+_STEP_PKTS = 1 << 17  # more of them than this one step need not serve: a request to stop waits for a step
 _BLOCK_PKTS = 1 << 20
 
 
@@ -81,7 +82,7 @@ class PacketPlane:
         self._ecn_bytes = scenario.buffer.ecn_threshold_bytes
         self._meter = Meter(self._nodes)
         self._delays = DelayCounts(count)
-        self._deliveries = Deliveries(self._nodes, plan) if scenario.faults else None
+        self._deliveries = Deliveries(self._nodes, plan, by_flow=bool(scenario.faults))
         self.losses: dict[int, LinkLoss] = {}
         self._crashed, self._cut = np.zeros((2, count), dtype=bool)
         self.toll = FaultToll(count, plan) if scenario.faults else None
@@ -97,14 +98,22 @@ class PacketPlane:
     def advance(self, until_ns: int) -> None:
         """Let everything happen up to and including `until_ns`."""
         while self.queues.now_ns < until_ns:
-            self._step(min(until_ns, self.queues.now_ns + self._step_ns))
+            self._step(until_ns if self._nothing_comes() else min(until_ns, self.queues.now_ns + self._step_ns))
+
+    def is_far(self, t_ns: int) -> bool:
+        """Tell whether more than a step lies between now and `t_ns`."""
+        return t_ns > self._step_ends_ns()
+
+    def advance_a_step(self, until_ns: int) -> None:
+        """Let happen what one step may hold, and nothing after `until_ns`."""
+        self.advance(min(until_ns, self._step_ends_ns()))
 
     def stop_sending(self) -> None:
         """Send nothing that has not reached its buffer yet."""
         self._end = self._next
 
     def empty_ns(self) -> int:
-        """Return when the last packet of the plan has been served, given that all of them have arrived."""
+        """Return when the last packet that has been sent is served, given that all of them have arrived."""
         return self.queues.now_ns + self.queues.empty_after_ns()
 
     def arrived_by_ns(self, sent_ns: int) -> int:
@@ -131,7 +140,6 @@ class PacketPlane:
         """Let a node take in nothing any more, and throw away what waits there."""
         self._crashed[row] = True
         self.queues.clear(row)
-        assert self._deliveries is not None
         assert self.toll is not None
         self._deliver()
         self.toll.discard(row, self._deliveries.discard(row))
@@ -148,20 +156,28 @@ class PacketPlane:
 
     def flows(self) -> dict[str, FlowRows]:
         """Return what every sink has seen of each flow, by node; only where the scenario has faults."""
-        assert self._deliveries is not None
         self._deliver()
         return self._deliveries.flows()
 
     def begin_epoch(self, number: int) -> None:
         """Let flows note the first sequence number that is delivered from now on, under that epoch."""
-        assert self._deliveries is not None
+        self._deliver()
         self._deliveries.epoch = number
 
     def _deliver(self) -> None:
-        if self._deliveries is not None:
-            self._delays.add(*self._deliveries.deliver(self.queues.now_ns))
+        self._delays.add(*self._deliveries.deliver(self.queues.now_ns))
 
     # ------------------------------------------------------------------------------------------------------ a step
+
+    def _step_ends_ns(self) -> int:
+        """Return until when a step may last, by time and by packets."""
+        now_ns, last = self.queues.now_ns, self._next + _STEP_PKTS - 1
+        if last >= self._end:
+            return now_ns + self._step_ns
+        return min(now_ns + self._step_ns, max(int(self._plan.t_ns[last]) + self._way_ns, now_ns + 1))
+
+    def _nothing_comes(self) -> bool:
+        return self._next >= self._end and not (self.deflection is not None and self.deflection.under_way)
 
     def _step(self, until_ns: int) -> None:
         packets = self._spared(self._arriving(until_ns))
@@ -176,7 +192,8 @@ class PacketPlane:
             self._swallow(*lost)
         self._count(step)
         self._take_in(step)
-        self._deliver()
+        if self._deliveries.worth_it:
+            self._deliver()
 
     def _arriving(self, until_ns: int) -> Packets:
         """Return the packets that reach a buffer by then, dead or not."""
@@ -224,7 +241,7 @@ class PacketPlane:
             meter.count_marked(arrivals.node[marked if served.admitted is None else marked & served.admitted])
 
     def _take_in(self, step: Step) -> None:
-        """Let the admitted packets be delivered, at once in the books where nothing can come between."""
+        """Let the admitted packets be delivered when their time comes."""
         arrivals, served = step.arrivals, step.served
         passed = slice(None) if served.admitted is None else served.admitted
         node, waiting_ns = arrivals.node[passed], served.waiting_ns[passed]
@@ -232,10 +249,7 @@ class PacketPlane:
         order = arrivals.order[passed]
         if step.packets.handed is not None:
             delay_ns += self._turn_ns * step.packets.handed[order]
-        if self._deliveries is None:
-            self._delays.add(node, delay_ns)
-        else:
-            self._deliveries.admit(arrivals.t_ns[passed] + waiting_ns, node, step.packets.number[order], delay_ns)
+        self._deliveries.admit(arrivals.t_ns[passed] + waiting_ns, node, step.packets.number[order], delay_ns)
 
     # ------------------------------------------------------------------------------------------------------ the books
 
@@ -254,8 +268,10 @@ class PacketPlane:
         )
 
     def node_evidence(self) -> tuple[NodeEvidence, ...]:
-        """Return what each node counted, once everything is served."""
-        return tuple(self._one_node(row, name) for row, name in enumerate(self._nodes))
+        """Return what each node counted so far; what waits there now is in flight."""
+        self._deliver()
+        pkts, amounts = (column.tolist() for column in self._deliveries.waiting())
+        return tuple(self._one_node(row, name, pkts[row], amounts[row]) for row, name in enumerate(self._nodes))
 
     def _passed_bytes(self) -> Ints:
         """Return what has been admitted and not thrown away, shape [n]."""
@@ -265,7 +281,7 @@ class PacketPlane:
             passed = passed - self.toll.discarded_bytes
         return passed
 
-    def _one_node(self, row: int, name: str) -> NodeEvidence:
+    def _one_node(self, row: int, name: str, waiting_pkts: int, waiting_bytes: int) -> NodeEvidence:
         meter, toll = self._meter, self.toll
         discarded = 0 if toll is None else int(toll.discarded_pkts[row])
         refused_pkts = meter.dropped_pkts[row] + meter.deflected_pkts[row] + discarded
@@ -275,8 +291,9 @@ class PacketPlane:
             arrived_bytes=int(meter.arrived_bytes[row]),
             dropped_pkts=int(meter.dropped_pkts[row]),
             dropped_bytes=int(meter.dropped_bytes[row]),
-            delivered_pkts=int(meter.arrived_pkts[row] - refused_pkts),
-            delivered_bytes=int(self._passed_bytes()[row]),
+            delivered_pkts=int(meter.arrived_pkts[row] - refused_pkts) - waiting_pkts,
+            delivered_bytes=int(self._passed_bytes()[row]) - waiting_bytes,
+            in_flight_pkts=waiting_pkts,
             fault_dropped_pkts=None if toll is None else int(toll.kept_pkts[row]),
             discarded_pkts=None if toll is None else discarded,
             delay=self._delays.histogram(row),

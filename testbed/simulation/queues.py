@@ -155,8 +155,10 @@ class QueueBank:
         return int(np.max(-(-np.maximum(self._debt, 0) // self._rate)))
 
     def idle_until(self, until_ns: int) -> None:
-        """Serve without arrivals."""
-        self._debt = np.maximum(self._debt - (until_ns - self.now_ns) * self._rate, self._floor)
+        """Serve without arrivals, for any time."""
+        needed_ns = -((self._floor - self._debt) // self._rate)  # until the bucket is full; what is longer may overflow
+        served_ns = np.minimum(until_ns - self.now_ns, needed_ns)
+        self._debt = np.maximum(self._debt - served_ns * self._rate, self._floor)
         self.now_ns = until_ns
 
     def serve(self, arrivals: Arrivals, until_ns: int) -> Served:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 STOP_SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT") if hasattr(signal, name)
@@ -69,14 +69,28 @@ def interrupt() -> None:
 
 
 class Stopping:
-    """Takes requests to stop for the length of the block: `asked` says whether one came; a second one interrupts."""
+    """Takes requests to stop for the length of the block: `asked` says whether one came; a second one interrupts.
 
-    def __init__(self) -> None:
+    So does the first, if nobody calls `heard` for `patience_s` after it: who is to stop in order may be in the middle
+    of something that does not end.  Signals are the main thread's alone; elsewhere nothing is asked.
+    """
+
+    def __init__(self, patience_s: float = 1.5) -> None:
         self.asked = False
+        self._patience_s = patience_s
+        self._block = ExitStack()
+
+    def heard(self) -> bool:
+        """Tell whether one came; who asks takes it upon itself to stop."""
+        if self.asked:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        return self.asked
 
     def __enter__(self) -> Stopping:
-        self._block = taken(self._ask)
-        self._block.__enter__()
+        if threading.current_thread() is threading.main_thread():
+            self._block.callback(signal.signal, signal.SIGALRM, signal.signal(signal.SIGALRM, lambda *_: interrupt()))
+            self._block.callback(signal.setitimer, signal.ITIMER_REAL, 0)
+            self._block.enter_context(taken(self._ask))
         return self
 
     def __exit__(self, *details: object) -> None:
@@ -86,3 +100,4 @@ class Stopping:
         if self.asked:
             interrupt()
         self.asked = True
+        signal.setitimer(signal.ITIMER_REAL, self._patience_s)

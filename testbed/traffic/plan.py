@@ -17,6 +17,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +115,7 @@ class PacketPlan:
 
     def begun_ns(self, idle_ns: int) -> Ints:
         """Return when the flow of each packet began to send, int64; it begins anew after a silence of `idle_ns`."""
-        order = np.lexsort((self.t_ns, self.flow))
+        order = order_by(self.flow)
         t_ns, flow = self.t_ns[order], self.flow[order]
         begins = np.diff(flow, prepend=-1) != 0
         begins[1:] |= np.diff(t_ns) > idle_ns
@@ -124,6 +125,10 @@ class PacketPlan:
 
     def digest(self) -> str:
         """Return the SHA-256 of everything in the plan, in hexadecimal."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         head = {"plan": 1, "duration_ns": self.duration_ns, "clients": self.clients, "sources": self.sources}
         state = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
         for name, array in {**flow_columns(self.flows), **self.packet_columns()}.items():
@@ -221,8 +226,19 @@ def _ip_versions(source: SourceSpec) -> Int16s:
 
 def _sequence_numbers(flow: Ints, flow_count: int) -> Int32s:
     """Return how many packets of the same flow came before each one."""
-    by_flow = np.argsort(flow, kind="stable")
+    by_flow = order_by(flow)
     counts = np.bincount(flow, minlength=flow_count)
     seq = np.empty(len(flow), np.int32)
     seq[by_flow] = np.arange(len(flow)) - np.repeat(np.cumsum(counts) - counts, counts)
     return seq
+
+
+def order_by(flow: NDArray[np.signedinteger]) -> Ints:
+    """Return the order that sorts `flow` (0 to 2^32 - 1), what is equal staying in order; int64.
+
+    NumPy sorts 16 bits by radix: twice that is several times as fast as once all of them, and a request to stop, which
+    waits for NumPy to return, waits for a second instead of ten.
+    """
+    order: Ints = np.argsort((flow & 0xFFFF).astype(np.uint16), kind="stable")
+    high = (flow >> 16).astype(np.uint16)
+    return order[np.argsort(high[order], kind="stable")] if high.any() else order

@@ -26,6 +26,7 @@ from testbed.traffic.plan import FlowTable, PacketPlan, flow_columns
 from testbed.traffic.shapes import MAX_PACKETS
 
 _METADATA_KEY = b"testbed.plan"
+_GROUP_ROWS = 1 << 20
 _COLUMNS: Mapping[str, tuple[pa.DataType, int]] = {  # and the largest value there may be
     "t_ns": (pa.int64(), MAX_DURATION_NS),
     "source": (pa.int16(), MAX_SOURCES),
@@ -68,7 +69,9 @@ def write(plan: PacketPlan, path: Path, *, durable: bool = True) -> None:
     table = pa.table(dict(plan.packet_columns())).replace_schema_metadata({_METADATA_KEY: json.dumps(head).encode()})
 
     def into(file: BinaryIO) -> None:
-        pq.write_table(table, file)
+        with pq.ParquetWriter(file, table.schema) as writer:
+            for first in range(0, max(table.num_rows, 1), _GROUP_ROWS):  # a request to stop waits for one of them
+                writer.write_table(table.slice(first, _GROUP_ROWS), row_group_size=_GROUP_ROWS)
 
     writing.replace(path, into, durable=durable, elsewhere="choose another --out")
 

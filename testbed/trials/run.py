@@ -111,7 +111,8 @@ def run(loaded: LoadedScenario, options: RunOptions, began_ns: int | None = None
     if is_real_time(options.engine):
         doctor.refuse_without_root(options.argv)
         doctor.refuse_if_lacking(loaded.scenario, options.out)
-    prepared = _prepare(loaded, options)
+    with patience.noted("planning the traffic", quiet=options.quiet):
+        prepared = _prepare(loaded, options)
     with _end_recorded(prepared.directory), announced(prepared.directory.path):
         prepared.directory.write_text("scenario.yaml", _resolved_text(loaded), durable=False)
         result = _Run(prepared, options).carry_out(began_ns)
@@ -271,6 +272,9 @@ class _Run:
         with interrupts.held_back():  # the two say the same, whatever comes
             self._directory.write_json("summary.json", summary)
             self._directory.finish(status, ended_utc=provenance.utc_now(), **outcome.manifest)
+        in_flight_pkts = summary["traffic"]["in_flight_packets"]
+        if in_flight_pkts and not outcome.interrupted and not self._options.quiet:
+            output.note(f"testbed: the queues did not drain in time: {in_flight_pkts:,} packets count as in flight")
         return RunResult(self._directory.path, summary)
 
     def _trial(self, plan: TrialPlan) -> Outcome:
@@ -281,7 +285,8 @@ class _Run:
 
     def _write_plan(self) -> None:
         if not self._plan_written:
-            plan_file.write(self._prepared.trial.packets, self._directory.path / "plan.parquet", durable=False)
+            with patience.noted("writing the plan", quiet=self._options.quiet or self._view.drawing):
+                plan_file.write(self._prepared.trial.packets, self._directory.path / "plan.parquet", durable=False)
             self._plan_written = True
 
     def _conclude(self, evidence: Evidence, status: Literal["completed", "interrupted"]) -> dict[str, Any]:

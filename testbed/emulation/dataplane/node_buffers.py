@@ -77,10 +77,8 @@ class NodeBuffers:
 
     @property
     def _slots(self) -> int:
-        """Return for how long the programs keep the worst packets: the run, and what a full buffer takes to drain."""
-        network, scenario = self._plan.network, self._plan.scenario
-        slowest_bps = min(network.node_rate_bps(node.name) for node in network.nodes)
-        return slots_for(scenario.duration_ns + scenario.buffer.max_bytes * 8 * NS_PER_S // slowest_bps + 5 * NS_PER_S)
+        """Return for how long the programs keep the worst packets: the run, and as long as its queues may drain."""
+        return slots_for(self._plan.scenario.duration_ns + self._plan.longest_drain_ns + 5 * NS_PER_S)
 
     def _way_delay_ns(self, node: str) -> int:
         """Return the delay of the links from a client to the node; of clients that differ, the largest."""
