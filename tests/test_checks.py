@@ -65,8 +65,6 @@ BOTH = {
     "rate": ["traffic.base.rate=1000Gbit"],
     "peak": [traffic(bursts(peak="101Gbit"))],
     "node rate": ["topology.node_rate=101Gbit"],
-    "node rate of nothing": ["topology.node_rate=999bit"],
-    "queues that never empty": ["topology.node_rate=20kbit"],
     "link delay": ["topology.link_delay=11s"],
     "no packet": ["traffic.base.rate=1bit"],
     "no packet at a constant rate": [traffic(constant(rate="1kbit"))],
@@ -105,7 +103,7 @@ ONLY_EMULATED = {
     "hogs": ["faults=[{at: 1ms, cpu_hog: 2, for: 1ms}]"],
     "loss beside deflection": ["buffer.deflect=true", "faults=[{at: 1ms, loss: s1-n1, ratio: 0.5}]"],
 }
-ONLY_SIMULATED = {"fast nodes": ["topology.node_rate=35Gbit"]}
+ONLY_SIMULATED = {"fast nodes": ["topology.node_rate=35Gbit"], "slow nodes": ["topology.node_rate=999bit"]}
 
 
 def _traces(folder: Path) -> None:
