@@ -5,8 +5,8 @@
 A run knows neither how packets are moved nor what time is: it makes the plan, hands in who writes down, and gets what
 there is to count.  An engine knows nothing of run directories, verdicts and reports.
 
-After the traffic the queues drain, which takes a full buffer of 10 MB two seconds at 40 Mbit/s and more than two hours at
-10 kbit/s.  So that wait has an end, the same in all engines; what is in a queue then is in flight, and counted so.
+After the traffic the queues drain, which takes a full buffer of 10 MB two seconds at 40 Mbit/s and more than two hours
+at 10 kbit/s.  So that wait has an end, the same in all engines; what is in a queue then is in flight, and counted so.
 """
 
 from __future__ import annotations
