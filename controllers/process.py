@@ -239,7 +239,7 @@ class Steering:
 def serve(
     config: BalancerConfig, notify_socket: socket.socket, emit: Emit, standby: socket.socket | None = None
 ) -> None:
-    """Balance until SIGTERM or SIGINT; the `BalancerReady` record says that every flow is in force.
+    """Balance until SIGTERM; the `BalancerReady` record says that every flow is in force.
 
     Call it in a process of its own, in its main thread.
 
@@ -257,7 +257,7 @@ def serve(
     journal = None if standby is None else Journal(standby)
     note = None if journal is None else journal.note
     balancer = LoadBalancer(config, emit, sender_of(notify_socket), note)
-    with stopping_on_signals(inbox.stop):
+    with stopping_on_sigterm(inbox.stop):
         connection.listen(config.framework, config.listen_port, config.dpid, inbox.post)
         Steering(balancer, inbox, notify_socket, config.now_ns, emit, journal=journal).until_stopped()
     balancer.stop(config.now_ns())
@@ -274,11 +274,10 @@ def sender_of(notify_socket: socket.socket) -> Callable[[bytes, Address], None]:
 
 
 @contextmanager
-def stopping_on_signals(stop: Callable[..., None]) -> Iterator[None]:
-    """Call `stop` on SIGTERM and SIGINT."""
-    before = [(number, signal.signal(number, stop)) for number in (signal.SIGTERM, signal.SIGINT)]
+def stopping_on_sigterm(stop: Callable[..., None]) -> Iterator[None]:
+    """Call `stop` on SIGTERM; what a terminal sends is for who stands for the whole trial."""
+    before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
     finally:
-        for number, handler in before:
-            signal.signal(number, handler)
+        signal.signal(signal.SIGTERM, before)

@@ -28,7 +28,7 @@ from testbed.controllers.process import (
     Inbox,
     Steering,
     sender_of,
-    stopping_on_signals,
+    stopping_on_sigterm,
 )
 from testbed.controllers.replication import Follower
 from testbed.controllers.switch import Connected, Connection, Disconnected, Happening, PortChanged, Role, SlaveGranted
@@ -104,7 +104,7 @@ class Following:
 
 
 def stand_by(config: BalancerConfig, notify_socket: socket.socket, emit: Emit, primary: socket.socket) -> None:
-    """Follow the primary, take over when it is gone, and balance until SIGTERM or SIGINT.
+    """Follow the primary, take over when it is gone, and balance until SIGTERM.
 
     Call it in a process of its own, in its main thread.  `StandbyReady` says that the switch knows us as a slave,
     `ControllerTookOver` that the primary is gone, the `BalancerReady` after it that every flow is in force.
@@ -122,7 +122,7 @@ def stand_by(config: BalancerConfig, notify_socket: socket.socket, emit: Emit, p
     inbox, follower = Inbox(config.now_ns, config.beat), Follower(primary)
     mute = Mute(emit, sender_of(notify_socket))
     balancer = LoadBalancer(config, mute.emit, mute.send)
-    with stopping_on_signals(inbox.stop):
+    with stopping_on_sigterm(inbox.stop):
         connection.listen(config.framework, config.listen_port, config.dpid, inbox.post)
         following = Following(balancer, inbox, follower, config.now_ns, emit)
         reason = following.until_primary_is_gone()

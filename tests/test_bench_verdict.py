@@ -88,5 +88,5 @@ def test_the_exit_code_says_whether_all_was_named(monkeypatch: pytest.MonkeyPatc
 
 
 def test_parts_are_chosen_of_a_benchmark_that_has_some() -> None:
-    with pytest.raises(InputError, match="xdp has no parts"):
+    with pytest.raises(InputError, match="xdp takes none"):
         bench(["xdp"], only="x")

@@ -19,17 +19,20 @@ NAMES = {
     "balancer": "the balancer's decisions",
     "cluster": "one node against a cluster of three",
     "kill-start": "what is left of trials that are killed as they start",
+    "kill-matrix": "what is left and said when any process of a trial is killed in any phase",
     "verdict": "what disturbs a run, and whether the verdict names it",
 }
 ANYBODYS = ("forecaster", "simulate")  # the others need root, and what a run needs of the machine
-LONG = ("kill-start", "verdict")
+LONG = ("kill-start", "kill-matrix", "verdict")
 COUNTED = {
     "failover": "failures of each kind (100)",
     "scale": "seeds of the imbalance (3)",
     "suspicion": "minutes of node time (6)",
     "cluster": "silent crashes (20)",
     "kill-start": "kills (2500)",
+    "kill-matrix": "trials (each place of the matrix once)",
     "verdict": "undisturbed runs (3)",
 }
-JUDGED = ("verdict",)  # a bar that is not passed there is a failure: exit 1
-FILTERED = ("verdict",)  # have `run(..., only=TEXT)`
+JUDGED = ("kill-matrix", "verdict")  # a bar that is not passed there is a failure: exit 1
+FILTERED = ("kill-matrix", "verdict")  # have `run(..., only=TEXT)`
+DRAWN = ("kill-matrix",)  # have `run(..., seed=N, check_every=N)`

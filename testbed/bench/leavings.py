@@ -2,8 +2,8 @@
 
 Processes are found without a list of ours: a process that adopts all orphans below it (`kernel.adopting_orphans`) is
 the ancestor of whatever outlives its parents, a sandbox's PID 1 included, however it was started.  Namespaces live as
-long as their processes, a mount or a descriptor, and XDP programs as long as their interface or a pin: those are
-looked for where they show.  An XDP program that a living process holds is another trial's.
+long as their processes, a mount or a descriptor, and programs of the data plane as long as their interface or a pin:
+those are looked for where they show.  A program that a living process holds is another trial's.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from testbed.system import probes
 _FOLDERS = ("/run", "/run/netns", "/run/openvswitch", "/sys/fs/bpf", "/dev/shm", "/dev/mqueue")
 _TEMPORARY = "testbed-probe-*"  # what a trial makes of its own in the folder for temporary files
 _OUR_INTERFACE = re.compile(r"([cnbms]\d+(-eth\d+)?|probe\d|ovs-netdev)")
+_PROGRAM_TYPES = ("xdp", "sched_cls")
 _LOOK_S = 0.005
 
 
@@ -31,7 +32,7 @@ class Surroundings:
 
     def __init__(self) -> None:
         self._before = set(_things())
-        self._programs = _xdp_programs()
+        self._programs_before = _programs()
 
     def left(self, within_s: float) -> list[str]:
         """Return what is left, as soon as that is nothing and after `within_s` at the latest."""
@@ -43,9 +44,9 @@ class Surroundings:
     def _found(self) -> list[str]:
         _bury_children()
         found = [*_processes(), *sorted(set(_things()) - self._before)]
-        programs = _xdp_programs() - self._programs
+        programs = _programs() - self._programs_before
         unheld = programs - _held_programs() if programs else programs  # else it is another trial's
-        return found + [f"XDP program {number}" for number in sorted(unheld)]
+        return found + [f"BPF program {number}" for number in sorted(unheld)]
 
 
 def descendants(pid: int) -> list[int]:
@@ -94,12 +95,12 @@ def _things() -> Iterator[str]:
     yield from (f"interface {name}" for name in os.listdir("/sys/class/net") if _OUR_INTERFACE.fullmatch(name))
 
 
-def _xdp_programs() -> set[int]:
+def _programs() -> set[int]:
     try:
         listed = json.loads(probes.command("bpftool", "-j", "prog"))
     except OSError:
         return set()
-    return {program["id"] for program in listed if program.get("type") == "xdp"}
+    return {program["id"] for program in listed if program.get("type") in _PROGRAM_TYPES}
 
 
 def _held_programs() -> set[int]:

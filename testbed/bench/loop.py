@@ -8,7 +8,6 @@ the same trial.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import tempfile
 import time
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from testbed.results.recorded_run import RecordedRun
 from testbed.scenario.loading import load
 from testbed.system import kernel, places
 from testbed.trials.run import RunOptions
@@ -46,7 +46,7 @@ def run() -> list[dict[str, Any]]:
         rival.terminate()
         late_rival_us = _quantile_us(np.array(_all_of(ours)), 0.99)
         samples = _samples(path)
-        members = json.loads((path / "manifest.json").read_text(encoding="utf-8"))["members"]
+        members = RecordedRun.open(path).manifest["members"]
     agents = {name: cost for name, cost in members.items() if name.startswith("agent ")}
     ran_s = float(samples["t_ns"].max()) / NS_PER_S
     core = max(_CORE_PERCENT * cost["cpu_s"] / ran_s for cost in agents.values())
@@ -100,10 +100,8 @@ def _part_rows(part: str, meaning: str, taken_ns: np.ndarray) -> list[dict[str, 
 
 
 def _samples(path: Path) -> dict[str, np.ndarray]:
-    import pyarrow.parquet as pq
-
     names = ["t_ns", "loop_ns", "lateness_ns", *(f"{part}_ns" for part in _PARTS)]
-    table = pq.read_table(path / "samples.parquet", columns=names)
+    table = RecordedRun.open(path).samples().select(names)
     return {name: table[name].drop_null().to_numpy() for name in table.column_names}
 
 

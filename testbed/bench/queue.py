@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from testbed.errors import ToolError
-from testbed.records.samples import NodeSamples, by_node
+from testbed.records.samples import NodeSamples
 from testbed.results.fidelity.link import QUEUE_GRAIN_PKTS
 from testbed.results.queues import queue_distances, window_rate_errors
+from testbed.results.recorded_run import RecordedRun
 from testbed.scenario.loading import load
 from testbed.trials.run import RunOptions
 from testbed.trials.run import run as run_trial
@@ -86,9 +87,7 @@ def _case(rate_mbps: int, packet_bytes: int) -> _Case:
 
 
 def _samples(path: Path) -> list[NodeSamples]:
-    import pyarrow.parquet as pq
-
-    return list(by_node(pq.read_table(path / "samples.parquet")).values())
+    return list(RecordedRun.open(path).samples_by_node().values())
 
 
 def _rows(case: _Case) -> list[dict[str, Any]]:

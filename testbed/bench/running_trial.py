@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
 import time
@@ -15,17 +17,33 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
+from testbed.emulation.sandbox import GUARD, INIT
 from testbed.errors import EXIT_INVALID, EXIT_OK, CommandError, ToolError
-from testbed.system import commands, kernel
+from testbed.results.recorded_run import RecordedRun
+from testbed.system import commands, interrupts, kernel
 
-SUPERVISOR, TRIAL, SWITCH, FORWARDER = "supervisor", "trial", "switch", "ovs-vswitchd"
+SUPERVISOR, TRIAL = "supervisor", INIT
+SWITCH, FORWARDER = "switch", "ovs-vswitchd"
 _BEGIN_WITHIN_S, _END_WITHIN_S = 90.0, 90.0
 _FIRST_PKTS, _POLL_S = 50, 0.01
 _SHELL = "mininet:"
+
+
+class Ended(NamedTuple):
+    """How the command of a trial ended.
+
+    Attributes:
+        code: its exit code; negative: the signal that ended it; None: it had to be killed.
+        output, errors: what it wrote.
+    """
+
+    code: int | None
+    output: str
+    errors: str
 
 
 class RunningTrial:
@@ -35,8 +53,8 @@ class RunningTrial:
         out: the run directory.
     """
 
-    def __init__(self, folder: Path, scenario: Mapping[str, Any]) -> None:
-        """Start a run of `scenario`, without its version, in `folder`."""
+    def __init__(self, folder: Path, scenario: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> None:
+        """Start a run of `scenario`, without its version, in `folder`; `environment` is beside ours."""
         source, self.out = folder / "trial.yaml", folder / "run"
         source.write_text(yaml.safe_dump({"version": 1, **scenario}), encoding="utf-8")
         self._argv = [
@@ -52,7 +70,8 @@ class RunningTrial:
         ]
         self._process = subprocess.Popen(
             self._argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            preexec_fn=partial(kernel.die_with_parent, os.getpid()),  # noqa: PLW1509 - there is no other thread
+            env={**os.environ, **(environment or {})},
+            preexec_fn=partial(_begin, os.getpid()),  # noqa: PLW1509 - there is no other thread
         )  # fmt: skip
         self._began_s: float | None = None
 
@@ -87,8 +106,21 @@ class RunningTrial:
         output, errors = self._process.communicate(timeout=_END_WITHIN_S)
         if self._process.returncode not in (EXIT_OK, EXIT_INVALID):
             raise CommandError("running a trial", self._argv, self._process.returncode, output, errors)
-        checks = json.loads((self.out / "fidelity.json").read_text(encoding="utf-8"))["checks"]
+        checks = (RecordedRun.open(self.out).document("fidelity.json") or {})["checks"]
         return {**json.loads(output), "checks": {check["name"]: check for check in checks}}
+
+    def under_way(self) -> bool:
+        """Tell whether its command has not ended."""
+        return self._process.poll() is None
+
+    def ended(self, within_s: float) -> Ended:
+        """Wait for the end of the command, however it comes, and kill it when it takes too long."""
+        try:
+            output, errors = self._process.communicate(timeout=within_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return Ended(None, *self._process.communicate())
+        return Ended(self._process.returncode, output, errors)
 
     def kill(self) -> None:
         """End it at once, if it has not ended."""
@@ -98,11 +130,15 @@ class RunningTrial:
     # -------------------------------------------------------------------------------------------------- its processes
 
     def pids(self) -> dict[str, int]:
-        """Return every process of the run by its name: that of a member or a daemon, or the host of a shell."""
+        """Return every process of the run by its name: that of a member or a daemon, or the host of a shell.
+
+        Guard and PID 1 (`TRIAL`) are there once the sandbox is.
+        """
         supervisor, children = self._process.pid, _children()
-        below = list(_below(supervisor, children))
-        init = next((inner for guard in children.get(supervisor, ()) for inner in children.get(guard, ())), supervisor)
-        return {**{_name(pid): pid for pid in below}, SUPERVISOR: supervisor, TRIAL: init}
+        guard = next((child for child in children.get(supervisor, ()) if _name(child) == GUARD), None)
+        below = [] if guard is None else [guard, *_below(guard, children)]  # beside it there may be probes of doctor
+        named = {_name(pid): pid for pid in reversed(below)}  # who is just forked has its parent's name
+        return {**named, SUPERVISOR: supervisor}
 
     def pid(self, name: str) -> int:
         """Return the process of that name.
@@ -134,6 +170,14 @@ class RunningTrial:
     @property
     def _switch_folder(self) -> Path:
         return Path(f"/proc/{self.pid(FORWARDER)}/root/run/openvswitch")
+
+
+def _begin(parent: int) -> None:
+    """Begin as a command in a terminal does, whatever we were told to ignore, and leave no core dump behind."""
+    kernel.die_with_parent(parent)
+    for number in interrupts.STOP_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _children() -> dict[int, list[int]]:

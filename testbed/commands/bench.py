@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from types import ModuleType
 from typing import Annotated, Any
 
 import typer
@@ -12,10 +13,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from testbed import output
-from testbed.bench import ANYBODYS, COUNTED, FILTERED, JUDGED, LONG, NAMES
+from testbed.bench import ANYBODYS, COUNTED, DRAWN, FILTERED, JUDGED, LONG, NAMES
 from testbed.commands.app import app
 from testbed.commands.options import AsJson
 from testbed.errors import EXIT_EXPECTATION_FAILED, EXIT_OK, InputError
+
+_COUNTS = "; ".join(f"{name}: {what}" for name, what in COUNTED.items())
 
 
 @app.command(epilog="Example: `sudo python -m testbed bench xdp loop sender`")
@@ -26,24 +29,33 @@ def bench(
     ] = None,
     count: Annotated[
         int | None,
-        typer.Option("--count", min=1, help=f"how much of it: {'; '.join(f'{n}: {c}' for n, c in COUNTED.items())}"),
+        typer.Option("--count", "--trials", min=1, help=f"how much of it: {_COUNTS}"),
     ] = None,
     only: Annotated[
         str,
         typer.Option("--only", metavar="TEXT", help=f"of {', '.join(FILTERED)}: the parts whose name has this text"),
     ] = "",
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help=f"of {', '.join(DRAWN)}: the order and the instants (1)")
+    ] = None,
+    check_every: Annotated[
+        int | None,
+        typer.Option("--check-every", min=1, help=f"of {', '.join(DRAWN)}: trials between two undisturbed runs (50)"),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run benchmarks, each figure beside its rival's from the same call; Ctrl-C prints what is complete."""
     chosen = names or [name for name in NAMES if name not in LONG]
-    _check(chosen, count, only)
+    options = {"count": count, "only": only or None, "seed": seed, "check_every": check_every}
+    given = {name: value for name, value in options.items() if value is not None}
+    _check(chosen, given)
     if set(chosen) - set(ANYBODYS):
         _refuse_if_lacking()
     rows: list[dict[str, Any]] = []
     try:
         for name in chosen:
             output.note(f"measuring {NAMES[name]} …")
-            rows += _measured(name, count, only)
+            rows += _measured(name, given)
     finally:
         if rows:
             output.say_json(rows) if as_json else _print(rows)
@@ -51,18 +63,16 @@ def bench(
     raise typer.Exit(EXIT_EXPECTATION_FAILED if missed else EXIT_OK)
 
 
-def _check(names: list[str], count: int | None, only: str) -> None:
+def _check(names: list[str], given: Collection[str]) -> None:
     unknown = sorted(set(names) - set(NAMES))
     if unknown:
         raise InputError("bench", f"unknown {', '.join(unknown)}", f"known: {', '.join(NAMES)}")
-    uncounted = sorted(set(names) - set(COUNTED))
-    if count is not None and uncounted:
-        raise InputError("bench --count", f"{uncounted[0]} takes none", f"name one of {', '.join(COUNTED)}")
-    whole = sorted(set(names) - set(FILTERED))
-    if only and whole:
-        raise InputError(
-            "bench --only", f"{whole[0]} has no parts to choose from", f"name one of {', '.join(FILTERED)}"
-        )
+    takers: dict[str, Collection[str]] = {"count": COUNTED, "only": FILTERED, "seed": DRAWN, "check_every": DRAWN}
+    for option in given:
+        without = sorted(set(names) - set(takers[option]))
+        if without:
+            flag = f"--{option.replace('_', '-')}"
+            raise InputError(f"bench {flag}", f"{without[0]} takes none", f"name one of {', '.join(takers[option])}")
 
 
 def _refuse_if_lacking() -> None:
@@ -73,11 +83,13 @@ def _refuse_if_lacking() -> None:
     doctor.refuse_if_lacking(None)
 
 
-def _measured(name: str, count: int | None, only: str) -> list[dict[str, Any]]:
-    module = importlib.import_module(f"testbed.bench.{name.replace('-', '_')}")
-    chosen = {**({} if count is None else {"count": count}), **({"only": only} if only else {})}
-    rows: list[dict[str, Any]] = module.run(**chosen)
+def _measured(name: str, options: dict[str, Any]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = _module(name).run(**options)
     return rows
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"testbed.bench.{name.replace('-', '_')}")
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
@@ -87,7 +99,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
     for name in JUDGED:
         of_it = [row for row in rows if row["name"].partition(".")[0] == name]
         if of_it:
-            _print_table(importlib.import_module(f"testbed.bench.{name}").table(of_it))
+            _print_table(_module(name).table(of_it))
 
 
 def _print_table(lines: Iterable[Sequence[str]]) -> None:

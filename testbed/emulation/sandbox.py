@@ -31,6 +31,7 @@ from testbed.units import NS_PER_MS
 
 _NAMESPACES = kernel.CLONE_NEWPID | kernel.CLONE_NEWNS | kernel.CLONE_NEWNET | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC
 HOSTNAME = "testbed"
+GUARD, INIT = "guard", "trial"  # their names in a list of processes
 _GUARD_PRIORITY = 20  # above all that runs inside: it sleeps, and is to wake when nobody else there gets to run
 _LOOK_NS = 500 * NS_PER_MS
 
@@ -109,6 +110,7 @@ def _leave_with(body: Callable[[], int], failed: Callable[[BaseException], None]
 
 def _guard(supervisor: int, body: Callable[[], int], failed: Callable[[BaseException], None], watch: Watch) -> int:
     kernel.die_with_parent(supervisor)
+    kernel.name_process(GUARD)
     os.setsid()  # Ctrl-C is for the supervisor alone: it stops the trial in order
     kernel.unshare(_NAMESPACES)
     tether = kernel.Tether()
@@ -145,6 +147,7 @@ def _until_end(init: int, watch: Watch) -> int:
 
 def _init(tether: kernel.Tether, body: Callable[[], int]) -> int:
     tether.bind()
+    kernel.name_process(INIT)
     for number in interrupts.STOP_SIGNALS:
         signal.signal(number, _interrupt)
     interrupts.released()

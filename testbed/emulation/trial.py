@@ -13,6 +13,8 @@ import signal
 import socket
 import time
 import traceback
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -45,6 +47,7 @@ _START_AHEAD_NS = 60 * NS_PER_MS  # between "all are ready" and t0: time to hand
 _WATCH_NS = 50 * NS_PER_MS
 _LONGEST_AFTER_NS = 10 * NS_PER_S  # senders give a packet up when it is a second late
 _FAULT_PRIORITY = 9
+_EXITING_NS = 200 * NS_PER_MS  # a process that dies loses its descriptors first and is reported dead after that
 
 
 class Trial:
@@ -61,6 +64,8 @@ class Trial:
         self._clock = RunClock()
         self._stopping = False
         self._may_count = False
+        self._fates: list[Callable[[], str | None]] = []  # each says how a part of the trial has ended
+        self._let_go: Collection[str] = ()  # the members that a fault has ended
 
     def run(self) -> int:
         """Do the trial."""
@@ -71,11 +76,24 @@ class Trial:
             self._prepare()
             counting = self._go()
             self._finish(counting)
-        except Exception as error:  # noqa: BLE001 (the last door of PID 1: whatever it is, the supervisor is told)
+        except BaseException as error:  # noqa: BLE001 (the last door of PID 1; Mininet ends with SystemExit)
             traceback.print_exc()
-            self._records.send(Failure.of(TRIAL, error))
+            self._records.send(Failure.of(TRIAL, self._cause(error)))
             return EXIT_TOOL_FAILED
         return EXIT_OK
+
+    def _cause(self, error: BaseException) -> BaseException:
+        """Return why the trial failed: a part of it that has ended says more than what that led to."""
+        until_ns = time.monotonic_ns() + _EXITING_NS
+        fate = None
+        while not isinstance(error, Interrupted) and fate is None and time.monotonic_ns() < until_ns:
+            waiting.readable([], NS_PER_MS)
+            fate = self._fate_of_a_part()
+        return error if fate is None else ToolError("running the trial", fate, "read logs/ in the run directory")
+
+    def _fate_of_a_part(self) -> str | None:
+        """Return how a part of the trial has ended that was to live on, None while all live."""
+        return next(filter(None, (fate() for fate in self._fates)), None)
 
     def _stop(self, *_: object) -> None:
         self._stopping = True
@@ -85,15 +103,37 @@ class Trial:
     # ------------------------------------------------------------------------------------------------------ prepare
 
     def _prepare(self) -> None:
-        plan, doing = self._plan, partial(self._row.does, patience_ns=SETTING_UP_NS)
+        doing = partial(self._row.does, patience_ns=SETTING_UP_NS)
         doing("starting the switch")
         self._real_time = kernel.may_run_in_real_time()
         # A cached flow must be gone before its pin is: else it would follow the slots for a moment.
-        self._switch = OpenVSwitch(plan.logs, plan.scenario.balancer.affinity_idle_ns // 2)
+        self._switch = OpenVSwitch(self._plan.logs, self._plan.scenario.balancer.affinity_idle_ns // 2)
+        self._fates.append(self._switch.fate)
+        with self._failing_with_the_switch():
+            self._build(doing)
+
+    @contextmanager
+    def _failing_with_the_switch(self) -> Iterator[None]:
+        """Fail as soon as a daemon of the switch ends, for the length of the block: who waits for it waits for ever."""
+        ours = os.getpid()
+
+        def look(*_: object) -> None:
+            if os.getpid() == ours and (fate := self._switch.fate()):
+                raise ToolError("starting the trial", fate, "read logs/ in the run directory")
+
+        before = signal.signal(signal.SIGCHLD, look)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGCHLD, before)
+
+    def _build(self, doing: Callable[[str], None]) -> None:
+        plan = self._plan
         largest_bytes = max(source.packet_bytes for source in plan.scenario.planned)
         self._network = EmulatedNetwork(plan.network, largest_bytes, doing)
         doing("forking senders and controllers")
         self._crew = Crew(plan, self._records_end, self._clock, self._network, self._board)
+        self._fates.append(self._fate_of_member)
         self._crew.fork_senders()  # their frames take longest to make
         self._crew.fork_tcp()
         self._crew.fork_controllers(self._switch)
@@ -112,6 +152,7 @@ class Trial:
         """Start the clock, watch until the senders are done, and return what counts the outcome."""
         buffers = self._buffers
         self._faults = self._make_faults()
+        self._let_go = self._faults.books.ended
         self._may_count = True
         self._row.does("taking stock", SETTING_UP_NS)
         counting = Counting(self._plan, buffers, self._switch, self._network)
@@ -150,7 +191,7 @@ class Trial:
             self._inventory.look(self._watched())
             self._faults.carry_out_due()
             watch.tick()
-            self._check_members()
+            self._check_parts()
             self._check_end()
         self._faults.finish()
 
@@ -188,11 +229,13 @@ class Trial:
         due_ns = self._faults.next_ns()
         return _WATCH_NS if due_ns is None else min(_WATCH_NS, max(0, due_ns - self._clock.now_ns()))
 
-    def _check_members(self) -> None:
-        fate = self._switch.fate() or next((member.fate() for member in self._living if member.ended()), None)
-        fate = fate or next(filter(None, map(self._fate_of_source, self._crew.sources)), None)
-        if fate:
+    def _check_parts(self) -> None:
+        if fate := self._fate_of_a_part():
             raise ToolError("watching the trial", fate, "read logs/ in the run directory")
+
+    def _fate_of_member(self) -> str | None:
+        others = (member.fate() for member in self._living if member.ended())
+        return next(others, None) or next(filter(None, map(self._fate_of_source, self._crew.sources)), None)
 
     def _fate_of_source(self, source: Member) -> str | None:
         """Return how a source ended if not by itself, or because the trial told it to."""
@@ -202,7 +245,7 @@ class Trial:
     @property
     def _living(self) -> list[Member]:
         """Return the members that no fault has ended."""
-        return [member for member in self._crew.others if member.name not in self._faults.books.ended]
+        return [member for member in self._crew.others if member.name not in self._let_go]
 
     def _drained(self) -> Drain:
         """Wait until the queues are empty, or as long as may be; return them."""
@@ -212,7 +255,7 @@ class Trial:
 
     def _look(self) -> None:
         self._inventory.look(self._watched())
-        self._check_members()
+        self._check_parts()
 
     # ------------------------------------------------------------------------------------------------------ finish
 
@@ -220,6 +263,7 @@ class Trial:
         living = self._living
         self._row.does("ending the processes of the trial", SETTING_UP_NS)
         costs = {member.name: member.cost() for member in living}
+        self._fates.remove(self._fate_of_member)
         for member in living:
             member.stop()
         join_all(living)

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from testbed.emulation.processes.members import fate_of
-from testbed.errors import ToolError
+from testbed.errors import TestbedError, ToolError
 from testbed.system import commands, kernel
 from testbed.units import NS_PER_MS
 
@@ -55,22 +55,35 @@ class OpenVSwitch:
         """
         RUNDIR.mkdir(parents=True, exist_ok=True)
         self.environment = {"OVS_RUNDIR": str(RUNDIR), "OVS_DBDIR": str(RUNDIR), "OVS_LOGDIR": str(RUNDIR)}
+        self.environment["OVS_CTL_TIMEOUT"] = f"{commands.DEFAULT_TIMEOUT_S:.0f}"  # else ovs-vsctl waits for ever
         os.environ.update(self.environment)  # Mininet calls ovs-vsctl for itself
         self._sockets: list[socket.socket] = []
+        self._daemons: dict[str, subprocess.Popen[bytes]] = {}
+        try:
+            self._start_both(logs, idle_ns)
+        except TestbedError as error:
+            if fate := self.fate():  # whatever failed, it is for want of the daemon
+                raise ToolError("starting the switch", fate, f"read {logs}/ovs*.log") from error
+            raise
+
+    def _start_both(self, logs: Path, idle_ns: int) -> None:
         database = RUNDIR / "conf.db"
         commands.run("making the switch database", ["ovsdb-tool", "create", str(database), str(SCHEMA)])
-        self._server = self._start(
-            ["ovsdb-server", str(database), f"--remote=punix:{RUNDIR}/db.sock", "--pidfile", "--no-chdir"], logs
-        )
-        _wait_for(RUNDIR / "db.sock", self._server, logs / "ovsdb-server.log")
+        remote = f"--remote=punix:{RUNDIR}/db.sock"
+        self._start(["ovsdb-server", str(database), remote, "--pidfile", "--no-chdir"], logs, RUNDIR / "db.sock")
         commands.run("initialising the switch database", ["ovs-vsctl", "--no-wait", "init"])
         self._set_options(idle_ns)
-        self._switch = self._start(["ovs-vswitchd", f"unix:{RUNDIR}/db.sock", "--pidfile", "--no-chdir"], logs)
-        kernel.run_in_real_time(_REAL_TIME_PRIORITY, self._switch.pid, with_threads=True)
-        _wait_for(RUNDIR / "ovs-vswitchd.pid", self._switch, logs / "ovs-vswitchd.log")
+        argv = ["ovs-vswitchd", f"unix:{RUNDIR}/db.sock", "--pidfile", "--no-chdir"]
+        self._start(argv, logs, RUNDIR / "ovs-vswitchd.pid", _REAL_TIME_PRIORITY)
 
-    def _start(self, argv: list[str], logs: Path) -> subprocess.Popen[bytes]:
-        return commands.start(f"starting {argv[0]}", argv, env=self.environment, log=logs / f"{argv[0]}.log")
+    def _start(self, argv: list[str], logs: Path, made: Path, priority: int | None = None) -> None:
+        """Start a daemon and wait until it has made a file."""
+        log = logs / f"{argv[0]}.log"
+        process = commands.start(f"starting {argv[0]}", argv, env=self.environment, log=log)
+        self._daemons[argv[0]] = process
+        if priority is not None:
+            kernel.run_in_real_time(priority, process.pid, with_threads=True)
+        _wait_for(made, process, log)
 
     def _set_options(self, idle_ns: int) -> None:
         # One handler and one revalidator: the defaults grow with the machine's cores and only add switching between
@@ -82,16 +95,16 @@ class OpenVSwitch:
     @property
     def switch_pid(self) -> int:
         """Return the process that forwards."""
-        return self._switch.pid
+        return self._daemons["ovs-vswitchd"].pid
 
     @property
     def pids(self) -> dict[str, int]:
         """Return both daemons by name."""
-        return {"ovsdb-server": self._server.pid, "ovs-vswitchd": self._switch.pid}
+        return {name: process.pid for name, process in self._daemons.items()}
 
     def fate(self) -> str | None:
         """Return how a daemon has ended, None while both live."""
-        for name, process in (("ovsdb-server", self._server), ("ovs-vswitchd", self._switch)):
+        for name, process in self._daemons.items():
             if process.poll() is not None:
                 return fate_of(name, process.returncode)
         return None
