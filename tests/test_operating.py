@@ -172,3 +172,21 @@ def test_a_command_runs_inside_a_node_and_ends_with_the_trial(tmp_path: Path) ->
 
 def _hosts_are_up(path: Path) -> bool:
     return (path / "manifest.json").exists() and call("exec", str(path), "n2", "--", "true").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "mark", [b"", b"{", b"[]", b'{"process": 3}', b'{"path": 7, "process": {"pid": 1}}', b"x" * 10**6]
+)
+def test_a_mark_that_somebody_else_made_is_passed_over(mark: bytes) -> None:
+    planted = os.memfd_create(running.MARK)
+    try:
+        os.write(planted, mark)
+        assert os.getpid() not in [*(found.pid for found in running.running()), *running.orphans()]
+    finally:
+        os.close(planted)
+
+
+def test_a_run_directory_whose_name_is_no_text_is_found(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"r\xff %41")
+    with running.announced(path):
+        assert path in [found.path for found in running.running()]

@@ -168,7 +168,7 @@ def test_a_directory_is_refused(tmp_path):
 
 
 def test_a_device_is_refused():
-    assert "no regular file" in refusal(Path("/dev/zero"))
+    assert "it is a device, no file" in refusal(Path("/dev/zero"))
 
 
 def test_a_name_with_a_nul_is_refused():
@@ -180,11 +180,11 @@ def test_a_file_without_permission_is_refused(written, monkeypatch):
     path.chmod(0)
     if os.geteuid() == 0:  # root reads everything: let the kernel's answer come from here
 
-        def refuse(self, *arguments, **named):
+        def refuse(*arguments, **named):
             raise PermissionError(13, "Permission denied")
 
-        monkeypatch.setattr(Path, "open", refuse)
-    assert refusal(path) == "reading x.yaml: Permission denied"
+        monkeypatch.setattr(os, "open", refuse)
+    assert refusal(path) == "reading x.yaml: Permission denied; name a scenario file"
 
 
 BAD_VALUES = [

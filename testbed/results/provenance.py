@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import testbed
+from testbed.files.reading import Source
 
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "openvswitch": ("ovs-vswitchd", "--version"),
@@ -43,6 +44,7 @@ SYSCTLS = (
     "kernel.unprivileged_bpf_disabled",
 )
 ANSWER_TIMEOUT_S = 5.0
+_MAX_HASHED_BYTES = 256 * 10**6
 
 
 def collect(
@@ -85,8 +87,12 @@ def utc_now() -> str:
 
 
 def sha256_of(content: bytes | Path) -> str:
-    """Return ``sha256:…`` of bytes or of a file's content."""
-    data = content if isinstance(content, bytes) else content.read_bytes()
+    """Return ``sha256:…`` of bytes or of a file's content.
+
+    Raises:
+        InputError: when the file cannot be read.
+    """
+    data = content if isinstance(content, bytes) else Source(content, "install it anew").read(_MAX_HASHED_BYTES)
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 

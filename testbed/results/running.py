@@ -18,12 +18,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
+from testbed.errors import InputError
+from testbed.files import json_text, records
+from testbed.files.reading import Source
+from testbed.results.forms import ProcessForm
 from testbed.results.recorded_run import is_alive, process_identity
 
 MARK = "testbed-run"
 _VERBS = ("run", "simulate", "sweep", "agree", "bench")
 _LINK = f"/memfd:{MARK} (deleted)"
+_MAX_MARK_BYTES = 100_000
+
+
+class _MarkForm(records.Form):
+    path: records.Text
+    process: ProcessForm
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +63,8 @@ def announced(path: Path) -> Iterator[None]:
         return
     mark = make(MARK)
     try:
-        os.write(mark, json.dumps({"path": str(path.resolve()), "process": process_identity()}).encode())
+        quoted = quote_from_bytes(os.fsencode(path.resolve()))  # bytes of a file name need be no text
+        os.write(mark, json.dumps({"path": quoted, "process": process_identity()}).encode())
         yield
     finally:
         os.close(mark)
@@ -116,12 +129,18 @@ def _marked() -> Iterator[tuple[int, Path, bool]]:
         pid = int(folder.name)
         for descriptor in _marks(folder.name):
             try:
-                found = json.loads(descriptor.read_text(encoding="utf-8"))
-            except (OSError, ValueError):
-                continue  # ended, or not yet written
+                found = _read_mark(Source(descriptor, "it is not ours"))
+            except InputError:
+                continue  # ended, not yet written, or somebody else's file of that name
             alive = is_alive(found["process"])
             if not alive or found["process"]["pid"] == pid:
-                yield pid, Path(found["path"]), alive
+                yield pid, Path(os.fsdecode(unquote_to_bytes(found["path"]))), alive
+
+
+def _read_mark(source: Source) -> dict[str, Any]:
+    found = json_text.read_object(source, _MAX_MARK_BYTES)
+    records.check(found, _MarkForm, source)
+    return found
 
 
 def _marks(process: str) -> list[Path]:

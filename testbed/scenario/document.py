@@ -12,13 +12,13 @@ What differs from PyYAML's defaults, and why:
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from testbed.errors import InputError
+from testbed.files.reading import Source
 from testbed.scenario.yaml_nodes import MAX_DEPTH, MAX_VALUES, Node, compose
 
 MAX_BYTES = 1_000_000
@@ -70,20 +70,10 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         InputError: when it is missing, no regular file, not readable or larger than 1 MB.
     """
-    attempted = f"reading {path}"
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            happened = "it is a directory" if path.is_dir() else "it is no regular file"
-            raise InputError(attempted, happened, "name a scenario file")
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except FileNotFoundError as error:
-        raise InputError(attempted, "there is no such file", _files_beside(path)) from error
-    except (OSError, ValueError) as error:
-        raise InputError(attempted, getattr(error, "strerror", None) or str(error)) from error
-    if len(content) > MAX_BYTES:
-        raise InputError(attempted, f"it is larger than {MAX_BYTES:,} bytes", "a scenario is a page of YAML")
-    return content
+    source = Source(path, "name a scenario file", f"reading {path}")
+    if not source.exists() and "\0" not in str(path):
+        raise source.refusal("there is no such file", _files_beside(path))
+    return source.read(MAX_BYTES)
 
 
 def _files_beside(path: Path) -> str:
@@ -91,8 +81,8 @@ def _files_beside(path: Path) -> str:
     try:
         names = sorted(entry.name for entry in path.parent.glob("*.yaml"))
     except (OSError, ValueError):
-        return ""
-    return f"there are {', '.join(names[:8])}" if names else ""
+        names = []
+    return f"there are {', '.join(names[:8])}" if names else "name a scenario file"
 
 
 def parse(content: bytes, name: str) -> Document:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import pickle
 from collections.abc import Callable, Iterator
@@ -13,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from testbed.errors import InputError
 from testbed.files import writing
+from testbed.files.reading import Source
 from testbed.forecaster.data.dataset import Dataset
 from testbed.forecaster.runtime.features import FEATURES
 from testbed.forecaster.runtime.horizons import HORIZON_SAMPLES
@@ -24,6 +25,8 @@ from testbed.forecaster.training.data import TrainingData
 from testbed.forecaster.training.network import ForecastNetwork, horizon_weights, pinball
 
 CHECKPOINT = "checkpoint.pt"
+_MAX_CHECKPOINT_BYTES = 256 * 10**6
+_DAMAGED = (OSError, RuntimeError, EOFError, LookupError, TypeError, ValueError, AttributeError)
 _ELSEWHERE = "choose another --out"
 _RISE_STEPS = 50
 _MAX_GRADIENT = 1.0
@@ -157,17 +160,18 @@ def _resume(
     path: Path, config: TrainConfig, network: ForecastNetwork, optimiser: torch.optim.Optimizer
 ) -> tuple[int, float]:
     """Load the checkpoint, if there is one, and return the finished epochs and the last loss."""
-    if not path.exists():
+    source = Source(path, "delete it, or give another --out", f"going on from {path}")
+    if not source.exists():
         return 0, math.nan
-    attempted, remedy = f"going on from {path}", "delete it, or give another --out"
+    content = source.read(_MAX_CHECKPOINT_BYTES)
     try:
-        state = torch.load(path, weights_only=True)
-        found = state["config"]
-    except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-        raise InputError(attempted, f"it cannot be read ({str(error).splitlines()[0]})", remedy) from error
-    if found != config.fingerprint():
-        differing = sorted(key for key, value in config.fingerprint().items() if found.get(key) != value)
-        raise InputError(attempted, f"it belongs to another configuration ({', '.join(differing)})", remedy)
-    network.load_state_dict(state["network"])
-    optimiser.load_state_dict(state["optimiser"])
-    return int(state["done"]), float(state["loss"])
+        state = torch.load(io.BytesIO(content), weights_only=True)
+        found = dict(state["config"])
+        if found == config.fingerprint():
+            network.load_state_dict(state["network"])
+            optimiser.load_state_dict(state["optimiser"])
+            return int(state["done"]), float(state["loss"])
+    except (*_DAMAGED, pickle.UnpicklingError) as error:
+        raise source.refusal(f"it cannot be read ({(str(error).splitlines() or [''])[0]})") from error
+    differing = sorted(key for key, value in config.fingerprint().items() if found.get(key) != value)
+    raise source.refusal(f"it belongs to another configuration ({', '.join(differing)})")
