@@ -59,7 +59,7 @@ OWN: dict[str, dict[str, str]] = {
     "testbed/system/probes.py": {"kernel_features": SAID},
     "testbed/system/streams.py": {"secure": "standard input", "reserve": "/dev/null"},
     "testbed/traffic/csv_rows.py": {"_loaded": "rows that the door has read"},
-    "testbed/trial_process.py": {"__call__": OURS},
+    "testbed/trials/process.py": {"__call__": OURS},
 }
 
 
