@@ -48,9 +48,9 @@ AT_MS = 900.0
 NETWORK = describe(TopologySpec.model_validate(SCENARIO["topology"]))
 _TBF = {"kind": "tbf", "rate": RATE_BPS // 8, "burst": bucket_bytes(RATE_BPS), "limit": 2 * 10**7}
 _N1, _B1 = NETWORK.host("n1"), NETWORK.host("b1")
-_EGRESS, _INSIDE = NETWORK.interface("n1", "s1"), NETWORK.interface("n1", "b1")
-_TO_N1 = NETWORK.interface("s1", "n1")
-_MESH = NETWORK.interface("n1", "m1")
+_EGRESS, _INSIDE = NETWORK.data_interface("n1"), NETWORK.interface("n1", "b1")
+_TO_N1 = NETWORK.switch_port("n1")
+_MESH = NETWORK.mesh_interface("n1")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from testbed.scenario.complaints import Complaint
-from testbed.scenario.engine_checks import refused_choices
+from testbed.scenario.engine_checks import refused_choices, refused_faults
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
 from testbed.units import rate_text
 
 # The kernel's token bucket counts bytes a second in 32 bits, and the time to fill it, too.
+_SIMULATE = "use --engine simulation"
 SMALLEST_RATE_BPS, LARGEST_RATE_BPS = 1_000, 34 * 10**9
 
 
 def check(scenario: Scenario, network: Network) -> Iterator[Complaint]:
     """Yield what cannot be emulated."""
-    yield from refused_choices(scenario, "emulation", "use --engine simulation")
+    yield from refused_choices(scenario, "emulation", _SIMULATE)
+    yield from refused_faults(scenario, "emulation", _SIMULATE)
     for rate_bps in {link.rate_bps for link in network.links if link.rate_bps}:
         if not SMALLEST_RATE_BPS <= rate_bps <= LARGEST_RATE_BPS:
             within = f"{rate_text(SMALLEST_RATE_BPS)} to {rate_text(LARGEST_RATE_BPS)}"
             happened = f"{rate_text(rate_bps)} is beyond the kernel's token bucket, which has {within}"
-            yield Complaint(("topology", "node_rate"), happened, "change it, or use --engine simulation")
+            yield Complaint(("topology", "node_rate"), happened, f"change it, or {_SIMULATE}")

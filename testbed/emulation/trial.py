@@ -23,7 +23,7 @@ from testbed.emulation.cpu_quota import CpuQuota
 from testbed.emulation.dataplane.counting import Counting
 from testbed.emulation.dataplane.node_buffers import NodeBuffers
 from testbed.emulation.drain import Drain
-from testbed.emulation.faults.fault_acts import Ground
+from testbed.emulation.faults.act import Ground
 from testbed.emulation.faults.faults import Faults
 from testbed.emulation.inventory.inventory import Inventory
 from testbed.emulation.inventory.processes import Watched
@@ -139,12 +139,14 @@ class Trial:
         self._crew.fork_controllers(self._switch)
         self._buffers = NodeBuffers(plan, self._network, doing)
         doing("forking agents and the mesh")
-        self._switch.connect_controllers("s1", self._crew.controller_ports)  # they have had time to listen
+        self._switch.connect_controllers(
+            plan.network.switch, self._crew.controller_ports
+        )  # they have had time to listen
         self._crew.fork_agents(self._buffers)
         self._crew.fork_mesh()
         self._crew.wait_ready()
-        self._switch.count_packet_ins("s1")
-        self._switch.widen_buffers("s1", plan.network.interface("s1", plan.network.clients[0].name))
+        self._switch.count_packet_ins(plan.network.switch)
+        self._switch.widen_buffers(plan.network.switch, plan.network.switch_port(plan.network.clients[0].name))
 
     # ----------------------------------------------------------------------------------------------------- traffic
 

@@ -16,11 +16,12 @@ be left out, and so that a verdict can say when, how long and what else stood st
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from testbed.records.histogram import Histogram
+from testbed.scenario.fault_kinds import kind_of
 from testbed.units import NS_PER_MS
 
 StageKind = Literal["send", "stamp", "way", "queue", "agent", "mesh", "controller", "tcp"]
@@ -77,16 +78,6 @@ class OrderedFault:
     over_ns: int | None
 
 
-# What a fault stops at the nodes it hits. A CPU hog is ordered to disturb everything there is.
-_EXCUSES: Mapping[str, frozenset[StageKind]] = {
-    "pause": frozenset({"agent", "mesh"}),
-    "crash": frozenset({"agent", "mesh", "way", "stamp", "queue"}),
-    "link_down": frozenset({"way"}),
-    "flap": frozenset({"way"}),
-}
-_EXCUSES_ALL = "cpu_hog"
-
-
 def unordered(stage: Stage, faults: Iterable[OrderedFault]) -> tuple[Stall, ...]:
     """Return what of the stalls of a stage no fault of the scenario explains, the rest of each after the fault."""
     stalls = stage.stalls
@@ -97,7 +88,8 @@ def unordered(stage: Stage, faults: Iterable[OrderedFault]) -> tuple[Stall, ...]
 
 
 def _excuses(fault: OrderedFault, stage: Stage) -> bool:
-    return fault.kind == _EXCUSES_ALL or (stage.place in fault.nodes and stage.kind in _EXCUSES.get(fault.kind, ()))
+    row = kind_of(fault.kind)
+    return stage.kind in row.stops and (row.target == "machine" or stage.place in fault.nodes)
 
 
 def _without(stall: Stall, fault: OrderedFault) -> list[Stall]:

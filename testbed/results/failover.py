@@ -11,7 +11,7 @@ All times are counted from the command of the fault, by the one clock of the run
 What happens to a node is the work of a fault until the node meets its next one, and for `AFTERMATH_NS` after it healed.
 
 *Lost packets* are those of the flows of the failed node that were delivered nowhere.  A *false suspicion* is a node
-that left by mesh or silence though no fault had hit it, or only a pause of less than `HARMLESS_PAUSE_NS`.
+that left by mesh or silence though no fault had hit it, or only one shorter than its kind's `harmless_ns`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from testbed.scenario.fault_kinds import kind_of
 from testbed.units import NS_PER_MS, NS_PER_S
 
-HARMLESS_PAUSE_NS = 40 * NS_PER_MS
 AFTERMATH_NS = NS_PER_S  # a healed fault explains a suspicion for so long
-FAILING = ("crash", "link_down")
 _KINDS = (
     *(
         "FaultCommanded",
@@ -79,7 +78,11 @@ def failures(lines: Iterable[Line]) -> list[Failure]:
     """Return every fault that takes a node away, in the order they were commanded."""
     lines = list(lines)
     losses = {line["fault"]: line for line in lines if line["kind"] == "FaultLosses"}
-    return [_failure(fault, lines, losses.get(fault["fault"])) for fault in _faults(lines) if fault["what"] in FAILING]
+    return [
+        _failure(fault, lines, losses.get(fault["fault"]))
+        for fault in _faults(lines)
+        if kind_of(fault["what"]).fails_over
+    ]
 
 
 def false_suspicions(lines: Iterable[Line]) -> int:
@@ -122,7 +125,7 @@ def _course(fault: Line, lines: list[Line]) -> dict[str, Any]:
         "healed": _time_of(own, "FaultHealed"),
     }
     moments = {name: (t_ns - commanded_ns) / NS_PER_MS for name, t_ns in at_ns.items() if t_ns is not None}
-    if fault["what"] in FAILING:
+    if kind_of(fault["what"]).fails_over:
         steps = {"detected": _first(lines, fault, "NodeLeft", "RemoveNode"), "rerouted": _rerouted(lines, fault)}
         moments |= {name: after_ms for name, after_ms in steps.items() if after_ms is not None}
     return {
@@ -146,7 +149,7 @@ def _time_of(lines: list[Line], kind: str) -> int | None:
 def _takeovers_ms(lines: list[Line]) -> Iterator[float]:
     """Yield for each takeover how long after the kill before it the standby steered."""
     for took in (line for line in lines if line["kind"] == "ControllerTookOver"):
-        kills = [fault["t_commanded_ns"] for fault in _faults(lines) if fault["what"] == "kill"]
+        kills = [fault["t_commanded_ns"] for fault in _faults(lines) if kind_of(fault["what"]).target == "controllers"]
         before = [t_ns for t_ns in kills if t_ns <= took["t_ns"]]
         steers = [line["t_ns"] for line in lines if line["kind"] == "BalancerReady" and line["t_ns"] >= took["t_ns"]]
         if before and steers:
@@ -258,7 +261,7 @@ def _explained(suspicion: Line, faults: list[Line], healed_ns: Mapping[int, int]
 
 
 def _explains_until_ns(fault: Line, healed_ns: int | None) -> float:
-    if fault["what"] == "pause" and (fault["for_ns"] or 0) < HARMLESS_PAUSE_NS:
+    if (fault["for_ns"] or 0) < kind_of(fault["what"]).harmless_ns:
         return float("-inf")
     return float("inf") if healed_ns is None else healed_ns + AFTERMATH_NS
 

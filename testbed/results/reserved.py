@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from testbed.records.samples import NodeSamples
+from testbed.scenario.fault_kinds import kind_of
 
 Line = Mapping[str, Any]
 Span = tuple[int, int | None]  # a crash, and the restart after it, if any
@@ -28,7 +29,7 @@ def crashes(lines: Iterable[Line]) -> dict[str, list[Span]]:
     lines = list(lines)
     healed_ns = {line["fault"]: line["t_ns"] for line in lines if line["kind"] == "FaultHealed"}
     for line in lines:
-        if line["kind"] == "FaultCommanded" and line["what"] == "crash":
+        if line["kind"] == "FaultCommanded" and kind_of(line["what"]).ends_processes:
             span = line["t_commanded_ns"], healed_ns.get(line["fault"])
             found.setdefault(line["nodes"][0], []).append(span)
     return found

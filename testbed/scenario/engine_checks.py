@@ -19,3 +19,13 @@ def refused_choices(scenario: Scenario, engine: str, remedy: str) -> Iterator[Co
     for path, row, what in chosen:
         if engine in row.refused_by:
             yield Complaint(path, row.refused_by[engine], f"{remedy} or another {what}")
+
+
+def refused_faults(scenario: Scenario, engine: str, remedy: str) -> Iterator[Complaint]:
+    """Yield the faults of a scenario that `engine` refuses."""
+    for index, fault in enumerate(scenario.faults):
+        if engine in fault.row.refused_by:
+            yield Complaint(("faults", index, fault.kind), fault.row.refused_by[engine], remedy)
+        if scenario.buffer.deflect and engine in fault.row.refused_deflecting:
+            happened = f"beside buffer.deflect: {fault.row.refused_deflecting[engine]}"
+            yield Complaint(("faults", index, fault.kind), happened, remedy)

@@ -1,47 +1,24 @@
 """A fault as the scenario writes it: when, what breaks or heals, and the keys that belong to it.
 
-That its target exists is checked in ``fault_checks.py``; what happens when is unrolled in ``fault_timeline.py``.
+The kinds are the rows of ``fault_kinds.py``, and each is a key of its own.  That its target exists is checked in
+``fault_checks.py``; what happens when is unrolled in ``fault_timeline.py``.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, model_validator
 
 from testbed import units
 from testbed.scenario.base import Duration, Number, Spec
-
-FaultKind = Literal["crash", "restart", "link_down", "link_up", "flap", "loss", "partition", "kill", "pause", "cpu_hog"]
-FAULT_KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
-HEALS: dict[FaultKind, FaultKind] = {"restart": "crash", "link_up": "link_down"}
-_WITHOUT_END: tuple[FaultKind, ...] = ("kill", *HEALS)
-_NEEDS: dict[FaultKind, dict[str, str]] = {  # further keys, each with what it may look like
-    "pause": {"for": "30ms"},
-    "flap": {"for": "4s", "period": "400ms"},
-    "cpu_hog": {"for": "2s"},
-    "loss": {"ratio": "0.01"},
-}
+from testbed.scenario.fault_kinds import FAULT_KINDS, FaultKind
 
 
-class FaultSpec(Spec):
+class _Fault(Spec):
     """Something that breaks, or heals, at a time: exactly one of the keys says what."""
 
     at_ns: Duration = Field(alias="at", ge=0)
-    crash: str | None = Field(None, description="a node that falls silent; its links stay up")
-    restart: str | None = Field(None, description="a crashed node that starts anew")
-    link_down: str | None = Field(None, description="a link between switch and node, such as s1-n2")
-    link_up: str | None = Field(None, description="a link that is down and comes up again")
-    flap: str | None = Field(None, description="a link that goes down and up again, once a period")
-    loss: str | None = Field(None, description="a link on which packets to the node are lost at random")
-    partition: tuple[Annotated[tuple[str, ...], Field(strict=False)], ...] | None = Field(
-        None, strict=False, description="groups of nodes whose mesh messages do not reach each other"
-    )
-    kill: Literal["controller", "controllers"] | None = Field(
-        None, description="the controller that steers is killed, or all there are"
-    )
-    pause: str | None = Field(None, description="a node whose processes are stopped")
-    cpu_hog: int | None = Field(None, ge=1, le=64, description="how many processes burn CPU beside the trial")
     for_ns: Duration | None = Field(None, alias="for", gt=0, description="how long it lasts; without it, for good")
     period_ns: Duration | None = Field(
         None, alias="period", ge=2 * units.NS_PER_MS, description="of a flap: down for its first half, up for the other"
@@ -49,35 +26,58 @@ class FaultSpec(Spec):
     ratio: Number | None = Field(None, gt=0.0, le=1.0, description="of a loss: share of the packets")
 
     @model_validator(mode="after")
-    def _one_kind_with_its_keys(self) -> FaultSpec:
+    def _one_kind_with_its_keys(self) -> _Fault:
         given = [kind for kind in FAULT_KINDS if getattr(self, kind) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of {', '.join(FAULT_KINDS)}")
-        needed = _NEEDS.get(self.kind, {})
-        allowed = {*needed, *(() if self.kind in _WITHOUT_END else ("for",))}
+        allowed = {*self.row.needs, *(("for",) if self.row.lasts else ())}
         for key, value in {"for": self.for_ns, "period": self.period_ns, "ratio": self.ratio}.items():
-            if value is None and key in needed:
-                raise ValueError(f"{self.kind} needs {key}; add {key}: {needed[key]}")
+            if value is None and key in self.row.needs:
+                raise ValueError(f"{self.kind} needs {key}; add {key}: {self.row.needs[key]}")
             if value is not None and key not in allowed:
                 raise ValueError(f"{self.kind} takes no {key}; leave it out")
         return self
 
     @property
-    def kind(self) -> FaultKind:
+    def kind(self) -> str:
         """Return what breaks."""
         return next(kind for kind in FAULT_KINDS if getattr(self, kind) is not None)
 
     @property
-    def link(self) -> str | None:
-        """Return the link it hits; None for a fault of something else."""
-        return self.link_down or self.link_up or self.flap or self.loss
+    def row(self) -> FaultKind:
+        """Return what is known of its kind."""
+        return FAULT_KINDS[self.kind]
 
     @property
-    def hits_a_node(self) -> bool:
-        """Tell whether it is aimed at a node or its link."""
-        return self.kind not in ("partition", "kill", "cpu_hog")
+    def target(self) -> Any:
+        """Return what the key of its kind says: a name, groups, or a number."""
+        return getattr(self, self.kind)
+
+    @property
+    def link(self) -> str | None:
+        """Return the link it hits, named by its two ends, the node last; None for a fault of something else."""
+        return self.target if self.row.target == "link" else None
+
+    @property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """Return the groups that it divides; empty for a fault of something else."""
+        return self.target if self.row.target == "groups" else ()
 
     @property
     def node(self) -> str:
-        """Return the node it hits; empty for a partition, the controller and the machine."""
-        return self.crash or self.restart or self.pause or (self.link or "").removeprefix("s1-")
+        """Return the node it hits; empty for a fault of something else."""
+        if self.row.target == "link":
+            return str(self.target).rpartition("-")[2]
+        return self.target if self.row.target == "node" else ""
+
+
+if TYPE_CHECKING:
+    FaultSpec = _Fault
+else:
+    FaultSpec = create_model(
+        "FaultSpec",
+        __base__=_Fault,
+        __doc__=_Fault.__doc__,
+        __module__=__name__,
+        **{row.name: (row.value | None, Field(None, description=row.doc)) for row in FAULT_KINDS.values()},
+    )

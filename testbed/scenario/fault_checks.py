@@ -2,75 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 
 from testbed.scenario import complaints
 from testbed.scenario.complaints import Complaint
 from testbed.scenario.document import KeyPath
-from testbed.scenario.fault import HEALS, FaultSpec
+from testbed.scenario.fault import FaultSpec
 from testbed.scenario.fault_timeline import astray, turns_of
 from testbed.scenario.model import Scenario
+from testbed.scenario.network import Network
+from testbed.scenario.tables import described
 
 MAX_TURNS = 100_000
 
 
 def fault_checks(scenario: Scenario) -> Iterator[Complaint]:
     """Yield faults whose time or target does not exist, or is in no state they can change."""
-    nodes = {f"n{number}": None for number in range(1, scenario.topology.all_nodes + 1)}
+    if not scenario.faults:
+        return
+    network = described(scenario.topology)
+    nodes = [node.name for node in network.nodes]
     adrift = set()  # faults that miss their target: what state it is in is no question
     for index, fault in enumerate(scenario.faults):
-        for complaint in _own_checks(fault, ("faults", index), nodes, scenario):
+        at: KeyPath = ("faults", index)
+        for complaint in (*_own_checks(fault, at, scenario), *_target_checks(fault, at, network, nodes)):
             adrift.add(index)
             yield complaint
     for index, state in astray(scenario.faults):
-        kind = scenario.faults[index].kind
-        remedy = f"give it after the {HEALS[kind]}" if kind in HEALS else "let it heal before"
+        row = scenario.faults[index].row
+        remedy = f"give it after the {row.heals}" if row.heals else "let it heal before"
         if index not in adrift:
-            yield Complaint(("faults", index, kind), state, remedy)
+            yield Complaint(("faults", index, row.name), state, remedy)
     yield from _kill_checks(scenario)
     turns = sum(turns_of(fault) for fault in scenario.faults)
     if turns > MAX_TURNS:
         yield Complaint(("faults",), f"links flap {turns:,} times; {MAX_TURNS:,} at most", "lengthen their period")
 
 
-def _own_checks(fault: FaultSpec, at: KeyPath, nodes: Mapping[str, None], scenario: Scenario) -> Iterator[Complaint]:
-    """Yield what is wrong with one fault."""
-    kind = fault.kind
+def _own_checks(fault: FaultSpec, at: KeyPath, scenario: Scenario) -> Iterator[Complaint]:
+    """Yield what is wrong with one fault beside its target."""
     if fault.at_ns >= scenario.duration_ns:
         yield Complaint((*at, "at"), "it is not within the duration", "give a time before the end")
-    if fault.link is not None and not fault.link.startswith("s1-"):
-        name = complaints.shown(fault.link)
-        yield Complaint((*at, kind), f"there is no link {name} to a node", "write it as s1-n2")
-    elif fault.hits_a_node and fault.node not in nodes:
-        yield Complaint((*at, kind), f"there is no node {complaints.shown(fault.node)}", _known(nodes))
-    if kind in ("link_down", "flap") and scenario.tcp:
-        lost = "which of the packets lost on the link were planned and which TCP's could not be told"
-        yield Complaint((*at, kind), lost, f"leave out the source {scenario.tcp[0].name}, or crash the node")
-    yield from _partition_checks(fault, (*at, "partition"), nodes)
+    if fault.row.excludes_tcp and scenario.tcp:
+        remedy = f"leave out the source {scenario.tcp[0].name}, or crash the node"
+        yield Complaint((*at, fault.kind), fault.row.excludes_tcp, remedy)
 
 
-def _known(nodes: Mapping[str, None]) -> str:
-    return "there is n1" if len(nodes) == 1 else f"there are n1 to n{len(nodes)}"
+def _target_checks(fault: FaultSpec, at: KeyPath, network: Network, nodes: Sequence[str]) -> Iterator[Complaint]:
+    """Yield what is wrong with the target of one fault."""
+    row = fault.row
+    if fault.link and fault.link != network.link_name(fault.node):
+        name, written = complaints.shown(fault.link), network.link_name(nodes[min(1, len(nodes) - 1)])
+        yield Complaint((*at, row.name), f"there is no link {name} to a node", f"write it as {written}")
+    elif row.target in ("node", "link") and fault.node not in nodes:
+        yield Complaint((*at, row.name), f"there is no node {complaints.shown(fault.node)}", _known(nodes))
+    if row.target == "groups":
+        yield from _group_checks(fault.groups, (*at, row.name), nodes)
+
+
+def _known(nodes: Sequence[str]) -> str:
+    return f"there is {nodes[0]}" if len(nodes) == 1 else f"there are {nodes[0]} to {nodes[-1]}"
 
 
 def _kill_checks(scenario: Scenario) -> Iterator[Complaint]:
     """Yield kills that find no controller alive."""
     alive = 2 if scenario.controller.standby else 1
-    kills = [(fault.at_ns, index, fault.kill) for index, fault in enumerate(scenario.faults) if fault.kill]
-    for _, index, target in sorted(kills):
+    aimed = [(index, fault) for index, fault in enumerate(scenario.faults) if fault.row.target == "controllers"]
+    for _, index, kind, target in sorted((fault.at_ns, index, fault.kind, fault.target) for index, fault in aimed):
         if not alive:
-            yield Complaint(
-                ("faults", index, "kill"), "no controller is left by then", "add controller: {standby: true}"
-            )
+            yield Complaint(("faults", index, kind), "no controller is left by then", "add controller: {standby: true}")
         alive = 0 if target == "controllers" else max(0, alive - 1)
 
 
-def _partition_checks(fault: FaultSpec, at: KeyPath, nodes: Mapping[str, None]) -> Iterator[Complaint]:
-    groups = fault.partition
-    if groups is None:
-        return
+def _group_checks(groups: Sequence[Sequence[str]], at: KeyPath, nodes: Sequence[str]) -> Iterator[Complaint]:
     named = [node for group in groups for node in group]
-    if len(named) != len(nodes) or set(named) != nodes.keys():
+    if len(named) != len(nodes) or set(named) != set(nodes):
         yield Complaint(at, "the groups do not name every node once", _known(nodes))
     elif len(groups) < 2 or not all(groups):
         yield Complaint(at, "it divides nothing", "give two groups or more, none empty")

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from testbed.scenario.fault import HEALS, FaultKind, FaultSpec
+from testbed.scenario.fault import FaultSpec
+from testbed.scenario.fault_kinds import FAULT_KINDS
 
 
 class FaultStep(NamedTuple):
@@ -33,16 +34,16 @@ def timeline(faults: Sequence[FaultSpec]) -> tuple[FaultStep, ...]:
     """Return every step of the faults, in order of time."""
     steps = [FaultStep(end_ns, False, n) for n, end_ns in _ends_ns(faults)]
     for number, spec in enumerate(faults):
-        if spec.flap is not None:
+        if spec.row.repeats:
             steps += _turns(number, spec)
-        elif spec.kind not in HEALS:
+        elif not spec.row.heals:
             steps.append(FaultStep(spec.at_ns, True, number))
     return tuple(sorted(steps))
 
 
 def turns_of(spec: FaultSpec) -> int:
     """Return how often a flap takes its link down; 0 for any other fault."""
-    if spec.flap is None:
+    if not spec.row.repeats:
         return 0
     assert spec.period_ns is not None
     assert spec.for_ns is not None
@@ -59,38 +60,30 @@ def _turns(number: int, spec: FaultSpec) -> Iterator[FaultStep]:
 
 def astray(faults: Sequence[FaultSpec]) -> Iterator[tuple[int, str]]:
     """Yield the number of each entry that meets its target in a state it cannot change, and that state."""
-    down: dict[tuple[FaultKind, str], int | None] = {}  # since then, until when
+    down: dict[tuple[str, str], int | None] = {}  # until when
     for number, spec in _by_time(faults):
-        broken = HEALS.get(spec.kind, "link_down" if spec.flap else spec.kind)
+        broken, heals = spec.row.state, bool(spec.row.heals)
         if not spec.node:
             continue
         until_ns = down.get((broken, spec.node), -1)
         is_down = until_ns is None or until_ns > spec.at_ns
-        if is_down != (spec.kind in HEALS):
-            yield number, f"{spec.link or spec.node} is {_STATE[broken][is_down]} at that time"
-        elif spec.kind in HEALS:
+        if is_down != heals:
+            yield number, f"{spec.link or spec.node} is {FAULT_KINDS[broken].states[is_down]} at that time"
+        elif heals:
             down[broken, spec.node] = -1
         else:
             down[broken, spec.node] = None if spec.for_ns is None else spec.at_ns + spec.for_ns
 
 
-_STATE: dict[FaultKind, tuple[str, str]] = {
-    "crash": ("running", "crashed already"),
-    "link_down": ("up", "down already"),
-    "pause": ("running", "paused already"),
-    "loss": ("whole", "losing packets already"),
-}
-
-
 def _ends_ns(faults: Sequence[FaultSpec]) -> Iterator[tuple[int, int]]:
     """Yield each fault that ends, and when."""
-    lasting: dict[tuple[FaultKind, str], int] = {}
+    lasting: dict[tuple[str, str], int] = {}
     for number, spec in _by_time(faults):
-        if spec.kind in HEALS:
-            healed = lasting.pop((HEALS[spec.kind], spec.node), None)
+        if spec.row.heals:
+            healed = lasting.pop((spec.row.heals, spec.node), None)
             if healed is not None:
                 yield healed, spec.at_ns
-        elif spec.for_ns is not None and spec.flap is None:
+        elif spec.for_ns is not None and not spec.row.repeats:
             yield number, spec.at_ns + spec.for_ns
         elif spec.for_ns is None:
             lasting[spec.kind, spec.node] = number

@@ -146,6 +146,32 @@ class Network:
                 return f"{name}-eth{index + base}"
         raise KeyError(f"no link between {name} and {peer}")
 
+    @property
+    def switch(self) -> str:
+        """Return the switch that the controller steers (StopIteration when there is none)."""
+        return next(switch.name for switch in self.switches if switch.kind == "openflow")
+
+    @property
+    def mesh_switch(self) -> str:
+        """Return the switch of the mesh (StopIteration when there is none)."""
+        return next(switch.name for switch in self.switches if switch.kind == "mesh")
+
+    def data_interface(self, host: str) -> str:
+        """Return the interface of a host towards the switch."""
+        return self.interface(host, self.switch)
+
+    def switch_port(self, host: str) -> str:
+        """Return the interface of the switch towards a host."""
+        return self.interface(self.switch, host)
+
+    def mesh_interface(self, node: str) -> str:
+        """Return the interface of a node on the mesh."""
+        return self.interface(node, self.mesh_switch)
+
+    def link_name(self, node: str) -> str:
+        """Return how a scenario names the link between the switch and a node, such as ``s1-n2``."""
+        return f"{self.switch}-{node}"
+
     def node_rate_bps(self, node: str) -> int:
         """Return the rate at which `node` serves its buffer: that of its link to the backend or next tier."""
         for link in self.links_of(node):

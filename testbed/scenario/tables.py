@@ -143,6 +143,11 @@ BalancerPolicyName = Annotated[str, NameIn(BALANCER_POLICIES)]
 TopologyFamily = Annotated[str, NameIn(TOPOLOGIES)]
 
 
+def described(topology: TopologySpec) -> Network:
+    """Return the network that a scenario's `topology` names."""
+    return TOPOLOGIES[topology.family].describe(topology)
+
+
 def options_of(row: Traits, given: Mapping[str, Any] | None) -> BaseModel | None:
     """Return the options of a row as its own model has them, defaults filled in; None for a row without any.
 

@@ -12,6 +12,7 @@ from testbed.scenario.complaints import Complaint
 from testbed.scenario.document import KeyPath
 from testbed.scenario.model import Scenario
 from testbed.scenario.sources import SourceSpec
+from testbed.scenario.tables import described
 
 FIRST_SRC_PORT = 10_000
 LAST_SRC_PORT = 65_535
@@ -19,8 +20,8 @@ LAST_SRC_PORT = 65_535
 
 def traffic_checks(scenario: Scenario) -> Iterator[Complaint]:
     """Yield clients that there are not, names used twice, and more flows than a client has ports."""
-    clients = [f"c{number}" for number in range(1, scenario.topology.clients + 1)]
-    known = clients[0] if len(clients) == 1 else f"c1 to {clients[-1]}"
+    clients = [client.name for client in described(scenario.topology).clients]
+    known = clients[0] if len(clients) == 1 else f"{clients[0]} to {clients[-1]}"
     there, first_use = set(clients), dict[str, int]()
     for index, source in enumerate(scenario.traffic):
         at: KeyPath = ("traffic", index)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from testbed.errors import InputError
 from testbed.scenario.complaints import Complaint
-from testbed.scenario.engine_checks import refused_choices
+from testbed.scenario.engine_checks import refused_choices, refused_faults
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
 from testbed.scenario.sources import TcpSpec
@@ -31,12 +31,7 @@ def _faults(scenario: Scenario, nodes: int) -> Iterator[Complaint]:
     if scenario.faults and nodes > LARGEST_MESH:
         happened = f"with {nodes} nodes; the mesh, which notices them, is simulated up to {LARGEST_MESH}"
         yield Complaint(("faults",), happened, "use fewer nodes, or no faults")
-    for index, fault in enumerate(scenario.faults):
-        if fault.kind == "cpu_hog":
-            yield Complaint(("faults", index, "cpu_hog"), "virtual time has no processor to be busy", _EMULATE)
-        if fault.kind == "loss" and scenario.buffer.deflect:
-            happened = "beside buffer.deflect: which packet of a deflecting node comes as the n-th is not modelled"
-            yield Complaint(("faults", index, "loss"), happened, _EMULATE)
+    yield from refused_faults(scenario, "simulation", _EMULATE)
 
 
 def _network(network: Network) -> Iterator[Complaint]:

@@ -12,10 +12,6 @@ from testbed.scenario.fault import FaultSpec
 from testbed.scenario.fault_timeline import FaultStep
 from testbed.traffic.fault_losses import Failure, FlowHistory, FlowRows, LostPackets, Span
 
-BREAKING = ("crash", "link_down", "flap")  # kinds that take a node away
-UNTIL_THE_END = ("loss", "cpu_hog")  # kinds that are over with the traffic at the latest
-ABSENT = ("crash", "pause")  # kinds that keep the processes of a node from running
-
 _About = TypeVar("_About", bound=AboutFault)
 
 
@@ -46,10 +42,9 @@ class Fault:
     @property
     def victims(self) -> tuple[str, ...]:
         """Return the nodes that may be suspected because of it: of a partition all but the group that stays."""
-        groups = self.spec.partition
-        if groups is None:
-            return (self.spec.node,) if self.spec.node else ()
-        return tuple(node for group in groups if group != self.stays for node in group)
+        if self.spec.node:
+            return (self.spec.node,)
+        return tuple(node for group in self.spec.groups if group != self.stays for node in group)
 
     @property
     def span(self) -> Span:
@@ -59,8 +54,8 @@ class Fault:
     @property
     def ends_with_traffic(self) -> bool:
         """Return whether it is over when sending ends, at the latest."""
-        kind = self.spec.kind
-        return kind in UNTIL_THE_END or (kind in ("pause", "partition") and self.spec.for_ns is not None)
+        when = self.spec.row.ends_with_traffic
+        return when == "always" or (when == "timed" and self.spec.for_ns is not None)
 
     def told(self, kind: type[_About], **fields: Any) -> _About:
         """Return a record about it; `fields` are those beyond `AboutFault`."""
@@ -98,8 +93,8 @@ class CarriedOut:
 
     def add(self, fault: Fault) -> Fault:
         """Take in a fault that has just been commanded."""
-        if fault.spec.partition is not None:
-            fault.stays = staying_group(fault.spec.partition, self._nodes, self._crashed_now())
+        if fault.spec.groups:
+            fault.stays = staying_group(fault.spec.groups, self._nodes, self._crashed_now())
         self._faults[fault.step.fault, fault.step.turn] = fault
         return fault
 
@@ -122,24 +117,24 @@ class CarriedOut:
         return tuple(lost.planned_ns[lost.numbers.first[moved]].tolist())
 
     def _crashed_now(self) -> set[str]:
-        return {f.spec.node for f in self._faults.values() if f.spec.kind == "crash" and f.over_ns is None}
+        return {f.spec.node for f in self._faults.values() if f.spec.row.ends_processes and f.over_ns is None}
 
     def crashes(self, node: str) -> int:
         """Return how often the processes of a node were killed."""
-        return sum(fault.spec.kind == "crash" for fault in self._of(node))
+        return sum(fault.spec.row.ends_processes for fault in self._of(node))
 
     def absent_ns(self, node: str, ran_ns: int) -> int:
         """Return how long, until `ran_ns`, the processes of a node did not run."""
         return sum(
             min(ran_ns, fault.over_ns or ran_ns) - min(ran_ns, fault.commanded_ns)
             for fault in self._of(node)
-            if fault.spec.kind in ABSENT
+            if fault.spec.row.holds_processes
         )
 
     @property
     def breaking(self) -> list[Fault]:
         """Return those that took a node away."""
-        return [fault for fault in self._faults.values() if fault.spec.kind in BREAKING]
+        return [fault for fault in self._faults.values() if fault.spec.row.takes_node_away]
 
     def losses(self, lost: LostPackets) -> Iterator[FaultLosses]:
         """Yield what each fault cost, as it is recorded; call it when the last epoch has ended."""

@@ -57,7 +57,9 @@ class Counting:
         self._qdiscs = buffers.qdiscs
         self._qdiscs_before = {node: reader.read() for node, reader in self._qdiscs.items()}
         self._links = LinkDrops(network)
-        self._switch = SwitchCounts(switch, "s1", [plan.network.interface("s1", end) for end in self._ends_at_switch()])
+        self._switch = SwitchCounts(
+            switch, plan.network.switch, [plan.network.switch_port(end) for end in self._ends_at_switch()]
+        )
 
     def _ends_at_switch(self) -> list[str]:
         return [host.name for host in (*self._described.clients, *self._described.nodes)]
@@ -118,7 +120,7 @@ class Counting:
     def _client_evidence(self, record: SenderRecord) -> ClientEvidence:
         client = record["client"]
         sent = client_evidence(record, self._planned_pkts(client))
-        return replace(sent, link_dropped_pkts=self._links.between(client, "s1"))
+        return replace(sent, link_dropped_pkts=self._links.between(client, self._described.switch))
 
     def _planned_pkts(self, client: str) -> int:
         return len(self._packets.of_client(client))
@@ -147,7 +149,7 @@ class Counting:
             qdisc_sent_pkts=(qdisc.sent_pkts - before.sent_pkts) % 2**32,  # the kernel's counter has 32 bits
             qdisc_sent_bytes=qdisc.sent_bytes - before.sent_bytes,
             qdisc_dropped_pkts=qdisc.dropped_pkts - before.dropped_pkts - discarded - cut_pkts,
-            link_dropped_pkts=self._links.between("s1", node),
+            link_dropped_pkts=self._links.between(self._described.switch, node),
             backend_link_dropped_pkts=self._links.between(node, self._described.next_hop(node)),
             reordered_pkts=sink.reordered_pkts,
             duplicate_pkts=sink.duplicate_pkts,

@@ -124,14 +124,14 @@ class NodeBuffers:
         with kernel.network_of(self._network.pid(node)):
             shaping.shape(egress, rate_bps, 2 * plan.scenario.buffer.max_bytes)
             self.qdiscs[node] = shaping.QdiscReader(egress)
-            ingress = network.interface(node, "s1")
+            ingress = network.data_interface(node)
             self.xdp_modes[node] = program.attach(socket.if_nametoindex(ingress))
             offloads.switch_gro_off(ingress)
         with kernel.network_of(self._network.pid(backend)):
             sink.attach(socket.if_nametoindex(network.interface(backend, node)))
         self.programs[node], self.sinks[node] = program, sink
         if plan.scenario.buffer.deflect:
-            self._take_back(network.interface("s1", node))
+            self._take_back(network.switch_port(node))
 
     def _program_of(self, node: str, rate_bps: int, limit_bytes: int) -> NodeProgram:
         host, scenario = self._plan.network.host(node), self._plan.scenario

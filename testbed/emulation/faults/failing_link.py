@@ -26,7 +26,7 @@ class FailingLink:
 
     def __init__(self, network: EmulatedNetwork, buffers: NodeBuffers, node: str) -> None:
         self._end = NodeLink(network, node)
-        interface = network.network.interface("s1", node)
+        interface = network.network.switch_port(node)
         self._meter = LinkMeter(interface, buffers.run_id, buffers.numbers)
         self._program = buffers.programs[node]
         self._seen_before = self._program.seen_pkts()

@@ -1,7 +1,7 @@
 """The faults of a scenario, carried out: each at its time, and recorded as commanded, as observed and as healed.
 
-What they do is said in `fault_acts`.  A fault that was not seen to happen does not end the trial: it goes into the
-evidence, and the verdict is INVALID, since what the run shows is not what the scenario says.
+What they do is said in the files of their kinds.  A fault that was not seen to happen does not end the trial: it goes
+into the evidence, and the verdict is INVALID, since what the run shows is not what the scenario says.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from testbed.emulation.dataplane.xdp import SinkProgram
-from testbed.emulation.faults.fault_acts import Acts, Books, Ground, Measured
+from testbed.emulation.faults.act import Books, Ground, Measured
+from testbed.emulation.faults.fault_acts import Acts
 from testbed.errors import ToolError
 from testbed.records.events import LogEntry
 from testbed.records.faults import FaultCommanded, FaultEndCommanded, FaultHealed, FaultNotSeen, FaultObserved
 from testbed.scenario.fault import FaultSpec
 from testbed.scenario.fault_timeline import FaultStep, timeline
-from testbed.traffic.carried_out import BREAKING, CarriedOut, Fault
+from testbed.traffic.carried_out import CarriedOut, Fault
 from testbed.traffic.fault_losses import FlowRows, LostPackets
 from testbed.traffic.numbers import Words
 from testbed.units import NS_PER_MS
@@ -40,7 +41,7 @@ class Faults:
         write: Write,
     ) -> None:
         """Prepare; `now_ns` is the run's clock, `write` records what happens."""
-        self._acts, self._sinks = Acts(ground, specs), sinks
+        self._acts, self._books, self._sinks = Acts(ground, specs), ground.books, sinks
         self._now_ns, self._record = now_ns, write
         self._specs = specs
         self._steps = list(timeline(specs))
@@ -51,7 +52,7 @@ class Faults:
     @property
     def books(self) -> Books:
         """Return what they cost so far."""
-        return self._acts.books
+        return self._books
 
     def link_pkts(self, node: str) -> int:
         """Return how many planned packets the node's link swallowed while it was down."""
@@ -105,7 +106,7 @@ class Faults:
     def _begin(self, step: FaultStep) -> None:
         spec, epoch = self._specs[step.fault], self._begin_epoch()
         done = self.done.add(Fault(step, spec, self._now_ns(), epoch))
-        if spec.kind in BREAKING:
+        if spec.row.takes_node_away:
             self._tolls[step] = self._acts.toll(spec)
         self._record(done.told(FaultCommanded, t_commanded_ns=done.commanded_ns, for_ns=spec.for_ns))
         self._see(FaultObserved, done, self._acts.begin)
@@ -115,7 +116,7 @@ class Faults:
         self._record(done.told(FaultEndCommanded, t_commanded_ns=self._now_ns()))
         self._see(FaultHealed, done, self._acts.end)
         done.over_ns = self._now_ns()
-        if done.spec.kind in BREAKING:
+        if done.spec.row.takes_node_away:
             self._count(done)
 
     def _count(self, done: Fault) -> None:

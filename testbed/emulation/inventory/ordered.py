@@ -8,18 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from testbed.emulation.faults.fault_acts import act_of
 from testbed.emulation.inventory.difference import Difference
-from testbed.emulation.inventory.switch_stock import SWITCH
 from testbed.scenario.network import Network
 from testbed.traffic.carried_out import Fault
 from testbed.units import NS_PER_MS
 
 _LINGER_NS = 1200 * NS_PER_MS
-_LINK_STATE = {
-    "state", "flags", "operstate", "carrier", "carrier_changes", "carrier_up_count", "carrier_down_count",
-    "af_spec.af_inet6.flags",
-}  # fmt: skip
-_GOES_WITH_A_LINK = {"address", "route", "neighbour"}
 
 
 def not_ordered(found: Iterable[Difference], faults: Iterable[Fault], network: Network) -> list[Difference]:
@@ -35,30 +30,4 @@ def _in_time(found: Difference, fault: Fault) -> bool:
 
 
 def _covers(fault: Fault, found: Difference, network: Network) -> bool:
-    kind, node = fault.spec.kind, fault.spec.node
-    if kind in ("link_down", "flap"):
-        return _of_the_link(found, node, network)
-    if kind == "crash":
-        egress = network.interface(node, network.next_hop(node))
-        queue = (found.namespace, found.kind, found.interface) == (node, "qdisc", egress)
-        return queue or _is_control(found, node, "crashed")
-    if kind == "loss":
-        return _is_control(found, node, "loss_threshold", "loss_seed")
-    if kind == "pause":
-        return found.what == "state" and found.thing in (f"agent {node}", f"mesh {node}")
-    if kind == "partition":
-        members = {member for group in fault.spec.partition or () for member in group}
-        ends = {(member, "neighbour", network.interface(member, "m1")) for member in members}
-        return (found.namespace, found.kind, found.interface) in ends
-    return False
-
-
-def _is_control(found: Difference, node: str, *words: str) -> bool:
-    return (found.namespace, found.kind, found.thing) == (node, "buffer", "control") and found.what in words
-
-
-def _of_the_link(found: Difference, node: str, network: Network) -> bool:
-    ends = {(node, network.interface(node, "s1")), (SWITCH, network.interface("s1", node))}
-    if (found.namespace, found.interface) not in ends:
-        return False
-    return found.kind in {*_GOES_WITH_A_LINK, "port"} or (found.kind == "link" and found.what in _LINK_STATE)
+    return act_of(fault.spec.row.act).covers(found, fault.spec, network)

@@ -1,13 +1,13 @@
-"""A described `Network` built by Mininet: hosts are namespaces, links veth pairs, `s1` Open vSwitch, `m1` a bridge.
+"""A described `Network` built by Mininet: hosts are namespaces, links veth pairs, switches Open vSwitch or a bridge.
 
 Mininet gives the vocabulary and the life cycle.  Three things are ours: links are made by netlink in one call instead
 of shell commands, addresses and routes likewise, and the mesh is a kernel bridge so that its messages do not queue
 behind a burst in the switch's single thread.
 
-Addresses.  The VIP is the destination all the way: `s1` only rewrites the destination MAC to the chosen node, the node
-routes the VIP to its backend, and the backend owns it.  Answers go backend → node → `s1` → client.  Every neighbour
-a packet of the experiment needs is permanent: address resolution in the middle of a burst would be loss nobody
-configured, and the neighbour table of a kernel holds 1024 learned entries in all.
+Addresses.  The VIP is the destination all the way: the switch only rewrites the destination MAC to the chosen node,
+the node routes the VIP to its backend, and the backend owns it.  Answers go backend → node → switch → client.  Every
+neighbour a packet of the experiment needs is permanent: address resolution in the middle of a burst would be loss
+nobody configured, and the neighbour table of a kernel holds 1024 learned entries in all.
 """
 
 from __future__ import annotations
@@ -236,7 +236,7 @@ class NodeLink:
         self._host, self._clients = network.network.host(node), network.network.clients
         with kernel.network_of(network.pid(node)):
             self._netlink = IPRoute()
-            self._index = socket.if_nametoindex(network.network.interface(node, "s1"))
+            self._index = socket.if_nametoindex(network.network.data_interface(node))
 
     def down(self) -> None:
         """Take it down."""

@@ -136,7 +136,7 @@ class Crew:
                 self._until_ns[self.senders[-1].name] = int(packets.t_ns[-1])
 
     def _sender_of(self, client: Host, packets: PacketPlan) -> Body:
-        interface, pid = self._plan.network.interface(client.name, "s1"), self._network.pid(client.name)
+        interface, pid = self._plan.network.data_interface(client.name), self._network.pid(client.name)
 
         def send(line: Line, _records: RecordWriter) -> None:
             kernel.enter_namespace(f"/proc/{pid}/ns/net", kernel.CLONE_NEWNET)
@@ -214,7 +214,7 @@ class Crew:
     def _balancer_config(self, switch: OpenVSwitch) -> BalancerConfig:
         plan, network = self._plan, self._plan.network
         ends = [*network.clients, *network.nodes]
-        interfaces = {host.name: network.interface("s1", host.name) for host in ends}
+        interfaces = {host.name: network.switch_port(host.name) for host in ends}
         ports = switch.port_numbers(list(interfaces.values()))
 
         def station(name: str) -> Station:

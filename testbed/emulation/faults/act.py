@@ -1,0 +1,138 @@
+"""What a fault's act is: how it begins, how it ends, what it costs and what it changes by order.
+
+The act of a kind is the class `Act` of the file that has its name (``crash.py``); `FaultAct` is what it may leave out.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from testbed.emulation.dataplane.node_buffers import NodeBuffers
+from testbed.emulation.inventory.difference import Difference
+from testbed.emulation.network.mininet import EmulatedNetwork
+from testbed.emulation.processes.members import Member
+from testbed.errors import ToolError
+from testbed.scenario.fault import FaultSpec
+from testbed.scenario.network import Network
+from testbed.traffic.numbers import Words
+
+_SEEN_WITHIN_S = 1.0
+
+Measured = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Books:
+    """What the acts cost, as counted at the place.
+
+    Attributes:
+        ended: names of members that are dead by command.
+        discarded_pkts: frames thrown away with the queue of a crashed node, by node; planned or not.
+        discarded_planned_pkts: those of them that are planned packets, of the crashes that are over.
+    """
+
+    ended: set[str] = field(default_factory=set)
+    discarded_pkts: Counter[str] = field(default_factory=Counter)
+    discarded_planned_pkts: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What faults act on.
+
+    Attributes:
+        network: the running network.
+        buffers: of every node.
+        seed_of: derives the seed of a named stream.
+        members: every process of the trial that a fault may hit, by name.
+        release: takes back the memory that a node held.
+        revive: starts the processes of a node anew and returns them, running.
+        books: what the acts cost.
+    """
+
+    network: EmulatedNetwork
+    buffers: NodeBuffers
+    seed_of: Callable[[str], int]
+    members: dict[str, Member]
+    release: Callable[[str], None]
+    revive: Callable[[str], list[Member]]
+    books: Books = field(default_factory=Books)
+
+    def alive(self, *names: str) -> list[Member]:
+        """Return the members of these names that no fault has ended."""
+        return [self.members[name] for name in names if name in self.members and name not in self.books.ended]
+
+    def processes_of(self, node: str) -> list[Member]:
+        """Return the processes of a node that no fault has ended."""
+        return self.alive(f"agent {node}", f"mesh {node}")
+
+    def end(self, *names: str) -> None:
+        """Kill members, and see them end."""
+        members = self.alive(*names)
+        for member in members:
+            self.books.ended.add(member.name)
+            os.kill(member.pid, signal.SIGKILL)
+        for member in members:
+            see(f"killing {member.name}", member.ended)
+
+
+class FaultAct:
+    """The act of one kind of fault.
+
+    `begin` and `end` return what was measured, to be recorded, and raise `ToolError` when it is not seen to happen.
+    """
+
+    def __init__(self, ground: Ground, specs: Sequence[FaultSpec]) -> None:
+        """Get ready for the faults of this kind; before traffic."""
+        self.ground, self.specs = ground, specs
+
+    def begin(self, spec: FaultSpec) -> Measured | None:
+        """Break what the fault says."""
+        raise NotImplementedError
+
+    def end(self, spec: FaultSpec) -> Measured | None:
+        """Heal it."""
+
+    def close(self) -> None:
+        """Count what is not counted yet; called when the queues are drained."""
+
+    def toll(self, node: str) -> int:
+        """Return how many planned packets such faults of that node have cost so far, the present one excepted."""
+        return 0
+
+    def swallowed(self) -> dict[str, Words]:
+        """Return which packets links have swallowed, by node."""
+        return {}
+
+    def swallowed_frames(self) -> int:
+        """Return how many frames of any kind that were."""
+        return 0
+
+    @staticmethod
+    def covers(found: Difference, spec: FaultSpec, network: Network) -> bool:
+        """Return whether a change that the inventory found is one that the fault orders."""
+        return False
+
+
+def is_control(found: Difference, node: str, *words: str) -> bool:
+    """Return whether what was found is one of these words of the control map of a node's buffer."""
+    return (found.namespace, found.kind, found.thing) == (node, "buffer", "control") and found.what in words
+
+
+def see(attempted: str, happened: Callable[[], bool]) -> None:
+    """Wait until it is seen to have happened.
+
+    Raises:
+        ToolError: it is not.
+    """
+    deadline = time.monotonic() + _SEEN_WITHIN_S
+    while not happened():
+        if time.monotonic() > deadline:
+            raise ToolError(attempted, f"nothing of it is seen after {_SEEN_WITHIN_S:g} s", "read logs/trial.log")
+        time.sleep(0.0002)

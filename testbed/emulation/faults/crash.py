@@ -1,0 +1,73 @@
+"""`crash`: the node falls silent, its links stay up.
+
+Its program lets nothing pass, its processes are killed, what lies in its queue is thrown away.  Over: an empty queue,
+and processes that begin a new life.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from testbed.emulation.faults.act import FaultAct, Ground, is_control
+from testbed.emulation.inventory.difference import Difference
+from testbed.scenario.fault import FaultSpec
+from testbed.scenario.network import Network
+
+_SETTLE_S = 0.001  # a packet the program let pass before is in the queue by then
+
+
+class Act(FaultAct):
+    """Crashes nodes and starts them anew."""
+
+    def __init__(self, ground: Ground, specs: Sequence[FaultSpec]) -> None:
+        """See `FaultAct`."""
+        super().__init__(ground, specs)
+        self._crashed: set[str] = set()
+
+    def begin(self, spec: FaultSpec) -> None:
+        """See `FaultAct.begin`."""
+        ground, node = self.ground, spec.node
+        ground.buffers.programs[node].set_crashed(True)
+        ground.end(f"mesh {node}", f"agent {node}")
+        time.sleep(_SETTLE_S)
+        ground.books.discarded_pkts[node] += ground.buffers.discard_queue(node)
+        self._crashed.add(node)
+        ground.release(node)
+
+    def end(self, spec: FaultSpec) -> None:
+        """See `FaultAct.end`."""
+        ground, node = self.ground, spec.node
+        self._count_discarded(node)
+        self._crashed.discard(node)
+        ground.buffers.renew_queue(node)
+        ground.buffers.programs[node].set_crashed(False)
+        for member in ground.revive(node):
+            ground.members[member.name] = member
+            ground.books.ended.discard(member.name)
+
+    def close(self) -> None:
+        """Count what the nodes that have not come back threw away."""
+        for node in self._crashed:
+            self._count_discarded(node)
+
+    def toll(self, node: str) -> int:
+        """See `FaultAct.toll`."""
+        return self.ground.buffers.crashed_pkts(node) + self.ground.books.discarded_planned_pkts[node]
+
+    @staticmethod
+    def covers(found: Difference, spec: FaultSpec, network: Network) -> bool:
+        """Return whether it is the node's egress queue, or its program's word that it has crashed."""
+        node = spec.node
+        egress = network.interface(node, network.next_hop(node))
+        queue = (found.namespace, found.kind, found.interface) == (node, "qdisc", egress)
+        return queue or is_control(found, node, "crashed")
+
+    def _count_discarded(self, node: str) -> None:
+        """Count the planned packets among the frames that a node which has crashed threw away so far.
+
+        Behind it nothing is under way by now, so what its program let in and its sink has not seen was lost there, and
+        no more of it was thrown away than there were frames.
+        """
+        books, behind = self.ground.books, self.ground.buffers.behind_pkts(node)
+        books.discarded_planned_pkts[node] = min(books.discarded_pkts[node], behind)

@@ -1,0 +1,16 @@
+"""`kill`: the controller that steers is killed, or all controllers."""
+
+from __future__ import annotations
+
+from testbed.emulation.faults.act import FaultAct
+from testbed.emulation.processes.crew import CONTROLLERS
+from testbed.scenario.fault import FaultSpec
+
+
+class Act(FaultAct):
+    """Kills controllers; nothing heals it."""
+
+    def begin(self, spec: FaultSpec) -> None:
+        """See `FaultAct.begin`."""
+        alive = [member.name for member in self.ground.alive(*CONTROLLERS)]
+        self.ground.end(*(alive if spec.target == "controllers" else alive[:1]))

@@ -1,0 +1,37 @@
+"""`pause`: the node's processes are stopped, and go on later."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from testbed.emulation.faults.act import FaultAct, see
+from testbed.emulation.inventory.difference import Difference
+from testbed.scenario.fault import FaultSpec
+from testbed.scenario.network import Network
+
+
+class Act(FaultAct):
+    """Stops processes and lets them go on."""
+
+    def begin(self, spec: FaultSpec) -> None:
+        """See `FaultAct.begin`."""
+        for member in self.ground.processes_of(spec.node):
+            member.suspend()
+        for member in self.ground.processes_of(spec.node):
+            see(f"stopping {member.name}", lambda pid=member.pid: _state(pid) == "T")  # type: ignore[misc]
+
+    def end(self, spec: FaultSpec) -> None:
+        """See `FaultAct.end`."""
+        for member in self.ground.processes_of(spec.node):
+            member.resume()
+        for member in self.ground.processes_of(spec.node):
+            see(f"letting {member.name} go on", lambda pid=member.pid: _state(pid) != "T")  # type: ignore[misc]
+
+    @staticmethod
+    def covers(found: Difference, spec: FaultSpec, network: Network) -> bool:
+        """Return whether it is the state of one of these processes."""
+        return found.what == "state" and found.thing in (f"agent {spec.node}", f"mesh {spec.node}")
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]

@@ -1,0 +1,202 @@
+"""The kinds of faults: what each breaks, what it needs, how it heals, and what it explains.
+
+A row here is the whole declaration of a kind: the key of a scenario's `faults` comes from it, and validation, order of
+time, evidence, verdict, summary and documents read it.  What an engine does is in a file named after the kind,
+``emulation/faults/<kind>.py`` and ``simulation/fault_acts/<kind>.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+Target = Literal["node", "link", "groups", "controllers", "machine"]
+Groups = Annotated[tuple[Annotated[tuple[str, ...], Field(strict=False)], ...], Field(strict=False)]
+EVERYTHING = frozenset({"send", "stamp", "way", "queue", "agent", "mesh", "controller", "tcp"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaultKind:
+    """One kind.
+
+    Attributes:
+        name: its key in a scenario.
+        doc: what its target is, or what is done to it.
+        breaks: what a reader is told that it breaks, for the documents; empty for one that only heals.
+        target: what it is aimed at.
+        example: a target as a scenario writes it.
+        value: the type of the target.
+        needs: further keys that it must have, each with an example.
+        heals: the kind whose end it is; empty for a fault.
+        repeats: the kind whose act it repeats, once a period; empty for one that happens once.
+        lasts: whether it is a state that may end after `for`.
+        states: what the target is called while it is whole, and while it is broken.
+        takes_node_away: whether no packet passes the node while it lasts.
+        ends_processes: whether the node's processes begin a new life afterwards.
+        holds_processes: whether the node's processes do not run while it lasts.
+        ends_with_traffic: whether it is over when sending ends: always, where it has an end, or never.
+        stops: stages (`records.stages`) that stand still by order: at the target, or anywhere for one that is aimed at
+            no node.
+        harmless_ns: one that lasts less explains no suspicion.
+        excludes_tcp: why it cannot be beside TCP sources; empty where it can.
+        refused_by: engines that cannot carry it out, each with the reason.
+        refused_deflecting: engines that cannot carry it out where full nodes deflect, each with the reason.
+    """
+
+    name: str
+    doc: str
+    breaks: str = ""
+    target: Target
+    example: str
+    value: Any = str
+    needs: Mapping[str, str] = field(default_factory=dict)
+    heals: str = ""
+    repeats: str = ""
+    lasts: bool = True
+    states: tuple[str, str] = ("whole", "broken already")
+    takes_node_away: bool = False
+    ends_processes: bool = False
+    holds_processes: bool = False
+    ends_with_traffic: Literal["always", "timed", "never"] = "never"
+    stops: frozenset[str] = frozenset()
+    harmless_ns: int = 0
+    excludes_tcp: str = ""
+    refused_by: Mapping[str, str] = field(default_factory=dict)
+    refused_deflecting: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def act(self) -> str:
+        """Return the kind whose act it is: its own, or the one that it repeats."""
+        return self.repeats or self.name
+
+    @property
+    def state(self) -> str:
+        """Return the kind of state of the target that it changes."""
+        return self.heals or self.act
+
+    @property
+    def fails_over(self) -> bool:
+        """Return whether the cluster is to do without the node: taken away, and not only for part of a period."""
+        return self.takes_node_away and not self.repeats
+
+
+_UNTOLD_LOSSES = "which of the packets lost on the link were planned and which TCP's could not be told"
+
+FAULT_KINDS: dict[str, FaultKind] = {
+    row.name: row
+    for row in (
+        FaultKind(
+            name="crash",
+            doc="a node that falls silent; its links stay up",
+            breaks="the node is silent, its links stay up",
+            target="node",
+            example="n2",
+            states=("running", "crashed already"),
+            takes_node_away=True,
+            ends_processes=True,
+            holds_processes=True,
+            stops=frozenset({"agent", "mesh", "way", "stamp", "queue"}),
+        ),
+        FaultKind(
+            name="restart",
+            doc="a crashed node that starts anew",
+            target="node",
+            example="n2",
+            heals="crash",
+            lasts=False,
+        ),
+        FaultKind(
+            name="link_down",
+            doc="a link between switch and node, such as s1-n2",
+            breaks="the link between switch and node",
+            target="link",
+            example="s1-n3",
+            states=("up", "down already"),
+            takes_node_away=True,
+            stops=frozenset({"way"}),
+            excludes_tcp=_UNTOLD_LOSSES,
+        ),
+        FaultKind(
+            name="link_up",
+            doc="a link that is down and comes up again",
+            target="link",
+            example="s1-n3",
+            heals="link_down",
+            lasts=False,
+        ),
+        FaultKind(
+            name="flap",
+            doc="a link that goes down and up again, once a period",
+            breaks="the link, for the first half of each period",
+            target="link",
+            example="s1-n3",
+            needs={"for": "4s", "period": "400ms"},
+            repeats="link_down",
+            takes_node_away=True,
+            stops=frozenset({"way"}),
+            excludes_tcp=_UNTOLD_LOSSES,
+        ),
+        FaultKind(
+            name="loss",
+            doc="a link on which packets to the node are lost at random",
+            breaks="that share of the packets to the node, at random",
+            target="link",
+            example="s1-n3",
+            needs={"ratio": "0.01"},
+            states=("whole", "losing packets already"),
+            ends_with_traffic="always",
+            refused_deflecting={"simulation": "which packet of a deflecting node comes as the n-th is not modelled"},
+        ),
+        FaultKind(
+            name="partition",
+            doc="groups of nodes whose mesh messages do not reach each other",
+            breaks="mesh messages between the groups",
+            target="groups",
+            example="[[n1], [n2, n3]]",
+            value=Groups,
+            ends_with_traffic="timed",
+        ),
+        FaultKind(
+            name="kill",
+            doc="the controller that steers is killed, or all there are",
+            breaks="the controller that steers; a standby takes over. `controllers`: all; the switch goes on by itself",
+            target="controllers",
+            example="controller",
+            value=Literal["controller", "controllers"],
+            lasts=False,
+        ),
+        FaultKind(
+            name="pause",
+            doc="a node whose processes are stopped",
+            breaks="the node's processes are stopped",
+            target="node",
+            example="n1",
+            needs={"for": "30ms"},
+            states=("running", "paused already"),
+            holds_processes=True,
+            ends_with_traffic="timed",
+            stops=frozenset({"agent", "mesh"}),
+            harmless_ns=40_000_000,
+        ),
+        FaultKind(
+            name="cpu_hog",
+            doc="how many processes burn CPU beside the trial",
+            breaks="so many processes burn CPU beside the trial",
+            target="machine",
+            example="3",
+            value=Annotated[int, Field(ge=1, le=64)],
+            needs={"for": "2s"},
+            ends_with_traffic="always",
+            stops=EVERYTHING,
+            refused_by={"simulation": "virtual time has no processor to be busy"},
+        ),
+    )
+}
+
+
+def kind_of(name: str) -> FaultKind:
+    """Return the row of a kind; of one that another version recorded, a row without traits."""
+    return FAULT_KINDS.get(name) or FaultKind(name=name, doc="not known to this version", target="machine", example="")

@@ -1,0 +1,50 @@
+"""What a fault's act is in virtual time: how it begins and ends at its instant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from testbed.scenario.fault import FaultSpec
+from testbed.simulation.agenda import Agenda
+from testbed.simulation.agents import Agents
+from testbed.simulation.control import Control
+from testbed.simulation.mesh import Mesh
+from testbed.simulation.network_model import NetworkModel
+from testbed.simulation.packet_plane import PacketPlane
+from testbed.simulation.peers import Peers
+
+Measured = dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What faults act on."""
+
+    plane: PacketPlane
+    agents: Agents
+    control: Control
+    mesh: Mesh
+    peers: Peers | None
+    row_of: dict[str, int]
+    seed_of: Callable[[str], int]
+    agenda: Agenda
+    model: NetworkModel
+
+
+class FaultAct:
+    """The act of one kind of fault; `begin` and `end` return what was measured."""
+
+    def __init__(self, ground: Ground) -> None:
+        self.ground = ground
+
+    def begin(self, spec: FaultSpec) -> Measured | None:
+        """Break what the fault says."""
+        raise NotImplementedError
+
+    def end(self, spec: FaultSpec) -> Measured | None:
+        """Heal it."""
+
+    def toll(self, node: str) -> int:
+        """Return how many planned packets such faults of that node have cost so far."""
+        return 0

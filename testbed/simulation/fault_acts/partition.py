@@ -1,0 +1,23 @@
+"""`partition`: mesh messages between the groups reach nobody; the balancer is reached from everywhere."""
+
+from __future__ import annotations
+
+from testbed.scenario.fault import FaultSpec
+from testbed.simulation.fault_acts.act import FaultAct
+
+
+class Act(FaultAct):
+    """Divides the mesh and joins it again."""
+
+    def begin(self, spec: FaultSpec) -> None:
+        """See `FaultAct.begin`."""
+        self._divide(spec, apart=True)
+
+    def end(self, spec: FaultSpec) -> None:
+        """See `FaultAct.end`."""
+        self._divide(spec, apart=False)
+
+    def _divide(self, spec: FaultSpec, *, apart: bool) -> None:
+        self.ground.mesh.divide(spec.groups, apart=apart)
+        if self.ground.peers is not None:
+            self.ground.peers.divide(spec.groups, apart=apart)
