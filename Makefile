@@ -5,7 +5,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test packages packages-test ryu bpf run test fuzz check clean
+.PHONY: help setup setup-test packages packages-test ryu bpf run test fuzz check reference clean
 .NOTPARALLEL:
 
 VENV ?= .venv
@@ -85,6 +85,9 @@ check: setup-test ## ruff, mypy, clang-format and the architecture test
 	$(PYTHON) -m mypy
 	clang-format --dry-run -Werror bpf/*.c bpf/*.h
 	$(PYTHON) -m pytest -q tests/test_architecture.py
+
+reference: ## write docs/reference/records.md from the declarations of the records
+	$(PYTHON) -m testbed.records.reference > docs/reference/records.md
 
 clean: ## remove build products (not the environment, not the runs)
 	$(MAKE) --no-print-directory -C bpf clean

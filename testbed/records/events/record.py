@@ -60,13 +60,19 @@ class Field(NamedTuple):
         name: of the field.
         type: its type, without documentation.
         doc: what it means; None: the declaration does not say.
-        has_default: a written form without the field is one of a time before it was there.
+        default: what holds in a written form without the field, which is of a time before it was there; `MISSING`: the
+            field is in every written form.
     """
 
     name: str
     type: Any
     doc: Doc | None
-    has_default: bool
+    default: Any
+
+    @property
+    def has_default(self) -> bool:
+        """Tell whether a written form may be without the field."""
+        return self.default is not dataclasses.MISSING
 
     @property
     def unit(self) -> str:
@@ -109,7 +115,7 @@ class Record:
 
     def to_record(self) -> dict[str, Any]:
         """Return ``{"kind": class name, field: plain value, ...}``; arrays become lists."""
-        fields = {name: _plain(getattr(self, name)) for name in names_of(type(self))}
+        fields = {name: plain(getattr(self, name)) for name in names_of(type(self))}
         return {"kind": type(self).__name__, **fields}
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -176,15 +182,16 @@ def fields_of(kind: type[Record]) -> tuple[Field, ...]:
 
 
 def _declared(kind: type[Record]) -> tuple[Field, ...]:
-    types, missing = typing.get_type_hints(kind, include_extras=True), dataclasses.MISSING
+    types = typing.get_type_hints(kind, include_extras=True)
     fields = []
     for field in dataclasses.fields(cast(Any, kind)):
         declared, doc = types[field.name], None
         if typing.get_origin(declared) is Annotated:
             doc = next((extra for extra in declared.__metadata__ if isinstance(extra, Doc)), None)
             declared = declared.__origin__
-        has_default = field.default is not missing or field.default_factory is not missing
-        fields.append(Field(field.name, declared, doc, has_default))
+        made = field.default_factory
+        default = field.default if made is dataclasses.MISSING else made()
+        fields.append(Field(name=field.name, type=declared, doc=doc, default=default))
     return tuple(fields)
 
 
@@ -220,11 +227,12 @@ def _restored(kind: type[_R], values: tuple[Any, ...]) -> _R:
     return record
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a value as JSON has it."""
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value

@@ -1,0 +1,115 @@
+"""The reference page of all records, made from their declarations: ``make reference`` writes it.
+
+python -m testbed.records.reference > docs/reference/records.md
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from testbed.records.events import Action, Event, FiveTuple, Floats, Ints, LogEntry, Record, SampleRow, Short, fields_of
+from testbed.records.events.record import plain
+from testbed.records.registry import by_kind
+from testbed.records.written import FULL_ROWS, FULL_SLOTS
+
+_HEAD = f"""\
+<!-- made by `make reference` from the declarations in testbed/records; do not edit -->
+
+# Records
+
+What a run writes down: a line of `events.jsonl` for each event, and a row of `samples.parquet` for each node and
+sample. Times are ns since the start of the run.
+
+## A line of `events.jsonl`
+
+| field | unit | meaning |
+|---|---|---|
+| `t_ns` | ns | when it happened, on the run's clock |
+| `kind` | name | which of the records below; the other fields are those of the record |
+| `policy` | name | the policy it is an input or output of (`brain:n1`, `pool`, `balancer`…), or a process |
+| `direction` | `in` or `out` | of an input or output of a policy; absent in all other lines |
+
+A record of more than {FULL_ROWS} nodes (or {FULL_SLOTS} slots) is written in short, if it says so below: `rows` is
+their number, `sha256` the digest of its values, and the fields are left out.
+
+A line of a version that did not know a field yet lacks it: the value in the column *absent* then holds.
+"""
+_GROUPS: tuple[tuple[str, type[Record], str], ...] = (
+    ("Inputs of policies", Event, "Fed to the present code by `testbed replay`."),
+    ("Outputs of policies", Action, "Compared with what the present code answers by `testbed replay`."),
+    ("What happened beside the policies", LogEntry, "Passed over by `testbed replay`."),
+)
+_TYPES: dict[Any, str] = {
+    int: "integer",
+    float: "number",
+    str: "string",
+    Ints: "list of integers",
+    Floats: "list of numbers",
+    FiveTuple: "list of two strings and three integers",
+    tuple[str, ...]: "list of strings",
+    tuple[int, ...]: "list of integers",
+    dict[str, int]: "object of integers",
+}
+_TYPES |= {kind | None: f"{name} or null" for kind, name in list(_TYPES.items())[:3]}
+_TYPES |= {dict[str, int] | None: "object of integers or null"}
+
+
+def page() -> str:
+    """Return the page, as Markdown."""
+    groups = (_group(title, group, note) for title, group, note in _GROUPS)
+    return "\n".join([_HEAD, *groups, _samples()])
+
+
+def _group(title: str, group: type[Record], note: str) -> str:
+    kinds = [kind for kind in by_kind().values() if issubclass(kind, group)]
+    return f"## {title}\n\n{note}\n\n" + "\n".join(_record(kind) for kind in sorted(kinds, key=_place))
+
+
+def _place(kind: type[Record]) -> tuple[str, int]:
+    """Return where a record is declared: the file, and the line in it."""
+    return kind.__module__, inspect.getsourcelines(kind)[1]
+
+
+def _record(kind: type[Record]) -> str:
+    short = "" if kind.short is Short.NEVER or not _may_be_long(kind) else f"\nIn short: {kind.short.value}.\n"
+    return f"### `{kind.__name__}`\n\n{inspect.getdoc(kind)}\n{short}\n" + "\n".join(_table(kind)) + "\n"
+
+
+def _may_be_long(kind: type[Record]) -> bool:
+    return any(field.name in ("nodes", "slots") for field in fields_of(kind))
+
+
+def _table(kind: type[Record]) -> Iterator[str]:
+    if not fields_of(kind):
+        yield "No fields."
+        return
+    yield from ("| field | type | unit | absent | meaning |", "|---|---|---|---|---|")
+    for field in fields_of(kind):
+        absent = f"`{json.dumps(plain(field.default))}`" if field.has_default else ""
+        yield _row(f"`{field.name}`", _TYPES[field.type], field.unit, absent, field.meaning)
+
+
+def _samples() -> str:
+    rows = [
+        _row(f"`{field.name}`", field.unit, "no" if field.has_default else "yes", field.meaning)
+        for field in fields_of(SampleRow)
+    ]
+    head = "| column | unit | in every row | meaning |\n|---|---|---|---|\n"
+    about = "Null is *not measured*, 0 is *measured, none*."
+    return f"## A row of `samples.parquet`\n\n{about}\n\n{head}" + "\n".join(rows) + "\n"
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(_escaped(cells)) + " |"
+
+
+def _escaped(cells: Iterable[str]) -> Iterator[str]:
+    return (cell.replace("|", r"\|") for cell in cells)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())
