@@ -11,7 +11,10 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-DATA_SUFFIXES = {"bpf": ("*.c", "*.h", "Makefile", "build/*.o"), "scenarios": ("*.yaml", "sweeps/*.yaml", "traces/*")}
+DATA_SUFFIXES = {
+    "bpf": ("*.c", "*.h", "Makefile", "build/*.o"),
+    "scenarios": ("*.yaml", "sweeps/*.yaml", "plugins/*", "traces/*"),
+}
 
 EVALUATE = ["onnx>=1.16", "scikit-learn>=1.4"]
 TRAIN = ["torch>=2.2", "scikit-learn>=1.4"]  # a trained model is evaluated, for its card

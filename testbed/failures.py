@@ -17,6 +17,12 @@ from testbed.errors import Bug, MachineError, PolicyError, TestbedError, ToolErr
 _PACKAGE = Path(__file__).resolve().parent
 _POLICIES = _PACKAGE / "policies"
 _LETTERS = 500
+_blamed: set[str] = set()
+
+
+def blame(path: Path) -> None:
+    """Take what is raised in a file for a fault of that file: it is a plug-in."""
+    _blamed.add(os.path.realpath(path))
 
 
 def shown(error: BaseException, attempted: str, remedy: str) -> TestbedError:
@@ -89,7 +95,7 @@ def _of_the_system(error: BaseException, attempted: str) -> TestbedError | None:
 
 def _of_a_policy(error: BaseException) -> PolicyError | None:
     """Return the error of a policy: one that was raised in its file, or in what that called."""
-    places = [place for place in _places(error) if _within(place.filename, _POLICIES)]
+    places = [place for place in _places(error) if _is_of_a_policy(place.filename)]
     if not places:
         return None
     where = f"{_short(places[-1].filename)}, line {places[-1].lineno}, in {places[-1].name}"
@@ -110,6 +116,10 @@ def _places(error: BaseException) -> list[traceback.FrameSummary]:
     if isinstance(error, SyntaxError) and error.filename:
         found.append(traceback.FrameSummary(error.filename, error.lineno, "its source"))
     return found
+
+
+def _is_of_a_policy(filename: str) -> bool:
+    return _within(filename, _POLICIES) or os.path.realpath(filename) in _blamed
 
 
 def _within(filename: str, folder: Path) -> bool:

@@ -15,13 +15,14 @@ A trial is made in this process; from a thread, or a notebook's kernel, requests
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from testbed import failures
 from testbed.records.engines import EMULATION, SIMULATION
 from testbed.report import charts, terminal
 from testbed.report.sweep_table import SweepTable, tabulate
@@ -148,18 +149,25 @@ class Sweep:
         return f"<Sweep {self.path} {len(self.table.combinations)} combinations>"
 
 
-def load(path: str | Path, set: Mapping[str, Any] | None = None, seed: int | None = None) -> LoadedScenario:  # noqa: A002
+def load(
+    path: str | Path,
+    set: Mapping[str, Any] | None = None,  # noqa: A002
+    seed: int | None = None,
+    plugins: Sequence[str | Path] = (),
+) -> LoadedScenario:
     """Read and check a scenario.
 
     Args:
         path: the YAML file.
         set: keys with dots and their values, as ``--set`` takes them: ``{"buffer.policy": "holt"}``.
         seed: replaces the scenario's seed.
+        plugins: files that add policies or families, beside those that the scenario names.
 
     Raises:
         InputError: names file and line of what is wrong.
     """
-    return loading.load(path, [_setting(key, value) for key, value in (set or {}).items()], seed)
+    settings = [_setting(key, value) for key, value in (set or {}).items()]
+    return loading.load(path, settings, seed, [Path(plugin) for plugin in plugins])
 
 
 def run(scenario: LoadedScenario | str | Path, *, engine: str = EMULATION, out: str | Path | None = None) -> Run:
@@ -177,7 +185,10 @@ def run(scenario: LoadedScenario | str | Path, *, engine: str = EMULATION, out: 
     options = trials.RunOptions(
         engine, None if out is None else Path(out), live=False, quiet=True, argv=_command(loaded, engine)
     )
-    return Run(trials.run(loaded, options).path)
+    try:
+        return Run(trials.run(loaded, options).path)
+    except Exception as error:
+        raise failures.shown(error, f"running {loaded.path}", "report it with this traceback") from error
 
 
 def simulate(scenario: LoadedScenario | str | Path, *, out: str | Path | None = None) -> Run:

@@ -53,6 +53,7 @@ class Registry(Generic[R]):
     def __init__(self, what: str, modules: Sequence[str] = ()) -> None:
         self.what, self.modules = what, tuple(modules)
         self._rows: dict[str, R] = {}
+        self._ours: frozenset[str] = frozenset()
         self._loaded = not modules
 
     def add(self, row: R) -> R:
@@ -68,6 +69,11 @@ class Registry(Generic[R]):
         """Take a row out again, such as that of a file that only one scenario uses."""
         self._load()
         del self._rows[name]
+
+    def is_ours(self, name: str) -> bool:
+        """Tell whether a row is declared by the testbed itself, and did not come in at run time."""
+        self._load()
+        return name in self._ours
 
     def __getitem__(self, name: str) -> R:
         self._load()
@@ -103,3 +109,4 @@ class Registry(Generic[R]):
             for module in found:
                 for row in module.ROWS:
                     self._add(row)
+            self._ours = frozenset(self._rows)

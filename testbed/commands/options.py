@@ -22,6 +22,14 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="override a key, such as buffer.policy=reactive; repeatable"),
 ]
+PluginFiles = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", metavar="FILE.py", help="a file that adds policies or families; repeatable"),
+]
+PluginConsent = Annotated[
+    Literal["allow", "refuse"],
+    typer.Option("--plugins", help="whether plug-ins that these files name may be executed: they are code"),
+]
 OutDirectory = Annotated[
     Path | None,
     typer.Option("--out", metavar="DIR", help="run directory; default runs/NAME-TIME-SEED, refused if it exists"),

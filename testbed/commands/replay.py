@@ -9,7 +9,7 @@ import typer
 
 from testbed import output
 from testbed.commands.app import app
-from testbed.commands.options import Runs
+from testbed.commands.options import PluginConsent, Runs
 from testbed.errors import EXIT_EXPECTATION_FAILED, EXIT_OK
 
 
@@ -20,13 +20,16 @@ def replay(
         Path | None,
         typer.Option("--model", metavar="FILE.npz", help="the LSTM of the run; default the one shipped"),
     ] = None,
+    consent: PluginConsent = "refuse",
 ) -> None:
     """Feed the recorded inputs of runs to the present code; exit 1 and show the first decision that differs."""
+    from testbed.scenario.plugins import executing_none
     from testbed.trials.replay import replay as first_difference
 
     code = EXIT_OK
     for path in runs:
-        difference = first_difference(path, model)
+        with executing_none(consent == "refuse"):
+            difference = first_difference(path, model)
         output.say(f"{path}: {'every decision as recorded' if difference is None else difference}")
         code = code if difference is None else EXIT_EXPECTATION_FAILED
     raise typer.Exit(code)

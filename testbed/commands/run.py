@@ -10,7 +10,7 @@ import typer
 
 from testbed import output
 from testbed.commands.app import app
-from testbed.commands.options import AsJson, EngineName, OutDirectory, Quiet, ScenarioPath, Seed, Settings
+from testbed.commands.options import AsJson, EngineName, OutDirectory, PluginFiles, Quiet, ScenarioPath, Seed, Settings
 from testbed.errors import EXIT_OK
 from testbed.records.engines import EMULATION, SIMULATION
 
@@ -24,6 +24,7 @@ def run(
     scenario: ScenarioPath,
     seed: Seed = None,
     settings: Settings = None,
+    plugins: PluginFiles = None,
     engine: EngineName = EMULATION,
     out: OutDirectory = None,
     repeat: Annotated[
@@ -34,7 +35,7 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """Run one trial: emulated on the real kernel (needs root), or simulated in virtual time."""
-    _run_trials(scenario, seed, settings, engine, out, repeat, not no_live, as_json, quiet)
+    _run_trials(scenario, seed, settings, plugins, engine, out, repeat, not no_live, as_json, quiet)
 
 
 @app.command(epilog="Example: `python -m testbed simulate scenarios/burst.yaml --set buffer.policy=reactive`")
@@ -42,18 +43,20 @@ def simulate(
     scenario: ScenarioPath,
     seed: Seed = None,
     settings: Settings = None,
+    plugins: PluginFiles = None,
     out: OutDirectory = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Run one trial in virtual time: the same scenario, traffic and policies, no root, no kernel features."""
-    _run_trials(scenario, seed, settings, SIMULATION, out, 1, False, as_json, quiet)
+    _run_trials(scenario, seed, settings, plugins, SIMULATION, out, 1, False, as_json, quiet)
 
 
 def _run_trials(
     scenario: Path,
     seed: int | None,
     settings: list[str] | None,
+    plugins: list[Path] | None,
     engine: str,
     out: Path | None,
     repeat: int,
@@ -67,7 +70,7 @@ def _run_trials(
 
     options = trials.RunOptions(engine, out, live, quiet, tuple(sys.argv[1:]))
     results = []
-    for result in trials.repeated(load(scenario, settings or (), seed), options, repeat):
+    for result in trials.repeated(load(scenario, settings or (), seed, plugins or ()), options, repeat):
         results.append(result)
         if not quiet:
             print_verdict(result.summary, result.path, output.console(stderr=as_json))

@@ -10,7 +10,7 @@ import typer
 
 from testbed import output
 from testbed.commands.app import app
-from testbed.commands.options import AsJson, EngineName, Quiet
+from testbed.commands.options import AsJson, EngineName, PluginFiles, Quiet
 from testbed.records.engines import EMULATION
 
 
@@ -18,6 +18,7 @@ from testbed.records.engines import EMULATION
 def sweep(
     path: Annotated[Path, typer.Argument(metavar="SWEEP", help="sweep file (YAML)", show_default=False)],
     engine: EngineName = EMULATION,
+    plugins: PluginFiles = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="DIR", help="default runs/sweep-NAME; goes on with what is there"),
@@ -28,7 +29,7 @@ def sweep(
     """Run a scenario under all combinations of settings and seeds; a second call goes on where the first ended."""
     from testbed.trials import sweep as sweeping
 
-    result = sweeping.sweep(path, out, engine, quiet=quiet, argv=tuple(sys.argv[1:]))
+    result = sweeping.sweep(path, out, engine, plugins=plugins or (), quiet=quiet, argv=tuple(sys.argv[1:]))
     if as_json:
         output.say_json(result.table.to_record())
     elif not quiet:

@@ -9,7 +9,7 @@ import typer
 
 from testbed import output
 from testbed.commands.app import app
-from testbed.commands.options import EngineName, Settings
+from testbed.commands.options import EngineName, PluginConsent, PluginFiles, Settings
 from testbed.errors import EXIT_OK, TestbedError
 from testbed.records.engines import EMULATION
 
@@ -21,11 +21,14 @@ def validate(
     ],
     settings: Settings = None,
     engine: EngineName = EMULATION,
+    plugins: PluginFiles = None,
+    consent: PluginConsent = "refuse",
     show_all: Annotated[bool, typer.Option("--all", help="show everything that is wrong, not the first few")] = False,
     schema: Annotated[bool, typer.Option("--schema", help="print the JSON schema of scenario files")] = False,
 ) -> None:
     """Check scenario and sweep files; says what is wrong, and where."""
     from testbed.scenario import loading
+    from testbed.scenario.plugins import executing_none
 
     if schema:
         output.say_json(loading.schema())
@@ -33,7 +36,8 @@ def validate(
     worst = EXIT_OK
     for path in scenarios:
         try:
-            found = _checked(path, settings or [], engine)
+            with executing_none(consent == "refuse"):
+                found = _checked(path, settings or [], plugins or [], engine)
         except TestbedError as error:
             worst = error.exit_code
             output.note(_text(error, show_all))
@@ -42,7 +46,7 @@ def validate(
     raise typer.Exit(worst)
 
 
-def _checked(path: Path, settings: list[str], engine: str) -> str:
+def _checked(path: Path, settings: list[str], plugins: list[Path], engine: str) -> str:
     """Return what a file holds that nothing is wrong with."""
     from testbed.scenario import loading
     from testbed.trials import checks
@@ -50,7 +54,7 @@ def _checked(path: Path, settings: list[str], engine: str) -> str:
 
     if loading.names_a_sweep(path):
         return f"a sweep of {len(checked(path, engine, output.note).trials)} trials"
-    loaded = loading.load(path, settings)
+    loaded = loading.load(path, settings, plugins=plugins)
     for line in checks.check(loaded, engine):
         output.note(line)
     return f"{loaded.scenario.name}, {loaded.scenario.topology.nodes} nodes"

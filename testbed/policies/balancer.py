@@ -33,6 +33,7 @@ import random
 import numpy as np
 from numpy.typing import NDArray
 
+from testbed.policies import guard
 from testbed.policies.agreement import REASON as MESH
 from testbed.policies.balancer_round_robin import RoundRobin
 from testbed.policies.balancer_view import ClusterView, FlowPlacer, SlotRule, balancer_row
@@ -52,6 +53,7 @@ from testbed.records.events import (
     SetSlots,
 )
 from testbed.scenario.steering import BalancerSpec
+from testbed.scenario.tables import BALANCER_POLICIES
 from testbed.units import NS_PER_MS
 
 REWEIGH_INTERVAL_NS = 20 * NS_PER_MS
@@ -75,7 +77,11 @@ def make_balancer(
         rng: drawn from only here.
         pause_ns: how long a node that lives may pause between two notifications (`readiness.longest_pause_ns`).
     """
-    rule = balancer_row(spec.policy).rule(slot_count(len(nodes)), len(nodes), rng)
+    make = balancer_row(spec.policy).rule
+    if BALANCER_POLICIES.is_ours(spec.policy):
+        rule = make(slot_count(len(nodes)), len(nodes), rng)
+    else:
+        rule = guard.slot_rule(make, slot_count(len(nodes)), len(nodes), rng)
     return BalancerPolicy(nodes, rule, pause_ns)
 
 

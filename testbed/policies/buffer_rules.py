@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from testbed.policies import guard
 from testbed.policies.arithmetic import Arithmetic, Arrays
 from testbed.policies.buffer import Foresight, SizingRule, buffer_policy
 from testbed.policies.forecast import Forecaster
 from testbed.records.events import Ints
 from testbed.scenario.buffer import BufferSpec
+from testbed.scenario.tables import BUFFER_POLICIES
 
 
 def make_rule(spec: BufferSpec, count: int, members: int, ops: Arithmetic = Arrays) -> SizingRule:
@@ -14,7 +16,10 @@ def make_rule(spec: BufferSpec, count: int, members: int, ops: Arithmetic = Arra
 
     It takes samples and returns sizes in the arithmetic `ops`.
     """
-    return buffer_policy(spec.policy).rule(spec, count, members, ops)
+    make = buffer_policy(spec.policy).rule
+    if BUFFER_POLICIES.is_ours(spec.policy):
+        return make(spec, count, members, ops)
+    return guard.GuardedRule(guard.made(make, spec, count, members, ops), count, ops)
 
 
 def make_forecaster(spec: BufferSpec, rate_bps: Ints) -> Forecaster | None:

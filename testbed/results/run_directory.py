@@ -102,7 +102,7 @@ class RunDirectory:
         """Return a reader of a run directory: see `recorded_run.RecordedRun.open`."""
         return recorded_run.RecordedRun.open(path)
 
-    def write_text(self, name: str, text: str, *, durable: bool = True) -> Path:
+    def write_text(self, name: str, text: str | bytes, *, durable: bool = True) -> Path:
         """Write a file of the directory and return its path: see `writing.replace`.
 
         Raises:

@@ -18,10 +18,11 @@ from pydantic import ValidationError
 
 from testbed.errors import InputError
 from testbed.scenario import complaints, document, overrides
+from testbed.scenario import plugins as plugged
 from testbed.scenario.complaints import Complaint
 from testbed.scenario.document import Document, KeyPath
 from testbed.scenario.fault_checks import fault_checks
-from testbed.scenario.model import Scenario
+from testbed.scenario.model import MAX_PLUGINS, Scenario
 from testbed.scenario.overrides import Override, Setting
 from testbed.scenario.sources import TraceSpec
 from testbed.scenario.traffic_checks import traffic_checks
@@ -59,18 +60,24 @@ class LoadedScenario:
         refuse(found, self.parsed, self.changed)
 
 
-def load(path: str | Path, settings: Sequence[str | Setting] = (), seed: int | None = None) -> LoadedScenario:
+def load(
+    path: str | Path,
+    settings: Sequence[str | Setting] = (),
+    seed: int | None = None,
+    plugins: Sequence[Path] = (),
+) -> LoadedScenario:
     """Read, override, check and return a scenario.
 
     Args:
         path: the YAML file.
         settings: ``key.path=value`` each, as of ``--set``; later ones win.
         seed: replaces the scenario's seed.
+        plugins: files beside those that the scenario names.
 
     Raises:
         InputError: on anything wrong with the file, its content or the settings; the message has at most five lines.
     """
-    return loaded(read(path), settings, seed)
+    return loaded(read(path), settings, seed, plugins)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +104,12 @@ def read(path: str | Path) -> ScenarioFile:
     return ScenarioFile(path, content, parsed)
 
 
-def loaded(file: ScenarioFile, settings: Sequence[str | Setting] = (), seed: int | None = None) -> LoadedScenario:
+def loaded(
+    file: ScenarioFile,
+    settings: Sequence[str | Setting] = (),
+    seed: int | None = None,
+    plugins: Sequence[Path] = (),
+) -> LoadedScenario:
     """Override, check and return the scenario in a file; see `load`."""
     path, content, parsed = file.path, file.content, file.parsed
     data = copy.deepcopy(parsed.data)  # aliases of the file shall not let one override change two places
@@ -105,6 +117,9 @@ def loaded(file: ScenarioFile, settings: Sequence[str | Setting] = (), seed: int
     if seed is not None:
         data["seed"] = seed
         changed.append(Override(f"--seed {seed}", ("seed",)))
+    named = _plugins(data, path.parent, parsed, changed)
+    if plugins:
+        data["plugins"] = [*named, *(str(plugged.load(added).path) for added in plugins)]
     scenario = _checked(data, parsed, changed)
     found = [*traffic_checks(scenario), *_missing_traces(scenario, path.parent), *fault_checks(scenario)]
     refuse(found, parsed, changed)
@@ -154,6 +169,20 @@ def _checked(data: dict[str, Any], parsed: Document, changed: Sequence[Override]
         apart = {complaint.path for complaint in kindless}
         refuse([*kindless, *(c for c in found if c.path[:2] not in apart)], parsed, changed, more)
         raise
+
+
+def _plugins(data: dict[str, Any], folder: Path, parsed: Document, changed: Sequence[Override]) -> list[str]:
+    """Execute the plug-ins that a scenario names, before its names are looked up; return their paths as given."""
+    plugged.load_installed()
+    given = data.get("plugins")
+    texts = [text for text in given[:MAX_PLUGINS] if isinstance(text, str)] if isinstance(given, list) else []
+    done = 0
+    try:
+        for done, _ in enumerate(plugged.load_named(folder, texts), 1):  # noqa: B007 (which one fails is its number)
+            pass
+    except InputError as error:
+        refuse([Complaint(("plugins", done), f"{error.attempted}: {error.happened}", error.remedy)], parsed, changed)
+    return texts
 
 
 def _sources_without_kind(data: dict[str, Any]) -> Iterator[Complaint]:

@@ -26,6 +26,7 @@ from testbed.scenario.topology import TopologySpec
 
 MAX_DURATION_NS = 24 * 3600 * units.NS_PER_S
 MAX_SOURCES = 1_000
+MAX_PLUGINS = 100
 MAX_FAULTS = 10_000
 MAX_EXPECTATIONS = 1_000
 
@@ -35,6 +36,9 @@ class Scenario(Spec):
 
     version: Version
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")
+    plugins: tuple[str, ...] = Field(
+        (), max_length=MAX_PLUGINS, strict=False, description="files that add policies or families; paths start here"
+    )
     seed: int = Field(1, ge=0, lt=2**32)
     duration_ns: Duration = Field(alias="duration", ge=100 * units.NS_PER_MS, le=MAX_DURATION_NS)
     topology: TopologySpec

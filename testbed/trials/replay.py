@@ -32,6 +32,7 @@ from testbed.records.events import Action, Event, LimitGranted, NodeJoined, Peer
 from testbed.records.written import DIGEST, written
 from testbed.results.provenance import sha256_of
 from testbed.results.recorded_run import RecordedRun
+from testbed.scenario import plugins as plugged
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
 from testbed.scenario.tables import BUFFER_POLICIES
@@ -94,6 +95,11 @@ def replay(run_dir: Path, model_path: Path | None = None) -> Difference | None:
         InputError: no run directory, one without recorded decisions, or records this version cannot read.
     """
     run = RecordedRun.open(run_dir)
+    plugins = [text for text in run.scenario_data().get("plugins") or () if isinstance(text, str)]
+    for text in plugins:
+        if Path(text).is_absolute() or ".." in Path(text).parts:
+            raise InputError(f"replaying {run_dir}", f"its plug-in {text} is not its own", "name a whole run directory")
+    list(plugged.load_named(run_dir, plugins))
     scenario = run.scenario()
     network = describe(scenario.topology)
     policies = _Policies(scenario, network, _forecasters(run, scenario, network, model_path), _balancer_seed(run))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,6 +28,7 @@ from testbed.errors import (
     EXIT_OK,
     TestbedError,
 )
+from testbed.files import writing
 from testbed.forecaster.maker import forecaster_maker
 from testbed.records.engines import EMULATION, is_real_time
 from testbed.records.evidence import Evidence
@@ -41,11 +42,13 @@ from testbed.results.recorded_run import RecordedRun
 from testbed.results.run_directory import RunDirectory
 from testbed.results.running import announced
 from testbed.results.summary import summarise
+from testbed.scenario import plugins as plugged
 from testbed.scenario.loading import LoadedScenario
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
+from testbed.scenario.plugins import Plugin
 from testbed.scenario.sources import TraceSpec
-from testbed.scenario.tables import BUFFER_POLICIES
+from testbed.scenario.tables import BALANCER_POLICIES, BUFFER_POLICIES, TOPOLOGIES
 from testbed.system import interrupts, patience
 from testbed.traffic import plan_file, trace_file
 from testbed.traffic.plan import PacketPlan, make_plan
@@ -114,7 +117,7 @@ def run(loaded: LoadedScenario, options: RunOptions, began_ns: int | None = None
     with patience.noted("planning the traffic", quiet=options.quiet):
         prepared = _prepare(loaded, options)
     with _end_recorded(prepared.directory), announced(prepared.directory.path):
-        prepared.directory.write_text("scenario.yaml", _resolved_text(loaded), durable=False)
+        _write_scenario(loaded, prepared.directory)
         result = _Run(prepared, options).carry_out(began_ns)
     try:
         with patience.noted("writing the page", quiet=options.quiet):
@@ -203,9 +206,33 @@ def _default_path(loaded: LoadedScenario) -> Path:
     return first if not first.exists() else next(path for path in later if not path.exists())
 
 
-def _resolved_text(loaded: LoadedScenario) -> str:
+def _resolved_text(loaded: LoadedScenario, plugins: Collection[str]) -> str:
     question = "".join(f"# {line}".rstrip() + "\n" for line in loaded.question.splitlines())
-    return question + yaml.safe_dump(loaded.scenario.resolved(), sort_keys=False, allow_unicode=True)
+    resolved = loaded.scenario.resolved() | ({"plugins": list(plugins)} if plugins else {})
+    return question + yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True)
+
+
+def plugins_of(loaded: LoadedScenario) -> dict[str, Plugin]:
+    """Return the plug-ins a scenario uses, each under the name of its copy in the run directory."""
+    scenario = loaded.scenario
+    named = [plugged.load(loaded.path.parent / text) for text in scenario.plugins]
+    used = (
+        plugged.plugin_of(BUFFER_POLICIES, scenario.buffer.policy),
+        plugged.plugin_of(BALANCER_POLICIES, scenario.balancer.policy),
+        plugged.plugin_of(TOPOLOGIES, scenario.topology.family),
+    )
+    found = dict.fromkeys([*named, *(plugin for plugin in used if plugin is not None)])
+    return {f"plugins/{number}-{plugin.path.name}": plugin for number, plugin in enumerate(found, 1)}
+
+
+def _write_scenario(loaded: LoadedScenario, directory: RunDirectory) -> None:
+    """Write the scenario as it is run, and beside it the code that it brings along."""
+    plugins = plugins_of(loaded)
+    if plugins:
+        writing.folder(directory.path / "plugins")
+    for name, plugin in plugins.items():
+        directory.write_text(name, plugin.source, durable=False)
+    directory.write_text("scenario.yaml", _resolved_text(loaded, plugins), durable=False)
 
 
 def _hashes(loaded: LoadedScenario, plan: PacketPlan, engine: Engine) -> dict[str, str]:
@@ -214,12 +241,13 @@ def _hashes(loaded: LoadedScenario, plan: PacketPlan, engine: Engine) -> dict[st
 
 
 def hashes_of_inputs(loaded: LoadedScenario) -> dict[str, str]:
-    """Return the hashes of what a run reads beside its scenario: the model and the traces, by their content."""
+    """Return the hashes of what a run reads beside its scenario: model, traces, plug-ins, by their content."""
     hashes = {
         f"trace/{source.name}": provenance.sha256_of(trace_file.packed(loaded.path.parent / source.trace))
         for source in loaded.scenario.traffic
         if isinstance(source, TraceSpec)
     }
+    hashes |= {f"plugin/{plugin.path.name}": f"sha256:{plugin.sha256}" for plugin in plugins_of(loaded).values()}
     if BUFFER_POLICIES[loaded.scenario.buffer.policy].reads_model:
         from testbed.forecaster.runtime.artefact import DEFAULT_MODEL
 

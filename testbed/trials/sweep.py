@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +42,7 @@ from testbed.report.sweep_table import SweepTable, tabulate
 from testbed.results import provenance, recorded_run
 from testbed.results.outcome import COUNTING
 from testbed.results.sweep_file import MANIFEST
+from testbed.scenario import plugins as plugged
 from testbed.scenario.document import read_bytes
 from testbed.scenario.loading import LoadedScenario
 from testbed.scenario.sweep import LoadedSweep, TrialSpec, load_sweep, option_text, settings_of
@@ -79,6 +80,7 @@ def sweep(
     out: Path | None = None,
     engine: str = EMULATION,
     *,
+    plugins: Sequence[Path] = (),
     quiet: bool = False,
     argv: tuple[str, ...] = (),
 ) -> SweepResult:
@@ -89,6 +91,7 @@ def sweep(
         out: the sweep directory; default ``runs/sweep-NAME`` (simulated: ``runs/sweep-NAME-simulation``).  It may hold
             an earlier part of the same sweep.
         engine: which engine runs the trials.
+        plugins: files that add policies or families, beside those that the scenario names.
         quiet: say nothing on the way.
         argv: the command line, for the manifest and for hints.
 
@@ -97,6 +100,8 @@ def sweep(
         MachineError: this machine cannot run the scenario.
         ToolError: trials fail one after the other.
     """
+    for plugin in plugins:
+        plugged.load(plugin)
     loaded = checked(path, engine, (lambda _: None) if quiet else output.note)
     if is_real_time(engine):
         doctor.refuse_without_root(argv)
@@ -104,7 +109,7 @@ def sweep(
     out = out or RUNS / f"sweep-{loaded.spec.name}{'' if engine == EMULATION else f'-{engine}'}"
     progress = SweepProgress(output.console(stderr=True), len(loaded.trials), quiet=quiet)
     with progress, TrialProcesses(progress.tick) as run_trial:
-        return carry_out(loaded, out, run_trial, progress, engine, argv)
+        return carry_out(loaded, out, run_trial, progress, engine, argv, plugins)
 
 
 def checked(path: Path, engine: str = EMULATION, note: Callable[[str], None] = lambda _: None) -> LoadedSweep:
@@ -138,13 +143,14 @@ def carry_out(
     progress: SweepProgress,
     engine: str = EMULATION,
     argv: tuple[str, ...] = (),
+    plugins: Sequence[Path] = (),
 ) -> SweepResult:
     """Make the runs that are missing in `out` by `run_trial`; see `sweep`.
 
     `run_trial` leaves a run directory and never raises for what happens in a trial.
     """
     with _held(out):
-        return _Sweep(loaded, out, run_trial, progress, engine, argv).carry_out()
+        return _Sweep(loaded, out, run_trial, progress, engine, argv, plugins).carry_out()
 
 
 class _Sweep:
@@ -156,10 +162,12 @@ class _Sweep:
         progress: SweepProgress,
         engine: str,
         argv: tuple[str, ...],
+        plugins: Sequence[Path],
     ) -> None:
         self._loaded, self._out, self._run_trial, self._progress = loaded, out, run_trial, progress
         self._engine, self._argv, self._started_utc = engine, argv, provenance.utc_now()
         self._there = SweepRuns(loaded, out, engine)
+        self._plugins = [word for plugin in plugins for word in ("--plugin", str(plugin.resolve()))]
         self._failures = 0
 
     def carry_out(self) -> SweepResult:
@@ -214,7 +222,7 @@ class _Sweep:
         options = [word for s in settings_of(trial, mean_bytes) for word in ("--set", option_text(s))]
         scenario = (str(self._loaded.scenario_path), "--seed", str(trial.seed))
         place = ("--engine", self._engine, "--out", str(out))
-        arguments = ("run", *scenario, *options, *place, "--no-live", "--quiet")
+        arguments = ("run", *scenario, *options, *self._plugins, *place, "--no-live", "--quiet")
         return TrialCall(trial.name, arguments, out, self._loaded.load(trial, mean_bytes))
 
     def _refuse_hopeless(self, call: TrialCall, ended: Ended, outcome: str) -> None:

@@ -1,0 +1,141 @@
+"""What a policy that came in at run time returns, held against what was asked of it.
+
+The policies of the testbed are held against their interfaces by its tests; a user's are not, and a size that is no
+number would surface far from where it was made.  So every answer of theirs is looked at where it is given: its shape,
+that it is a number, and its range.  An error names the function, its file and its line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+
+from testbed.errors import PolicyError
+from testbed.policies.arithmetic import Arithmetic, Sample, Values
+from testbed.policies.balancer_view import ClusterView, FlowPlacer, SlotRule
+from testbed.policies.buffer import SizingRule
+from testbed.policies.forecast import Forecaster
+from testbed.records.events.node import ForecastMade
+from testbed.records.events.record import Ints
+from testbed.records.events.sample import TrafficSampled
+
+T = TypeVar("T")
+
+
+class GuardedRule:
+    """A sizing rule whose every answer is looked at."""
+
+    def __init__(self, rule: SizingRule, count: int, ops: Arithmetic) -> None:
+        self._rule, self._count, self._ops = rule, count, ops
+        self.asks_always = bool(getattr(rule, "asks_always", False))
+
+    def initial_bytes(self) -> Ints:
+        """See `SizingRule`."""
+        sizes = np.asarray(self._rule.initial_bytes())
+        _hold(self._rule.initial_bytes, _wrong_sizes(sizes, (self._count,)))
+        return sizes.astype(np.int64)
+
+    def wish_bytes(self, sample: Sample, predicted_bytes: Values, severity_ratio: Values) -> Values:
+        """See `SizingRule`."""
+        wish: Any = self._rule.wish_bytes(sample, predicted_bytes, severity_ratio)
+        array = np.asarray(wish)
+        shape = np.asarray(sample.backlog_bytes).shape
+        _hold(self._rule.wish_bytes, _wrong_sizes(array, shape))
+        whole: Values = self._ops.whole(wish) if array.dtype.kind == "f" else wish
+        return whole
+
+
+class GuardedForecaster:
+    """A forecaster whose every forecast is looked at."""
+
+    def __init__(self, forecaster: Forecaster) -> None:
+        self._forecaster = forecaster
+        self.horizon_ns = tuple(forecaster.horizon_ns)
+
+    def step(self, sample: TrafficSampled, now_ns: int) -> ForecastMade:
+        """See `Forecaster`."""
+        made: Any = self._forecaster.step(sample, now_ns)
+        nodes, horizons = len(sample.nodes), len(self.horizon_ns)
+        if not isinstance(made, ForecastMade):
+            _hold(self._forecaster.step, f"a {type(made).__name__}, not a ForecastMade")
+        _hold(self._forecaster.step, _wrong_sizes(np.asarray(made.need_bytes), (nodes, horizons), "need_bytes"))
+        onset = np.asarray(made.onset_ratio)
+        if onset.shape != (nodes,) or not np.all((onset >= 0) & (onset <= 1)):
+            _hold(self._forecaster.step, f"an onset_ratio that is not {nodes} numbers from 0 to 1")
+        forecast: ForecastMade = made
+        return forecast
+
+
+class GuardedSlots:
+    """A slot rule whose every deal is looked at."""
+
+    def __init__(self, rule: SlotRule) -> None:
+        self._rule = rule
+        self.heeds_state = bool(getattr(rule, "heeds_state", True))
+
+    def slots(self, current: Ints, view: ClusterView) -> Ints:
+        """See `SlotRule`."""
+        dealt = np.asarray(self._rule.slots(current, view))
+        _hold(self._rule.slots, _wrong_deal(dealt, len(current), view))
+        return dealt.astype(np.int64)
+
+
+def _wrong_sizes(sizes: np.ndarray[Any, Any], shape: tuple[int, ...], what: str = "sizes") -> str:
+    """Return what is wrong with numbers of bytes, empty when nothing is."""
+    if sizes.dtype.kind not in "iuf":
+        return f"{what} of type {sizes.dtype}, not numbers"
+    if sizes.shape != shape:
+        return f"{what} of shape {list(sizes.shape)}, not {list(shape)}"
+    if not np.all(np.isfinite(sizes)):
+        return f"{what} that are no numbers (NaN or infinite)"
+    if np.any(sizes < 0):
+        return f"negative {what}: {float(np.min(sizes)):g} bytes"
+    return ""
+
+
+def _wrong_deal(dealt: np.ndarray[Any, Any], count: int, view: ClusterView) -> str:
+    if dealt.dtype.kind not in "iu":
+        return f"slots of type {dealt.dtype}, not whole numbers"
+    if dealt.shape != (count,):
+        return f"slots of shape {list(dealt.shape)}, not {[count]}"
+    if np.any((dealt < 0) | (dealt >= len(view.nodes))):
+        return f"a slot for node {int(dealt.max())} of {len(view.nodes)}"
+    if not np.all(view.serving[dealt]):
+        return "a slot for a node that does not serve"
+    return ""
+
+
+def slot_rule(make: Callable[..., SlotRule], *arguments: Any) -> SlotRule:
+    """Return the rule a plug-in makes; one that places each flow itself is not dealt with here."""
+    rule = made(make, *arguments)
+    return rule if isinstance(rule, FlowPlacer) else GuardedSlots(rule)
+
+
+def made(make: Callable[..., T], *arguments: Any) -> T:
+    """Return what a plug-in's function makes of these arguments.
+
+    Raises:
+        PolicyError: it does not take so many.
+    """
+    try:
+        return make(*arguments)
+    except TypeError as error:
+        if error.__traceback__ is not None and error.__traceback__.tb_next is None:  # raised by the call itself
+            raise PolicyError(f"asking {_name(make)}", f"{error} ({_where(make)})", "mend the plug-in") from error
+        raise
+
+
+def _hold(function: Callable[..., Any], wrong: str) -> None:
+    if wrong:
+        raise PolicyError(f"asking {_name(function)}", f"it returned {wrong} ({_where(function)})", "mend the plug-in")
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return str(getattr(function, "__qualname__", function))
+
+
+def _where(function: Callable[..., Any]) -> str:
+    code = getattr(function, "__code__", None) or getattr(getattr(function, "__init__", None), "__code__", None)
+    return f"{code.co_filename}, line {code.co_firstlineno}" if code is not None else repr(function)
