@@ -1,14 +1,11 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The meter: what the precursors of a burst are read from, for each traffic class (the node's sums are the reader's).
+ * The meter: what the precursors of a burst are read from.  Arrivals are counted for each traffic class; the node's
+ * sums are the reader's.
  *
  * Counters never fall, so any reader takes differences of its own.  What does not add up, maxima, is kept in bins of
  * 1 ms in a ring; a reader takes the maximum over the bins since it last looked.  The division that finds a bin happens
  * once a bin, not once a packet.
- *
- * Gaps between arrivals: their sum over an interval is the difference of two `last_ns`, so only the squares are summed,
- * modulo 2^64: a difference is right for any interval whose own sum is below 2^64 (each gap counts as at most 2^32 -
- * 1).
  *
  * New flows: each flow hashes to one of 65,536 cells that hold when it was last hit; a packet whose cell was idle for
  * longer than `flow_idle` starts a new flow.  Ages need no clearing, unlike rotating bitmaps.  Two live flows in one
@@ -90,28 +87,18 @@ static __always_inline struct node_bin *meter_bin(struct node_memory *memory, __
     return &memory->bins[state->bin_index % NODE_BINS];
 }
 
-/* Count the arrival of `bytes` in class `k`; `dt_ns` is the time since the node's last packet. */
-static __always_inline void meter_arrival(struct node_memory *memory, struct node_bin *bin, __u32 k, __u64 now_ns,
-                                          __u32 bytes, __u64 node_gap_ns, __u32 new_flow)
+/* Count the arrival of `bytes` in class `k`; `gap_ns` is the time since the node's last packet. */
+static __always_inline void meter_arrival(struct node_memory *memory, struct node_bin *bin, __u32 k, __u32 bytes,
+                                          __u64 gap_ns, __u32 new_flow)
 {
     struct node_class *class = &memory->state.classes[k];
-    struct node_bin_class *bin_class = &bin->classes[k];
-    __u64 gap_ns = meter_gap_ns(class->last_ns, now_ns);
 
-    memory->state.gap_square_ns2 += node_gap_ns * node_gap_ns;
-    if (node_gap_ns > bin->gap_max_ns)
-        bin->gap_max_ns = node_gap_ns;
-
-    class->last_ns = now_ns;
     class->arrived_bytes += bytes;
     class->arrived_pkts += 1;
-    class->new_flows += new_flow;
-    class->gap_square_ns2 += gap_ns * gap_ns;
-    bin_class->bytes += bytes;
-    bin_class->pkts += 1;
-    bin_class->new_flows += new_flow;
-    if (gap_ns > bin_class->gap_max_ns)
-        bin_class->gap_max_ns = gap_ns;
+    memory->state.new_flows += new_flow;
+    bin->bytes += bytes;
+    if (gap_ns > bin->gap_max_ns)
+        bin->gap_max_ns = gap_ns;
 }
 
 #endif

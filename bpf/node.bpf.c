@@ -107,10 +107,8 @@ static __always_inline enum verdict admit(const struct packet *packet, __u64 now
 
     if (now_ns < state->t_ns)
         now_ns = state->t_ns;
-    if (!state->first_ns)
-        state->first_ns = now_ns;
     bin = meter_bin(&memory, now_ns);
-    meter_arrival(&memory, bin, k, now_ns, bytes, meter_gap_ns(state->t_ns, now_ns),
+    meter_arrival(&memory, bin, k, bytes, meter_gap_ns(state->t_ns, now_ns),
                   meter_is_new_flow(&memory, cell, now_ns, config.flow_idle));
     debt_nb = queue_served_nb(state->debt_nb, now_ns - state->t_ns, &config);
     state->t_ns = now_ns;

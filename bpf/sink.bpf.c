@@ -116,10 +116,8 @@ static __always_inline void take_sequence(struct sink_state *state, struct sink_
         flow->highest_seq = seq;
     } else if (seq > flow->highest_seq) {
         flow->missing_pkts += seq - flow->highest_seq - 1;
-        flow->gaps += seq - flow->highest_seq > 1;
         flow->highest_seq = seq;
     } else {
-        flow->reordered_pkts += 1;
         state->reordered_pkts += 1;
         /* Numbers before the first arrival were never counted as missing. */
         if (seq > flow->first_seq)
@@ -130,7 +128,6 @@ static __always_inline void take_sequence(struct sink_state *state, struct sink_
 static __always_inline void take_packet(struct sink_state *state, const struct probe_place *place, __u32 seq)
 {
     if (*place->word & place->bit) {
-        place->flow->duplicate_pkts += 1;
         state->duplicate_pkts += 1;
         return;
     }
@@ -165,13 +162,9 @@ static __always_inline void take(const struct probe *probe, const struct probe_p
 
     if (bucket < SINK_DELAY_BUCKETS)
         memory.delay_counts[bucket] += 1;
-    if (!state->first_ns)
-        state->first_ns = now_ns;
     state->last_ns = now_ns;
     state->delivered_bytes += bytes;
     state->delivered_pkts += 1;
-    state->delay_sum_ns += delay_ns;
-    state->negative_delay_pkts += now_ns < sent_ns;
     state->ce_pkts += (tos & ECN_CE) == ECN_CE;
     if (delay_ns > state->delay_max_ns)
         state->delay_max_ns = delay_ns;
@@ -183,10 +176,6 @@ static __always_inline void take(const struct probe *probe, const struct probe_p
     take_epoch(flow, bpf_ntohl(probe->seq));
     take_first(flow, bpf_ntohl(probe->seq), delay_ns);
     flow->pkts += 1;
-    flow->bytes += bytes;
-    flow->last_ns = now_ns;
-    if (delay_ns > flow->delay_max_ns)
-        flow->delay_max_ns = delay_ns;
 }
 
 /* Measure how the packet came here from the node's queue. */

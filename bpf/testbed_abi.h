@@ -103,19 +103,15 @@ struct node_class {
     __u64 dropped_bytes;
     __u64 dropped_pkts;
     __u64 marked_pkts;
-    __u64 new_flows;
-    __u64 last_ns;
-    __u64 gap_square_ns2; /* sum over gaps, modulo 2^64 */
 };
 
 struct node_state {
     __u64 sequence; /* odd while the program writes */
     __u64 t_ns;     /* time of the last packet */
     __s64 debt_nb;  /* at t_ns: backlog when positive, -tokens when negative */
-    __u64 gap_square_ns2;
+    __u64 new_flows;
     __u64 bin_end_ns;
     __u64 bin_index;
-    __u64 first_ns;          /* time of the first packet */
     __u64 passed_other_pkts; /* not forwarded IP: ARP, neighbour discovery, multicast, other protocols, other hosts */
     __u64 passed_local_pkts; /* to the node's own addresses */
     __u64 malformed_pkts;    /* dropped: truncated, contradicting itself, or a wrong header checksum */
@@ -137,19 +133,11 @@ struct node_fates {
     __u64 lost; /* on the way, by a fault */
 };
 
-struct node_bin_class {
-    __u32 bytes;
-    __u32 pkts;
-    __u32 gap_max_ns;
-    __u32 new_flows;
-};
-
 struct node_bin {
     __u64 number;         /* CLOCK_MONOTONIC / 1 ms */
     __u64 backlog_max_nb; /* highest after an admitted packet */
     __u32 gap_max_ns;     /* longest gap that ended in this bin, at most 2^32 - 1 */
-    __u32 unused;
-    struct node_bin_class classes[NODE_CLASSES];
+    __u32 bytes;          /* that arrived */
 };
 
 struct node_memory {
@@ -203,34 +191,24 @@ struct sink_control {
 
 struct sink_flow {
     __u64 pkts;
-    __u64 bytes;
-    __u64 last_ns;
-    __u64 delay_max_ns;
     struct packet_range range; /* written by user space */
     __u32 first_seq;
     __u32 highest_seq;
-    __u32 missing_pkts;   /* skipped so far between first_seq and highest_seq and not arrived late */
-    __u32 gaps;           /* times that sequence numbers were skipped */
-    __u32 reordered_pkts; /* arrived after a higher number */
-    __u32 duplicate_pkts;
+    __u32 missing_pkts;    /* skipped so far between first_seq and highest_seq and not arrived late */
     __u32 epoch;           /* of the last arrival */
     __u32 epoch_first_seq; /* number of the first arrival in that epoch */
     __u32 first_delay_ns;  /* of number 0, at most 2^32 - 1; 0: it has not arrived */
-    __u32 unused;
 };
 
 struct sink_state {
     __u64 sequence; /* odd while the program writes */
     __u64 last_ns;  /* arrival of the last probe */
-    __u64 first_ns;
     __u64 delivered_bytes;
     __u64 delivered_pkts;
     __u64 delay_max_ns;
-    __u64 delay_sum_ns;
-    __u64 negative_delay_pkts; /* sent in the future: counted as delay 0 */
-    __u64 ce_pkts;             /* delivered with an ECN mark */
+    __u64 ce_pkts; /* delivered with an ECN mark */
     __u64 duplicate_pkts;
-    __u64 reordered_pkts;
+    __u64 reordered_pkts;   /* arrived after a higher number of their flow */
     __u64 unplanned_pkts;   /* of no flow, or no number, of the plan: in the totals, in no flow */
     __u64 foreign_run_pkts; /* probes of another run, passed on */
     __u64 passed_pkts;      /* everything that is no probe of this run */

@@ -163,7 +163,8 @@ def write(made: Made, path: Path, **manifest: Any) -> RunDirectory:
     content = {"facts": made.facts.to_record(), "hashes": {"plan": f"sha256:{made.facts.seed:064x}"}, **manifest}
     run = RunDirectory.create(path, content)
     run.append_columns(made.columns)
-    run.append_events(made.events)
+    for t_ns, record in made.events:
+        run.append_event(t_ns, record)
     fidelity = judge(made.evidence, by_node(run.samples()), made.facts)
     run.write_json("evidence.json", made.evidence.to_record())
     run.write_json("fidelity.json", fidelity.to_record())

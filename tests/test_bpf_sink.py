@@ -105,7 +105,7 @@ def test_probes_are_counted_and_taken(sink: SinkProgram, packet: Packet) -> None
     assert sink.run(bytes(packet)).verdict == XDP_DROP
     counters = sink.snapshot()
     assert (counters.delivered_pkts, counters.delivered_bytes) == (1, len(bytes(packet)))
-    assert before_ns <= counters.first_ns == counters.last_ns <= time.monotonic_ns()
+    assert before_ns <= counters.last_ns <= time.monotonic_ns()
     assert sink.delay_histogram()[0].sum() == 1
     assert sink._state[0] == 2  # the sequence lock, opened and closed
     assert (sink.flows()["pkts"].tolist(), counters.passed_pkts) == ([1] + [0] * (MAX_FLOWS - 1), 0)
@@ -171,30 +171,35 @@ def test_marks_of_congestion_are_counted(sink: SinkProgram) -> None:
 # --------------------------------------------------------------------------------------------------------- sequence
 
 
+def disorder(sink: SinkProgram, flow: np.void) -> tuple[int, int, int]:
+    """Return the packets that are missing in a flow, and those of all flows that were reordered or came again."""
+    counters = sink.snapshot()
+    return int(flow["missing_pkts"]), counters.reordered_pkts, counters.duplicate_pkts
+
+
 def test_in_order(sink: SinkProgram) -> None:
     flow = arrive(sink, *range(100))
     assert (flow["pkts"], flow["first_seq"], flow["highest_seq"]) == (100, 0, 99)
-    assert 0 < flow["first_delay_ns"] <= flow["delay_max_ns"]
-    assert (flow["missing_pkts"], flow["gaps"], flow["reordered_pkts"], flow["duplicate_pkts"]) == (0, 0, 0, 0)
-    assert flow["bytes"] == 100 * 74
+    assert 0 < flow["first_delay_ns"] <= sink.snapshot().delay_max_ns
+    assert disorder(sink, flow) == (0, 0, 0)
+    assert sink.snapshot().delivered_bytes == 100 * 74
 
 
 def test_a_gap_and_a_late_arrival(sink: SinkProgram) -> None:
     flow = arrive(sink, 0, 1, 5, 6)
-    assert (flow["missing_pkts"], flow["gaps"], flow["reordered_pkts"]) == (3, 1, 0)
+    assert disorder(sink, flow) == (3, 0, 0)
     flow = arrive(sink, 3)
-    assert (flow["missing_pkts"], flow["gaps"], flow["reordered_pkts"], flow["duplicate_pkts"]) == (2, 1, 1, 0)
+    assert disorder(sink, flow) == (2, 1, 0)
 
 
 def test_duplicates(sink: SinkProgram) -> None:
     flow = arrive(sink, 0, 1, 1, 2, 0)
-    assert (flow["pkts"], flow["duplicate_pkts"], flow["reordered_pkts"], flow["missing_pkts"]) == (5, 2, 0, 0)
-    assert sink.snapshot().duplicate_pkts == 2
+    assert (flow["pkts"], *disorder(sink, flow)) == (5, 0, 0, 2)
 
 
 def test_however_late_a_packet_is_reordered_once_and_a_duplicate_then(sink: SinkProgram) -> None:
     flow = arrive(sink, 0, 1000, 1, 0, 1, 1000)
-    assert (flow["reordered_pkts"], flow["duplicate_pkts"], flow["missing_pkts"]) == (1, 3, 998)
+    assert disorder(sink, flow) == (998, 1, 3)
     assert np.flatnonzero(NUMBERS.members(sink.arrived())).tolist() == [0, 1, 1000]
 
 
@@ -210,7 +215,7 @@ def test_every_packet_has_a_bit_of_its_own(sink: SinkProgram) -> None:
 
 def test_what_came_before_the_first_arrival_was_never_missing(sink: SinkProgram) -> None:
     flow = arrive(sink, 10, 9, 11)
-    assert (flow["first_seq"], flow["missing_pkts"], flow["reordered_pkts"]) == (10, 0, 1)
+    assert (flow["first_seq"], *disorder(sink, flow)) == (10, 0, 1, 0)
 
 
 def test_flows_do_not_disturb_each_other(sink: SinkProgram) -> None:
@@ -235,7 +240,7 @@ def test_random_histories_against_sets(sink: SinkProgram) -> None:
         late += seq not in seen and seq < max(seen, default=-1)
         seen.add(seq)
     flow = arrive(sink, *history, flow=3)
-    assert (flow["reordered_pkts"], flow["duplicate_pkts"]) == (late, doubled)
+    assert disorder(sink, flow)[1:] == (late, doubled)
     assert flow["missing_pkts"] == max(seen) - flow["first_seq"] + 1 - len([s for s in seen if s >= flow["first_seq"]])
 
 
@@ -262,15 +267,14 @@ def test_a_delay_falls_into_its_bucket(sink: SinkProgram, delay_ns: int) -> None
     (bucket,) = np.nonzero(counts)[0]
     assert edges[bucket] <= exact_ns < edges[bucket + 1]
     counters = sink.snapshot()
-    assert (counters.delay_max_ns, counters.delay_sum_ns) == (exact_ns, exact_ns)
-    assert sink.flows()["delay_max_ns"][0] == exact_ns
+    assert counters.delay_max_ns == exact_ns
 
 
 def test_delays_out_of_range_are_kept_at_the_ends(sink: SinkProgram) -> None:
     sink.run(bytes(ETH / V4 / UDP9 / probe(sent_ns=time.monotonic_ns() + 10**12)))
     sink.run(bytes(ETH / V4 / UDP9 / probe(sent_ns=time.monotonic_ns() + 2**63)))
     counts, _ = sink.delay_histogram()
-    assert (counts[0], sink.snapshot().negative_delay_pkts) == (2, 2)
+    assert counts[0] == 2
     if time.monotonic_ns() > 2**37:
         sink.run(bytes(ETH / V4 / UDP9 / probe(sent_ns=1)))
         assert sink.delay_histogram()[0][-1] == 1
@@ -289,7 +293,7 @@ def test_the_locked_program_does_the_same() -> None:
     with SinkProgram(RUN, PacketNumbers(np.full(2, 10))) as sink:
         sink.reload_locked()
         flow = arrive(sink, 0, 1, 5, 3, 3, flow=1)
-        assert (flow["missing_pkts"], flow["reordered_pkts"], flow["duplicate_pkts"]) == (2, 1, 1)
+        assert disorder(sink, flow) == (2, 1, 1)
 
 
 def test_probes_over_a_link_are_taken_and_counted() -> None:

@@ -440,7 +440,9 @@ def test_ports_groups_and_meters_are_told_apart() -> None:
 
 def look(limit: int, backlog: int = 0, peak: int = 0) -> NodeLook:
     counters = NodeCounters(*[0] * len(NodeCounters._fields))._replace(limit_bytes=limit)
-    return NodeLook(counters, backlog, IntervalStats(0, 0, 0, 0, 0, peak))
+    return NodeLook(
+        counters, backlog, IntervalStats(new_flows=0, gap_max_ns=0, peak_1ms_bytes=0, peak_backlog_bytes=peak)
+    )
 
 
 def watch() -> LimitWatch:

@@ -270,7 +270,8 @@ def test_a_disk_that_takes_no_more_is_an_error_and_keeps_what_it_had(tmp_path: P
     before = limited_to(8192)
     try:
         run.append_samples([sample(t, weight=hash(str(t)) % 10**9) for t in range(20_000)])
-        run.append_events((t, {"kind": "E", "text": "x" * 100}) for t in range(2, 500))
+        for t_ns in range(2, 500):
+            run.append_event(t_ns, {"kind": "E", "text": "x" * 100})
         clock.now_ns = 3 * CHECKPOINT_PERIOD_NS
         with pytest.raises(ToolError, match=r"File too large.*stays readable"):
             run.checkpoint()

@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -131,11 +131,6 @@ class RunDirectory:
         self._event_bytes += len(line)
         if self._event_bytes >= EVENT_BATCH_BYTES or self._clock_ns() >= self._events_due_ns:
             self._flush_events()
-
-    def append_events(self, batch: Iterable[tuple[int, Mapping[str, Any]]]) -> None:
-        """Take in records in the order given."""
-        for t_ns, record in batch:
-            self.append_event(t_ns, record)
 
     def checkpoint(self) -> bool:
         """Write what is due; cheap to call often.  Tells whether ``samples.parquet`` was rewritten.

@@ -260,7 +260,7 @@ class NodeProgram(XdpProgram):
         state, slots = self._consistently(self._state, lambda: (self._copy_state(), self._copy_bins(first, last)))
         words = xdp_meter.words_of(state)
         counters = xdp_meter.node_counters(words, self._control[0])
-        stats, self._look = xdp_meter.interval(self._look, counters, words, slots, now_ns, now_bin)
+        stats, self._look = xdp_meter.interval(self._look, counters, slots, now_ns, now_bin)
         t_ns, debt = words[xdp_meter.T_WORD], words[xdp_meter.DEBT_WORD]
         return NodeLook(counters, xdp_meter.backlog_bytes(t_ns, debt, now_ns, self._rate_bps), stats)
 
@@ -281,15 +281,6 @@ class NodeProgram(XdpProgram):
         state = np.frombuffer(self._consistently(self._state, self._copy_state), NODE_STATE)
         return state["deflected_pkts"][0].astype(np.int64), state["deflected_in_pkts"][0].astype(np.int64)
 
-    def bins(self, first_ns: int, last_ns: int) -> NDArray[np.void]:
-        """Return the 1 ms bins with arrivals between two times, both bins included: `NODE_BIN`, ascending, shape [k].
-
-        The ring holds 4096 bins; of a longer time the last are returned.
-        """
-        first, last = xdp_meter.bin_range(first_ns // NODE_BIN_NS, last_ns // NODE_BIN_NS)
-        slots = self._consistently(self._state, lambda: self._copy_bins(first, last))
-        return xdp_meter.valid_bins(slots, first, last)
-
     def _copy_state(self) -> bytes:
         return self._memory[: NODE_STATE.itemsize]
 
@@ -301,10 +292,6 @@ class NodeProgram(XdpProgram):
             return self._memory[_BINS_OFFSET + low * size : _BINS_OFFSET + high * size]
         end = _BINS_OFFSET + NODE_BINS * size
         return self._memory[_BINS_OFFSET + low * size : end] + self._memory[_BINS_OFFSET : _BINS_OFFSET + high * size]
-
-    def interval(self, now_ns: int) -> IntervalStats:
-        """Return what happened since the previous look (or the loading of the program) until `now_ns`."""
-        return self.look(now_ns).interval
 
 
 def _node_config(rate_bps: int, bucket_bytes: int, flow_idle_ns: int) -> NDArray[np.void]:

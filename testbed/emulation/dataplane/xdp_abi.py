@@ -81,9 +81,6 @@ NODE_CLASS = np.dtype(
         ("dropped_bytes", "<u8"),
         ("dropped_pkts", "<u8"),
         ("marked_pkts", "<u8"),
-        ("new_flows", "<u8"),
-        ("last_ns", "<u8"),
-        ("gap_square_ns2", "<u8"),
     ]
 )
 
@@ -92,10 +89,9 @@ NODE_STATE = np.dtype(
         ("sequence", "<u8"),
         ("t_ns", "<u8"),
         ("debt_nb", "<i8"),
-        ("gap_square_ns2", "<u8"),
+        ("new_flows", "<u8"),
         ("bin_end_ns", "<u8"),
         ("bin_index", "<u8"),
-        ("first_ns", "<u8"),
         ("passed_other_pkts", "<u8"),
         ("passed_local_pkts", "<u8"),
         ("malformed_pkts", "<u8"),
@@ -111,17 +107,7 @@ NODE_STATE = np.dtype(
     ]
 )
 
-NODE_BIN_CLASS = np.dtype([("bytes", "<u4"), ("pkts", "<u4"), ("gap_max_ns", "<u4"), ("new_flows", "<u4")])
-
-NODE_BIN = np.dtype(
-    [
-        ("number", "<u8"),
-        ("backlog_max_nb", "<u8"),
-        ("gap_max_ns", "<u4"),
-        ("unused", "<u4"),
-        ("classes", NODE_BIN_CLASS, (NODE_CLASSES,)),
-    ]
-)
+NODE_BIN = np.dtype([("number", "<u8"), ("backlog_max_nb", "<u8"), ("gap_max_ns", "<u4"), ("bytes", "<u4")])
 
 NODE_MEMORY = np.dtype(
     [
@@ -145,20 +131,13 @@ SINK_CONTROL = np.dtype([("epoch", "<u4"), ("unused", "<u4"), ("t0_ns", "<u8")])
 SINK_FLOW = np.dtype(
     [
         ("pkts", "<u8"),
-        ("bytes", "<u8"),
-        ("last_ns", "<u8"),
-        ("delay_max_ns", "<u8"),
         ("range", PACKET_RANGE),
         ("first_seq", "<u4"),
         ("highest_seq", "<u4"),
         ("missing_pkts", "<u4"),
-        ("gaps", "<u4"),
-        ("reordered_pkts", "<u4"),
-        ("duplicate_pkts", "<u4"),
         ("epoch", "<u4"),
         ("epoch_first_seq", "<u4"),
         ("first_delay_ns", "<u4"),
-        ("unused", "<u4"),
     ]
 )
 
@@ -166,12 +145,9 @@ SINK_STATE = np.dtype(
     [
         ("sequence", "<u8"),
         ("last_ns", "<u8"),
-        ("first_ns", "<u8"),
         ("delivered_bytes", "<u8"),
         ("delivered_pkts", "<u8"),
         ("delay_max_ns", "<u8"),
-        ("delay_sum_ns", "<u8"),
-        ("negative_delay_pkts", "<u8"),
         ("ce_pkts", "<u8"),
         ("duplicate_pkts", "<u8"),
         ("reordered_pkts", "<u8"),

@@ -8,13 +8,11 @@ since a peak may have grown since, but its longest gap counts again only if it g
 
 from __future__ import annotations
 
-import math
 import operator
 import struct
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from testbed.emulation.dataplane.xdp_abi import (
     NANOBITS_PER_BYTE,
@@ -39,15 +37,17 @@ _WORD = {name: offset(NODE_STATE, name) // 8 for name in NODE_STATE.names or ()}
 _CLASS_WORD = {name: _WORD["classes"] + k for k, name in enumerate(NODE_CLASS.names or ())}
 
 _SUMMED = [
-    _CLASS_WORD[name]
-    for name in ("arrived_bytes", "arrived_pkts", "dropped_bytes", "dropped_pkts", "marked_pkts", "new_flows")
+    _CLASS_WORD[name] for name in ("arrived_bytes", "arrived_pkts", "dropped_bytes", "dropped_pkts", "marked_pkts")
 ]
 _DEFLECTED = [_WORD[name] for name in ("deflected_bytes", "deflected_pkts", "deflected_in_pkts")]
 _own = operator.itemgetter(
-    *(_WORD[name] for name in ("malformed_pkts", "ttl_expired_pkts", "passed_other_pkts", "passed_local_pkts"))
+    *(
+        _WORD[name]
+        for name in ("new_flows", "malformed_pkts", "ttl_expired_pkts", "passed_other_pkts", "passed_local_pkts")
+    )
 )
 T_WORD, DEBT_WORD, REPEATED_WORD = _WORD["t_ns"], _WORD["debt_nb"], _WORD["repeated_pkts"]
-_BIN = struct.Struct("<QQI4x" + "I12x" * NODE_CLASSES)  # of NODE_BIN: number, backlog, gap, bytes of each class
+_BIN = struct.Struct("<QQII")  # of NODE_BIN: number, backlog, gap, bytes
 assert _BIN.size == NODE_BIN.itemsize
 
 
@@ -77,21 +77,17 @@ class NodeCounters(NamedTuple):
 
 
 class IntervalStats(NamedTuple):
-    """What one call of `NodeProgram.interval` covers.
+    """What happened from one look to the next.
 
     Attributes:
         new_flows: flows never seen, or silent for longer than `flow_idle_ns` before.
         gap_max_ns: longest time without an arrival: of the gaps that ended in the interval and the one open at its end.
-        gap_mean_ns: mean of the gaps that ended in the interval; 0 without any.
-        gap_std_ns: their standard deviation.
         peak_1ms_bytes: arrivals in the busiest 1 ms bin; bins follow the clock, those at the ends count whole.
         peak_backlog_bytes: highest backlog after an admitted packet.
     """
 
     new_flows: int
     gap_max_ns: int
-    gap_mean_ns: int
-    gap_std_ns: int
     peak_1ms_bytes: int
     peak_backlog_bytes: int
 
@@ -100,16 +96,13 @@ class SinkCounters(NamedTuple):
     """What a backend took in of one run; counters run from the loading of the program.
 
     `delivered_*` counts every probe, duplicates and those the plan does not have (`unplanned_pkts`) included.
-    `negative_delay_pkts` claim to be sent in the future and count as delay 0.
+    What claims to be sent in the future counts as delay 0.
     """
 
     last_ns: int
-    first_ns: int
     delivered_bytes: int
     delivered_pkts: int
     delay_max_ns: int
-    delay_sum_ns: int
-    negative_delay_pkts: int
     ce_pkts: int
     duplicate_pkts: int
     reordered_pkts: int
@@ -124,14 +117,12 @@ class Look(NamedTuple):
     Attributes:
         bin_number: the bin that was open.
         bin_gap_ns: its longest gap so far.
+        new_flows: how many there had been.
     """
 
     bin_number: int
     bin_gap_ns: int = 0
     new_flows: int = 0
-    last_ns: int = 0
-    arrived_pkts: int = 0
-    gap_square_ns2: int = 0
 
 
 class NodeLook(NamedTuple):
@@ -155,10 +146,10 @@ def words_of(state: bytes) -> list[int]:
 
 def node_counters(words: list[int], limit_bytes: int) -> NodeCounters:
     """Return the counters from the words of ``struct node_state``."""
-    *summed, new_flows = [sum(words[first::_CLASS_WORDS]) for first in _SUMMED]
+    summed = [sum(words[first::_CLASS_WORDS]) for first in _SUMMED]
     deflected = [sum(words[first : first + NODE_CLASSES]) for first in _DEFLECTED]
     backlog_nb = max(0, signed(words[DEBT_WORD]))
-    return NodeCounters._make((words[T_WORD], limit_bytes, backlog_nb, *summed, *deflected, new_flows, *_own(words)))
+    return NodeCounters._make((words[T_WORD], limit_bytes, backlog_nb, *summed, *deflected, *_own(words)))
 
 
 def sink_counters(state: bytes) -> SinkCounters:
@@ -172,7 +163,7 @@ def backlog_bytes(t_ns: int, debt: int, now_ns: int, rate_bps: int) -> int:
 
 
 def interval(
-    before: Look, counters: NodeCounters, words: list[int], slots: bytes, now_ns: int, now_bin: int
+    before: Look, counters: NodeCounters, slots: bytes, now_ns: int, now_bin: int
 ) -> tuple[IntervalStats, Look]:
     """Return the statistics from one look to the next, and what that one leaves.
 
@@ -181,53 +172,34 @@ def interval(
     Args:
         before: the previous look.
         counters: of the node at this look.
-        words: of ``struct node_state`` at this look.
         slots: raw ring slots of the bins from the previous look's to the one of `now_ns`.
         now_ns: time of this look.
         now_bin: its bin.
     """
     first, last = bin_range(before.bin_number, now_bin)
     bin_gap_ns = gap_max_ns = peak_bytes = peak_backlog_nb = 0
-    for number, backlog_max_nb, gap_ns, *class_bytes in _BIN.iter_unpack(slots):
+    for number, backlog_max_nb, gap_ns, bin_bytes in _BIN.iter_unpack(slots):
         if not first <= number <= last:
             continue  # of another turn of the ring, or never used
         if number == now_bin:
             bin_gap_ns = gap_ns
         if number != before.bin_number or gap_ns != before.bin_gap_ns:
             gap_max_ns = max(gap_max_ns, gap_ns)
-        peak_bytes = max(peak_bytes, sum(class_bytes))
+        peak_bytes = max(peak_bytes, bin_bytes)
         peak_backlog_nb = max(peak_backlog_nb, backlog_max_nb)
-    after = Look(
-        bin_number=max(before.bin_number, now_bin),
-        bin_gap_ns=bin_gap_ns,
-        new_flows=counters.new_flows,
-        last_ns=counters.t_ns,
-        arrived_pkts=counters.arrived_pkts,
-        gap_square_ns2=words[_WORD["gap_square_ns2"]],
-    )
-    mean_ns, std_ns = _gap_moments(before, after, words[_WORD["first_ns"]])
     stats = IntervalStats(
-        new_flows=after.new_flows - before.new_flows,
-        gap_max_ns=max(now_ns - after.last_ns if after.last_ns else 0, gap_max_ns),
-        gap_mean_ns=mean_ns,
-        gap_std_ns=std_ns,
+        new_flows=counters.new_flows - before.new_flows,
+        gap_max_ns=max(now_ns - counters.t_ns if counters.t_ns else 0, gap_max_ns),
         peak_1ms_bytes=peak_bytes,
         peak_backlog_bytes=whole_bytes(peak_backlog_nb),
     )
-    return stats, after
+    return stats, Look(max(before.bin_number, now_bin), bin_gap_ns, counters.new_flows)
 
 
 def bin_range(first: int, last: int) -> tuple[int, int]:
     """Return the first and last bin to look at: never more than the ring holds, at least one."""
     last = max(first, last)
     return max(first, last - NODE_BINS + 1), last
-
-
-def valid_bins(slots: bytes, first: int, last: int) -> NDArray[np.void]:
-    """Return the slots that hold bins `first` to `last`; others hold other turns of the ring or were never used."""
-    bins: NDArray[np.void] = np.frombuffer(slots, NODE_BIN)
-    number = bins["number"]
-    return bins[(number >= first) & (number <= last)]
 
 
 def signed(word: int) -> int:
@@ -238,13 +210,3 @@ def signed(word: int) -> int:
 def whole_bytes(nanobits: int) -> int:
     """Return nanobits in bytes; a byte begun counts whole."""
     return -(-nanobits // NANOBITS_PER_BYTE)
-
-
-def _gap_moments(before: Look, after: Look, first_ns: int) -> tuple[int, int]:
-    """Return mean and standard deviation of the gaps that ended between two looks; the first packet ends no gap."""
-    gaps = after.arrived_pkts - before.arrived_pkts - (before.arrived_pkts == 0)
-    if gaps <= 0:
-        return 0, 0
-    mean_ns = (after.last_ns - (before.last_ns or first_ns)) / gaps
-    square = (after.gap_square_ns2 - before.gap_square_ns2) % _MODULUS / gaps
-    return round(mean_ns), round(math.sqrt(max(0.0, square - mean_ns**2)))

@@ -31,10 +31,9 @@ import time
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,11 +114,6 @@ class SendReport:
     lateness: Histogram
     worst_ns_per_ms: Ints
     sent: bytes
-
-    def to_record(self) -> dict[str, Any]:
-        """Return plain values for a pipe or a file; what there is a value of for each packet or ms is left out."""
-        plain = [field.name for field in fields(self) if field.name not in ("lateness", "worst_ns_per_ms", "sent")]
-        return {**{name: getattr(self, name) for name in plain}, "lateness_ns": self.lateness.to_record()}
 
 
 class Sender:
