@@ -22,7 +22,7 @@ import pytest
 from testbed import python
 from testbed.records.engines import EMULATION, SIMULATION
 from testbed.results.expectations import evaluate, parse_all
-from testbed.results.summary import PATHS
+from testbed.results.metrics import paths
 
 Trial = Callable[..., "TrialRun"]
 
@@ -36,7 +36,7 @@ class TrialRun(python.Run):
         Raises:
             InputError: a condition has no figure of ``summary.json`` or is none.
         """
-        expectations = parse_all(conditions, PATHS)
+        expectations = parse_all(conditions, paths())
         if self.verdict not in ("VALID", "DEGRADED"):
             pytest.fail(f"{self.path} is {self.verdict or self.status}: {'; '.join(self.reasons)}")
         failed = [one for one in (evaluate(each, self.summary) for each in expectations) if not one["passed"]]

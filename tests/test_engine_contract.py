@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from testbed.records.samples import COLUMNS
-from testbed.results.summary import PATHS
+from testbed.results.metrics import paths
 from testbed.system import places
 
 SMOKE = places.scenarios() / "smoke.yaml"
@@ -128,7 +128,7 @@ def test_the_run_directory_is_complete(finished: Finished) -> None:
 
 def test_the_summary_has_the_sections_that_apply(finished: Finished) -> None:
     summary = finished[1]
-    sections = {path.split(".")[0] for path in PATHS}
+    sections = {path.split(".")[0] for path in paths()}
     always = {"traffic", "delay_ms", "buffer", "prediction", "balancer", "expectations"}
     assert always <= set(summary)
     assert set(summary) <= sections | {

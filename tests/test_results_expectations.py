@@ -6,7 +6,7 @@ import pytest
 
 from testbed.errors import InputError
 from testbed.results.expectations import Expectation, evaluate, parse_all
-from testbed.results.summary import PATHS
+from testbed.results.metrics import paths
 
 SUMMARY = {"verdict": "VALID", "traffic": {"unaccounted_packets": 0, "flag": True}, "setup_s": 1.5}
 
@@ -48,11 +48,11 @@ def test_a_misspelt_figure_is_refused_with_the_nearest() -> None:
     with pytest.raises(
         InputError, match=r"no `traffic.unacounted_packets`; did you mean `traffic.unaccounted_packets`\?"
     ):
-        parse_all(["traffic.unacounted_packets == 0"], PATHS)
+        parse_all(["traffic.unacounted_packets == 0"], paths())
     with pytest.raises(InputError, match=r"did you mean `buffer.resizes`"):
-        parse_all(["bufer.resizes > 0"], PATHS)
+        parse_all(["bufer.resizes > 0"], paths())
 
 
 def test_known_figures_are_accepted() -> None:
     texts = ["traffic.unaccounted_packets == 0", "delay_ms.p99 < 80", "setup_s <= 3"]
-    assert [expectation.path for expectation in parse_all(texts, PATHS)] == [text.split()[0] for text in texts]
+    assert [expectation.path for expectation in parse_all(texts, paths())] == [text.split()[0] for text in texts]

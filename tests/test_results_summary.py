@@ -14,9 +14,10 @@ from testbed.records.histogram import Histogram
 from testbed.records.samples import by_node
 from testbed.results.failover import failover_section
 from testbed.results.fidelity import judge
+from testbed.results.metrics import paths
 from testbed.results.prediction import leads_ns, overlapped
 from testbed.results.queues import Spans
-from testbed.results.summary import PATHS, _decisions, count_resizes, summarise
+from testbed.results.summary import _decisions, count_resizes, summarise
 from testbed.units import NS_PER_MS, NS_PER_S
 from tests import synthetic_run
 
@@ -85,7 +86,7 @@ def test_every_figure_it_can_hold_is_known_to_expectations() -> None:
     found = {path for path in leaves(full) if not path.startswith("tcp.sources")}
     found |= {f"failover.{path}" for path in leaves(failover_section(FAILOVER) or {})}
     found |= {f"balancer.{path}" for path in leaves({"decision_us": _decisions(FAILOVER)})}
-    assert found - outside == set(PATHS)
+    assert found - outside == set(paths())
 
 
 def test_a_deflected_packet_counts_once(lstm: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +30,7 @@ def compare(
 
     comparison = comparing.compare(runs, allow_different=allow_different)
     if as_json:
-        output.say_json(asdict(comparison))
+        output.say_json(comparison.to_record())
     else:
         output.say(comparison.text())
     if page is not None:

@@ -33,7 +33,7 @@ class Bound:
     """How far two engines may differ in a figure.
 
     Attributes:
-        figure: by its name in `compare.FIGURES`.
+        figure: by its key, see `figure_columns`.
         title: as people read it.
         ratio: of the emulated value.
         absolute: whichever is more; 0 for none.

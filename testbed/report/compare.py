@@ -14,30 +14,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from testbed.errors import InputError
-from testbed.report.written import figure, percent, short
+from testbed.report.figure_columns import GAIN, FigureColumn, figure_columns
+from testbed.report.written import figure
 from testbed.results.conditions import Conditions, Difference, conditions_of, differences_of, surroundings_of
+from testbed.results.metrics import columns
 from testbed.results.outcome import COUNTING, EndedRun, ended
 from testbed.results.recorded_run import RecordedRun
 
-FIGURES = {
-    "loss_ratio": "buffer.loss_ratio",
-    "reserved_mb_s": "buffer.reserved_mb_s",
-    "p50_ms": "delay_ms.p50",
-    "p99_ms": "delay_ms.p99",
-    "p999_ms": "delay_ms.p999",
-    "resizes": "buffer.resizes",
-    "wasted": "buffer.wasted_expansions",
-    "max_over_mean": "balancer.max_over_mean_load",
-    "broken_flows": "balancer.broken_flows",
-    "packet_ins": "balancer.packet_ins",
-}
 _IN_COLUMNS = frozenset(
     {*("buffer.policy", "balancer.policy", "engine", "seed", "name"), *("buffer_policy", "balancer_policy")}
 )
@@ -54,8 +44,7 @@ class Row:
         policy, balancer, engine, seed: what was compared; seed None for means.
         verdict: VALID, DEGRADED, INVALID, or the status of a run that has no summary.
         runs: how many runs the figures stand on.
-        loss_ratio, reserved_mb_s, p50_ms, p99_ms, p999_ms, resizes, wasted, max_over_mean, broken_flows, packet_ins:
-            figures of the summary, see `FIGURES`.
+        figures: of the summary, by the keys of `results.metrics.columns`.
         gain_ratio: see the head of this module.
     """
 
@@ -66,22 +55,33 @@ class Row:
     seed: int | None
     verdict: str
     runs: int = 1
-    loss_ratio: float | None = None
-    reserved_mb_s: float | None = None
-    p50_ms: float | None = None
-    p99_ms: float | None = None
-    p999_ms: float | None = None
-    resizes: float | None = None
-    wasted: float | None = None
-    max_over_mean: float | None = None
-    broken_flows: float | None = None
-    packet_ins: float | None = None
+    figures: Mapping[str, float | None] = field(default_factory=dict)
     gain_ratio: float | None = None
 
     @property
     def counts(self) -> bool:
         """Tell whether the run may enter means and baselines."""
         return self.verdict in COUNTING
+
+    @property
+    def loss_ratio(self) -> float | None:
+        """Return what the buffers lost."""
+        return self.figures.get("loss_ratio")
+
+    @property
+    def reserved_mb_s(self) -> float | None:
+        """Return what they reserved."""
+        return self.figures.get("reserved_mb_s")
+
+    def value(self, key: str) -> float | None:
+        """Return a figure by its key, or the gain."""
+        return self.gain_ratio if key == GAIN else self.figures.get(key)
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the row as JSON data, the figures beside the rest."""
+        record = asdict(self)
+        figures, gained = record.pop("figures"), record.pop(GAIN)
+        return {**record, **figures, GAIN: gained}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +102,16 @@ class Comparison:
     notes: tuple[str, ...]
     differences: tuple[Difference, ...] = ()
 
+    def to_record(self) -> dict[str, Any]:
+        """Return the comparison as JSON data."""
+        rows = {name: [row.to_record() for row in part] for name, part in (("rows", self.rows), ("means", self.means))}
+        return {**asdict(self), **rows}
+
     def text(self) -> str:
         """Return the comparison as a text table."""
-        lines = [f"scenario {self.scenario}", *aligned([_HEADERS, *(_cells(row) for row in self.rows)])]
+        lines = [f"scenario {self.scenario}", *aligned(_table(self.rows))]
         if self.means:
-            lines += ["", "means", *aligned([_HEADERS, *(_cells(row) for row in self.means)])]
+            lines += ["", "means", *aligned(_table(self.means))]
         return "\n".join([*lines, *([""] if self.notes else []), *(f"note: {note}" for note in self.notes)])
 
 
@@ -137,7 +142,7 @@ def compare(run_dirs: Sequence[Path], *, allow_different: bool = False) -> Compa
 def row_of(ended: EndedRun) -> Row:
     """Return the figures of a run; the gain needs others and is None."""
     facts = ended.run.facts
-    figures = {key: figure(ended.summary, path) for key, path in FIGURES.items()}
+    figures = {metric.key: figure(ended.summary, metric.name) for metric in columns()}
     return Row(
         name=ended.run.path.name or str(ended.run.path),
         policy=facts.buffer_policy,
@@ -145,7 +150,7 @@ def row_of(ended: EndedRun) -> Row:
         engine=facts.engine,
         seed=facts.seed,
         verdict=ended.outcome,
-        **figures,
+        figures=figures,
     )
 
 
@@ -209,10 +214,10 @@ def _means(rows: Sequence[Row], conditions: Sequence[Conditions], plans: Sequenc
 
 def _mean_of(rows: Sequence[Row]) -> Row:
     verdict = "DEGRADED" if any(row.verdict == "DEGRADED" for row in rows) else "VALID"
-    figures = {key: _mean(getattr(row, key) for row in rows) for key in (*FIGURES, "gain_ratio")}
-    first = rows[0]
+    figures = {metric.key: _mean(row.value(metric.key) for row in rows) for metric in columns()}
+    first, gained = rows[0], _mean(row.gain_ratio for row in rows)
     name = f"mean of {len(rows)}"
-    return Row(name, first.policy, first.balancer, first.engine, None, verdict, len(rows), **figures)
+    return Row(name, first.policy, first.balancer, first.engine, None, verdict, len(rows), figures, gained)
 
 
 def _mean(values: Iterable[Any]) -> float | None:
@@ -223,37 +228,33 @@ def _mean(values: Iterable[Any]) -> float | None:
 
 # ------------------------------------------------------------------------------------------------- as text
 
-_COLUMNS: tuple[tuple[str, Callable[[Row], str]], ...] = (
+_WORDS: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("run", lambda row: row.name),
     ("engine", lambda row: row.engine),
     ("seed", lambda row: "" if row.seed is None else str(row.seed)),
     ("buffer", lambda row: row.policy),
     ("balancer", lambda row: row.balancer),
     ("verdict", lambda row: row.verdict),
-    ("loss", lambda row: _written(row.loss_ratio, percent)),
-    ("reserved MB·s", lambda row: _written(row.reserved_mb_s, short)),
-    ("p50 ms", lambda row: _written(row.p50_ms, short)),
-    ("p99 ms", lambda row: _written(row.p99_ms, short)),
-    ("p99.9 ms", lambda row: _written(row.p999_ms, short)),
-    ("resizes", lambda row: _written(row.resizes, short)),
-    ("wasted", lambda row: _written(row.wasted, short)),
-    ("gain", lambda row: _written(row.gain_ratio, lambda value: f"{value:.3f}")),
 )
-_HEADERS = [header for header, _ in _COLUMNS]
-TEXT_COLUMNS = 6  # the first ones hold words and stand to the left, the others numbers
+TEXT_COLUMNS = len(_WORDS)  # they stand to the left, numbers to the right
 
 
-def _cells(row: Row) -> list[str]:
-    return [write(row) for _, write in _COLUMNS]
-
-
-def _written(value: float | None, write: Callable[[float], str]) -> str:
-    return "–" if value is None else write(value)
+def _table(rows: Iterable[Row]) -> list[list[str]]:
+    """Return header and cells; figures of the balancer only where a sweep varies it, so not here."""
+    headers, cells = cells_of(rows)
+    return [headers, *cells]
 
 
 def cells_of(rows: Iterable[Row]) -> tuple[list[str], list[list[str]]]:
     """Return the headers and the cells of rows, as text."""
-    return _HEADERS, [_cells(row) for row in rows]
+    figures = [figure for figure in figure_columns() if figure.varied in ("", "buffer.")]
+    headers = [*(header for header, _ in _WORDS), *(figure.header for figure in figures)]
+    return headers, [[*(write(row) for _, write in _WORDS), *(_cell(row, one) for one in figures)] for row in rows]
+
+
+def _cell(row: Row, column: FigureColumn) -> str:
+    value = row.value(column.key)
+    return "–" if value is None else column.write(value)
 
 
 def aligned(table: Sequence[Sequence[str]], text_columns: int = TEXT_COLUMNS) -> list[str]:

@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from testbed.report.compare import FIGURES, Row
+from testbed.report.compare import Row
+from testbed.report.figure_columns import figure_columns
 from testbed.results.confidence import Estimate, estimate
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 def baseline_differences_of(
     parameters: Mapping[str, str], baseline: Mapping[str, str], trials: Sequence[TrialRow]
 ) -> dict[str, Estimate | None]:
-    """Return the mean difference of each figure of `compare.FIGURES` from the baseline.
+    """Return the mean difference of each figure of `figure_columns` from the baseline.
 
     Args:
         parameters: of the combination.
@@ -41,10 +42,9 @@ def baseline_differences_of(
     ours, theirs = _by_seed(parameters, trials), _by_seed(against, trials)
     both = [(ours[seed], theirs[seed]) for seed in ours if seed in theirs]
     if any(_carried_out(one) != _carried_out(other) for one, other in both):
-        return dict.fromkeys((*FIGURES, "gain_ratio"))
+        return dict.fromkeys(column.key for column in figure_columns())
     pairs = [(one.row, other.row) for one, other in both]
-    figures = {name: _difference(name, pairs) for name in FIGURES}
-    return {**figures, "gain_ratio": _difference("gain_ratio", pairs)}
+    return {column.key: _difference(column.key, pairs) for column in figure_columns()}
 
 
 def _by_seed(parameters: Mapping[str, str], trials: Sequence[TrialRow]) -> dict[int | None, TrialRow]:
@@ -57,7 +57,6 @@ def _carried_out(trial: TrialRow) -> dict[str, str]:
 
 
 def _difference(name: str, pairs: Sequence[tuple[Row, Row]]) -> Estimate | None:
-    values = [(getattr(ours, name), getattr(theirs, name)) for ours, theirs in pairs]
-    if any(value is None for pair in values for value in pair):
-        return None
-    return estimate([ours - theirs for ours, theirs in values])
+    values = [(ours.value(name), theirs.value(name)) for ours, theirs in pairs]
+    known = [ours - theirs for ours, theirs in values if ours is not None and theirs is not None]
+    return estimate(known) if len(known) == len(values) else None

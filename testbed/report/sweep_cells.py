@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from testbed.report.written import percent, short
+from testbed.report.figure_columns import FigureColumn, figure_columns
 from testbed.results.confidence import Estimate
 
 if TYPE_CHECKING:
@@ -13,38 +13,18 @@ if TYPE_CHECKING:
 
 DIFFERENCES = "Differences from the baseline, seed by seed"
 
-Column = tuple[str, str, Callable[[float], str]]  # header, figure, how it is written
 
-_COLUMNS: tuple[Column, ...] = (
-    ("loss", "loss_ratio", percent),
-    ("reserved MB·s", "reserved_mb_s", short),
-    ("p50 ms", "p50_ms", short),
-    ("p99 ms", "p99_ms", short),
-    ("p99.9 ms", "p999_ms", short),
-)
-_OF_THE_BUFFER: tuple[Column, ...] = (
-    ("resizes", "resizes", short),
-    ("wasted", "wasted", short),
-    ("gain", "gain_ratio", lambda value: f"{value:.3f}"),
-)
-_OF_THE_BALANCER: tuple[Column, ...] = (
-    ("busiest / mean", "max_over_mean", lambda value: f"{value:.3f}"),
-    ("broken flows", "broken_flows", short),
-    ("packet-ins", "packet_ins", short),
-)
-
-
-def columns_of(table: SweepTable) -> tuple[Column, ...]:
+def columns_of(table: SweepTable) -> tuple[FigureColumn, ...]:
     """Return the columns that say something where these parameters vary."""
     balancing = [key.startswith("balancer.") for key in table.keys]
-    buffer = () if balancing and all(balancing) else _OF_THE_BUFFER
-    return (*_COLUMNS, *buffer, *(_OF_THE_BALANCER if any(balancing) else ()))
+    wanted = {"", *(() if balancing and all(balancing) else ("buffer.",)), *(("balancer.",) if any(balancing) else ())}
+    return tuple(column for column in figure_columns() if column.varied in wanted)
 
 
 def cells_of(table: SweepTable) -> tuple[list[str], list[list[str]]]:
     """Return the headers and the cells of the table, as text."""
     columns = columns_of(table)
-    headers = [*(_header(key, table.keys) for key in table.keys), "seeds", *(header for header, _, _ in columns)]
+    headers = [*(_header(key, table.keys) for key in table.keys), "seeds", *(column.header for column in columns)]
     return headers, [_cells(row, columns) for row in table.combinations]
 
 
@@ -56,9 +36,9 @@ def difference_cells_of(table: SweepTable) -> tuple[list[str], list[list[str]]]:
     return headers, [_difference_cells(row, columns) for row in rows]
 
 
-def _difference_cells(row: CombinationRow, columns: Sequence[Column]) -> list[str]:
+def _difference_cells(row: CombinationRow, columns: Sequence[FigureColumn]) -> list[str]:
     pairs = max((found.count for found in row.differences.values() if found is not None), default=0)
-    figures = [_difference(row.differences[name], write, pairs) for _, name, write in columns]
+    figures = [_difference(row.differences[column.key], column.write, pairs) for column in columns]
     return [*row.parameters.values(), f"{pairs} of {row.planned}" if pairs < row.planned else str(pairs), *figures]
 
 
@@ -77,9 +57,9 @@ def _header(key: str, keys: Sequence[str]) -> str:
     return last if sum(other.rpartition(".")[2] == last for other in keys) == 1 else key
 
 
-def _cells(row: CombinationRow, columns: Sequence[Column]) -> list[str]:
+def _cells(row: CombinationRow, columns: Sequence[FigureColumn]) -> list[str]:
     seeds = f"{len(row.seeds)} of {row.planned}" if len(row.seeds) < row.planned else str(row.planned)
-    figures = [_written(row.figures[name], write, len(row.seeds)) for _, name, write in columns]
+    figures = [_written(row.figures[column.key], column.write, len(row.seeds)) for column in columns]
     return [*row.parameters.values(), seeds, *figures]
 
 

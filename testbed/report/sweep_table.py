@@ -25,12 +25,14 @@ from pathlib import Path
 from typing import Any
 
 from testbed.errors import InputError
-from testbed.report.compare import FIGURES, OF_THE_POLICY, Row, aligned, gain, row_of
+from testbed.report.compare import OF_THE_POLICY, Row, aligned, gain, row_of
+from testbed.report.figure_columns import GAIN, figure_columns
 from testbed.report.sweep_baseline import baseline_differences_of
 from testbed.report.sweep_cells import DIFFERENCES, cells_of, difference_cells_of
 from testbed.report.written import many
 from testbed.results.conditions import NOT_KNOWN, Conditions, conditions_of, differences_of
 from testbed.results.confidence import Estimate, estimate
+from testbed.results.metrics import columns
 from testbed.results.outcome import ended_if_readable
 from testbed.results.sweep_file import read_manifest
 
@@ -78,7 +80,7 @@ class CombinationRow:
         parameters: value by key, as text.
         seeds: of the runs that count.
         planned: how many seeds there are to be.
-        figures: by the names of `compare.FIGURES` and ``gain_ratio``; None where a run lacks the figure.
+        figures: by the keys of `figure_columns`; None where a run lacks the figure.
         differences: the same of the differences from the baseline; empty for the baseline and without one.
     """
 
@@ -201,15 +203,15 @@ def _combinations(manifest: Mapping[str, Any], trials: Sequence[TrialRow]) -> It
         members = _of(trials, parameters)
         rows = [trial.row for trial in members]
         seeds = tuple(row.seed for row in rows if row.seed is not None)
-        figures = _figures(rows) if alike(members) else dict.fromkeys((*FIGURES, "gain_ratio"))
+        figures = _figures(rows) if alike(members) else dict.fromkeys(column.key for column in figure_columns())
         differences = baseline_differences_of(parameters, manifest.get("baseline") or {}, trials)
         yield CombinationRow(parameters, seeds, planned[values], figures, differences)
 
 
 def _figures(rows: Sequence[Row]) -> dict[str, Estimate | None]:
-    figures = {name: _estimated([getattr(row, name) for row in rows]) for name in FIGURES}
+    figures = {one.key: _estimated([row.value(one.key) for row in rows]) for one in columns()}
     gains = [row.gain_ratio for row in rows if row.gain_ratio is not None]
-    return {**figures, "gain_ratio": estimate(gains)}
+    return {**figures, GAIN: estimate(gains)}
 
 
 def _estimated(values: Sequence[float | None]) -> Estimate | None:
@@ -241,7 +243,7 @@ def _notes(
     degraded = [trial.row.name for trial in trials if trial.row.verdict == "DEGRADED"]
     if degraded:
         yield f"{len(degraded)} of {len(trials)} runs are DEGRADED"
-    undefined = sum(len(row.seeds) - _count(row.figures["gain_ratio"]) for row in combinations)
+    undefined = sum(len(row.seeds) - _count(row.figures[GAIN]) for row in combinations)
     if undefined and {"static-min", "oracle"} <= {trial.row.policy for trial in trials}:
         yield f"{many(undefined, 'run')} without a gain: static-min or oracle is missing, or they lost the same"
     yield from _mixed_conditions(manifest, trials)

@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from testbed.report.key_figures import tcp_figures
-from testbed.report.written import (
-    Summary,
-    count,
-    figure,
-    many,
-    megabytes,
-    microseconds,
-    milliseconds,
-    percent,
-    short,
-)
+from testbed.report.written import Summary, count, figure, in_line
+from testbed.results.metrics import METRICS
 
 VERDICT_STYLES = {"VALID": "bold green", "DEGRADED": "bold yellow", "INVALID": "bold red"}
 _LABEL_WIDTH = 13
@@ -41,11 +31,11 @@ def verdict_lines(summary: Summary, run_path: Path) -> list[Text]:
         *_reasons(summary),
         ("traffic", _traffic(summary)),
         ("lost at", _losses(summary)),
-        ("delay", _delay(summary)),
-        ("buffer", _buffer(summary)),
+        ("delay", _figures(summary, "Delay", "not measured")),
+        ("buffer", _figures(summary, "Buffer", "not measured")),
         *([("tcp", _tcp(summary))] if "tcp" in summary else []),
-        ("prediction", _prediction(summary)),
-        ("balancer", _balancer(summary)),
+        ("prediction", _figures(summary, "Prediction", "none: the buffer policy does not predict")),
+        ("balancer", _figures(summary, "Control", "none")),
         ("expectations", _expectations(summary)),
         ("files", f"{run_path} (report.html, summary.json)"),
     )
@@ -83,70 +73,19 @@ def _losses(summary: Summary) -> str:
     return ", ".join(f"{place} {count(lost)}" for place, lost in summary["traffic"]["dropped_packets"].items())
 
 
-def _joined(summary: Summary, parts: tuple[tuple[str, str, Any], ...], absent: str) -> str:
-    """Return ``label value`` of every figure that is there, `absent` when none is."""
-    found = [form.format(write(value)) for path, form, write in parts if (value := figure(summary, path)) is not None]
+def _figures(summary: Summary, section: str, absent: str) -> str:
+    """Return every figure of a section that is there and has a part in its line, `absent` when there is none."""
+    wanted = [metric for metric in METRICS if metric.section == section and metric.line]
+    found = [in_line(metric, value) for metric in wanted if (value := figure(summary, metric.name)) is not None]
     return ", ".join(found) if found else absent
 
 
-def _delay(summary: Summary) -> str:
-    names = (("p50", "p50"), ("p99", "p99"), ("p999", "p99.9"), ("max", "max"))
-    parts = tuple((f"delay_ms.{key}", f"{label} {{}}", milliseconds) for key, label in names)
-    return _joined(summary, parts, "not measured")
-
-
-def _buffer(summary: Summary) -> str:
-    parts = (
-        ("buffer.policy", "{}", str),
-        ("buffer.loss_ratio", "loss {}", percent),
-        ("buffer.reserved_mb_s", "reserved {} MB·s", short),
-        ("buffer.mean_limit_bytes", "mean limit {}", megabytes),
-        ("buffer.resizes", "{}", lambda value: many(value, "resize")),
-        ("buffer.deflected_packets", "{} deflected", count),
-        ("buffer.marked_packets", "{} marked", count),
-        ("buffer.wasted_expansions", "{} in vain", lambda value: many(value, "expansion")),
-    )
-    return _joined(summary, parts, "not measured")
-
-
 def _tcp(summary: Summary) -> str:
-    parts = (
-        ("tcp.streams", "{}", lambda value: many(value, "connection")),
-        ("tcp.goodput_bps", "{} Mbit/s", lambda value: short(value / 1e6)),
-        ("tcp.retransmitted_packets", "{} segments sent again", count),
-        ("tcp.rtt_ms.p50", "round trip p50 {}", milliseconds),
-        ("tcp.rtt_ms.p99", "p99 {}", milliseconds),
-        ("tcp.queueing_ms.p50", "of it {} in queues", milliseconds),
-    )
-    return "; ".join([_joined(summary, parts, "not measured"), *_tcp_sources(summary)])
+    return "; ".join([_figures(summary, "TCP", "not measured"), *_tcp_sources(summary)])
 
 
 def _tcp_sources(summary: Summary) -> list[str]:
     return [f"{source['name']} ({source['congestion']}): {tcp_figures(source)}" for source in summary["tcp"]["sources"]]
-
-
-def _prediction(summary: Summary) -> str:
-    parts = (
-        ("prediction.bursts", "{}", lambda value: many(value, "burst")),
-        ("prediction.recall", "{} announced", percent),
-        ("prediction.lead_ms.p50", "lead {} at the median", milliseconds),
-        ("prediction.precision", "{} of the alarms right", percent),
-        ("prediction.false_alarms_per_min", "{} false a minute", short),
-    )
-    return _joined(summary, parts, "none: the buffer policy does not predict")
-
-
-def _balancer(summary: Summary) -> str:
-    parts = (
-        ("balancer.policy", "{}", str),
-        ("balancer.max_over_mean_load", "busiest node {} × the mean", lambda value: f"{value:.3f}"),
-        ("balancer.broken_flows", "{}", lambda value: many(value, "broken flow")),
-        ("balancer.packet_ins", "{}", lambda value: many(value, "packet-in")),
-        ("balancer.first_packet_ms.p99", "first packets p99 {}", milliseconds),
-        ("balancer.decision_us.p99", "decision p99 {}", microseconds),
-        ("control_loop_us.p99", "agent loop p99 {}", microseconds),
-    )
-    return _joined(summary, parts, "none")
 
 
 def _expectations(summary: Summary) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from testbed.results.metrics import Metric
 
 Summary = Mapping[str, Any]
 
@@ -55,3 +57,36 @@ def megabits(value_bps: float) -> str:
 def many(value: float, singular: str) -> str:
     """Return a count with its noun."""
     return f"{count(value)} {singular}{'' if value == 1 else 's'}"
+
+
+UNITS: Mapping[str, Callable[[Any], str]] = {
+    "name": str,
+    "count": count,
+    "packets": count,
+    "bytes": megabytes,
+    "bit/s": megabits,
+    "ms": milliseconds,
+    "µs": microseconds,
+    "s": lambda value: f"{value:.2f} s",
+    "ratio": percent,
+    "factor": lambda value: f"{value:.3f}",
+    "MB·s": lambda value: f"{short(value)} MB·s",
+    "a minute": lambda value: f"{short(value)} a minute",
+}
+_BARE = ("ratio", "factor")  # units whose numbers are written in their own way, in a column too
+
+
+def written(metric: Metric, value: Any) -> str:
+    """Return the value of a figure with its unit."""
+    return UNITS[metric.unit](value)
+
+
+def bare(metric: Metric, value: float) -> str:
+    """Return the value of a figure for a column whose header has the unit."""
+    return UNITS[metric.unit](value) if metric.unit in _BARE else short(value)
+
+
+def in_line(metric: Metric, value: Any) -> str:
+    """Return the part of a line of the terminal that tells a figure."""
+    told = many(value, metric.noun) if metric.noun else written(metric, value)
+    return metric.line.format(told, bare="" if isinstance(value, str) else bare(metric, value))

@@ -67,7 +67,7 @@ def parse_all(texts: Sequence[str], known_paths: Sequence[str]) -> tuple[Expecta
 
     Args:
         texts: the lines of the scenario.
-        known_paths: the figures a summary can hold (`summary.PATHS`).
+        known_paths: the figures a summary can hold (`metrics.paths`).
 
     Raises:
         InputError: when a line has another form or names no figure; it suggests the nearest one.

@@ -1,6 +1,6 @@
 """The forms of the JSON files in a run directory: what their readers rely on.
 
-The figures of a summary have the form that `summary.PATHS` spells out, so a figure that is added there is checked here.
+The figures of a summary have the form that `metrics.paths` spells out, so a figure that is added there is checked here.
 """
 
 from __future__ import annotations

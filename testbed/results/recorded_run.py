@@ -10,7 +10,7 @@ refused; a link in it is refused, too, since it could lead to a file of ours.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +26,7 @@ from testbed.records.evidence import Evidence
 from testbed.records.facts import RunFacts
 from testbed.records.samples import NodeSamples
 from testbed.results import forms, sample_file
-from testbed.results.summary import PATHS
+from testbed.results.metrics import paths
 from testbed.scenario import document
 from testbed.scenario.model import Scenario
 
@@ -35,9 +35,9 @@ MAX_TIME_NS = 2**62
 _REMEDY = "name a directory that `testbed run` made"
 _STARTTIME_FIELD = 19  # of /proc/<pid>/stat, counted after the name in brackets: proc(5), field 22
 _MAX_DOCUMENT_BYTES = 4 * 10**6
-_FORMS: Mapping[str, type[records.Form]] = {
-    "summary.json": forms.summary_form(PATHS),
-    "fidelity.json": forms.FidelityForm,
+_FORMS: Mapping[str, Callable[[], type[records.Form]]] = {
+    "summary.json": lambda: forms.summary_form(paths()),
+    "fidelity.json": lambda: forms.FidelityForm,
 }
 
 
@@ -173,7 +173,7 @@ class RecordedRun:
             return None
         value = json_text.read_object(source, _MAX_DOCUMENT_BYTES)
         if name in _FORMS:
-            records.check(value, _FORMS[name], source)
+            records.check(value, _FORMS[name](), source)
         return value
 
     def evidence(self) -> Evidence | None:

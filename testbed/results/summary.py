@@ -8,8 +8,7 @@ it or within 200 ms after it.  `control_loop_us` is the agent's loop, from the t
 the controller's, from the arrival of what made it change the switch to the barrier that confirms the change.
 `first_packet_ms` is the delay of the first packet of each flow, which waits for what places the flow.
 
-A section that does not apply is absent, never zero-filled; `PATHS` names every figure there can be, which is what
-expectations are checked against before a run starts.
+A section that does not apply is absent, never zero-filled; `metrics` has a row for every figure there can be.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from testbed.records.evidence import Evidence, NodeEvidence, total
 from testbed.records.facts import RunFacts
 from testbed.records.histogram import Histogram, merged
 from testbed.records.samples import NodeSamples
-from testbed.results.accounting import SUMMARY_PLACES, Accounting, account
+from testbed.results.accounting import Accounting, account
 from testbed.results.expectations import Expectation, evaluate
 from testbed.results.failover import FaultLines, broken_flows, failover_section
 from testbed.results.fidelity import Fidelity
@@ -37,32 +36,6 @@ from testbed.units import NS_PER_MS, NS_PER_S, NS_PER_US
 Status = Literal["completed", "interrupted", "failed"]
 
 _BYTES_PER_MB = 10**6
-PATHS: tuple[str, ...] = (
-    *(f"traffic.{key}" for key in ("sent_packets", "sent_bytes", "delivered_packets")),
-    *(f"traffic.dropped_packets.{place}" for place in SUMMARY_PLACES),
-    *(f"traffic.{key}" for key in ("in_flight_packets", "unaccounted_packets", "reordered_packets", "goodput_bps")),
-    *(f"traffic.send_lateness_us.{key}" for key in ("p50", "p99")),
-    *(f"delay_ms.{key}" for key in ("p50", "p99", "p999", "max")),
-    *(f"buffer.{key}" for key in ("reserved_mb_s", "mean_limit_bytes", "resizes", "loss_ratio")),
-    *(f"buffer.{key}" for key in ("expansions", "wasted_expansions", "deflected_packets", "marked_packets")),
-    *(f"tcp.{key}" for key in ("streams", "broken_streams", "goodput_bps", "retransmitted_packets")),
-    *(f"tcp.{key}" for key in ("arrived_packets", "dropped_packets", "marked_packets")),
-    *(f"tcp.rtt_ms.{key}" for key in ("min", "p50", "p99")),
-    *(f"tcp.queueing_ms.{key}" for key in ("p50", "p99")),
-    *(f"prediction.{key}" for key in ("bursts", "alarms", "lead_ms.p10", "lead_ms.p50", "recall", "precision")),
-    "prediction.false_alarms_per_min",
-    *(f"control_loop_us.{key}" for key in ("p50", "p99")),
-    *(
-        f"failover.{key}_ms.{part}"
-        for key in ("detected", "rerouted", "recovered", "takeover")
-        for part in ("p50", "max")
-    ),
-    *(f"failover.{key}" for key in ("count", "lost_packets", "false_suspicions")),
-    *(f"balancer.{key}" for key in ("broken_flows", "max_over_mean_load", "packet_ins", "dropped_fragments")),
-    *(f"balancer.{name}.{key}" for name in ("decision_us", "first_packet_ms") for key in ("p50", "p99")),
-    "setup_s",
-    "teardown_s",
-)
 
 
 def summarise(

@@ -15,7 +15,7 @@ from testbed import topologies
 from testbed.engine import engine as engine_of
 from testbed.errors import InputError
 from testbed.results.expectations import parse_all
-from testbed.results.summary import PATHS
+from testbed.results.metrics import paths
 from testbed.scenario.complaints import Complaint
 from testbed.scenario.loading import LoadedScenario
 from testbed.scenario.model import Scenario
@@ -61,7 +61,7 @@ def _empty(scenario: Scenario, network: Network, files: TraceFiles) -> Iterator[
 def _expectations(scenario: Scenario) -> Iterator[Complaint]:
     for number, text in enumerate(scenario.expect):
         try:
-            parse_all((text,), PATHS)
+            parse_all((text,), paths())
         except InputError as error:
             yield Complaint(("expect", number), error.happened, error.remedy)
 

@@ -1,0 +1,50 @@
+"""Figures of failover: how fast faults were noticed and worked around, and at what price (`results/failover.py`)."""
+
+from __future__ import annotations
+
+from testbed.results.metrics import Metric
+
+_TIMES = {
+    "detected": "from the command of a fault until the balancer took the node for gone",
+    "rerouted": "from the command of a fault until the switch confirmed the removal of the node",
+    "recovered": "from the command of a fault until the last packet that was lost was to be sent",
+    "takeover": "from the kill of a controller until the switch confirmed the pipeline of the standby",
+}
+
+ROWS = (
+    Metric(
+        name="failover.count",
+        unit="count",
+        doc="faults that took a node away",
+        section="Failover",
+        label="nodes taken away by faults",
+    ),
+    *(
+        Metric(
+            name=f"failover.{what}_ms.{part}",
+            unit="ms",
+            doc=doc,
+            section="Failover",
+            label=f"{what} {part}",
+            lower_is_better=True,
+        )
+        for what, doc in _TIMES.items()
+        for part in ("p50", "max")
+    ),
+    Metric(
+        name="failover.lost_packets",
+        unit="packets",
+        doc="packets of the flows of the failed nodes that were delivered nowhere",
+        section="Failover",
+        label="lost packets",
+        lower_is_better=True,
+    ),
+    Metric(
+        name="failover.false_suspicions",
+        unit="count",
+        doc="nodes that left by mesh or silence though no fault explains it",
+        section="Failover",
+        label="false suspicions",
+        lower_is_better=True,
+    ),
+)

@@ -1,0 +1,63 @@
+"""Figures of the forecasts: whether they announced the bursts (`results/prediction.py` defines them)."""
+
+from __future__ import annotations
+
+from testbed.results.metrics import Metric
+
+ROWS = (
+    Metric(
+        name="prediction.bursts",
+        unit="count",
+        doc="stretches in which a node would need more than the floor, from the arrivals alone",
+        section="Prediction",
+        label="bursts",
+        line="{}",
+        noun="burst",
+    ),
+    Metric(
+        name="prediction.alarms",
+        unit="count",
+        doc="stretches of samples whose forecast is above the floor",
+        section="Prediction",
+        label="alarms",
+    ),
+    Metric(
+        name="prediction.recall",
+        unit="ratio",
+        doc="bursts that an alarm announced, of all bursts",
+        section="Prediction",
+        label="announced (recall)",
+        lower_is_better=False,
+        line="{} announced",
+    ),
+    *(
+        Metric(
+            name=f"prediction.lead_ms.{part}",
+            unit="ms",
+            doc="how long before a burst its alarm began, of the bursts that were announced",
+            section="Prediction",
+            label=f"lead, {label}",
+            lower_is_better=False,
+            line=line,
+        )
+        for part, label, line in (("p10", "p10", ""), ("p50", "median", "lead {} at the median"))
+    ),
+    Metric(
+        name="prediction.precision",
+        unit="ratio",
+        doc="alarms with a burst during them or within 200 ms after, of all alarms",
+        section="Prediction",
+        label="alarms that were right",
+        lower_is_better=False,
+        line="{} of the alarms right",
+    ),
+    Metric(
+        name="prediction.false_alarms_per_min",
+        unit="a minute",
+        doc="the other alarms, a minute of one node",
+        section="Prediction",
+        label="false alarms",
+        lower_is_better=True,
+        line="{bare} false a minute",
+    ),
+)

@@ -1,0 +1,106 @@
+"""Figures of the planned packets: what was sent, what became of it, how long it took."""
+
+from __future__ import annotations
+
+from testbed.results.accounting import SUMMARY_PLACES
+from testbed.results.metrics import Metric
+
+_PLACES = {
+    "buffer": "packets that the nodes' buffers refused",
+    "qdisc": "packets lost in the egress queue of a node",
+    "switch": "packets lost in the switch, or refused by it",
+    "fault": "packets that a fault of the scenario lost",
+    "other": "packets lost at another place that counts them",
+}
+_TRAFFIC = (
+    Metric(
+        name="traffic.sent_packets",
+        unit="packets",
+        doc="planned packets that were sent",
+        section="Traffic",
+        label="packets sent",
+    ),
+    Metric(name="traffic.sent_bytes", unit="bytes", doc="their bytes", section="Traffic", label="bytes sent"),
+    Metric(
+        name="traffic.delivered_packets",
+        unit="packets",
+        doc="planned packets that a backend received",
+        section="Traffic",
+        label="delivered",
+    ),
+    *(
+        Metric(
+            name=f"traffic.dropped_packets.{place}",
+            unit="packets",
+            doc=_PLACES[place],
+            section="Traffic",
+            label="dropped by the buffers" if place == "buffer" else f"lost at: {place}",
+            lower_is_better=True,
+            silent=place != "buffer",
+        )
+        for place in SUMMARY_PLACES
+    ),
+    Metric(
+        name="traffic.in_flight_packets",
+        unit="packets",
+        doc="packets still under way when the run ended",
+        section="Traffic",
+        label="in flight at the end",
+    ),
+    Metric(
+        name="traffic.unaccounted_packets",
+        unit="packets",
+        doc="packets of which nobody knows what became; 0 in a run that may be believed",
+        section="Traffic",
+        label="unaccounted",
+        lower_is_better=True,
+    ),
+    Metric(
+        name="traffic.reordered_packets",
+        unit="packets",
+        doc="packets that arrived after a later one of their flow",
+        section="Traffic",
+        label="reordered",
+        lower_is_better=True,
+    ),
+    Metric(
+        name="traffic.goodput_bps",
+        unit="bit/s",
+        doc="delivered bits over the time of the run",
+        section="Traffic",
+        label="goodput",
+        lower_is_better=False,
+    ),
+    *(
+        Metric(
+            name=f"traffic.send_lateness_us.{part}",
+            unit="µs",
+            doc="how long after its planned time a packet was sent",
+            section="Traffic",
+            label=f"send lateness {part}",
+            lower_is_better=True,
+        )
+        for part in ("p50", "p99")
+    ),
+)
+_DELAY = tuple(
+    Metric(
+        name=f"delay_ms.{part}",
+        unit="ms",
+        doc="one-way delay of delivered packets, from sending to the backend",
+        section="Delay",
+        label=label,
+        lower_is_better=True,
+        line=f"{line} {{}}",
+        key=key,
+        column=column,
+    )
+    for part, label, line, key, column in (
+        ("p50", "median", "p50", "p50_ms", "p50 ms"),
+        ("p99", "p99", "p99", "p99_ms", "p99 ms"),
+        ("p999", "p99.9", "p99.9", "p999_ms", "p99.9 ms"),
+        ("max", "max", "max", "", ""),
+    )
+)
+
+ROWS = (*_TRAFFIC, *_DELAY)
