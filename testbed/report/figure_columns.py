@@ -33,12 +33,8 @@ class FigureColumn:
 
 
 def figure_columns() -> tuple[FigureColumn, ...]:
-    """Return the columns, in order: those of every table, of the buffer with the gain, of the balancer.
-
-    What the buffers lose and reserve comes first.
-    """
-    ordered = sorted(columns(), key=lambda metric: metric.section != "Buffer")
-    own = [FigureColumn(metric.column, metric.key, partial(bare, metric), metric.varied) for metric in ordered]
+    """Return the columns, in order: those of every table, of the buffer with the gain, of the balancer."""
+    own = [FigureColumn(metric.column, metric.key, partial(bare, metric), metric.varied) for metric in columns()]
     gain = FigureColumn("gain", GAIN, lambda value: f"{value:.3f}", "buffer.")
     ranks = ("", "buffer.", "balancer.")
     return tuple(sorted([*own, gain], key=lambda column: ranks.index(column.varied)))

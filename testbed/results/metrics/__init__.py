@@ -69,5 +69,5 @@ def paths() -> tuple[str, ...]:
 
 
 def columns() -> tuple[Metric, ...]:
-    """Return the figures that comparisons and sweeps have a column for."""
-    return tuple(metric for metric in METRICS if metric.key)
+    """Return the figures that comparisons and sweeps have a column for; what the buffers lose and reserve first."""
+    return tuple(sorted((m for m in METRICS if m.key), key=lambda metric: metric.section != "Buffer"))

@@ -1,0 +1,63 @@
+"""The reference page of what a scenario may name, made from the tables: ``make reference`` writes it.
+
+python -m testbed.scenario.reference > docs/reference/choices.md
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+
+from testbed.registry import Registry
+from testbed.scenario.fault_kinds import FAULT_KINDS, FaultKind
+from testbed.scenario.tables import BALANCER_POLICIES, BUFFER_POLICIES, TOPOLOGIES, Traits
+
+_HEAD = """\
+<!-- made by `make reference` from the rows of the tables in testbed/scenario; do not edit -->
+
+# What a scenario may name
+"""
+_TABLES: tuple[tuple[str, str, Registry[Traits]], ...] = (
+    ("Buffer policies", "`buffer.policy`", BUFFER_POLICIES),  # type: ignore[arg-type]
+    ("Balancer policies", "`balancer.policy`", BALANCER_POLICIES),  # type: ignore[arg-type]
+    ("Topology families", "`topology.family`", TOPOLOGIES),  # type: ignore[arg-type]
+)
+
+
+def page() -> str:
+    """Return the page, as Markdown."""
+    parts = [_table(title, key, table) for title, key, table in _TABLES]
+    return "\n".join([_HEAD, *parts, "## Faults\n", *fault_table(), "", *_refused(FAULT_KINDS.values()), ""])
+
+
+def fault_table() -> Iterator[str]:
+    """Yield the lines of the table of faults, which the README has, too."""
+    yield from ("| fault | breaks | heals by |", "|---|---|---|")
+    healers = {row.heals: row for row in FAULT_KINDS.values() if row.heals}
+    for row in FAULT_KINDS.values():
+        if not row.heals:
+            keys = "".join(f", `{key}: {example}`" for key, example in row.needs.items() if key != "for")
+            yield f"| `{row.name}: {row.example}`{keys} | {row.breaks} | {_healing(row, healers.get(row.name))} |"
+
+
+def _healing(row: FaultKind, healer: FaultKind | None) -> str:
+    if not row.lasts:
+        return "–"
+    if healer is not None:
+        return f"`for`, or `{healer.name}: {healer.example}`"
+    return "`for` (required)" if "for" in row.needs else "`for`"
+
+
+def _table(title: str, key: str, table: Registry[Traits]) -> str:
+    lines = [f"## {title}\n", f"| {key} | what it is | source |", "|---|---|---|"]
+    lines += [f"| `{row.name}` | {row.doc} | {row.source} |" for row in table]
+    return "\n".join([*lines, "", *_refused(table), ""])
+
+
+def _refused(rows: Iterable[Traits | FaultKind]) -> Iterator[str]:
+    for row in rows:
+        yield from (f"`{row.name}` is refused by the {engine}: {why}.\n" for engine, why in row.refused_by.items())
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())
