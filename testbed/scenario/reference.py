@@ -18,9 +18,9 @@ _HEAD = """\
 # What a scenario may name
 """
 _TABLES: tuple[tuple[str, str, Registry[Traits]], ...] = (
-    ("Buffer policies", "`buffer.policy`", BUFFER_POLICIES),  # type: ignore[arg-type]
-    ("Balancer policies", "`balancer.policy`", BALANCER_POLICIES),  # type: ignore[arg-type]
-    ("Topology families", "`topology.family`", TOPOLOGIES),  # type: ignore[arg-type]
+    ("Buffer policies", "`buffer.policy`", BUFFER_POLICIES),
+    ("Balancer policies", "`balancer.policy`", BALANCER_POLICIES),
+    ("Topology families", "`topology.family`", TOPOLOGIES),
 )
 
 

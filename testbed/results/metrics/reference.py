@@ -15,9 +15,9 @@ _HEAD = """\
 
 # Metrics
 
-The figures of `summary.json`, by their dotted paths, as `expect` names them (`traffic.unaccounted_packets == 0`). A section
-that does not apply to a run is absent, never filled with zeros. *Better* says which way a policy wants a figure to go;
-*column* is the name of a figure in the JSON tables of `compare` and `sweep`.
+The figures of `summary.json`, by their dotted paths, as `expect` names them (`traffic.unaccounted_packets == 0`). A
+section that does not apply to a run is absent, never filled with zeros. *Better* says which way a policy wants a figure
+to go; *column* is the name of a figure in the JSON tables of `compare` and `sweep`.
 """
 _BETTER = {None: "", True: "lower", False: "higher"}
 
