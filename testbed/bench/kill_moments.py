@@ -39,7 +39,7 @@ SCENARIO: dict[str, Any] = {
 }  # fmt: skip
 _FAULT_MS = (430.0, 780.0)
 _TRAFFIC_MS = (20.0, 380.0)
-_BEFORE_THE_END_MS = 1000.0
+_BEFORE_THE_END_MS = 850.0
 _PAUSE_S = {of.START: 0.9, of.SET_UP: 0.3, of.READY: 0.05, of.DRAIN: 0.3, of.ENDING: 0.03, of.WRITING: 0.25}
 _LAST_MEMBER = "mesh n2"
 _SENDERS = ("sender c1", "sender c2")
@@ -75,12 +75,16 @@ def _after_traffic(trial: RunningTrial, cell: of.Cell, rng: random.Random) -> in
     for name in ends:
         _until_gone(pids.get(name))
     time.sleep(rng.uniform(0, _PAUSE_S[cell.phase]))
+    if cell.victim not in pids:
+        raise ToolError(f"waiting for {cell.victim}", "it has ended before")
     return pids[cell.victim]
 
 
 def _until_gone(pid: int | None) -> None:
+    if pid is None:
+        return
     with suppress(ProcessLookupError):
-        descriptor = os.pidfd_open(pid or 0)
+        descriptor = os.pidfd_open(pid)
         try:
             waiting.readable([descriptor], int(_WITHIN_S * NS_PER_S))
         finally:

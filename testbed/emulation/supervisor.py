@@ -110,7 +110,7 @@ def _guarding(board: Board, records: socket.socket) -> Watch:
 
     def watch() -> Callable[[], None] | None:
         error = watchdog.finding(time.monotonic_ns())
-        return None if error is None else partial(RecordWriter(records).send, Failure(error))
+        return None if error is None else partial(RecordWriter(records).send, Failure(error, ends=True))
 
     return watch
 
@@ -168,7 +168,8 @@ class _Watch:
         elif isinstance(message, EventRecord):
             self._recording.event(message.t_ns, message.line)
         elif isinstance(message, Failure):
-            self._failure, self._over_ns = self._failure or message, time.monotonic_ns()
+            self._failure = message if self._failure is None or message.ends else self._failure
+            self._over_ns = time.monotonic_ns()
         else:
             self._outcome, self._over_ns = message, time.monotonic_ns()
 
@@ -179,7 +180,7 @@ class _Watch:
         self._recording.waiting(doing, now_ns - self._flowing_ns)
         finding = self._watchdog.finding(now_ns)
         if finding is not None:
-            self._failure = self._failure or Failure(finding)
+            self._failure = Failure(finding, ends=True)
             sandbox.kill()
         elif self._over_ns is not None and now_ns - self._over_ns > END_WITHIN_NS:
             self._left_doing = doing
@@ -196,12 +197,17 @@ class _Watch:
         """Return why there is no outcome."""
         if self._stops > 1:
             return Interrupted("running the trial", "interrupted twice, and so ended before its results were counted")
-        if self._failure is not None:
+        if self._failure is not None and not self._was_ended_by_others(status):
             return self._failure.error
         if self._left_doing:
             happened = f"interrupted, and ended when it had not ended for {END_WITHIN_NS // NS_PER_S} s: it was"
             return Interrupted("running the trial", f"{happened} {self._left_doing}")
         return ToolError("running the trial", fate_of_sandbox(status), _READ)
+
+    def _was_ended_by_others(self, status: int) -> bool:
+        """Tell whether guard or PID 1 was killed; what its processes say as that ends them is no cause."""
+        by_us = self._left_doing or (self._failure is not None and self._failure.ends)
+        return not by_us and (status < 0 or status > _KILLED)
 
 
 def fate_of_sandbox(status: int) -> str:

@@ -5,8 +5,10 @@ in which value they take; so are numbers that are not finite or do not fit 64 bi
 surrogates (nothing could print them), and nesting beyond `MAX_DEPTH`, on which whoever walks the data could run out of
 stack.
 
-**Memory.**  An object of one name takes 8 bytes of text and 30 times as many of memory, the worst there is, so
-`MAX_BYTES` of text stay below 1 GB.
+**Time and memory.**  A name takes up to 1.4 us, an object of one name 8 bytes of text and 30 times as many of memory;
+a number that has to be looked at takes 0.8 us, a plain one a tenth of that.  So names and brackets are counted before
+anything is built, and commas as well where numbers are to be looked at: 16 MB take less than 2 s and 1 GB, whatever
+they hold.
 """
 
 from __future__ import annotations
@@ -20,12 +22,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from testbed.files.reading import Source
 
 MAX_BYTES = 16 * 10**6
 MAX_LINE_BYTES = 4 * 10**6
 MAX_DEPTH = 32
+MAX_NAMES = 10**6  # with lists and objects; the evidence of 100 nodes has some 10,000
+MAX_CAREFUL = 1_500_000  # names, lists, objects and values, where a number may be too large
 _MAX_DIGITS = 20  # of a number of 64 bits, with its sign
 _MAYBE_TOO_LARGE = re.compile(rb"[0-9]{19}|[eE][-+]?[0-9]{3}")
 _HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -44,8 +49,9 @@ def parse(content: bytes, source: Source, where: str = "") -> Any:
     """
     place = f"{where} " if where else ""
     try:
-        _check_depth(content)
-        decoder = _CAREFUL if _MAYBE_TOO_LARGE.search(content) else _USUAL
+        careful = _MAYBE_TOO_LARGE.search(content) is not None
+        _check_structure(content, careful)
+        decoder = _CAREFUL if careful else _USUAL
         with _no_collection():
             value = decoder.decode(content.decode("utf-8"))
         if _HALF_PAIR.search(content):
@@ -97,14 +103,30 @@ def _object(value: Any, source: Source, what: str) -> dict[str, Any]:
     return value
 
 
-def _check_depth(content: bytes) -> None:
-    """Refuse deep nesting before anything is built: a stack that runs over is no good place to say so."""
-    if content.count(b"[") + content.count(b"{") <= MAX_DEPTH:
+def _check_structure(content: bytes, careful: bool) -> None:
+    """Refuse deep nesting and too many values before anything is built: later is no good place to say so."""
+    brackets = content.count(b"[") + content.count(b"{")
+    if brackets <= MAX_DEPTH and len(content) <= MAX_NAMES:
         return
     text = np.frombuffer(content.replace(b"\\\\", b"  ").replace(b'\\"', b"  "), np.uint8)
     in_string = np.cumsum(text == ord('"'), dtype=np.uint8) & 1  # an odd number of quotes before; 256 is even
+    outside = in_string.view(np.bool_) ^ True
+    _check_count(text, outside, "[{:", MAX_NAMES)
+    if careful:
+        _check_count(text, outside, "[{:,", MAX_CAREFUL)
+    _check_depth(text, outside)
+
+
+def _check_count(text: NDArray[np.uint8], outside: NDArray[np.bool_], signs: str, most: int) -> None:
+    found = np.count_nonzero(np.isin(np.arange(256), list(signs.encode()))[text] & outside) if len(text) > most else 0
+    if found > most:
+        what = "names, lists and objects" if "," not in signs else "names and values, of which some may be too large"
+        raise ValueError(f"it holds {found:,} {what}, more than {most:,}")
+
+
+def _check_depth(text: NDArray[np.uint8], outside: NDArray[np.bool_]) -> None:
     upper = text | 0x20  # [ and { are then one letter, and so are ] and }
-    steps = ((upper == ord("{")).view(np.int8) - (upper == ord("}")).view(np.int8)) * (1 - in_string.view(np.int8))
+    steps = ((upper == ord("{")).view(np.int8) - (upper == ord("}")).view(np.int8)) * outside.view(np.int8)
     too_deep = np.cumsum(steps, dtype=np.int32) > MAX_DEPTH
     if too_deep.any():
         raise ValueError(f"it nests deeper than {MAX_DEPTH} levels (byte {int(np.argmax(too_deep))})")

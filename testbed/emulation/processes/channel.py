@@ -50,9 +50,15 @@ class EventRecord(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A process of the trial cannot go on; `error` says which one, and why."""
+    """A process of the trial cannot go on.
+
+    Attributes:
+        error: which one, and why.
+        ends: whether who says so has ended the trial for it.
+    """
 
     error: TestbedError
+    ends: bool = False
 
     @classmethod
     def of(cls, member: str, error: BaseException) -> Failure:
