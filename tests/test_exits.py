@@ -20,8 +20,11 @@ from testbed.errors import (
     EXIT_OK,
     EXIT_TOOL_FAILED,
     InputError,
+    Interrupted,
+    TestbedError,
     ToolError,
 )
+from testbed.results.recorded_run import RecordedRun
 from testbed.scenario.loading import load
 from testbed.system import interrupts, streams
 from testbed.trials import run
@@ -256,3 +259,22 @@ def test_whatever_ends_a_run_its_directory_does_not_stay_running(
         run.run(load(tiny), run.RunOptions("simulation", tiny.parent / "run"))
     assert signal.getsignal(signal.SIGINT) is before
     assert json.loads((tiny.parent / "run/manifest.json").read_text())["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "status"),
+    [(KeyboardInterrupt(), Interrupted, "completed"), (ToolError("write", "no space"), ToolError, "failed")],
+)
+def test_what_meets_the_page_takes_nothing_from_results_that_are_complete(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, raised: type[TestbedError], status: str
+) -> None:
+    def meet(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(run.page, "write_page", meet)
+    out = tiny.parent / "run"
+    with pytest.raises(raised):
+        run.run(load(tiny), run.RunOptions(engine="simulation", out=out, live=False, quiet=True))
+    recorded = RecordedRun.open(out)
+    assert (recorded.status, (recorded.document("summary.json") or {})["status"]) == (status, "completed")
+    assert "TrialFailed" not in [record["kind"] for record in recorded.events()]

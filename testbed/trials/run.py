@@ -26,6 +26,7 @@ from testbed.errors import (
     EXIT_INTERRUPTED,
     EXIT_INVALID,
     EXIT_OK,
+    Interrupted,
     TestbedError,
 )
 from testbed.files import writing
@@ -119,12 +120,8 @@ def run(loaded: LoadedScenario, options: RunOptions, began_ns: int | None = None
     with _end_recorded(prepared.directory), announced(prepared.directory.path):
         _write_scenario(loaded, prepared.directory)
         result = _Run(prepared, options).carry_out(began_ns)
-    try:
         with patience.noted("writing the page", quiet=options.quiet):
             page.write_page(result.path, "choose another --out")
-    except TestbedError:  # a run without its page is not what was asked for
-        prepared.directory.finish("failed", ended_utc=provenance.utc_now())
-        raise
     return result
 
 
@@ -138,11 +135,22 @@ def _end_recorded(directory: RunDirectory) -> Iterator[None]:
         with interrupts.taken(interrupts.interrupt):
             yield
     except BaseException as error:
+        if directory.manifest["status"] != "running":
+            _end_without_page(directory, error)
+            raise
         stopped = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", None) == EXIT_INTERRUPTED
         with suppress(TestbedError):  # of two failures the first is the one to tell
             directory.append_event(0, written(TrialFailed(error=str(error) or type(error).__name__)))
             directory.finish("interrupted" if stopped else "failed", ended_utc=provenance.utc_now())
         raise
+
+
+def _end_without_page(directory: RunDirectory, error: BaseException) -> None:
+    """Record that something failed after the results were complete; a stop takes nothing from them."""
+    if isinstance(error, KeyboardInterrupt):
+        remedy = f"`python -m testbed report {directory.path}` writes it; the results are complete"
+        raise Interrupted("writing the page", "interrupted", remedy) from error
+    directory.finish("failed", ended_utc=provenance.utc_now())  # a run without its page is not what was asked for
 
 
 def repeated(loaded: LoadedScenario, options: RunOptions, count: int) -> Iterator[RunResult]:
