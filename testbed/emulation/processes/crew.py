@@ -140,15 +140,14 @@ class Crew:
 
         def send(line: Line, _records: RecordWriter) -> None:
             kernel.enter_namespace(f"/proc/{pid}/ns/net", kernel.CLONE_NEWNET)
-            run_id, direct = self._plan.run_id, self._plan.scenario.topology.link_delay_ns == 0
             sender = Sender(
                 interface,
                 packets,
-                run_id,
+                self._plan.run_id,
                 client,
                 priority=_SENDER_PRIORITY,
-                progress=lambda _: line.sign(),
-                past_qdisc=direct,
+                alive=line.sign,
+                past_qdisc=self._plan.scenario.topology.link_delay_ns == 0,
                 tos=self._tos,
             )
             report = sender.run(line.ready())
@@ -343,9 +342,9 @@ def _beating(config: BalancerConfig, pulse: Pulse) -> BalancerConfig:
 def _emitter(line: Line, records: RecordWriter, ready: type[Record]) -> Callable[[int, dict[str, Any]], None]:
     """Return what passes a controller's records on, and says that it is ready with the one of kind `ready`."""
 
-    def emit(t_ns: int, line_: dict[str, Any]) -> None:
-        records.send(EventRecord(t_ns, line_))
-        if line_["kind"] == ready.__name__:
+    def emit(t_ns: int, written: dict[str, Any]) -> None:
+        records.send(EventRecord(t_ns, written))
+        if written["kind"] == ready.__name__:
             line.say_ready()
 
     return emit

@@ -74,16 +74,6 @@ _sendmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int
 _sendmmsg.restype = ctypes.c_int
 
 
-@dataclass(frozen=True, slots=True)
-class SendProgress:
-    """Where a sender stands, once a second.  Counts are since the start, `worst_ns` is of the last second."""
-
-    t_ns: int
-    sent_pkts: int
-    sent_bytes: int
-    worst_ns: int
-
-
 @dataclass(frozen=True, eq=False)
 class SendReport:
     """What a sender did.
@@ -130,7 +120,7 @@ class Sender:
         client: Host,
         *,
         priority: int | None = None,
-        progress: Callable[[SendProgress], None] | None = None,
+        alive: Callable[[], None] = lambda: None,
         past_qdisc: bool = True,
         tos: int = 0,
     ) -> None:
@@ -142,7 +132,7 @@ class Sender:
             run_id: what tells this run's frames from others', 32 bits.
             client: whose addresses the frames carry.
             priority: SCHED_FIFO priority while running; where it is not permitted, the report says so.
-            progress: called once a second from the sending loop; must not block.
+            alive: called once a second from the sending loop; must not block.
             past_qdisc: go past the interface's queueing discipline; not where one is there to delay the frames.
             tos: DSCP and ECN field of the frames.
 
@@ -153,7 +143,7 @@ class Sender:
         _check_memory(len(plan))
         self.frames: FrameSet = build_frames(plan, client, run_id, tos=tos)
         self._t_ns = plan.t_ns
-        self._priority, self._progress = priority, progress
+        self._priority, self._alive = priority, alive
         self._iovecs, self._messages = _message_headers(self.frames)
         self._bytes_before = np.concatenate(([0], np.cumsum(plan.size_bytes, dtype=np.int64)))
         # -1: not sent; filled, so that no page is first touched while sending
@@ -188,12 +178,12 @@ class Sender:
     def _send_all(self, due_ns: Ints, t0_ns: int) -> None:
         # a memoryview gives plain integers, and bisect on it costs a tenth of a NumPy search among 64 values
         due, count = due_ns.data, len(due_ns)
-        tick_ns, ticked = t0_ns + NS_PER_S, 0
+        sign_ns = t0_ns + NS_PER_S
         while self._next < count and not self._stopping:
             first, now_ns = self._next, time.monotonic_ns()
-            if now_ns >= tick_ns:
-                self._tick(now_ns - t0_ns, ticked)
-                tick_ns, ticked = tick_ns + NS_PER_S, first
+            if now_ns >= sign_ns:
+                self._alive()
+                sign_ns += NS_PER_S
             elif due[first] > now_ns:
                 _wait(due[first], now_ns)
             else:
@@ -224,12 +214,6 @@ class Sender:
         self._unsent_pkts += self._next - first
         self._unsent_bytes += int(self._bytes_before[self._next] - self._bytes_before[first])
         kernel.sleep_until(now_ns + _BACK_OFF_NS)
-
-    def _tick(self, t_ns: int, ticked: int) -> None:
-        """Report progress since packet `ticked`."""
-        if self._progress is not None:
-            worst_ns = int(np.max(self._late_ns[ticked : self._next], initial=0))
-            self._progress(SendProgress(t_ns, self._next - self._unsent_pkts, self._sent_bytes(), worst_ns))
 
     def _sent_bytes(self) -> int:
         return int(self._bytes_before[self._next]) - self._unsent_bytes
