@@ -92,7 +92,7 @@ def test_equal_rows_give_equal_bytes_however_they_arrived(tmp_path: Path) -> Non
     one.append_samples(rows)
     for row in rows:
         two.append_samples([row])
-        two._gather_rows()
+        two.checkpoint()
     one.finish("completed")
     two.finish("completed")
     assert (tmp_path / "one/samples.parquet").read_bytes() == (tmp_path / "two/samples.parquet").read_bytes()
@@ -126,13 +126,13 @@ def test_checkpoints_wait_a_second_and_twenty_times_their_cost(tmp_path: Path) -
     run.append_samples([sample()])
     assert not run.checkpoint()
     clock.now_ns = CHECKPOINT_PERIOD_NS
-    write, cost_ns = run._write_samples, CHECKPOINT_PERIOD_NS // 4
+    write, cost_ns = run._samples.write, CHECKPOINT_PERIOD_NS // 4
 
-    def slow_write(table: object) -> None:
-        write(table)  # type: ignore[arg-type]
+    def slow_write() -> None:
+        write()
         clock.now_ns += cost_ns
 
-    run._write_samples = slow_write  # type: ignore[method-assign]
+    run._samples.write = slow_write  # type: ignore[method-assign]
     assert run.checkpoint()
     assert RunDirectory.open(tmp_path / "run").samples().num_rows == 1
     run.append_samples([sample(20)])

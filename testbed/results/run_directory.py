@@ -6,8 +6,8 @@ What a killed run leaves is what reached the file system, so everything is writt
 - ``events.jsonl`` in batches, at most 0.5 s old, each a single write that ends with a newline; a batch the disk did
   not take is cut back to the last whole line.
 - ``samples.parquet`` as a whole file again and again (a Parquet file without its footer is unreadable), written beside
-  and renamed over.  A rewrite costs as much as all rows so far, so the next one waits for at least 1 s and 20 times the
-  cost of the last: at most 5 % of the writer's time however long the run.
+  and renamed over (`sample_writer`).  The next one waits for at least 1 s and 20 times the cost of the last: at most
+  5 % of the writer's time however long the run.
 
 Rows are sorted by time in the last rewrite and the file carries no clock, so equal runs give equal bytes.
 
@@ -20,18 +20,17 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from testbed.errors import InputError, ToolError
 from testbed.files import writing
-from testbed.records.samples import COLUMNS, SCHEMA, in_order, table_of
 from testbed.results import recorded_run
+from testbed.results.sample_writer import Rows, SampleWriter
 from testbed.units import NS_PER_MS, NS_PER_S
 
 FinalStatus = Literal["completed", "interrupted", "failed"]
@@ -41,18 +40,14 @@ EVENT_AGE_NS = 500 * NS_PER_MS
 EVENT_BATCH_BYTES = 256 * 1024  # a batch is held in memory until it is this large or old
 CHECKPOINT_PERIOD_NS = NS_PER_S
 CHECKPOINT_SHARE = 20  # a rewrite may take one part in so many of the time
-ROW_GROUP_ROWS = 1 << 17
-MANY_TABLES = 256  # more pieces than this are joined, or a long run spends its time on their seams
 
 _WRITTEN_ON_THE_WAY = ("scenario.yaml", "plan.parquet", "events.jsonl", "samples.parquet")
-
-Rows = Sequence[Mapping[str, Any]]
 
 
 class RunDirectory:
     """Writer of one run directory; `create` makes it, `finish` completes it, `open` reads any.
 
-    No file stays open between calls, so there is nothing to close.
+    No file of it stays open between calls, so there is nothing to close.
     """
 
     def __init__(self, path: Path, manifest: dict[str, Any], clock_ns: Callable[[], int]) -> None:
@@ -62,9 +57,7 @@ class RunDirectory:
         self._event_lines: list[bytes] = []
         self._event_bytes = 0
         self._events_due_ns = clock_ns() + EVENT_AGE_NS
-        self._tables: list[pa.Table] = []
-        self._rows: list[Mapping[str, Any]] = []
-        self._checkpointed_rows = 0
+        self._samples = SampleWriter(path / "samples.parquet", self._elsewhere)
         self._finished = False
         self._on_disk = "running"  # the status that the manifest in the directory has
         self._checkpoint_due_ns = clock_ns() + CHECKPOINT_PERIOD_NS
@@ -90,7 +83,7 @@ class RunDirectory:
             run.write_json("manifest.json", full, durable=False)
             writing.folder(path / "logs", elsewhere=run._elsewhere)
             run.write_text("events.jsonl", "", durable=False)
-            run._write_samples(SCHEMA.empty_table())
+            run._samples.write()
         except BaseException as error:
             with suppress(ToolError):  # of two failures the first is the one to tell
                 run.finish("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
@@ -117,12 +110,11 @@ class RunDirectory:
 
     def append_samples(self, rows: Rows) -> None:
         """Take in sample rows: mappings with the required columns of `samples.COLUMNS` and any of the others."""
-        self._rows.extend(rows)
+        self._samples.append_rows(rows)
 
     def append_columns(self, columns: Mapping[str, object]) -> None:
         """Take in sample rows as columns of equal length, for engines that hold arrays over nodes."""
-        self._gather_rows()
-        self._tables.append(table_of(columns))
+        self._samples.append_columns(columns)
 
     def append_event(self, t_ns: int, record: Mapping[str, Any]) -> None:
         """Take in one record for ``events.jsonl``: at most 0.5 s later it is in the file if `checkpoint` is called."""
@@ -143,17 +135,16 @@ class RunDirectory:
             self._flush_events()  # before the samples: what they show shall have its decisions beside it
         if began_ns < self._checkpoint_due_ns:
             return False
-        table = self._table()
-        if table.num_rows > self._checkpointed_rows:
-            self._write_samples(table)
-            self._checkpointed_rows = table.num_rows
+        self._samples.write()
         now_ns = self._clock_ns()
         self._checkpoint_due_ns = now_ns + max(CHECKPOINT_PERIOD_NS, CHECKPOINT_SHARE * (now_ns - began_ns))
         return True
 
     def samples(self) -> pa.Table:
         """Return all rows taken in so far, ordered by time."""
-        return self.open(self.path).samples() if self._finished else in_order(self._table())
+        if not self._finished:
+            self._samples.write()
+        return self.open(self.path).samples()
 
     def finish(self, status: FinalStatus, **additions: Any) -> None:
         """Write everything that is left and the manifest with its final status; a second call corrects the first.
@@ -197,29 +188,9 @@ class RunDirectory:
         """
         self._flush_events()
         if not self._finished:
-            self._write_samples(self.samples())
-            self._tables, self._finished = [], True  # who reads on has the file, and the memory
+            self._samples.settle()
+            self._finished = True
         writing.sync(self.path / name for name in _WRITTEN_ON_THE_WAY)
-
-    def _gather_rows(self) -> None:
-        if self._rows:
-            rows, self._rows = self._rows, []
-            unknown = set().union(*rows) - set(COLUMNS)
-            if unknown:
-                raise KeyError(f"unknown columns {sorted(unknown)}")
-            self._tables.append(table_of({name: _column(rows, name) for name in COLUMNS}))
-
-    def _table(self) -> pa.Table:
-        self._gather_rows()
-        if len(self._tables) > MANY_TABLES:
-            self._tables = [pa.concat_tables(self._tables).combine_chunks()]
-        return pa.concat_tables(self._tables) if self._tables else SCHEMA.empty_table()
-
-    def _write_samples(self, table: pa.Table) -> None:
-        def into(file: BinaryIO) -> None:
-            _write_in_groups(table, file)
-
-        writing.replace(self.path / "samples.parquet", into, durable=False, elsewhere=self._elsewhere)
 
     def _flush_events(self) -> None:
         data = b"".join(self._event_lines)
@@ -237,15 +208,3 @@ def _make(path: Path) -> None:
         if writing.is_full(error):
             raise writing.refusal(path, error, "choose another --out") from error
         raise InputError("--out", f"cannot make {path}: {error.strerror}", "name a writable place") from error
-
-
-def _write_in_groups(table: pa.Table, file: BinaryIO) -> None:
-    """Write row group by row group: the bytes do not depend on how the rows came, and only one group is copied."""
-    with pq.ParquetWriter(file, table.schema, compression="zstd", store_schema=False) as writer:
-        for first in range(0, max(table.num_rows, 1), ROW_GROUP_ROWS):
-            writer.write_table(table.slice(first, ROW_GROUP_ROWS).combine_chunks(), row_group_size=ROW_GROUP_ROWS)
-
-
-def _column(rows: Rows, name: str) -> list[Any] | None:
-    values = [row.get(name) for row in rows]
-    return values if any(value is not None for value in values) else None
