@@ -21,9 +21,10 @@ NAMES = {
     "kill-start": "what is left of trials that are killed as they start",
     "kill-matrix": "what is left and said when any process of a trial is killed in any phase",
     "verdict": "what disturbs a run, and whether the verdict names it",
+    "soak": "memory and descriptors of every process of a long trial",
 }
 ANYBODYS = ("forecaster", "simulate")  # the others need root, and what a run needs of the machine
-LONG = ("kill-start", "kill-matrix", "verdict")
+LONG = ("kill-start", "kill-matrix", "verdict", "soak")
 COUNTED = {
     "failover": "failures of each kind (100)",
     "scale": "seeds of the imbalance (3)",
@@ -33,6 +34,7 @@ COUNTED = {
     "kill-matrix": "trials (each place of the matrix once)",
     "verdict": "undisturbed runs (3)",
 }
-JUDGED = ("kill-matrix", "verdict")  # a bar that is not passed there is a failure: exit 1
+JUDGED = ("kill-matrix", "verdict", "soak")  # a bar that is not passed there is a failure: exit 1
 FILTERED = ("kill-matrix", "verdict")  # have `run(..., only=TEXT)`
+TIMED = ("soak",)  # have `run(minutes=N)`
 DRAWN = ("kill-matrix",)  # have `run(..., seed=N, check_every=N)`

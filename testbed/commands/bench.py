@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from testbed import output
-from testbed.bench import ANYBODYS, COUNTED, DRAWN, FILTERED, JUDGED, LONG, NAMES
+from testbed.bench import ANYBODYS, COUNTED, DRAWN, FILTERED, JUDGED, LONG, NAMES, TIMED
 from testbed.commands.app import app
 from testbed.commands.options import AsJson
 from testbed.errors import EXIT_EXPECTATION_FAILED, EXIT_OK, InputError
@@ -42,11 +42,14 @@ def bench(
         int | None,
         typer.Option("--check-every", min=1, help=f"of {', '.join(DRAWN)}: trials between two undisturbed runs (50)"),
     ] = None,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", min=0.2, help=f"of {', '.join(TIMED)}: how long it runs (30)")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run benchmarks, each figure beside its rival's from the same call; Ctrl-C prints what is complete."""
     chosen = names or [name for name in NAMES if name not in LONG]
-    options = {"count": count, "only": only or None, "seed": seed, "check_every": check_every}
+    options = {"count": count, "only": only or None, "seed": seed, "check_every": check_every, "minutes": minutes}
     given = {name: value for name, value in options.items() if value is not None}
     _check(chosen, given)
     if set(chosen) - set(ANYBODYS):
@@ -67,7 +70,13 @@ def _check(names: list[str], given: Collection[str]) -> None:
     unknown = sorted(set(names) - set(NAMES))
     if unknown:
         raise InputError("bench", f"unknown {', '.join(unknown)}", f"known: {', '.join(NAMES)}")
-    takers: dict[str, Collection[str]] = {"count": COUNTED, "only": FILTERED, "seed": DRAWN, "check_every": DRAWN}
+    takers: dict[str, Collection[str]] = {
+        "count": COUNTED,
+        "only": FILTERED,
+        "seed": DRAWN,
+        "check_every": DRAWN,
+        "minutes": TIMED,
+    }
     for option in given:
         without = sorted(set(names) - set(takers[option]))
         if without:
