@@ -59,8 +59,9 @@ class Journal:
         self.lost = False
 
     def note(self, taken: Input) -> None:
-        """Keep an input for the next `ship`."""
-        self._noted.append(taken)
+        """Keep an input for the next `ship`, if there is still somebody to ship it to."""
+        if not self.lost:
+            self._noted.append(taken)
 
     def lease_is_over(self, now_ns: int) -> bool:
         """Tell whether the standby may be about to take over: `ship` before anything else."""

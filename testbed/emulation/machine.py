@@ -68,7 +68,7 @@ class MachineWatch:
         self._overflows = neighbour_overflows()
         self._quota, self._throttled_ns = quota, quota.throttled_ns()
         self._suspended_ns = _suspended_ns()
-        self._running: list[float] = []
+        self._running, self._looks = 0.0, 0  # the sum of what was runnable, over so many looks
         self.cpu_idle_worst_ratio = 1.0
 
     def tick(self) -> None:
@@ -79,7 +79,7 @@ class MachineWatch:
         times = cpu_times()
         self.cpu_idle_worst_ratio = min(self.cpu_idle_worst_ratio, _share(self._second, times, lambda t: t.idle))
         self._second, self._second_began_ns = times, now_ns
-        self._running.append(os.getloadavg()[0])
+        self._running, self._looks = self._running + os.getloadavg()[0], self._looks + 1
 
     def finish(self) -> dict[str, float | int | None]:
         """Return the fields of `Evidence` that speak of the machine."""
@@ -89,7 +89,7 @@ class MachineWatch:
             "cpu_idle_ratio": _share(self._first, times, lambda t: t.idle),
             "cpu_idle_worst_ratio": self.cpu_idle_worst_ratio,
             "cpu_steal_ratio": _share(self._first, times, lambda t: t.steal),
-            "runqueue_mean": sum(self._running) / len(self._running) if self._running else None,
+            "runqueue_mean": self._running / self._looks if self._looks else None,
             "softnet_dropped_pkts": softnet_dropped_pkts() - self._softnet,
             "neighbour_overflows": neighbour_overflows() - self._overflows,
             "throttled_ns": None if throttled_ns is None or before_ns is None else throttled_ns - before_ns,

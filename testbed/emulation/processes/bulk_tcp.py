@@ -29,13 +29,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from testbed.emulation.processes.channel import EventRecord, RecordWriter
 from testbed.emulation.processes.members import Body, Line, Stopped
 from testbed.emulation.processes.pulse import Pulse
 from testbed.errors import MachineError, ToolError
-from testbed.records.histogram import Histogram
+from testbed.records.histogram import Histogram, merged
 from testbed.records.processes import TcpSampled
 from testbed.scenario.base import IpVersion
 from testbed.scenario.network import VIP_IP, VIP_IP6
@@ -49,6 +47,7 @@ FIRST_SOURCE_PORT = 20_000  # fixed, so that the balancer places a connection al
 PORTS_A_SOURCE = 64
 SAMPLE_NS = 10 * NS_PER_MS
 SAMPLES_AN_EVENT = 10
+_RTTS_AT_ONCE = 4096  # counted together
 _CHUNK = bytes(1 << 17)
 _WINDOW = "4096 131072 33554432"  # the largest must hold what the largest buffer holds
 _TCP_NOTSENT_LOWAT = 25
@@ -176,7 +175,7 @@ class BulkSource:
         ]
         self._last = [TcpInfo(0, 0, 0, 0)] * spec.streams
         self._alive = [True] * spec.streams
-        self._rtts_ns: list[int] = []
+        self._rtt, self._rtts_ns = Histogram.of(()), list[int]()  # the latest are not in the histogram yet
         self._samples = 0
 
     def run(self, t0_ns: int, duration_ns: int, stopped: Stopped) -> dict[str, Any]:
@@ -230,14 +229,22 @@ class BulkSource:
             if self._alive[index]:
                 self._last[index] = info = read_info(stream)
                 self._rtts_ns += [info.rtt_ns] if info.acked_bytes else []
+        if len(self._rtts_ns) >= _RTTS_AT_ONCE:
+            self._count_rtts()
         self._samples += 1
         if self._samples % SAMPLES_AN_EVENT == 0:
             self._records.send(EventRecord.of(t_ns, TcpSampled(source=self._spec.name, **self._columns())))
+
+    def _count_rtts(self) -> None:
+        counted = merged((self._rtt, Histogram.of(self._rtts_ns)))
+        assert counted is not None
+        self._rtt, self._rtts_ns = counted, []
 
     def _columns(self) -> dict[str, tuple[int, ...]]:
         return {name: tuple(getattr(info, name) for info in self._last) for name in TcpInfo._fields}
 
     def _report(self, ran_ns: int) -> dict[str, Any]:
+        self._count_rtts()
         return {
             "source": self._spec.name,
             "client": self._spec.client,
@@ -247,7 +254,7 @@ class BulkSource:
             "ran_ns": ran_ns,
             "acked_bytes": sum(info.acked_bytes for info in self._last),
             "retransmitted_pkts": sum(info.retransmitted_pkts for info in self._last),
-            "rtt": Histogram.of(np.array(self._rtts_ns, dtype=np.int64)),
+            "rtt": self._rtt,
         }
 
 
