@@ -2,15 +2,20 @@
 
 what the operating system refuses   no space, no right, too many files: MachineError or ToolError
 raised in a policy                  PolicyError, with its file and line
+raised by calling a policy          PolicyError, too: it takes other arguments, or lacks what it is asked for
 anything else                       Bug: our own, exit code 70
 """
 
 from __future__ import annotations
 
 import errno
+import linecache
 import os
+import re
+import sys
 import traceback
 from pathlib import Path
+from typing import Any
 
 from testbed.errors import Bug, MachineError, PolicyError, TestbedError, ToolError
 
@@ -35,7 +40,9 @@ def shown(error: BaseException, attempted: str, remedy: str) -> TestbedError:
     """
     if isinstance(error, TestbedError):
         return error
-    return _of_the_system(error, attempted) or _of_a_policy(error) or _bug(error, attempted, remedy)
+    return (
+        _of_the_system(error, attempted) or _of_a_call(error) or _of_a_policy(error) or _bug(error, attempted, remedy)
+    )
 
 
 # What the system may refuse any program, by error number, and what mends it.  A limit or a right that is missing is the
@@ -91,6 +98,54 @@ def _of_the_system(error: BaseException, attempted: str) -> TestbedError | None:
     if error.errno in _LIMITS:
         return MachineError(attempted, *cause_of(error))
     return ToolError(attempted, *cause_of(error)) if error.errno in _FAILURES else None
+
+
+_MISFIT = re.compile(r"([\w.<>]+)\(\) (?:takes|missing|got) ")  # what Python says of arguments that do not fit
+
+
+def _of_a_call(error: BaseException) -> PolicyError | None:
+    """Return the error of a policy that fits no call of ours, which is raised in our file and not in its own."""
+    places, found = _places(error), None
+    if isinstance(error, TypeError) and (misfit := _MISFIT.match(str(error))):
+        found = _definition(misfit.group(1))
+    elif isinstance(error, AttributeError) and error.obj is not None:
+        owner = error.obj if isinstance(error.obj, type) else type(error.obj)
+        found = str(getattr(sys.modules.get(owner.__module__), "__file__", "")), 0
+    if found is None or not places or not _is_of_a_policy(found[0]) or _same(places[-1].filename, found[0]):
+        return None
+    where = _short(found[0]) + (f", line {found[1]}" if found[1] else "")
+    remedy = "give it what its interface says (the docstring beside its row tells)"
+    return PolicyError("asking a policy", f"{_words(error)} ({where})", remedy)
+
+
+def _definition(name: str) -> tuple[str, int] | None:
+    """Return file and line of a policy's function, by the name that Python gives it in errors."""
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if not isinstance(file, str) or not _is_of_a_policy(file):
+            continue
+        function: Any = module
+        for part in name.split("."):
+            function = getattr(function, part, None)
+        code = getattr(function, "__code__", None)
+        if code is not None and _same(code.co_filename, file):
+            return file, int(code.co_firstlineno)
+    return _nested(name.rpartition(".")[2])
+
+
+def _nested(name: str) -> tuple[str, int] | None:
+    """Return the same of a function within a function of a plug-in, or of a lambda; the first of that name."""
+    for file in _blamed:
+        waiting: list[Any] = [compile("".join(linecache.getlines(file)), file, "exec")]
+        for code in waiting:
+            if code.co_name == name:
+                return file, int(code.co_firstlineno)
+            waiting += [part for part in code.co_consts if hasattr(part, "co_consts")]
+    return None
+
+
+def _same(one: str, other: str) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _of_a_policy(error: BaseException) -> PolicyError | None:

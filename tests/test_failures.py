@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,64 @@ def test_a_policy_with_a_wrong_syntax_is_named_for_it() -> None:
     error = shown(raised_by(lambda: defined_in(POLICY, "x = 1\ndef size(:\n")))
     assert isinstance(error, PolicyError)
     assert "buffer_of_a_user.py, line 2" in str(error)
+
+
+CLASSES = """
+class Rule:
+    def __init__(self, count): pass
+    def size(self, sample): return len(sample)
+def make():
+    def inner(x): return x
+    return inner
+short = lambda x: x
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Any:
+    """Return the module of a user's file that the testbed has been told of."""
+    path = tmp_path / "own.py"
+    path.write_text(CLASSES)
+    module = types.ModuleType("testbed_plugin_own")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module
+    exec(compile(CLASSES, str(path), "exec"), module.__dict__)
+    failures.blame(path)
+    yield module
+    del sys.modules[module.__name__]
+    failures._blamed.discard(str(path))
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda own: own.Rule(1, 2), "takes 2 positional arguments but 3 were given (own.py, line 3)"),
+        (lambda own: own.Rule(1).size(1, 2), "takes 2 positional arguments but 3 were given (own.py, line 4)"),
+        (lambda own: own.Rule(1).size(), "missing 1 required positional argument: 'sample' (own.py, line 4)"),
+        (lambda own: own.Rule(1).size(sample=1, limit=2), "unexpected keyword argument 'limit' (own.py, line 4)"),
+        (lambda own: own.make()(1, 2), "takes 1 positional argument but 2 were given (own.py, line 6)"),
+        (lambda own: own.short(), "missing 1 required positional argument: 'x' (own.py, line 8)"),
+        (lambda own: own.Rule(1).wish_bytes(), "'Rule' object has no attribute 'wish_bytes' (own.py)"),
+        (lambda own: own.Rule.horizon_ns, "type object 'Rule' has no attribute 'horizon_ns' (own.py)"),
+    ],
+)
+def test_a_policy_that_fits_no_call_of_ours_is_named_for_it(plugin: Any, call: Any, said: str) -> None:
+    error = shown(raised_by(lambda: call(plugin)))
+    assert isinstance(error, PolicyError)
+    assert said in str(error).replace(f"{Path(plugin.__file__).parent}/", "")
+
+
+def test_a_policy_of_the_tree_that_fits_no_call_is_named_for_it_too() -> None:
+    from testbed.policies.slots import reweight
+
+    error = shown(raised_by(reweight))  # type: ignore[call-arg]
+    assert isinstance(error, PolicyError)
+    assert "(testbed/policies/slots.py, line" in str(error)
+
+
+def test_a_call_that_fits_nothing_of_ours_is_our_own_bug() -> None:
+    assert isinstance(shown(raised_by(load)), Bug)  # type: ignore[call-arg]
+    assert isinstance(shown(raised_by(lambda: Path().nothing)), Bug)  # type: ignore[attr-defined]
 
 
 def test_an_exception_elsewhere_is_our_own_bug_and_says_where() -> None:

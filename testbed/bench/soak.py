@@ -4,15 +4,16 @@ One emulated trial with moderate traffic.  Every few seconds each of its process
 of proc_pid_status(5)), private memory (what only this process has, of its smaps_rollup) and open descriptors.
 
 **The criterion.**  What a process takes while it gets going is no leak, so the first tenth of the traffic is left out.
-Through the private memory of the rest goes a straight line (least squares).  It may rise by `FLAT_MB` over the whole of
-the rest, or by `FLAT_RATIO` of what there is at its beginning, whichever is more; a process that lasts shorter than
-half of the rest (the shell of a fault, a probe) has no line.  Descriptors may not become more than they were when the
-rest began.  Resident memory is shown and not judged: pages that a fork shares count there as soon as they are read, as
-a sender reads its packets.
+Straight lines (least squares) go through the resident and through the private memory of the rest.  What leaks raises
+both.  Pages that a fork shares raise the one when they are read, and the other when the parent writes to its own
+copies; so the lesser slope counts.  It may lift the line by `FLAT_MB` over the whole of the rest, or by `FLAT_RATIO` of
+the resident memory, whichever is more.  Descriptors are flat unless there are more of them in all of the second half
+than there were at any time of the first.  A process that lasts shorter than half of the rest has no line.
 """
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ MINUTES = 30.0
 FLAT_MB, FLAT_RATIO = 2.0, 0.02
 _LOOK_S = 3.0
 _SETTLING_RATIO = 0.1
+_PRIVATE = ("Private_Clean", "Private_Dirty")
 _MODERATE = (
     "traffic.base.rate=10Mbit",
     "traffic.bursts.peak=60Mbit",
@@ -99,25 +101,30 @@ def _watched(trial: RunningTrial, traffic_s: float) -> dict[str, Course]:
 
 def look_at(pid: int, t_s: float) -> Look | None:
     """Return what a process has now; None when it has ended."""
-    folder = Path(f"/proc/{pid}")
     try:
-        resident = _kb_in(folder / "status", ("VmRSS",))
-        private = _kb_in(folder / "smaps_rollup", ("Private_Clean", "Private_Dirty"))
-        descriptors = sum(1 for _ in (folder / "fd").iterdir())
+        resident = _kb_in(Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace"), "VmRSS")
+        private = _kb_in(Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii"), *_PRIVATE)
+        descriptors = len(os.listdir(f"/proc/{pid}/fd"))
     except OSError:
         return None
     return Look(t_s, resident * 1024 / _MB, private * 1024 / _MB, descriptors)
 
 
-def _kb_in(path: Path, names: Sequence[str]) -> int:
-    lines = path.read_text(encoding="ascii", errors="replace").splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.partition(":")[0] in names)
+def _kb_in(text: str, *names: str) -> int:
+    return sum(int(line.split()[1]) for line in text.splitlines() if line.partition(":")[0] in names)
 
 
 def slope_mb_s(looks: Sequence[Look]) -> float:
-    """Return how fast private memory grows along the straight line that fits best."""
-    t_s, private = (np.array([getattr(look, name) for look in looks]) for name in ("t_s", "private_mb"))
-    return float(np.polyfit(t_s - t_s[0], private, 1)[0])
+    """Return how fast memory grows: the lesser slope of the straight lines through resident and private memory."""
+    t_s = np.array([look.t_s - looks[0].t_s for look in looks])
+    columns = np.array([(look.resident_mb, look.private_mb) for look in looks])
+    return float(np.polyfit(t_s, columns, 1)[0].min())
+
+
+def grow(descriptors: Sequence[int]) -> bool:
+    """Tell whether there are more in all of the second half than there were at any time of the first."""
+    half = len(descriptors) // 2
+    return min(descriptors[half:]) > max(descriptors[:half])
 
 
 def _process_rows(courses: dict[str, Course], traffic_s: float) -> Iterator[Row]:
@@ -132,22 +139,18 @@ def process_row(name: str, looks: Sequence[Look]) -> Row:
     """Return the row of a process from the looks that count, three at least."""
     first, last, slope = looks[0], looks[-1], slope_mb_s(looks)
     grown_mb = slope * (last.t_s - first.t_s)
-    most_mb = max(FLAT_MB, FLAT_RATIO * first.private_mb)
-    most_open = max(look.descriptors for look in looks)
-    made = row(f"soak.{name}", grown_mb, "MB", f"<= {most_mb:.3g}", note=_note(grown_mb > most_mb, first, most_open))
-    made["met"] = made["met"] and most_open <= first.descriptors
+    most_mb = max(FLAT_MB, FLAT_RATIO * first.resident_mb)
+    descriptors = [look.descriptors for look in looks]
+    words = ["memory grows"] * (grown_mb > most_mb) + ["descriptors grow"] * grow(descriptors)
+    made = row(f"soak.{name}", grown_mb, "MB", f"<= {most_mb:.3g}", note=", ".join(words) or "flat")
+    made["met"] = not words
     figures = {
         "private_mb": (first.private_mb, last.private_mb),
         "resident_mb": (first.resident_mb, last.resident_mb),
         "mb_per_hour": slope * 3600,
-        "descriptors": (first.descriptors, last.descriptors, most_open),
+        "descriptors": (first.descriptors, last.descriptors, max(descriptors)),
     }
     return {**made, **figures}
-
-
-def _note(grows: bool, first: Look, most_open: int) -> str:
-    words = ["memory grows"] * grows + ["descriptors grow"] * (most_open > first.descriptors)
-    return ", ".join(words) or "flat"
 
 
 def _summary_rows(summary: dict[str, Any]) -> Iterator[Row]:
