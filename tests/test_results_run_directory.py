@@ -287,23 +287,28 @@ def test_a_disk_that_takes_no_more_is_an_error_and_keeps_what_it_had(tmp_path: P
 
 
 @pytest.mark.requires("root")
-def test_a_full_disk_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("met", ["while they come", "at the end"])
+def test_a_full_disk_says_so(tmp_path: Path, met: str) -> None:
     program = """
         import sys
+        from contextlib import suppress
         from pathlib import Path
         from testbed.errors import ToolError
         from testbed.results.run_directory import RunDirectory
         from tests.test_results_run_directory import sample
         run = RunDirectory.create(Path(sys.argv[1]) / "run", {})
-        run.append_samples([sample(t, weight=hash(str(t)) % 10**9) for t in range(60_000)])
+        rows = [sample(t, weight=hash(str(t)) % 10**9) for t in range(60_000)]
         try:
+            run.append_samples(rows if sys.argv[2] == "while they come" else rows[:30_000])
             run.finish("completed")
         except ToolError as error:
+            with suppress(ToolError):
+                run.finish("failed")
             print(error, RunDirectory.open(run.path).status, RunDirectory.open(run.path).samples().num_rows)
     """
-    inside = f'mount -t tmpfs -o size=128k none {tmp_path} && "$0" -c "$1" {tmp_path}'
+    inside = f'mount -t tmpfs -o size=128k none {tmp_path} && "$0" -c "$1" {tmp_path} "$2"'
     ended = subprocess.run(
-        ["unshare", "-m", "sh", "-c", inside, sys.executable, textwrap.dedent(program)],
+        ["unshare", "-m", "sh", "-c", inside, sys.executable, textwrap.dedent(program), met],
         capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert "No space left on device" in ended.stdout
