@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from testbed.emulation.processes import sender
+from testbed.emulation.processes import packet_socket, sender
 from testbed.errors import MachineError, ToolError
 from testbed.scenario.network import Host
 from testbed.system import kernel
@@ -77,7 +77,7 @@ class _Mmsghdr(ctypes.Structure):
 
 def test_the_kernel_structures_lead_to_the_frames() -> None:
     frames = build_frames(_plan(50, 1000), CLIENT, RUN)
-    iovecs, messages = sender._message_headers(frames)
+    iovecs, messages = packet_socket.message_headers(frames)
     array = (_Mmsghdr * 50).from_address(messages.ctypes.data)
     assert messages.nbytes == ctypes.sizeof(array)
     for index, message in enumerate(array):

@@ -31,8 +31,8 @@ from testbed.scenario.overrides import Setting
 from testbed.scenario.sources import OnOffSpec
 from testbed.scenario.sweep import load_sweep, option_text
 from testbed.system import places
+from testbed.trials.inputs import hashes_of_inputs
 from testbed.trials.process import Ended, TrialCall, TrialProcesses
-from testbed.trials.run import hashes_of_inputs
 from testbed.trials.sweep import SweepResult, carry_out, checked
 from tests import synthetic_run
 

@@ -14,44 +14,50 @@ from testbed.commands.options import AsJson
 from testbed.errors import InputError
 from testbed.scenario.sources import RowKind
 
+_Traces = Annotated[
+    list[Path] | None,
+    typer.Option("--trace", metavar="FILE", help="CSV, npz or pcap; repeatable; none judges generated traffic"),
+]
+_Model = Annotated[
+    Path | None,
+    typer.Option("--model", metavar="FILE.npz", help="default the one shipped"),
+]
+_Rows = Annotated[
+    RowKind | None,
+    typer.Option("--rows", help="what the rows of CSV traces are; default: what their times suggest"),
+]
+_BinLength = Annotated[
+    str | None,
+    typer.Option("--bin", metavar="TIME", help="length of the bins of CSV traces, such as 10ms"),
+]
+_NodeRate = Annotated[
+    str | None,
+    typer.Option("--rate", help="of the node, such as 100Mbit; default: the mean load of each series is 60 % of it"),
+]
+_Sums = Annotated[
+    list[Path] | None,
+    typer.Option("--sums", metavar="FILE.npz", help="judge sums of random hosts that training did not see"),
+]
+_Card = Annotated[
+    Path | None,
+    typer.Option("--card", metavar="MODEL.md", help="put the tables into this model card"),
+]
+
 
 @app.command(epilog="Example: `python -m testbed evaluate --generated --json`")
 def evaluate(
-    traces: Annotated[
-        list[Path] | None,
-        typer.Option("--trace", metavar="FILE", help="CSV, npz or pcap; repeatable; none judges generated traffic"),
-    ] = None,
-    model: Annotated[
-        Path | None,
-        typer.Option("--model", metavar="FILE.npz", help="default the one shipped"),
-    ] = None,
-    rows: Annotated[
-        RowKind | None,
-        typer.Option("--rows", help="what the rows of CSV traces are; default: what their times suggest"),
-    ] = None,
-    bin_length: Annotated[
-        str | None,
-        typer.Option("--bin", metavar="TIME", help="length of the bins of CSV traces, such as 10ms"),
-    ] = None,
-    rate: Annotated[
-        str | None,
-        typer.Option(
-            "--rate", help="of the node, such as 100Mbit; default: the mean load of each series is 60 % of it"
-        ),
-    ] = None,
+    traces: _Traces = None,
+    model: _Model = None,
+    rows: _Rows = None,
+    bin_length: _BinLength = None,
+    rate: _NodeRate = None,
     stretch: Annotated[float, typer.Option("--stretch", help="times of traces are multiplied by it")] = 1.0,
     add_up: Annotated[bool, typer.Option("--sum", help="judge the sum of all series of all traces")] = False,
-    sums: Annotated[
-        list[Path] | None,
-        typer.Option("--sums", metavar="FILE.npz", help="judge sums of random hosts that training did not see"),
-    ] = None,
+    sums: _Sums = None,
     generated: Annotated[bool, typer.Option("--generated", help="judge generated traffic, too")] = False,
     interval_ms: Annotated[int, typer.Option("--interval", metavar="MS", help="between samples")] = 10,
     actuation_ms: Annotated[int, typer.Option("--actuation", metavar="MS", help="time an expansion takes")] = 50,
-    card: Annotated[
-        Path | None,
-        typer.Option("--card", metavar="MODEL.md", help="put the tables into this model card"),
-    ] = None,
+    card: _Card = None,
     as_json: AsJson = False,
 ) -> None:
     """Judge the LSTM beside its rivals, on traces it never saw."""

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
-
-import yaml
 
 from testbed import doctor, output, topologies
 from testbed.engine import Engine, Outcome, TrialPlan
@@ -29,7 +27,6 @@ from testbed.errors import (
     Interrupted,
     TestbedError,
 )
-from testbed.files import writing
 from testbed.forecaster.maker import forecaster_maker
 from testbed.records.engines import EMULATION, is_real_time
 from testbed.records.evidence import Evidence
@@ -43,19 +40,15 @@ from testbed.results.recorded_run import RecordedRun
 from testbed.results.run_directory import RunDirectory
 from testbed.results.running import announced
 from testbed.results.summary import summarise
-from testbed.scenario import plugins as plugged
 from testbed.scenario.loading import LoadedScenario
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
-from testbed.scenario.plugins import Plugin
-from testbed.scenario.sources import TraceSpec
-from testbed.scenario.tables import BALANCER_POLICIES, BUFFER_POLICIES, TOPOLOGIES
 from testbed.system import interrupts, patience
-from testbed.traffic import plan_file, trace_file
+from testbed.traffic import plan_file
 from testbed.traffic.plan import PacketPlan, make_plan
 from testbed.traffic.streams import derived_seed
 from testbed.traffic.traces import TraceFiles
-from testbed.trials import checks
+from testbed.trials import checks, inputs
 
 RUNS = Path("runs")
 
@@ -117,24 +110,31 @@ def run(loaded: LoadedScenario, options: RunOptions, began_ns: int | None = None
         doctor.refuse_if_lacking(loaded.scenario, options.out)
     with patience.noted("planning the traffic", quiet=options.quiet):
         prepared = _prepare(loaded, options)
-    with _end_recorded(prepared.directory), announced(prepared.directory.path):
-        _write_scenario(loaded, prepared.directory)
-        result = _Run(prepared, options).carry_out(began_ns)
+    path = options.out or _default_path(loaded)
+    with _recorded(partial(RunDirectory.create, path, prepared.manifest)) as directory, announced(directory.path):
+        inputs.write_scenario(loaded, directory)
+        result = _Run(prepared, directory, options).carry_out(began_ns)
         with patience.noted("writing the page", quiet=options.quiet):
             page.write_page(result.path, "choose another --out")
     return result
 
 
 @contextmanager
-def _end_recorded(directory: RunDirectory) -> Iterator[None]:
-    """Give a run directory the status it deserves when the block fails, whatever it is that fails.
+def _recorded(create: Callable[[], RunDirectory]) -> Iterator[RunDirectory]:
+    """Make a run directory and give it the status it deserves when the block fails, whatever it is that fails.
 
-    Within it a request to stop interrupts wherever it meets us, within imports too: there is something to finish.
+    Within the block a request to stop interrupts wherever it meets us, within imports too: there is something to
+    finish.  It waits while the directory is made: one that is there is finished.
     """
+    directory = None
     try:
         with interrupts.taken(interrupts.interrupt):
-            yield
+            with interrupts.held_back():
+                directory = create()
+            yield directory
     except BaseException as error:
+        if directory is None:
+            raise
         if directory.manifest["status"] != "running":
             _end_without_page(directory, error)
             raise
@@ -181,7 +181,7 @@ class _Prepared:
     engine: Engine
     trial: TrialPlan
     facts: RunFacts
-    directory: RunDirectory
+    manifest: Mapping[str, Any]
 
 
 def _prepare(loaded: LoadedScenario, options: RunOptions) -> _Prepared:
@@ -197,14 +197,13 @@ def _prepare(loaded: LoadedScenario, options: RunOptions) -> _Prepared:
     facts = RunFacts.of(scenario, network, options.engine, loaded.question)
     manifest = provenance.collect(
         options.argv,
-        hashes=_hashes(loaded, plan, engine),
-        seeds=_seeds(loaded),
+        hashes=inputs.hashes_of(loaded, plan, engine),
+        seeds=inputs.seeds_of(loaded),
         facts=facts.to_record(),
         ovs_datapath=engine.datapath(),
     )
     manifest["notes"] = list(plan.notes)
-    directory = RunDirectory.create(options.out or _default_path(loaded), manifest)
-    return _Prepared(engine, trial_plan(scenario, network, plan, directory.path / "logs"), facts, directory)
+    return _Prepared(engine, trial_plan(scenario, network, plan), facts, manifest)
 
 
 def _default_path(loaded: LoadedScenario) -> Path:
@@ -214,61 +213,7 @@ def _default_path(loaded: LoadedScenario) -> Path:
     return first if not first.exists() else next(path for path in later if not path.exists())
 
 
-def _resolved_text(loaded: LoadedScenario, plugins: Collection[str]) -> str:
-    question = "".join(f"# {line}".rstrip() + "\n" for line in loaded.question.splitlines())
-    resolved = loaded.scenario.resolved() | ({"plugins": list(plugins)} if plugins else {})
-    return question + yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True)
-
-
-def plugins_of(loaded: LoadedScenario) -> dict[str, Plugin]:
-    """Return the plug-ins a scenario uses, each under the name of its copy in the run directory."""
-    scenario = loaded.scenario
-    named = [plugged.load(loaded.path.parent / text) for text in scenario.plugins]
-    used = (
-        plugged.plugin_of(BUFFER_POLICIES, scenario.buffer.policy),
-        plugged.plugin_of(BALANCER_POLICIES, scenario.balancer.policy),
-        plugged.plugin_of(TOPOLOGIES, scenario.topology.family),
-    )
-    found = dict.fromkeys([*named, *(plugin for plugin in used if plugin is not None)])
-    return {f"plugins/{number}-{plugin.path.name}": plugin for number, plugin in enumerate(found, 1)}
-
-
-def _write_scenario(loaded: LoadedScenario, directory: RunDirectory) -> None:
-    """Write the scenario as it is run, and beside it the code that it brings along."""
-    plugins = plugins_of(loaded)
-    if plugins:
-        writing.folder(directory.path / "plugins")
-    for name, plugin in plugins.items():
-        directory.write_text(name, plugin.source, durable=False)
-    directory.write_text("scenario.yaml", _resolved_text(loaded, plugins), durable=False)
-
-
-def _hashes(loaded: LoadedScenario, plan: PacketPlan, engine: Engine) -> dict[str, str]:
-    hashes = {"scenario": f"sha256:{loaded.sha256}", "plan": f"sha256:{plan.digest()}", **hashes_of_inputs(loaded)}
-    return hashes | {name: provenance.sha256_of(path) for name, path in engine.programs().items()}
-
-
-def hashes_of_inputs(loaded: LoadedScenario) -> dict[str, str]:
-    """Return the hashes of what a run reads beside its scenario: model, traces, plug-ins, by their content."""
-    hashes = {
-        f"trace/{source.name}": provenance.sha256_of(trace_file.packed(loaded.path.parent / source.trace))
-        for source in loaded.scenario.traffic
-        if isinstance(source, TraceSpec)
-    }
-    hashes |= {f"plugin/{plugin.path.name}": f"sha256:{plugin.sha256}" for plugin in plugins_of(loaded).values()}
-    if BUFFER_POLICIES[loaded.scenario.buffer.policy].reads_model:
-        from testbed.forecaster.runtime.artefact import DEFAULT_MODEL
-
-        hashes["model"] = provenance.sha256_of(DEFAULT_MODEL)
-    return hashes
-
-
-def _seeds(loaded: LoadedScenario) -> dict[str, int]:
-    streams = [f"traffic/{source.name}" for source in loaded.scenario.planned]
-    return {stream: derived_seed(loaded.scenario.seed, stream) for stream in ("balancer", *streams)}
-
-
-def trial_plan(scenario: Scenario, network: Network, packets: PacketPlan, logs: Path, began_ns: int = 0) -> TrialPlan:
+def trial_plan(scenario: Scenario, network: Network, packets: PacketPlan, logs: Path = Path("logs")) -> TrialPlan:
     """Return the order for a trial of a scenario: its forecasters and its seeds."""
     return TrialPlan(
         scenario=scenario,
@@ -276,17 +221,16 @@ def trial_plan(scenario: Scenario, network: Network, packets: PacketPlan, logs: 
         packets=packets,
         make_forecaster=forecaster_maker(scenario.buffer, packets, len(network.first_tier)),
         seed_of=partial(derived_seed, scenario.seed),
-        logs=logs.resolve(),
-        began_ns=began_ns,
+        logs=logs,
     )
 
 
 class _Run:
     """A run under way; what an engine tells goes into the run directory and the live view."""
 
-    def __init__(self, prepared: _Prepared, options: RunOptions) -> None:
+    def __init__(self, prepared: _Prepared, directory: RunDirectory, options: RunOptions) -> None:
         self._prepared, self._options = prepared, options
-        self._directory = prepared.directory
+        self._directory = directory
         self._plan_written = False
         self._notes = patience.WaitNotes(output.note)
         facts = prepared.facts
@@ -299,7 +243,8 @@ class _Run:
         )
 
     def carry_out(self, began_ns: int) -> RunResult:
-        outcome = self._trial(replace(self._prepared.trial, began_ns=began_ns))
+        logs = (self._directory.path / "logs").resolve()
+        outcome = self._trial(replace(self._prepared.trial, logs=logs, began_ns=began_ns))
         with patience.noted("writing the results", quiet=self._options.quiet):
             self._write_plan()
             self._directory.settle()

@@ -16,7 +16,7 @@ from testbed.results.sweep_file import MANIFEST, read_manifest
 from testbed.scenario.document import MAX_BYTES, parse
 from testbed.scenario.loading import LoadedScenario
 from testbed.scenario.sweep import LoadedSweep, TrialSpec
-from testbed.trials.run import hashes_of_inputs
+from testbed.trials.inputs import hashes_of_inputs
 
 MOST_INVALID = 2
 COPY = "sweep.yaml"

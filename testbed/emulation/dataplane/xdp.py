@@ -106,16 +106,10 @@ class NodeProgram(XdpProgram):
         self._rate_bps = within("rate_bps", rate_bps, 1, _MAX_RATE_BPS)
         self._bucket_nb = within("bucket_bytes", bucket_bytes, 0, BUCKET_CAP_BYTES) * NANOBITS_PER_BYTE
         self._config = _node_config(rate_bps, bucket_bytes, flow_idle_ns)
-        self._config["number"] = within("number", number, 0, _MAX_NODE_NUMBER)
-        self._config["run"] = within("run", run, 0, 2**32 - 1)
-        self._config["way_delay_ns"] = within("way_delay_ns", way_delay_ns, 0, 2**62)
+        _number(self._config, number, run, way_delay_ns)
         self._numbers, self._slot_count = NO_PACKETS if numbers is None else numbers, slots
-        if mac is not None:
-            self._config["mac"], self._config["mac_mask"] = mac_number(mac), 2**48 - 1
-        _add_addresses(self._config, local_addresses)
-        control = np.zeros((), NODE_CONTROL)
-        control["limit_bytes"] = within("limit_bytes", limit_bytes, 0, QUEUE_CAP_BYTES)
-        self._first_control = control.tobytes()
+        _add_addresses(self._config, mac, local_addresses)
+        self._first_control = _first_control(limit_bytes)
         super().__init__(log_directory)
         self._look = xdp_meter.Look(time.monotonic_ns() // NODE_BIN_NS)
 
@@ -305,7 +299,21 @@ def _node_config(rate_bps: int, bucket_bytes: int, flow_idle_ns: int) -> NDArray
     return config
 
 
-def _add_addresses(config: NDArray[np.void], addresses: Sequence[str]) -> None:
+def _number(config: NDArray[np.void], number: int, run: int, way_delay_ns: int) -> None:
+    config["number"] = within("number", number, 0, _MAX_NODE_NUMBER)
+    config["run"] = within("run", run, 0, 2**32 - 1)
+    config["way_delay_ns"] = within("way_delay_ns", way_delay_ns, 0, 2**62)
+
+
+def _first_control(limit_bytes: int) -> bytes:
+    control = np.zeros((), NODE_CONTROL)
+    control["limit_bytes"] = within("limit_bytes", limit_bytes, 0, QUEUE_CAP_BYTES)
+    return control.tobytes()
+
+
+def _add_addresses(config: NDArray[np.void], mac: str | None, addresses: Sequence[str]) -> None:
+    if mac is not None:
+        config["mac"], config["mac_mask"] = mac_number(mac), 2**48 - 1
     parsed = [ipaddress.ip_address(address) for address in addresses]
     for version, field, width in ((4, "local_ip4", "<u4"), (6, "local_ip6", "<u8")):
         packed = [address.packed for address in parsed if address.version == version]

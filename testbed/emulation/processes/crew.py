@@ -12,10 +12,8 @@ from __future__ import annotations
 import mmap
 import os
 import socket
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -32,6 +30,7 @@ from testbed.emulation.processes.agent import Agent, AgentParts
 from testbed.emulation.processes.board import PATIENCE_NS, TRIAL, Board
 from testbed.emulation.processes.channel import EventRecord, RecordWriter
 from testbed.emulation.processes.clock import RunClock
+from testbed.emulation.processes.controller_process import beating, emitter
 from testbed.emulation.processes.members import Body, Line, Member, wait_all_ready
 from testbed.emulation.processes.mesh import MESH_PORT, MeshMember, MeshParts
 from testbed.emulation.processes.pool_lock import locked, open_lock
@@ -43,7 +42,7 @@ from testbed.policies.brain import NodeBrain
 from testbed.policies.membership import BALANCER, fresh_ns
 from testbed.policies.pool import make_pool
 from testbed.policies.readiness import longest_pause_ns
-from testbed.records.events import Ints, NodeLeft, Record
+from testbed.records.events import Ints, NodeLeft
 from testbed.records.processes import BalancerReady, StandbyReady
 from testbed.scenario.network import VIP_IP, VIP_IP6, VIP_MAC, Host
 from testbed.system import kernel
@@ -196,14 +195,14 @@ class Crew:
             for end in ends[1:]:
                 end.close()
             kernel.run_in_real_time(_CONTROLLER_PRIORITY, with_threads=True)
-            first = _beating(config, pulses[0])
-            process.serve(first, notifications, _emitter(line, records, BalancerReady), *ends[:1])
+            first = beating(config, pulses[0])
+            process.serve(first, notifications, emitter(line, records, BalancerReady), *ends[:1])
 
         def follow(line: Line, records: RecordWriter) -> None:
             ends[0].close()
             kernel.run_in_real_time(_CONTROLLER_PRIORITY, with_threads=True)
-            second = _beating(replace(config, listen_port=STANDBY_PORT), pulses[1])
-            standby.stand_by(second, notifications, _emitter(line, records, StandbyReady), ends[1])
+            second = beating(replace(config, listen_port=STANDBY_PORT), pulses[1])
+            standby.stand_by(second, notifications, emitter(line, records, StandbyReady), ends[1])
 
         bodies = (balance, follow) if ends else (balance,)
         self.others += [self._fork(name, body) for name, body in zip(CONTROLLERS, bodies, strict=False)]
@@ -331,20 +330,3 @@ class Crew:
             pulse=self._pulse(f"mesh {node}"),
         )
         return MeshMember(parts)
-
-
-def _beating(config: BalancerConfig, pulse: Pulse) -> BalancerConfig:
-    """Return the configuration with the pulse of the process that calls this, begun."""
-    pulse.begin(time.monotonic_ns())
-    return replace(config, beat=lambda: pulse.beat(time.monotonic_ns()))
-
-
-def _emitter(line: Line, records: RecordWriter, ready: type[Record]) -> Callable[[int, dict[str, Any]], None]:
-    """Return what passes a controller's records on, and says that it is ready with the one of kind `ready`."""
-
-    def emit(t_ns: int, written: dict[str, Any]) -> None:
-        records.send(EventRecord(t_ns, written))
-        if written["kind"] == ready.__name__:
-            line.say_ready()
-
-    return emit

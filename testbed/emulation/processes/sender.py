@@ -36,9 +36,9 @@ from pathlib import Path
 from types import FrameType
 
 import numpy as np
-from numpy.typing import NDArray
 
-from testbed.errors import MachineError, ToolError
+from testbed.emulation.processes.packet_socket import message_headers, packet_socket, sendmmsg
+from testbed.errors import MachineError
 from testbed.records.events import Ints
 from testbed.records.histogram import Histogram
 from testbed.scenario.network import Host
@@ -54,24 +54,8 @@ COALESCE_NS = 20_000
 GIVE_UP_NS = NS_PER_S
 _LONGEST_SLEEP_NS = 50 * NS_PER_MS  # how long a request to stop may wait
 _BACK_OFF_NS = 50_000
-_SEND_BUFFER_BYTES = 8 * 10**6
 _BYTES_A_PACKET = MIN_PACKET6_BYTES + 2 * 16 + 64 + 24
-_SOL_PACKET, _PACKET_QDISC_BYPASS, _SO_SNDBUFFORCE = 263, 20, 32
 _TRANSIENT = {errno.ENOBUFS, errno.EAGAIN, errno.EINTR, errno.ENOMEM, errno.ENETDOWN}
-
-# struct mmsghdr of 64-bit Linux: a msghdr of 56 bytes and the length that was sent
-_MMSGHDR = np.dtype(
-    {
-        "names": ["name", "namelen", "iov", "iovlen", "control", "controllen", "flags", "sent"],
-        "formats": ["u8", "u4", "u8", "u8", "u8", "u8", "i4", "u4"],
-        "offsets": [0, 8, 16, 24, 32, 40, 48, 56],
-        "itemsize": 64,
-    }
-)
-_libc = ctypes.CDLL(None, use_errno=True)
-_sendmmsg = _libc.sendmmsg
-_sendmmsg.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_uint, ctypes.c_int)
-_sendmmsg.restype = ctypes.c_int
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +128,7 @@ class Sender:
         self.frames: FrameSet = build_frames(plan, client, run_id, tos=tos)
         self._t_ns = plan.t_ns
         self._priority, self._alive = priority, alive
-        self._iovecs, self._messages = _message_headers(self.frames)
+        self._iovecs, self._messages = message_headers(self.frames)
         self._bytes_before = np.concatenate(([0], np.cumsum(plan.size_bytes, dtype=np.int64)))
         # -1: not sent; filled, so that no page is first touched while sending
         self._late_ns = np.full(len(plan), -1, np.int64)
@@ -155,7 +139,7 @@ class Sender:
         self._failure = ""
         self._stopping = False
         self._messages_at = self._messages.ctypes.data
-        self._socket = _packet_socket(interface, past_qdisc)
+        self._socket = packet_socket(interface, past_qdisc)
         self._fd = self._socket.fileno()
 
     def stop(self) -> None:
@@ -192,7 +176,7 @@ class Sender:
     def _send(self, first: int, last: int, due_ns: Ints) -> None:
         """Stamp and send packets `first` to `last` - 1, or as many of them as the kernel takes."""
         self._stamp(first, last, time.monotonic_ns())
-        sent = _sendmmsg(self._fd, self._messages_at + 64 * first, last - first, socket.MSG_DONTWAIT)
+        sent = sendmmsg(self._fd, self._messages_at + 64 * first, last - first, socket.MSG_DONTWAIT)
         now_ns = time.monotonic_ns()
         if sent <= 0:
             self._refused(ctypes.get_errno(), now_ns, due_ns)
@@ -258,41 +242,6 @@ def _wait(due_ns: int, now_ns: int) -> None:
         kernel.sleep_until(due_ns - SPIN_NS)
         while time.monotonic_ns() < due_ns:
             pass
-
-
-def _message_headers(frames: FrameSet) -> tuple[NDArray[np.uint64], NDArray[np.void]]:
-    """Return the iovec pairs, uint64 [n, 2, 2], and the mmsghdr array [n] that points at them."""
-    n = len(frames)
-    row = np.arange(n, dtype=np.uint64)
-    iovecs = np.empty((n, 2, 2), np.uint64)
-    width = frames.headers.shape[1]
-    iovecs[:, 0, 0] = row * np.uint64(width) + np.uint64(frames.headers.ctypes.data)
-    iovecs[:, 0, 0] += (width - frames.header_bytes).astype(np.uint64)
-    iovecs[:, 0, 1] = frames.header_bytes
-    iovecs[:, 1, 0] = frames.padding.ctypes.data
-    iovecs[:, 1, 1] = frames.size_bytes - frames.header_bytes
-    messages = np.zeros(n, _MMSGHDR)
-    messages["iov"] = row * np.uint64(32) + np.uint64(iovecs.ctypes.data)
-    messages["iovlen"] = 2
-    return iovecs, messages
-
-
-def _packet_socket(interface: str, past_qdisc: bool) -> socket.socket:
-    """Return a packet socket that sends, past the queueing discipline or through it, and receives nothing."""
-    attempted = f"opening a packet socket on {interface}"
-    try:
-        raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-    except PermissionError as error:
-        raise MachineError(attempted, "not permitted", "run as root") from error
-    try:
-        raw.bind((interface, 0))
-        raw.setsockopt(_SOL_PACKET, _PACKET_QDISC_BYPASS, int(past_qdisc))
-        with contextlib.suppress(PermissionError):
-            raw.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SEND_BUFFER_BYTES)
-    except OSError as error:
-        raw.close()
-        raise ToolError(attempted, error.strerror or str(error), "check the interface and its namespace") from error
-    return raw
 
 
 def _check_memory(packets: int) -> None:

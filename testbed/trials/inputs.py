@@ -1,0 +1,76 @@
+"""What a run is made from, as its directory tells: the scenario as run, its plug-ins, hashes and seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import yaml
+
+from testbed.engine import Engine
+from testbed.files import writing
+from testbed.results import provenance
+from testbed.results.run_directory import RunDirectory
+from testbed.scenario import plugins as plugged
+from testbed.scenario.loading import LoadedScenario
+from testbed.scenario.plugins import Plugin
+from testbed.scenario.sources import TraceSpec
+from testbed.scenario.tables import BALANCER_POLICIES, BUFFER_POLICIES, TOPOLOGIES
+from testbed.traffic import trace_file
+from testbed.traffic.plan import PacketPlan
+from testbed.traffic.streams import derived_seed
+
+
+def _resolved_text(loaded: LoadedScenario, plugins: Collection[str]) -> str:
+    question = "".join(f"# {line}".rstrip() + "\n" for line in loaded.question.splitlines())
+    resolved = loaded.scenario.resolved() | ({"plugins": list(plugins)} if plugins else {})
+    return question + yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True)
+
+
+def plugins_of(loaded: LoadedScenario) -> dict[str, Plugin]:
+    """Return the plug-ins a scenario uses, each under the name of its copy in the run directory."""
+    scenario = loaded.scenario
+    named = [plugged.load(loaded.path.parent / text) for text in scenario.plugins]
+    used = (
+        plugged.plugin_of(BUFFER_POLICIES, scenario.buffer.policy),
+        plugged.plugin_of(BALANCER_POLICIES, scenario.balancer.policy),
+        plugged.plugin_of(TOPOLOGIES, scenario.topology.family),
+    )
+    found = dict.fromkeys([*named, *(plugin for plugin in used if plugin is not None)])
+    return {f"plugins/{number}-{plugin.path.name}": plugin for number, plugin in enumerate(found, 1)}
+
+
+def write_scenario(loaded: LoadedScenario, directory: RunDirectory) -> None:
+    """Write the scenario as it is run, and beside it the code that it brings along."""
+    plugins = plugins_of(loaded)
+    if plugins:
+        writing.folder(directory.path / "plugins")
+    for name, plugin in plugins.items():
+        directory.write_text(name, plugin.source, durable=False)
+    directory.write_text("scenario.yaml", _resolved_text(loaded, plugins), durable=False)
+
+
+def hashes_of(loaded: LoadedScenario, plan: PacketPlan, engine: Engine) -> dict[str, str]:
+    """Return the hashes of all that decides what a run does: scenario, plan, programs, and what it reads beside."""
+    hashes = {"scenario": f"sha256:{loaded.sha256}", "plan": f"sha256:{plan.digest()}", **hashes_of_inputs(loaded)}
+    return hashes | {name: provenance.sha256_of(path) for name, path in engine.programs().items()}
+
+
+def hashes_of_inputs(loaded: LoadedScenario) -> dict[str, str]:
+    """Return the hashes of what a run reads beside its scenario: model, traces, plug-ins, by their content."""
+    hashes = {
+        f"trace/{source.name}": provenance.sha256_of(trace_file.packed(loaded.path.parent / source.trace))
+        for source in loaded.scenario.traffic
+        if isinstance(source, TraceSpec)
+    }
+    hashes |= {f"plugin/{plugin.path.name}": f"sha256:{plugin.sha256}" for plugin in plugins_of(loaded).values()}
+    if BUFFER_POLICIES[loaded.scenario.buffer.policy].reads_model:
+        from testbed.forecaster.runtime.artefact import DEFAULT_MODEL
+
+        hashes["model"] = provenance.sha256_of(DEFAULT_MODEL)
+    return hashes
+
+
+def seeds_of(loaded: LoadedScenario) -> dict[str, int]:
+    """Return the seeds of the streams of random numbers, by name."""
+    streams = [f"traffic/{source.name}" for source in loaded.scenario.planned]
+    return {stream: derived_seed(loaded.scenario.seed, stream) for stream in ("balancer", *streams)}
