@@ -37,8 +37,10 @@ def written(record: Record, policy: str = "", direction: Direction | None = None
         policy: what it is an input or output of, or which process says it; empty: neither.
         direction: of an input or output.
     """
-    about = ({"policy": policy} if policy else {}) | ({"direction": direction} if direction else {})
-    return {**about, **written_form(record)}
+    form = written_form(record)
+    if direction:
+        return {"policy": policy, "direction": direction, **form}
+    return {"policy": policy, **form} if policy else form
 
 
 def written_form(record: Record) -> dict[str, Any]:

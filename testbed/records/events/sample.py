@@ -6,6 +6,7 @@ at its end.  `TrafficSampled` is the columns of many nodes at once; its fields a
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -92,9 +93,11 @@ class TrafficSampled(Event):
 
         One array holds them all: each array of its own would cost as much.
         """
-        values = np.array([measured[name] for name in MEASURED], dtype=np.int64).reshape(-1, 1)
+        values = np.array(_in_order(measured), dtype=np.int64).reshape(-1, 1)
         return cls(nodes=nodes, interval_ns=interval_ns, **dict(zip(MEASURED, values, strict=True)))
 
 
 MEASURED = columns_of(TrafficSampled)
 """The columns that the brain is given."""
+
+_in_order = operator.itemgetter(*MEASURED)
