@@ -155,6 +155,10 @@ class Network:
         """Return the switch of the mesh (StopIteration when there is none)."""
         return next(switch.name for switch in self.switches if switch.kind == "mesh")
 
+    def datapath_id(self, switch: str) -> int:
+        """Return the number by which a switch makes itself known to the controller, from 1 on."""
+        return [one.name for one in self.switches].index(switch) + 1
+
     def data_interface(self, host: str) -> str:
         """Return the interface of a host towards the switch."""
         return self.interface(host, self.switch)

@@ -138,12 +138,14 @@ class EmulatedNetwork:
             with kernel.network_of(self.pid(host.name)):
                 _quiet_namespace()
         for switch in self.network.switches:
+            dpid = f"{self.network.datapath_id(switch.name):016x}"  # Mininet would take it from the name
             if switch.kind == "mesh":
-                self._net.addSwitch(switch.name, cls=KernelBridge)
+                self._net.addSwitch(switch.name, cls=KernelBridge, dpid=dpid)
             else:
                 self._net.addSwitch(
                     switch.name,
                     cls=OVSSwitch,
+                    dpid=dpid,
                     datapath="user",
                     protocols="OpenFlow13",
                     failMode="secure",

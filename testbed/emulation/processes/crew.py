@@ -220,7 +220,7 @@ class Crew:
             return Station(name, ports[interfaces[name]], host.mac, host.ip, host.ip6)
 
         return BalancerConfig(
-            dpid=1,
+            dpid=network.datapath_id(network.switch),
             listen_port=CONTROLLER_PORT,
             vip=Vip(VIP_IP, VIP_MAC, VIP_IP6),
             clients=tuple(station(client.name) for client in network.clients),
