@@ -526,7 +526,15 @@ ORDERED = {
     "pause": (fault(**{"pause": "n1", "for": "1s"}), difference("process", "", thing="mesh n1", what="state")),
     "partition": (fault(partition=[["n1"], ["n2", "n3"]]), difference("neighbour", "n1-eth2")),
 }
+ORDERED["pause, seen at the look after its command"] = (
+    ORDERED["pause"][0],
+    ORDERED["pause"][1]._replace(t_ns=899 * NS_PER_MS, by_ns=935 * NS_PER_MS),
+)
 NOT_ORDERED = {
+    "a stop seen before the command": (
+        ORDERED["pause"][0],
+        ORDERED["pause"][1]._replace(t_ns=800 * NS_PER_MS, by_ns=899 * NS_PER_MS),
+    ),
     "MTU of the link": (fault(link_down="s1-n1"), difference("link", "n1-eth0", what="mtu")),
     "program of the link": (fault(link_down="s1-n1"), difference("link", "n1-eth0", what="xdp.xdp_prog_id")),
     "another link": (fault(link_down="s1-n1"), difference("link", "n1-eth1", what="state")),

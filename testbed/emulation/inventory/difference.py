@@ -18,6 +18,7 @@ class Difference(NamedTuple):
         before, after: values in words.
         t_ns: when, on the run's clock; None: at some time between start and end.
         interface: that the thing belongs to; empty for none.
+        by_ns: by when at the latest, where `t_ns` is only the time after which; None: it is the time itself.
     """
 
     namespace: str
@@ -28,3 +29,4 @@ class Difference(NamedTuple):
     after: str
     t_ns: int | None = None
     interface: str = ""
+    by_ns: int | None = None

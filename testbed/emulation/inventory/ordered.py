@@ -1,7 +1,8 @@
 """What the faults of a scenario change by order: no disturbance.  Nothing beside it is excused by a fault.
 
 A fault covers the things it changes, from its command until `_LINGER_NS` after its end: the kernel tells of a carrier
-that comes back up to a second late.  What was found at the end without a time may be of any time.
+that comes back up to a second late.  What was found at the end without a time may be of any time; what happened between two looks, at
+any time between them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ def not_ordered(found: Iterable[Difference], faults: Iterable[Fault], network: N
 def _in_time(found: Difference, fault: Fault) -> bool:
     if found.t_ns is None:
         return True
-    return fault.commanded_ns <= found.t_ns and (fault.over_ns is None or found.t_ns <= fault.over_ns + _LINGER_NS)
+    at_the_latest_ns = found.t_ns if found.by_ns is None else found.by_ns
+    return fault.commanded_ns <= at_the_latest_ns and (
+        fault.over_ns is None or found.t_ns <= fault.over_ns + _LINGER_NS
+    )
 
 
 def _covers(fault: Fault, found: Difference, network: Network) -> bool:

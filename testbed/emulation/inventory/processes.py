@@ -91,7 +91,7 @@ class ProcessStock:
         self._queue: list[Watched] = []
         self._looks: dict[int, _Look] = {}
         self._names: dict[int, str] = {}
-        self._stopped_ns: dict[int, int] = {}
+        self._stopped_ns: dict[int, tuple[int, int]] = {}  # after when, by when
         self._found: list[Difference] = []
         self._looked_ns: int | None = None
         self.demand = Demand()
@@ -115,7 +115,7 @@ class ProcessStock:
         self.look(watched, now_ns)
         while self._queue:
             self._look_at(self._queue.pop(), now_ns)
-        still = [self._stop(pid, since_ns, "not let go on") for pid, since_ns in self._stopped_ns.items()]
+        still = [self._stop(pid, began, "not let go on") for pid, began in self._stopped_ns.items()]
         return [*self._found, *still]
 
     def _look_at(self, process: Watched, now_ns: int) -> None:
@@ -155,13 +155,16 @@ class ProcessStock:
         """Take in a stop, or its end, that came between two times; of both only the end may be told."""
         if pid not in self._names:
             return
-        began_ns = self._stopped_ns.setdefault(pid, since_ns)
+        began = self._stopped_ns.setdefault(pid, (since_ns, now_ns))
         if code == os.CLD_CONTINUED:
             del self._stopped_ns[pid]
-            self._found.append(self._stop(pid, began_ns, f"for at most {(now_ns - began_ns) / NS_PER_MS:.0f} ms"))
+            self._found.append(self._stop(pid, began, f"for at most {(now_ns - began[0]) / NS_PER_MS:.0f} ms"))
 
-    def _stop(self, pid: int, since_ns: int, how_long: str) -> Difference:
-        return Difference("", "process", self._names[pid], "state", "running", f"stopped, {how_long}", since_ns)
+    def _stop(self, pid: int, began: tuple[int, int], how_long: str) -> Difference:
+        """Return that a process was stopped; it began between two looks."""
+        after_ns, by_ns = began
+        what = (self._names[pid], "state", "running", f"stopped, {how_long}")
+        return Difference("", "process", *what, after_ns, by_ns=by_ns)
 
 
 def _look(pid: int, now_ns: int) -> _Look:
