@@ -59,24 +59,6 @@ def summarise(
     Raises:
         InputError: when an expectation cannot be read.
     """
-    faults = FaultLines()
-    events = faults.passing(events)
-    books = account(evidence)
-    needs = bursts_of(rows, facts)
-    sections: dict[str, dict[str, Any] | float | None] = {
-        "traffic": _traffic(evidence, books),
-        "delay_ms": _delay(merged(node.delay for node in evidence.nodes)),
-        "tcp": tcp_section(evidence),
-        "buffer": {**_buffer(facts, evidence, rows, events, faults), **_expansions(facts, rows, needs)},
-        "prediction": prediction_section(rows, needs, facts),
-        "control_loop_us": _control_loop(evidence, rows),
-        "balancer": None,
-        "failover": None,
-        "setup_s": evidence.setup_s,
-        "teardown_s": evidence.teardown_s,
-    }
-    sections["balancer"] = _balancer(facts, evidence, faults.lines)  # now that the events have been read
-    sections["failover"] = failover_section(faults.lines)
     summary: dict[str, Any] = {
         "schema": 1,
         "scenario": facts.scenario,
@@ -85,10 +67,33 @@ def summarise(
         "status": status,
         "verdict": fidelity.verdict,
         "verdict_reasons": list(fidelity.reasons),
-        **{name: section for name, section in sections.items() if section is not None},
+        **{name: found for name, found in _sections(facts, evidence, rows, events).items() if found is not None},
     }
     summary["expectations"] = [evaluate(Expectation.parse(text), summary) for text in facts.expect]
     return summary
+
+
+def _sections(
+    facts: RunFacts, evidence: Evidence, rows: Mapping[str, NodeSamples], events: Iterable[Mapping[str, Any]]
+) -> dict[str, dict[str, Any] | float | None]:
+    """Return the sections in their order; None for one that does not apply."""
+    faults, needs = FaultLines(), bursts_of(rows, facts)
+    buffer = {
+        **_buffer(facts, evidence, rows, faults.passing(events), faults),
+        **_expansions(facts, rows, needs),
+    }  # it reads the events, which the balancer's section and that of failover need
+    return {
+        "traffic": _traffic(evidence, account(evidence)),
+        "delay_ms": _delay(merged(node.delay for node in evidence.nodes)),
+        "tcp": tcp_section(evidence),
+        "buffer": buffer,
+        "prediction": prediction_section(rows, needs, facts),
+        "control_loop_us": _control_loop(evidence, rows),
+        "balancer": _balancer(facts, evidence, faults.lines),
+        "failover": failover_section(faults.lines),
+        "setup_s": evidence.setup_s,
+        "teardown_s": evidence.teardown_s,
+    }
 
 
 def _traffic(evidence: Evidence, books: Accounting) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """What the faults of a scenario change by order: no disturbance.  Nothing beside it is excused by a fault.
 
 A fault covers the things it changes, from its command until `_LINGER_NS` after its end: the kernel tells of a carrier
-that comes back up to a second late.  What was found at the end without a time may be of any time; what happened between two looks, at
-any time between them.
+that comes back up to a second late.  What was found at the end without a time may be of any time; what happened between
+two looks, at any time between them.
 """
 
 from __future__ import annotations
