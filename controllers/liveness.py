@@ -1,7 +1,7 @@
-"""The balancer's ear on the mesh: testimony of the nodes in, which node left and which came back out.
+"""The balancer's ear on the mesh: report of the nodes in, which node left and which came back out.
 
 Datagrams of the mesh come to the same port as notifications and are told apart by their channel (`concerns`).  What
-the nodes' word is worth is decided by `policies.agreement`; only testimony that changed is recorded.
+the nodes' word is worth is decided by `policies.agreement`; only report that changed is recorded.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 from testbed.policies.agreement import Agreement
 from testbed.policies.base import require_progress
-from testbed.records.events import NodeJoined, NodeLeft, WitnessHeard, recast
-from testbed.records.processes import TestimonyChanged
+from testbed.records.events import NodeJoined, NodeLeft, SuspicionsHeard, recast
+from testbed.records.processes import SuspicionsChanged
 from testbed.records.written import written
 from testbed.scenario.mesh import MeshSpec
 from testbed.wire.mesh_messages import Codec
@@ -43,7 +43,7 @@ class MeshEar:
         self._codec = Codec(ring, _silent, since_ns)
         self._agreement = Agreement(access.members, access.spec.watchers, access.spec.sync_interval_ns)
         self._emit = emit
-        self._said: dict[str, WitnessHeard] = {}  # witness → its last testimony
+        self._said: dict[str, SuspicionsHeard] = {}  # monitor → its last report
 
     @property
     def ignored(self) -> dict[str, int]:
@@ -58,11 +58,11 @@ class MeshEar:
     def hear(self, datagram: bytes, now_ns: int) -> list[NodeLeft | NodeJoined]:
         """Return what follows from a datagram; states and heartbeats are not for the balancer."""
         event = self._codec.decode(datagram)
-        if not isinstance(event, WitnessHeard):
+        if not isinstance(event, SuspicionsHeard):
             return []
-        if self._said.get(event.witness) != event:
-            self._said[event.witness] = event
-            self._emit(now_ns, written(recast(event, TestimonyChanged), "mesh"))
+        if self._said.get(event.monitor) != event:
+            self._said[event.monitor] = event
+            self._emit(now_ns, written(recast(event, SuspicionsChanged), "mesh"))
         return self._agreement.hear(event, now_ns)
 
     def on_time(self, now_ns: int) -> list[NodeLeft | NodeJoined]:
@@ -70,7 +70,7 @@ class MeshEar:
         due_ns = self._agreement.next_deadline_ns()
         if due_ns is None or now_ns < due_ns:
             return []
-        verdicts = self._agreement.judge(now_ns)
+        verdicts = self._agreement.conclude(now_ns)
         require_progress("agreement", self._agreement, now_ns)
         return verdicts
 

@@ -29,8 +29,8 @@ from testbed.records.events import (
     NodeJoined,
     NodeLeft,
     NodesNotified,
-    SendTestimony,
-    WitnessHeard,
+    SendSuspicions,
+    SuspicionsHeard,
 )
 from testbed.scenario.buffer import BufferSpec
 from testbed.scenario.mesh import MeshSpec
@@ -54,9 +54,9 @@ class Judge:
         self.next_deadline_ns = self._agreement.next_deadline_ns
 
     def handle(self, event: Event, now_ns: int) -> list[object]:
-        if isinstance(event, WitnessHeard):
+        if isinstance(event, SuspicionsHeard):
             return list(self._agreement.hear(event, now_ns))
-        return list(self._agreement.judge(now_ns))
+        return list(self._agreement.conclude(now_ns))
 
 
 def names(count: int) -> tuple[str, ...]:
@@ -76,14 +76,14 @@ def serve(policy: Policy, steps: list[Step], event_of: Callable[[int], Event]) -
         policy.handle(event_of(choice), now_ns)
 
 
-def spoken(members: tuple[str, ...], choice: int) -> WitnessHeard:
+def spoken(members: tuple[str, ...], choice: int) -> SuspicionsHeard:
     draws = random.Random(choice)
-    witness = draws.choice(members)
-    watched = watched_by(witness, members, MESH.watchers)
+    monitor = draws.choice(members)
+    watched = watched_by(monitor, members, MESH.watchers)
     silent = [draws.choice((0, 0, 1, 2)) for _ in watched]
     lives = [draws.randrange(3) for _ in watched]
-    return WitnessHeard(
-        witness=witness,
+    return SuspicionsHeard(
+        monitor=monitor,
         nodes=watched,
         incarnation=np.array(lives, dtype=np.int64),
         silent=np.array(silent, dtype=np.int64),
@@ -94,7 +94,7 @@ def notified(members: tuple[str, ...], choice: int) -> Event:
     draws = random.Random(choice)
     node = draws.choice(members)
     if draws.random() < 0.3:
-        return draws.choice((NodeLeft, NodeJoined))(node, draws.choice(("mesh", "port")))
+        return draws.choice((NodeLeft, NodeJoined))(node=node, reason=draws.choice(("mesh", "port")))
     limit, backlog, predicted, arrived = (np.array([draws.randrange(10**6)], dtype=np.int64) for _ in range(4))
     return NodesNotified(
         nodes=(node,),
@@ -180,7 +180,7 @@ def test_a_member_that_watches_nobody_does_not_answer_every_message(count: int) 
     assert member.handle(spoken(members, 1), NS_PER_MS) == []
     assert member.next_deadline_ns() == due_ns
     said = [action for k in range(1, 11) for action in member.handle(DeadlineReached(), k * 10 * NS_PER_MS)]
-    assert sum(isinstance(action, SendTestimony) and BALANCER in action.to for action in said) == 1  # each 100 ms
+    assert sum(isinstance(action, SendSuspicions) and BALANCER in action.to for action in said) == 1  # each 100 ms
 
 
 # ------------------------------------------------------------------------------------------------------- the agenda

@@ -25,7 +25,7 @@ from testbed.emulation.network import shaping
 from testbed.emulation.processes.shared_state import NodeState, SharedState
 from testbed.errors import InputError
 from testbed.policies.membership import BALANCER
-from testbed.records.events import NodeLeft, NotifyBalancer, SendTestimony
+from testbed.records.events import NodeLeft, NotifyBalancer, SendSuspicions
 from testbed.results.failover import Failure, FaultLines, failover_section, failures
 from testbed.scenario.fault import FaultSpec
 from testbed.scenario.fault_timeline import astray, timeline
@@ -315,7 +315,7 @@ def test_only_the_balancers_own_lines_are_kept() -> None:
 # -------------------------------------------------------------------------------------------- the balancer's ear
 
 
-def test_balancer_needs_two_and_takes_only_genuine_testimony() -> None:
+def test_balancer_needs_two_and_takes_only_genuine_report() -> None:
     nodes, told = ("n1", "n2", "n3"), []
     access = MeshAccess(nodes, MeshSpec.model_validate({}))
     ear = MeshEar(access, sealed.ring(BALANCER, nodes), lambda _t, record: told.append(record))
@@ -324,7 +324,7 @@ def test_balancer_needs_two_and_takes_only_genuine_testimony() -> None:
 
     def word(end: Codec, silent: int) -> bytes:
         ((_, datagram),) = end.datagrams(
-            SendTestimony(to=(BALANCER,), nodes=("n2",), incarnation=np.array([1]), silent=np.array([silent]))
+            SendSuspicions(to=(BALANCER,), nodes=("n2",), incarnation=np.array([1]), silent=np.array([silent]))
         )
         return datagram
 
@@ -336,13 +336,13 @@ def test_balancer_needs_two_and_takes_only_genuine_testimony() -> None:
     assert ear.hear(word(forger, 1), 3) == []
     assert ear.hear(word(ends["n3"], 1), 4) == [NodeLeft(node="n2", reason="mesh")]
     assert (ear.ignored["replayed"], ear.ignored["forged"]) == (1, 1)
-    assert [record["kind"] for record in told] == ["TestimonyChanged"] * 4
+    assert [record["kind"] for record in told] == ["SuspicionsChanged"] * 4
 
 
 def test_mesh_messages_are_told_from_notifications() -> None:
     none = np.zeros(0, np.int64)
     codec = Codec(sealed.ring("n1", ("n1",)), lambda: 0)
-    ((_, datagram),) = codec.datagrams(SendTestimony(to=(BALANCER,), nodes=(), incarnation=none, silent=none))
+    ((_, datagram),) = codec.datagrams(SendSuspicions(to=(BALANCER,), nodes=(), incarnation=none, silent=none))
     assert MeshEar.concerns(datagram)
     one = np.ones(1, dtype=np.int64)
     news = NotifyBalancer(

@@ -24,9 +24,9 @@ from testbed.records.events import (
     NodeLeft,
     SendHeartbeat,
     SendStates,
-    SendTestimony,
+    SendSuspicions,
     StatesHeard,
-    WitnessHeard,
+    SuspicionsHeard,
 )
 from testbed.scenario.mesh import MeshSpec
 from testbed.units import NS_PER_MS, NS_PER_S
@@ -53,7 +53,7 @@ class World:
         self.names = tuple(f"n{i + 1}" for i in range(self.count))
         self.rng = random.Random(self.seed)
         self.members = {name: Membership(name, self.names, self.spec, random.Random(1)) for name in self.names}
-        self.judge = Agreement(self.names, self.spec.watchers, self.spec.sync_interval_ns)
+        self.detector = Agreement(self.names, self.spec.watchers, self.spec.sync_interval_ns)
         self.verdicts: list[Verdict] = []
         self.history: dict[str, list[tuple[int, Event]]] = {name: [] for name in self.names}
         self.answers: dict[str, list[tuple[int, Action]]] = {name: [] for name in self.names}
@@ -75,9 +75,13 @@ class World:
 
     def _happen(self, now_ns: int, name: str, event: Event) -> None:
         if name == BALANCER:
-            found = self.judge.hear(event, now_ns) if isinstance(event, WitnessHeard) else self.judge.judge(now_ns)
+            found = (
+                self.detector.hear(event, now_ns)
+                if isinstance(event, SuspicionsHeard)
+                else self.detector.conclude(now_ns)
+            )
             self.verdicts += [(now_ns, verdict) for verdict in found]
-            self._arm(BALANCER, self.judge.next_deadline_ns(), now_ns)
+            self._arm(BALANCER, self.detector.next_deadline_ns(), now_ns)
             return
         if self._gone(name, now_ns):
             return
@@ -111,9 +115,9 @@ class World:
         event: Event
         if isinstance(action, SendHeartbeat):
             event = HeartbeatHeard(node=sender, incarnation=action.incarnation)
-        elif isinstance(action, SendTestimony):
-            event = WitnessHeard(
-                witness=sender, nodes=action.nodes, incarnation=action.incarnation, silent=action.silent
+        elif isinstance(action, SendSuspicions):
+            event = SuspicionsHeard(
+                monitor=sender, nodes=action.nodes, incarnation=action.incarnation, silent=action.silent
             )
         else:
             assert isinstance(action, SendStates)
@@ -210,7 +214,7 @@ def test_a_watcher_that_was_stopped_suspects_itself_first() -> None:
     pauses = {"n1": [(500 * NS_PER_MS, 900 * NS_PER_MS)]}
     world = World(3, pauses=pauses)
     world.run(1500 * NS_PER_MS)
-    said = [action for _, action in world.answers["n1"] if isinstance(action, SendTestimony)]
+    said = [action for _, action in world.answers["n1"] if isinstance(action, SendSuspicions)]
     assert not any(action.silent.any() for action in said)
 
 
@@ -268,27 +272,27 @@ def test_of_two_equal_sides_the_one_with_the_first_member_stays(seed: int) -> No
     assert left == others if count == 4 else left <= others
 
 
-def test_a_late_witness_does_not_make_its_side_the_smaller() -> None:
-    """n2 has not testified lately; n1, which hears it, has: their side is as large as the other."""
+def test_a_late_monitor_does_not_make_its_side_the_smaller() -> None:
+    """n2 has not reported lately; n1, which hears it, has: their side is as large as the other."""
     members = ("n1", "n2", "n3", "n4")
-    judge = Agreement(members, 3)
+    detector = Agreement(members, 3)
     sides = {"n1": ("n2",), "n2": ("n1",), "n3": ("n4",), "n4": ("n3",)}
     for now_ns in range(0, 240 * NS_PER_MS, 60 * NS_PER_MS):
-        for witness in members:
-            watched = tuple(m for m in members if m != witness and witness in watchers_of(m, members, 3))
-            silent = [int(m not in sides[witness]) for m in watched]
-            if witness != "n2" or now_ns == 0:
-                judge.hear(
-                    WitnessHeard(
-                        witness=witness,
+        for monitor in members:
+            watched = tuple(m for m in members if m != monitor and monitor in watchers_of(m, members, 3))
+            silent = [int(m not in sides[monitor]) for m in watched]
+            if monitor != "n2" or now_ns == 0:
+                detector.hear(
+                    SuspicionsHeard(
+                        monitor=monitor,
                         nodes=watched,
                         incarnation=np.ones(len(watched), np.int64),
                         silent=np.array(silent),
                     ),
                     now_ns,
                 )
-    judge.judge(185 * NS_PER_MS)
-    assert judge._larger_side(185 * NS_PER_MS) == {"n1", "n2"}
+    detector.conclude(185 * NS_PER_MS)
+    assert detector._larger_side(185 * NS_PER_MS) == {"n1", "n2"}
 
 
 def test_a_crash_beside_a_stopped_watcher_is_settled_within_the_dispute() -> None:
@@ -301,7 +305,7 @@ def test_a_crash_beside_a_stopped_watcher_is_settled_within_the_dispute() -> Non
 def test_two_nodes_cut_apart_do_not_both_leave() -> None:
     world = World(2, cut=lambda a, b, t: t >= 500 * NS_PER_MS and BALANCER not in (a, b))
     world.run(2 * NS_PER_S)
-    assert len(world.judge.dead) == 1
+    assert len(world.detector.dead) == 1
 
 
 def test_long_pause_leaves_once_refutes_and_returns_once() -> None:
@@ -377,7 +381,7 @@ def test_a_crash_is_found_whatever_the_interval(sync: str) -> None:
 
 
 @pytest.mark.parametrize("sync", INTERVALS)
-def test_a_divided_mesh_is_settled_when_all_have_testified_again(sync: str) -> None:
+def test_a_divided_mesh_is_settled_when_all_have_reported_again(sync: str) -> None:
     spec = mesh(sync_interval=sync)
     minority = {"n1", "n4"}
     cut_ns = 4 * NS_PER_S
@@ -391,43 +395,43 @@ def test_a_divided_mesh_is_settled_when_all_have_testified_again(sync: str) -> N
     assert {node for _, node in left} == minority
 
 
-def test_the_first_accuser_to_be_heard_does_not_decide_alone() -> None:
-    """A judge that has just begun: the other monitors speak a moment later."""
+def test_the_first_suspecting_monitor_to_be_heard_does_not_decide_alone() -> None:
+    """A detector that has just begun: the other monitors speak a moment later."""
     names = tuple(f"n{i + 1}" for i in range(4))
-    judge = Agreement(names, 3)
-    assert judge.hear(word("n1", "n2", 0, 1), 0) == []
-    assert judge.hear(word("n3", "n2", 0, 0), 50 * NS_PER_MS) == []
+    detector = Agreement(names, 3)
+    assert detector.hear(word("n1", "n2", 0, 1), 0) == []
+    assert detector.hear(word("n3", "n2", 0, 0), 50 * NS_PER_MS) == []
 
 
-def test_of_the_testimonies_that_waited_for_a_judge_the_first_does_not_decide_alone() -> None:
+def test_of_the_reports_that_waited_for_a_detector_the_first_does_not_decide_alone() -> None:
     """It stood still for two seconds; what the others say waits behind the first."""
     names = tuple(f"n{i + 1}" for i in range(4))
-    judge = Agreement(names, 3)
-    for witness in ("n1", "n3", "n4"):
-        judge.hear(word(witness, "n2", 0, 0), 0)
+    detector = Agreement(names, 3)
+    for monitor in ("n1", "n3", "n4"):
+        detector.hear(word(monitor, "n2", 0, 0), 0)
     late_ns = 2 * NS_PER_S
-    assert judge.judge(late_ns) == []
-    assert judge.hear(word("n1", "n2", 0, 1), late_ns) == []
-    assert judge.hear(word("n3", "n2", 0, 0), late_ns) == []
+    assert detector.conclude(late_ns) == []
+    assert detector.hear(word("n1", "n2", 0, 1), late_ns) == []
+    assert detector.hear(word("n3", "n2", 0, 0), late_ns) == []
 
 
 def test_a_judge_that_stood_still_settles_no_dispute_by_the_clock() -> None:
     names = tuple(f"n{i + 1}" for i in range(4))
-    judge = Agreement(names, 3)
-    for witness, silent in (("n1", 1), ("n3", 1), ("n4", 0)):
-        judge.hear(word(witness, "n2", 0, silent), 0)
+    detector = Agreement(names, 3)
+    for monitor, silent in (("n1", 1), ("n3", 1), ("n4", 0)):
+        detector.hear(word(monitor, "n2", 0, silent), 0)
     late_ns = 2 * NS_PER_S
-    assert judge.judge(late_ns) == []
-    assert judge.hear(word("n1", "n2", 0, 1), late_ns) == []
-    assert judge.hear(word("n3", "n2", 0, 0), late_ns) == []
+    assert detector.conclude(late_ns) == []
+    assert detector.hear(word("n1", "n2", 0, 1), late_ns) == []
+    assert detector.hear(word("n3", "n2", 0, 0), late_ns) == []
 
 
 def test_in_a_large_mesh_who_is_seldom_heard_of_stays_in_office() -> None:
     names = tuple(f"n{i + 1}" for i in range(FULL_SYNC_MEMBERS + 20))
     member = Membership("n1", names, SPEC, random.Random(1))
     monitors = [name for name in watchers_of("n2", names, 3) if name != "n1"]
-    for witness in monitors:
-        member.handle(word(witness, "n2", 0, 0), 0)
+    for monitor in monitors:
+        member.handle(word(monitor, "n2", 0, 0), 0)
     for ms in range(20, 900, 20):  # somebody is heard of all the time
         member.handle(word("n9", "n8", 0, 0), ms * NS_PER_MS)
     member.handle(word(monitors[0], "n2", 0, 1), 900 * NS_PER_MS)
@@ -437,38 +441,38 @@ def test_in_a_large_mesh_who_is_seldom_heard_of_stays_in_office() -> None:
 # ------------------------------------------------------------------------------------------------------ agreement
 
 
-def word(witness: str, node: str, life: int, silent: int) -> WitnessHeard:
-    return WitnessHeard(witness=witness, nodes=(node,), incarnation=np.array([life]), silent=np.array([silent]))
+def word(monitor: str, node: str, life: int, silent: int) -> SuspicionsHeard:
+    return SuspicionsHeard(monitor=monitor, nodes=(node,), incarnation=np.array([life]), silent=np.array([silent]))
 
 
-def test_one_accuser_of_three_is_not_enough_nor_is_one_who_repeats() -> None:
-    judge = Agreement(("n1", "n2", "n3"), 2)
-    judge.hear(word("n3", "n2", 0, 0), 0)
-    assert not any(judge.hear(word("n1", "n2", 0, 1), t) for t in range(5))
-    assert judge.hear(word("n3", "n2", 0, 1), 6) == [NodeLeft(node="n2", reason="mesh")]
+def test_one_suspecting_monitor_of_three_is_not_enough_nor_is_one_who_repeats() -> None:
+    detector = Agreement(("n1", "n2", "n3"), 2)
+    detector.hear(word("n3", "n2", 0, 0), 0)
+    assert not any(detector.hear(word("n1", "n2", 0, 1), t) for t in range(5))
+    assert detector.hear(word("n3", "n2", 0, 1), 6) == [NodeLeft(node="n2", reason="mesh")]
 
 
-def test_accusation_of_an_earlier_life_is_void() -> None:
-    judge = Agreement(("n1", "n2", "n3", "n4"), 3)
-    for witness in ("n1", "n3", "n4"):
-        judge.hear(word(witness, "n2", 0, 0), 0)
-    judge.hear(word("n1", "n2", 4, 0), 1)
-    assert judge.hear(word("n3", "n2", 3, 1), 2) == []
-    assert judge.hear(word("n4", "n2", 3, 1), 3) == []
-    judge.hear(word("n1", "n2", 4, 1), 4)
-    assert judge.hear(word("n3", "n2", 4, 1), 5) == []
-    assert judge.hear(word("n4", "n2", 4, 1), 6) == [NodeLeft(node="n2", reason="mesh")]
+def test_suspicion_of_an_earlier_life_is_void() -> None:
+    detector = Agreement(("n1", "n2", "n3", "n4"), 3)
+    for monitor in ("n1", "n3", "n4"):
+        detector.hear(word(monitor, "n2", 0, 0), 0)
+    detector.hear(word("n1", "n2", 4, 0), 1)
+    assert detector.hear(word("n3", "n2", 3, 1), 2) == []
+    assert detector.hear(word("n4", "n2", 3, 1), 3) == []
+    detector.hear(word("n1", "n2", 4, 1), 4)
+    assert detector.hear(word("n3", "n2", 4, 1), 5) == []
+    assert detector.hear(word("n4", "n2", 4, 1), 6) == [NodeLeft(node="n2", reason="mesh")]
 
 
 def test_strangers_and_non_watchers_have_no_say() -> None:
     members = tuple(f"n{i}" for i in range(1, 8))
-    judge = Agreement(members, 2)
+    detector = Agreement(members, 2)
     watchers = watchers_of("n1", members, 2)
-    for witness in watchers:
-        judge.hear(word(witness, "n1", 0, 0), 0)
-    for witness in ("x9", *(set(members) - {*watchers, "n1"})):
-        assert judge.hear(word(witness, "n1", 0, 1), 1) == []
-    assert judge.hear(word(watchers[0], "x9", 0, 1), 2) == []
+    for monitor in watchers:
+        detector.hear(word(monitor, "n1", 0, 0), 0)
+    for monitor in ("x9", *(set(members) - {*watchers, "n1"})):
+        assert detector.hear(word(monitor, "n1", 0, 1), 1) == []
+    assert detector.hear(word(watchers[0], "x9", 0, 1), 2) == []
 
 
 # --------------------------------------------------------------------------------------------------------- states
@@ -512,11 +516,11 @@ def test_beyond_full_sync_states_go_to_a_few_and_carry_others() -> None:
     assert sent[0].nodes[0] == "n0"
 
 
-def test_the_balancer_hears_every_testimony() -> None:
+def test_the_balancer_hears_every_report() -> None:
     world = World(3)
     world.run(NS_PER_S)
     for name in world.names:
-        said = [action for _, action in world.answers[name] if isinstance(action, SendTestimony)]
+        said = [action for _, action in world.answers[name] if isinstance(action, SendSuspicions)]
         assert len(said) >= 10
         assert all(BALANCER in action.to for action in said)
 

@@ -19,9 +19,9 @@ from testbed.records.events import (
     HeartbeatHeard,
     SendHeartbeat,
     SendStates,
-    SendTestimony,
+    SendSuspicions,
     StatesHeard,
-    WitnessHeard,
+    SuspicionsHeard,
 )
 from testbed.wire.mesh_messages import Codec
 from testbed.wire.sealing import Channel, RunSecret, Sealer
@@ -49,7 +49,7 @@ def only(made: list[tuple[str, bytes]]) -> bytes:
 
 
 BEAT = SendHeartbeat(to=("n2",), incarnation=3)
-TESTIMONY = SendTestimony(to=("n2",), nodes=("n2", "n3"), incarnation=ints(4, 5), silent=ints(0, 1))
+TESTIMONY = SendSuspicions(to=("n2",), nodes=("n2", "n3"), incarnation=ints(4, 5), silent=ints(0, 1))
 STATES = SendStates(
     to=("n2",),
     nodes=("n1",),
@@ -64,8 +64,8 @@ STATES = SendStates(
 def test_every_message_arrives_as_it_was_meant() -> None:
     ours, theirs = pair()
     assert theirs.decode(only(ours.datagrams(BEAT))) == HeartbeatHeard(node="n1", incarnation=3)
-    assert theirs.decode(only(ours.datagrams(TESTIMONY))) == WitnessHeard(
-        witness="n1", nodes=("n2", "n3"), incarnation=ints(4, 5), silent=ints(0, 1)
+    assert theirs.decode(only(ours.datagrams(TESTIMONY))) == SuspicionsHeard(
+        monitor="n1", nodes=("n2", "n3"), incarnation=ints(4, 5), silent=ints(0, 1)
     )
     heard = theirs.decode(only(ours.datagrams(STATES)))
     assert isinstance(heard, StatesHeard)

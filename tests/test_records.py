@@ -71,7 +71,7 @@ def test_a_message_of_any_size_arrives_in_its_place(size: int, line: Line) -> No
         assert waiting.readable([reader.fileno()], 20 * NS_PER_S)
         received += reader.read()  # type: ignore[arg-type]
     sending.join()
-    assert [(message.t_ns, message.record["text"] == text) for message in received] == [(0, True), (1, True), (2, True)]
+    assert [(message.t_ns, message.line["text"] == text) for message in received] == [(0, True), (1, True), (2, True)]
     assert list(reader.read()) == []
 
 

@@ -1,33 +1,33 @@
-"""When a node counts as dead: its watchers say so, each by its own ears.
+"""The failure detector: when a node counts as dead, by the reports of the monitors that watch it.
 
-Every watcher testifies about all the nodes it watches, again and again, so that a lost message costs one interval and
-no message has to be acknowledged.  A node is dead at once when all its watchers in office accuse it, and there are two
-of them (or one, where there is no second).  In office is a watcher that is not dead itself and testified lately: within
-`STALE_SYNCS` of the intervals at which it does so.  One that has not testified yet has as long from when we began to
-listen, so the first to be heard does not decide alone.  All watchers lose the same last heartbeat, so they are of one
-mind within milliseconds of each other.
+A monitor reports about all the nodes it watches, again and again, so that a lost message costs one interval and no
+message has to be acknowledged.  A node is dead at once when all its current monitors suspect it, and there are two of
+them (or one, where there is no second).  *Current* is a monitor that is not dead itself and has reported within
+`STALE_SYNCS` of the intervals at which it does so.  One that has not reported yet has as long from when the detector
+began to listen, so the first to be heard does not decide alone.  All monitors miss the same last heartbeat, so they
+agree within milliseconds of each other.
 
 **Suspect yourself first.**  When nobody was heard for half of that time, it is this process that stood still or was cut
-off.  It concludes nothing before it hears again, and that time counts for nobody's age: of the testimonies that waited
-the first is not the only one.
+off.  It concludes nothing before it hears again, and that time counts for nobody's age: the first of the reports that
+waited is not the only one.
 
-An accusation names the life (*incarnation*) the node was last heard in.  It is void as soon as another watcher has
-heard the node in a later one: that is how a node that learns it is accused refutes (Das, Gupta and Motivala, "SWIM",
-2002, section 4.2).  Unlike there, the accused cannot refute by a word to the judge, only by being heard by a watcher,
-since a node that reaches the judge but not its watchers is cut off.
+A suspicion names the life (*incarnation*) the node was last heard in.  It is void as soon as another monitor has heard
+the node in a later one: that is how a node that learns of it refutes (Das, Gupta and Motivala, "SWIM", 2002, section
+4.2).  Unlike there, a node cannot refute by a message to the detector, only by being heard by a monitor, since a node
+that reaches the detector but not its monitors is cut off.
 
-**Two sides.**  In a divided mesh each side accuses the other, and the judge hears both.  Two accusers against a watcher
-who hears the node, or accusers who say that they hear hardly anybody (`UNSURE`), are a dispute.  It is settled after
-`DISPUTE_SYNCS`, when everybody who lives has testified again: dead is who is not of the largest set of nodes that hear
-of each other; of several as large, the one with the first of the members counts as the largest.  So the smaller side
-has no say about the larger, however many watchers of a node happen to be on it.  The accusations of a dead witness
-count for nothing.
+**Two sides.**  In a divided mesh each side suspects the other, and the detector hears both.  Two suspicions against a
+monitor that hears the node, or suspicions of monitors that hear hardly anybody (`UNSURE`), are a dispute.  It is
+settled after `DISPUTE_SYNCS`, when every node that lives has reported again: dead is who is not of the largest set of
+nodes that hear of each other (the quorum); of several as large, the one with the first of the members counts as the
+largest.  So the smaller side has no say about the larger, however many monitors of a node happen to be on it.  The
+suspicions of a dead monitor count for nothing.
 
-**Coming back is damped.**  A node returns when no accusation has stood for `HOLD_NS`, twice as long for each time it
+**Coming back is damped.**  A node returns when no suspicion has stood for `HOLD_NS`, twice as long for each time it
 left within the last `MEMORY_NS` before, up to `HOLD_MAX_NS`: a node that comes and goes is worse than one that is gone.
 
-What this does not see: more nodes failing at once than leave a watcher in office, which the balancer misses when they
-stop notifying; and a node of the smaller side whose watchers are all there too, which serves on.
+What this does not see: more nodes failing at once than leave a current monitor, which the balancer misses when they
+stop notifying; and a node of the smaller side whose monitors are all there too, which serves on.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from testbed.policies.watchers import watchers_of
-from testbed.records.events import NodeJoined, NodeLeft, WitnessHeard
+from testbed.records.events import NodeJoined, NodeLeft, SuspicionsHeard
 from testbed.units import NS_PER_MS, NS_PER_S
 
 REASON = "mesh"
-HEARD, SILENT, UNSURE = 0, 1, 2  # what a witness says of a node
+HEARD, SILENT, UNSURE = 0, 1, 2  # what a monitor says of a node
 NEED = 2
 SYNC_NS = 100 * NS_PER_MS  # what the ages below are of at least: a shorter interval makes no machine punctual
 STALE_SYNCS = 2.5
-DISPUTE_SYNCS = 1.2  # more than one: by then all who live have testified again
+DISPUTE_SYNCS = 1.2  # more than one: by then all who live have reported again
 STALE_NS, DISPUTE_NS = round(STALE_SYNCS * SYNC_NS), round(DISPUTE_SYNCS * SYNC_NS)  # at that interval
 HOLD_NS = 100 * NS_PER_MS
 HOLD_MAX_NS = 3 * NS_PER_S
@@ -51,22 +51,22 @@ MEMORY_NS = 10 * NS_PER_S
 
 
 @dataclass(slots=True)
-class _Case:
+class _Watched:
     """What is known of one node."""
 
     node: str
     watchers: tuple[str, ...]
     heard_in: int = -1  # the latest life some watcher heard it in
-    accused_in: dict[str, int] = field(default_factory=dict)  # witness → the life its accusation is about
-    unsure: set[str] = field(default_factory=set)  # accusers who may be cut off themselves
-    doubted_ns: int | None = None  # accused by enough since then
+    suspected_in: dict[str, int] = field(default_factory=dict)  # monitor → the life its suspicion is about
+    unsure: set[str] = field(default_factory=set)  # suspecting monitors who may be cut off themselves
+    doubted_ns: int | None = None  # suspected by enough since then
     dead: bool = False
-    cleared_ns: int | None = None  # dead, and no accusation has stood since
+    cleared_ns: int | None = None  # dead, and no suspicion has stood since
     departures_ns: list[int] = field(default_factory=list)
 
 
 class Agreement:
-    """Testimony in, `NodeLeft` and `NodeJoined` with the reason ``mesh`` out."""
+    """Suspicions in, `NodeLeft` and `NodeJoined` with the reason ``mesh`` out."""
 
     def __init__(self, members: tuple[str, ...], watchers: int, sync_ns: int = SYNC_NS) -> None:
         """Begin with every member alive.
@@ -74,49 +74,49 @@ class Agreement:
         Args:
             members: everybody.
             watchers: how many each node has.
-            sync_ns: the interval at which a watcher's testimony reaches us, changed or not.
+            sync_ns: the interval at which a watcher's report reaches us, changed or not.
         """
         self._stale_ns = round(STALE_SYNCS * max(sync_ns, SYNC_NS))
         self._dispute_ns = round(DISPUTE_SYNCS * max(sync_ns, SYNC_NS))
-        self._cases = {node: _Case(node, watchers_of(node, members, watchers)) for node in members}
+        self._states = {node: _Watched(node, watchers_of(node, members, watchers)) for node in members}
         self._rank = {node: rank for rank, node in enumerate(members)}
-        self._open: set[str] = set()  # cases with an accusation, or of a node that is dead; the others decide nothing
-        self._testified_ns: dict[str, int] = {}
-        self._began_ns = 0  # when we began to listen: as good as a testimony of those who have not testified yet
+        self._open: set[str] = set()  # nodes with a suspicion, or of a node that is dead; the others decide nothing
+        self._reported_ns: dict[str, int] = {}
+        self._began_ns = 0  # when we began to listen: as good as a report of those who have not reported yet
         self._listened_ns: int | None = None  # when anybody was heard last
-        self._hears: dict[str, frozenset[str]] = {}  # witness → whom it heard when it testified last
+        self._hears: dict[str, frozenset[str]] = {}  # monitor → whom it heard when it reported last
         self._judged_ns = 0
         self._larger: frozenset[str] | None = None  # the larger side, once it was asked for in a judgement
 
     @property
     def dead(self) -> frozenset[str]:
         """Return the members that count as dead."""
-        return frozenset(node for node, case in self._cases.items() if case.dead)
+        return frozenset(node for node, state in self._states.items() if state.dead)
 
-    def hear(self, testimony: WitnessHeard, now_ns: int) -> list[NodeLeft | NodeJoined]:
-        """Take in a testimony and return what follows from it; strangers and what they do not watch are passed over."""
-        witness = testimony.witness
-        if witness not in self._cases:
+    def hear(self, report: SuspicionsHeard, now_ns: int) -> list[NodeLeft | NodeJoined]:
+        """Take in a report and return what follows from it; strangers and what they do not watch are passed over."""
+        monitor = report.monitor
+        if monitor not in self._states:
             return []
         self._listen(now_ns)
-        self._testified_ns[witness] = now_ns
-        self._hears[witness] = frozenset(
-            node for node, silent in zip(testimony.nodes, testimony.silent.tolist(), strict=True) if not silent
+        self._reported_ns[monitor] = now_ns
+        self._hears[monitor] = frozenset(
+            node for node, silent in zip(report.nodes, report.silent.tolist(), strict=True) if not silent
         )
-        rows = zip(testimony.nodes, testimony.incarnation.tolist(), testimony.silent.tolist(), strict=True)
+        rows = zip(report.nodes, report.incarnation.tolist(), report.silent.tolist(), strict=True)
         for node, incarnation, silent in rows:
-            case = self._cases.get(node)
-            if case is None or witness not in case.watchers:
+            state = self._states.get(node)
+            if state is None or monitor not in state.watchers:
                 continue
-            case.unsure.discard(witness)
+            state.unsure.discard(monitor)
             if silent:
-                case.accused_in[witness] = incarnation
+                state.suspected_in[monitor] = incarnation
                 self._open.add(node)
-                case.unsure |= {witness} if silent == UNSURE else set()
+                state.unsure |= {monitor} if silent == UNSURE else set()
             else:
-                case.accused_in.pop(witness, None)
-                case.heard_in = max(case.heard_in, incarnation)
-        return self.judge(now_ns)
+                state.suspected_in.pop(monitor, None)
+                state.heard_in = max(state.heard_in, incarnation)
+        return self.conclude(now_ns)
 
     def _listen(self, now_ns: int) -> None:
         """Take in that somebody was heard; how long nobody was, if too long, counts for no age."""
@@ -125,111 +125,113 @@ class Agreement:
         elif self._deaf(now_ns):
             deaf_ns = now_ns - self._listened_ns
             self._began_ns += deaf_ns
-            self._testified_ns = {witness: told_ns + deaf_ns for witness, told_ns in self._testified_ns.items()}
-            for _, case in self._opened():
-                case.doubted_ns = None if case.doubted_ns is None else case.doubted_ns + deaf_ns
-                case.cleared_ns = None if case.cleared_ns is None else case.cleared_ns + deaf_ns
+            self._reported_ns = {monitor: told_ns + deaf_ns for monitor, told_ns in self._reported_ns.items()}
+            for _, state in self._opened():
+                state.doubted_ns = None if state.doubted_ns is None else state.doubted_ns + deaf_ns
+                state.cleared_ns = None if state.cleared_ns is None else state.cleared_ns + deaf_ns
         self._listened_ns = now_ns
 
     def _deaf(self, at_ns: int) -> bool:
         """Return whether at `at_ns`, with nobody heard until then, we would have heard nothing for too long."""
         return self._listened_ns is None or at_ns - self._listened_ns > self._stale_ns // 2
 
-    def judge(self, now_ns: int) -> list[NodeLeft | NodeJoined]:
+    def conclude(self, now_ns: int) -> list[NodeLeft | NodeJoined]:
         """Return who left and who came back by `now_ns`; the order of the members decides who is judged first."""
         self._judged_ns, self._larger = now_ns, None
         if not self._open or self._deaf(now_ns):
             return []
         found: list[NodeLeft | NodeJoined] = []
-        for node, case in self._opened():
-            accusers = self._accusers(case)
-            if not case.dead and self._is_gone(case, accusers, now_ns):
-                case.dead, case.cleared_ns, case.doubted_ns = True, None, None
-                case.departures_ns = [t for t in case.departures_ns if t > now_ns - MEMORY_NS] + [now_ns]
+        for node, state in self._opened():
+            suspecting = self._suspecting(state)
+            if not state.dead and self._is_gone(state, suspecting, now_ns):
+                state.dead, state.cleared_ns, state.doubted_ns = True, None, None
+                state.departures_ns = [t for t in state.departures_ns if t > now_ns - MEMORY_NS] + [now_ns]
                 found.append(NodeLeft(node=node, reason=REASON))
-            elif case.dead and accusers:
-                case.cleared_ns = None
-            elif case.dead and case.cleared_ns is None:
-                case.cleared_ns = now_ns
-            elif case.dead and now_ns >= _back_ns(case):
-                case.dead = False
+            elif state.dead and suspecting:
+                state.cleared_ns = None
+            elif state.dead and state.cleared_ns is None:
+                state.cleared_ns = now_ns
+            elif state.dead and now_ns >= _back_ns(state):
+                state.dead = False
                 found.append(NodeJoined(node=node, reason=REASON))
-            if not case.dead and not case.accused_in:
+            if not state.dead and not state.suspected_in:
                 self._open.discard(node)
         return found
 
-    def _is_gone(self, case: _Case, accusers: list[str], now_ns: int) -> bool:
-        in_office = self._in_office(case, now_ns)
-        if not accusers or len(accusers) < min(NEED, len(in_office)):
-            case.doubted_ns = None
+    def _is_gone(self, state: _Watched, suspecting: list[str], now_ns: int) -> bool:
+        current = self._current(state, now_ns)
+        if not suspecting or len(suspecting) < min(NEED, len(current)):
+            state.doubted_ns = None
             return False
-        if set(in_office) <= set(accusers) and not case.unsure.intersection(accusers):
+        if set(current) <= set(suspecting) and not state.unsure.intersection(suspecting):
             return True
-        if case.doubted_ns is None:
-            case.doubted_ns = now_ns
-        if now_ns < case.doubted_ns + self._dispute_ns:
+        if state.doubted_ns is None:
+            state.doubted_ns = now_ns
+        if now_ns < state.doubted_ns + self._dispute_ns:
             return False
         self._larger = self._larger_side(now_ns) if self._larger is None else self._larger
-        return case.node not in self._larger
+        return state.node not in self._larger
 
     def _larger_side(self, now_ns: int) -> frozenset[str]:
-        """Return the largest set of nodes that hear of each other, by late testimony.
+        """Return the largest set of nodes that hear of each other, by late report.
 
-        Of sets of one size it is the one with the first of the members: not the one that happened to testify last.
+        Of sets of one size it is the one with the first of the members: not the one that happened to report last.
         """
         lately_ns = now_ns - self._dispute_ns
-        speaking = {w for w, told_ns in self._testified_ns.items() if told_ns > lately_ns and not self._cases[w].dead}
-        side: dict[str, set[str]] = {node: {node} for node in self._cases}
-        for witness in speaking:
-            for node in self._hears[witness]:
-                if node in side and side[node] is not side[witness]:
-                    joined = side[node] | side[witness]
+        speaking = {w for w, told_ns in self._reported_ns.items() if told_ns > lately_ns and not self._states[w].dead}
+        side: dict[str, set[str]] = {node: {node} for node in self._states}
+        for monitor in speaking:
+            for node in self._hears[monitor]:
+                if node in side and side[node] is not side[monitor]:
+                    joined = side[node] | side[monitor]
                     side.update((member, joined) for member in joined)
         largest = max(side.values(), key=len)
         return frozenset(largest)
 
     def next_deadline_ns(self) -> int | None:
-        """Return when `judge` will find something without further testimony: a return, or a watcher out of office."""
+        """Return when `conclude` will find something without further report: a return, or a watcher out of office."""
         if not self._open:
             return None
-        returns = [_back_ns(case) for _, case in self._opened() if case.dead and case.cleared_ns is not None]
-        disputes = [case.doubted_ns + self._dispute_ns for _, case in self._opened() if case.doubted_ns is not None]
+        returns = [_back_ns(state) for _, state in self._opened() if state.dead and state.cleared_ns is not None]
+        disputes = [state.doubted_ns + self._dispute_ns for _, state in self._opened() if state.doubted_ns is not None]
         later = [decided_ns for decided_ns in disputes if decided_ns > self._judged_ns]
         due_ns = min([*returns, *later, *self._retirements()], default=None)
         return None if due_ns is None or self._deaf(max(due_ns, self._judged_ns)) else due_ns
 
-    def _opened(self) -> list[tuple[str, _Case]]:
-        """Return the open cases in the order of the members."""
-        return [(node, self._cases[node]) for node in sorted(self._open, key=self._rank.__getitem__)]
+    def _opened(self) -> list[tuple[str, _Watched]]:
+        """Return the open nodes in the order of the members."""
+        return [(node, self._states[node]) for node in sorted(self._open, key=self._rank.__getitem__)]
 
     def _retirements(self) -> list[int]:
-        """Return when the other watchers of nodes that are accused, but not by enough, leave office."""
+        """Return when the other watchers of nodes that are suspected, but not by enough, leave office."""
         retirements = [
             self._spoke_ns(watcher) + self._stale_ns
-            for _, case in self._opened()
-            if not case.dead and self._accusers(case)
-            for watcher in case.watchers
+            for _, state in self._opened()
+            if not state.dead and self._suspecting(state)
+            for watcher in state.watchers
         ]
         return [retired_ns for retired_ns in retirements if retired_ns > self._judged_ns]
 
-    def _accusers(self, case: _Case) -> list[str]:
-        """Return the living witnesses whose accusation stands."""
+    def _suspecting(self, state: _Watched) -> list[str]:
+        """Return the living monitors whose suspicion stands."""
         return [
-            witness
-            for witness, incarnation in case.accused_in.items()
-            if incarnation >= case.heard_in and not self._cases[witness].dead
+            monitor
+            for monitor, incarnation in state.suspected_in.items()
+            if incarnation >= state.heard_in and not self._states[monitor].dead
         ]
 
-    def _in_office(self, case: _Case, now_ns: int) -> list[str]:
+    def _current(self, state: _Watched, now_ns: int) -> list[str]:
         since_ns = now_ns - self._stale_ns
         return [
-            watcher for watcher in case.watchers if not self._cases[watcher].dead and self._spoke_ns(watcher) > since_ns
+            watcher
+            for watcher in state.watchers
+            if not self._states[watcher].dead and self._spoke_ns(watcher) > since_ns
         ]
 
     def _spoke_ns(self, watcher: str) -> int:
-        return self._testified_ns.get(watcher, self._began_ns)
+        return self._reported_ns.get(watcher, self._began_ns)
 
 
-def _back_ns(case: _Case) -> int:
-    assert case.cleared_ns is not None
-    return case.cleared_ns + min(HOLD_MAX_NS, HOLD_NS << (len(case.departures_ns) - 1))
+def _back_ns(state: _Watched) -> int:
+    assert state.cleared_ns is not None
+    return state.cleared_ns + min(HOLD_MAX_NS, HOLD_NS << (len(state.departures_ns) - 1))

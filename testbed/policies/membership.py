@@ -1,7 +1,7 @@
 """A node's part in the mesh: it shows that it lives, watches some others, and shares its state.
 
     heartbeat   every 10 ms    to its few watchers           "I live, in my life number k"
-    testimony   at a change,   to everybody and the balancer "these I hear, those I do not"
+    report   at a change,   to everybody and the balancer "these I hear, those I do not"
                 and each sync
     states      each 100 ms    to everybody                  limit, backlog, prediction, severity
                 and when the severity rises by `SEVERE_STEP`: a burst that is announced does not wait
@@ -14,10 +14,10 @@ the same moment, and a stop of less than 45 ms is not taken for one.  What the w
 **Suspect yourself first** (Dadgar, Phillips and Currey, "Lifeguard", 2018).  A member that was woken late was stopped
 or starved itself, and what it did not hear meanwhile is no evidence: by as much as it is late, all silences count as
 shorter.  Datagrams that waited for it are heard before it judges.  One that stops hearing several nodes at once says so
-with its accusations (`UNSURE`): it may be the one that is cut off.
+with its suspicions (`UNSURE`): it may be the one that is cut off.
 
-**Refutation.**  A member that hears it is accused starts a new life: it raises its incarnation above the accused one
-and says so at once.
+**Refutation.**  A member that hears of a suspicion against itself starts a new life: it raises its incarnation above
+the suspected one and says so at once.
 
 **Sharing.**  Up to `FULL_SYNC_MEMBERS` members everybody tells everybody.  Beyond, each tells `FAN_OUT` members drawn
 anew each time, and passes on the newest `GOSSIP_ROWS` states it knows (Demers et al., "Epidemic algorithms", 1987).
@@ -43,9 +43,9 @@ from testbed.records.events import (
     NodeLeft,
     SendHeartbeat,
     SendStates,
-    SendTestimony,
+    SendSuspicions,
     StatesHeard,
-    WitnessHeard,
+    SuspicionsHeard,
 )
 from testbed.scenario.mesh import MeshSpec
 from testbed.units import NS_PER_MS
@@ -55,7 +55,7 @@ FULL_SYNC_MEMBERS = 100
 FAN_OUT = 16
 GOSSIP_ROWS = 32
 START_GRACE_NS = 200 * NS_PER_MS
-URGENT_NS = 100 * NS_PER_MS  # a changed testimony is repeated with every heartbeat for so long, three times at least
+URGENT_NS = 100 * NS_PER_MS  # a changed report is repeated with every heartbeat for so long, three times at least
 FRESH_NS = 300 * NS_PER_MS  # older states say nothing about the present, where they come every 100 ms or sooner
 FRESH_SYNCS = 3
 SEVERE_STEP = 0.3
@@ -68,7 +68,7 @@ def fresh_ns(sync_ns: int) -> int:
 
 
 class Membership:
-    """One member: `HeartbeatHeard`, `WitnessHeard`, `StatesHeard` in; `SendHeartbeat` and its kin out.
+    """One member: `HeartbeatHeard`, `SuspicionsHeard`, `StatesHeard` in; `SendHeartbeat` and its kin out.
 
     Its own state is told to it as a `StatesHeard` that names it.  Members it was not told of at the start are passed
     over.  `verdicts` collects what it concluded since it was last asked.
@@ -109,7 +109,7 @@ class Membership:
         actions: list[Action] = []
         if isinstance(event, HeartbeatHeard):
             self._hear(event, now_ns)
-        elif isinstance(event, WitnessHeard):
+        elif isinstance(event, SuspicionsHeard):
             actions += self._consider(event, now_ns)
         elif isinstance(event, StatesHeard):
             self._learn(event)
@@ -167,7 +167,7 @@ class Membership:
             self._silent.discard(node)
             self._urge(now_ns)
 
-    def _consider(self, event: WitnessHeard, now_ns: int) -> list[Action]:
+    def _consider(self, event: SuspicionsHeard, now_ns: int) -> list[Action]:
         self._concluded += self._agreement.hear(event, now_ns)
         if self._node not in event.nodes:
             return []
@@ -188,7 +188,7 @@ class Membership:
             self._urge(now_ns)
 
     def _word_on(self, node: str, now_ns: int) -> int:
-        """Return what to testify of a node: `UNSURE` if several, and not fewer than half, fell silent together."""
+        """Return what to report of a node: `UNSURE` if several, and not fewer than half, fell silent together."""
         if node not in self._silent:
             return HEARD
         overdue_ns = now_ns - self._spec.silence_ns // 2
@@ -200,30 +200,30 @@ class Membership:
     def _wake(self, now_ns: int) -> list[Action]:
         self._judge(now_ns)
         actions: list[Action] = []
-        testify = now_ns >= self._sync_ns
+        report = now_ns >= self._sync_ns
         if now_ns >= self._beat_ns:
             actions += self._beat(now_ns)
-            testify |= now_ns < self._urgent_until_ns
-        if testify:
-            actions.append(self._testimony(now_ns))
+            report |= now_ns < self._urgent_until_ns
+        if report:
+            actions.append(self._report(now_ns))
         if now_ns >= self._sync_ns:
             actions += self._share()
             self._sync_ns = _next(self._sync_ns, self._spec.sync_interval_ns, now_ns)
-        self._concluded += self._agreement.judge(now_ns)
+        self._concluded += self._agreement.conclude(now_ns)
         return actions
 
     def _beat(self, now_ns: int) -> list[Action]:
         self._beat_ns = _next(self._beat_ns, self._spec.heartbeat_ns, now_ns)
         return [SendHeartbeat(to=self._watchers, incarnation=self.incarnation)] if self._watchers else []
 
-    def _testimony(self, now_ns: int) -> Action:
+    def _report(self, now_ns: int) -> Action:
         lives = np.array([self._life[node] for node in self._watched], dtype=np.int64)
         silent = np.array([self._word_on(node, now_ns) for node in self._watched], dtype=np.int64)
         # Our own word counts here too: we do not send it to ourselves.
         self._concluded += self._agreement.hear(
-            WitnessHeard(witness=self._node, nodes=self._watched, incarnation=lives, silent=silent), now_ns
+            SuspicionsHeard(monitor=self._node, nodes=self._watched, incarnation=lives, silent=silent), now_ns
         )
-        return SendTestimony(to=(*self._recipients(), BALANCER), nodes=self._watched, incarnation=lives, silent=silent)
+        return SendSuspicions(to=(*self._recipients(), BALANCER), nodes=self._watched, incarnation=lives, silent=silent)
 
     def _earliest_ns(self) -> int:
         deadlines = [self._beat_ns, self._sync_ns]

@@ -5,7 +5,7 @@ and possible watcher has a score, and the highest scores watch.  It is consisten
 only the sets it is in, and each member watches about as many nodes as any other.
 
 The set is made from all members, alive or not.  Were it made from the living, two members whose views differ for a
-moment would disagree about who has to be sent heartbeats, and a watcher nobody sends any would accuse a healthy node.
+moment would disagree about who has to be sent heartbeats, and a watcher nobody sends any would suspect a healthy node.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from testbed.records.events import Doc, LogEntry, Node, Testimony
+from testbed.records.events import Doc, LogEntry, Node, Suspicions
 
 _LOOP = Doc("from the arrival of the event that led to it to the confirmation by the switch")
 _MESSAGES = Doc("messages that the switch confirmed; None in virtual time", "messages")
@@ -78,10 +78,10 @@ class ControllerTookOver(LogEntry):
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class TestimonyChanged(Testimony, LogEntry):
-    """What `witness` holds of the nodes it watches, where it differs from what it said last."""
+class SuspicionsChanged(Suspicions, LogEntry):
+    """What `monitor` holds of the nodes it watches, where it differs from what it said last."""
 
-    witness: Annotated[str, Doc("the member that says so", "name")]
+    monitor: Annotated[str, Doc("the member that says so", "name")]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

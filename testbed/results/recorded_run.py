@@ -143,7 +143,7 @@ class RecordedRun:
                 raise source.refusal(f"line {number} has no time t_ns")
             if not isinstance(record.get("kind"), str):
                 raise source.refusal(f"line {number} has no kind")
-            yield number, record, n_bytes
+            yield number, _named_as_now(record), n_bytes
 
     def scenario(self) -> Scenario:
         """Return the scenario that was run.
@@ -186,6 +186,22 @@ class RecordedRun:
             return Evidence.from_record(record)
         except ValidationError as error:
             raise source.refusal(f"it is incomplete: {records.words(error)}") from error
+
+
+# Kinds and fields of records that had another name in earlier versions.
+_KINDS_BEFORE = {
+    "WitnessHeard": "SuspicionsHeard",
+    "SendTestimony": "SendSuspicions",
+    "TestimonyChanged": "SuspicionsChanged",
+}
+_FIELDS_BEFORE = {"witness": "monitor"}
+
+
+def _named_as_now(record: dict[str, Any]) -> dict[str, Any]:
+    kind = _KINDS_BEFORE.get(record["kind"])
+    if kind is None:
+        return record
+    return {_FIELDS_BEFORE.get(name, name): value for name, value in record.items()} | {"kind": kind}
 
 
 def process_identity() -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The mesh between the nodes, as a scenario has it.
 
-Every age in the mesh follows from these: how old a testimony may be and still count from `sync_interval`, how long a
+Every age in the mesh follows from these: how old a report may be and still count from `sync_interval`, how long a
 node may be silent from `heartbeat` and `misses` (`policies/membership.py`, `policies/agreement.py`).
 """
 

@@ -2,7 +2,7 @@
 
     notification ─▶ balancer ─ SetSlots, RemoveNode, RestoreNode ─ flow_mod_ns later ─▶ switch
                  ─▶ deflection ─ NameSiblings ─ notification_ns later ─▶ agents
-    testimony ─▶ agreement ─┐
+    report ─▶ agreement ─┐
     port up, down ──────────┴─ NodeLeft, NodeJoined ─▶ balancer, deflection
 
 A killed balancer hears and says nothing more; the switch goes on as it was told last, what is under way to it included.
@@ -33,10 +33,10 @@ from testbed.records.events import (
     RemoveNode,
     RestoreNode,
     SetSlots,
-    WitnessHeard,
+    SuspicionsHeard,
     recast,
 )
-from testbed.records.processes import ActionsAcknowledged, BalancerReady, ControllerTookOver, TestimonyChanged
+from testbed.records.processes import ActionsAcknowledged, BalancerReady, ControllerTookOver, SuspicionsChanged
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
 from testbed.simulation.agenda import Agenda, Do
@@ -75,7 +75,7 @@ class Control:
         self._deflection = DeflectionPolicy(network.nodes, pause_ns) if scenario.buffer.deflect else None
         members, mesh = names if scenario.faults else (), scenario.mesh  # no faults, no mesh
         self._agreement = Agreement(members, mesh.watchers, mesh.sync_interval_ns)
-        self._said: dict[str, WitnessHeard] = {}  # witness → its last testimony
+        self._said: dict[str, SuspicionsHeard] = {}  # monitor → its last report
         self._left = 2 if scenario.controller.standby else 1  # controllers
         self._taking_over = False
         self._waiting: list[Do] = []  # what comes in meanwhile
@@ -124,14 +124,14 @@ class Control:
         event = NodeJoined(node=node, reason=PORT_DOWN) if up else NodeLeft(node=node, reason=PORT_DOWN)
         self._steering(partial(self._node_changed, event))
 
-    def testified(self, event: WitnessHeard) -> None:
-        """Take in a testimony; written down only when it says something new."""
+    def reported(self, event: SuspicionsHeard) -> None:
+        """Take in a report; written down only when it says something new."""
         self._steering(partial(self._consider, event))
 
-    def _consider(self, event: WitnessHeard) -> None:
-        if self._said.get(event.witness) != event:
-            self._said[event.witness] = event
-            self._history.note(recast(event, TestimonyChanged), "mesh")
+    def _consider(self, event: SuspicionsHeard) -> None:
+        if self._said.get(event.monitor) != event:
+            self._said[event.monitor] = event
+            self._history.note(recast(event, SuspicionsChanged), "mesh")
         self._concluded(self._agreement.hear(event, self._agenda.now_ns))
 
     def _concluded(self, verdicts: Sequence[NodeLeft | NodeJoined]) -> None:
@@ -140,7 +140,7 @@ class Control:
         self._agenda.wake("agreement", self._agreement, lambda: self._steering(self._judge))
 
     def _judge(self) -> None:
-        self._concluded(self._agreement.judge(self._agenda.now_ns))
+        self._concluded(self._agreement.conclude(self._agenda.now_ns))
 
     def _node_changed(self, event: Event) -> None:
         self._feed(event)

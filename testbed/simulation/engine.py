@@ -2,7 +2,7 @@
 
     agents ─ notifications ─▶ control ─ changes ─▶ switch
       ▲ │ limits                 ▲
-      │ ▼                        │ testimony
+      │ ▼                        │ report
      plane ◀─── faults ───────▶ mesh
 
 Everything that decides has entries in the agenda.  The data plane has none: it is advanced in one go from one instant
@@ -144,7 +144,7 @@ class _Trial:
         control.connect(self._plane, self._agents.name)
         self._faults = None
         if scenario.faults:
-            mesh = Mesh(names, scenario.mesh, seed_of, agenda, history, model, control.testified)
+            mesh = Mesh(names, scenario.mesh, seed_of, agenda, history, model, control.reported)
             rows = {name: row for row, name in enumerate(names)}
             ground = Ground(self._plane, self._agents, control, mesh, peers, rows, seed_of, agenda, model)
             self._faults = Faults(scenario.faults, ground, history)

@@ -1,6 +1,6 @@
 """The mesh of virtual time: a `policies.membership` a node, and a network between them that delays, loses and divides.
 
-    deadline ─ membership ─ SendHeartbeat, SendTestimony ─ for each recipient: cut off? lost? delay ─▶ HeartbeatHeard, …
+    deadline ─ membership ─ SendHeartbeat, … ─ for each recipient: cut off? lost? delay ─▶ HeartbeatHeard, …
 
 It is there only where a scenario has faults.  Without any, all it could say is that everybody lives: a heartbeat is
 late by less than a millisecond here and 55 ms are allowed.  That is what keeps a thousand nodes cheap, whose mesh would
@@ -26,8 +26,8 @@ from testbed.records.events import (
     HeartbeatHeard,
     NodeLeft,
     SendHeartbeat,
-    SendTestimony,
-    WitnessHeard,
+    SendSuspicions,
+    SuspicionsHeard,
 )
 from testbed.records.processes import MemberDied, MemberHeard, MemberReturned, MemberSilent
 from testbed.scenario.mesh import MeshSpec
@@ -57,7 +57,7 @@ class Mesh:
         members: names of the nodes.
         spec: times and numbers.
         seed_of: derives the seed of a named stream.
-        testified: hands a testimony to the balancer, when it has got there.
+        reported: hands a report to the balancer, when it has got there.
     """
 
     def __init__(
@@ -68,9 +68,9 @@ class Mesh:
         agenda: Agenda,
         history: History,
         model: NetworkModel,
-        testified: Callable[[WitnessHeard], None],
+        reported: Callable[[SuspicionsHeard], None],
     ) -> None:
-        self._agenda, self._history, self._model, self._testified = agenda, history, model, testified
+        self._agenda, self._history, self._model, self._reported = agenda, history, model, reported
         self._spec, self._members_named = spec, members
         self._seed_of = seed_of
         self._cut: set[tuple[str, str]] = set()  # pairs (from, to) whose messages reach nobody
@@ -130,12 +130,12 @@ class Mesh:
             self._feed(member, DeadlineReached())
 
     def _send(self, member: _Member, action: Action) -> None:
-        assert isinstance(action, (SendHeartbeat, SendTestimony))
+        assert isinstance(action, (SendHeartbeat, SendSuspicions))
         if isinstance(action, SendHeartbeat):
             event: Event = HeartbeatHeard(node=member.name, incarnation=action.incarnation)
         else:
-            event = WitnessHeard(
-                witness=member.name, nodes=action.nodes, incarnation=action.incarnation, silent=action.silent
+            event = SuspicionsHeard(
+                monitor=member.name, nodes=action.nodes, incarnation=action.incarnation, silent=action.silent
             )
         for name in action.to:
             delay_ns = self._model.message_delay_ns(member.draws)
@@ -144,8 +144,8 @@ class Mesh:
 
     def _deliver(self, name: str, event: Event) -> None:
         if name == BALANCER:
-            assert isinstance(event, WitnessHeard)
-            self._testified(event)
+            assert isinstance(event, SuspicionsHeard)
+            self._reported(event)
             return
         member = self._members[name]
         if not member.alive or self._agenda.now_ns < member.born_ns:

@@ -1,7 +1,7 @@
 """The wire form of the mesh: sealed messages (`sealing`) whose body is an array ``[kind, …]`` in msgpack.
 
 After the kind come names and columns in the order in which the record declares them.  Names are numbers, the place of a
-member in the run's list.  What a message says of its sender needs no name: a heartbeat is the sender's, testimony the
+member in the run's list.  What a message says of its sender needs no name: a heartbeat is the sender's, report the
 sender's own, and states are the sender's alone in a mesh where everybody tells everybody.  In a larger one states are
 passed on (`policies.membership`), so there a member may lie about what another said of itself; of liveness nobody
 speaks but the monitors, each for itself.
@@ -24,17 +24,17 @@ from testbed.records.events import (
     Record,
     SendHeartbeat,
     SendStates,
-    SendTestimony,
+    SendSuspicions,
     States,
     StatesHeard,
-    Testimony,
-    WitnessHeard,
+    Suspicions,
+    SuspicionsHeard,
     columns_of,
     fields_of,
 )
 from testbed.wire.sealing import LONG_AGO_NS, Channel, Keyring, Opener, Sealer
 
-_HEARTBEAT, _TESTIMONY, _STATES = 0, 1, 2
+_HEARTBEAT, _SUSPICIONS, _STATES = 0, 1, 2
 _MAX_VALUE = 2**62
 
 
@@ -63,14 +63,14 @@ class Codec:
     # ------------------------------------------------------------------------------------------------------ sending
 
     def datagrams(self, action: Action) -> list[tuple[str, bytes]]:
-        """Return whom a `SendHeartbeat`, `SendTestimony` or `SendStates` goes to, and what goes there."""
-        assert isinstance(action, (SendHeartbeat, SendTestimony, SendStates))
+        """Return whom a `SendHeartbeat`, `SendSuspicions` or `SendStates` goes to, and what goes there."""
+        assert isinstance(action, (SendHeartbeat, SendSuspicions, SendStates))
         return self._sealer.seal(msgpack.packb(self._body(action)), action.to)
 
-    def _body(self, action: SendHeartbeat | SendTestimony | SendStates) -> list[Any]:
+    def _body(self, action: SendHeartbeat | SendSuspicions | SendStates) -> list[Any]:
         if isinstance(action, SendHeartbeat):
             return [_HEARTBEAT, action.incarnation]
-        number, declared = (_TESTIMONY, Testimony) if isinstance(action, SendTestimony) else (_STATES, States)
+        number, declared = (_SUSPICIONS, Suspicions) if isinstance(action, SendSuspicions) else (_STATES, States)
         columns = [getattr(action, name).tolist() for name in columns_of(declared)]
         return [number, [self._number[node] for node in action.nodes], *columns]
 
@@ -97,8 +97,8 @@ class Codec:
             (incarnation,) = fields
             return HeartbeatHeard(node=sender, incarnation=_integers([incarnation])[0].item())
         nodes = tuple(self._members[number] for number in _integers(fields[0]).tolist())
-        if kind == _TESTIMONY:
-            return WitnessHeard(witness=sender, nodes=nodes, **_columns(Testimony, nodes, fields[1:]))
+        if kind == _SUSPICIONS:
+            return SuspicionsHeard(monitor=sender, nodes=nodes, **_columns(Suspicions, nodes, fields[1:]))
         if kind == _STATES:
             return StatesHeard(nodes=nodes, **_columns(States, nodes, fields[1:]))
         raise ValueError("no message of this version")

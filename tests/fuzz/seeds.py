@@ -22,7 +22,7 @@ from testbed.forecaster.runtime import artefact
 from testbed.forecaster.runtime.features import FEATURES
 from testbed.forecaster.runtime.horizons import HORIZON_SAMPLES
 from testbed.policies.membership import BALANCER
-from testbed.records.events import NameSiblings, NotifyBalancer, SendHeartbeat, SendStates, SendTestimony
+from testbed.records.events import NameSiblings, NotifyBalancer, SendHeartbeat, SendStates, SendSuspicions
 from testbed.wire import mesh_messages, notification
 from tests import sealed
 from tests.fuzz.inputs import CORPUS
@@ -228,7 +228,7 @@ def _datagrams() -> None:
     )
     told = {
         "alive": SendHeartbeat(to=to, incarnation=3),
-        "silent": SendTestimony(to=to, nodes=nodes, incarnation=ints, silent=ints % 3),
+        "silent": SendSuspicions(to=to, nodes=nodes, incarnation=ints, silent=ints % 3),
         "states": states,
     }
     for name, action in told.items():

@@ -35,7 +35,7 @@ from testbed.records.events import (
     NodeLeft,
     SendHeartbeat,
     SendStates,
-    SendTestimony,
+    SendSuspicions,
     StatesHeard,
 )
 from testbed.records.processes import MemberDied, MemberHeard, MemberReturned, MemberSilent, MeshStopped
@@ -156,7 +156,7 @@ class MeshMember:
             self._send(action)
 
     def _send(self, action: Action) -> None:
-        assert isinstance(action, (SendHeartbeat, SendStates, SendTestimony))
+        assert isinstance(action, (SendHeartbeat, SendStates, SendSuspicions))
         for name, datagram in self._codec.datagrams(action):
             try:
                 self._socket.sendto(datagram, self._parts.address_of[name])

@@ -37,7 +37,7 @@ class SendHeartbeat(Heartbeat, Action):
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Testimony(Record):
+class Suspicions(Record):
     """What a member holds of the nodes it watches; what it held earlier is void."""
 
     __test__: ClassVar[bool] = False  # the name starts with "Test": pytest shall not collect it
@@ -48,17 +48,17 @@ class Testimony(Record):
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class WitnessHeard(Testimony, Event):
-    """What `witness` holds of the nodes it watches."""
+class SuspicionsHeard(Suspicions, Event):
+    """What `monitor` holds of the nodes it watches."""
 
     short: ClassVar[Short] = Short.NEVER
 
-    witness: Annotated[str, Doc("the member that says so", "name")]
+    monitor: Annotated[str, Doc("the member that says so", "name")]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class SendTestimony(Testimony, Action):
-    """Tell each of `to` who is heard and who is not; arrives there as `WitnessHeard`."""
+class SendSuspicions(Suspicions, Action):
+    """Tell each of `to` who is heard and who is not; arrives there as `SuspicionsHeard`."""
 
     to: Recipients
 
