@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import socket
 import subprocess
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
-from pyroute2 import IPRoute
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment
 from scapy.layers.l2 import Dot1Q, Ether
@@ -18,9 +16,9 @@ from scapy.packet import Packet, Raw
 from testbed.emulation.dataplane.libbpf import XDP_DROP, XDP_PASS
 from testbed.emulation.dataplane.link_meter import LinkMeter
 from testbed.emulation.dataplane.xdp import NodeProgram
-from testbed.system import kernel
 from testbed.traffic.frames import ProbeHeader
 from testbed.traffic.numbers import PacketNumbers
+from tests.own_network import in_own_network, veth
 
 pytestmark = pytest.mark.requires("root", "bpf", "clang")
 
@@ -131,11 +129,7 @@ def test_deflected_packets_are_counted_by_class() -> None:
 
 def test_a_cut_link_notes_which_packets_went_nowhere() -> None:
     def body() -> None:
-        kernel.unshare(kernel.CLONE_NEWNET)
-        with IPRoute() as netlink:
-            netlink.link("add", ifname="va", kind="veth", peer="vb")
-            for name in ("va", "vb"):
-                netlink.link("set", index=socket.if_nametoindex(name), mtu=9000, state="up")
+        veth("va", "vb", mtu=9000)
         meter = LinkMeter("va", RUN, NUMBERS)
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
             sender.bind(("va", 0x800))
@@ -154,9 +148,7 @@ def test_a_cut_link_notes_which_packets_went_nowhere() -> None:
 
     seen: list[tuple[int, int]] = []
     swallowed: list[int] = []
-    thread = threading.Thread(target=body)
-    thread.start()
-    thread.join()
+    in_own_network(body)
     assert swallowed == sorted({*(number for _, number in NAMED.values()), 105})
     assert seen[0] == (0, len(NAMED) + 1)
     assert seen[1][0] >= 1

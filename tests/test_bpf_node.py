@@ -14,7 +14,6 @@ import signal
 import socket
 import struct
 import subprocess
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -26,7 +25,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from pyroute2 import IPRoute
 from scapy.contrib.lldp import LLDPDUChassisID, LLDPDUEndOfLLDPDU, LLDPDUPortID, LLDPDUTimeToLive
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP, IPOption_Router_Alert
 from scapy.layers.inet6 import (
@@ -50,7 +48,7 @@ from testbed.emulation.dataplane.xdp import NodeProgram, PassProgram
 from testbed.emulation.dataplane.xdp_abi import NODE_BIN, NODE_BIN_NS, NODE_MEMORY, NODE_STATE
 from testbed.emulation.dataplane.xdp_meter import Look, offset
 from testbed.errors import InputError, ToolError
-from testbed.system import kernel
+from tests.own_network import in_own_network, veth
 
 pytestmark = pytest.mark.requires("root", "bpf", "clang")
 
@@ -776,33 +774,6 @@ def test_the_locked_program_does_the_same() -> None:
 
 
 # --------------------------------------------------------------------------------------------------------- on a link
-
-
-def in_own_network(body: Callable[[], None]) -> None:
-    """Run `body` in a thread with a network namespace of its own, which ends with it."""
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            kernel.unshare(kernel.CLONE_NEWNET)
-            body()
-        except BaseException as error:  # noqa: BLE001 - raised again in the test's thread
-            failures.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    if failures:
-        raise failures[0]
-
-
-def veth(near: str, far: str) -> tuple[int, int]:
-    with IPRoute() as netlink:
-        netlink.link("add", ifname=near, kind="veth", peer={"ifname": far})
-        indices = tuple(netlink.link_lookup(ifname=name)[0] for name in (near, far))
-        for index in indices:
-            netlink.link("set", index=index, state="up")
-    return indices[0], indices[1]
 
 
 def test_a_full_node_in_native_mode_sends_the_frame_back_to_the_switch() -> None:

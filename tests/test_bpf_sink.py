@@ -5,9 +5,8 @@ from __future__ import annotations
 import random
 import socket
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +22,9 @@ from testbed.emulation.dataplane.xdp import SinkProgram
 from testbed.emulation.dataplane.xdp_abi import SINK_FLOW, delay_edges_ns
 from testbed.emulation.dataplane.xdp_program import packet_ranges
 from testbed.errors import InputError
-from testbed.system import kernel
 from testbed.traffic.frames import ProbeHeader
 from testbed.traffic.numbers import PacketNumbers, size_of
+from tests.own_network import in_own_network
 
 pytestmark = pytest.mark.requires("root", "bpf", "clang")
 
@@ -320,21 +319,3 @@ def test_probes_over_a_link_are_taken_and_counted() -> None:
         assert flows["missing_pkts"].tolist() == [0] * 4
 
     in_own_network(body)
-
-
-def in_own_network(body: Callable[[], None]) -> None:
-    """Run `body` in a thread with a network namespace of its own, which ends with it."""
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            kernel.unshare(kernel.CLONE_NEWNET)
-            body()
-        except BaseException as error:  # noqa: BLE001 - raised again in the test's thread
-            failures.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    if failures:
-        raise failures[0]

@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import os
 import socket
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -31,10 +30,11 @@ from testbed.scenario.fault import FaultSpec
 from testbed.scenario.fault_timeline import astray, timeline
 from testbed.scenario.loading import load
 from testbed.scenario.mesh import MeshSpec
-from testbed.system import kernel, places
+from testbed.system import places
 from testbed.units import NS_PER_MS, NS_PER_S
 from testbed.wire.mesh_messages import Codec
 from tests import sealed
+from tests.own_network import in_own_network, veth
 
 XDP_DROP, XDP_PASS = 1, 2
 BASE = (places.scenarios() / "smoke.yaml").read_text(encoding="utf-8")
@@ -375,11 +375,7 @@ def test_shared_state_is_whole_or_absent() -> None:
 @pytest.mark.requires("root")
 def test_discarding_a_queue_counts_every_packet_and_a_new_one_holds_again() -> None:
     def body() -> None:
-        kernel.unshare(kernel.CLONE_NEWNET)
-        with IPRoute() as netlink:
-            netlink.link("add", ifname="va", kind="veth", peer="vb")
-            for name in ("va", "vb"):
-                netlink.link("set", index=socket.if_nametoindex(name), state="up")
+        veth("va", "vb")
         shaping.shape("va", 8000, 10**6)
         reader = shaping.QdiscReader("va")
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
@@ -398,9 +394,7 @@ def test_discarding_a_queue_counts_every_packet_and_a_new_one_holds_again() -> N
         reader._socket.close()
 
     seen: list[tuple[int, int, int, int]] = []
-    thread = threading.Thread(target=body)
-    thread.start()
-    thread.join()
+    in_own_network(body)
     ((waiting, left, dropped, renewed),) = seen
     assert waiting > 40
     assert left == 0
@@ -450,11 +444,8 @@ def test_lossy_link_loses_its_share_and_the_same_packets_again() -> None:
 @pytest.mark.requires("root", "bpf")
 def test_link_meter_counts_what_a_dead_link_is_given() -> None:
     def body() -> None:
-        kernel.unshare(kernel.CLONE_NEWNET)
+        veth("va", "vb")
         with IPRoute() as netlink:
-            netlink.link("add", ifname="va", kind="veth", peer="vb")
-            for name in ("va", "vb"):
-                netlink.link("set", index=socket.if_nametoindex(name), state="up")
             meter = LinkMeter("va")
             with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
                 sender.bind(("va", 0x800))
@@ -468,9 +459,7 @@ def test_link_meter_counts_what_a_dead_link_is_given() -> None:
         meter.close()
 
     seen: list[int] = []
-    thread = threading.Thread(target=body)
-    thread.start()
-    thread.join()
+    in_own_network(body)
     assert all(10 <= count <= 13 for count in seen), "and few frames of the kernel's own"
     assert len(seen) == 3
 
@@ -478,11 +467,7 @@ def test_link_meter_counts_what_a_dead_link_is_given() -> None:
 @pytest.mark.requires("root", "bpf")
 def test_a_cut_link_swallows_what_it_is_given_and_counts_it() -> None:
     def body() -> None:
-        kernel.unshare(kernel.CLONE_NEWNET)
-        with IPRoute() as netlink:
-            netlink.link("add", ifname="va", kind="veth", peer="vb")
-            for name in ("va", "vb"):
-                netlink.link("set", index=socket.if_nametoindex(name), state="up")
+        veth("va", "vb")
         meter = LinkMeter("va")
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender, far_end() as receiver:
             sender.bind(("va", 0x800))
@@ -507,9 +492,7 @@ def test_a_cut_link_swallows_what_it_is_given_and_counts_it() -> None:
         return count
 
     seen: list[tuple[bool, int]] = []
-    thread = threading.Thread(target=body)
-    thread.start()
-    thread.join()
+    in_own_network(body)
     assert seen == [(True, 10), (True, 0), (True, 10)]
 
 

@@ -34,10 +34,10 @@ from testbed.records.changes import Change
 from testbed.scenario.fault import FaultSpec
 from testbed.scenario.fault_timeline import FaultStep
 from testbed.scenario.topology import TopologySpec
-from testbed.system import kernel
 from testbed.topologies import describe
 from testbed.traffic.carried_out import Fault
 from testbed.units import NS_PER_MS, NS_PER_S
+from tests.own_network import in_own_network
 
 T = TypeVar("T")
 NEIGHBOUR = {"dst": "10.0.0.2", "lladdr": "02:00:00:00:00:05", "state": 0x80}
@@ -45,23 +45,12 @@ NEIGHBOUR = {"dst": "10.0.0.2", "lladdr": "02:00:00:00:00:05", "state": 0x80}
 
 def in_a_network_of_its_own(body: Callable[[int], T]) -> T:
     """Run `body` with the number of a thread whose network has va, up, with all that a run uses, and its peer vb."""
-    results: list[T] = []
-    errors: list[BaseException] = []
 
-    def live() -> None:
-        try:
-            kernel.unshare(kernel.CLONE_NEWNET)
-            _set_up()
-            results.append(body(threading.get_native_id()))
-        except BaseException as error:  # noqa: BLE001 (raised again below)
-            errors.append(error)
+    def live() -> T:
+        _set_up()
+        return body(threading.get_native_id())
 
-    thread = threading.Thread(target=live)
-    thread.start()
-    thread.join()
-    for error in errors:
-        raise error
-    return results[0]
+    return in_own_network(live)
 
 
 def _set_up() -> None:

@@ -8,8 +8,7 @@ import json
 import re
 import socket
 import subprocess
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +20,8 @@ from testbed.emulation.dataplane import libbpf, xdp_abi
 from testbed.emulation.dataplane.libbpf import BpfObject, VerifierError
 from testbed.emulation.dataplane.xdp import NodeProgram, PassProgram, SinkProgram
 from testbed.errors import EXIT_MACHINE_LACKS, MachineError, ToolError
-from testbed.system import kernel
 from testbed.traffic.numbers import PacketNumbers
+from tests.own_network import in_own_network
 
 BPF = Path(__file__).parents[1] / "bpf"
 HEADER = BPF / "testbed_abi.h"
@@ -213,24 +212,6 @@ def test_closing_gives_every_descriptor_back() -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------- attaching
-
-
-def in_own_network(body: Callable[[], None]) -> None:
-    """Run `body` in a thread with a network namespace of its own, which ends with it."""
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            kernel.unshare(kernel.CLONE_NEWNET)
-            body()
-        except BaseException as error:  # noqa: BLE001 - raised again in the test's thread
-            failures.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    if failures:
-        raise failures[0]
 
 
 def veth(near: str, far: str, **more: int) -> int:

@@ -3,44 +3,19 @@
 from __future__ import annotations
 
 import socket
-import threading
-from collections.abc import Callable
 
 import pytest
-from pyroute2 import IPRoute
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
 from testbed.emulation.dataplane.link_drops import interface_drops
 from testbed.emulation.dataplane.xdp import NodeProgram, PassProgram
-from testbed.system import kernel
+from tests.own_network import in_own_network, veth
 
 pytestmark = pytest.mark.requires("root", "bpf", "clang")
 
 FRAME = bytes(Ether(dst="02:02:00:00:00:01") / IP(src="10.0.16.2", dst="10.0.0.100") / UDP(dport=9000) / Raw(bytes(50)))
-
-
-def in_own_network(body: Callable[[], None]) -> None:
-    """Run `body` in a thread with a network namespace of its own, which ends with it."""
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            kernel.unshare(kernel.CLONE_NEWNET)
-            with IPRoute() as netlink:
-                netlink.link("add", ifname="switch", kind="veth", peer={"ifname": "node"})
-                for name in ("switch", "node"):
-                    netlink.link("set", index=socket.if_nametoindex(name), state="up")
-            body()
-        except BaseException as error:  # noqa: BLE001 - raised again in the test's thread
-            failures.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    if failures:
-        raise failures[0]
 
 
 def dropped() -> tuple[int, int]:
@@ -59,19 +34,18 @@ def send(count: int) -> None:
 
 @pytest.mark.parametrize("accepting", [False, True])
 def test_a_frame_that_a_full_node_cannot_send_back_is_dropped_once(accepting: bool) -> None:
-    def body() -> None:
+    def body() -> tuple[int, int]:
+        switch, end = veth("switch", "node")
         with NodeProgram(10**8, 0, 0) as node, PassProgram() as taking:
-            node.attach(socket.if_nametoindex("node"))
+            node.attach(end)
             if accepting:
-                taking.attach(socket.if_nametoindex("switch"))
+                taking.attach(switch)
             node.set_sibling("02:02:00:00:00:02")
             before = dropped()
             send(20)
             while node.snapshot().deflected_pkts < 20:
                 pass
             after = dropped()
-            seen.append((after[0] - before[0], after[1] - before[1]))
+            return after[0] - before[0], after[1] - before[1]
 
-    seen: list[tuple[int, int]] = []
-    in_own_network(body)
-    assert seen == ([(0, 0)] if accepting else [(40, 20)]), "the kernel counts it at both ends"
+    assert in_own_network(body) == ((0, 0) if accepting else (40, 20)), "the kernel counts it at both ends"

@@ -112,3 +112,19 @@ def test_a_member_is_heard_above_descriptor_1024() -> None:
 )
 def test_how_a_process_ended_is_said(status: int, said: str) -> None:
     assert said in fate_of("it", status)
+
+
+def test_a_stop_that_comes_before_or_after_the_work_is_no_end_by_a_signal() -> None:
+    """A sender takes SIGTERM in its own way while it sends; the signal may come as it waits or reports."""
+
+    def work(line: Line, _records: RecordWriter) -> None:
+        asked: list[int] = []
+        stopped = Stopped(lambda: asked.append(1))
+        for _ in ("while it waits", "while it reports"):
+            before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, before)
+            os.kill(os.getpid(), signal.SIGTERM)
+        line.report({"asked": len(asked), "stopped": bool(stopped)})
+
+    with ended(work) as made:
+        assert (made.status, made.reported()) == (0, {"asked": 2, "stopped": True})

@@ -205,9 +205,12 @@ def _trial_sigterm() -> dict[str, Any]:
     handler = signal.getsignal(signal.SIGTERM)
     threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
     report = one.run(time.monotonic_ns())
+    early = sender.Sender(NEAR, _plan(60_000, MS), RUN, CLIENT)
+    early.stop()
     frames = _arrived(far)
     return {
         "report": _told(report),
+        "early": _told(early.run(time.monotonic_ns())),
         "arrived": len(frames),
         "arrived_bytes": sum(len(frame) for frame in frames),
         "handler_restored": signal.getsignal(signal.SIGTERM) is handler,
@@ -324,6 +327,7 @@ def test_sigterm_ends_it_with_a_true_report() -> None:
     assert report["sent_pkts"] + report["skipped_pkts"] == 60_000
     assert report["sent_bytes"] == found["arrived_bytes"]
     assert found["handler_restored"]
+    assert (found["early"]["stopped"], found["early"]["sent_pkts"]) == (True, 0), "it was stopped before it began"
 
 
 @pytest.mark.requires("root")

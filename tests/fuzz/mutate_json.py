@@ -16,7 +16,10 @@ def mutate(content: bytes, rng: Random) -> bytes:
     """Return a JSON document damaged once or a few times."""
     if rng.random() < 0.2:
         return mutate_bytes.mutate(content, rng)
-    tree = {"": json.loads(content)}
+    try:
+        tree = {"": json.loads(content)}
+    except (ValueError, RecursionError):  # damaged before
+        return mutate_bytes.mutate(content, rng)
     raw: list[str] = []
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         _damage(tree, raw, rng)

@@ -31,7 +31,7 @@ from testbed.emulation.processes.board import PATIENCE_NS, TRIAL, Board
 from testbed.emulation.processes.channel import EventRecord, RecordWriter
 from testbed.emulation.processes.clock import RunClock
 from testbed.emulation.processes.controller_process import beating, emitter
-from testbed.emulation.processes.members import Body, Line, Member, wait_all_ready
+from testbed.emulation.processes.members import Body, Line, Member, Stopped, wait_all_ready
 from testbed.emulation.processes.mesh import MESH_PORT, MeshMember, MeshParts
 from testbed.emulation.processes.pool_lock import locked, open_lock
 from testbed.emulation.processes.pulse import Pulse
@@ -149,6 +149,7 @@ class Crew:
                 past_qdisc=self._plan.scenario.topology.link_delay_ns == 0,
                 tos=self._tos,
             )
+            Stopped(sender.stop)  # also while it waits for the start, and while it reports
             report = sender.run(line.ready())
             line.report({"client": client.name, "report": report})
             line.stopped_early = report.stopped

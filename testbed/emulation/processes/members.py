@@ -67,14 +67,16 @@ class Line:
 
 
 class Stopped:
-    """Turns SIGTERM into a flag a loop can look at: truthy once it came."""
+    """Turns SIGTERM into a flag a loop can look at: truthy once it came, for the rest of the process's life."""
 
-    def __init__(self) -> None:
-        self._stopped = False
+    def __init__(self, then: Callable[[], None] = lambda: None) -> None:
+        """Take the signal; it also calls `then`."""
+        self._stopped, self._then = False, then
         signal.signal(signal.SIGTERM, self._stop)
 
     def _stop(self, *_: object) -> None:
         self._stopped = True
+        self._then()
 
     def __bool__(self) -> bool:
         return self._stopped
