@@ -170,12 +170,12 @@ def test_a_flap_goes_down_once_a_period_and_ends_up() -> None:
     assert [n for n, _ in astray(specs({"at": "1s", "flap": "s1-n1", "period": "400ms", "for": "900ms"}, again))] == [1]
 
 
-def test_a_link_that_fails_carries_no_tcp(tmp_path: Path) -> None:
+@pytest.mark.parametrize("fault", ["link_down: s1-n1", "flap: s1-n1, period: 400ms, for: 800ms", "crash: n1"])
+def test_any_fault_may_be_beside_tcp(tmp_path: Path, fault: str) -> None:
     tcp = "traffic:\n  - {name: bulk, from: c1, shape: tcp}\n"
     path = tmp_path / "faults.yaml"
-    path.write_text(BASE.replace("traffic:\n", tcp) + "faults:\n  - {at: 1s, link_down: s1-n1}\n", encoding="utf-8")
-    with pytest.raises(InputError, match="could not be told; leave out the source bulk"):
-        load(path)
+    path.write_text(BASE.replace("traffic:\n", tcp) + f"faults:\n  - {{at: 1s, {fault}}}\n", encoding="utf-8")
+    assert len(load(path).scenario.faults) == 1
 
 
 def test_what_is_broken_cannot_break_again_before_it_heals() -> None:

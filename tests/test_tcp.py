@@ -59,6 +59,18 @@ def test_planned_packets_stay_accounted_one_by_one(beside: Written) -> None:
 
 
 @ON_THE_KERNEL
+def test_planned_packets_stay_accounted_while_a_node_and_a_link_fail(tmp_path: Path) -> None:
+    """What TCP loses on the link is in the kernel's counts as well; which packets were planned is known one by one."""
+    faults = [{"at": "300ms", "crash": "n1", "for": "400ms"}, {"at": "900ms", "link_down": "s1-n2", "for": "400ms"}]
+    traffic = [constant("6Mbit", flows=40) | {"ip": "mixed"}, bulk("cubic", 4) | {"ip": "mixed"}]
+    run = written_run.run(tmp_path, "failing", buffer=ROOMY, duration="1800ms", traffic=traffic, faults=faults)
+    section = run.summary["traffic"]
+    assert (section["unaccounted_packets"], run.evidence["faults_unseen"]) == (0, [])
+    assert section["dropped_packets"]["fault"] > 0
+    assert run.evidence["fault_counted_pkts"] == run.evidence["fault_numbered_pkts"] > 0
+
+
+@ON_THE_KERNEL
 def test_connections_fill_what_is_left(beside: Written) -> None:
     section = beside.summary["tcp"]
     assert section["streams"] == 4

@@ -43,9 +43,6 @@ def _own_checks(fault: FaultSpec, at: KeyPath, scenario: Scenario) -> Iterator[C
     """Yield what is wrong with one fault beside its target."""
     if fault.at_ns >= scenario.duration_ns:
         yield Complaint((*at, "at"), "it is not within the duration", "give a time before the end")
-    if fault.row.excludes_tcp and scenario.tcp:
-        remedy = f"leave out the source {scenario.tcp[0].name}, or crash the node"
-        yield Complaint((*at, fault.kind), fault.row.excludes_tcp, remedy)
 
 
 def _target_checks(fault: FaultSpec, at: KeyPath, network: Network, nodes: Sequence[str]) -> Iterator[Complaint]:

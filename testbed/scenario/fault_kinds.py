@@ -41,7 +41,6 @@ class FaultKind:
         stops: stages (`records.stages`) that stand still by order: at the target, or anywhere for one that is aimed at
             no node.
         harmless_ns: one that lasts less explains no suspicion.
-        excludes_tcp: why it cannot be beside TCP sources; empty where it can.
         refused_by: engines that cannot carry it out, each with the reason.
         refused_deflecting: engines that cannot carry it out where full nodes deflect, each with the reason.
     """
@@ -63,7 +62,6 @@ class FaultKind:
     ends_with_traffic: Literal["always", "timed", "never"] = "never"
     stops: frozenset[str] = frozenset()
     harmless_ns: int = 0
-    excludes_tcp: str = ""
     refused_by: Mapping[str, str] = field(default_factory=dict)
     refused_deflecting: Mapping[str, str] = field(default_factory=dict)
 
@@ -82,8 +80,6 @@ class FaultKind:
         """Return whether the cluster is to do without the node: taken away, and not only for part of a period."""
         return self.takes_node_away and not self.repeats
 
-
-_UNTOLD_LOSSES = "which of the packets lost on the link were planned and which TCP's could not be told"
 
 FAULT_KINDS: dict[str, FaultKind] = {
     row.name: row
@@ -117,7 +113,6 @@ FAULT_KINDS: dict[str, FaultKind] = {
             states=("up", "down already"),
             takes_node_away=True,
             stops=frozenset({"way"}),
-            excludes_tcp=_UNTOLD_LOSSES,
         ),
         FaultKind(
             name="link_up",
@@ -137,7 +132,6 @@ FAULT_KINDS: dict[str, FaultKind] = {
             repeats="link_down",
             takes_node_away=True,
             stops=frozenset({"way"}),
-            excludes_tcp=_UNTOLD_LOSSES,
         ),
         FaultKind(
             name="loss",
