@@ -40,7 +40,7 @@ def test_the_slope_is_that_of_a_straight_line() -> None:
 
 
 def test_what_a_process_takes_to_get_going_does_not_count() -> None:
-    grows_first = Course(course(lambda t_s: min(t_s, 59)))
+    grows_first = Course(course(lambda t_s: min(t_s, 149)))
     short = Course(course(lambda t_s: t_s)[:80])
     rows = list(_process_rows({"grows (1)": grows_first, "short (2)": short}, 600))
     assert [(row["name"], row["met"]) for row in rows] == [("soak.grows (1)", True)]

@@ -3,7 +3,8 @@
 One emulated trial with moderate traffic.  Every few seconds each of its processes is looked at: resident memory (VmRSS
 of proc_pid_status(5)), private memory (what only this process has, of its smaps_rollup) and open descriptors.
 
-**The criterion.**  What a process takes while it gets going is no leak, so the first tenth of the traffic is left out.
+**The criterion.**  What a process takes while it gets going is no leak, so the first tenth of the traffic is left out,
+two and a half minutes at least (half of a shorter run): by then the supervisor has filled its first row groups.
 Straight lines (least squares) go through the resident and through the private memory of the rest.  What leaks raises
 both.  Pages that a fork shares raise the one when they are read, and the other when the parent writes to its own
 copies; so the lesser slope counts.  It may lift the line by `FLAT_MB` over the whole of the rest, or by `FLAT_RATIO` of
@@ -30,7 +31,7 @@ from testbed.system import places
 MINUTES = 30.0
 FLAT_MB, FLAT_RATIO = 2.0, 0.02
 _LOOK_S = 3.0
-_SETTLING_RATIO = 0.1
+_SETTLING_RATIO, _SETTLING_S = 0.1, 150.0
 _PRIVATE = ("Private_Clean", "Private_Dirty")
 _MODERATE = (
     "traffic.base.rate=10Mbit",
@@ -128,7 +129,7 @@ def grow(descriptors: Sequence[int]) -> bool:
 
 
 def _process_rows(courses: dict[str, Course], traffic_s: float) -> Iterator[Row]:
-    begins_s = _SETTLING_RATIO * traffic_s
+    begins_s = max(_SETTLING_RATIO * traffic_s, min(_SETTLING_S, traffic_s / 2))
     for name, course in sorted(courses.items()):
         looks = course.after(begins_s)
         if len(looks) >= 3 and looks[-1].t_s - looks[0].t_s >= (traffic_s - begins_s) / 2:

@@ -10,6 +10,7 @@ import typer
 from testbed import output
 from testbed.commands.app import app
 from testbed.commands.options import AsJson
+from testbed.system import patience
 
 
 @app.command(epilog="Example: `python -m testbed compare runs/burst-lstm runs/burst-reactive`")
@@ -28,10 +29,13 @@ def compare(
     from testbed.report import compare as comparing
     from testbed.report.compare_page import write_compare_page
 
-    comparison = comparing.compare(runs, allow_different=allow_different)
+    with patience.noted(f"comparing {len(runs)} runs"):
+        comparison = comparing.compare(runs, allow_different=allow_different)
     if as_json:
         output.say_json(comparison.to_record())
     else:
         output.say(comparison.text())
     if page is not None:
-        output.note(f"page: {write_compare_page(comparison, page)}")
+        with patience.noted("writing the page"):
+            written = write_compare_page(comparison, page)
+        output.note(f"page: {written}")

@@ -13,6 +13,7 @@ from testbed.commands.app import app
 from testbed.commands.options import AsJson
 from testbed.errors import InputError
 from testbed.scenario.sources import RowKind
+from testbed.system import patience
 
 _Traces = Annotated[
     list[Path] | None,
@@ -79,7 +80,15 @@ def evaluate(
         interval_ms=interval_ms,
         actuation_ms=actuation_ms,
     )
-    document = judge(config, output.note)
+    last = "reading the traces"
+
+    def note(text: str) -> None:
+        nonlocal last
+        last = text
+        output.note(text)
+
+    with patience.noted(lambda: f"evaluating: {last}"):
+        document = judge(config, note)
     if card is not None:
         evaluation_text.write_section(card, document)
     if as_json:

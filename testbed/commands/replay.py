@@ -11,6 +11,7 @@ from testbed import output
 from testbed.commands.app import app
 from testbed.commands.options import PluginConsent, Runs
 from testbed.errors import EXIT_EXPECTATION_FAILED, EXIT_OK
+from testbed.system import patience
 
 
 @app.command(epilog="Example: `python -m testbed replay runs/burst-*`")
@@ -28,7 +29,7 @@ def replay(
 
     code = EXIT_OK
     for path in runs:
-        with executing_none(consent == "refuse"):
+        with executing_none(consent == "refuse"), patience.noted(f"replaying {path}"):
             difference = first_difference(path, model)
         output.say(f"{path}: {'every decision as recorded' if difference is None else difference}")
         code = code if difference is None else EXIT_EXPECTATION_FAILED

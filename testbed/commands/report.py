@@ -5,6 +5,7 @@ from __future__ import annotations
 from testbed import output
 from testbed.commands.app import app
 from testbed.commands.options import Runs
+from testbed.system import patience
 
 
 @app.command(epilog="Example: `python -m testbed report runs/burst-*`")
@@ -13,4 +14,6 @@ def report(runs: Runs) -> None:
     from testbed.report.page import write_page
 
     for path in runs:
-        output.say(write_page(path))
+        with patience.noted(f"writing the page of {path}"):
+            page = write_page(path)
+        output.say(page)

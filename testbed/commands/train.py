@@ -9,6 +9,7 @@ import typer
 
 from testbed import output
 from testbed.commands.app import app
+from testbed.system import patience
 
 
 @app.command(epilog="Example: `python -m testbed train --out model`")
@@ -30,14 +31,18 @@ def train(
     """Train the LSTM (needs torch: see `doctor`); interrupted training goes on where it was."""
     from rich.progress import Progress
 
-    from testbed.forecaster.training.config import TrainConfig
-    from testbed.forecaster.training.train import TrainProgress
-    from testbed.forecaster.training.train import train as fit
+    with patience.noted("loading torch"):
+        from testbed.forecaster.training.config import TrainConfig
+        from testbed.forecaster.training.train import TrainProgress
+        from testbed.forecaster.training.train import train as fit
 
-    with Progress(console=output.console(stderr=True)) as bars:
+    stage = "reading the traces"
+    with Progress(console=output.console(stderr=True)) as bars, patience.noted(lambda: f"training: {stage}"):
         tasks: dict[str, Any] = {}
 
         def show(step: TrainProgress) -> None:
+            nonlocal stage
+            stage = f"{step.stage}, {step.done} of {step.total}"
             if step.stage not in tasks:
                 tasks[step.stage] = bars.add_task(step.stage, total=step.total)
             bars.update(tasks[step.stage], completed=step.done)

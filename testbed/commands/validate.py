@@ -12,6 +12,7 @@ from testbed.commands.app import app
 from testbed.commands.options import EngineName, PluginConsent, PluginFiles, Settings
 from testbed.errors import EXIT_OK, TestbedError
 from testbed.records.engines import EMULATION
+from testbed.system import patience
 
 
 @app.command(epilog="Example: `python -m testbed validate scenarios/*.yaml`")
@@ -36,7 +37,7 @@ def validate(
     worst = EXIT_OK
     for path in scenarios:
         try:
-            with executing_none(consent == "refuse"):
+            with executing_none(consent == "refuse"), patience.noted(f"checking {path}"):
                 found = _checked(path, settings or [], plugins or [], engine)
         except TestbedError as error:
             worst = error.exit_code

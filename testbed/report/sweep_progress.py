@@ -18,9 +18,14 @@ from rich.text import Text
 from testbed.report.terminal import VERDICT_STYLES
 from testbed.report.written import figure, percent, short
 
+FIRST_S, AGAIN_S = 2.0, 30.0
+
 
 class SweepProgress:
     """Shows a sweep on a console; as a context manager it draws from entry to exit.
+
+    Attributes:
+        quiet: whether nothing is shown.
 
     Args:
         console: where to.
@@ -32,7 +37,8 @@ class SweepProgress:
     def __init__(
         self, console: Console, trials: int, *, quiet: bool = False, clock_s: Callable[[], float] = time.monotonic
     ) -> None:
-        self._console, self._quiet, self._clock_s = console, quiet, clock_s
+        self._console, self.quiet, self._clock_s = console, quiet, clock_s
+        self._running, self._since_s, self._say_at_s = "", 0.0, 0.0
         self._bar = Progress(
             *(BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn()),
             *(TextColumn("{task.fields[left]}"), TextColumn("{task.description}", markup=False)),
@@ -61,16 +67,22 @@ class SweepProgress:
 
     def running(self, name: str) -> None:
         """Show which trial is running."""
+        self._running, self._since_s = name, self._clock_s()
+        self._say_at_s = self._since_s + FIRST_S
         self._bar.update(self._task, description=name)
         self._bar.refresh()
 
     def tick(self) -> None:
-        """Redraw the bar."""
+        """Redraw the bar; where there is none, say now and then what is waited for."""
         self._bar.refresh()
+        now_s = self._clock_s()
+        if not (self.quiet or self._console.is_terminal) and now_s >= self._say_at_s:
+            self._say_at_s = now_s + AGAIN_S
+            self._console.print(f"running {self._running} ({now_s - self._since_s:.0f} s so far)", soft_wrap=True)
 
     def ran(self, name: str, outcome: str, summary: Mapping[str, Any], said: str) -> None:
         """Print a line for a run that ended."""
-        if not self._quiet:
+        if not self.quiet:
             line = Text.assemble((f"{outcome:11}", VERDICT_STYLES.get(outcome, "bold red")), " ", name)
             line.append(_figures(summary) or (f": {said}" if said else ""))
             self._console.print(line, soft_wrap=True)

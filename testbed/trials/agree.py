@@ -19,7 +19,7 @@ from testbed.report import agreement
 from testbed.report.agreement import Judgement
 from testbed.report.agreement_page import write_agreement_page
 from testbed.report.sweep_table import SweepTable
-from testbed.system import places
+from testbed.system import patience, places
 from testbed.trials import sweep
 from testbed.trials.run import RUNS
 
@@ -64,15 +64,16 @@ def agree(
     tables: list[tuple[SweepTable, SweepTable]] = []
     codes: list[int] = []
     for path in paths:
-        for engine in COMPARED:
-            name = sweep.checked(path, engine).spec.name
+        with patience.noted(f"checking the trials of {path}", quiet=quiet):
+            name = [sweep.checked(path, engine).spec.name for engine in COMPARED][-1]
         results = [sweep.sweep(path, out / f"{name}-{engine}", engine, quiet=quiet, argv=argv) for engine in COMPARED]
         tables.append((results[0].table, results[1].table))
         codes += [result.exit_code for result in results]
         if EXIT_INTERRUPTED in codes:
             break
-    judgements = tuple(judgement for pair in tables for judgement in agreement.judge(*pair))
-    _write(judgements, tables, out)
+    with patience.noted("judging, and writing table and page", quiet=quiet):
+        judgements = tuple(judgement for pair in tables for judgement in agreement.judge(*pair))
+        _write(judgements, tables, out)
     return AgreementResult(out, judgements, _exit_code(judgements, codes))
 
 

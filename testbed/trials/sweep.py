@@ -46,6 +46,7 @@ from testbed.scenario import plugins as plugged
 from testbed.scenario.document import read_bytes
 from testbed.scenario.loading import LoadedScenario
 from testbed.scenario.sweep import LoadedSweep, TrialSpec, load_sweep, option_text, settings_of
+from testbed.system import patience
 from testbed.traffic.traces import TraceFiles
 from testbed.trials import checks
 from testbed.trials.process import Ended, RunTrial, TrialCall, TrialProcesses
@@ -102,7 +103,8 @@ def sweep(
     """
     for plugin in plugins:
         plugged.load(plugin)
-    loaded = checked(path, engine, (lambda _: None) if quiet else output.note)
+    with patience.noted(f"checking the trials of {path}", quiet=quiet):
+        loaded = checked(path, engine, (lambda _: None) if quiet else output.note)
     if is_real_time(engine):
         doctor.refuse_without_root(argv)
         doctor.refuse_if_lacking(loaded.load(loaded.trials[0]).scenario, out)
@@ -271,10 +273,11 @@ class _Sweep:
         }
 
     def _conclude(self, status: Status) -> SweepResult:
-        table = tabulate(self._out)
-        writing.replace(self._out / "sweep.txt", table.text() + "\n", durable=False, elsewhere=_ELSEWHERE)
-        writing.replace_json(self._out / "table.json", table.to_record(), durable=False, elsewhere=_ELSEWHERE)
-        write_sweep_page(table, self._out / "sweep.html")
+        with patience.noted("writing table and page of the sweep", quiet=self._progress.quiet):
+            table = tabulate(self._out)
+            writing.replace(self._out / "sweep.txt", table.text() + "\n", durable=False, elsewhere=_ELSEWHERE)
+            writing.replace_json(self._out / "table.json", table.to_record(), durable=False, elsewhere=_ELSEWHERE)
+            write_sweep_page(table, self._out / "sweep.html")
         unsettled = sum(map(self._there.open, self._loaded.trials))
         code = EXIT_INTERRUPTED if status == "interrupted" else self._exit_code()
         return SweepResult(self._out, table, code, unsettled)
