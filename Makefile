@@ -84,7 +84,7 @@ check: setup-test ## ruff, mypy, clang-format and the architecture test
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy
 	clang-format --dry-run -Werror bpf/*.c bpf/*.h
-	$(PYTHON) -m pytest -q tests/test_architecture.py
+	$(PYTHON) -m pytest -q tests/test_architecture.py tests/test_reading_door.py
 
 reference: ## write docs/reference from the declarations of records, metrics, policies, families and faults
 	$(PYTHON) -m testbed.records.reference > docs/reference/records.md

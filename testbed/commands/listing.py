@@ -109,11 +109,12 @@ def _engines() -> Iterator[Line]:
 
 
 def _scenarios() -> Iterator[Line]:
+    from testbed.scenario.document import read_bytes
     from testbed.scenario.loading import question_of
     from testbed.system import places
 
     for path in sorted(places.scenarios().rglob("*.yaml")):
-        question = question_of(path.read_text(encoding="utf-8")).splitlines()
+        question = question_of(read_bytes(path).decode(errors="replace")).splitlines()
         yield Line("scenario", str(path.relative_to(places.scenarios())), question[0] if question else "")
 
 
