@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -80,6 +81,17 @@ def evaluate(
         interval_ms=interval_ms,
         actuation_ms=actuation_ms,
     )
+    document = _noted(partial(judge, config))
+    if card is not None:
+        evaluation_text.write_section(card, document)
+    if as_json:
+        output.say_json(document)
+    else:
+        output.say(evaluation_text.as_markdown(document))
+
+
+def _noted(judge: Callable[[Callable[[str], None]], dict[str, Any]]) -> dict[str, Any]:
+    """Return what `judge` finds; what it says it does is what is waited for."""
     last = "reading the traces"
 
     def note(text: str) -> None:
@@ -88,13 +100,7 @@ def evaluate(
         output.note(text)
 
     with patience.noted(lambda: f"evaluating: {last}"):
-        document = judge(config, note)
-    if card is not None:
-        evaluation_text.write_section(card, document)
-    if as_json:
-        output.say_json(document)
-    else:
-        output.say(evaluation_text.as_markdown(document))
+        return judge(note)
 
 
 def _quantity(option: str, text: str | None, read: Callable[[object], int]) -> int | None:
