@@ -35,8 +35,8 @@ def test_the_verdict_is_ten_lines(summary: dict[str, Any]) -> None:
     assert lines[0].startswith("VALID  made-up, seed 1, emulation, completed; set up in 1.50 s, removed in 0.30 s")
     assert lines[2].endswith("0 unaccounted")
     assert lines[6] == (
-        "prediction   9 bursts, 100.00 % announced, lead 117 ms at the median, 100.00 % of the alarms right, "
-        "0 false a minute"
+        "prediction   9 bursts, 9 alarms, recall 100.00 %, lead 117 ms at the median, precision 100.00 %, "
+        "0 false alarms per node and minute"
     )
     assert lines[8] == "expectations 2 of 3 hold; not `buffer.resizes > 10000`: it is 17"
     assert lines[9] == "files        runs/x (report.html, summary.json)"

@@ -21,7 +21,7 @@ def agree(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="default runs/agreement; goes on with what is there"),
+        typer.Option("--out", metavar="DIR", help="default runs/agreement; resumes what is there"),
     ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,

@@ -1,4 +1,4 @@
-"""`bench`: benchmarks, each figure beside its rival's."""
+"""`bench`: benchmarks, each with a baseline measured in the same invocation."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def bench(
     ] = None,
     count: Annotated[
         int | None,
-        typer.Option("--count", "--trials", min=1, help=f"how much of it: {_COUNTS}"),
+        typer.Option("--count", "--trials", min=1, help=f"number of repetitions: {_COUNTS}"),
     ] = None,
     only: Annotated[
         str,
@@ -47,7 +47,7 @@ def bench(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run benchmarks, each figure beside its rival's from the same call; Ctrl-C prints what is complete."""
+    """Run benchmarks, each with a baseline measured in the same invocation; Ctrl-C prints what is complete."""
     chosen = names or [name for name in NAMES if name not in LONG]
     options = {"count": count, "only": only or None, "seed": seed, "check_every": check_every, "minutes": minutes}
     given = {name: value for name, value in options.items() if value is not None}

@@ -1,4 +1,4 @@
-"""`evaluate`: judges the LSTM beside its rivals."""
+"""`evaluate`: compares the LSTM with other forecasters."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def evaluate(
     card: _Card = None,
     as_json: AsJson = False,
 ) -> None:
-    """Judge the LSTM beside its rivals, on traces it never saw."""
+    """Compare the LSTM with other forecasters, on traces unseen in training."""
     from testbed.forecaster.evaluation import text as evaluation_text
     from testbed.forecaster.evaluation.evaluate import EvaluateConfig
     from testbed.forecaster.evaluation.evaluate import evaluate as judge

@@ -36,4 +36,4 @@ OutDirectory = Annotated[
 ]
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="run directories", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="machine-readable result on standard output")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="say nothing on the way")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="no progress output")]

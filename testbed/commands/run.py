@@ -28,7 +28,8 @@ def run(
     engine: EngineName = EMULATION,
     out: OutDirectory = None,
     repeat: Annotated[
-        int, typer.Option("--repeat", min=1, metavar="N", help="so many trials, one after the other; DIR/1 to DIR/N")
+        int,
+        typer.Option("--repeat", min=1, metavar="N", help="number of trials, one after the other, in DIR/1 to DIR/N"),
     ] = 1,
     no_live: Annotated[bool, typer.Option("--no-live", help="no live view")] = False,
     as_json: AsJson = False,

@@ -21,7 +21,7 @@ def sweep(
     plugins: PluginFiles = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="default runs/sweep-NAME; goes on with what is there"),
+        typer.Option("--out", metavar="DIR", help="default runs/sweep-NAME; resumes what is there"),
     ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,

@@ -27,7 +27,7 @@ def _forecaster(given: Foresight) -> MakeForecaster:
 ROWS = (
     BufferPolicy(
         name="oracle",
-        doc="reads the plan and takes every new flow for its own: a bound of the loss, not of the memory",
+        doc="knows the traffic plan and assumes every new flow reaches this node: a lower bound on loss, not on memory",
         predicts=True,
         reads_plan=True,
         rule=unscaled_rule,

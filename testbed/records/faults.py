@@ -13,14 +13,17 @@ class AboutFault(Record):
     """Which fault a record is about."""
 
     fault: Annotated[int, Doc("its place in the scenario, from 0", "number")]
-    turn: Annotated[int, Doc("of a fault that comes and goes: which time, from 0", "number")] = 0
+    turn: Annotated[int, Doc("repetition of a periodic fault (flap), from 0", "number")] = 0
     what: Annotated[str, Doc("kind of the fault", "as in the scenario")]
-    nodes: Annotated[tuple[str, ...], Doc("nodes that may be suspected because of it", "names")] = ()
+    nodes: Annotated[
+        tuple[str, ...],
+        Doc("nodes affected by the fault; a suspicion of them is not counted as false", "names"),
+    ] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FaultCommanded(AboutFault, LogEntry):
-    """A fault of the scenario begins."""
+    """The command that injects a fault was issued; that it is in force is `FaultObserved`."""
 
     t_commanded_ns: Annotated[int, Doc("when it was commanded, on the run's clock")]
     for_ns: Annotated[int | None, Doc("how long it is to last; None: until another entry heals it, or for good")] = None
@@ -42,7 +45,7 @@ class FaultNotSeen(AboutFault, LogEntry):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FaultEndCommanded(AboutFault, LogEntry):
-    """A fault is to end."""
+    """The command that ends a fault was issued; that it is over is `FaultHealed`."""
 
     t_commanded_ns: Annotated[int, Doc("when its end was commanded, on the run's clock")]
 

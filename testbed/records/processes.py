@@ -79,7 +79,7 @@ class ControllerTookOver(LogEntry):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class SuspicionsChanged(Suspicions, LogEntry):
-    """What `monitor` holds of the nodes it watches, where it differs from what it said last."""
+    """Report of `monitor` on the nodes it watches, written when it differs from its last one."""
 
     monitor: Annotated[str, Doc("the member that says so", "name")]
 

@@ -30,13 +30,27 @@ sample. Times are ns since the start of the run.
 |---|---|---|
 | `t_ns` | ns | when it happened, on the run's clock |
 | `kind` | name | which of the records below; the other fields are those of the record |
-| `policy` | name | the policy it is an input or output of (`brain:n1`, `pool`, `balancer`…), or a process |
+| `policy` | name | see the next table |
 | `direction` | `in` or `out` | of an input or output of a policy; absent in all other lines |
 
-A record of more than {FULL_ROWS} nodes (or {FULL_SLOTS} slots) is written in short, if it says so below: `rows` is
-their number, `sha256` the digest of its values, and the fields are left out.
+| `policy` | the line is of |
+|---|---|
+| `brain:n1` | the brain of node `n1`; in a simulation also `brain:n1-n8` (of these nodes) and `brain` (of all nodes) |
+| `pool` | the shared memory that grants buffer limits |
+| `balancer` | the balancer policy, and the controller that runs it |
+| `deflection` | the policy that names siblings |
+| `mesh` | the failure detector in the controller |
+| `mesh:n1` | the mesh member of `n1` |
+| absent | a fault, a TCP source, or an agent that reports a lost notification or a new sibling |
 
-A line of a version that did not know a field yet lacks it: the value in the column *absent* then holds.
+For example, the brain of `n1` set its limit to 1,242,185 bytes at 1.33 s:
+
+    {{"t_ns":1330000000,"policy":"brain:n1","direction":"out","kind":"SetBufferLimit","nodes":["n1"],"limit_bytes":[1242185]}}
+
+A record of more than {FULL_ROWS} nodes (or {FULL_SLOTS} slots) has an abbreviated form where its section says so: the
+fields are left out, `rows` is their number and `sha256` the digest of their values.
+
+Runs of earlier versions may lack a field: the column *absent* has the value that is then assumed.
 """
 _GROUPS: tuple[tuple[str, type[Record], str], ...] = (
     ("Inputs of policies", Event, "Fed to the present code by `testbed replay`."),
@@ -75,7 +89,7 @@ def _place(kind: type[Record]) -> tuple[str, int]:
 
 
 def _record(kind: type[Record]) -> str:
-    short = "" if kind.short is Short.NEVER or not _may_be_long(kind) else f"\nIn short: {kind.short.value}.\n"
+    short = "" if kind.short is Short.NEVER or not _may_be_long(kind) else f"\nAbbreviated form: {kind.short.value}.\n"
     return f"### `{kind.__name__}`\n\n{inspect.getdoc(kind)}\n{short}\n" + "\n".join(_table(kind)) + "\n"
 
 

@@ -53,7 +53,9 @@ def _headline(summary: Summary) -> Text:
 
 def _reasons(summary: Summary) -> list[tuple[str, str]]:
     """Return the reasons of the verdict, each with its cause and remedy; the first ones are the gravest."""
-    reasons = list(summary["verdict_reasons"]) or ["every check of the run's fidelity passed"]
+    reasons = list(summary["verdict_reasons"]) or [
+        f"every check that applies to the {summary['engine']} passed; fidelity.json lists both kinds"
+    ]
     more = len(reasons) - _MOST_REASONS
     told = reasons[:_MOST_REASONS]
     if more > 0:

@@ -116,7 +116,7 @@ FAULT_KINDS: dict[str, FaultKind] = {
         ),
         FaultKind(
             name="link_up",
-            doc="a link that is down and comes up again",
+            doc="brings a link up",
             target="link",
             example="s1-n3",
             heals="link_down",
@@ -135,8 +135,8 @@ FAULT_KINDS: dict[str, FaultKind] = {
         ),
         FaultKind(
             name="loss",
-            doc="a link on which packets to the node are lost at random",
-            breaks="that share of the packets to the node, at random",
+            doc="loses a share of the packets to the node at random",
+            breaks="loses this share of the packets to the node, at random",
             target="link",
             example="s1-n3",
             needs={"ratio": "0.01"},
@@ -155,8 +155,8 @@ FAULT_KINDS: dict[str, FaultKind] = {
         ),
         FaultKind(
             name="kill",
-            doc="the controller that steers is killed, or all there are",
-            breaks="the controller that steers; a standby takes over. `controllers`: all; the switch goes on by itself",
+            doc="kills the active controller, or all controllers",
+            breaks="the active controller; a standby takes over. `controllers`: all; the switch keeps forwarding",
             target="controllers",
             example="controller",
             value=Literal["controller", "controllers"],
@@ -177,8 +177,8 @@ FAULT_KINDS: dict[str, FaultKind] = {
         ),
         FaultKind(
             name="cpu_hog",
-            doc="how many processes burn CPU beside the trial",
-            breaks="so many processes burn CPU beside the trial",
+            doc="starts N CPU-bound processes",
+            breaks="N CPU-bound processes run beside the trial",
             target="machine",
             example="3",
             value=Annotated[int, Field(ge=1, le=64)],

@@ -10,19 +10,24 @@ from testbed.records.events.node import Nodes
 from testbed.records.events.record import Action, Doc, Event, Floats, Ints, Record, Short
 
 Recipients = Annotated[tuple[str, ...], Doc("the members it is sent to", "names")]
-_LIFE = "number of the life, a time of the run's clock"
+_LIFE = "incarnation number: run-clock time of the last (re)start"
+_SILENT = (
+    "0: its heartbeats are received; 1: they are missed, the node is suspected; 2: missed, and so are those of other "
+    "nodes that this monitor watches, so it may itself be cut off (UNSURE): a receiver then removes nobody at once, it "
+    "waits for further reports and keeps the largest set of nodes that hear each other"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Heartbeat(Record):
     """A sign of life."""
 
-    incarnation: Annotated[int, Doc(f"{_LIFE} in which the sender lives", "ns")]
+    incarnation: Annotated[int, Doc(f"{_LIFE} of the sender", "ns")]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class HeartbeatHeard(Heartbeat, Event):
-    """`node` lived a moment ago."""
+    """A heartbeat of `node` was received."""
 
     short: ClassVar[Short] = Short.NEVER
 
@@ -31,34 +36,34 @@ class HeartbeatHeard(Heartbeat, Event):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class SendHeartbeat(Heartbeat, Action):
-    """Tell each of `to` that this node lives; arrives there as `HeartbeatHeard`."""
+    """Send a heartbeat of this node to each of `to`; arrives there as `HeartbeatHeard`."""
 
     to: Recipients
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Suspicions(Record):
-    """What a member holds of the nodes it watches; what it held earlier is void."""
+    """What a monitor reports of the nodes it watches; it replaces its earlier reports."""
 
     __test__: ClassVar[bool] = False  # the name starts with "Test": pytest shall not collect it
 
     nodes: Nodes
-    incarnation: Annotated[Ints, Doc(f"{_LIFE} in which each was heard last", "ns")]
-    silent: Annotated[Ints, Doc("1: it is heard no more, 2: so are others, 0: it is heard", "0, 1 or 2")]
+    incarnation: Annotated[Ints, Doc(f"{_LIFE} of each, as last heard", "ns")]
+    silent: Annotated[Ints, Doc(_SILENT, "0, 1 or 2")]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class SuspicionsHeard(Suspicions, Event):
-    """What `monitor` holds of the nodes it watches."""
+    """Report of `monitor` on the nodes it watches."""
 
     short: ClassVar[Short] = Short.NEVER
 
-    monitor: Annotated[str, Doc("the member that says so", "name")]
+    monitor: Annotated[str, Doc("the member that reports", "name")]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class SendSuspicions(Suspicions, Action):
-    """Tell each of `to` who is heard and who is not; arrives there as `SuspicionsHeard`."""
+    """Report to each of `to` which watched nodes are heard and which are not; arrives there as `SuspicionsHeard`."""
 
     to: Recipients
 

@@ -60,7 +60,10 @@ class RequestLimit(Action):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class SetBufferLimit(Action):
-    """Make `limit_bytes` the buffer limits of `nodes` now.  Always in full: the figures of a run are read from it."""
+    """Set the buffer limits of `nodes`; they are in force from `t_ns` on: an actuation delay has passed by then.
+
+    Never abbreviated: the figures of a run are computed from it.
+    """
 
     short: ClassVar[Short] = Short.NEVER
 
@@ -74,7 +77,7 @@ class Readiness(Record):
 
     nodes: Nodes
     limit_bytes: Annotated[Ints, Doc("buffer limit in force")]
-    backlog_bytes: Annotated[Ints, Doc("what lies in the buffer")]
+    backlog_bytes: Annotated[Ints, Doc("bytes waiting in the buffer")]
     predicted_bytes: Annotated[Ints, Doc("largest forecast of the backlog")]
     severity_ratio: Annotated[Floats, Doc("how strongly a burst is announced")]
     arrived_bps: Annotated[Ints, Doc("rate at which data arrives")]

@@ -92,8 +92,8 @@ class Short(enum.Enum):
     """How a record of very many rows is written (`records.written`), and so how a replay restores it."""
 
     NEVER = "in full"
-    SAMPLES = "by the rows of samples.parquet of its instant"
-    DIGEST = "by a digest; a replay has made the record itself by then"
+    SAMPLES = "only the number of rows is stored; replay reads the rows of `samples.parquet` with this `t_ns`"
+    DIGEST = "only the number of rows and a SHA-256 are stored; replay recomputes the record and compares"
 
 
 class Record:

@@ -16,7 +16,7 @@ ROWS = (
     Metric(
         name="buffer.loss_ratio",
         unit="ratio",
-        doc="what the buffers dropped, of the packets that reached them, each counted once however often deflected",
+        doc="packets dropped by the buffers over packets that arrived at the buffers; a deflected packet arrives once",
         section="Buffer",
         label="loss ratio",
         lower_is_better=True,

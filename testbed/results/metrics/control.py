@@ -23,7 +23,7 @@ _BALANCER = (
     Metric(
         name="balancer.broken_flows",
         unit="count",
-        doc="flows that changed node though no fault explains it",
+        doc="flows that changed node without a fault that explains it",
         section="Control",
         label="broken flows",
         lower_is_better=True,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from testbed.results.metrics import Metric
 
 _TIMES = {
-    "detected": "from the command of a fault until the balancer took the node for gone",
+    "detected": "from the fault command until the balancer considered the node gone",
     "rerouted": "from the command of a fault until the switch confirmed the removal of the node",
-    "recovered": "from the command of a fault until the last packet that was lost was to be sent",
+    "recovered": "from the fault command to the planned send time of the last packet lost to that fault",
     "takeover": "from the kill of a controller until the switch confirmed the pipeline of the standby",
 }
 
@@ -42,7 +42,7 @@ ROWS = (
     Metric(
         name="failover.false_suspicions",
         unit="count",
-        doc="nodes that left by mesh or silence though no fault explains it",
+        doc="nodes removed by the failure detector or notification timeout without a fault that explains it",
         section="Failover",
         label="false suspicions",
         lower_is_better=True,

@@ -8,7 +8,7 @@ ROWS = (
     Metric(
         name="prediction.bursts",
         unit="count",
-        doc="stretches in which a node would need more than the floor, from the arrivals alone",
+        doc="intervals in which a node would need more than `buffer.min`, computed from the arrivals alone",
         section="Prediction",
         label="bursts",
         line="{}",
@@ -17,9 +17,11 @@ ROWS = (
     Metric(
         name="prediction.alarms",
         unit="count",
-        doc="stretches of samples whose forecast is above the floor",
+        doc="intervals in which the forecast is above `buffer.min`",
         section="Prediction",
         label="alarms",
+        line="{}",
+        noun="alarm",
     ),
     Metric(
         name="prediction.recall",
@@ -28,7 +30,7 @@ ROWS = (
         section="Prediction",
         label="announced (recall)",
         lower_is_better=False,
-        line="{} announced",
+        line="recall {}",
     ),
     *(
         Metric(
@@ -49,15 +51,15 @@ ROWS = (
         section="Prediction",
         label="alarms that were right",
         lower_is_better=False,
-        line="{} of the alarms right",
+        line="precision {}",
     ),
     Metric(
         name="prediction.false_alarms_per_min",
         unit="a minute",
-        doc="the other alarms, a minute of one node",
+        doc="alarms not followed by a burst, per node and minute",
         section="Prediction",
         label="false alarms",
         lower_is_better=True,
-        line="{bare} false a minute",
+        line="{bare} false alarms per node and minute",
     ),
 )
