@@ -37,7 +37,7 @@ def table_of(text: str) -> tuple[dict[str, Room], set[str]]:
     """Return the rooms of the table in ARCHITECTURE.md by module, and the modules that may import everything."""
     rooms: dict[str, Room] = {}
     composition: set[str] = set()
-    for line in text.split("## Rooms", 1)[1].split("\n## ", 1)[0].splitlines():
+    for line in text.split("## Packages and their allowed imports", 1)[1].split("\n## ", 1)[0].splitlines():
         if not line.startswith("| `"):
             continue
         named, _, project, third, io = (cell.strip() for cell in line.strip("|").split("|"))
