@@ -36,6 +36,13 @@ def test_a_reader_takes_its_corpus(name: str) -> None:
     assert fed(TARGETS[name], range(sound)).read == sound
 
 
+def test_statistics_that_do_not_fit_do_not_end_the_process() -> None:
+    """Arrow's object for a column aborts on a size histogram of another length."""
+    stretch = Stretch(TARGETS["report"], 105, range(169, 170))
+    _, status = os.waitpid(stretch.pid, 0)
+    assert (stretch.result(status)[0].refused, status) == (1, 0)
+
+
 def test_an_input_follows_from_its_number() -> None:
     target = TARGETS["report"]
     seeds = inputs.seeds_of(target)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -57,13 +58,17 @@ class Columns:
         index = self.names.index(name)
         if self._left_bytes is not None:
             self._take(0 if _is_number(self._file.schema_arrow.types[index]) else _MAX_TEXT_BYTES)
-            pages.check(self._stream, self._file.metadata, index, self._source)
+            pages.check(self._stream, self._footer, index, self._source, name)
         with refusing(self._source):
             column = self._file.read([name], use_threads=False).column(0)
             column.validate(full=True)
         if len(column) != self.rows:
             raise self._source.refusal(f"the column {name} has {len(column):,} values, the file {self.rows:,} rows")
         return column
+
+    @cached_property
+    def _footer(self) -> pages.Footer:
+        return pages.footer_of(self._stream, self._source)
 
     def give_back(self) -> None:
         """Say that the column read last was let go."""
