@@ -1,7 +1,7 @@
 """What policies compute with: arrays of n nodes, or the plain numbers of one.
 
-The simulation decides for a thousand nodes at once and wants arrays.  An agent on the wire decides for one, a hundred
-times a second, with caches that others have used since: there every call into numpy costs microseconds, and a sum of
+The simulation decides for a thousand nodes at once and wants arrays.  An emulated agent decides for one, a hundred
+times a second, with CPU caches that were evicted since: there every call into numpy costs microseconds, and a sum of
 two numbers a tenth of one.  A policy written with the operators and the functions below serves both: it never assigns
 into a value, and never branches on one.
 

@@ -52,7 +52,7 @@ class FaultEndCommanded(AboutFault, LogEntry):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FaultHealed(AboutFault, LogEntry):
-    """A fault was seen to be over; what was measured of it meanwhile."""
+    """A fault was seen to be over; with what was measured while it lasted."""
 
     took_ms: Annotated[float, Doc("since the command of its end")]
     met_pkts: Annotated[int | None, Doc("of loss: packets that the link could have lost")] = None

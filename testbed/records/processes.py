@@ -1,4 +1,4 @@
-"""What the processes of a trial say of themselves: that they are ready, what they noticed, how they ended.
+"""What the processes of a trial report: that they are ready, what they noticed, how they ended.
 
 A line holds the process as ``policy``: ``balancer`` (a controller), ``mesh:n1`` (a member of the mesh), ``mesh`` (what
 the balancer heard of it), ``deflection``.  The agent of a node and the sources of TCP name themselves in a field.
@@ -32,7 +32,7 @@ class BalancerReady(LogEntry):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ActionsAcknowledged(LogEntry):
-    """The switch has confirmed by a barrier what an event led to."""
+    """The switch has confirmed, by a barrier, the changes that an event caused."""
 
     control_loop_us: Annotated[float, _LOOP]
     messages: Annotated[int | None, _MESSAGES] = None
@@ -41,7 +41,7 @@ class ActionsAcknowledged(LogEntry):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class BalancerStopped(LogEntry):
-    """The last record of a controller; the switch keeps forwarding by what it has."""
+    """The last record of a controller; the switch keeps forwarding with its present tables."""
 
     notifications: Annotated[int, Doc("notifications that were taken in", "datagrams")]
     late: Annotated[int, Doc("notifications that had waited until they meant nothing", "datagrams")]
@@ -57,7 +57,7 @@ class StandbyReady(LogEntry):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class StandbyLost(LogEntry):
-    """Nobody follows the primary any more, or too slowly; it asks the switch for its role again."""
+    """The standby is gone or too slow; the primary asks the switch for its role again."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -67,12 +67,12 @@ class SwitchLost(LogEntry):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ControllerDeposed(LogEntry):
-    """The switch refused the role: another controller steers under a greater generation."""
+    """The switch refused the role: another controller is master, under a greater generation id."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ControllerTookOver(LogEntry):
-    """The standby noticed that the primary is gone and steers from now on."""
+    """The standby noticed that the primary is gone and is the active controller from now on."""
 
     reason: Annotated[str, Doc("how the primary went", "died, hung, or it ended in virtual time")]
 
@@ -96,7 +96,7 @@ class SiblingNameLost(LogEntry):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class SiblingSet(LogEntry):
-    """`node` hands packets to `sibling` from now on when its buffer is full."""
+    """From now on `node` forwards packets to `sibling` when its buffer is full."""
 
     node: Node
     sibling: Annotated[str, Doc("the sibling; empty: nobody", "name")]
@@ -104,7 +104,7 @@ class SiblingSet(LogEntry):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class NotificationLost(LogEntry):
-    """A notification of `node` could not be sent; the next one tells all."""
+    """A notification of `node` could not be sent; the next one carries the whole state."""
 
     node: Node
 
@@ -114,28 +114,28 @@ class NotificationLost(LogEntry):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class MemberSilent(LogEntry):
-    """The member hears `node`, which it watches, no more."""
+    """The member no longer receives heartbeats of `node`, which it monitors."""
 
     node: Node
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class MemberHeard(LogEntry):
-    """The member hears `node` again."""
+    """The member receives heartbeats of `node` again."""
 
     node: Node
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class MemberDied(LogEntry):
-    """To the member, `node` is dead by agreement of those who watch it."""
+    """The member considers `node` dead, by agreement of its monitors."""
 
     node: Node
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class MemberReturned(LogEntry):
-    """To the member, `node` lives again."""
+    """The member considers `node` alive again."""
 
     node: Node
 

@@ -1,4 +1,4 @@
-"""How new flows are spread over the nodes and who steers the switch, as a scenario writes it."""
+"""How new flows are spread over the nodes and which controller programs the switch, as a scenario writes it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class BalancerSpec(Spec):
 
 
 class ControllerSpec(Spec):
-    """Who steers the switch."""
+    """Which controllers program the switch."""
 
     framework: FrameworkName = Field("os-ken", description="what speaks OpenFlow; ryu needs `make ryu`")
     standby: bool = Field(False, description="a second controller takes over when the first is dead or hangs")

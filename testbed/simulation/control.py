@@ -87,7 +87,7 @@ class Control:
         self._plane, self._name_siblings = plane, name_siblings
 
     def kill(self, *, all_of_them: bool = False) -> None:
-        """Kill the controller that steers, or all; without any nothing is heard nor said from now on."""
+        """Kill the active controller, or all; without any nothing is heard nor said from now on."""
         self._left = 0 if all_of_them else max(0, self._left - 1)
         self._waiting = []
         if self._left:

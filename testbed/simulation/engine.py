@@ -1,4 +1,4 @@
-"""Virtual time: the same scenario, plan and policies as on the wire, driven by an agenda instead of a clock.
+"""Virtual time: the same scenario, plan and policies as in the emulation, driven by an agenda instead of a clock.
 
     agents ─ notifications ─▶ control ─ changes ─▶ switch
       ▲ │ limits                 ▲

@@ -38,7 +38,7 @@ class Faults:
             self._agenda.at(step.at_ns, partial(self._begin if step.begins else self._heal_at, step))
 
     def finish(self) -> None:
-        """Heal at the end of sending what was to go on later, as on the wire, and begin nothing more."""
+        """Heal at the end of sending what was to go on later, as in the emulation, and begin nothing more."""
         for fault in self.done.to_end():
             self._heal(fault)
         self._sending = False

@@ -8,7 +8,7 @@ be 300,000 heartbeats a second.
 
 Every message is simulated by itself.  States are not: what a node hears of the others' buffers is in ``peers.py``.
 Delay and loss of a message are drawn from a stream of its sender, so that one node's messages do not shift those of
-another.  Written down is what the members conclude, as on the wire.
+another.  Recorded is what the members conclude, as in the emulation.
 """
 
 from __future__ import annotations

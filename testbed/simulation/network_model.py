@@ -6,7 +6,7 @@ it was made from when the limit is in force and the notification leaves; the not
 the balancer, and what the balancer decides is in the switch after `flow_mod_ns`.  A link that goes down or up is a port
 down or up in the switch after `port_ns`, and the balancer hears of it `port_report_ns` later.  Messages of the mesh
 take `message_ns` and an exponential rest of `message_spread_ns` in the mean, or get lost with probability
-`message_loss_ratio`: none do by themselves, as on the wire.
+`message_loss_ratio`: none do by themselves, as in the emulation.
 
 The constants are the medians of emulated runs of ``burst.yaml``, ``flap.yaml`` (port) and ``controller-loss.yaml``
 (takeover, one run) on a machine of two cores.  What they leave out is the

@@ -1,9 +1,9 @@
-"""What the nodes of virtual time hear of each other's precursors, as `policies.membership` spreads it on the wire.
+"""What the nodes of virtual time hear of each other's precursors, as `policies.membership` spreads it.
 
 Every node tells all others how strongly a burst is announced to it: each sync interval, and at once when that has
 risen by `SEVERE_STEP`.  What was told is there `message_ns` later and counts for `fresh_ns`.  It is kept as arrays of
 all nodes, not as messages: a thousand nodes would have a million of them a sync.  Gossip, by which more than a hundred
-nodes spread their states on the wire, is so taken to be as fast as telling everybody.
+nodes spread their states in the emulation, is so taken to be as fast as telling everybody.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Data frames: what is on the wire for each planned packet.
+"""Data frames: the bytes that are sent for each planned packet.
 
     Ethernet 14 | IPv4 20 or IPv6 40 | UDP 8 | probe 32 | padding up to the packet's size
 

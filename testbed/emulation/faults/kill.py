@@ -1,4 +1,4 @@
-"""`kill`: the controller that steers is killed, or all controllers."""
+"""`kill`: the active controller is killed, or all controllers."""
 
 from __future__ import annotations
 

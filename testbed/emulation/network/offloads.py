@@ -1,4 +1,4 @@
-"""Checksum and segmentation offloads off, so that a frame is on the wire what the sender made it.
+"""Checksum and segmentation offloads off, so that every frame arrives as the sender made it.
 
 With transmit checksums left to a "device" that a veth does not have, the userspace datapath of Open vSwitch forwards
 packets with wrong checksums and TCP does not even connect; with receive merging the queue would see frames nobody sent.

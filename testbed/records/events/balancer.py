@@ -25,9 +25,7 @@ class NodeJoined(Event):
     """`node` serves (again)."""
 
     node: Node
-    reason: Annotated[
-        str, Doc("what it left for and is over; empty: whatever it was", "as of NodeLeft, or restart")
-    ] = ""
+    reason: Annotated[str, Doc("which reason for leaving is over; empty: any", "as of NodeLeft, or restart")] = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -51,7 +49,7 @@ class SetSlots(Action):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class PlaceFlow(Action):
-    """Send `flow` to `node` from now on, the packet that waits first."""
+    """Send `flow` to `node` from now on, beginning with the packet that waits."""
 
     flow: Annotated[FiveTuple, _FLOW]
     node: Node
@@ -59,10 +57,10 @@ class PlaceFlow(Action):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class NameSiblings(Action):
-    """Let each of `nodes`, when it is full, hand packets to its row of `siblings`."""
+    """Let each of `nodes`, when its buffer is full, forward packets to its sibling."""
 
     nodes: Nodes
-    siblings: Annotated[tuple[str, ...], Doc("the sibling of each node; an empty name: nobody", "names")]
+    siblings: Annotated[tuple[str, ...], Doc("the sibling of each node; an empty name: none", "names")]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -51,7 +51,7 @@ class SampleRow(Record):
     gap_max_ns: Annotated[int | None, _GAP_MAX] = None
     peak_1ms_bytes: Annotated[int | None, _PEAK_1MS] = None
     deflected_bytes: Annotated[
-        int | None, Doc("bytes a full buffer handed to a sibling in the interval, part of those arrived")
+        int | None, Doc("bytes a full buffer forwarded to a sibling in the interval, included in those arrived")
     ] = None
     deflected_pkts: Annotated[int | None, _SAME_IN_PKTS] = None
     delivered_bytes: Annotated[
@@ -61,9 +61,9 @@ class SampleRow(Record):
     delivered_t_ns: Annotated[int | None, Doc("time of the last of them, ns since the start of the run")] = None
     loop_ns: Annotated[int | None, Doc("duration of the agent's loop for this sample")] = None
     lateness_ns: Annotated[int | None, Doc("how late the agent's tick began")] = None
-    look_ns: Annotated[int | None, Doc("of loop_ns: word of the peers, reading the kernel")] = None
+    look_ns: Annotated[int | None, Doc("of loop_ns: reading the peers' severity and the kernel's counters")] = None
     decide_ns: Annotated[int | None, Doc("of loop_ns: the policies")] = None
-    act_ns: Annotated[int | None, Doc("of loop_ns: pool, limit, notification, word to the mesh")] = None
+    act_ns: Annotated[int | None, Doc("of loop_ns: pool, limit, notification, message to the mesh member")] = None
     record_ns: Annotated[
         int | None, Doc("after the loop: reading the qdisc and recording, for the sample before this one")
     ] = None

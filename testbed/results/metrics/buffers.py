@@ -59,14 +59,14 @@ ROWS = (
     Metric(
         name="buffer.expansions",
         unit="count",
-        doc="stretches of time with a limit above the floor",
+        doc="intervals with a limit above `buffer.min`",
         section="Buffer",
         label="expansions",
     ),
     Metric(
         name="buffer.deflected_packets",
         unit="packets",
-        doc="packets that a full node handed to another",
+        doc="packets that a full node forwarded to its sibling",
         section="Buffer",
         label="deflected",
         line="{} deflected",
@@ -82,7 +82,7 @@ ROWS = (
     Metric(
         name="buffer.wasted_expansions",
         unit="count",
-        doc="expansions during which, and 200 ms after, the demand did not pass the floor",
+        doc="expansions during which, and 200 ms after, the demand did not exceed `buffer.min`",
         section="Buffer",
         label="wasted expansions",
         lower_is_better=True,

@@ -50,7 +50,7 @@ _TRAFFIC = (
     Metric(
         name="traffic.unaccounted_packets",
         unit="packets",
-        doc="packets of which nobody knows what became; 0 in a run that may be believed",
+        doc="packets sent that are neither delivered, nor dropped at a known place, nor in flight; 0 in a VALID run",
         section="Traffic",
         label="unaccounted",
         lower_is_better=True,

@@ -1,4 +1,4 @@
-"""`kill`: the controller that steers ends, or all controllers."""
+"""`kill`: the active controller ends, or all controllers."""
 
 from __future__ import annotations
 
