@@ -49,7 +49,7 @@ _BALANCER = (
     Metric(
         name="balancer.dropped_fragments",
         unit="packets",
-        doc="fragments of IP packets that the switch dropped, as their flow cannot be told",
+        doc="IP fragments that the switch dropped, as their flow is unknown",
         section="Control",
         label="dropped fragments",
         lower_is_better=True,
