@@ -40,6 +40,7 @@ from testbed.engine import TrialPlan
 from testbed.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TOOL_FAILED, Interrupted, ToolError
 from testbed.records.events import LogEntry
 from testbed.records.evidence import TcpEvidence
+from testbed.records.registry import evaluate_declarations
 from testbed.system import interrupts, kernel, waiting
 from testbed.units import NS_PER_MS, NS_PER_S
 
@@ -105,6 +106,7 @@ class Trial:
     def _prepare(self) -> None:
         doing = partial(self._row.does, patience_ns=SETTING_UP_NS)
         doing("starting the switch")
+        evaluate_declarations()
         self._real_time = kernel.may_run_in_real_time()
         # A cached flow must be gone before its pin is: else it would follow the slots for a moment.
         self._switch = OpenVSwitch(self._plan.logs, self._plan.scenario.balancer.affinity_idle_ns // 2)
