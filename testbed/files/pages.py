@@ -20,7 +20,7 @@ from testbed.files.reading import Source
 
 Footer = dict[int, Any]
 MAX_PAGE_BYTES = 64 * 10**6
-MAX_FOOTER_BYTES = 500_000  # 16 million rows of ours
+MAX_FOOTER_BYTES = 1_500_000  # 30 million rows of ours
 _HEADER_BYTES = 1 << 16
 _END = struct.Struct("<I4s")  # of the file: the footer's length, and PAR1
 _UNPACKED, _PACKED = 2, 3  # fields of PageHeader

@@ -31,6 +31,8 @@ _COLOURS = (
     "#a16207", "#be185d", "#4d7c0f", "#475569", "#9333ea", "#1d4ed8",
 )  # fmt: skip
 
+OPTIONAL = ("predicted_bytes",)  # what is drawn of a sample beside the required columns
+
 
 @dataclass(frozen=True, slots=True)
 class Thinned:

@@ -44,7 +44,7 @@ def write_page(path: Path, elsewhere: str = "") -> Path:
 
 def render(run: RecordedRun) -> str:
     """Return the page of a run; of a run without an end it shows what there is."""
-    facts, samples, evidence = run.facts, run.samples_by_node(), run.evidence()
+    facts, samples, evidence = run.facts, run.samples_by_node(charts.OPTIONAL), run.evidence()
     nodes = charts.drawn_nodes(samples)
     end_s = max((rows.t_ns[-1] / NS_PER_S for rows in samples.values()), default=facts.duration_ns / NS_PER_S)
     thinned = {node: charts.thin(samples[node]) for node in nodes}

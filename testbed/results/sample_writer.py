@@ -26,7 +26,7 @@ from testbed.files.row_groups import MAGIC, RowGroup
 from testbed.records.samples import COLUMNS, SCHEMA, in_order, table_of
 from testbed.results import sample_file
 
-ROW_GROUP_ROWS = 1 << 14
+ROW_GROUP_ROWS = 1 << 16
 MANY_ROWS = 1 << 10  # as mappings, which take ten times the memory of a table
 MANY_TABLES = 256  # more pieces than this are joined, or a long run spends its time on their seams
 
