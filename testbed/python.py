@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -185,10 +186,8 @@ def run(scenario: LoadedScenario | str | Path, *, engine: str = EMULATION, out: 
     options = trials.RunOptions(
         engine, None if out is None else Path(out), live=False, quiet=True, argv=_command(loaded, engine)
     )
-    try:
+    with _shown(f"running {loaded.path}"):
         return Run(trials.run(loaded, options).path)
-    except Exception as error:
-        raise failures.shown(error, f"running {loaded.path}", "report it with this traceback") from error
 
 
 def simulate(scenario: LoadedScenario | str | Path, *, out: str | Path | None = None) -> Run:
@@ -203,8 +202,9 @@ def sweep_file(path: str | Path, *, engine: str = EMULATION, out: str | Path | N
         TestbedError: as of `run`; more so when trials fail one after the other.
     """
     words = ("sweep", str(path), "--engine", engine, *(("--out", str(out)) if out is not None else ()))
-    result = sweeps.sweep(Path(path), out=None if out is None else Path(out), engine=engine, quiet=True, argv=words)
-    return Sweep(result.path)
+    with _shown(f"sweeping {path}"):
+        result = sweeps.sweep(Path(path), out=None if out is None else Path(out), engine=engine, quiet=True, argv=words)
+        return Sweep(result.path)
 
 
 def open_run(path: str | Path) -> Run | Sweep:
@@ -215,6 +215,15 @@ def open_run(path: str | Path) -> Run | Sweep:
     """
     path = Path(path)
     return Sweep(path) if (path / "sweep.json").exists() else Run(path)
+
+
+@contextmanager
+def _shown(attempted: str) -> Iterator[None]:
+    """Raise whatever is raised in the block as the error that the command line would show."""
+    try:
+        yield
+    except Exception as error:
+        raise failures.shown(error, attempted, "report it with this traceback") from error
 
 
 def _setting(key: str, value: Any) -> Setting:

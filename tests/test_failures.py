@@ -117,9 +117,9 @@ def test_a_call_that_fits_nothing_of_ours_is_our_own_bug() -> None:
 
 
 def test_an_exception_elsewhere_is_our_own_bug_and_says_where() -> None:
-    error = shown(raised_by(defined_in(POLICY.parent.parent / "records" / "events.py")))
+    error = shown(raised_by(defined_in(POLICY.parent.parent / "records" / "samples.py")))
     assert isinstance(error, Bug)
-    assert str(error) == "running x: our own bug: KeyError: 'n9' (testbed/records/events.py, line 3); report it"
+    assert str(error) == "running x: our own bug: KeyError: 'n9' (testbed/records/samples.py, line 3); report it"
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from testbed.policies.buffer import BufferPolicy, Foresight
-from testbed.policies.buffer_predictive import scaled_rule
-from testbed.policies.forecast import MakeForecaster
+from testbed.policies.buffer import BufferPolicy
+from testbed.policies.buffer_predictive import from_samples, scaled_rule
 from testbed.policies.forecast_holt import HoltForecaster
-from testbed.policies.forecast_path import horizons_ns
-
-
-def _forecaster(given: Foresight) -> MakeForecaster:
-    spec = given.spec
-    return lambda _nodes, rate_bps: HoltForecaster(rate_bps, spec.sample_interval_ns, horizons_ns(spec))
-
 
 ROWS = (
     BufferPolicy(
@@ -22,6 +14,6 @@ ROWS = (
         predicts=True,
         heeds_precursors=True,
         rule=scaled_rule,
-        forecaster=_forecaster,
+        forecaster=from_samples(HoltForecaster),
     ),
 )

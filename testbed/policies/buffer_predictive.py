@@ -17,9 +17,13 @@ NSDI 2024 (the idea of a guaranteed floor under predictions; the rule is ours).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from testbed.policies.arithmetic import Arithmetic, Sample, Values
-from testbed.policies.buffer import Range
+from testbed.policies.buffer import Foresight, Range
 from testbed.policies.buffer_reactive import ReactiveRule
+from testbed.policies.forecast import Forecaster, MakeForecaster
+from testbed.policies.forecast_path import horizons_ns
 from testbed.records.events import Ints
 from testbed.scenario.buffer import BufferSpec
 
@@ -55,3 +59,13 @@ def scaled_rule(spec: BufferSpec, count: int, members: int, ops: Arithmetic) -> 
 def unscaled_rule(spec: BufferSpec, count: int, members: int, ops: Arithmetic) -> PredictiveRule:
     """Return the rule for a forecaster that needs no precursors."""
     return PredictiveRule(spec, count, ops, 0.0)
+
+
+def from_samples(kind: Callable[[Ints, int, tuple[int, ...]], Forecaster]) -> Callable[[Foresight], MakeForecaster]:
+    """Return what makes forecasters of a kind that needs samples alone: rates, sample interval, horizons."""
+
+    def forecaster(given: Foresight) -> MakeForecaster:
+        spec = given.spec
+        return lambda _nodes, rate_bps: kind(rate_bps, spec.sample_interval_ns, horizons_ns(spec))
+
+    return forecaster

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -82,7 +83,7 @@ class Ground:
             see(f"killing {member.name}", member.ended)
 
 
-class FaultAct:
+class FaultAct(ABC):
     """The act of one kind of fault.
 
     `begin` and `end` return what was measured, to be recorded, and raise `ToolError` when it is not seen to happen.
@@ -92,14 +93,14 @@ class FaultAct:
         """Get ready for the faults of this kind; before traffic."""
         self.ground, self.specs = ground, specs
 
+    @abstractmethod
     def begin(self, spec: FaultSpec) -> Measured | None:
         """Break what the fault says."""
-        raise NotImplementedError
 
-    def end(self, spec: FaultSpec) -> Measured | None:
+    def end(self, spec: FaultSpec) -> Measured | None:  # noqa: B027 (some faults end by themselves)
         """Heal it."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 (most hold nothing)
         """Count what is not counted yet; called when the queues are drained."""
 
     def toll(self, node: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -32,17 +33,17 @@ class Ground:
     model: NetworkModel
 
 
-class FaultAct:
+class FaultAct(ABC):
     """The act of one kind of fault; `begin` and `end` return what was measured."""
 
     def __init__(self, ground: Ground) -> None:
         self.ground = ground
 
+    @abstractmethod
     def begin(self, spec: FaultSpec) -> Measured | None:
         """Break what the fault says."""
-        raise NotImplementedError
 
-    def end(self, spec: FaultSpec) -> Measured | None:
+    def end(self, spec: FaultSpec) -> Measured | None:  # noqa: B027 (some faults end by themselves)
         """Heal it."""
 
     def toll(self, node: str) -> int:
