@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -150,6 +151,21 @@ def test_a_file_of_the_command_line_serves_a_scenario_that_names_none(written: C
     done = shell("simulate", path, "--plugin", path.parent / "own.py", "--out", path.parent / "run", "--quiet")
     assert done.returncode == 0, done.stderr
     assert list((path.parent / "run" / "plugins").iterdir())
+
+
+def test_an_installed_package_brings_a_policy_and_its_file_is_executed_once(tmp_path: Path) -> None:
+    count = tmp_path / "count"
+    (tmp_path / "brought.py").write_text(f"open({str(count)!r}, 'a').write('x')\n" + good())
+    about = tmp_path / "brought-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: brought\nVersion: 1\n")
+    (about / "entry_points.txt").write_text("[testbed.plugins]\nany = brought\n")
+    argv = [sys.executable, "-m", "testbed", "list", "policies", "--json"]
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "own" in {line["name"] for line in json.loads(done.stdout)}
+    assert count.read_text() == "x"
 
 
 def test_a_sweep_holds_a_plug_in_against_ours_and_notices_when_it_changes(written: Callable[..., Path]) -> None:

@@ -16,6 +16,7 @@ rows then replace those it declared before.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import sys
 import traceback
 import types
@@ -156,12 +157,20 @@ def load_installed() -> tuple[Plugin, ...]:
     """
     found = []
     for point in metadata.entry_points(group=GROUP):
-        try:
-            module = point.load()
-        except Exception as error:
-            raise PluginError(f"load the plug-in {point.value}", _words(error, None), "mend or remove it") from error
-        found.append(load(Path(str(module.__file__))))
+        place = _place_of(point.module)
+        if place is None:
+            raise PluginError(f"load the plug-in {point.value}", "there is no such file", "mend or remove its package")
+        found.append(load(place))
     return tuple(found)
+
+
+def _place_of(module: str) -> Path | None:
+    """Return the file of a module, which is not imported: it is to be executed once, by `load`."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except ImportError:  # of a package around it
+        return None
+    return Path(spec.origin) if spec is not None and spec.origin is not None else None
 
 
 def _executed(path: Path, source: bytes) -> types.ModuleType:
