@@ -79,7 +79,7 @@ class Inbox:
         self.stopping = True
         self._bell.ring()
 
-    def take(self, may: Callable[[], bool] = lambda: True) -> Iterator[tuple[int, Happening]]:
+    def take(self, may: Callable[[], object] = lambda: True) -> Iterator[tuple[int, Happening]]:
         """Yield what was posted, in order, while `may` allows it; what is left after a turn keeps the bell ringing.
 
         It is asked once a turn, so it is here that a turn is counted.
@@ -124,6 +124,7 @@ class Steering:
         self._connection: Connection | None = None
         self._request: int | None = None  # the last one for the role
         self._master = self._doubting = self._deposed = False
+        self._allowed_ns = now_ns()
         self._held: list[tuple[int, Happening]] = []  # until the role is granted: some milliseconds
 
     def until_stopped(self) -> None:
@@ -145,7 +146,7 @@ class Steering:
             if not self._deposed:
                 self._held.append((happened_ns, happening))
         else:
-            self._balancer.on_switch(happening, happened_ns, self._now_ns())
+            self._balancer.on_switch(happening, happened_ns, self._allowed_ns)
 
     def _turn(self) -> None:
         heard = [self._inbox.fileno()] if self._passive else [self._inbox.fileno(), self._notify_socket.fileno()]
@@ -156,11 +157,20 @@ class Steering:
         if not self._passive:
             self._take_datagrams()
             if self._may_act():
-                self._balancer.on_time(self._now_ns())
+                self._balancer.on_time(self._allowed_ns)
             self._ship()
 
     def _may_act(self) -> bool:
-        return self._journal is None or not self._journal.lease_is_over(self._now_ns())
+        """Return whether the lease allows one more input, which then has the time of this look at the lease.
+
+        The process may be stopped between any two instructions.  An input with a time read after the look could be
+        stamped after the stop, as if it had been taken in without a lease.
+        """
+        now_ns = self._now_ns()
+        allowed = self._journal is None or not self._journal.lease_is_over(now_ns)
+        if allowed:
+            self._allowed_ns = now_ns
+        return allowed
 
     @property
     def _passive(self) -> bool:
@@ -178,7 +188,7 @@ class Steering:
                 datagram, sender = self._notify_socket.recvfrom(MAX_DATAGRAM_BYTES)
             except BlockingIOError:
                 return
-            self._balancer.on_datagram(datagram, self._now_ns(), sender)
+            self._balancer.on_datagram(datagram, self._allowed_ns, sender)
 
     def _ship(self) -> None:
         if self._journal is None:
@@ -216,7 +226,7 @@ class Steering:
         if answer.connection is not self._connection or answer.request != self._request or self._deposed:
             return
         self._master, self._doubting = True, False
-        self._balancer.steer(answer.link, self._now_ns())
+        self._balancer.steer(answer.link, self._allowed_ns)
         self._balancer.prepare(answer.connection)  # while the switch is at work
         self._inbox.put_back(self._held)
         self._held = []

@@ -423,3 +423,37 @@ def test_a_primary_that_was_late_but_still_is_the_one_goes_on(primary: SteeringB
     primary.turn()
     assert "RemoveNode" in primary.told
     assert not primary.steering._passive
+
+
+@pytest.mark.parametrize("reading", range(1, 12))
+def test_no_input_has_a_time_after_the_stop_it_was_taken_in_before(ends: Any, reading: int) -> None:
+    """The process is stopped after any reading of the clock, for longer than the standby waits."""
+    bench = SteeringBench(ends[0])
+    times: list[tuple[int, str]] = []
+    bench.steering._emit = bench.steering._balancer._emit = lambda t_ns, record: times.append((t_ns, record["kind"]))
+    bench.connect()
+    bench.grant()
+    bench.clock.ns = HEARTBEAT_NS
+    bench.turn()
+    bench.notifications.bind(("127.0.0.1", 0))
+    bench.inbox.post(PortChanged(PORTS["n2"], False))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as node:
+        node.sendto(notify("n1", 0, bench.clock.ns), bench.notifications.getsockname())
+    times.clear()
+    readings = 0
+
+    def stopped_after_reading() -> int:
+        nonlocal readings
+        readings += 1
+        now_ns = bench.clock.ns
+        if readings == reading:
+            bench.clock.ns = 10 * HUNG_NS
+            ends[1].close()
+        return now_ns
+
+    bench.steering._now_ns = stopped_after_reading
+    bench.turn()
+    bench.turn()
+    late = [kind for t_ns, kind in times if t_ns >= 10 * HUNG_NS]
+    assert set(late) <= {"StandbyLost"}
+    bench.notifications.close()
