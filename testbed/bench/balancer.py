@@ -15,6 +15,8 @@ from pathlib import Path
 
 from testbed.bench.rows import Row, percentile, row
 from testbed.bench.trials import BenchTrials
+from testbed.records.processes import ActionsAcknowledged
+from testbed.records.written import is_a
 from testbed.scenario.loading import load
 from testbed.system import places
 
@@ -73,4 +75,4 @@ def _loops_ms(trials: BenchTrials, policy: str) -> list[float]:
     settings = ("duration=10s", f"balancer.policy={policy}")
     scenario = load(places.scenarios() / "burst.yaml", settings).scenario.resolved()
     trial = trials.believed({key: value for key, value in scenario.items() if key != "seed"}, 1, policy)
-    return [line["control_loop_us"] / 1000 for line in trial.lines if line["kind"] == "ActionsAcknowledged"]
+    return [line["control_loop_us"] / 1000 for line in trial.lines if is_a(line, ActionsAcknowledged)]

@@ -20,22 +20,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from testbed.records.events import NodeLeft, Record, RemoveNode
+from testbed.records.faults import FaultCommanded, FaultHealed, FaultLosses, FaultNotSeen, FaultObserved
+from testbed.records.processes import ActionsAcknowledged, BalancerReady, ControllerTookOver
+from testbed.records.written import is_a
 from testbed.scenario.fault_kinds import kind_of
 from testbed.units import NS_PER_MS, NS_PER_S
 
 AFTERMATH_NS = NS_PER_S  # a healed fault explains a suspicion for so long
 _KINDS = (
-    *(
-        "FaultCommanded",
-        "FaultObserved",
-        "FaultNotSeen",
-        "FaultHealed",
-        "FaultLosses",
-        "NodeLeft",
-        "RemoveNode",
-        "ActionsAcknowledged",
-    ),
-    *("ControllerTookOver", "BalancerReady"),
+    *(FaultCommanded, FaultObserved, FaultNotSeen, FaultHealed, FaultLosses),
+    *(NodeLeft, RemoveNode, ActionsAcknowledged, ControllerTookOver, BalancerReady),
 )
 
 Line = Mapping[str, Any]
@@ -50,7 +45,7 @@ class FaultLines:
     def passing(self, events: Iterable[Line]) -> Iterator[Line]:
         """Yield every line and keep those that matter here."""
         for line in events:
-            if line.get("kind") in _KINDS and line.get("policy", "balancer") == "balancer":
+            if is_a(line, *_KINDS) and line.get("policy", "balancer") == "balancer":
                 self.lines.append(line)
             yield line
 
@@ -77,7 +72,7 @@ class Failure:
 def failures(lines: Iterable[Line]) -> list[Failure]:
     """Return every fault that takes a node away, in the order they were commanded."""
     lines = list(lines)
-    losses = {line["fault"]: line for line in lines if line["kind"] == "FaultLosses"}
+    losses = {line["fault"]: line for line in lines if is_a(line, FaultLosses)}
     return [
         _failure(fault, lines, losses.get(fault["fault"]))
         for fault in _faults(lines)
@@ -89,7 +84,7 @@ def false_suspicions(lines: Iterable[Line]) -> int:
     """Return how many nodes left by mesh or silence without a fault that explains it."""
     lines = list(lines)
     faults = _faults(lines)
-    healed_ns = {line["fault"]: line["t_ns"] for line in lines if line["kind"] == "FaultHealed"}
+    healed_ns = {line["fault"]: line["t_ns"] for line in lines if is_a(line, FaultHealed)}
     return sum(not _explained(line, faults, healed_ns) for line in _suspicions(lines))
 
 
@@ -117,23 +112,23 @@ def _course(fault: Line, lines: list[Line]) -> dict[str, Any]:
     """Return what became of one fault, moment by moment in ms from its command; what never happened is absent."""
     own = [line for line in lines if _same(line, fault)]
     commanded_ns = fault["t_commanded_ns"]
-    loss = next((line for line in own if line["kind"] == "FaultLosses"), {})
+    loss = next((line for line in own if is_a(line, FaultLosses)), {})
     at_ns = {
-        "observed": _time_of(own, "FaultObserved"),
+        "observed": _time_of(own, FaultObserved),
         "first_effect": loss.get("first_lost_ns"),
         "first_good": loss.get("first_good_ns"),
-        "healed": _time_of(own, "FaultHealed"),
+        "healed": _time_of(own, FaultHealed),
     }
     moments = {name: (t_ns - commanded_ns) / NS_PER_MS for name, t_ns in at_ns.items() if t_ns is not None}
     if kind_of(fault["what"]).fails_over:
-        steps = {"detected": _first(lines, fault, "NodeLeft", "RemoveNode"), "rerouted": _rerouted(lines, fault)}
+        steps = {"detected": _first(lines, fault, NodeLeft, RemoveNode), "rerouted": _rerouted(lines, fault)}
         moments |= {name: after_ms for name, after_ms in steps.items() if after_ms is not None}
     return {
         "what": fault["what"],
         "nodes": list(fault["nodes"]),
         "commanded_ms": commanded_ns / NS_PER_MS,
         **{f"{name}_ms": after_ms for name, after_ms in moments.items()},
-        "verified": at_ns["observed"] is not None and not any(line["kind"] == "FaultNotSeen" for line in own),
+        "verified": at_ns["observed"] is not None and not any(is_a(line, FaultNotSeen) for line in own),
     }
 
 
@@ -142,22 +137,22 @@ def _same(line: Line, fault: Line) -> bool:
     return (line.get("fault"), line.get("turn", 0)) == (fault["fault"], fault.get("turn", 0))
 
 
-def _time_of(lines: list[Line], kind: str) -> int | None:
-    return next((line["t_ns"] for line in lines if line["kind"] == kind), None)
+def _time_of(lines: list[Line], kind: type[Record]) -> int | None:
+    return next((line["t_ns"] for line in lines if is_a(line, kind)), None)
 
 
 def _takeovers_ms(lines: list[Line]) -> Iterator[float]:
     """Yield for each takeover how long after the kill before it the standby steered."""
-    for took in (line for line in lines if line["kind"] == "ControllerTookOver"):
+    for took in (line for line in lines if is_a(line, ControllerTookOver)):
         kills = [fault["t_commanded_ns"] for fault in _faults(lines) if kind_of(fault["what"]).target == "controllers"]
         before = [t_ns for t_ns in kills if t_ns <= took["t_ns"]]
-        steers = [line["t_ns"] for line in lines if line["kind"] == "BalancerReady" and line["t_ns"] >= took["t_ns"]]
+        steers = [line["t_ns"] for line in lines if is_a(line, BalancerReady) and line["t_ns"] >= took["t_ns"]]
         if before and steers:
             yield (min(steers) - max(before)) / NS_PER_MS
 
 
 def _faults(lines: list[Line]) -> list[Line]:
-    return [line for line in lines if line["kind"] == "FaultCommanded"]
+    return [line for line in lines if is_a(line, FaultCommanded)]
 
 
 def _suspicions(lines: list[Line]) -> list[Line]:
@@ -166,23 +161,23 @@ def _suspicions(lines: list[Line]) -> list[Line]:
     The balancer is told of the first; the second it concludes itself, and a removal that follows from no `NodeLeft` of
     the same instant is one.
     """
-    told = {(line["t_ns"], line["node"]) for line in lines if line["kind"] == "NodeLeft"}
-    silent = [line for line in lines if line["kind"] == "RemoveNode" and (line["t_ns"], line["node"]) not in told]
-    return [*(line for line in lines if line["kind"] == "NodeLeft" and line["reason"] == "mesh"), *silent]
+    told = {(line["t_ns"], line["node"]) for line in lines if is_a(line, NodeLeft)}
+    silent = [line for line in lines if is_a(line, RemoveNode) and (line["t_ns"], line["node"]) not in told]
+    return [*(line for line in lines if is_a(line, NodeLeft) and line["reason"] == "mesh"), *silent]
 
 
 def _failure(fault: Line, lines: list[Line], loss: Line | None) -> Failure:
     return Failure(
         what=fault["what"],
         node=fault["nodes"][0],
-        detected_ms=_first(lines, fault, "NodeLeft", "RemoveNode"),
+        detected_ms=_first(lines, fault, NodeLeft, RemoveNode),
         rerouted_ms=_rerouted(lines, fault),
         recovered_ms=None if loss is None else _recovered(loss, fault),
         lost_pkts=None if loss is None else loss["lost_pkts"],
     )
 
 
-def _first(lines: list[Line], fault: Line, *kinds: str) -> float | None:
+def _first(lines: list[Line], fault: Line, *kinds: type[Record]) -> float | None:
     """Return when a line of these kinds first named a node of the fault that it is the work of."""
     times = [line["t_ns"] for node in fault["nodes"] for line in _due_to(lines, fault, node, kinds)]
     return (min(times) - fault["t_commanded_ns"]) / NS_PER_MS if times else None
@@ -195,7 +190,7 @@ def _rerouted(lines: list[Line], fault: Line) -> float | None:
 
 def _rerouted_ns(lines: list[Line], fault: Line, node: str) -> int | None:
     """Return when the switch confirmed that `node` was removed because of the fault."""
-    removed = _due_to(lines, fault, node, ("RemoveNode",))
+    removed = _due_to(lines, fault, node, (RemoveNode,))
     if not removed:
         return None
     since_ns = removed[0]["t_ns"]
@@ -204,16 +199,16 @@ def _rerouted_ns(lines: list[Line], fault: Line, node: str) -> int | None:
 
 
 def _confirms(line: Line, node: str) -> bool:
-    return line["kind"] in ("ActionsAcknowledged", "BalancerReady") and node in line.get("removed", ())
+    return is_a(line, ActionsAcknowledged, BalancerReady) and node in line.get("removed", ())
 
 
-def _due_to(lines: list[Line], fault: Line, node: str, kinds: tuple[str, ...]) -> list[Line]:
+def _due_to(lines: list[Line], fault: Line, node: str, kinds: tuple[type[Record], ...]) -> list[Line]:
     """Return the lines of these kinds about a node that are the work of the fault."""
     until_ns = _works_until_ns(lines, fault, node)
     return [
         line
         for line in lines
-        if line["kind"] in kinds and line["node"] == node and fault["t_commanded_ns"] <= line["t_ns"] < until_ns
+        if is_a(line, *kinds) and line["node"] == node and fault["t_commanded_ns"] <= line["t_ns"] < until_ns
     ]
 
 
@@ -221,7 +216,7 @@ def _works_until_ns(lines: list[Line], fault: Line, node: str) -> float:
     commanded_ns: int = fault["t_commanded_ns"]
     turns = [other["t_commanded_ns"] for other in _faults(lines) if node in other["nodes"]]
     later: list[int] = [t_ns for t_ns in turns if t_ns > commanded_ns]
-    healed_ns = _time_of([line for line in lines if _same(line, fault)], "FaultHealed")
+    healed_ns = _time_of([line for line in lines if _same(line, fault)], FaultHealed)
     aftermath_ns: float = float("inf") if healed_ns is None else healed_ns + AFTERMATH_NS
     return min([*later, aftermath_ns])
 
@@ -242,7 +237,7 @@ def broken_flows(moved_ns: Iterable[int], lines: Iterable[Line]) -> int:
 def _settled_ns(lines: list[Line], fault: Line, node: str) -> int:
     """Return until when flows that begin may be moved because of a fault; its own time where that is no flow."""
     rerouted_ns = _rerouted_ns(lines, fault, node)
-    healed_ns = _time_of([line for line in lines if _same(line, fault)], "FaultHealed")
+    healed_ns = _time_of([line for line in lines if _same(line, fault)], FaultHealed)
     settled_ns = healed_ns if rerouted_ns is None else rerouted_ns
     return fault["t_commanded_ns"] if settled_ns is None else settled_ns
 

@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from testbed.records.faults import FaultCommanded, FaultHealed
 from testbed.records.samples import NodeSamples
+from testbed.records.written import is_a
 from testbed.scenario.fault_kinds import kind_of
 
 Line = Mapping[str, Any]
@@ -27,9 +29,9 @@ def crashes(lines: Iterable[Line]) -> dict[str, list[Span]]:
     """Return when each node crashed and was restarted, by the lines that tell of faults."""
     found: dict[str, list[Span]] = {}
     lines = list(lines)
-    healed_ns = {line["fault"]: line["t_ns"] for line in lines if line["kind"] == "FaultHealed"}
+    healed_ns = {line["fault"]: line["t_ns"] for line in lines if is_a(line, FaultHealed)}
     for line in lines:
-        if line["kind"] == "FaultCommanded" and kind_of(line["what"]).ends_processes:
+        if is_a(line, FaultCommanded) and kind_of(line["what"]).ends_processes:
             span = line["t_commanded_ns"], healed_ns.get(line["fault"])
             found.setdefault(line["nodes"][0], []).append(span)
     return found

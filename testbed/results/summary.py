@@ -19,10 +19,13 @@ from typing import Any, Literal
 import numpy as np
 
 from testbed.records.engines import is_real_time
+from testbed.records.events import SetBufferLimit
 from testbed.records.evidence import Evidence, NodeEvidence, total
 from testbed.records.facts import RunFacts
 from testbed.records.histogram import Histogram, merged
+from testbed.records.processes import ActionsAcknowledged
 from testbed.records.samples import NodeSamples
+from testbed.records.written import is_a
 from testbed.results.accounting import Accounting, account
 from testbed.results.expectations import Expectation, evaluate
 from testbed.results.failover import FaultLines, broken_flows, failover_section
@@ -157,7 +160,7 @@ def _balancer(facts: RunFacts, evidence: Evidence, lines: Iterable[Mapping[str, 
 
 
 def _decisions(lines: Iterable[Mapping[str, Any]]) -> dict[str, float] | None:
-    took_us = [line["control_loop_us"] for line in lines if line["kind"] == "ActionsAcknowledged"]
+    took_us = [line["control_loop_us"] for line in lines if is_a(line, ActionsAcknowledged)]
     return _percentiles(Histogram.of(np.array(took_us) * NS_PER_US), NS_PER_US)
 
 
@@ -206,7 +209,7 @@ def count_resizes(events: Iterable[Mapping[str, Any]], rows: Mapping[str, NodeSa
     limits: dict[str, int] = {}
     changes = 0
     for record in events:
-        if record.get("kind") != "SetBufferLimit":
+        if not is_a(record, SetBufferLimit):
             continue
         for node, limit in zip(record["nodes"], record["limit_bytes"], strict=True):
             before = limits[node] if node in limits else _first_limit(rows.get(node), record["t_ns"])
