@@ -76,6 +76,11 @@ class FaultKind:
         return self.heals or self.act
 
     @property
+    def acts_on_processes(self) -> bool:
+        """Return whether it stops or ends the processes of its node, which must be the node's own then."""
+        return self.ends_processes or self.holds_processes
+
+    @property
     def fails_over(self) -> bool:
         """Return whether the cluster is to do without the node: taken away, and not only for part of a period."""
         return self.takes_node_away and not self.repeats

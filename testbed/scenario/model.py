@@ -6,7 +6,7 @@ errors.  `Scenario.resolved()` gives the YAML form back, defaults filled in.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -46,6 +46,9 @@ class Scenario(Spec):
     balancer: BalancerSpec = Field(default_factory=BalancerSpec)
     controller: ControllerSpec = Field(default_factory=ControllerSpec)
     mesh: MeshSpec = Field(default_factory=lambda: MeshSpec.model_validate({}))
+    agents: Literal["shared", "separate"] = Field(
+        "shared", description="in the emulation: one process for the nodes that no fault stops or ends, or one a node"
+    )
     traffic: tuple[TrafficSource, ...] = Field(min_length=1, max_length=MAX_SOURCES, strict=False)
     faults: tuple[FaultSpec, ...] = Field((), max_length=MAX_FAULTS, strict=False)
     expect: tuple[str, ...] = Field((), max_length=MAX_EXPECTATIONS, strict=False)
