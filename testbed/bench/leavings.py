@@ -106,9 +106,17 @@ def _programs() -> set[int]:
 def _held_programs() -> set[int]:
     """Return the BPF programs that some process holds, as such or by a link."""
     held = set()
-    for entry in Path("/proc").glob("[0-9]*/fd/*"):
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended meanwhile
+            held |= _programs_of(folder)
+    return held
+
+
+def _programs_of(process: Path) -> set[int]:
+    held = set()
+    for number in os.listdir(process / "fd"):
         with suppress(OSError):
-            if os.readlink(entry) in ("anon_inode:bpf-prog", "anon_inode:bpf_link"):
-                told = (entry.parents[1] / "fdinfo" / entry.name).read_text(encoding="ascii")
-                held |= {int(line.split()[1]) for line in told.splitlines() if line.startswith("prog_id:")}
+            if os.readlink(process / "fd" / number) in ("anon_inode:bpf-prog", "anon_inode:bpf_link"):
+                lines = (process / "fdinfo" / number).read_text(encoding="ascii").splitlines()
+                held |= {int(line.split()[1]) for line in lines if line.startswith("prog_id:")}
     return held
