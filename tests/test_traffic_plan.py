@@ -20,7 +20,7 @@ from testbed import topologies
 from testbed.errors import InputError
 from testbed.forecaster.maker import arrival_cells
 from testbed.scenario.model import Scenario
-from testbed.traffic import plan_file, shapes
+from testbed.traffic import plan_file, shape
 from testbed.traffic.plan import PacketPlan, make_plan
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -225,7 +225,7 @@ def test_the_impossible_is_refused(sources: list[dict[str, Any]], words: str) ->
 
 
 def test_more_packets_in_all_than_a_plan_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shapes, "MAX_PACKETS", 5_000)
+    monkeypatch.setattr(shape, "MAX_PACKETS", 5_000)
     with pytest.raises(InputError, match=r"5,\d+ packets in all; a plan holds 5,000"):
         _plan(BASE, {**BASE, "name": "again"}, {**BASE, "name": "third", "rate": "6Mbit"})
 

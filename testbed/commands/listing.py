@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from rich.table import Table
@@ -14,11 +14,9 @@ from testbed.commands.options import AsJson, PluginFiles
 from testbed.errors import InputError
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from testbed.registry import Registry
 
-_NAMES = ("policies", "balancers", "topologies", "faults", "shapes", "engines", "scenarios")
+_NAMES = ("policies", "balancers", "topologies", "faults", "shapes", "metrics", "engines", "scenarios")
 
 
 class Line(NamedTuple):
@@ -42,7 +40,7 @@ def list_(
     plugins: PluginFiles = None,
     as_json: AsJson = False,
 ) -> None:
-    """List buffer policies, balancers, topologies, faults, traffic shapes, engines and shipped scenarios."""
+    """List policies, balancers, topologies, faults, traffic shapes, metrics, engines and shipped scenarios."""
     from testbed.scenario import plugins as plugged
 
     plugged.load_installed()
@@ -96,10 +94,17 @@ def _faults() -> Iterator[Line]:
 
 
 def _shapes() -> Iterator[Line]:
-    from testbed.scenario import sources
+    from testbed.scenario import sources, tables
 
-    models = (sources.PoissonSpec, sources.ConstantSpec, sources.OnOffSpec, sources.TraceSpec, sources.TcpSpec)
-    return (Line("traffic", _shape_of(model), _first_line(model)) for model in models)
+    yield from _rows("traffic", tables.TRAFFIC_SHAPES)
+    yield Line("traffic", "trace", _first_line(sources.TraceSpec))
+    yield Line("traffic", "tcp", _first_line(sources.TcpSpec))
+
+
+def _metrics() -> Iterator[Line]:
+    from testbed.results.metrics import METRICS
+
+    return _rows("metric", METRICS)
 
 
 def _engines() -> Iterator[Line]:
@@ -118,15 +123,10 @@ def _scenarios() -> Iterator[Line]:
         yield Line("scenario", str(path.relative_to(places.scenarios())), question[0] if question else "")
 
 
-def _shape_of(model: type[BaseModel]) -> str:
-    field = model.model_fields.get("shape")
-    return "trace" if field is None else str(get_args(field.annotation)[0])
-
-
 def _first_line(model: type) -> str:
     return (model.__doc__ or "").strip().splitlines()[0]
 
 
 _KINDS: dict[str, Callable[[], Iterator[Line]]] = dict(
-    zip(_NAMES, (_policies, _balancers, _topologies, _faults, _shapes, _engines, _scenarios), strict=True)
+    zip(_NAMES, (_policies, _balancers, _topologies, _faults, _shapes, _metrics, _engines, _scenarios), strict=True)
 )

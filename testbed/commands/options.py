@@ -24,7 +24,9 @@ Settings = Annotated[
 ]
 PluginFiles = Annotated[
     list[Path] | None,
-    typer.Option("--plugin", metavar="FILE.py", help="a file that adds policies or families; repeatable"),
+    typer.Option(
+        "--plugin", metavar="FILE.py", help="a file that adds policies, families, shapes or metrics; repeatable"
+    ),
 ]
 PluginConsent = Annotated[
     Literal["allow", "refuse"],

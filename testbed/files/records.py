@@ -18,7 +18,8 @@ from testbed.files.reading import Source
 _T = TypeVar("_T")
 
 # A figure beyond these is damage; within them, sums and squares of a million stay finite.
-Figure = Annotated[float, Field(ge=-1e24, le=1e24)]
+FIGURE_BOUND = 1e24
+Figure = Annotated[float, Field(ge=-FIGURE_BOUND, le=FIGURE_BOUND)]
 Count = Annotated[int, Field(ge=0, lt=2**62)]
 Positive = Annotated[int, Field(gt=0, lt=2**62)]
 Name = Annotated[str, Field(max_length=200)]

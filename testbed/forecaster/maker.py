@@ -12,6 +12,7 @@ from testbed.policies.buffer import Foresight, buffer_policy
 from testbed.policies.forecast import Forecaster, MakeForecaster
 from testbed.policies.forecast_oracle import SHARE_MEMORY_NS, ArrivalCells
 from testbed.records.events.record import Ints
+from testbed.scenario.answers import made
 from testbed.scenario.buffer import BufferSpec
 from testbed.scenario.tables import BUFFER_POLICIES
 from testbed.traffic.plan import PacketPlan
@@ -36,11 +37,11 @@ def forecaster_maker(
         return lambda _nodes, _rate_bps: None
     arrivals = None if plan is None else partial(arrival_cells, plan)
     given = Foresight(spec, members, arrivals, None if model_path is None else str(model_path))
-    return make(given) if BUFFER_POLICIES.is_ours(spec.policy) else partial(_guarded, guard.made(make, given))
+    return make(given) if BUFFER_POLICIES.is_ours(spec.policy) else partial(_guarded, made(make, given))
 
 
 def _guarded(make: MakeForecaster, nodes: tuple[str, ...], rate_bps: Ints) -> Forecaster | None:
-    forecaster = guard.made(make, nodes, rate_bps)
+    forecaster = made(make, nodes, rate_bps)
     return None if forecaster is None else guard.GuardedForecaster(forecaster)
 
 

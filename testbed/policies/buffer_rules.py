@@ -7,6 +7,7 @@ from testbed.policies.arithmetic import Arithmetic, Arrays
 from testbed.policies.buffer import Foresight, SizingRule, buffer_policy
 from testbed.policies.forecast import Forecaster
 from testbed.records.events import Ints
+from testbed.scenario.answers import made
 from testbed.scenario.buffer import BufferSpec
 from testbed.scenario.tables import BUFFER_POLICIES
 
@@ -19,7 +20,7 @@ def make_rule(spec: BufferSpec, count: int, members: int, ops: Arithmetic = Arra
     make = buffer_policy(spec.policy).rule
     if BUFFER_POLICIES.is_ours(spec.policy):
         return make(spec, count, members, ops)
-    return guard.GuardedRule(guard.made(make, spec, count, members, ops), count, ops)
+    return guard.GuardedRule(made(make, spec, count, members, ops), count, ops)
 
 
 def make_forecaster(spec: BufferSpec, rate_bps: Ints) -> Forecaster | None:

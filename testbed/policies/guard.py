@@ -8,11 +8,10 @@ that it is a number, and its range.  An error names the function, its file and i
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from testbed.errors import PolicyError
 from testbed.policies.arithmetic import Arithmetic, Sample, Values
 from testbed.policies.balancer_view import ClusterView, FlowPlacer, SlotRule
 from testbed.policies.buffer import SizingRule
@@ -20,8 +19,7 @@ from testbed.policies.forecast import Forecaster
 from testbed.records.events.node import ForecastMade
 from testbed.records.events.record import Ints
 from testbed.records.events.sample import TrafficSampled
-
-T = TypeVar("T")
+from testbed.scenario.answers import hold, made
 
 
 class GuardedRule:
@@ -34,7 +32,7 @@ class GuardedRule:
     def initial_bytes(self) -> Ints:
         """See `SizingRule`."""
         sizes = np.asarray(self._rule.initial_bytes())
-        _hold(self._rule.initial_bytes, _wrong_sizes(sizes, (self._count,)))
+        hold(self._rule.initial_bytes, _wrong_sizes(sizes, (self._count,)))
         return sizes.astype(np.int64)
 
     def wish_bytes(self, sample: Sample, predicted_bytes: Values, severity_ratio: Values) -> Values:
@@ -42,7 +40,7 @@ class GuardedRule:
         wish: Any = self._rule.wish_bytes(sample, predicted_bytes, severity_ratio)
         array = np.asarray(wish)
         shape = np.asarray(sample.backlog_bytes).shape
-        _hold(self._rule.wish_bytes, _wrong_sizes(array, shape))
+        hold(self._rule.wish_bytes, _wrong_sizes(array, shape))
         whole: Values = self._ops.whole(wish) if array.dtype.kind == "f" else wish
         return whole
 
@@ -59,11 +57,11 @@ class GuardedForecaster:
         made: Any = self._forecaster.step(sample, now_ns)
         nodes, horizons = len(sample.nodes), len(self.horizon_ns)
         if not isinstance(made, ForecastMade):
-            _hold(self._forecaster.step, f"a {type(made).__name__}, not a ForecastMade")
-        _hold(self._forecaster.step, _wrong_sizes(np.asarray(made.need_bytes), (nodes, horizons), "need_bytes"))
+            hold(self._forecaster.step, f"a {type(made).__name__}, not a ForecastMade")
+        hold(self._forecaster.step, _wrong_sizes(np.asarray(made.need_bytes), (nodes, horizons), "need_bytes"))
         onset = np.asarray(made.onset_ratio)
         if onset.shape != (nodes,) or not np.all((onset >= 0) & (onset <= 1)):
-            _hold(self._forecaster.step, f"an onset_ratio that is not {nodes} numbers from 0 to 1")
+            hold(self._forecaster.step, f"an onset_ratio that is not {nodes} numbers from 0 to 1")
         forecast: ForecastMade = made
         return forecast
 
@@ -78,7 +76,7 @@ class GuardedSlots:
     def slots(self, current: Ints, view: ClusterView) -> Ints:
         """See `SlotRule`."""
         dealt = np.asarray(self._rule.slots(current, view))
-        _hold(self._rule.slots, _wrong_deal(dealt, len(current), view))
+        hold(self._rule.slots, _wrong_deal(dealt, len(current), view))
         return dealt.astype(np.int64)
 
 
@@ -111,31 +109,3 @@ def slot_rule(make: Callable[..., SlotRule], *arguments: Any) -> SlotRule:
     """Return the rule a plug-in makes; one that places each flow itself is not dealt with here."""
     rule = made(make, *arguments)
     return rule if isinstance(rule, FlowPlacer) else GuardedSlots(rule)
-
-
-def made(make: Callable[..., T], *arguments: Any) -> T:
-    """Return what a plug-in's function makes of these arguments.
-
-    Raises:
-        PolicyError: it does not take so many.
-    """
-    try:
-        return make(*arguments)
-    except TypeError as error:
-        if error.__traceback__ is not None and error.__traceback__.tb_next is None:  # raised by the call itself
-            raise PolicyError(f"asking {_name(make)}", f"{error} ({_where(make)})", "mend the plug-in") from error
-        raise
-
-
-def _hold(function: Callable[..., Any], wrong: str) -> None:
-    if wrong:
-        raise PolicyError(f"asking {_name(function)}", f"it returned {wrong} ({_where(function)})", "mend the plug-in")
-
-
-def _name(function: Callable[..., Any]) -> str:
-    return str(getattr(function, "__qualname__", function))
-
-
-def _where(function: Callable[..., Any]) -> str:
-    code = getattr(function, "__code__", None) or getattr(getattr(function, "__init__", None), "__code__", None)
-    return f"{code.co_filename}, line {code.co_firstlineno}" if code is not None else repr(function)

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from testbed.report.key_figures import tcp_figures
-from testbed.report.written import Summary, count, figure, in_line
+from testbed.report.written import Summary, count, figure, in_line, written
 from testbed.results.metrics import METRICS
 
 VERDICT_STYLES = {"VALID": "bold green", "DEGRADED": "bold yellow", "INVALID": "bold red"}
@@ -36,6 +36,7 @@ def verdict_lines(summary: Summary, run_path: Path) -> list[Text]:
         *([("tcp", _tcp(summary))] if "tcp" in summary else []),
         ("prediction", _figures(summary, "Prediction", "none: the buffer policy does not predict")),
         ("balancer", _figures(summary, "Control", "none")),
+        *([("own", own)] if (own := _of_plug_ins(summary)) else []),
         ("expectations", _expectations(summary)),
         ("files", f"{run_path} (report.html, summary.json)"),
     )
@@ -80,6 +81,13 @@ def _figures(summary: Summary, section: str, absent: str) -> str:
     wanted = [metric for metric in METRICS if metric.section == section and metric.line]
     found = [in_line(metric, value) for metric in wanted if (value := figure(summary, metric.name)) is not None]
     return ", ".join(found) if found else absent
+
+
+def _of_plug_ins(summary: Summary) -> str:
+    """Return the figures of plug-ins that have no part in another line."""
+    wanted = [metric for metric in METRICS if not METRICS.is_ours(metric.name) and not metric.line]
+    found = ((metric, figure(summary, metric.name)) for metric in wanted)
+    return ", ".join(f"{metric.label} {written(metric, value)}" for metric, value in found if value is not None)
 
 
 def _tcp(summary: Summary) -> str:

@@ -78,6 +78,8 @@ _BARE = ("ratio", "factor")  # units whose numbers are written in their own way,
 
 def written(metric: Metric, value: Any) -> str:
     """Return the value of a figure with its unit."""
+    if metric.unit not in UNITS:  # of a plug-in
+        return f"{short(value)} {metric.unit}"
     return UNITS[metric.unit](value)
 
 

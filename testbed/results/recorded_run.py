@@ -230,3 +230,14 @@ def _boot() -> str | None:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     except OSError:
         return None
+
+
+class RecordedEvents:
+    """The records of ``events.jsonl``, read anew each time one iterates over them."""
+
+    def __init__(self, run: RecordedRun) -> None:
+        self._run = run
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Read from the first record on."""
+        return self._run.events()

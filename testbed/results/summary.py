@@ -13,7 +13,7 @@ A section that does not apply is absent, never zero-filled; `metrics` has a row 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -30,6 +30,7 @@ from testbed.results.accounting import Accounting, account
 from testbed.results.expectations import Expectation, evaluate
 from testbed.results.failover import FaultLines, broken_flows, failover_section
 from testbed.results.fidelity import Fidelity
+from testbed.results.metrics import METRICS, Measured, Metric, counted
 from testbed.results.prediction import REACH_NS, bursts_of, overlapped, prediction_section
 from testbed.results.queues import Spans, stretches
 from testbed.results.reserved import crashes, reserved_byte_ns
@@ -48,6 +49,7 @@ def summarise(
     events: Iterable[Mapping[str, Any]],
     fidelity: Fidelity,
     status: Status = "completed",
+    plugged: Sequence[Metric] = (),
 ) -> dict[str, Any]:
     """Return the summary of a run as JSON data.
 
@@ -55,12 +57,14 @@ def summarise(
         facts: the scenario's facts.
         evidence: what the engine handed over.
         rows: the samples of each node.
-        events: records of ``events.jsonl``, in order; read once.
+        events: records of ``events.jsonl``, in order; read once, and by a metric of a plug-in.
         fidelity: the verdict of `fidelity.judge`.
         status: how the run ended.
+        plugged: metrics of plug-ins, beside our own.
 
     Raises:
         InputError: when an expectation cannot be read.
+        PolicyError: a metric of a plug-in is no number.
     """
     summary: dict[str, Any] = {
         "schema": 1,
@@ -72,13 +76,25 @@ def summarise(
         "verdict_reasons": list(fidelity.reasons),
         **{name: found for name, found in _sections(facts, evidence, rows, events).items() if found is not None},
     }
+    measured = Measured(facts, evidence, rows, events, summary)
+    for metric in (*(row for row in METRICS if METRICS.is_ours(row.name) and row.count), *plugged):
+        _place(summary, metric.name, counted(metric, measured))
     summary["expectations"] = [evaluate(Expectation.parse(text), summary) for text in facts.expect]
     return summary
 
 
+def _place(summary: dict[str, Any], path: str, value: float | None) -> None:
+    """Put a figure where its path says; nothing where there is none."""
+    *above, last = path.split(".")
+    if value is not None:
+        for key in above:
+            summary = summary.setdefault(key, {})
+        summary[last] = value
+
+
 def _sections(
     facts: RunFacts, evidence: Evidence, rows: Mapping[str, NodeSamples], events: Iterable[Mapping[str, Any]]
-) -> dict[str, dict[str, Any] | float | None]:
+) -> dict[str, dict[str, Any] | None]:
     """Return the sections in their order; None for one that does not apply."""
     faults, needs = FaultLines(), bursts_of(rows, facts)
     buffer = {
@@ -94,8 +110,6 @@ def _sections(
         "control_loop_us": _control_loop(evidence, rows),
         "balancer": _balancer(facts, evidence, faults.lines),
         "failover": failover_section(faults.lines),
-        "setup_s": evidence.setup_s,
-        "teardown_s": evidence.teardown_s,
     }
 
 

@@ -21,7 +21,8 @@ from testbed import units
 from testbed.errors import InputError
 from testbed.scenario.document import KeyPath, printable
 from testbed.scenario.model import Scenario
-from testbed.scenario.tables import NameIn
+from testbed.scenario.sources import OWN_SHAPE
+from testbed.scenario.tables import TRAFFIC_SHAPES, NameIn
 
 _TEXT_OF_UNIT = {"_ns": units.duration_text, "_bytes": units.size_text, "_bps": units.rate_text}
 _EXPECTED_OF_TYPE = {
@@ -236,7 +237,8 @@ def _unknown_tag(error: ErrorDetails, data: dict[str, Any], root: type[BaseModel
     if key is None:
         return Complaint(place.path, f"expected a mapping of keys to values, got {shown(item)}")
     models = _models_in(place.field.annotation).items() if place.field else ()
-    words = [word for word, model in models if key in keys_of(model)]
+    own = [row.name for row in TRAFFIC_SHAPES if not TRAFFIC_SHAPES.is_ours(row.name)]
+    words = [word for word, model in models if key in keys_of(model) and word != OWN_SHAPE] + own
     return _choice((*place.path, key), tag, words)
 
 

@@ -5,18 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from testbed.scenario.complaints import Complaint
+from testbed.scenario.document import KeyPath
 from testbed.scenario.model import Scenario
-from testbed.scenario.tables import BALANCER_POLICIES, BUFFER_POLICIES, TOPOLOGIES
+from testbed.scenario.sources import OwnShapeSpec
+from testbed.scenario.tables import BALANCER_POLICIES, BUFFER_POLICIES, TOPOLOGIES, TRAFFIC_SHAPES, Traits
 
 
 def refused_choices(scenario: Scenario, engine: str, remedy: str) -> Iterator[Complaint]:
     """Yield the policies and the family of a scenario that `engine` refuses; `remedy` names another engine."""
-    chosen = (
+    chosen: tuple[tuple[KeyPath, Traits, str], ...] = (
         (("topology", "family"), TOPOLOGIES[scenario.topology.family], "family"),
         (("buffer", "policy"), BUFFER_POLICIES[scenario.buffer.policy], "policy"),
         (("balancer", "policy"), BALANCER_POLICIES[scenario.balancer.policy], "policy"),
     )
-    for path, row, what in chosen:
+    shapes = (
+        (("traffic", index, "shape"), TRAFFIC_SHAPES[source.shape], "shape")
+        for index, source in enumerate(scenario.traffic)
+        if isinstance(source, OwnShapeSpec)
+    )
+    for path, row, what in (*chosen, *shapes):
         if engine in row.refused_by:
             yield Complaint(path, row.refused_by[engine], f"{remedy} or another {what}")
 

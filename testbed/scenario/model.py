@@ -37,7 +37,10 @@ class Scenario(Spec):
     version: Version
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")
     plugins: tuple[str, ...] = Field(
-        (), max_length=MAX_PLUGINS, strict=False, description="files that add policies or families; paths start here"
+        (),
+        max_length=MAX_PLUGINS,
+        strict=False,
+        description="files that add policies, families, shapes, metrics; paths start here",
     )
     seed: int = Field(1, ge=0, lt=2**32)
     duration_ns: Duration = Field(alias="duration", ge=100 * units.NS_PER_MS, le=MAX_DURATION_NS)

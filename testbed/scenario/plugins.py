@@ -1,4 +1,4 @@
-"""Plug-ins: files of a user that add rows to the tables: buffer policies, balancer policies, topology families.
+"""Plug-ins: files of a user that add rows to the tables: policies, topology families, traffic shapes, metrics.
 
     plugins: [./ewma_peak.py]  of a scenario, relative to it ─┐
     --plugin FILE              of a verb                      ├──▶ load ──▶ the registries of `tables`
@@ -36,10 +36,14 @@ from testbed.registry import Registry
 from testbed.scenario.tables import (
     BALANCER_POLICIES,
     BUFFER_POLICIES,
+    METRICS,
     TOPOLOGIES,
+    TRAFFIC_SHAPES,
     BalancerTraits,
     BufferTraits,
     FamilyTraits,
+    MetricTraits,
+    ShapeTraits,
     Traits,
 )
 
@@ -49,7 +53,10 @@ _TABLES: tuple[tuple[type[Traits], Registry[Any]], ...] = (
     (BufferTraits, BUFFER_POLICIES),
     (BalancerTraits, BALANCER_POLICIES),
     (FamilyTraits, TOPOLOGIES),
+    (ShapeTraits, TRAFFIC_SHAPES),
+    (MetricTraits, METRICS),
 )
+_NOT_MADE = (BufferTraits, BalancerTraits, ShapeTraits, MetricTraits)  # only rows of their children can be made
 _CODE = "a plug-in is code: read it, then say `--plugins allow`"
 _consent = ContextVar("consent", default=True)
 
@@ -189,12 +196,16 @@ def _executed(path: Path, source: bytes) -> types.ModuleType:
 
 def _rows_of(module: types.ModuleType, path: Path) -> tuple[Traits, ...]:
     attempted, rows = f"load the plug-in {path}", getattr(module, "ROWS", None)
-    remedy = "end it with ROWS = (BufferPolicy(...),), or a BalancerRow or FamilyTraits"
+    remedy = "end it with ROWS = (BufferPolicy(...),), or a BalancerRow, FamilyTraits, Shape or Metric"
     if not isinstance(rows, (tuple, list)) or not rows:
         raise PluginError(attempted, "it declares no ROWS", remedy)
     for row in rows:
         if not isinstance(row, Traits) or not any(isinstance(row, kind) for kind, _ in _TABLES):
             raise PluginError(attempted, f"its ROWS hold a {type(row).__name__}, which is no row of a table", remedy)
+        if type(row) in _NOT_MADE:
+            raise PluginError(attempted, f"{row.name} is a {type(row).__name__}, which nothing can be made of", remedy)
+        if defect := row.defect():
+            raise PluginError(attempted, f"{row.name}: {defect}", "mend it")
     return tuple(rows)
 
 

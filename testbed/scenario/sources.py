@@ -8,11 +8,13 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from testbed import units
 from testbed.scenario.base import Duration, IpVersion, Number, Rate, Size, Spec
+from testbed.scenario.tables import TRAFFIC_SHAPES, OwnShape, options_of
 from testbed.scenario.topology import MAX_RATE_BPS
 
 CongestionControl = Literal["cubic", "bbr", "reno"]
 RowKind = Literal["bins", "bursts"]
 
+OWN_SHAPE = "of a plug-in"  # the kind of every source with such a shape
 HEADER_BYTES = 42  # Ethernet, IPv4, UDP
 PROBE_BYTES = 32  # the measurement header in each data packet
 MIN_PACKET_BYTES = HEADER_BYTES + PROBE_BYTES
@@ -135,6 +137,19 @@ class TraceSpec(SourceSpec):
         return self
 
 
+class OwnShapeSpec(SourceSpec):
+    """Packets of a shape that a plug-in declares, at a mean rate."""
+
+    shape: OwnShape
+    rate_bps: SourceRate = Field(alias="rate", gt=0)
+    options: dict[str, Any] | None = Field(None, description="keys that the shape itself declares")
+
+    @model_validator(mode="after")
+    def _options_are_those_of_the_shape(self) -> OwnShapeSpec:
+        options_of(TRAFFIC_SHAPES[self.shape], self.options)
+        return self
+
+
 class TcpSpec(Spec):
     """Long-lived TCP connections that send as much as congestion control lets them, from start to end of the run.
 
@@ -151,6 +166,8 @@ class TcpSpec(Spec):
 
 def _source_kind(data: Any) -> str:
     shape = data.get("shape") if isinstance(data, dict) else getattr(data, "shape", None)
+    if isinstance(shape, str) and shape in TRAFFIC_SHAPES and not TRAFFIC_SHAPES.is_ours(shape):
+        return OWN_SHAPE
     return str(shape) if shape is not None else "trace"
 
 
@@ -159,6 +176,7 @@ TrafficSource = Annotated[
     | Annotated[ConstantSpec, Tag("constant")]
     | Annotated[OnOffSpec, Tag("on-off")]
     | Annotated[TraceSpec, Tag("trace")]
-    | Annotated[TcpSpec, Tag("tcp")],
+    | Annotated[TcpSpec, Tag("tcp")]
+    | Annotated[OwnShapeSpec, Tag(OWN_SHAPE)],
     Discriminator(_source_kind),
 ]

@@ -38,6 +38,10 @@ class Traits:
     options: type[BaseModel] | None = None
     refused_by: Mapping[str, str] = field(default_factory=dict)
 
+    def defect(self) -> str:
+        """Return why a plug-in cannot declare this row, empty where it can."""
+        return ""
+
 
 @dataclass(frozen=True, kw_only=True)
 class BufferTraits(Traits):
@@ -91,6 +95,46 @@ class FamilyTraits(Traits):
     refusal: Callable[[TopologySpec], str] = _fits
 
 
+@dataclass(frozen=True, kw_only=True)
+class ShapeTraits(Traits):
+    """Of a shape of traffic."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricTraits(Traits):
+    """Of a figure of a summary; `name` is its dotted path, as an expectation names it.
+
+    Attributes:
+        unit: what it is counted in; decides how it is written (`report.written`).  ``name`` for a text.
+        section: the group it belongs to on the page.
+        label: what it is called there.
+        lower_is_better: None where neither is.
+        silent: whether it is left out of the page where it is 0.
+        line: its part of the line of its group on the terminal, with ``{}`` for the value, ``{bare}`` for the value
+            without its unit; empty for none.
+        noun: what is counted, where the value is to be written with it, such as ``resize``.
+        key: its name in JSON tables of comparisons and sweeps; empty where it has no column.
+        column: its header there.
+        varied: beginning of the parameters, such as ``buffer.``, with which a sweep has the column; empty for all.
+    """
+
+    unit: str
+    section: str
+    label: str
+    lower_is_better: bool | None = None
+    silent: bool = False
+    line: str = ""
+    noun: str = ""
+    key: str = ""
+    column: str = ""
+    varied: str = ""
+
+    @property
+    def is_figure(self) -> bool:
+        """Return whether it is a number, which can be expected to be something."""
+        return self.unit != "name"
+
+
 BUFFER_POLICIES: Registry[BufferTraits] = Registry(
     "buffer policy",
     (
@@ -119,6 +163,19 @@ TOPOLOGIES: Registry[FamilyTraits] = Registry(
     "topology family", ("testbed.topologies.single", "testbed.topologies.cluster", "testbed.topologies.cascade")
 )
 
+TRAFFIC_SHAPES: Registry[ShapeTraits] = Registry("traffic shape", ("testbed.traffic.shapes",))
+METRICS: Registry[MetricTraits] = Registry(
+    "metric",
+    (
+        "testbed.results.metrics.packets",
+        "testbed.results.metrics.buffers",
+        "testbed.results.metrics.forecasts",
+        "testbed.results.metrics.connections",
+        "testbed.results.metrics.failover",
+        "testbed.results.metrics.control",
+    ),
+)
+
 
 class NameIn:
     """Marks a text of a model that must be a name of a table; the table is read when a scenario is."""
@@ -138,9 +195,17 @@ class NameIn:
         return value
 
 
+class NameBeside(NameIn):
+    """Marks a text that must be a name which a plug-in declares."""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"type": "string", "not": {"enum": [name for name in self.table.names if self.table.is_ours(name)]}}
+
+
 BufferPolicyName = Annotated[str, NameIn(BUFFER_POLICIES)]
 BalancerPolicyName = Annotated[str, NameIn(BALANCER_POLICIES)]
 TopologyFamily = Annotated[str, NameIn(TOPOLOGIES)]
+OwnShape = Annotated[str, NameBeside(TRAFFIC_SHAPES)]
 
 
 def described(topology: TopologySpec) -> Network:

@@ -15,9 +15,9 @@ import numpy as np
 from testbed.errors import InputError
 from testbed.scenario.complaints import Complaint
 from testbed.scenario.model import Scenario
-from testbed.scenario.sources import ConstantSpec, SourceSpec, TraceSpec
+from testbed.scenario.sources import OwnShapeSpec, SourceSpec, TraceSpec
 from testbed.scenario.traffic_checks import traffic_checks
-from testbed.traffic import shapes
+from testbed.traffic import shape
 from testbed.traffic.traces import TraceFiles
 
 SURELY_SOME = 100.0  # expected packets of a Poisson process; none of them come once in 10^43
@@ -35,17 +35,17 @@ def feasible(scenario: Scenario, files: TraceFiles) -> Iterator[Complaint]:
             except InputError as error:
                 key = ("trace",) if isinstance(source, TraceSpec) else ()
                 yield Complaint(("traffic", index, *key), error.happened, error.remedy)
-    if total > shapes.MAX_PACKETS:
-        happened = f"about {total:,.0f} packets in all; a plan holds {shapes.MAX_PACKETS:,}"
+    if total > shape.MAX_PACKETS:
+        happened = f"about {total:,.0f} packets in all; a plan holds {shape.MAX_PACKETS:,}"
         yield Complaint(("traffic",), happened, "lower the rates, shorten the run or use larger packets")
 
 
 def surely_sends(scenario: Scenario) -> bool:
     """Tell whether some source sends a packet whatever the seed."""
-    sources = (source for source in scenario.planned if not isinstance(source, TraceSpec))
+    sources = (source for source in scenario.planned if not isinstance(source, TraceSpec | OwnShapeSpec))
     return any(
-        shapes.expected(source, scenario.duration_ns, scenario.seed)
-        >= (SURELY_ONE if isinstance(source, ConstantSpec) else SURELY_SOME)
+        shape.expected(source, scenario.duration_ns, scenario.seed)
+        >= (SURELY_ONE if shape.shape_of(source).sends_evenly else SURELY_SOME)
         for source in sources
     )
 
@@ -55,6 +55,6 @@ def _expected(source: SourceSpec, scenario: Scenario, files: TraceFiles) -> floa
         trace = files.for_run(source, scenario.duration_ns)
         count = float(np.sum(trace.n_bytes)) * source.rate_scale / source.packet_bytes
     else:
-        count = shapes.expected(source, scenario.duration_ns, scenario.seed)
-    shapes.check_count(source, count)
+        count = shape.expected(source, scenario.duration_ns, scenario.seed)
+    shape.check_count(source, count)
     return count

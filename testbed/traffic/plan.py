@@ -28,10 +28,11 @@ from testbed.records.events import Ints
 from testbed.scenario.complaints import refuse_first
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
-from testbed.scenario.sources import ConstantSpec, OnOffSpec, PoissonSpec, SourceSpec, TraceSpec
+from testbed.scenario.sources import SourceSpec, TraceSpec
 from testbed.scenario.traffic_checks import FIRST_SRC_PORT
-from testbed.traffic import shapes, traces
+from testbed.traffic import traces
 from testbed.traffic.feasible import feasible
+from testbed.traffic.shape import Packets, packets_of
 
 FIRST_DST_PORT = 9_000
 
@@ -184,20 +185,12 @@ def make_plan(scenario: Scenario, network: Network, base_dir: Path | traces.Trac
     )
 
 
-def _packets_of(source: SourceSpec, scenario: Scenario, files: traces.TraceFiles, notes: list[str]) -> shapes.Packets:
-    match source:
-        case PoissonSpec():
-            return shapes.poisson(source, scenario.duration_ns, scenario.seed)
-        case ConstantSpec():
-            return shapes.constant(source, scenario.duration_ns, scenario.seed)
-        case OnOffSpec():
-            return shapes.on_off(source, scenario.duration_ns, scenario.seed)
-        case TraceSpec():
-            trace = files.for_run(source, scenario.duration_ns)
-            notes += [f"traffic.{source.name}: {source.trace}: {note}" for note in trace.notes]
-            return traces.replay(source, trace, scenario.duration_ns, scenario.seed)
-        case _:
-            raise AssertionError(f"no shape for {type(source).__name__}")
+def _packets_of(source: SourceSpec, scenario: Scenario, files: traces.TraceFiles, notes: list[str]) -> Packets:
+    if not isinstance(source, TraceSpec):
+        return packets_of(source, scenario.duration_ns, scenario.seed)
+    trace = files.for_run(source, scenario.duration_ns)
+    notes += [f"traffic.{source.name}: {source.trace}: {note}" for note in trace.notes]
+    return traces.replay(source, trace, scenario.duration_ns, scenario.seed)
 
 
 def _flow_table(sources: Sequence[SourceSpec], clients: tuple[str, ...]) -> FlowTable:

@@ -23,7 +23,7 @@ from testbed.files.records import Form, Name, Positive
 from testbed.scenario.model import MAX_DURATION_NS, MAX_SOURCES
 from testbed.scenario.sources import MAX_PACKET_BYTES
 from testbed.traffic.plan import FlowTable, PacketPlan, flow_columns
-from testbed.traffic.shapes import MAX_PACKETS
+from testbed.traffic.shape import MAX_PACKETS
 
 _METADATA_KEY = b"testbed.plan"
 _GROUP_ROWS = 1 << 20

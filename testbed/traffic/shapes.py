@@ -28,72 +28,26 @@ import numpy as np
 
 from testbed.errors import InputError
 from testbed.records.events import Floats, Ints
-from testbed.scenario.sources import ConstantSpec, DurationDist, OnOffSpec, PoissonSpec, SourceSpec
+from testbed.scenario.sources import ConstantSpec, DurationDist, OnOffSpec, PoissonSpec
+from testbed.traffic.shape import Packets, Shape, check_count, gap_ns, open_stream, spread
 from testbed.traffic.streams import Stream
 from testbed.units import NS_PER_S
 
-MAX_PACKETS = 50_000_000
 MAX_BURSTS = 5_000_000
 _CHUNK = 4096  # periods drawn at once
 _LONGEST_NS = 2**49  # six days, and a chunk of on and off periods still sums up below 2**63
 
 
-@dataclass(frozen=True, eq=False)
-class Packets:
-    """The packets of one source, ascending in time.
-
-    Attributes:
-        t_ns: int64 [n], instants since the start of the run.
-        flow: int64 [n], which of the source's own flows, from 0.
-    """
-
-    t_ns: Ints
-    flow: Ints
-
-
-def open_stream(spec: SourceSpec, seed: int, what: str) -> Stream:
-    """Return the stream that decides `what` of a source."""
-    return Stream(seed, f"traffic/{spec.name}/{what}")
-
-
-def check_count(spec: SourceSpec, count: float) -> None:
-    """Refuse more packets than a plan may hold, before memory is taken for them."""
-    if count > MAX_PACKETS:
-        raise InputError(
-            f"planning the traffic of {spec.name}",
-            f"it would send about {count:,.0f} packets; a plan holds {MAX_PACKETS:,}",
-            "lower its rate, shorten the run or use larger packets",
-        )
-
-
-def expected(spec: SourceSpec, duration_ns: int, seed: int) -> float:
-    """Return how many packets a source of a shape is expected to send, given its bursts.
-
-    Raises:
-        InputError: too many bursts.
-    """
-    if isinstance(spec, OnOffSpec):
-        span_ns = int(np.sum(_advance(spec, bursts_of(spec, duration_ns, seed), duration_ns)))
-        return span_ns / _gap_ns(spec, spec.peak_bps)
-    assert isinstance(spec, PoissonSpec | ConstantSpec), "a trace has its own count"
-    return duration_ns / _gap_ns(spec, spec.rate_bps)
-
-
-def spread(spec: SourceSpec, t_ns: Ints, seed: int) -> Packets:
-    """Give each packet one of the source's flows at random."""
-    return Packets(t_ns, open_stream(spec, seed, "flows").below(len(t_ns), spec.flows))
-
-
 def poisson(spec: PoissonSpec, duration_ns: int, seed: int) -> Packets:
     """Return Poisson arrivals at the source's rate."""
-    gap_ns = _gap_ns(spec, spec.rate_bps)
-    check_count(spec, duration_ns / gap_ns)
-    return spread(spec, _poisson_times(duration_ns, gap_ns, open_stream(spec, seed, "packets")), seed)
+    mean_ns = gap_ns(spec, spec.rate_bps)
+    check_count(spec, duration_ns / mean_ns)
+    return spread(spec, _poisson_times(duration_ns, mean_ns, open_stream(spec, seed, "packets")), seed)
 
 
 def constant(spec: ConstantSpec, duration_ns: int, seed: int) -> Packets:
     """Return equally spaced packets at the source's rate, their phase random."""
-    check_count(spec, duration_ns / _gap_ns(spec, spec.rate_bps))
+    check_count(spec, duration_ns / gap_ns(spec, spec.rate_bps))
     bits_ns = spec.packet_bytes * 8 * NS_PER_S
     common = gcd(bits_ns, spec.rate_bps)
     whole_ns, rest = divmod(bits_ns, spec.rate_bps)
@@ -105,17 +59,13 @@ def constant(spec: ConstantSpec, duration_ns: int, seed: int) -> Packets:
     return spread(spec, t_ns[t_ns < duration_ns], seed)
 
 
-def _gap_ns(spec: SourceSpec, rate_bps: int) -> float:
-    return spec.packet_bytes * 8 * NS_PER_S / rate_bps
-
-
-def _poisson_times(span_ns: int, gap_ns: float, stream: Stream) -> Ints:
+def _poisson_times(span_ns: int, mean_ns: float, stream: Stream) -> Ints:
     """Return the arrivals within [0, span_ns) of a Poisson process, gaps rounded to whole nanoseconds."""
     parts: list[Ints] = []
     last_ns = 0
     while last_ns < span_ns:
-        expected = (span_ns - last_ns) / gap_ns
-        gaps = np.rint(stream.exponential(int(expected + 5 * expected**0.5) + 16) * gap_ns).astype(np.int64)
+        expected = (span_ns - last_ns) / mean_ns
+        gaps = np.rint(stream.exponential(int(expected + 5 * expected**0.5) + 16) * mean_ns).astype(np.int64)
         parts.append(np.cumsum(gaps) + last_ns)
         last_ns = int(parts[-1][-1])
     times = np.concatenate(parts) if parts else np.zeros(0, np.int64)
@@ -149,9 +99,9 @@ def on_off(spec: OnOffSpec, duration_ns: int, seed: int) -> Packets:
     advance = _advance(spec, bursts, duration_ns)
     edges = np.cumsum(advance)
     span_ns = int(edges[-1])
-    gap_ns = _gap_ns(spec, spec.peak_bps)
-    check_count(spec, span_ns / gap_ns)
-    operational_ns = _poisson_times(span_ns, gap_ns, open_stream(spec, seed, "packets"))
+    mean_ns = gap_ns(spec, spec.peak_bps)
+    check_count(spec, span_ns / mean_ns)
+    operational_ns = _poisson_times(span_ns, mean_ns, open_stream(spec, seed, "packets"))
     segment = np.searchsorted(edges, operational_ns, side="right")
     into_ns = operational_ns - (edges - advance)[segment]
     t_ns = _to_clock(bursts, segment, into_ns, advance)
@@ -221,3 +171,21 @@ def _to_clock(bursts: Bursts, segment: Ints, into_ns: Ints, advance: Ints) -> In
     part = np.sqrt(into_ns / np.maximum(advance[segment], 1))
     in_ramp_ns = bursts.ramp_ns[burst] + np.floor(lead_ns * np.minimum(part, 1.0)).astype(np.int64)
     return np.where(segment % 2 == 0, in_ramp_ns, in_burst_ns)
+
+
+def _expected_on_off(spec: OnOffSpec, duration_ns: int, seed: int) -> float:
+    span_ns = int(np.sum(_advance(spec, bursts_of(spec, duration_ns, seed), duration_ns)))
+    return span_ns / gap_ns(spec, spec.peak_bps)
+
+
+ROWS = (
+    Shape(name="poisson", doc="Poisson arrivals at a mean rate", packets=poisson),
+    Shape(name="constant", doc="equally spaced packets", packets=constant, sends_evenly=True),
+    Shape(
+        name="on-off",
+        doc="bursts: on periods at `peak`, off periods silent",
+        source="Cinlar, Introduction to Stochastic Processes, 1975 (operational time)",
+        packets=on_off,
+        expected=_expected_on_off,
+    ),
+)

@@ -31,7 +31,7 @@ from testbed.traffic import bins, capture, csv_rows
 from testbed.traffic.capture_order import in_order
 from testbed.traffic.pcap import is_pcap, read_pcap
 from testbed.traffic.pcapng import is_pcapng, read_pcapng
-from testbed.traffic.shapes import Packets, check_count, spread
+from testbed.traffic.shape import Packets, check_count, spread
 from testbed.traffic.trace_file import contents, refusal
 from testbed.units import NS_PER_S
 

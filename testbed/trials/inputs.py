@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import TypeGuard
 
 import yaml
 
 from testbed.engine import Engine
 from testbed.files import writing
 from testbed.results import provenance
+from testbed.results.expectations import Expectation
+from testbed.results.metrics import METRICS, Metric
 from testbed.results.run_directory import RunDirectory
 from testbed.scenario import plugins as plugged
 from testbed.scenario.loading import LoadedScenario
 from testbed.scenario.plugins import Plugin
-from testbed.scenario.sources import TraceSpec
-from testbed.scenario.tables import BALANCER_POLICIES, BUFFER_POLICIES, TOPOLOGIES
+from testbed.scenario.sources import OwnShapeSpec, TraceSpec
+from testbed.scenario.tables import BALANCER_POLICIES, BUFFER_POLICIES, TOPOLOGIES, TRAFFIC_SHAPES
 from testbed.traffic import trace_file
 from testbed.traffic.plan import PacketPlan
 from testbed.traffic.streams import derived_seed
@@ -30,13 +33,26 @@ def plugins_of(loaded: LoadedScenario) -> dict[str, Plugin]:
     """Return the plug-ins a scenario uses, each under the name of its copy in the run directory."""
     scenario = loaded.scenario
     named = [plugged.load(loaded.path.parent / text) for text in scenario.plugins]
-    used = (
+    used: tuple[Plugin | None, ...] = (
         plugged.plugin_of(BUFFER_POLICIES, scenario.buffer.policy),
         plugged.plugin_of(BALANCER_POLICIES, scenario.balancer.policy),
         plugged.plugin_of(TOPOLOGIES, scenario.topology.family),
     )
+    shapes = (plugged.plugin_of(TRAFFIC_SHAPES, source.shape) for source in scenario.traffic if _is_own(source))
+    counted = (plugged.plugin_of(METRICS, Expectation.parse(text).path) for text in scenario.expect)
+    measuring = (plugin for plugin in plugged.load_installed() if any(isinstance(row, Metric) for row in plugin.rows))
+    used = (*used, *shapes, *counted, *measuring)
     found = dict.fromkeys([*named, *(plugin for plugin in used if plugin is not None)])
     return {f"plugins/{number}-{plugin.path.name}": plugin for number, plugin in enumerate(found, 1)}
+
+
+def _is_own(source: object) -> TypeGuard[OwnShapeSpec]:
+    return isinstance(source, OwnShapeSpec)
+
+
+def metrics_of(loaded: LoadedScenario) -> tuple[Metric, ...]:
+    """Return the metrics of the plug-ins that a scenario uses."""
+    return tuple(row for plugin in plugins_of(loaded).values() for row in plugin.rows if isinstance(row, Metric))
 
 
 def write_scenario(loaded: LoadedScenario, directory: RunDirectory) -> None:

@@ -36,7 +36,8 @@ from testbed.records.written import written
 from testbed.report import page
 from testbed.report.live import LiveView
 from testbed.results import fidelity, provenance
-from testbed.results.recorded_run import RecordedRun
+from testbed.results.metrics import Metric
+from testbed.results.recorded_run import RecordedEvents, RecordedRun
 from testbed.results.run_directory import RunDirectory
 from testbed.results.running import announced
 from testbed.results.summary import summarise
@@ -181,6 +182,7 @@ class _Prepared:
     engine: Engine
     trial: TrialPlan
     facts: RunFacts
+    metrics: tuple[Metric, ...]
     manifest: Mapping[str, Any]
 
 
@@ -203,7 +205,7 @@ def _prepare(loaded: LoadedScenario, options: RunOptions) -> _Prepared:
         ovs_datapath=engine.datapath(),
     )
     manifest["notes"] = list(plan.notes)
-    return _Prepared(engine, trial_plan(scenario, network, plan), facts, manifest)
+    return _Prepared(engine, trial_plan(scenario, network, plan), facts, inputs.metrics_of(loaded), manifest)
 
 
 def _default_path(loaded: LoadedScenario) -> Path:
@@ -276,7 +278,8 @@ class _Run:
         verdict = fidelity.judge(evidence, rows, self._prepared.facts, interrupted=status == "interrupted")
         self._directory.write_json("evidence.json", evidence.to_record(), indent=None)
         self._directory.write_json("fidelity.json", verdict.to_record())
-        return summarise(self._prepared.facts, evidence, rows, run.events(), verdict, status)
+        facts, plugged = self._prepared.facts, self._prepared.metrics
+        return summarise(facts, evidence, rows, RecordedEvents(run), verdict, status, plugged)
 
     # ------------------------------------------------------------------------- what an engine tells: engine.Recorder
 

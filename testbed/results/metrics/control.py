@@ -92,10 +92,20 @@ _AGENTS = tuple(
     for part in ("p50", "p99")
 )
 _RUN = tuple(
-    Metric(name=name, unit="s", doc=doc, section="Control", label=label, lower_is_better=True)
-    for name, doc, label in (
-        ("setup_s", "from the start of the set-up to the start of traffic", "set-up"),
-        ("teardown_s", "from the end of the trial until nothing of it is left", "teardown"),
+    Metric(name=name, unit="s", doc=doc, section="Control", label=label, lower_is_better=True, count=count)
+    for name, doc, label, count in (
+        (
+            "setup_s",
+            "from the start of the set-up to the start of traffic",
+            "set-up",
+            lambda run: run.evidence.setup_s,
+        ),
+        (
+            "teardown_s",
+            "from the end of the trial until nothing of it is left",
+            "teardown",
+            lambda run: run.evidence.teardown_s,
+        ),
     )
 )
 
