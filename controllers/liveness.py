@@ -1,7 +1,8 @@
-"""The balancer's ear on the mesh: report of the nodes in, which node left and which came back out.
+"""Receives the monitors' reports in the balancer; returns which nodes left and which returned.
 
-Datagrams of the mesh come to the same port as notifications and are told apart by their channel (`concerns`).  What
-the nodes' word is worth is decided by `policies.agreement`; only report that changed is recorded.
+Datagrams of the mesh come to the same port as notifications and are distinguished by their channel (`concerns`).  When
+the reports suffice to remove a node is decided by `policies.agreement`.  A report is recorded only if it differs from
+that monitor's last one.
 """
 
 from __future__ import annotations
@@ -24,26 +25,26 @@ Emit = Callable[[int, dict[str, Any]], None]
 
 @dataclass(frozen=True, slots=True)
 class MeshAccess:
-    """What it takes to understand the mesh.
+    """What it takes to read the messages of the mesh.
 
     Attributes:
         members: every node of the mesh, the same list everywhere.
-        spec: how many watch each node, and how often they say what they hear.
+        spec: how many monitors each node has, and how often they report.
     """
 
     members: tuple[str, ...]
     spec: MeshSpec
 
 
-class MeshEar:
-    """Listens; says nothing on the mesh.  No I/O of its own but `emit`."""
+class MeshReceiver:
+    """Receives only; sends nothing to the mesh.  Its only I/O is `emit`."""
 
     def __init__(self, access: MeshAccess, ring: Keyring, emit: Emit, since_ns: int = LONG_AGO_NS) -> None:
-        """Listen with the keys of `ring`; what was sent before `since_ns` is ignored."""
+        """Receive with the keys of `ring`; what was sent before `since_ns` is ignored."""
         self._codec = Codec(ring, _silent, since_ns)
         self._agreement = Agreement(access.members, access.spec.watchers, access.spec.sync_interval_ns)
         self._emit = emit
-        self._said: dict[str, SuspicionsHeard] = {}  # monitor → its last report
+        self._reports: dict[str, SuspicionsHeard] = {}  # monitor → its last report
 
     @property
     def ignored(self) -> dict[str, int]:
@@ -56,23 +57,23 @@ class MeshEar:
         return is_on(Channel.MESH, datagram)
 
     def hear(self, datagram: bytes, now_ns: int) -> list[NodeLeft | NodeJoined]:
-        """Return what follows from a datagram; states and heartbeats are not for the balancer."""
+        """Return who left and who returned because of a datagram; states and heartbeats are not for the balancer."""
         event = self._codec.decode(datagram)
         if not isinstance(event, SuspicionsHeard):
             return []
-        if self._said.get(event.monitor) != event:
-            self._said[event.monitor] = event
+        if self._reports.get(event.monitor) != event:
+            self._reports[event.monitor] = event
             self._emit(now_ns, written(recast(event, SuspicionsChanged), "mesh"))
         return self._agreement.hear(event, now_ns)
 
     def on_time(self, now_ns: int) -> list[NodeLeft | NodeJoined]:
-        """Return what follows from nothing more than the time."""
+        """Return who left and who returned because time has passed."""
         due_ns = self._agreement.next_deadline_ns()
         if due_ns is None or now_ns < due_ns:
             return []
-        verdicts = self._agreement.conclude(now_ns)
+        conclusions = self._agreement.conclude(now_ns)
         require_progress("agreement", self._agreement, now_ns)
-        return verdicts
+        return conclusions
 
     def next_deadline_ns(self) -> int | None:
         """Return when `on_time` is due."""
@@ -80,5 +81,5 @@ class MeshEar:
 
 
 def _silent() -> int:
-    """Return no time: this end seals nothing."""
-    raise AssertionError("the balancer says nothing on the mesh")
+    """Return no time: this side seals nothing."""
+    raise AssertionError("the balancer sends nothing to the mesh")

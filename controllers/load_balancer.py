@@ -23,7 +23,7 @@ from testbed.controllers import pipeline
 from testbed.controllers.answers import Answers
 from testbed.controllers.config import BalancerConfig
 from testbed.controllers.deflection import Address, Send, SiblingNames
-from testbed.controllers.liveness import MeshEar
+from testbed.controllers.liveness import MeshReceiver
 from testbed.controllers.openflow import Message
 from testbed.controllers.replication import Input
 from testbed.controllers.switch import (
@@ -99,7 +99,7 @@ class LoadBalancer:
         if config.deflecting and send:
             seal = Sealer(config.ring, Channel.SIBLINGS, config.now_ns).seal
             self._siblings = SiblingNames(config.deflecting, send, emit, seal, config.pause_ns)
-        self._mesh = MeshEar(config.mesh, config.ring, emit, config.since_ns) if config.mesh else None
+        self._mesh = MeshReceiver(config.mesh, config.ring, emit, config.since_ns) if config.mesh else None
         self._opener = Opener(config.ring, Channel.NOTIFICATION, config.since_ns)
         self._stale_ns = round(FRESH_PAUSES * config.pause_ns)
         self.notifications, self.late = 0, 0

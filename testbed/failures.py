@@ -36,7 +36,7 @@ def shown(error: BaseException, attempted: str, remedy: str) -> TestbedError:
     Args:
         error: what was raised.
         attempted: what was being done.
-        remedy: what helps to find a bug of ours.
+        remedy: what helps to find an internal error.
     """
     if isinstance(error, TestbedError):
         return error
@@ -45,15 +45,15 @@ def shown(error: BaseException, attempted: str, remedy: str) -> TestbedError:
     )
 
 
-# What the system may refuse any program, by error number, and what mends it.  A limit or a right that is missing is the
-# machine's; a disk that is full or broken is a tool that failed.
+# What the system may refuse any program, by error number, and how to fix it.  A limit or a right that is missing is a
+# lack of the machine; a disk that is full or broken is a tool that failed.
 _LIMITS = {
     errno.EMFILE: "raise the limit of open files: `ulimit -n 65536`",
     errno.ENFILE: "the whole system has too many open files: raise the sysctl fs.file-max",
     errno.ENOMEM: "free some memory, or use fewer nodes or packets",
     errno.EAGAIN: "raise the limit of processes (`ulimit -u`, pids.max of the control group), or free some memory",
-    errno.EPERM: "run as root, and outside of a confined container; `python -m testbed doctor` tells what is missing",
-    errno.EACCES: "look at the permissions, or run as root",
+    errno.EPERM: "run as root, and outside of a confined container; `python -m testbed doctor` lists what is missing",
+    errno.EACCES: "check the permissions, or run as root",
     errno.ENOSYS: "boot the distribution's stock kernel",
 }
 _FAILURES = {
@@ -61,10 +61,10 @@ _FAILURES = {
     errno.EDQUOT: "make room (the quota is used up), or send it elsewhere",
     errno.EFBIG: "raise the limit of file sizes: `ulimit -f unlimited`",
     errno.EROFS: "name a place that can be written",
-    errno.EIO: "look after the disk",
-    errno.ENODEV: "look after the device",
-    errno.ENXIO: "look after the device",
-    errno.ESTALE: "look after the network file system",
+    errno.EIO: "check the disk (dmesg, SMART)",
+    errno.ENODEV: "check the device",
+    errno.ENXIO: "check the device",
+    errno.ESTALE: "mount the network file system again",
     errno.ETIMEDOUT: "try again",
     errno.ENOENT: "",
     errno.ENOTDIR: "",
@@ -79,7 +79,7 @@ _FAILURES = {
 
 
 def cause_of(error: OSError) -> tuple[str, str]:
-    """Return what the system said, with the file it is about, and what mends it (empty where that is not known)."""
+    """Return what the system reported, with the file it is about, and how to fix it (empty where that is not known)."""
     number = error.errno or 0
     words = error.strerror or str(error) or type(error).__name__
     words = words[:1].lower() + words[1:]
@@ -114,7 +114,7 @@ def _of_a_call(error: BaseException) -> PolicyError | None:
     if found is None or not places or not _is_of_a_policy(found[0]) or _same(places[-1].filename, found[0]):
         return None
     where = _short(found[0]) + (f", line {found[1]}" if found[1] else "")
-    remedy = "give it what its interface says (the docstring beside its row tells)"
+    remedy = "make it fit its interface (described in the docstring beside its row)"
     return PolicyError("asking a policy", f"{_words(error)} ({where})", remedy)
 
 
@@ -157,7 +157,7 @@ def _of_a_policy(error: BaseException) -> PolicyError | None:
     if os.path.realpath(places[-1].filename) in _blamed:
         return PolicyError("asking a plug-in", f"{_words(error)} ({where})", "mend the plug-in")
     return PolicyError(
-        "asking a policy", f"{_words(error)} ({where})", "mend the policy; report it if it is one of ours"
+        "asking a policy", f"{_words(error)} ({where})", "fix the policy; report it if it is one of ours"
     )
 
 

@@ -20,7 +20,7 @@ from testbed.policies.base import Policy, require_progress
 from testbed.policies.brain import NodeBrain
 from testbed.policies.deflection import DeflectionPolicy
 from testbed.policies.membership import BALANCER, Membership
-from testbed.policies.watchers import watched_by
+from testbed.policies.monitors import monitored_by
 from testbed.records.events import (
     DeadlineReached,
     Event,
@@ -79,7 +79,7 @@ def serve(policy: Policy, steps: list[Step], event_of: Callable[[int], Event]) -
 def spoken(members: tuple[str, ...], choice: int) -> SuspicionsHeard:
     draws = random.Random(choice)
     monitor = draws.choice(members)
-    watched = watched_by(monitor, members, MESH.watchers)
+    watched = monitored_by(monitor, members, MESH.watchers)
     silent = [draws.choice((0, 0, 1, 2)) for _ in watched]
     lives = [draws.randrange(3) for _ in watched]
     return SuspicionsHeard(
@@ -173,7 +173,7 @@ def test_a_balancer_that_was_woken_too_late_to_judge_a_silence_moves_on() -> Non
 @pytest.mark.parametrize("count", [16, 18, 20, 24])
 def test_a_member_that_watches_nobody_does_not_answer_every_message(count: int) -> None:
     members = names(count)
-    idle = next(name for name in members if not watched_by(name, members, MESH.watchers))
+    idle = next(name for name in members if not monitored_by(name, members, MESH.watchers))
     member = Membership(idle, members, MESH, random.Random(1))
     member.handle(DeadlineReached(), 0)
     due_ns = member.next_deadline_ns()

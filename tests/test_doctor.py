@@ -1,4 +1,4 @@
-"""The doctor: every finding has a status and, unless all is well, what mends it; what is missing ends a run with 3."""
+"""The doctor: every finding has a status and, unless all is well, how to fix it; what is missing ends a run with 3."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an exception means: of the system, of a policy, or a bug of ours; each in a line with its cause."""
+"""What an exception means: of the system, of a policy, or an internal error; each in a line with its cause."""
 
 from __future__ import annotations
 

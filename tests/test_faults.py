@@ -16,7 +16,7 @@ from pyroute2 import IPRoute
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import ARP, Ether
 
-from testbed.controllers.liveness import MeshAccess, MeshEar
+from testbed.controllers.liveness import MeshAccess, MeshReceiver
 from testbed.emulation.dataplane.link_meter import LinkMeter
 from testbed.emulation.dataplane.xdp import NodeProgram
 from testbed.emulation.faults.hogs import Hogs
@@ -318,7 +318,7 @@ def test_only_the_balancers_own_lines_are_kept() -> None:
 def test_balancer_needs_two_and_takes_only_genuine_report() -> None:
     nodes, told = ("n1", "n2", "n3"), []
     access = MeshAccess(nodes, MeshSpec.model_validate({}))
-    ear = MeshEar(access, sealed.ring(BALANCER, nodes), lambda _t, record: told.append(record))
+    ear = MeshReceiver(access, sealed.ring(BALANCER, nodes), lambda _t, record: told.append(record))
     times = itertools.count()
     ends = {name: Codec(sealed.ring(name, nodes), lambda: next(times)) for name in ("n1", "n3")}
 
@@ -343,7 +343,7 @@ def test_mesh_messages_are_told_from_notifications() -> None:
     none = np.zeros(0, np.int64)
     codec = Codec(sealed.ring("n1", ("n1",)), lambda: 0)
     ((_, datagram),) = codec.datagrams(SendSuspicions(to=(BALANCER,), nodes=(), incarnation=none, silent=none))
-    assert MeshEar.concerns(datagram)
+    assert MeshReceiver.concerns(datagram)
     one = np.ones(1, dtype=np.int64)
     news = NotifyBalancer(
         nodes=("n1",),
@@ -353,8 +353,8 @@ def test_mesh_messages_are_told_from_notifications() -> None:
         severity_ratio=np.zeros(1),
         arrived_bps=one,
     )
-    assert not MeshEar.concerns(sealed.Notifying(("n1",))(news))
-    assert not MeshEar.concerns(b"")
+    assert not MeshReceiver.concerns(sealed.Notifying(("n1",))(news))
+    assert not MeshReceiver.concerns(b"")
 
 
 def test_shared_state_is_whole_or_absent() -> None:

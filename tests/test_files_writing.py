@@ -87,7 +87,7 @@ def test_a_status_is_changed_where_it_stands(tmp_path: Path) -> None:
 
 
 def test_no_right_and_no_room_have_different_remedies(tmp_path: Path) -> None:
-    with pytest.raises(ToolError, match="look after the disk"):
+    with pytest.raises(ToolError, match="check the disk"):
         writing.replace(tmp_path / "absent" / "file", "x")
     full = writing.refusal(tmp_path, OSError(28, "No space left on device"), "choose another --out")
     assert str(full).endswith("No space left on device; make room on the disk or choose another --out")

@@ -465,9 +465,9 @@ def test_a_limit_that_is_not_the_agents_is_found_at_the_tick() -> None:
 def test_a_limit_that_was_put_back_before_the_tick_is_found_by_what_packets_met() -> None:
     lower, higher = watch(), watch()
     lower.look(10, look(500_000, 20_000, 50_000), 3)
-    assert [d.before for d in lower.differences()] == ["packets refused above 500000 B alone"]
+    assert [d.before for d in lower.differences()] == ["expected: drops only when the backlog exceeds 500000 B"]
     higher.look(10, look(500_000, 700_000, 800_000), 0)
-    assert [d.after for d in higher.differences()] == ["backlog of 800000 B"]
+    assert [d.after for d in higher.differences()] == ["found: a backlog of 800000 B"]
 
 
 def test_a_node_that_starts_anew_begins_with_the_limit_in_force() -> None:

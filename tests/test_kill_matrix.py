@@ -38,7 +38,7 @@ def test_the_matrix_is_as_large_as_it_is_to_be_and_says_what_is_right_everywhere
         ("set-up/TERM/guard", 130, "testbed: running the trial: interrupted before its traffic began", "interrupted"),
         ("traffic/KILL/guard", 4, "the guard of its sandbox was ended by SIGKILL, and everything", "failed"),
         ("traffic/KILL/supervisor", -9, "", "running"),
-        ("fault/TERM/mesh n1", 4, "testbed: watching the trial: mesh n1 ended too early: somebody else", "failed"),
+        ("fault/TERM/mesh n1", 4, "testbed: watching the trial: mesh n1 ended early: it received SIGTERM", "failed"),
         ("drain/INT/ovs-vswitchd", 5, "", "completed"),
         ("traffic/ABRT/trial", 0, "", "completed"),  # PID 1 of a namespace
         ("writing/TERM/supervisor", 0, "", "completed"),  # it came too late
@@ -58,7 +58,7 @@ def test_what_is_right_is_not_held_against_a_trial(place: str, code: int, errors
         ("traffic/INT/agent n1", 4, "agent n1 was ended by SIGINT", "failed", (), "exit 4, expected 0 or 1 or 5"),
         ("drain/TERM/trial", 130, "", "interrupted", (), "does not say that it was interrupted"),
         ("drain/TERM/trial", 130, "testbed: stopped", "running", (), "status running"),
-        ("set-up/KILL/standby", 70, "BrokenPipeError", "failed", (), "a bug of ours"),
+        ("set-up/KILL/standby", 70, "BrokenPipeError", "failed", (), "an internal error"),
         ("start/INT/supervisor", 130, "Traceback: stopped", None, (), "a traceback"),
     ],
 )  # fmt: skip

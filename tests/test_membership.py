@@ -14,7 +14,7 @@ from testbed.files.event_records import from_record
 from testbed.policies.agreement import DISPUTE_NS, HOLD_NS, MEMORY_NS, STALE_NS, Agreement
 from testbed.policies.base import replay
 from testbed.policies.membership import BALANCER, FAN_OUT, FULL_SYNC_MEMBERS, Membership
-from testbed.policies.watchers import watched_by, watchers_of
+from testbed.policies.monitors import monitored_by, monitors_of
 from testbed.records.events import (
     Action,
     DeadlineReached,
@@ -139,22 +139,22 @@ def returns(verdicts: list[Verdict]) -> list[tuple[int, str]]:
     return [(t_ns, verdict.node) for t_ns, verdict in verdicts if isinstance(verdict, NodeJoined)]
 
 
-# ------------------------------------------------------------------------------------------------------- watchers
+# ------------------------------------------------------------------------------------------------------- monitors
 
 
 def test_watchers_are_others_and_consistent() -> None:
     members = tuple(f"n{i}" for i in range(50))
     for node in members:
-        watchers = watchers_of(node, members, 3)
-        assert len(set(watchers)) == 3
-        assert node not in watchers
-        without = tuple(member for member in members if member != watchers[0])
-        assert watchers_of(node, without, 3)[:2] == watchers[1:]
+        monitors = monitors_of(node, members, 3)
+        assert len(set(monitors)) == 3
+        assert node not in monitors
+        without = tuple(member for member in members if member != monitors[0])
+        assert monitors_of(node, without, 3)[:2] == monitors[1:]
 
 
 def test_watching_is_spread() -> None:
     members = tuple(f"n{i}" for i in range(100))
-    loads = [len(watched_by(member, members, 3)) for member in members]
+    loads = [len(monitored_by(member, members, 3)) for member in members]
     assert sum(loads) == 300
     assert max(loads) <= 12
 
@@ -210,7 +210,7 @@ def test_late_wakeups_and_loss_make_nobody_suspect() -> None:
     assert world.run(20 * NS_PER_S) == []
 
 
-def test_a_watcher_that_was_stopped_suspects_itself_first() -> None:
+def test_a_monitor_that_was_stopped_suspects_itself_first() -> None:
     pauses = {"n1": [(500 * NS_PER_MS, 900 * NS_PER_MS)]}
     world = World(3, pauses=pauses)
     world.run(1500 * NS_PER_MS)
@@ -218,7 +218,7 @@ def test_a_watcher_that_was_stopped_suspects_itself_first() -> None:
     assert not any(action.silent.any() for action in said)
 
 
-def test_a_watcher_that_was_stopped_notices_a_crash_as_fast_as_any_other() -> None:
+def test_a_monitor_that_was_stopped_notices_a_crash_as_fast_as_any_other() -> None:
     world = World(3, pauses={"n1": [(300 * NS_PER_MS, 600 * NS_PER_MS)]}, crashes={"n2": NS_PER_S})
     assert departures(world.run(1100 * NS_PER_MS))[-1][1] == "n2"
     assert world.members["n1"].silent == {"n2"}
@@ -279,7 +279,7 @@ def test_a_late_monitor_does_not_make_its_side_the_smaller() -> None:
     sides = {"n1": ("n2",), "n2": ("n1",), "n3": ("n4",), "n4": ("n3",)}
     for now_ns in range(0, 240 * NS_PER_MS, 60 * NS_PER_MS):
         for monitor in members:
-            watched = tuple(m for m in members if m != monitor and monitor in watchers_of(m, members, 3))
+            watched = tuple(m for m in members if m != monitor and monitor in monitors_of(m, members, 3))
             silent = [int(m not in sides[monitor]) for m in watched]
             if monitor != "n2" or now_ns == 0:
                 detector.hear(
@@ -295,7 +295,7 @@ def test_a_late_monitor_does_not_make_its_side_the_smaller() -> None:
     assert detector._larger_side(185 * NS_PER_MS) == {"n1", "n2"}
 
 
-def test_a_crash_beside_a_stopped_watcher_is_settled_within_the_dispute() -> None:
+def test_a_crash_beside_a_stopped_monitor_is_settled_within_the_dispute() -> None:
     world = World(4, pauses={"n1": [(480 * NS_PER_MS, 530 * NS_PER_MS)]}, crashes={"n2": 500 * NS_PER_MS})
     left = departures(world.run(NS_PER_S))
     assert [node for _, node in left] == ["n2"]
@@ -364,7 +364,7 @@ def without_heartbeats(node: str, deaf: tuple[str, ...], spec: MeshSpec) -> Worl
 def test_monitors_that_do_not_hear_a_node_remove_none_that_another_hears(sync: str, heartbeat: str, deaf: int) -> None:
     spec = mesh(sync_interval=sync, heartbeat=heartbeat)
     names = tuple(f"n{i + 1}" for i in range(5))
-    monitors = watchers_of("n2", names, 3)[:deaf]
+    monitors = monitors_of("n2", names, 3)[:deaf]
     world = without_heartbeats("n2", monitors, spec)
     assert world.run(5 * spec.silence_ns + max(NS_PER_S, 2 * spec.sync_interval_ns)) == []
     assert any("n2" in members for members in world.silences[monitors[0]])
@@ -429,7 +429,7 @@ def test_a_judge_that_stood_still_settles_no_dispute_by_the_clock() -> None:
 def test_in_a_large_mesh_who_is_seldom_heard_of_stays_in_office() -> None:
     names = tuple(f"n{i + 1}" for i in range(FULL_SYNC_MEMBERS + 20))
     member = Membership("n1", names, SPEC, random.Random(1))
-    monitors = [name for name in watchers_of("n2", names, 3) if name != "n1"]
+    monitors = [name for name in monitors_of("n2", names, 3) if name != "n1"]
     for monitor in monitors:
         member.handle(word(monitor, "n2", 0, 0), 0)
     for ms in range(20, 900, 20):  # somebody is heard of all the time
@@ -464,15 +464,15 @@ def test_suspicion_of_an_earlier_life_is_void() -> None:
     assert detector.hear(word("n4", "n2", 4, 1), 6) == [NodeLeft(node="n2", reason="mesh")]
 
 
-def test_strangers_and_non_watchers_have_no_say() -> None:
+def test_strangers_and_non_monitors_have_no_say() -> None:
     members = tuple(f"n{i}" for i in range(1, 8))
     detector = Agreement(members, 2)
-    watchers = watchers_of("n1", members, 2)
-    for monitor in watchers:
+    monitors = monitors_of("n1", members, 2)
+    for monitor in monitors:
         detector.hear(word(monitor, "n1", 0, 0), 0)
-    for monitor in ("x9", *(set(members) - {*watchers, "n1"})):
+    for monitor in ("x9", *(set(members) - {*monitors, "n1"})):
         assert detector.hear(word(monitor, "n1", 0, 1), 1) == []
-    assert detector.hear(word(watchers[0], "x9", 0, 1), 2) == []
+    assert detector.hear(word(monitors[0], "x9", 0, 1), 2) == []
 
 
 # --------------------------------------------------------------------------------------------------------- states

@@ -97,7 +97,7 @@ def test_without_a_terminal_it_writes_a_line_every_five_seconds() -> None:
 def test_the_time_shown_ends_with_the_traffic() -> None:
     screen = Screen(terminal=False)
     screen.view.observe([row("n1", 21_200_000_000)])
-    assert screen.view.line().startswith("burst  20.0 of 20.0 s, queues empty themselves (1.2 s)  n1 ")
+    assert screen.view.line().startswith("burst  20.0 of 20.0 s, draining queues (1.2 s)  n1 ")
 
 
 def test_a_dumb_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -308,7 +308,7 @@ def test_a_setting_behind_an_alias_changes_one_place(written):
         ("traffic.nope.rate=1Mbit", "no entry 'nope' in the list; there are base, bursts, 0 to 1"),
         ("traffic.burst.rate=1Mbit", "no entry 'burst' in the list; did you mean 'bursts'?"),
         ("traffic.2.rate=1Mbit", "no entry '2' in the list"),
-        ("name.x=1", "'burst' has nothing inside to be called 'x'"),
+        ("name.x=1", "'burst' is a single value and has no key 'x'"),
         ("topology.clients=1", "traffic.1.from: there is no client 'c2'; the topology has c1"),
     ],
 )

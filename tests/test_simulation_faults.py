@@ -223,7 +223,7 @@ def test_without_the_balancer_a_crashed_node_swallows_its_flows_to_the_end() -> 
 
 
 def test_lost_messages_alone_make_nobody_dead() -> None:
-    """Six heartbeats in a row must be lost by two watchers; a tenth of all messages is far from that."""
+    """Six heartbeats in a row must be lost by two monitors; a tenth of all messages is far from that."""
     spec = steady({"at": "2900ms", "kill": "controller"})
     run = simulated_run.run(spec, model=NetworkModel(message_loss_ratio=0.1))
     assert kinds(run, "NodeLeft", "MemberDied") == []

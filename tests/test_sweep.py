@@ -331,7 +331,7 @@ def test_two_invalid_runs_settle_a_trial_as_worth_nothing(written):
     assert result.table.combinations[0].seeds == (2,)
     assert "1 of 6 trials have no run that counts" in result.table.notes
     assert "1 of 2" in result.table.text()
-    assert any("do not all stand on the same seeds" in note for note in result.table.notes)
+    assert any("over different sets of seeds" in note for note in result.table.notes)
     again = Fake()
     assert go(written(), again).exit_code == 5
     assert again.calls == []

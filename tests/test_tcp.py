@@ -208,7 +208,7 @@ def test_the_section_adds_sources_up_and_tells_them_apart() -> None:
     assert section["queueing_ms"]["p50"] == section["rtt_ms"]["p50"] - section["rtt_ms"]["min"]
     assert section["queueing_ms"]["p99"] == pytest.approx(30, rel=0.1)
     written = dict(dict(key_figures.groups({"tcp": section}))["TCP"])
-    assert written["b, cubic"].startswith("12 Mbit/s, 7 sent again, queueing p50 0")
+    assert written["b, cubic"].startswith("12 Mbit/s, 7 retransmitted, queueing p50 0")
     assert "dropped_packets" not in section, "no node said what it dropped"
     assert tcp_section(Evidence("emulation", 1, (), ())) is None
 

@@ -23,7 +23,7 @@ def _refusal(spec: TopologySpec) -> str:
 ROWS = (
     FamilyTraits(
         name="single",
-        doc="one node behind the switch: the smallest cluster, and the baseline of every claim of scaling",
+        doc="one node behind the switch: the smallest cluster, and the baseline for scaling comparisons",
         describe=describe,
         defaults={"nodes": 1, "clients": 1},
         refusal=_refusal,

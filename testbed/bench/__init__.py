@@ -15,7 +15,7 @@ NAMES = {
     "simulate": "the simulation engine",
     "failover": "failover: silent crashes and links that go down",
     "scale": "goodput of more nodes, and how evenly each balancer policy loads them",
-    "suspicion": "how often a node that lives is taken for dead",
+    "suspicion": "false-positive rate of the failure detector",
     "balancer": "the balancer's decisions",
     "cluster": "one node against a cluster of three",
     "kill-start": "what is left of trials that are killed as they start",

@@ -135,7 +135,7 @@ TABLE = (
                 durations_ms=_LEFT),
     Disturbance("port", "a port forwards nothing",
                 touches.openflow(("mod-port", _TO_N1, "no-forward"), ("mod-port", _TO_N1, "forward")),
-                r"port s1-eth|unaccounted packets|switch_without_a_way [1-9]"),
+                r"port s1-eth|unaccounted packets|switch_no_matching_route [1-9]"),
     Disturbance("port", "a port taken down by OpenFlow",
                 touches.openflow(("mod-port", _TO_N1, "down"), ("mod-port", _TO_N1, "up")), rf"link {_TO_N1} state"),
     Disturbance("configuration", "idle time of cached flows changed",

@@ -106,5 +106,5 @@ def _of_init(number: Signals) -> Expected:
 def _of_part(cell: Cell) -> Expected:
     if cell.number in STOPS and cell.number != signal.SIGTERM:
         return Expected(COMPLETED)
-    early = f"|{cell.victim} ended too early" if cell.number == signal.SIGTERM else ""
+    early = f"|{cell.victim} ended early" if cell.number == signal.SIGTERM else ""
     return Expected(FAILED, f"{cell.victim} was ended by {cell.number.name}{early}")

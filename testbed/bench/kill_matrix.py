@@ -131,7 +131,7 @@ def faults_of(cell: of.Cell, ended: Ended, status: str | None, left: list[str]) 
     if status and status != _STATUS_OF.get(ended.code or 0, status) and not (late and status == "completed"):
         yield f"exit {ended.code}, and status {status} in the manifest"
     if "Traceback" in ended.errors or ended.code == EXIT_BUG:
-        yield "a traceback, or a bug of ours"
+        yield "a traceback, or an internal error"
 
 
 def _row(cell: of.Cell, which: str, came: _Came | None, faults: list[str]) -> Row:

@@ -26,7 +26,8 @@ class _Verbs(TyperGroup):
 app = typer.Typer(
     cls=_Verbs,
     name="testbed",
-    help="A network-emulation testbed for clusters of predictive buffers: scenario in, believable run directory out.",
+    help="A network-emulation testbed for clusters of predictive buffers: scenario in, run directory with a validity "
+    "verdict out.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

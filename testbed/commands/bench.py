@@ -33,17 +33,19 @@ def bench(
     ] = None,
     only: Annotated[
         str,
-        typer.Option("--only", metavar="TEXT", help=f"of {', '.join(FILTERED)}: the parts whose name has this text"),
+        typer.Option("--only", metavar="TEXT", help=f"{', '.join(FILTERED)}: only parts whose name contains this text"),
     ] = "",
     seed: Annotated[
-        int | None, typer.Option("--seed", min=0, help=f"of {', '.join(DRAWN)}: the order and the instants (1)")
+        int | None, typer.Option("--seed", min=0, help=f"{', '.join(DRAWN)}: seed for order and timing (default 1)")
     ] = None,
     check_every: Annotated[
         int | None,
-        typer.Option("--check-every", min=1, help=f"of {', '.join(DRAWN)}: trials between two undisturbed runs (50)"),
+        typer.Option(
+            "--check-every", min=1, help=f"{', '.join(DRAWN)}: trials between two undisturbed runs (default 50)"
+        ),
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option("--minutes", min=0.2, help=f"of {', '.join(TIMED)}: how long it runs (30)")
+        float | None, typer.Option("--minutes", min=0.2, help=f"{', '.join(TIMED)}: duration in minutes (default 30)")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

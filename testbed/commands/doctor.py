@@ -24,7 +24,7 @@ def doctor(
     scenario: Annotated[Path | None, typer.Argument(metavar="[SCENARIO]", help="check what this one needs")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what this machine offers and lacks, and what mends it."""
+    """Show what this machine offers and lacks, and how to fix it."""
     from testbed import doctor as machine
     from testbed.scenario.loading import load
 

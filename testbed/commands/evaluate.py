@@ -18,7 +18,9 @@ from testbed.system import patience
 
 _Traces = Annotated[
     list[Path] | None,
-    typer.Option("--trace", metavar="FILE", help="CSV, npz or pcap; repeatable; none judges generated traffic"),
+    typer.Option(
+        "--trace", metavar="FILE", help="CSV, npz or pcap; repeatable; without any, generated traffic is evaluated"
+    ),
 ]
 _Model = Annotated[
     Path | None,
@@ -26,7 +28,7 @@ _Model = Annotated[
 ]
 _Rows = Annotated[
     RowKind | None,
-    typer.Option("--rows", help="what the rows of CSV traces are; default: what their times suggest"),
+    typer.Option("--rows", help="what the rows of CSV traces are; default: inferred from the timestamps and reported"),
 ]
 _BinLength = Annotated[
     str | None,
@@ -38,7 +40,7 @@ _NodeRate = Annotated[
 ]
 _Sums = Annotated[
     list[Path] | None,
-    typer.Option("--sums", metavar="FILE.npz", help="judge sums of random hosts that training did not see"),
+    typer.Option("--sums", metavar="FILE.npz", help="evaluate sums of random hosts that training did not see"),
 ]
 _Card = Annotated[
     Path | None,

@@ -1,4 +1,4 @@
-"""What this machine offers a run and what it lacks, each finding with the command that mends it.
+"""What this machine offers a run and what it lacks, each finding with the command that fixes it.
 
     finding ─┬ kernel     what a run does to the kernel, tried
              ├ software   programs, libraries, frameworks

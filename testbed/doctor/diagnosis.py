@@ -62,7 +62,7 @@ def refuse_if_lacking(scenario: Scenario | None, out: Path | None = None) -> Non
     """End a run of `scenario` (None: of any) early, with everything this machine lacks for it in at most five lines.
 
     Raises:
-        MachineError: names up to four things and what mends each.
+        MachineError: names up to four things and how to fix each.
     """
     missing = [finding for finding in diagnose(scenario, out) if finding.status == "missing"]
     if not missing:

@@ -1,4 +1,4 @@
-"""A finding: one thing looked at, and what mends it."""
+"""A finding: one thing that was checked, and how to fix it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Finding:
         status: ``missing`` when the scenario at hand (or, without one, any scenario) cannot run, ``limited`` when
             something is lost but runs are possible, ``ok`` otherwise.
         detail: what was found.
-        remedy: what mends it, a command where there is one; empty when ok.
+        remedy: how to fix it, a command where there is one; empty when ok.
     """
 
     name: str

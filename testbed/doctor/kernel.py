@@ -1,4 +1,4 @@
-"""What a run does to the kernel: what `testbed.system.kernel_probes` tried, in words, each refusal with what mends it.
+"""What a run does to the kernel: what `testbed.system.kernel_probes` tried, in words, each refusal with how to fix it.
 
 Fixed priorities are the one thing a run goes on without: it is slower to react and DEGRADED (`fidelity.machine`).
 """

@@ -1,7 +1,7 @@
 """How much there is of what is limited (open files, processes, processors, disk), and how much a scenario takes.
 
-The counts are those of emulated runs: a process of a trial holds everything that was there when it was forked, so PID 1
-of the sandbox, which is forked last of all by nobody, holds most.
+The counts are those of emulated runs.  A process of a trial inherits the descriptors that its parent held when it was
+forked; PID 1 of the sandbox, which makes all networks, programs and processes of the trial, holds most.
 """
 
 from __future__ import annotations

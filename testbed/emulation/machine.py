@@ -58,7 +58,7 @@ def _suspended_ns() -> int:
 class MachineWatch:
     """Watches the machine from `__init__` on; `tick` now and then, `finish` once.
 
-    Attributes hold what the verdict asks for, named as in `results.evidence.Evidence`.
+    Attributes hold what the verdict asks for, named as in `records.evidence.Evidence`.
     """
 
     def __init__(self, quota: CpuQuota) -> None:

@@ -200,12 +200,12 @@ class Trial:
         self._faults.finish()
 
     def _check_end(self) -> None:
-        """Fail when somebody still sends long after the last packet was due."""
+        """Fail if a source still sends long after the last packet was due."""
         if self._clock.now_ns() < self._plan.scenario.duration_ns + _LONGEST_AFTER_NS:
             return
         late = ", ".join(source.name for source in self._crew.sources if not source.ended())
         happened = f"{late} has not ended {_LONGEST_AFTER_NS // NS_PER_S} s after its last packet was due"
-        raise ToolError("watching the trial", happened, "let nobody stop processes of a trial, and run again")
+        raise ToolError("watching the trial", happened, "do not signal processes of a trial, and run again")
 
     def _watched(self) -> list[Watched]:
         """Return the processes that are not to change now: none of them before the clock has started."""

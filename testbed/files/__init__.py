@@ -5,10 +5,10 @@
     records    plain data of a stated form: names, types, bounds
     npz        arrays of stated names and types, their sizes known before anything is unpacked
     parquet    columns of stated names and types, likewise
-    writing    a file that is there whole or not at all, after a power cut too; a full disk is said as one
+    writing    a file that is there whole or not at all, after a power cut too; a full disk is reported as such
 
 A run directory, a model or a trace may be damaged, of another version, or made by somebody who means harm.  Whoever
-reads one goes through here (``tests/test_architecture.py`` sees to it) and gets what it asked for or an `InputError`
-that names the file, the place in it and what to do.  No reader takes more than 1 GB, however small the file: what a
-file declares is held against the bounds before it is unpacked.
+reads one goes through here (checked by ``tests/test_reading_door.py``) and gets what it asked for or an `InputError`
+that names the file, the place in it and what to do.  No reader takes more than 1 GB, however small the file: the sizes
+that a file declares are checked against the bounds before it is unpacked.
 """

@@ -144,7 +144,7 @@ def attempting(target: Path, elsewhere: str = "") -> Iterator[None]:
 def refusal(target: Path, error: OSError, elsewhere: str = "") -> ToolError:
     """Return the error that says why `target` was not written, and what helps."""
     room = "make room on the disk" + (f" or {elsewhere}" if elsewhere else "")
-    remedy = room if is_full(error) else "look after the disk and the directory"
+    remedy = room if is_full(error) else "check the disk (dmesg, SMART) and the directory"
     return ToolError(f"write {target}", error.strerror or str(error), remedy)
 
 

@@ -1,8 +1,8 @@
-"""`least-loaded`: all new flows go to the node with the smallest load, and to its equals.
+"""`least-loaded`: all new flows go to the node with the smallest load; ties share the flows.
 
-Load is backlog plus the arrivals of 10 ms.  The rule herds: until the chosen node's next notification everybody
-follows it (Mitzenmacher, "How useful is old information?", 2000).  Loads that differ by less than a twentieth of a
-buffer count as equal, or the noise of single packets would choose.
+Load is backlog plus the arrivals of 10 ms.  The rule herds: until the chosen node's next notification all new flows go
+there (Mitzenmacher, "How useful is old information?", 2000).  Loads that differ by less than a twentieth of a buffer
+count as ties; otherwise the noise of single packets would decide.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class LeastLoaded:
 ROWS = (
     BalancerRow(
         name="least-loaded",
-        doc="all new flows to the node of the smallest load, and to its equals",
+        doc="all new flows to the node with the smallest load; ties share the flows",
         source='Mitzenmacher, "How useful is old information?", 2000 (why it herds)',
         rule=lambda _slots, _nodes, _rng: LeastLoaded(),
     ),

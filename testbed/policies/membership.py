@@ -1,27 +1,29 @@
-"""A node's part in the mesh: it shows that it lives, watches some others, and shares its state.
+"""A node's part in the mesh: it sends heartbeats, monitors some other nodes, and shares its state.
 
-    heartbeat   every 10 ms    to its few watchers           "I live, in my life number k"
-    report   at a change,   to everybody and the balancer "these I hear, those I do not"
-                and each sync
-    states      each 100 ms    to everybody                  limit, backlog, prediction, severity
-                and when the severity rises by `SEVERE_STEP`: a burst that is announced does not wait
+    heartbeat   every 10 ms            to its monitors               its incarnation
+    report      at each change         to all and the balancer       for each node it monitors: heard or silent
+                and every 100 ms
+    state       every 100 ms and       to all                        limit, backlog, prediction, severity
+                at a severe burst
 
-**Liveness is its own channel.**  A node is silent when its watcher has not heard it for `MeshSpec.silence_ns`
-(55 ms by default: five heartbeats and a half).  A crash is so noticed 45 to 55 ms after it, by all watchers at almost
-the same moment, and a stop of less than 45 ms is not taken for one.  What the watchers' word leads to is in
-``agreement.py``; every member draws that conclusion for itself, and so does the balancer.
+A severe burst is one that raises the severity by `SEVERE_STEP`; its announcement does not wait for the interval.
+
+**Liveness has messages of its own.**  A node is silent when its monitor has not heard it for `MeshSpec.silence_ns`
+(55 ms by default: five heartbeats and a half).  So a crash is noticed 45 to 55 ms after it, by all monitors at almost
+the same moment, and a stop of less than 45 ms is not taken for one.  When the reports suffice to declare a node dead is
+in ``agreement.py``; every member concludes that by itself, and so does the balancer.
 
 **Suspect yourself first** (Dadgar, Phillips and Currey, "Lifeguard", 2018).  A member that was woken late was stopped
-or starved itself, and what it did not hear meanwhile is no evidence: by as much as it is late, all silences count as
-shorter.  Datagrams that waited for it are heard before it judges.  One that stops hearing several nodes at once says so
-with its suspicions (`UNSURE`): it may be the one that is cut off.
+or starved itself, and what it did not receive meanwhile is no evidence: all silences are shortened by its lateness.
+Datagrams that waited for it are handled before it suspects anybody.  One that stops hearing several nodes at once marks
+its suspicions as `UNSURE`: it may be the one that is cut off.
 
-**Refutation.**  A member that hears of a suspicion against itself starts a new life: it raises its incarnation above
-the suspected one and says so at once.
+**Refutation.**  A member that is suspected raises its incarnation above the suspected one and sends a heartbeat at
+once.
 
-**Sharing.**  Up to `FULL_SYNC_MEMBERS` members everybody tells everybody.  Beyond, each tells `FAN_OUT` members drawn
+**Sharing.**  Up to `FULL_SYNC_MEMBERS` members each sends to all others.  Beyond, each sends to `FAN_OUT` members drawn
 anew each time, and passes on the newest `GOSSIP_ROWS` states it knows (Demers et al., "Epidemic algorithms", 1987).
-A state is as new as its `taken_ns`, on the clock all nodes share; the newer one stays.
+A state is as new as its `taken_ns`, on the clock that all nodes share; the newest one is kept.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ import random
 import numpy as np
 
 from testbed.policies.agreement import HEARD, SILENT, UNSURE, Agreement
-from testbed.policies.watchers import watched_by, watchers_of
+from testbed.policies.monitors import monitored_by, monitors_of
 from testbed.records.events import (
     Action,
     DeadlineReached,
@@ -56,33 +58,33 @@ FAN_OUT = 16
 GOSSIP_ROWS = 32
 START_GRACE_NS = 200 * NS_PER_MS
 URGENT_NS = 100 * NS_PER_MS  # a changed report is repeated with every heartbeat for so long, three times at least
-FRESH_NS = 300 * NS_PER_MS  # older states say nothing about the present, where they come every 100 ms or sooner
+FRESH_NS = 300 * NS_PER_MS  # older states are ignored, where they come every 100 ms or more often
 FRESH_SYNCS = 3
 SEVERE_STEP = 0.3
 _UNKNOWN_NS = -(2**62)
 
 
 def fresh_ns(sync_ns: int) -> int:
-    """Return how old a state may be that says something about the present, where states come every `sync_ns`."""
+    """Return the age up to which a state is used, where states come every `sync_ns`."""
     return max(FRESH_NS, FRESH_SYNCS * sync_ns)
 
 
 class Membership:
-    """One member: `HeartbeatHeard`, `SuspicionsHeard`, `StatesHeard` in; `SendHeartbeat` and its kin out.
+    """One member: `HeartbeatHeard`, `SuspicionsHeard`, `StatesHeard` in; `SendHeartbeat` and the like out.
 
-    Its own state is told to it as a `StatesHeard` that names it.  Members it was not told of at the start are passed
-    over.  `verdicts` collects what it concluded since it was last asked.
+    It learns its own state by a `StatesHeard` that names it.  Nodes that were not members at the start are ignored.
+    `conclusions` collects what it concluded since the last call.
     """
 
     def __init__(
         self, node: str, members: tuple[str, ...], spec: MeshSpec, rng: random.Random, *, incarnation: int = 0
     ) -> None:
-        """Begin; `incarnation` must exceed that of a life before, `rng` is drawn from only beyond full sync."""
+        """Begin; `incarnation` must exceed that of an earlier start, `rng` is drawn from only beyond full sync."""
         self._node, self._members, self._spec, self._rng = node, members, spec, rng
         self._others = tuple(member for member in members if member != node)
         self._row = {member: i for i, member in enumerate(members)}
-        self._watchers = watchers_of(node, members, spec.watchers)
-        self._watched = watched_by(node, members, spec.watchers)
+        self._monitors = monitors_of(node, members, spec.watchers)
+        self._monitored = monitored_by(node, members, spec.watchers)
         self._full_sync = len(members) <= FULL_SYNC_MEMBERS
         syncs = 1.0 if self._full_sync else 2.0 * len(self._others) / FAN_OUT  # until one is heard again, by chance
         self._agreement = Agreement(members, spec.watchers, round(syncs * spec.sync_interval_ns))
@@ -90,16 +92,16 @@ class Membership:
         self._concluded: list[NodeLeft | NodeJoined] = []
         self.incarnation = incarnation
         self._heard_ns: dict[str, int] = {}
-        self._life = dict.fromkeys(self._watched, 0)
+        self._incarnation_of = dict.fromkeys(self._monitored, 0)
         self._silent: set[str] = set()
         self._beat_ns = self._sync_ns = self._urgent_until_ns = 0
         self._begun = False
-        self._awake_ns = 0  # when we were last
+        self._awake_ns = 0  # when we were awake last
         self._due_ns: int | None = None  # when we wanted to be woken: to know whether we are late
         self._taken_ns: Ints = np.full(len(members), _UNKNOWN_NS, dtype=np.int64)
         self._sizes: Ints = np.zeros((3, len(members)), dtype=np.int64)
         self._severity: Floats = np.zeros(len(members))
-        self._severity_told = 0.0  # of our own
+        self._announced_severity = 0.0  # our own, in the last message
 
     # ------------------------------------------------------------------------------------------------------- driven
 
@@ -113,7 +115,7 @@ class Membership:
             actions += self._consider(event, now_ns)
         elif isinstance(event, StatesHeard):
             self._learn(event)
-            if self._severity[self._row[self._node]] >= self._severity_told + SEVERE_STEP:
+            if self._severity[self._row[self._node]] >= self._announced_severity + SEVERE_STEP:
                 actions += self._share()
         elif isinstance(event, DeadlineReached):
             actions += self._wake(now_ns)
@@ -125,7 +127,7 @@ class Membership:
         return self._due_ns
 
     def verdicts(self) -> list[NodeLeft | NodeJoined]:
-        """Return what this member concluded since the last call: who left, who came back."""
+        """Return what this member concluded since the last call: who left, who returned."""
         concluded, self._concluded = self._concluded, []
         return concluded
 
@@ -136,7 +138,7 @@ class Membership:
 
     @property
     def silent(self) -> frozenset[str]:
-        """Return the watched nodes that this member itself does not hear."""
+        """Return the nodes monitored here that this member does not hear."""
         return frozenset(self._silent)
 
     def peers_severity_ratio(self, now_ns: int) -> float:
@@ -154,15 +156,15 @@ class Membership:
             self._heard_ns = {node: heard_ns + late_ns for node, heard_ns in self._heard_ns.items()}
         if not self._begun:
             self._begun = True
-            self._heard_ns = dict.fromkeys(self._watched, now_ns + START_GRACE_NS)
+            self._heard_ns = dict.fromkeys(self._monitored, now_ns + START_GRACE_NS)
             self._beat_ns = self._sync_ns = now_ns
 
     def _hear(self, event: HeartbeatHeard, now_ns: int) -> None:
         node = event.node
-        if node not in self._life or event.incarnation < self._life[node]:
+        if node not in self._incarnation_of or event.incarnation < self._incarnation_of[node]:
             return
         self._heard_ns[node] = max(now_ns, self._heard_ns[node])
-        self._life[node] = event.incarnation
+        self._incarnation_of[node] = event.incarnation
         if node in self._silent:
             self._silent.discard(node)
             self._urge(now_ns)
@@ -181,13 +183,13 @@ class Membership:
         self._urgent_until_ns = now_ns + self._urgent_ns
         self._beat_ns = now_ns
 
-    def _judge(self, now_ns: int) -> None:
-        silent = {node for node in self._watched if now_ns - self._heard_ns[node] >= self._spec.silence_ns}
+    def _suspect(self, now_ns: int) -> None:
+        silent = {node for node in self._monitored if now_ns - self._heard_ns[node] >= self._spec.silence_ns}
         if silent - self._silent:
             self._silent |= silent
             self._urge(now_ns)
 
-    def _word_on(self, node: str, now_ns: int) -> int:
+    def _report_on(self, node: str, now_ns: int) -> int:
         """Return what to report of a node: `UNSURE` if several, and not fewer than half, fell silent together."""
         if node not in self._silent:
             return HEARD
@@ -198,7 +200,7 @@ class Membership:
         return UNSURE if together > 1 and together >= hearing else SILENT
 
     def _wake(self, now_ns: int) -> list[Action]:
-        self._judge(now_ns)
+        self._suspect(now_ns)
         actions: list[Action] = []
         report = now_ns >= self._sync_ns
         if now_ns >= self._beat_ns:
@@ -214,24 +216,25 @@ class Membership:
 
     def _beat(self, now_ns: int) -> list[Action]:
         self._beat_ns = _next(self._beat_ns, self._spec.heartbeat_ns, now_ns)
-        return [SendHeartbeat(to=self._watchers, incarnation=self.incarnation)] if self._watchers else []
+        return [SendHeartbeat(to=self._monitors, incarnation=self.incarnation)] if self._monitors else []
 
     def _report(self, now_ns: int) -> Action:
-        lives = np.array([self._life[node] for node in self._watched], dtype=np.int64)
-        silent = np.array([self._word_on(node, now_ns) for node in self._watched], dtype=np.int64)
-        # Our own word counts here too: we do not send it to ourselves.
+        nodes = self._monitored
+        heard_in = np.array([self._incarnation_of[node] for node in nodes], dtype=np.int64)
+        silent = np.array([self._report_on(node, now_ns) for node in nodes], dtype=np.int64)
+        # Our own report counts here, too, though we do not send it to ourselves.
         self._concluded += self._agreement.hear(
-            SuspicionsHeard(monitor=self._node, nodes=self._watched, incarnation=lives, silent=silent), now_ns
+            SuspicionsHeard(monitor=self._node, nodes=nodes, incarnation=heard_in, silent=silent), now_ns
         )
-        return SendSuspicions(to=(*self._recipients(), BALANCER), nodes=self._watched, incarnation=lives, silent=silent)
+        return SendSuspicions(to=(*self._recipients(), BALANCER), nodes=nodes, incarnation=heard_in, silent=silent)
 
     def _earliest_ns(self) -> int:
         deadlines = [self._beat_ns, self._sync_ns]
         hearing = [heard_ns for node, heard_ns in self._heard_ns.items() if node not in self._silent]
         if hearing:
             deadlines.append(min(hearing) + self._spec.silence_ns)
-        judged_ns = self._agreement.next_deadline_ns()
-        return min(deadlines) if judged_ns is None else min(*deadlines, judged_ns)
+        concluding_ns = self._agreement.next_deadline_ns()
+        return min(deadlines) if concluding_ns is None else min(*deadlines, concluding_ns)
 
     # ------------------------------------------------------------------------------------------------------- states
 
@@ -245,7 +248,7 @@ class Membership:
             self._severity[row] = event.severity_ratio[i]
 
     def _share(self) -> list[Action]:
-        """Tell our own state, and beyond full sync the newest of the others' with it."""
+        """Send our own state, and beyond full sync the newest of the others' with it."""
         known = np.flatnonzero(self._taken_ns > _UNKNOWN_NS)
         own = self._row[self._node]
         rows = np.array([own] if own in known else [], dtype=np.int64)
@@ -255,7 +258,7 @@ class Membership:
         recipients = self._recipients()
         if not len(rows) or not recipients:
             return []
-        self._severity_told = float(self._severity[own])
+        self._announced_severity = float(self._severity[own])
         names = tuple(self._members[row] for row in rows)
         limit, backlog, predicted = self._sizes[:, rows]
         return [
@@ -277,5 +280,5 @@ class Membership:
 
 
 def _next(due_ns: int, interval_ns: int, now_ns: int) -> int:
-    """Return the next instant of a grid; instants that were slept through are left out."""
+    """Return the next instant of a grid; instants that were missed are left out."""
     return due_ns + interval_ns * max(1, (now_ns - due_ns) // interval_ns + 1) if now_ns >= due_ns else due_ns

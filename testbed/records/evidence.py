@@ -130,14 +130,14 @@ class NodeEvidence:
 
 @dataclass(frozen=True, slots=True)
 class TcpEvidence:
-    """What one source of TCP connections saw, by its kernel's books.
+    """What one source of TCP connections saw, according to its kernel (TCP_INFO).
 
     Attributes:
         source, client, congestion, streams: as in the scenario.
         broken_streams: connections that did not live to the end.
         ran_ns: how long it sent.
         acked_bytes: payload the other ends acknowledged.
-        retransmitted_pkts: segments sent again.
+        retransmitted_pkts: retransmitted segments.
         rtt: the kernel's smoothed round-trip time of every connection, each 10 ms.
     """
 

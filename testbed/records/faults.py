@@ -62,23 +62,25 @@ class FaultHealed(AboutFault, LogEntry):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FaultLoss(Record):
-    """What a fault that takes a node away cost (`traffic.fault_losses`).
+    """Losses of a fault that makes a node unreachable (`traffic.fault_losses`).
 
-    Without slots, since a class can have one base with some only.
+    Without slots, since only one base of a class may have slots.
     """
 
-    flows: Annotated[int, Doc("flows that were delivered behind the failed node last", "flows")]
-    moved_flows: Annotated[int, Doc("those of them that went on, elsewhere or there again when it had healed", "flows")]
-    lost_pkts: Annotated[int, Doc("packets that were lost with the node or its link, by their numbers")]
-    first_lost_ns: Annotated[int | None, Doc("planned time of the first of them; None without any")] = None
-    last_lost_ns: Annotated[int | None, Doc("planned time of the last of them; None without any")] = None
+    flows: Annotated[int, Doc("flows whose last packet before the fault went through the failed node", "flows")]
+    moved_flows: Annotated[
+        int, Doc("of these, flows that continued, at another node or at this one after it recovered", "flows")
+    ]
+    lost_pkts: Annotated[int, Doc("packets lost at the node or its link, according to packet numbers")]
+    first_lost_ns: Annotated[int | None, Doc("planned send time of the first lost packet; None without any")] = None
+    last_lost_ns: Annotated[int | None, Doc("planned send time of the last lost packet; None without any")] = None
     first_good_ns: Annotated[
-        int | None, Doc("planned time of the first packet with which a flow went on; None without any")
+        int | None, Doc("planned send time of the first packet delivered after the fault; None without any")
     ] = None
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FaultLosses(AboutFault, FaultLoss, LogEntry):
-    """What a fault that takes a node away cost, counted when the queues were drained."""
+    """Losses of a fault that makes a node unreachable, counted when the queues were drained."""
 
-    counted_pkts: Annotated[int | None, Doc("packets it cost, by the counters of the place")] = None
+    counted_pkts: Annotated[int | None, Doc("lost packets according to the counters at the failed node or link")] = None

@@ -1,7 +1,7 @@
 """What the processes of a trial report: that they are ready, what they noticed, how they ended.
 
-A line holds the process as ``policy``: ``balancer`` (a controller), ``mesh:n1`` (a member of the mesh), ``mesh`` (what
-the balancer heard of it), ``deflection``.  The agent of a node and the sources of TCP name themselves in a field.
+A line holds the process as ``policy``: ``balancer`` (a controller), ``mesh:n1`` (a member of the mesh), ``mesh`` (the
+reports that the balancer received), ``deflection``.  Agents and TCP sources have their name in a field.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from testbed.records.events import Doc, LogEntry, Node, Suspicions
 
 _LOOP = Doc("from the arrival of the event that led to it to the confirmation by the switch")
 _MESSAGES = Doc("messages that the switch confirmed; None in virtual time", "messages")
-_REMOVED = Doc("nodes that were taken out of forwarding by it", "names")
+_REMOVED = Doc("nodes that it removed from forwarding", "names")
 _BY_FLAW = "datagrams that were ignored, by flaw: malformed, forged, late…"
 
 
@@ -43,8 +43,8 @@ class ActionsAcknowledged(LogEntry):
 class BalancerStopped(LogEntry):
     """The last record of a controller; the switch keeps forwarding with its present tables."""
 
-    notifications: Annotated[int, Doc("notifications that were taken in", "datagrams")]
-    late: Annotated[int, Doc("notifications that had waited until they meant nothing", "datagrams")]
+    notifications: Annotated[int, Doc("notifications that were used", "datagrams")]
+    late: Annotated[int, Doc("notifications discarded as too old", "datagrams")]
     malformed: Annotated[int, Doc("datagrams to the notification port that were ignored for a flaw", "datagrams")]
     ignored: Annotated[dict[str, int], Doc(_BY_FLAW, "datagrams")]
     mesh_ignored: Annotated[dict[str, int] | None, Doc("the same of the mesh; None without a mesh", "datagrams")] = None
@@ -74,14 +74,14 @@ class ControllerDeposed(LogEntry):
 class ControllerTookOver(LogEntry):
     """The standby noticed that the primary is gone and is the active controller from now on."""
 
-    reason: Annotated[str, Doc("how the primary went", "died, hung, or it ended in virtual time")]
+    reason: Annotated[str, Doc("why the primary was replaced", "died, hung, or (simulation) it ended")]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class SuspicionsChanged(Suspicions, LogEntry):
-    """Report of `monitor` on the nodes it watches, written when it differs from its last one."""
+    """Report of `monitor` on the nodes it watches, recorded if it differs from its last one."""
 
-    monitor: Annotated[str, Doc("the member that says so", "name")]
+    monitor: Annotated[str, Doc("the member that reports", "name")]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -99,7 +99,7 @@ class SiblingSet(LogEntry):
     """From now on `node` forwards packets to `sibling` when its buffer is full."""
 
     node: Node
-    sibling: Annotated[str, Doc("the sibling; empty: nobody", "name")]
+    sibling: Annotated[str, Doc("the sibling; empty: none", "name")]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -146,9 +146,9 @@ class MeshStopped(LogEntry):
 
     sent: Annotated[int, Doc("datagrams it sent", "datagrams")]
     unsent: Annotated[int, Doc("datagrams that could not be sent", "datagrams")]
-    heard: Annotated[int, Doc("datagrams it took in", "datagrams")]
+    heard: Annotated[int, Doc("datagrams it received and used", "datagrams")]
     ignored: Annotated[dict[str, int], Doc(_BY_FLAW, "datagrams")]
-    late_max_us: Annotated[float, Doc("how late it served a deadline at most")]
+    late_max_us: Annotated[float, Doc("greatest lateness at a deadline")]
 
 
 # --------------------------------------------------------------------------------------------------------------- trial

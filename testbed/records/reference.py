@@ -55,7 +55,7 @@ Runs of earlier versions may lack a field: the column *absent* has the value tha
 _GROUPS: tuple[tuple[str, type[Record], str], ...] = (
     ("Inputs of policies", Event, "Fed to the present code by `testbed replay`."),
     ("Outputs of policies", Action, "Compared with what the present code answers by `testbed replay`."),
-    ("What happened beside the policies", LogEntry, "Passed over by `testbed replay`."),
+    ("Log records", LogEntry, "What happened outside the policies; ignored by `testbed replay`."),
 )
 _TYPES: dict[Any, str] = {
     int: "integer",

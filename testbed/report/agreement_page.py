@@ -11,7 +11,7 @@ from testbed.report.agreement import BOUNDS, HEADERS, Bound, Judgement, notes_of
 from testbed.report.compare_page import Figure, Table, render_page
 from testbed.report.sweep_table import SweepTable
 
-_HINT = "Each point is a combination of a sweep, its mean over the seeds. On the line the engines say the same."
+_HINT = "Each point is a combination of a sweep, its mean over the seeds. On the line both engines give the same value."
 
 
 def write_agreement_page(

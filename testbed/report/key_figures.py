@@ -29,6 +29,6 @@ def _tcp_sources(summary: Summary) -> list[Row]:
 
 def tcp_figures(source: Summary) -> str:
     """Return what one TCP source got and what it cost, in a line."""
-    again = f"{count(source['retransmitted_packets'])} sent again"
+    again = f"{count(source['retransmitted_packets'])} retransmitted"
     waited = f", queueing p50 {milliseconds(source['queueing_ms']['p50'])}" if "queueing_ms" in source else ""
     return f"{megabits(source['goodput_bps'])}, {again}{waited}"

@@ -93,7 +93,7 @@ class LiveView:
             self._live = None
 
     def observe(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Take in sample rows (see `results.samples`); nodes not named before are added."""
+        """Take in sample rows (see `records.samples`); nodes not named before are added."""
         for row in rows:
             state = self.states.setdefault(row["node"], NodeState())
             state.backlog_bytes, state.limit_bytes = row["backlog_bytes"], row["limit_bytes"]
@@ -132,8 +132,8 @@ class LiveView:
     def _clock(self) -> str:
         sent_s, planned_s = min(self._t_ns, self._duration_ns) / NS_PER_S, self._duration_ns / NS_PER_S
         after_s = (self._t_ns - self._duration_ns) / NS_PER_S
-        emptying = f", queues empty themselves ({after_s:.1f} s)" if after_s > 0 else ""
-        return f"{self._title} {sent_s:5.1f} of {planned_s:.1f} s{emptying}{self._waiting}"
+        draining = f", draining queues ({after_s:.1f} s)" if after_s > 0 else ""
+        return f"{self._title} {sent_s:5.1f} of {planned_s:.1f} s{draining}{self._waiting}"
 
     def _table(self) -> Group:
         table = Table(box=None, pad_edge=False, header_style="dim")

@@ -239,7 +239,7 @@ def _notes(
     if missing:
         yield f"{missing} of {len(manifest['trials'])} trials have no run that counts"
     if len({row.seeds for row in combinations if row.seeds}) > 1:
-        yield "the means do not all stand on the same seeds: compare rows of equal seeds, or run what is missing"
+        yield "the means are over different sets of seeds: compare rows of equal seeds, or run the missing trials"
     degraded = [trial.row.name for trial in trials if trial.row.verdict == "DEGRADED"]
     if degraded:
         yield f"{len(degraded)} of {len(trials)} runs are DEGRADED"

@@ -55,7 +55,8 @@ def _headline(summary: Summary) -> Text:
 def _reasons(summary: Summary) -> list[tuple[str, str]]:
     """Return the reasons of the verdict, each with its cause and remedy; the first ones are the gravest."""
     reasons = list(summary["verdict_reasons"]) or [
-        f"every check that applies to the {summary['engine']} passed; fidelity.json lists both kinds"
+        f"every check that applies to the {summary['engine']} passed; "
+        "fidelity.json lists the checks made and those not applicable"
     ]
     more = len(reasons) - _MOST_REASONS
     told = reasons[:_MOST_REASONS]

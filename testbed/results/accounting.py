@@ -28,12 +28,13 @@ from dataclasses import dataclass
 from testbed.records.evidence import Evidence, NodeEvidence, total
 
 SUMMARY_PLACES = ("buffer", "qdisc", "switch", "fault", "other")
+_UNROUTED = "switch, no matching route"
 _IN_SUMMARY = {
-    **dict.fromkeys(("switch", "switch refused", "switch without a way", "packet-ins"), "switch"),
+    **dict.fromkeys(("switch", "switch refused", _UNROUTED, "packet-ins"), "switch"),
     "qdisc": "qdisc",
 }
 _THROWN_AWAY, _IN_FLIGHT = "thrown away", "in flight"
-_OF_NO_TRIAL = ("switch without a way", _THROWN_AWAY, _IN_FLIGHT)  # beyond planned packets they say nothing of a loss
+_OF_NO_TRIAL = (_UNROUTED, _THROWN_AWAY, _IN_FLIGHT)  # counts beyond the planned packets are no loss of the trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ def _ahead(evidence: Evidence, sent_pkts: int) -> _Stretch:
     places = {
         "switch": evidence.switch_dropped_pkts,
         "switch refused": evidence.switch_refused_pkts,
-        "switch without a way": evidence.switch_unrouted_pkts,
+        _UNROUTED: evidence.switch_unrouted_pkts,
         "packet-ins": evidence.packet_ins_lost_pkts,
         "links of clients": total(client.link_dropped_pkts for client in evidence.clients),
         "links to nodes": total(node.link_dropped_pkts for node in nodes),

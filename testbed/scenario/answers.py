@@ -20,7 +20,7 @@ def made(make: Callable[..., T], *arguments: Any) -> T:
         return make(*arguments)
     except TypeError as error:
         if error.__traceback__ is not None and error.__traceback__.tb_next is None:  # raised by the call itself
-            raise PolicyError(f"asking {_name(make)}", f"{error} ({_where(make)})", "mend the plug-in") from error
+            raise PolicyError(f"asking {_name(make)}", f"{error} ({_where(make)})", "fix the plug-in") from error
         raise
 
 
@@ -31,7 +31,7 @@ def hold(function: Callable[..., Any], wrong: str) -> None:
         PolicyError: something is.
     """
     if wrong:
-        raise PolicyError(f"asking {_name(function)}", f"it returned {wrong} ({_where(function)})", "mend the plug-in")
+        raise PolicyError(f"asking {_name(function)}", f"it returned {wrong} ({_where(function)})", "fix the plug-in")
 
 
 def _name(function: Callable[..., Any]) -> str:

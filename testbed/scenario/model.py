@@ -67,11 +67,13 @@ class Scenario(Spec):
         return tuple(source for source in self.traffic if isinstance(source, TcpSpec))
 
     @model_validator(mode="after")
-    def _the_mesh_has_time_to_speak(self) -> Scenario:
+    def _mesh_intervals_fit_the_duration(self) -> Scenario:
         duration, mesh = units.duration_text(self.duration_ns), self.mesh
         if mesh.sync_interval_ns > self.duration_ns:
             every = units.duration_text(mesh.sync_interval_ns)
-            raise ValueError(f"mesh.sync_interval ({every}) is longer than duration ({duration}): no node would speak")
+            raise ValueError(
+                f"mesh.sync_interval ({every}) is longer than duration ({duration}): no node would ever send its state"
+            )
         if mesh.silence_ns > self.duration_ns:
             silence = units.duration_text(mesh.silence_ns)
             raise ValueError(
@@ -84,7 +86,7 @@ class Scenario(Spec):
     def _something_is_planned(self) -> Scenario:
         if not self.planned:
             raise ValueError(
-                "traffic is TCP alone; add a source of planned packets, which delay and loss are measured by"
+                "traffic is TCP alone; add a source of planned packets, since delay and loss are measured on these"
             )
         return self
 
@@ -104,11 +106,11 @@ class Scenario(Spec):
         return self
 
     @model_validator(mode="after")
-    def _packets_at_the_controller_can_be_told_apart(self) -> Scenario:
+    def _losses_at_the_controller_can_be_distinguished(self) -> Scenario:
         if BALANCER_POLICIES[self.balancer.policy].places_flows and self.tcp:
             raise ValueError(
                 f"balancer.policy {self.balancer.policy} and the TCP source {self.tcp[0].name} exclude each other: "
-                "what is lost on the way to the controller could not be told apart"
+                "losses of TCP and planned packets on the way to the controller cannot be distinguished"
             )
         return self
 

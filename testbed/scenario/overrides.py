@@ -88,7 +88,7 @@ def _place(target: Any, key: str, text: str) -> str | int:
         return key
     if not isinstance(target, list):
         raise InputError(
-            text, f"{shown(target)} has nothing inside to be called '{printable(key)}'", "shorten the path"
+            text, f"{shown(target)} is a single value and has no key '{printable(key)}'", "shorten the path"
         )
     names = [str(item.get("name")) if isinstance(item, dict) else "" for item in target]
     if key in names:

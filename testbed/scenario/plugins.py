@@ -166,7 +166,7 @@ def load_installed() -> tuple[Plugin, ...]:
     for point in metadata.entry_points(group=GROUP):
         place = _place_of(point.module)
         if place is None:
-            raise PluginError(f"load the plug-in {point.value}", "there is no such file", "mend or remove its package")
+            raise PluginError(f"load the plug-in {point.value}", "there is no such file", "fix or remove its package")
         found.append(load(place))
     return tuple(found)
 
@@ -190,7 +190,7 @@ def _executed(path: Path, source: bytes) -> types.ModuleType:
     except (Exception, SystemExit) as error:
         if before is not None:
             sys.modules[name] = before
-        raise PluginError(f"load the plug-in {path}", _words(error, path), "mend it") from error
+        raise PluginError(f"load the plug-in {path}", _words(error, path), "fix it") from error
     return module
 
 

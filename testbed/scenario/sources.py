@@ -122,7 +122,7 @@ class TraceSpec(SourceSpec):
 
     trace: str = Field(description="path, relative to the scenario file")
     rows: RowKind | None = Field(
-        None, description="what the rows of a CSV are; without it, what their times suggest, and that is said"
+        None, description="what the rows of a CSV are; default: inferred from the timestamps and reported"
     )
     bin_ns: Duration | None = Field(
         None, alias="bin", gt=0, description="length of a CSV's bins, rows without bytes may be left out"

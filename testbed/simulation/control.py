@@ -3,10 +3,10 @@
     notification ─▶ balancer ─ SetSlots, RemoveNode, RestoreNode ─ flow_mod_ns later ─▶ switch
                  ─▶ deflection ─ NameSiblings ─ notification_ns later ─▶ agents
     report ─▶ agreement ─┐
-    port up, down ──────────┴─ NodeLeft, NodeJoined ─▶ balancer, deflection
+    port up, down ───────┴─ NodeLeft, NodeJoined ─▶ balancer, deflection
 
-A killed balancer hears and says nothing more; the switch goes on as it was told last, what is under way to it included.
-A standby knows what the killed one knew and steers `takeover_ns` later; what comes in meanwhile waits for it.
+A killed balancer receives and sends nothing more; the switch keeps forwarding by the last commands, those under way to
+it included.  A standby has the state of the killed one and is active `takeover_ns` later; inputs wait for it meanwhile.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ PORT_DOWN = "port"
 
 
 class Control:
-    """Hears the nodes and steers the switch.
+    """Takes in notifications, reports and port changes, and changes the switch.
 
     Args:
         scenario, network: what the policies are made from.
@@ -75,19 +75,19 @@ class Control:
         self._deflection = DeflectionPolicy(network.nodes, pause_ns) if scenario.buffer.deflect else None
         members, mesh = names if scenario.faults else (), scenario.mesh  # no faults, no mesh
         self._agreement = Agreement(members, mesh.watchers, mesh.sync_interval_ns)
-        self._said: dict[str, SuspicionsHeard] = {}  # monitor → its last report
+        self._reports: dict[str, SuspicionsHeard] = {}  # monitor → its last report
         self._left = 2 if scenario.controller.standby else 1  # controllers
         self._taking_over = False
-        self._waiting: list[Do] = []  # what comes in meanwhile
+        self._waiting: list[Do] = []  # inputs that came in meanwhile
         self.slots = self._table(self._policy.slots)
         self.slots_held = self._held(self.slots)
 
     def connect(self, plane: PacketPlane, name_siblings: Callable[[NameSiblings], None]) -> None:
-        """Steer the switch of `plane`; `name_siblings` hands names to the agents, when they have got there."""
+        """Control the switch of `plane`; `name_siblings` hands the names of siblings to the agents on arrival."""
         self._plane, self._name_siblings = plane, name_siblings
 
     def kill(self, *, all_of_them: bool = False) -> None:
-        """Kill the active controller, or all; without any nothing is heard nor said from now on."""
+        """Kill the active controller, or all; without any, nothing is received nor sent from now on."""
         self._left = 0 if all_of_them else max(0, self._left - 1)
         self._waiting = []
         if self._left:
@@ -96,7 +96,7 @@ class Control:
             self._agenda.after(self._model.takeover_ns, self._took_over)
 
     def _took_over(self) -> None:
-        """Steer from now on; what came in meanwhile has waited in the socket that the standby shares."""
+        """Be active from now on; what came in meanwhile has waited in the socket that the standby shares."""
         if not self._left:
             return
         took_us = self._model.takeover_ns / NS_PER_US
@@ -106,8 +106,8 @@ class Control:
         for do in waiting:
             do()
 
-    def _steering(self, do: Do) -> None:
-        """Do something if a controller is there, when it steers."""
+    def _when_active(self, do: Do) -> None:
+        """Do something as soon as a controller is active; nothing if all are dead."""
         if self._left and self._taking_over:
             self._waiting.append(do)
         elif self._left:
@@ -117,29 +117,29 @@ class Control:
 
     def notified(self, event: NodesNotified) -> None:
         """Take in what nodes notified."""
-        self._steering(partial(self._node_changed, event))
+        self._when_active(partial(self._node_changed, event))
 
     def port_changed(self, node: str, *, up: bool) -> None:
         """Take in that the switch reports a node's port."""
         event = NodeJoined(node=node, reason=PORT_DOWN) if up else NodeLeft(node=node, reason=PORT_DOWN)
-        self._steering(partial(self._node_changed, event))
+        self._when_active(partial(self._node_changed, event))
 
     def reported(self, event: SuspicionsHeard) -> None:
-        """Take in a report; written down only when it says something new."""
-        self._steering(partial(self._consider, event))
+        """Take in a report; it is recorded only if it differs from that monitor's last one."""
+        self._when_active(partial(self._consider, event))
 
     def _consider(self, event: SuspicionsHeard) -> None:
-        if self._said.get(event.monitor) != event:
-            self._said[event.monitor] = event
+        if self._reports.get(event.monitor) != event:
+            self._reports[event.monitor] = event
             self._history.note(recast(event, SuspicionsChanged), "mesh")
         self._concluded(self._agreement.hear(event, self._agenda.now_ns))
 
-    def _concluded(self, verdicts: Sequence[NodeLeft | NodeJoined]) -> None:
-        for verdict in verdicts:
-            self._node_changed(verdict)
-        self._agenda.wake("agreement", self._agreement, lambda: self._steering(self._judge))
+    def _concluded(self, conclusions: Sequence[NodeLeft | NodeJoined]) -> None:
+        for conclusion in conclusions:
+            self._node_changed(conclusion)
+        self._agenda.wake("agreement", self._agreement, lambda: self._when_active(self._conclude))
 
-    def _judge(self) -> None:
+    def _conclude(self) -> None:
         self._concluded(self._agreement.conclude(self._agenda.now_ns))
 
     def _node_changed(self, event: Event) -> None:
@@ -152,8 +152,8 @@ class Control:
         actions = self._history.feed(BALANCER, self._policy, event)
         changes = [self._carry_out(action) for action in actions]
         if changes:
-            self._steer(changes, [action.node for action in actions if isinstance(action, RemoveNode)])
-        self._agenda.wake(BALANCER, self._policy, lambda: self._steering(self._deadline))
+            self._change_switch(changes, [action.node for action in actions if isinstance(action, RemoveNode)])
+        self._agenda.wake(BALANCER, self._policy, lambda: self._when_active(self._deadline))
 
     def _deadline(self) -> None:
         self._feed(DeadlineReached())
@@ -176,16 +176,16 @@ class Control:
         change = switch.remove if isinstance(action, RemoveNode) else switch.restore
         return partial(change, self._row_of[action.node])
 
-    def _steer(self, changes: Sequence[Do], removed: list[str]) -> None:
-        """Change the switch when the changes have got there; the plane's time is that of the buffers behind it."""
+    def _change_switch(self, changes: Sequence[Do], removed: list[str]) -> None:
+        """Change the switch when the commands arrive there; the plane's time is that of the buffers behind it."""
         plane, model = self._plane, self._model
 
-        def steer() -> None:
+        def apply() -> None:
             plane.advance(self._agenda.now_ns)
             for change in changes:
                 change()
 
-        self._agenda.after(model.flow_mod_ns + plane.behind_switch_ns, steer)
+        self._agenda.after(model.flow_mod_ns + plane.behind_switch_ns, apply)
         took_us = model.flow_mod_ns / NS_PER_US
         done = ActionsAcknowledged(control_loop_us=took_us, messages=len(changes), removed=tuple(removed))
         self._agenda.after(model.flow_mod_ns, lambda: self._history.note(done, BALANCER))

@@ -1,8 +1,9 @@
 """The written history of a run, read back: the lines that policies read or wrote, and the events in them.
 
-`history` says what is written.  Records of several processes are written a little out of order, so they are put in the
-order of time within `REORDER_NS`, or within as many as `MAX_WAITING_BYTES` of lines hold.  A history may come from
-elsewhere: what a policy is fed is about nodes of the scenario, and a brain is asked about its own.
+What is written is in `records.written`.  Records of several processes are written a little out of order, so they are
+put in the order of time within `REORDER_NS`, or within as many as `MAX_WAITING_BYTES` of lines hold.  The files may
+come from elsewhere, so this is checked: what a policy is fed is about nodes of the scenario, and a brain is asked about
+its own nodes only.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ The policies of the recorded scenario are built anew and fed the inputs in ``eve
 Their outputs are compared with the recorded ones, in order, and the first that differs is the answer.  There is none
 when the code is that which made the run: an emulated run is then a unit test of every decision in it.
 
-What the record needs for that is said in `simulation.history`, and how it is read in `simulation.recorded_inputs`.  An
-answer (`LimitGranted`) may be fed to a policy before all outputs of the event that asked are written, so outputs wait
-for their match until the next event that is no answer.
+What a record holds for that is in `records.written`, and how it is read in `simulation.recorded_inputs`.  An answer
+(`LimitGranted`) may be fed to a policy before all outputs of the event that asked are written, so outputs wait for
+their match until the next event that is no answer.
 """
 
 from __future__ import annotations

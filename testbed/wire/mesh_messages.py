@@ -1,10 +1,10 @@
-"""The wire form of the mesh: sealed messages (`sealing`) whose body is an array ``[kind, …]`` in msgpack.
+"""The wire format of the mesh: sealed messages (`sealing`) whose body is an array ``[kind, …]`` in msgpack.
 
 After the kind come names and columns in the order in which the record declares them.  Names are numbers, the place of a
-member in the run's list.  What a message says of its sender needs no name: a heartbeat is the sender's, report the
-sender's own, and states are the sender's alone in a mesh where everybody tells everybody.  In a larger one states are
-passed on (`policies.membership`), so there a member may lie about what another said of itself; of liveness nobody
-speaks but the monitors, each for itself.
+member in the run's list.  The sender is not named in the body: a heartbeat is of its sender, a report is by its sender,
+and in a mesh where each member sends to all others a message holds the state of its sender alone.  In a larger mesh
+states are passed on (`policies.membership`), so there a member may lie about the state of another; about liveness only
+monitors report, each what it observed itself.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Whether the buffer of a node obeys its agent, and nobody else.
+"""Checks that the limit of a node's buffer is always the one its agent set.
 
-The limit lies in memory that root can write.  At every tick the limit in force has to be the one the agent set last.
-Between ticks the packets tell: one that was refused needs a backlog that comes near the lowest limit of that time, and
-no backlog after an admitted packet is above the highest (``bpf/queue.h``).  So a foreign limit is seen if it lasts over
-a tick or if a packet met it.
+The limit is in memory that root can write.  At every tick the limit in force has to be the one the agent set last.
+Between ticks packets show it: a dropped one needs a backlog near the lowest limit of that time, and no backlog after an
+admitted packet exceeds the highest (``bpf/queue.h``).  So a limit not set by the agent is detected if it is in force at
+a tick or if it changed the fate of a packet.
 
-What was seen lies in memory shared with the trial, which reads it at the end; it outlives an agent that a fault kills.
+What was found is kept in memory shared with the trial, which reads it at the end, even if a fault has killed the agent.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from testbed.emulation.dataplane.xdp_meter import NodeLook
 from testbed.emulation.inventory.difference import Difference
 
 _FOREIGN, _REFUSED, _ADMITTED = range(3)
-_WORDS = 5  # of each: how often, first and last time, what was to be expected, what was found
-_SAID = {  # what was to be expected, what was found
+_WORDS = 5  # of each: how often, first and last time, value expected, value found
+_TEXTS = {  # what was expected, what was found
     _FOREIGN: ("{} B set by the agent", "{} B in force"),
-    _REFUSED: ("packets refused above {} B alone", "refused at {} B"),
-    _ADMITTED: ("no backlog above {} B", "backlog of {} B"),
+    _REFUSED: ("expected: drops only when the backlog exceeds {} B", "found: a drop at a backlog of {} B"),
+    _ADMITTED: ("expected: no backlog above {} B", "found: a backlog of {} B"),
 }
 
 
@@ -40,17 +40,17 @@ class LimitWatch:
         self._backlog_bytes = limit_bytes  # not known before the first look: nothing is concluded from it
 
     def put(self, limit_bytes: int) -> None:
-        """Take in that the agent sets a limit now."""
+        """Note that the agent sets a limit now."""
         self._limit = limit_bytes
         self._low, self._high = min(self._low, limit_bytes), max(self._high, limit_bytes)
 
     def look(self, t_ns: int, look: NodeLook, refused_pkts: int) -> None:
-        """Hold a tick against the limits that were set.
+        """Compare a tick with the limits that were set.
 
         Args:
             t_ns: of the tick, on the run's clock.
             look: what the agent saw; its highest backlog may be of up to 1 ms before the tick before.
-            refused_pkts: packets since the tick before that found no room.
+            refused_pkts: packets dropped by the buffer since the tick before.
         """
         found_bytes, peak_bytes = look.counters.limit_bytes, look.interval.peak_backlog_bytes
         if found_bytes != self._limit:
@@ -75,9 +75,9 @@ class LimitWatch:
         )
 
     def differences(self) -> Iterator[Difference]:
-        """Yield what was seen: of each kind the first and the last time."""
-        for what, (expected, found) in _SAID.items():
+        """Yield what was found: of each kind the first and the last time."""
+        for what, (expected, found) in _TEXTS.items():
             count, first_ns, last_ns, *values = self._words[what * _WORDS : (what + 1) * _WORDS]
-            said, seen = expected.format(values[0]), found.format(values[1])
+            before, after = expected.format(values[0]), found.format(values[1])
             for t_ns in sorted({first_ns, last_ns}) if count else ():
-                yield Difference(self._node, "buffer", "limit", "", said, seen, t_ns)
+                yield Difference(self._node, "buffer", "limit", "", before, after, t_ns)

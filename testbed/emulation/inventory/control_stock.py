@@ -1,6 +1,6 @@
-"""What rules the buffers beside their limits: ECN, crash, loss and classes lie in memory that root can write.
+"""What controls the buffers beside their limits: ECN, crash, loss and classes are in memory that root can write.
 
-Faults set them by order; nobody else does.  The limit and the sibling are the agent's, see `emulation.limit_watch`.
+Only faults of the scenario change them.  The agent sets the limit (`emulation.dataplane.limit_watch`) and the sibling.
 """
 
 from __future__ import annotations

@@ -223,7 +223,7 @@ def _first_ready(descriptors: list[int]) -> list[int]:
 
 
 def join_all(members: Sequence[Member]) -> None:
-    """Wait for the end of members that were told to.
+    """Wait for the end of members that were sent SIGTERM.
 
     Raises:
         ToolError: some did not end within `END_WITHIN_S` and were killed, or ended in another way.
@@ -231,7 +231,7 @@ def join_all(members: Sequence[Member]) -> None:
     deadline = time.monotonic() + END_WITHIN_S
     late = [member.name for member in members if not member.join(max(0.0, deadline - time.monotonic()))]
     if late:
-        happened = f"told to, {listed(late)} did not end within {END_WITHIN_S:g} s"
+        happened = f"{listed(late)} did not exit within {END_WITHIN_S:g} s of SIGTERM"
         raise ToolError("ending the trial", happened, "read logs/trial.log")
     broken = next((member for member in members if member.status != EXIT_OK), None)
     if broken is not None:
@@ -250,11 +250,11 @@ def named(number: int) -> str:
 
 
 def fate_of(name: str, status: int) -> str:
-    """Return how a process ended that was to live on, by its exit status (negative: the signal that ended it)."""
+    """Return how a process ended that should have gone on, by its exit status (negative: the signal)."""
     if status < 0:
         return f"{name} was ended by {named(-status)}"
     if status in (EXIT_OK, EXIT_INTERRUPTED):
-        return f"{name} ended too early: somebody else told it to (SIGTERM)"
+        return f"{name} ended early: it received SIGTERM from outside the trial"
     return f"{name} failed with status {status}"
 
 
@@ -267,7 +267,7 @@ def _live(name: str, body: Body, line: Line, records: RecordWriter) -> None:
         body(line, records)
         records.flush()
         status = EXIT_INTERRUPTED if line.stopped_early else EXIT_OK
-    except BaseException as error:  # noqa: BLE001 (the last door of this process)
+    except BaseException as error:  # noqa: BLE001 (the top-level handler of this process)
         traceback.print_exc()
         records.send(Failure.of(name, error))
     finally:

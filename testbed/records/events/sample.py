@@ -38,7 +38,8 @@ class SampleRow(Record):
     dropped_pkts: Annotated[int, _SAME_IN_PKTS]
     backlog_bytes: Annotated[int, _BACKLOG]
     qdisc_backlog_bytes: Annotated[
-        int | None, Doc("bytes in the egress qdisc after the decision; without a backlog in every tenth row")
+        int | None,
+        Doc("bytes in the egress qdisc after the decision; while there is no backlog, read only every tenth sample"),
     ] = None
     backlog_beside_bytes: Annotated[int | None, Doc("fluid queue of the buffer at the moment the qdisc was read")] = (
         None

@@ -1,4 +1,4 @@
-"""Checks that all a run relies on stayed as it was set up, but for what the scenario orders."""
+"""Checks that nothing a run relies on was changed, except by the faults of the scenario."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def _named(found: list[Change]) -> str:
 CHECKS = (
     Question(
         "changes of what packets meet",
-        "something between sender and sink was changed, for whatever time, and not by order of the scenario",
-        "let nobody touch the namespaces of a run, or order the change as a fault",
+        "something between sender and sink was changed, however briefly, and not by a fault of the scenario",
+        "do not change the namespaces or processes of a run, or make the change a fault of the scenario",
         _changed(True, CHANGES_ON_THE_WAY),
     ),
     Question(
         "changes beside the way of packets",
-        "a process or a setting of the run was changed, and not by order of the scenario",
-        "let nobody touch the namespaces and processes of a run",
+        "a process or a setting of the run was changed, and not by a fault of the scenario",
+        "do not change the namespaces or processes of a run",
         _changed(False, CHANGES_BESIDE),
     ),
 )

@@ -36,7 +36,7 @@ CHECKS = (
     ),
     Question(
         "faults carried out late",
-        "what the scenario breaks broke later than it says",
+        "a fault began or ended later than the scenario says",
         A_QUIETER_MACHINE,
         _on_time,
     ),

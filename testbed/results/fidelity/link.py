@@ -10,16 +10,18 @@ import numpy as np
 from testbed.results.fidelity.check import A_QUIETER_MACHINE, Bound, Measured, Question, Run, joined
 from testbed.results.queues import queue_distances, window_rate_errors
 
-# The contract's 2 %. The median says which rate the link had: if it is off, it was another link.
+# 2 % is the accuracy that a run claims for the rate of its links. The median shows which rate the link had: beyond 2 %
+# the link was not the configured one.
 RATE_ERROR_MEDIAN_RATIO = Bound(0.02, 0.02)
-# One slow window (the machine stalled) is a caveat. If one in twenty is, the link was not the configured one.
+# One slow window (the machine stalled) is a caveat. If one in twenty is slow, the link was not the configured one.
 RATE_ERROR_RATIO = 0.02
 RATE_WINDOWS_OFF_RATIO = Bound(0.0, 0.05)
-# The contract's 2 packets + 2 %. The two queues are read one after the other, so now and then packets come between:
-# up to 1 % of the samples may differ. Beyond 10 % the queue that drops is not the queue that delays.
+# The two queues may differ by 2 packets plus 2 % of the backlog (the accuracy of the rate). They are read one after the
+# other, and now and then packets come between, so up to 1 % of the samples may differ by more. Beyond 10 % the queue
+# that drops is not the queue that delays.
 QUEUE_GRAIN_PKTS = 2
 QUEUES_APART_RATIO = Bound(0.01, 0.10)
-# With few backlogged samples one race would be past 1 %: so many may always differ.
+# With few backlogged samples a single race would exceed 1 %, so this many may always differ.
 QUEUES_APART_FREE_SAMPLES = 2
 # Generic XDP runs after the kernel has built its packet and may queue it: same decisions, other costs and delays.
 GENERIC_XDP_NODES = Bound(0, float("inf"))

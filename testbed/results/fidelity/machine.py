@@ -81,7 +81,7 @@ CHECKS = (
     ),
     Question(
         "CPU stolen by the hypervisor",
-        "the machine below this one kept the cores for others",
+        "the hypervisor gave the cores to other virtual machines",
         "use a machine whose cores are its own",
         measured("cpu_steal_ratio", CPU_STEAL_RATIO, "of the time"),
     ),

@@ -65,7 +65,7 @@ def _stray_tcp_loss(run: Run) -> Measured | None:
 
 
 def _key(place: str) -> str:
-    return place.replace(" ", "_").replace("-", "_")
+    return place.replace(",", "").replace(" ", "_").replace("-", "_")
 
 
 def _fault_losses(run: Run) -> Measured | None:
@@ -81,8 +81,8 @@ def _fault_losses(run: Run) -> Measured | None:
 CHECKS = (
     Question(
         "unaccounted packets",
-        "sent packets were neither delivered, nor dropped at a place that counts, nor in flight at the end",
-        "a place lost packets that nothing counts: look at logs/ and at the counts in evidence.json",
+        "sent packets were neither delivered, nor dropped at a place with a counter, nor in flight at the end",
+        "packets were lost where nothing counts them: look at logs/ and at the counters in evidence.json",
         _conservation,
     ),
     Question(
@@ -105,13 +105,13 @@ CHECKS = (
     ),
     Question(
         "TCP lost outside the buffer",
-        "segments of TCP were lost where the scenario loses none; the places count frames of any traffic",
+        "segments of TCP were lost where the scenario loses none; the counters there include frames of any traffic",
         A_QUIETER_MACHINE,
         _stray_tcp_loss,
     ),
     Question(
         "loss to faults, by counters and by packets",
-        "what the faults cost differs by whom it is told: the counters of the places, the numbers of the packets",
+        "packets lost to faults: counters and packet numbers give different totals",
         "look at the FaultLosses in events.jsonl",
         _fault_losses,
     ),

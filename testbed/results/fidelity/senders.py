@@ -20,7 +20,7 @@ from testbed.units import NS_PER_MS
 FAILED_SENDERS = Bound(0, 0)
 # Packets planned and not sent change the load itself.
 UNSENT_RATIO = Bound(0.0, 0.01)
-# A packet that the sender neither sent nor gave up was lost from the plan: its books are wrong.
+# A packet that the sender counts neither as sent nor as unsent is missing in its report: its counters are wrong.
 UNEXPLAINED_PKTS = Bound(0, 0)
 # A packet 1 ms late moves within a tenth of a sample. At 5 ms the burst that is sent is not the planned one.
 SEND_LATENESS_MS = Bound(1.0, 5.0)
@@ -65,7 +65,7 @@ def _lateness(ratio: float, bound: Bound) -> Callable[[Run], Measured | None]:
 CHECKS = (
     Question(
         "senders that failed",
-        "a sender gave up before the end, and the rest of its packets is missing",
+        "a sender failed before the end, and the rest of its packets is missing",
         "look at the client's interface (is it up, is its MTU as large as the packets) and run again",
         _failed,
     ),
@@ -77,7 +77,7 @@ CHECKS = (
     ),
     Question(
         "planned packets that nobody sent or gave up",
-        "the sender's books do not add up to the plan",
+        "sent + unsent packets of the sender's report ≠ planned packets",
         "report this, with the run directory",
         _unexplained,
     ),

@@ -115,7 +115,7 @@ def _way_cause(run: Run, worst: _Found) -> str:
     served = [stage.place for stage in run.evidence.stages if stage.kind == "way"]
     if 2 * len(waiting) > len(served):
         return f"the switch (ovs-vswitchd) did not forward {when} (seen at {nodes})"
-    return f"the way from the switch to {nodes} held packets {when}, the other nodes got theirs"
+    return f"packets between the switch and {nodes} were held {when}, those to other nodes were not"
 
 
 def _stood_still(who: str) -> Callable[[Run, _Found], str]:
@@ -134,8 +134,8 @@ CHECKS = (
     ),
     _stall_question(
         "a sender, by the stamps in the packets", "stamp",
-        "the same by planned and actual send time in each packet, taken where it reaches a node",
-        _stood_still("what reached {} had been sent late, some of it"),
+        "sender lateness from the timestamps in each packet, measured at the node",
+        _stood_still("some packets that reached {} had been sent late"),
     ),
     _stall_question(
         "the way from client to node", "way",
@@ -144,27 +144,27 @@ CHECKS = (
     ),
     _stall_question(
         "the way from node to sink", "queue",
-        "packets came later to the sink than the node's queue and rate explain; every delivered packet is measured",
+        "packets reached the sink later than the node's queue and rate explain; every delivered packet is measured",
         _stood_still("the egress of {}, or its backend, held packets"),
     ),
     _stall_question(
         "an agent", "agent",
-        "an agent took no sample and decided nothing; seen from a stop of one sample interval on",
+        "an agent took no sample and decided nothing; detected if it lasts one sample interval or longer",
         _stood_still("the agent of {} did not run"),
     ),
     _stall_question(
         "a mesh member", "mesh",
-        "a mesh member sent no heartbeat and heard none; seen from a stop of 10 ms on",
+        "a mesh member sent and received no heartbeat; detected if it lasts 10 ms or longer",
         _stood_still("the mesh member of {} did not run"),
     ),
     _stall_question(
         "a controller", "controller",
-        "a controller took in no notification and changed nothing; seen from a stop of 10 ms on",
+        "a controller received no notification and changed nothing; detected if it lasts 10 ms or longer",
         _stood_still("the {} did not run"),
     ),
     _stall_question(
         "a TCP endpoint", "tcp",
-        "a TCP source sent nothing, or the sink took nothing in; seen from a stop of 10 ms on",
+        "a TCP source sent nothing, or the sink received nothing; detected if it lasts 10 ms or longer",
         _stood_still("the {} did not run"),
     ),
 )  # fmt: skip

@@ -54,14 +54,14 @@ CHECKS = (
     ),
     Question(
         "way from node to sink p99, beyond the queue",
-        "packets took longer behind the buffer than what waited in it and the link's rate explain",
+        "packets took longer behind the buffer than its backlog and the link's rate explain",
         "look for another queue or limit on the node's link, or end other work on this machine",
         _taken("queue", QUEUE_P99_MS),
     ),
     Question(
         "packets past the buffer",
         "packets came to a sink without having been in the node's buffer",
-        "look whether the node's XDP program was replaced or taken away",
+        "check whether the node's XDP program was replaced or detached",
         _unbuffered,
     ),
 )

@@ -58,7 +58,7 @@ _BALANCER = (
         Metric(
             name=f"balancer.first_packet_ms.{part}",
             unit="ms",
-            doc="one-way delay of the first packet of each flow, which waits for what places the flow",
+            doc="one-way delay of the first packet of each flow, which waits until a node is chosen for the flow",
             section="Control",
             label=f"first packets {part}",
             lower_is_better=True,
@@ -70,7 +70,7 @@ _BALANCER = (
         Metric(
             name=f"balancer.decision_us.{part}",
             unit="µs",
-            doc="from what made the controller change the switch to the confirmation of the change; emulation only",
+            doc="from the triggering event to the switch's barrier reply; emulation only",
             section="Control",
             label=f"decision {part}",
             lower_is_better=True,

@@ -6,7 +6,7 @@ from testbed.results.metrics import Metric
 
 _TIMES = {
     "detected": "from the fault command until the balancer considered the node gone",
-    "rerouted": "from the command of a fault until the switch confirmed the removal of the node",
+    "rerouted": "from the fault command until the switch confirmed the removal of the node",
     "recovered": "from the fault command to the planned send time of the last packet lost to that fault",
     "takeover": "from the kill of a controller until the switch confirmed the pipeline of the standby",
 }
@@ -15,9 +15,9 @@ ROWS = (
     Metric(
         name="failover.count",
         unit="count",
-        doc="faults that took a node away",
+        doc="faults that made a node unreachable",
         section="Failover",
-        label="nodes taken away by faults",
+        label="nodes made unreachable by faults",
     ),
     *(
         Metric(
