@@ -19,6 +19,7 @@ DATA_SUFFIXES = {
 EVALUATE = ["onnx>=1.16", "scikit-learn>=1.4"]
 TRAIN = ["torch>=2.2", "scikit-learn>=1.4"]  # a trained model is evaluated, for its card
 TEST = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100"]
+ONNX = ["onnxruntime>=1.17"]  # buffer: {policy: onnx}
 BENCH = ["onnxruntime>=1.17", "simpy>=4.1"]
 # The other OpenFlow framework.  It builds with setuptools before 68 only: `make ryu` does it, or
 # `PIP_CONSTRAINT=.ci/ryu-build-constraints.txt pip install --use-pep517 --no-deps ryu==4.34` before this extra.
@@ -105,6 +106,7 @@ setup(
         "evaluate": EVALUATE,
         "test": TEST,
         "bench": BENCH,
+        "onnx": ONNX,
         "check": CHECK,
         "ryu": RYU,
         "dev": [*TRAIN, *EVALUATE, *TEST, *BENCH, *CHECK],

@@ -17,6 +17,11 @@ class BufferSpec(Spec):
     """How each node sizes its buffer."""
 
     policy: BufferPolicyName = "lstm"
+    model: str | None = Field(
+        None,
+        max_length=4096,
+        description="model file of lstm (.npz) or onnx, relative to the scenario; default shipped",
+    )
     min_bytes: Size = Field("0.5MB", alias="min", gt=0, description="floor; never less is reserved")
     max_bytes: Size = Field("10MB", alias="max", gt=0, description="cap of one node")
     mean_bytes: Size | None = Field(
@@ -74,6 +79,17 @@ class BufferSpec(Spec):
         if self.pool_bytes is not None and self.pool_bytes < self.min_bytes:
             raise ValueError(f"pool ({units.size_text(self.pool_bytes)}) does not hold one node's min ({low})")
         return self
+
+    @model_validator(mode="after")
+    def _a_model_is_named_where_none_is_shipped(self) -> BufferSpec:
+        if BUFFER_POLICIES[self.policy].needs_model and self.model is None:
+            raise ValueError(f"policy {self.policy} needs a model; add `model: FILE`, relative to the scenario")
+        return self
+
+    @property
+    def reads(self) -> str | None:
+        """Return the model file of the scenario's that the policy reads, None where it reads none."""
+        return self.model if BUFFER_POLICIES[self.policy].reads_model else None
 
     @model_validator(mode="after")
     def _options_are_those_of_the_policy(self) -> BufferSpec:

@@ -121,7 +121,7 @@ def loaded(
     if plugins:
         data["plugins"] = [*named, *(str(plugged.load(added).path) for added in plugins)]
     scenario = _checked(data, parsed, changed)
-    found = [*traffic_checks(scenario), *_missing_traces(scenario, path.parent), *fault_checks(scenario)]
+    found = [*traffic_checks(scenario), *_missing_files(scenario, path.parent), *fault_checks(scenario)]
     refuse(found, parsed, changed)
     question = question_of(content.decode("utf-8-sig"))
     return LoadedScenario(scenario, question, path, hashlib.sha256(content).hexdigest(), data, parsed, tuple(changed))
@@ -201,11 +201,15 @@ def _sources_without_kind(data: dict[str, Any]) -> Iterator[Complaint]:
             yield Complaint(("traffic", index), f"neither shape nor trace is given{near}", "such as `shape: poisson`")
 
 
-def _missing_traces(scenario: Scenario, folder: Path) -> Iterator[Complaint]:
+def _missing_files(scenario: Scenario, folder: Path) -> Iterator[Complaint]:
     for index, source in enumerate(scenario.traffic):
         if isinstance(source, TraceSpec) and not os.path.isfile(folder / source.trace):
             missing = document.printable(str(folder / source.trace))
             yield Complaint(("traffic", index, "trace"), f"there is no file {missing}", "paths start at the scenario")
+    model = scenario.buffer.reads
+    if model is not None and not os.path.exists(folder / model):
+        missing = document.printable(str(folder / model))
+        yield Complaint(("buffer", "model"), f"there is no file {missing}", "paths start at the scenario")
 
 
 class ScenarioRefused(InputError):

@@ -50,7 +50,8 @@ class BufferTraits(Traits):
     Attributes:
         predicts: whether it looks ahead.
         reads_plan: whether its forecaster needs the traffic plan.
-        reads_model: whether its forecaster needs the model file.
+        reads_model: whether its forecaster needs a model file: `buffer.model`, or the one shipped.
+        needs_model: whether none is shipped for it.
         heeds_precursors: whether its sizes depend on how strongly a burst is announced.
         shares_pool: whether a node holds at most `alpha` × the free pool.
     """
@@ -58,6 +59,7 @@ class BufferTraits(Traits):
     predicts: bool = False
     reads_plan: bool = False
     reads_model: bool = False
+    needs_model: bool = False
     heeds_precursors: bool = False
     shares_pool: bool = False
 
@@ -144,6 +146,7 @@ BUFFER_POLICIES: Registry[BufferTraits] = Registry(
         "testbed.policies.buffer_ewma",
         "testbed.policies.buffer_holt",
         "testbed.forecaster.buffer_lstm",
+        "testbed.forecaster.buffer_onnx",
         "testbed.policies.buffer_oracle",
     ),
 )

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 
 from testbed import topologies
 from testbed.engine import engine as engine_of
-from testbed.errors import InputError
+from testbed.errors import InputError, MachineError
+from testbed.forecaster.maker import forecaster_maker
 from testbed.results.expectations import parse_all
 from testbed.results.metrics import paths
 from testbed.scenario.complaints import Complaint
@@ -21,9 +22,11 @@ from testbed.scenario.loading import LoadedScenario
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
 from testbed.scenario.sources import TraceSpec
+from testbed.scenario.tables import BUFFER_POLICIES
 from testbed.traffic.feasible import feasible, surely_sends
 from testbed.traffic.plan import make_plan
 from testbed.traffic.traces import TraceFiles
+from testbed.trials.inputs import model_of
 
 
 def check(loaded: LoadedScenario, engine: str, files: TraceFiles | None = None, seeds: Sequence[int] = ()) -> list[str]:
@@ -40,7 +43,12 @@ def check(loaded: LoadedScenario, engine: str, files: TraceFiles | None = None, 
     """
     scenario, files = loaded.scenario, files or TraceFiles(loaded.path.parent)
     network = topologies.describe(scenario.topology)
-    found = [*_expectations(scenario), *feasible(scenario, files), *engine_of(engine).complaints(scenario, network)]
+    found = [
+        *_expectations(scenario),
+        *_model(loaded),
+        *feasible(scenario, files),
+        *engine_of(engine).complaints(scenario, network),
+    ]
     loaded.refuse(found or [*_empty(scenario, network, files)])
     for seed in seeds:
         other = scenario.model_copy(update={"seed": seed})
@@ -64,6 +72,18 @@ def _expectations(scenario: Scenario) -> Iterator[Complaint]:
             parse_all((text,), paths())
         except InputError as error:
             yield Complaint(("expect", number), error.happened, error.remedy)
+
+
+def _model(loaded: LoadedScenario) -> Iterator[Complaint]:
+    """Yield why the model that a scenario names cannot be used; what the machine lacks to read it is said later."""
+    path, spec = model_of(loaded), loaded.scenario.buffer
+    if path is not None and BUFFER_POLICIES.is_ours(spec.policy):
+        try:
+            forecaster_maker(spec, None, 1, path)
+        except InputError as error:
+            yield Complaint(("buffer", "model"), error.happened, error.remedy)
+        except MachineError:
+            pass
 
 
 def _notes(loaded: LoadedScenario, files: TraceFiles) -> list[str]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 from typing import TypeGuard
 
 import yaml
 
 from testbed.engine import Engine
 from testbed.files import writing
+from testbed.files.reading import Source
+from testbed.forecaster.runtime.artefact import DEFAULT_MODEL, MAX_FILE_BYTES
 from testbed.results import provenance
 from testbed.results.expectations import Expectation
 from testbed.results.metrics import METRICS, Metric
@@ -23,9 +26,11 @@ from testbed.traffic.plan import PacketPlan
 from testbed.traffic.streams import derived_seed
 
 
-def _resolved_text(loaded: LoadedScenario, plugins: Collection[str]) -> str:
+def _resolved_text(loaded: LoadedScenario, plugins: Collection[str], model: str) -> str:
     question = "".join(f"# {line}".rstrip() + "\n" for line in loaded.question.splitlines())
     resolved = loaded.scenario.resolved() | ({"plugins": list(plugins)} if plugins else {})
+    if model:
+        resolved["buffer"]["model"] = model
     return question + yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True)
 
 
@@ -55,14 +60,36 @@ def metrics_of(loaded: LoadedScenario) -> tuple[Metric, ...]:
     return tuple(row for plugin in plugins_of(loaded).values() for row in plugin.rows if isinstance(row, Metric))
 
 
+def model_of(loaded: LoadedScenario) -> Path | None:
+    """Return the model file that a scenario names and its policy reads; None for the shipped one, or none."""
+    named = loaded.scenario.buffer.reads
+    if named is None:
+        return None
+    path = loaded.path.parent / named
+    return path / DEFAULT_MODEL.name if path.is_dir() else path
+
+
+def _model_files(path: Path) -> dict[str, bytes]:
+    """Return a model and the manifest beside it, if there is one, by the names of their copies."""
+    sources = [Source(file, "name another model") for file in dict.fromkeys((path, path.with_suffix(".json")))]
+    return {f"model/{one.path.name}": one.read(MAX_FILE_BYTES) for one in sources if one.exists()}
+
+
 def write_scenario(loaded: LoadedScenario, directory: RunDirectory) -> None:
-    """Write the scenario as it is run, and beside it the code that it brings along."""
+    """Write the scenario as it is run, and beside it the code and the model that it brings along."""
     plugins = plugins_of(loaded)
     if plugins:
         writing.folder(directory.path / "plugins")
     for name, plugin in plugins.items():
         directory.write_text(name, plugin.source, durable=False)
-    directory.write_text("scenario.yaml", _resolved_text(loaded, plugins), durable=False)
+    path = model_of(loaded)
+    copies = {} if path is None else _model_files(path)
+    if copies:
+        writing.folder(directory.path / "model")
+    for name, content in copies.items():
+        directory.write_text(name, content, durable=False)
+    resolved = _resolved_text(loaded, plugins, next(iter(copies), ""))
+    directory.write_text("scenario.yaml", resolved, durable=False)
 
 
 def hashes_of(loaded: LoadedScenario, plan: PacketPlan, engine: Engine) -> dict[str, str]:
@@ -80,9 +107,7 @@ def hashes_of_inputs(loaded: LoadedScenario) -> dict[str, str]:
     }
     hashes |= {f"plugin/{plugin.path.name}": f"sha256:{plugin.sha256}" for plugin in plugins_of(loaded).values()}
     if BUFFER_POLICIES[loaded.scenario.buffer.policy].reads_model:
-        from testbed.forecaster.runtime.artefact import DEFAULT_MODEL
-
-        hashes["model"] = provenance.sha256_of(DEFAULT_MODEL)
+        hashes["model"] = provenance.sha256_of(model_of(loaded) or DEFAULT_MODEL)
     return hashes
 
 

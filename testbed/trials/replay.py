@@ -89,7 +89,7 @@ def replay(run_dir: Path, model_path: Path | None = None) -> Difference | None:
 
     Args:
         run_dir: what `run` or `simulate` wrote.
-        model_path: of the LSTM; default the one shipped.
+        model_path: of the model; default the copy in the run directory, else the one shipped.
 
     Raises:
         InputError: no run directory, one without recorded decisions, or records this version cannot read.
@@ -97,10 +97,10 @@ def replay(run_dir: Path, model_path: Path | None = None) -> Difference | None:
     run = RecordedRun.open(run_dir)
     plugins = [text for text in run.scenario_data().get("plugins") or () if isinstance(text, str)]
     for text in plugins:
-        if Path(text).is_absolute() or ".." in Path(text).parts:
-            raise InputError(f"replaying {run_dir}", f"its plug-in {text} is not its own", "name a whole run directory")
+        _refuse_elsewhere(run_dir, text, "plug-in")
     list(plugged.load_named(run_dir, plugins))
     scenario = run.scenario()
+    model_path = model_path or _own_model(run, scenario)
     network = describe(scenario.topology)
     policies = _Policies(scenario, network, _forecasters(run, scenario, network, model_path), _balancer_seed(run))
     inputs = RecordedInputs(run, tuple(node.name for node in network.nodes))
@@ -112,6 +112,20 @@ def replay(run_dir: Path, model_path: Path | None = None) -> Difference | None:
     if not comparison.compared:
         raise InputError(f"replaying {run_dir}", "it holds no recorded decisions", "name a run that has begun")
     return comparison.unanswered() if run.manifest["status"] == "completed" else None
+
+
+def _own_model(run: RecordedRun, scenario: Scenario) -> Path | None:
+    """Return the copy of the model that the run brought along; None where it ran with the shipped one."""
+    named = scenario.buffer.reads
+    if named is not None:
+        _refuse_elsewhere(run.path, named, "model")
+    return None if named is None else run.path / named
+
+
+def _refuse_elsewhere(run_dir: Path, named: str, what: str) -> None:
+    """Refuse what a run names outside of its directory."""
+    if Path(named).is_absolute() or ".." in Path(named).parts:
+        raise InputError(f"replaying {run_dir}", f"its {what} {named} is not its own", "name a whole run directory")
 
 
 def _had_other_model(run: RecordedRun, model_path: Path | None) -> bool:

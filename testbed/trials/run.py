@@ -205,7 +205,8 @@ def _prepare(loaded: LoadedScenario, options: RunOptions) -> _Prepared:
         ovs_datapath=engine.datapath(),
     )
     manifest["notes"] = list(plan.notes)
-    return _Prepared(engine, trial_plan(scenario, network, plan), facts, inputs.metrics_of(loaded), manifest)
+    trial = trial_plan(scenario, network, plan, model=inputs.model_of(loaded))
+    return _Prepared(engine, trial, facts, inputs.metrics_of(loaded), manifest)
 
 
 def _default_path(loaded: LoadedScenario) -> Path:
@@ -215,13 +216,19 @@ def _default_path(loaded: LoadedScenario) -> Path:
     return first if not first.exists() else next(path for path in later if not path.exists())
 
 
-def trial_plan(scenario: Scenario, network: Network, packets: PacketPlan, logs: Path = Path("logs")) -> TrialPlan:
-    """Return the order for a trial of a scenario: its forecasters and its seeds."""
+def trial_plan(
+    scenario: Scenario,
+    network: Network,
+    packets: PacketPlan,
+    logs: Path = Path("logs"),
+    model: Path | None = None,
+) -> TrialPlan:
+    """Return the order for a trial of a scenario: its forecasters, with their `model` if not the shipped, its seeds."""
     return TrialPlan(
         scenario=scenario,
         network=network,
         packets=packets,
-        make_forecaster=forecaster_maker(scenario.buffer, packets, len(network.first_tier)),
+        make_forecaster=forecaster_maker(scenario.buffer, packets, len(network.first_tier), model),
         seed_of=partial(derived_seed, scenario.seed),
         logs=logs,
     )

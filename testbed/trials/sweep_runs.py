@@ -147,8 +147,8 @@ def _difference(path: Path, wanted: LoadedScenario, engine: str) -> str:
         found = run.scenario()
     except InputError:
         return "scenario.yaml"
-    both = ({**one.resolved(), "plugins": []} for one in (found, wanted.scenario))  # their hashes tell, see below
-    settings = next(settings_differing(*both), "")
+    both = (one.resolved() | {"plugins": []} for one in (found, wanted.scenario))  # their hashes tell, see below
+    settings = next(settings_differing(*({**one, "buffer": one["buffer"] | {"model": None}} for one in both)), "")
     return settings or _hash_that_differs(run.manifest.get("hashes", {}), wanted)
 
 

@@ -7,6 +7,7 @@ show. Until `WARM_UP_SAMPLES` have been seen the forecast is 0: the floor of the
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,32 +16,65 @@ from testbed.forecaster.runtime.artefact import Model, load_model
 from testbed.forecaster.runtime.cell import Cell
 from testbed.forecaster.runtime.features import FeatureExtractor
 from testbed.policies.fluid import service_bytes
-from testbed.records.events import ForecastMade, Ints, TrafficSampled
+from testbed.records.events import Floats, ForecastMade, Ints, TrafficSampled
 
-__all__ = ["WARM_UP_SAMPLES", "LstmForecaster", "Model", "load_model"]
+__all__ = ["WARM_UP_SAMPLES", "LstmForecaster", "Model", "Network", "NetworkForecaster", "load_model"]
 
+Float32s = NDArray[np.float32]
 WARM_UP_SAMPLES = 20
 ROUNDING_BYTES = 1000
 _ONSET_STEPS = 10_000
 
 
-class LstmForecaster:
+class Network(Protocol):
+    """What makes growth of features; `cell.Cell` is one.
+
+    Attributes:
+        inputs: float32 [FEATURES, n], to be filled before each step.
+        logits: float32 [h, n], onset logits after the last step, always the same array.
+    """
+
+    inputs: Float32s
+    logits: Float32s
+
+    def advance(self) -> None:
+        """Go on by the sample in `inputs`."""
+        ...
+
+    def growth(self) -> Floats:
+        """Return the growth ``log(1 + (need - backlog) / u)`` after the last step, [h, n], reused."""
+        ...
+
+    def growth_of_one(self) -> list[float]:
+        """Return the same for n = 1, [h]."""
+        ...
+
+
+class NetworkForecaster:
     """Predicts the buffer need of n nodes; implements `policies.forecast.Forecaster`.
 
     Args:
-        model: from `load_model`.
+        network: for n nodes, in a fresh state.
+        horizon_samples: its h horizons, ascending.
         nodes: names, in the order of every sample.
         rate_bps: service rates of the nodes, shape [n].
         sample_interval_ns: nominal time between samples.
     """
 
-    def __init__(self, model: Model, nodes: tuple[str, ...], rate_bps: Ints, sample_interval_ns: int) -> None:
+    def __init__(
+        self,
+        network: Network,
+        horizon_samples: tuple[int, ...],
+        nodes: tuple[str, ...],
+        rate_bps: Ints,
+        sample_interval_ns: int,
+    ) -> None:
         if len(nodes) != len(rate_bps):
             raise ValueError(f"{len(nodes)} nodes but {len(rate_bps)} rates")
         self._nodes = nodes
-        self._horizon_ns = tuple(samples * sample_interval_ns for samples in model.horizon_samples)
+        self._horizon_ns = tuple(samples * sample_interval_ns for samples in horizon_samples)
         self._seen = 0
-        self._cell = Cell(model, len(nodes))
+        self._cell = network
         self._features = FeatureExtractor(rate_bps, sample_interval_ns, self._cell.inputs)
         self._logit = self._cell.logits[-1]
         # In units of the rounding, so that rint() is all the rounding takes.
@@ -101,3 +135,10 @@ class LstmForecaster:
         # (1 + tanh(z / 2)) / 2 to four digits: as many as anyone reads, and the same on every machine.
         odds = np.tanh(self._logit.astype(np.float64) * 0.5)
         return np.asarray(np.rint((odds + 1.0) * (_ONSET_STEPS / 2)) / _ONSET_STEPS)
+
+
+class LstmForecaster(NetworkForecaster):
+    """The same with the LSTM of a model from `load_model`."""
+
+    def __init__(self, model: Model, nodes: tuple[str, ...], rate_bps: Ints, sample_interval_ns: int) -> None:
+        super().__init__(Cell(model, len(nodes)), model.horizon_samples, nodes, rate_bps, sample_interval_ns)

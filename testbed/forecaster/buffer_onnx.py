@@ -1,0 +1,46 @@
+"""`onnx`: the predictive rule with the forecast of a network of the user's, in an ONNX file (`onnx_network`).
+
+Rule and gate are those of `lstm`, so that the two differ by nothing but the network.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from testbed.forecaster.onnx_network import OnnxNetwork, load_onnx
+from testbed.forecaster.runtime.lstm import NetworkForecaster
+from testbed.policies.buffer import BufferPolicy, Foresight
+from testbed.policies.buffer_predictive import scaled_rule
+from testbed.policies.forecast import MakeForecaster
+from testbed.policies.forecast_gated import GatedForecaster
+from testbed.policies.forecast_path import sizing_column
+from testbed.records.events import Ints
+
+
+def _forecaster(given: Foresight) -> MakeForecaster:
+    spec = given.spec
+    assert given.model is not None, "the policy onnx needs a model"
+    model = load_onnx(Path(given.model))
+
+    def make(nodes: tuple[str, ...], rate_bps: Ints) -> GatedForecaster:
+        network, interval_ns = OnnxNetwork(model, len(nodes)), spec.sample_interval_ns
+        inner = NetworkForecaster(network, model.horizon_samples, nodes, rate_bps, interval_ns)
+        column = sizing_column(inner.horizon_ns, spec)
+        return GatedForecaster(inner, rate_bps, interval_ns, model.quantile, column)
+
+    return make
+
+
+ROWS = (
+    BufferPolicy(
+        name="onnx",
+        doc="expects what a network of your own says, `buffer.model` in an ONNX file; needs onnxruntime",
+        source="the interface is in docs/forecasters.md",
+        predicts=True,
+        reads_model=True,
+        needs_model=True,
+        heeds_precursors=True,
+        rule=scaled_rule,
+        forecaster=_forecaster,
+    ),
+)
