@@ -169,7 +169,8 @@ class OnnxNetwork:
 
     def growth(self) -> Floats:
         """See `Network`."""
-        return self._growth.copy()
+        copied: Floats = self._growth.copy()
+        return copied
 
     def growth_of_one(self) -> list[float]:
         """See `Network`."""
