@@ -83,6 +83,7 @@ setup(
     packages=find_packages(include=["testbed", "testbed.*"]),
     package_data={
         "testbed": ["py.typed"],
+        "testbed.commands": ["skeletons/*"],
         "testbed.forecaster": ["models/*"],
         "testbed.report": ["*.j2", "templates/*"],
     },

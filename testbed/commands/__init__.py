@@ -4,7 +4,7 @@ The order of the imports is the order of the verbs in ``--help``.
 """
 
 from testbed.commands import run, sweep, agree, validate, doctor, report, replay, compare, bench  # noqa: I001
-from testbed.commands import train, evaluate, listing, ps, execute, clean
+from testbed.commands import train, evaluate, listing, new, ps, execute, clean
 from testbed.commands.app import app
 
 __all__ = [  # noqa: RUF022
@@ -20,6 +20,7 @@ __all__ = [  # noqa: RUF022
     "train",
     "evaluate",
     "listing",
+    "new",
     "ps",
     "execute",
     "clean",
