@@ -86,9 +86,10 @@ check: setup-test ## ruff, mypy, clang-format and the architecture test
 	clang-format --dry-run -Werror bpf/*.c bpf/*.h
 	$(PYTHON) -m pytest -q tests/test_architecture.py tests/test_reading_door.py
 
-reference: ## write docs/reference from the declarations of records, metrics, policies, families and faults
+reference: ## write docs/reference from the declarations of records, metrics, checks, policies, families and faults
 	$(PYTHON) -m testbed.records.reference > docs/reference/records.md
 	$(PYTHON) -m testbed.results.metrics.reference > docs/reference/metrics.md
+	$(PYTHON) -m testbed.results.fidelity.reference > docs/reference/checks.md
 	$(PYTHON) -m testbed.scenario.reference > docs/reference/choices.md
 
 clean: ## remove build products (not the environment, not the runs)

@@ -155,7 +155,7 @@ def _of_a_policy(error: BaseException) -> PolicyError | None:
         return None
     where = f"{_short(places[-1].filename)}, line {places[-1].lineno}, in {places[-1].name}"
     if os.path.realpath(places[-1].filename) in _blamed:
-        return PolicyError("asking a plug-in", f"{_words(error)} ({where})", "mend the plug-in")
+        return PolicyError("asking a plug-in", f"{_words(error)} ({where})", "fix the plug-in")
     return PolicyError(
         "asking a policy", f"{_words(error)} ({where})", "fix the policy; report it if it is one of ours"
     )

@@ -12,6 +12,8 @@ from testbed.report.key_figures import groups
 from testbed.report.terminal import verdict_lines
 from testbed.report.written import UNITS
 from testbed.results.expectations import Expectation, evaluate, parse_all
+from testbed.results.fidelity import reference as checks_reference
+from testbed.results.fidelity.judge import QUESTIONS
 from testbed.results.metrics import METRICS, Metric, columns, paths
 from testbed.results.metrics import reference as metrics_reference
 from testbed.scenario import reference as choices_reference
@@ -84,9 +86,23 @@ def test_a_text_is_no_figure_to_be_expected():
     assert evaluate(Expectation.parse("buffer.policy == 1"), SUMMARY)["value"] is None
 
 
-@pytest.mark.parametrize(("name", "page"), [("metrics", metrics_reference.page), ("choices", choices_reference.page)])
+@pytest.mark.parametrize(
+    ("name", "page"),
+    [
+        ("metrics", metrics_reference.page),
+        ("checks", checks_reference.page),
+        ("choices", choices_reference.page),
+    ],
+)
 def test_the_reference_is_current(name, page):
     assert (ROOT / "docs" / "reference" / f"{name}.md").read_text(encoding="utf-8") == page(), "run `make reference`"
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.name)
+def test_every_check_has_a_line_with_both_bounds(question):
+    (line,) = [line for line in checks_reference.page().splitlines() if line.startswith(f"| {question.name} |")]
+    assert all(cell.strip() for cell in line.split("|")[1:-1]), line
+    assert question.remedy
 
 
 def test_the_readme_names_what_there_is():

@@ -18,7 +18,7 @@ from tests import synthetic_run
 
 KINDS: list[tuple[StageKind, str, str]] = [
     ("send", "c1", "the sender of c1"),
-    ("stamp", "n2", "what reached n2"),
+    ("stamp", "n2", "some packets that reached n2"),
     ("way", "n2", "n2"),
     ("queue", "n2", "the egress of n2"),
     ("agent", "n2", "the agent of n2"),
@@ -66,7 +66,7 @@ def test_a_stall_of_any_stage_is_seen_and_named(
 
 
 @pytest.mark.parametrize(
-    ("waiting", "cause"), [(("n1", "n2", "n3"), "ovs-vswitchd"), (("n2",), "from the switch to n2")]
+    ("waiting", "cause"), [(("n1", "n2", "n3"), "ovs-vswitchd"), (("n2",), "between the switch and n2")]
 )
 def test_where_all_nodes_wait_it_is_the_switch_and_where_one_does_its_link(
     good: synthetic_run.Made, waiting: tuple[str, ...], cause: str

@@ -205,7 +205,7 @@ def _rows_of(module: types.ModuleType, path: Path) -> tuple[Traits, ...]:
         if type(row) in _NOT_MADE:
             raise PluginError(attempted, f"{row.name} is a {type(row).__name__}, which nothing can be made of", remedy)
         if defect := row.defect():
-            raise PluginError(attempted, f"{row.name}: {defect}", "mend it")
+            raise PluginError(attempted, f"{row.name}: {defect}", "fix it")
     return tuple(rows)
 
 

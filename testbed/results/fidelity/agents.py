@@ -7,16 +7,26 @@ import numpy as np
 from testbed.records.engines import is_real_time
 from testbed.records.evidence import NodeEvidence
 from testbed.records.histogram import Histogram, merged
-from testbed.results.fidelity.check import A_QUIETER_MACHINE, Bound, Measured, Question, Run
+from testbed.results.fidelity.check import A_QUIETER_MACHINE, Bound, BoundOfRun, Measured, Question, Run
 from testbed.units import NS_PER_MS
 
-# A tick 2 ms late costs a fifth of a 10 ms interval of lead time; the second bound is the interval itself.
+# A tick 2 ms late costs a fifth of a 10 ms interval of lead time.
 AGENT_LATENESS_GOOD_MS = 2.0
 # Each missing sample is a blind interval of the agent; at a tenth it is another policy.
 MISSING_SAMPLES_RATIO = Bound(0.02, 0.10)
 # An agent hands its samples over ten at a time; those it has not are lost with it when a fault kills it. The interval
 # in which it starts anew is not whole.
 SAMPLES_LOST_BY_A_CRASH = 11
+
+
+def _lateness_bound(run: Run) -> Bound:
+    interval_ms = run.facts.sample_interval_ns / NS_PER_MS
+    return Bound(min(AGENT_LATENESS_GOOD_MS, interval_ms / 2), interval_ms)
+
+
+AGENT_LATENESS_MS = BoundOfRun(
+    _lateness_bound, f"{AGENT_LATENESS_GOOD_MS:g}, or half a sample interval if that is less", "a sample interval"
+)
 
 
 def _agent_lateness(run: Run) -> Measured | None:
@@ -28,9 +38,7 @@ def _agent_lateness(run: Run) -> Measured | None:
     if kept is None or not kept.total:
         return None
     p99, largest = kept.quantile_ns(0.99) or 0.0, kept.largest_ns or 0
-    interval_ms = run.facts.sample_interval_ns / NS_PER_MS
-    bound = Bound(min(AGENT_LATENESS_GOOD_MS, interval_ms / 2), interval_ms)
-    return Measured(p99 / NS_PER_MS, bound, "ms", {"max_ms": largest / NS_PER_MS})
+    return Measured(p99 / NS_PER_MS, {"max_ms": largest / NS_PER_MS})
 
 
 def _missing_samples(run: Run) -> Measured | None:
@@ -47,7 +55,7 @@ def _missing_samples(run: Run) -> Measured | None:
         return None
     worst = max(missing, key=lambda node: missing[node])
     seen = {"node": worst, "samples": counts[worst]}
-    return Measured(missing[worst], MISSING_SAMPLES_RATIO, "of a node's samples", seen)
+    return Measured(missing[worst], seen)
 
 
 def _excused_ns(node: NodeEvidence | None, interval_ns: int) -> int:
@@ -63,11 +71,15 @@ CHECKS = (
         "agents took their samples later than planned: forecasts had less lead time",
         A_QUIETER_MACHINE,
         _agent_lateness,
+        AGENT_LATENESS_MS,
+        "ms",
     ),
     Question(
         "missing samples",
-        "an agent did not see some intervals at all",
+        "an agent took no sample in some intervals",
         A_QUIETER_MACHINE,
         _missing_samples,
+        MISSING_SAMPLES_RATIO,
+        "of a node's samples",
     ),
 )

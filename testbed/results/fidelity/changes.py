@@ -14,12 +14,12 @@ CHANGES_BESIDE = Bound(0, float("inf"))
 _NAMED = 3
 
 
-def _changed(on_the_way: bool, bound: Bound) -> Callable[[Run], Measured | None]:
+def _changed(on_the_way: bool) -> Callable[[Run], Measured | None]:
     def measure(run: Run) -> Measured | None:
         if run.evidence.changes is None:
             return None
         found = [change for change in run.evidence.changes if change.on_the_way == on_the_way]
-        return Measured(len(found), bound, "changes", cause=_named(found))
+        return Measured(len(found), cause=_named(found))
 
     return measure
 
@@ -34,12 +34,16 @@ CHECKS = (
         "changes of what packets meet",
         "something between sender and sink was changed, however briefly, and not by a fault of the scenario",
         "do not change the namespaces or processes of a run, or make the change a fault of the scenario",
-        _changed(True, CHANGES_ON_THE_WAY),
+        _changed(True),
+        CHANGES_ON_THE_WAY,
+        "changes",
     ),
     Question(
         "changes beside the way of packets",
         "a process or a setting of the run was changed, and not by a fault of the scenario",
         "do not change the namespaces or processes of a run",
-        _changed(False, CHANGES_BESIDE),
+        _changed(False),
+        CHANGES_BESIDE,
+        "changes",
     ),
 )

@@ -1,7 +1,8 @@
 """One check: a measured value, two bounds, and in words what it means and what to do.
 
 A file of this folder holds a family of checks: the bounds as constants, each with its reason; a function for each check
-that measures; and `CHECKS`, which names them and says what a value past the bounds means.  `judge` makes them all.
+that measures; and `CHECKS`, which names them, with their bounds and what a value past the bounds means.  `judge` makes
+them all, `reference` the page ``docs/reference/checks.md``.
 """
 
 from __future__ import annotations
@@ -32,6 +33,19 @@ class Bound(NamedTuple):
         return "VALID" if value <= self.good else "DEGRADED" if value <= self.usable else "INVALID"
 
 
+class BoundOfRun(NamedTuple):
+    """A bound that depends on the scenario, and both of its values in words.
+
+    Attributes:
+        of: returns the bound of a run.
+        good, usable: the two values, for the documents.
+    """
+
+    of: Callable[[Run], Bound]
+    good: str
+    usable: str
+
+
 class Run(NamedTuple):
     """What the checks of one run are made from.
 
@@ -54,16 +68,12 @@ class Measured:
 
     Attributes:
         value: the measured value that decides.
-        bound: what it is held against.
-        unit: of both.
         evidence: what else was measured for it, plain values; None is left out of the reason.
         cause: what happened, where, for how long and when, as far as the check knows; empty when it knows no more
             than its name says.
     """
 
     value: float
-    bound: Bound
-    unit: str = ""
     evidence: Mapping[str, Any] = field(default_factory=dict)
     cause: str = ""
 
@@ -76,22 +86,26 @@ class Question(NamedTuple):
         meaning: what a value past the bounds means for the run; of a maximum, also from which size on it is seen.
         remedy: what to do then.
         measure: finds the value; None when the engine did not measure what is needed.
+        bound: what the value is compared with.
+        unit: of value and bound; empty for one that is 0 (no) or 1 (yes).
     """
 
     name: str
     meaning: str
     remedy: str
     measure: Callable[[Run], Measured | None]
+    bound: Bound | BoundOfRun
+    unit: str
 
     def ask(self, run: Run) -> Check | None:
         """Return the check of a run, None when it cannot be made."""
         found = self.measure(run)
         if found is None:
             return None
-        bound = found.bound
+        bound = self.bound if isinstance(self.bound, Bound) else self.bound.of(run)
         return Check(
             name=self.name, verdict=bound.verdict(found.value), value=found.value, good=bound.good,
-            usable=None if bound.usable == float("inf") else bound.usable, unit=found.unit, evidence=found.evidence,
+            usable=None if bound.usable == float("inf") else bound.usable, unit=self.unit, evidence=found.evidence,
             meaning=self.meaning, cause=found.cause, remedy=self.remedy,
         )  # fmt: skip
 
@@ -152,11 +166,11 @@ def joined(parts: list[np.ndarray]) -> np.ndarray:
     return np.concatenate([*parts, np.zeros(0)])
 
 
-def measured(attribute: str, bound: Bound, unit: str) -> Callable[[Run], Measured | None]:
-    """Return the measurement of a field of the evidence that is held against a bound as it is."""
+def measured(attribute: str) -> Callable[[Run], Measured | None]:
+    """Return the measurement of a field of the evidence that is compared with the bound as it is."""
 
     def measure(run: Run) -> Measured | None:
         value = getattr(run.evidence, attribute)
-        return None if value is None else Measured(value, bound, unit)
+        return None if value is None else Measured(value)
 
     return measure

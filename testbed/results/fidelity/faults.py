@@ -14,17 +14,17 @@ def _seen(run: Run) -> Measured | None:
     unseen = run.evidence.faults_unseen
     if unseen is None:
         return None
-    return Measured(len(unseen), FAULTS_UNSEEN, "faults", {"which": ", ".join(unseen)} if unseen else {})
+    return Measured(len(unseen), {"which": ", ".join(unseen)} if unseen else {})
 
 
 def _on_time(run: Run) -> Measured | None:
     """A fault is ordered from the outside as a stage acts: late by as much as a stage may stand still."""
     ordered = run.evidence.ordered
     if not ordered:
-        return Measured(0.0, STALL_MS, "ms") if run.evidence.faults_unseen is not None else None
+        return Measured(0.0) if run.evidence.faults_unseen is not None else None
     latest = max(ordered, key=lambda fault: fault.began_ns - fault.at_ns)
     seen = {"which": " ".join([latest.kind, *latest.nodes])}
-    return Measured((latest.began_ns - latest.at_ns) / NS_PER_MS, STALL_MS, "ms", seen)
+    return Measured((latest.began_ns - latest.at_ns) / NS_PER_MS, seen)
 
 
 CHECKS = (
@@ -33,11 +33,15 @@ CHECKS = (
         "a fault of the scenario, or its end, was commanded and not observed",
         "look at the fault's records in events.jsonl",
         _seen,
+        FAULTS_UNSEEN,
+        "faults",
     ),
     Question(
         "faults carried out late",
         "a fault began or ended later than the scenario says",
         A_QUIETER_MACHINE,
         _on_time,
+        STALL_MS,
+        "ms",
     ),
 )

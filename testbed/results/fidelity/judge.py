@@ -15,7 +15,7 @@ from testbed.results.fidelity.check import Check, Question, Run, Verdict
 
 _SEVERITY: dict[Verdict, int] = {"VALID": 0, "DEGRADED": 1, "INVALID": 2}
 _FAMILIES = (whole, senders, packets, faults, link, agents, way, stalls, changes, machine)
-_QUESTIONS: tuple[Question, ...] = tuple(question for family in _FAMILIES for question in family.CHECKS)
+QUESTIONS: tuple[Question, ...] = tuple(question for family in _FAMILIES for question in family.CHECKS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def judge(
         interrupted: whether the run was stopped before its end.
     """
     run = Run(evidence, facts, rows, interrupted)
-    made = {question.name: question.ask(run) for question in _QUESTIONS}
+    made = {question.name: question.ask(run) for question in QUESTIONS}
     checks = tuple(check for check in made.values() if check is not None)
     bad = sorted((c for c in checks if c.verdict != "VALID"), key=lambda c: -_SEVERITY[c.verdict])
     verdict = bad[0].verdict if bad else "VALID"
@@ -67,4 +67,4 @@ def judge(
 
 def check_names() -> Iterator[str]:
     """Yield the names of all checks, in the order they are made."""
-    yield from (question.name for question in _QUESTIONS)
+    yield from (question.name for question in QUESTIONS)

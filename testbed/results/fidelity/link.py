@@ -38,7 +38,7 @@ def _rate_median(run: Run) -> Measured | None:
     errors = _rate_errors(run)
     if not errors.size:
         return None
-    return Measured(float(abs(np.median(errors))), RATE_ERROR_MEDIAN_RATIO, "", {"windows": int(errors.size)})
+    return Measured(float(abs(np.median(errors))), {"windows": int(errors.size)})
 
 
 def _rate_worst(run: Run) -> Measured | None:
@@ -48,7 +48,7 @@ def _rate_worst(run: Run) -> Measured | None:
     worst = float(errors[np.argmax(np.abs(errors))])
     share = float(np.mean(np.abs(errors) > RATE_ERROR_RATIO))
     seen = {"worst_error": worst, "windows": int(errors.size)}
-    return Measured(share, RATE_WINDOWS_OFF_RATIO, "of the windows", seen)
+    return Measured(share, seen)
 
 
 def _queues_agree(run: Run) -> Measured | None:
@@ -60,7 +60,7 @@ def _queues_agree(run: Run) -> Measured | None:
     apart = int(np.sum(excess > 0))
     share = 0.0 if apart <= QUEUES_APART_FREE_SAMPLES else apart / excess.size
     seen = {"samples": int(excess.size), "apart": apart, "worst_excess_bytes": int(max(excess.max(), 0))}
-    return Measured(share, QUEUES_APART_RATIO, "of backlogged samples", seen)
+    return Measured(share, seen)
 
 
 def _native_xdp(run: Run) -> Measured | None:
@@ -68,7 +68,7 @@ def _native_xdp(run: Run) -> Measured | None:
     generic = [node for node, mode in modes.items() if mode != "native"]
     if not modes:
         return None
-    return Measured(len(generic), GENERIC_XDP_NODES, "nodes", {"which": " ".join(generic)} if generic else {})
+    return Measured(len(generic), {"which": " ".join(generic)} if generic else {})
 
 
 CHECKS = (
@@ -77,23 +77,31 @@ CHECKS = (
         "the link did not have the configured rate",
         "look for a second limit on the node's link, or for a machine that cannot serve the rate",
         _rate_median,
+        RATE_ERROR_MEDIAN_RATIO,
+        "of the rate",
     ),
     Question(
         "delivered rate off by more than 2 %",
         "a backlogged link was served slower or faster than configured for 100 ms",
         A_QUIETER_MACHINE,
         _rate_worst,
+        RATE_WINDOWS_OFF_RATIO,
+        "of the windows",
     ),
     Question(
         "XDP queue apart from the qdisc's backlog",
         "the queue that decides over drops was not the queue that delays",
         A_QUIETER_MACHINE,
         _queues_agree,
+        QUEUES_APART_RATIO,
+        "of backlogged samples",
     ),
     Question(
         "nodes without native XDP",
         "the node's program ran after the kernel had built its packet: same decisions, other costs and delays",
         "use interfaces whose driver has native XDP, such as veth",
         _native_xdp,
+        GENERIC_XDP_NODES,
+        "nodes",
     ),
 )

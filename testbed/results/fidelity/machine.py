@@ -29,22 +29,22 @@ NEIGHBOUR_OVERFLOWS = Bound(0, float("inf"))
 def _busy(run: Run) -> Measured | None:
     idle = run.evidence.cpu_idle_ratio
     seen = {"runqueue_mean": run.evidence.runqueue_mean}
-    return None if idle is None else Measured(1 - idle, CPU_BUSY_RATIO, "of all cores", seen)
+    return None if idle is None else Measured(1 - idle, seen)
 
 
 def _busy_worst(run: Run) -> Measured | None:
     idle = run.evidence.cpu_idle_worst_ratio
-    return None if idle is None else Measured(1 - idle, CPU_BUSY_WORST_RATIO, "of all cores")
+    return None if idle is None else Measured(1 - idle)
 
 
 def _throttled(run: Run) -> Measured | None:
     spent = run.evidence.throttled_ns
-    return None if spent is None else Measured(spent / max(run.evidence.ran_ns, 1), THROTTLED_RATIO, "of the run")
+    return None if spent is None else Measured(spent / max(run.evidence.ran_ns, 1))
 
 
 def _suspended(run: Run) -> Measured | None:
     asleep_ns = run.evidence.suspended_ns
-    return None if asleep_ns is None else Measured(asleep_ns / NS_PER_MS, SUSPENDED_MS, "ms")
+    return None if asleep_ns is None else Measured(asleep_ns / NS_PER_MS)
 
 
 def _demand(run: Run) -> Measured | None:
@@ -52,12 +52,12 @@ def _demand(run: Run) -> Measured | None:
     if ratio is None:
         return None
     seen = {"by": run.evidence.cpu_demand_process, "waited": run.evidence.cpu_demand_waited_ratio}
-    return Measured(ratio, CPU_DEMAND_RATIO, "of a core", seen)
+    return Measured(ratio, seen)
 
 
 def _without_real_time(run: Run) -> Measured | None:
     permitted = run.evidence.real_time
-    return None if permitted is None else Measured(int(not permitted), WITHOUT_REAL_TIME)
+    return None if permitted is None else Measured(int(not permitted))
 
 
 CHECKS = (
@@ -66,47 +66,63 @@ CHECKS = (
         "senders, agents and switch had to wait for whatever else the machine did",
         "`python -m testbed doctor` says what gives them fixed priorities (CAP_SYS_NICE, a real-time share)",
         _without_real_time,
+        WITHOUT_REAL_TIME,
+        "",
     ),
     Question(
         "CPU busy",
         "timers and packets waited for a core",
         A_QUIETER_MACHINE,
         _busy,
+        CPU_BUSY_RATIO,
+        "of all cores",
     ),
     Question(
         "CPU busy in the worst second",
         "for a second, timers and packets waited for a core",
         A_QUIETER_MACHINE,
         _busy_worst,
+        CPU_BUSY_WORST_RATIO,
+        "of all cores",
     ),
     Question(
         "CPU stolen by the hypervisor",
         "the hypervisor gave the cores to other virtual machines",
         "use a machine whose cores are its own",
-        measured("cpu_steal_ratio", CPU_STEAL_RATIO, "of the time"),
+        measured("cpu_steal_ratio"),
+        CPU_STEAL_RATIO,
+        "of the time",
     ),
     Question(
         "core time wanted by a real-time process",
         "for half a second a process of the run ran, or waited for a core, nearly all the time: it could not keep up",
         A_QUIETER_MACHINE,
         _demand,
+        CPU_DEMAND_RATIO,
+        "of a core",
     ),
     Question(
         "time throttled by a CPU quota",
         "a quota stopped everything at once",
         "run without a CPU quota",
         _throttled,
+        THROTTLED_RATIO,
+        "of the run",
     ),
     Question(
         "time the machine was suspended",
         "everything stood still during the run, and the clock of the run with it",
         "run on a machine that is not suspended",
         _suspended,
+        SUSPENDED_MS,
+        "ms",
     ),
     Question(
         "neighbour table overflows",
         "the kernel's neighbour table was full, which delays or loses packets",
         "raise net.ipv4.neigh.default.gc_thresh3",
-        measured("neighbour_overflows", NEIGHBOUR_OVERFLOWS, "times"),
+        measured("neighbour_overflows"),
+        NEIGHBOUR_OVERFLOWS,
+        "times",
     ),
 )

@@ -25,14 +25,14 @@ STRAY_LOSS_RATIO = Bound(0.0, 0.001)
 def _conservation(run: Run) -> Measured | None:
     books = account(run.evidence)
     seen = {"sent": books.sent_pkts, "delivered": books.delivered_pkts}
-    return Measured(abs(books.unaccounted_pkts), UNACCOUNTED_PKTS, "packets", seen)
+    return Measured(abs(books.unaccounted_pkts), seen)
 
 
 def _duplicates(run: Run) -> Measured | None:
     fates = run.evidence.fates
     same_sink = total(node.duplicate_pkts for node in run.evidence.nodes)
     twice = same_sink if fates is None else fates.repeated_pkts
-    return None if twice is None else Measured(twice, DUPLICATE_PKTS, "packets", {"at_one_sink": same_sink})
+    return None if twice is None else Measured(twice, {"at_one_sink": same_sink})
 
 
 def _unsent_seen(run: Run) -> Measured | None:
@@ -40,7 +40,7 @@ def _unsent_seen(run: Run) -> Measured | None:
     if fates is None:
         return None
     seen = {"of_the_plan": fates.unsent_pkts, "of_no_plan": fates.unplanned_pkts}
-    return Measured(fates.unsent_pkts + fates.unplanned_pkts, UNSENT_SEEN_PKTS, "packets", seen)
+    return Measured(fates.unsent_pkts + fates.unplanned_pkts, seen)
 
 
 def _stray_loss(run: Run) -> Measured | None:
@@ -49,19 +49,19 @@ def _stray_loss(run: Run) -> Measured | None:
         return None
     lost, seen = sum(books.stray_pkts.values()), {_key(place): count for place, count in counted.items()}
     shared = {"of_other_traffic": sum(books.others_pkts.values())} if books.others_pkts else {}
-    return Measured(lost / max(books.sent_pkts, 1), STRAY_LOSS_RATIO, "of the packets sent", {**seen, **shared})
+    return Measured(lost / max(books.sent_pkts, 1), {**seen, **shared})
 
 
 def _stray_tcp_loss(run: Run) -> Measured | None:
     """Measure what TCP lost: the places know no class, so it is what they counted beyond the planned packets."""
     evidence = run.evidence
     if not evidence.tcp:
-        return Measured(0.0, STRAY_LOSS_RATIO, "of the segments that arrived")
+        return Measured(0.0)
     arrived = total(node.tcp_arrived_pkts for node in evidence.nodes)
     if arrived is None:
         return None
     lost = {_key(place): count for place, count in account(evidence).others_pkts.items()}
-    return Measured(sum(lost.values()) / max(arrived, 1), STRAY_LOSS_RATIO, "of the segments that arrived", lost)
+    return Measured(sum(lost.values()) / max(arrived, 1), lost)
 
 
 def _key(place: str) -> str:
@@ -75,7 +75,7 @@ def _fault_losses(run: Run) -> Measured | None:
         return None
     stray = sum(account(run.evidence).stray_pkts.values())
     seen = {"by_counters": counted, "by_numbers": numbered, "lost_elsewhere": stray}
-    return Measured(max(0, abs(counted - numbered) - stray), FAULT_LOSS_APART_PKTS, "packets", seen)
+    return Measured(max(0, abs(counted - numbered) - stray), seen)
 
 
 CHECKS = (
@@ -84,35 +84,47 @@ CHECKS = (
         "sent packets were neither delivered, nor dropped at a place with a counter, nor in flight at the end",
         "packets were lost where nothing counts them: look at logs/ and at the counters in evidence.json",
         _conservation,
+        UNACCOUNTED_PKTS,
+        "packets",
     ),
     Question(
         "duplicated packets",
         "packets were delivered twice, at one backend or at several, or delivered and dropped",
         "look for a loop or a mirror in the network",
         _duplicates,
+        DUPLICATE_PKTS,
+        "packets",
     ),
     Question(
         "packets that nobody sent",
-        "packets of this run arrived that are not in the plan, or that no sender says it sent",
+        "packets of this run arrived that are not in the plan, or that no sender reports as sent",
         "look for a second sender, or for one whose report is wrong",
         _unsent_seen,
+        UNSENT_SEEN_PKTS,
+        "packets",
     ),
     Question(
         "loss outside the buffer",
         "packets were lost where the scenario loses none",
         A_QUIETER_MACHINE,
         _stray_loss,
+        STRAY_LOSS_RATIO,
+        "of the packets sent",
     ),
     Question(
         "TCP lost outside the buffer",
         "segments of TCP were lost where the scenario loses none; the counters there include frames of any traffic",
         A_QUIETER_MACHINE,
         _stray_tcp_loss,
+        STRAY_LOSS_RATIO,
+        "of the segments that arrived",
     ),
     Question(
         "loss to faults, by counters and by packets",
         "packets lost to faults: counters and packet numbers give different totals",
         "look at the FaultLosses in events.jsonl",
         _fault_losses,
+        FAULT_LOSS_APART_PKTS,
+        "packets",
     ),
 )

@@ -31,7 +31,7 @@ SEND_LATENESS_P999_MS = Bound(5.0, 80.0)
 def _failed(run: Run) -> Measured | None:
     failed = [client for client in run.evidence.clients if client.failure]
     told = [f"the sender of {c.client} failed {c.failure}; {c.failed_pkts} packets were not sent" for c in failed]
-    return Measured(len(failed), FAILED_SENDERS, "senders", {}, "; ".join(told))
+    return Measured(len(failed), cause="; ".join(told))
 
 
 def _unsent(run: Run) -> Measured | None:
@@ -43,21 +43,21 @@ def _unsent(run: Run) -> Measured | None:
         "send_errors": sum(client.send_errors for client in clients),
         "failed": sum(client.failed_pkts for client in clients),
     }
-    return Measured(abs(unsent) / max(planned, 1), UNSENT_RATIO, "of the plan", seen)
+    return Measured(abs(unsent) / max(planned, 1), seen)
 
 
 def _unexplained(run: Run) -> Measured | None:
     unexplained = {client.client: abs(client.unexplained_pkts) for client in run.evidence.clients}
-    return Measured(sum(unexplained.values()), UNEXPLAINED_PKTS, "packets", {c: n for c, n in unexplained.items() if n})
+    return Measured(sum(unexplained.values()), {c: n for c, n in unexplained.items() if n})
 
 
-def _lateness(ratio: float, bound: Bound) -> Callable[[Run], Measured | None]:
+def _lateness(ratio: float) -> Callable[[Run], Measured | None]:
     def measure(run: Run) -> Measured | None:
         histogram = merged(client.lateness for client in run.evidence.clients)
         if histogram is None or not histogram.total:
             return None
         seen = {"max_ms": (histogram.largest_ns or 0) / NS_PER_MS}
-        return Measured((histogram.quantile_ns(ratio) or 0.0) / NS_PER_MS, bound, "ms", seen)
+        return Measured((histogram.quantile_ns(ratio) or 0.0) / NS_PER_MS, seen)
 
     return measure
 
@@ -68,29 +68,39 @@ CHECKS = (
         "a sender failed before the end, and the rest of its packets is missing",
         "look at the client's interface (is it up, is its MTU as large as the packets) and run again",
         _failed,
+        FAILED_SENDERS,
+        "senders",
     ),
     Question(
         "planned packets not sent",
         "the traffic was not the planned one",
         A_QUIETER_MACHINE,
         _unsent,
+        UNSENT_RATIO,
+        "of the plan",
     ),
     Question(
         "planned packets that nobody sent or gave up",
         "sent + unsent packets of the sender's report ≠ planned packets",
         "report this, with the run directory",
         _unexplained,
+        UNEXPLAINED_PKTS,
+        "packets",
     ),
     Question(
         "sender lateness p99",
         "one packet in a hundred left later than planned: bursts were not those of the plan",
         A_QUIETER_MACHINE,
-        _lateness(0.99, SEND_LATENESS_MS),
+        _lateness(0.99),
+        SEND_LATENESS_MS,
+        "ms",
     ),
     Question(
         "sender lateness p99.9",
         "one packet in a thousand left later than planned, as many as the p99.9 of the delay is made of",
         A_QUIETER_MACHINE,
-        _lateness(0.999, SEND_LATENESS_P999_MS),
+        _lateness(0.999),
+        SEND_LATENESS_P999_MS,
+        "ms",
     ),
 )

@@ -62,11 +62,11 @@ def _longest(kind: StageKind, cause: Callable[[Run, _Found], str]) -> Callable[[
             return None
         worst = max(_found(run, kind), key=lambda found: found.stall.lasted_ns, default=None)
         if worst is None:
-            return Measured(0.0, STALL_MS, "ms")
+            return Measured(0.0)
         value = worst.stall.lasted_ns / NS_PER_MS
         seen = {"where": worst.stage.place, "at_s": worst.stall.began_ns / NS_PER_S}
         good = STALL_MS.verdict(value) == "VALID"
-        return Measured(value, STALL_MS, "ms", seen, "" if good else _told(run, worst, cause))
+        return Measured(value, seen, "" if good else _told(run, worst, cause))
 
     return measure
 
@@ -123,7 +123,7 @@ def _stood_still(who: str) -> Callable[[Run, _Found], str]:
 
 
 def _stall_question(name: str, kind: StageKind, means: str, who: Callable[[Run, _Found], str]) -> Question:
-    return Question(f"longest stall of {name}", means, _FIND_OUT, _longest(kind, who))
+    return Question(f"longest stall of {name}", means, _FIND_OUT, _longest(kind, who), STALL_MS, "ms")
 
 
 CHECKS = (

@@ -26,14 +26,14 @@ QUEUE_P99_MS = Bound(1.0, 5.0)
 UNBUFFERED_PKTS = Bound(0, 0)
 
 
-def _taken(kind: StageKind, bound: Bound) -> Callable[[Run], Measured | None]:
+def _taken(kind: StageKind) -> Callable[[Run], Measured | None]:
     def measure(run: Run) -> Measured | None:
         histogram = merged(stage.delays for stage in run.evidence.stages if stage.kind == kind)
         if histogram is None or not histogram.total:
             return None
         p50, p99, p999 = ((histogram.quantile_ns(ratio) or 0.0) / NS_PER_MS for ratio in (0.5, 0.99, 0.999))
         seen = {"p50_ms": p50, "p999_ms": p999, "max_ms": (histogram.largest_ns or 0) / NS_PER_MS}
-        return Measured(p99, bound, "ms", seen)
+        return Measured(p99, seen)
 
     return measure
 
@@ -42,7 +42,7 @@ def _unbuffered(run: Run) -> Measured | None:
     pkts = total(node.unbuffered_pkts for node in run.evidence.nodes)
     which = [node.node for node in run.evidence.nodes if node.unbuffered_pkts]
     told = f"packets came to the sinks of {', '.join(which)} that no buffer had admitted" if which else ""
-    return None if pkts is None else Measured(pkts, UNBUFFERED_PKTS, "packets", {}, told)
+    return None if pkts is None else Measured(pkts, cause=told)
 
 
 CHECKS = (
@@ -50,18 +50,24 @@ CHECKS = (
         "way from client to node p99",
         "the network held packets before they came to a buffer, beyond the delay of the links",
         A_QUIETER_MACHINE,
-        _taken("way", WAY_P99_MS),
+        _taken("way"),
+        WAY_P99_MS,
+        "ms",
     ),
     Question(
         "way from node to sink p99, beyond the queue",
         "packets took longer behind the buffer than its backlog and the link's rate explain",
         "look for another queue or limit on the node's link, or end other work on this machine",
-        _taken("queue", QUEUE_P99_MS),
+        _taken("queue"),
+        QUEUE_P99_MS,
+        "ms",
     ),
     Question(
         "packets past the buffer",
         "packets came to a sink without having been in the node's buffer",
         "check whether the node's XDP program was replaced or detached",
         _unbuffered,
+        UNBUFFERED_PKTS,
+        "packets",
     ),
 )

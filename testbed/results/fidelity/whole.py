@@ -11,9 +11,9 @@ INTERRUPTIONS = Bound(0, float("inf"))
 
 def _interrupted(run: Run) -> Measured:
     if not run.interrupted:
-        return Measured(0, INTERRUPTIONS)
+        return Measured(0)
     ran_s, planned_s = run.evidence.ran_ns / NS_PER_S, run.facts.duration_ns / NS_PER_S
-    return Measured(1, INTERRUPTIONS, cause=f"interrupted after {ran_s:.3g} of {planned_s:.3g} s")
+    return Measured(1, cause=f"interrupted after {ran_s:.3g} of {planned_s:.3g} s")
 
 
 CHECKS = (
@@ -22,5 +22,7 @@ CHECKS = (
         "the figures are of a part of the scenario",
         "run it to its end",
         _interrupted,
+        INTERRUPTIONS,
+        "",
     ),
 )
