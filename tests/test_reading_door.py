@@ -34,11 +34,11 @@ OWN: dict[str, dict[str, str]] = {
     "testbed/bench/apart.py": {"rows": OURS},
     "testbed/bench/forecaster.py": {"_memory_mb": SAID},
     "testbed/bench/kill_moments.py": {"_until_signals_are_taken": PROC},
-    "testbed/bench/leavings.py": {"_children": PROC, "_programs": SAID, "_held_programs": PROC},
+    "testbed/bench/leavings.py": {"_children": PROC, "_programs": SAID, "_programs_of": PROC},
     "testbed/bench/running_trial.py": {"finish": SAID, "_children": PROC},
     "testbed/doctor/kernel.py": {"_group_without_share": PROC},
     "testbed/emulation/cpu_quota.py": {"__init__": PROC, "_folders": PROC},
-    "testbed/emulation/entering.py": {"_children": PROC, "_shells": PROC},
+    "testbed/emulation/entering.py": {"children": PROC, "_shells": PROC},
     "testbed/emulation/inventory/settings.py": {"_content": PROC},
     "testbed/emulation/inventory/switch_stock.py": {
         "lines": "what the switch of this very trial writes, within the sandbox",

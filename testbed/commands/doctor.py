@@ -1,45 +1,84 @@
-"""`doctor`: what this machine offers and lacks."""
+"""`doctor`: what this machine offers and lacks, and what a scenario will come to on it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
 
 from testbed import output
 from testbed.commands.app import app
-from testbed.commands.options import AsJson
+from testbed.commands.options import AsJson, PluginFiles, Settings
 from testbed.errors import EXIT_MACHINE_LACKS, EXIT_OK
 
 if TYPE_CHECKING:
+    from testbed.capacity.foresight import Foresight
     from testbed.doctor import Finding
+    from testbed.scenario.loading import LoadedScenario
 
 _STYLES = {"ok": "green", "limited": "yellow", "missing": "bold red"}
 
 
-@app.command(epilog="Example: `python -m testbed doctor scenarios/burst.yaml`")
+@app.command(
+    epilog="Examples:\n\n`python -m testbed doctor`\n\n`sudo python -m testbed doctor scenarios/burst.yaml --json`\n\n"
+    "`sudo python -m testbed doctor scenarios/burst.yaml --set topology.nodes=30`"
+)
 def doctor(
-    scenario: Annotated[Path | None, typer.Argument(metavar="[SCENARIO]", help="check what this one needs")] = None,
+    scenario: Annotated[
+        Path | None,
+        typer.Argument(metavar="[SCENARIO]", help="check what this one needs, and measure what it will come to here"),
+    ] = None,
+    settings: Settings = None,
+    plugins: PluginFiles = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what this machine offers and lacks, and how to fix it."""
+    """Show what this machine offers and lacks, and how to fix it; of a scenario also whether it will be VALID here.
+
+    That takes up to 10 s, as root: the scenario is run in small, and its costs are measured.
+    """
     from testbed import doctor as machine
     from testbed.scenario.loading import load
 
-    findings = machine.diagnose(None if scenario is None else load(scenario).scenario)
+    loaded = None if scenario is None else load(scenario, settings or (), plugins=plugins or ())
+    findings = machine.diagnose(None if loaded is None else loaded.scenario)
+    seen = None
+    if loaded is not None and machine.worst(findings) != "missing":
+        output.note("measuring this machine …")
+        seen = _foreseen(loaded)
+        findings.append(machine.capacity(seen))
     if as_json:
-        output.say_json(machine.to_record(findings))
+        output.say_json(_record(findings, seen))
     else:
-        _print(findings)
+        _print(findings, seen)
     raise typer.Exit(EXIT_MACHINE_LACKS if machine.worst(findings) == "missing" else EXIT_OK)
 
 
-def _print(findings: list[Finding]) -> None:
+def _foreseen(loaded: LoadedScenario) -> Foresight:
+    """Return what the scenario will come to; what is wrong with it is an error."""
+    from testbed.capacity import foresight
+    from testbed.records.engines import EMULATION
+    from testbed.trials import checks
+
+    network, plan = checks.planned(loaded, EMULATION)
+    return foresight.foresee(loaded.scenario, network, plan)
+
+
+def _record(findings: list[Finding], seen: Foresight | None) -> dict[str, Any]:
+    from testbed import doctor as machine
+
+    return {**machine.to_record(findings), **({} if seen is None else {"capacity": seen.to_record()})}
+
+
+def _print(findings: list[Finding], seen: Foresight | None) -> None:
+    from testbed.capacity.foresight import machine_lines
+
     console = output.console()
     for finding in findings:
         status = (f"{finding.status:8}", _STYLES[finding.status])
         console.print(Text.assemble(status, f" {finding.name}: {finding.detail}"), soft_wrap=True)
         if finding.remedy:
             console.print(f"         → {finding.remedy}", soft_wrap=True)
+    for line in machine_lines(seen) if seen is not None else ():
+        console.print(f"         {line}", soft_wrap=True)

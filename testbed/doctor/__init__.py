@@ -2,7 +2,8 @@
 
     finding ─┬ kernel     what a run does to the kernel, tried
              ├ software   programs, libraries, frameworks
-             └ room       how much of what is limited: files, terminals, processors, disk
+             ├ room       how much of what is limited: files, terminals, processors, disk
+             └ verdict    what a scenario will come to (`testbed.capacity`), measured by `doctor SCENARIO` alone
 
 ``diagnose`` tries things and never asks for versions to decide.  ``refuse_if_lacking`` turns what is missing into the
 error a run ends with (status 3).
@@ -10,11 +11,13 @@ error a run ends with (status 3).
 
 from testbed.doctor.diagnosis import as_root, diagnose, refuse_if_lacking, refuse_without_root, to_record, worst
 from testbed.doctor.finding import Finding, Status
+from testbed.doctor.verdict import capacity
 
 __all__ = [
     "Finding",
     "Status",
     "as_root",
+    "capacity",
     "diagnose",
     "refuse_if_lacking",
     "refuse_without_root",

@@ -51,7 +51,8 @@ def execute(run: RecordedRun, node: str, argv: Sequence[str]) -> int:
     return _status_of(child)
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
+    """Return the children of a process; none when it has ended."""
     try:
         tasks = [task.read_text(encoding="utf-8") for task in Path(f"/proc/{pid}/task").glob("*/children")]
     except OSError:
@@ -62,7 +63,7 @@ def _children(pid: int) -> list[int]:
 def _init_of(writer: int) -> int | None:
     """Return PID 1 of the sandbox that hangs below the writer: the one process there in another PID namespace."""
     home = os.readlink("/proc/self/ns/pid")
-    below = [inner for guard in _children(writer) for inner in _children(guard)]
+    below = [inner for guard in children(writer) for inner in children(guard)]
     return next((pid for pid in below if _namespace_of(pid) not in ("", home)), None)
 
 

@@ -24,7 +24,7 @@ from testbed.scenario.network import Network
 from testbed.scenario.sources import TraceSpec
 from testbed.scenario.tables import BUFFER_POLICIES
 from testbed.traffic.feasible import feasible, surely_sends
-from testbed.traffic.plan import make_plan
+from testbed.traffic.plan import PacketPlan, make_plan
 from testbed.traffic.traces import TraceFiles
 from testbed.trials.inputs import model_of
 
@@ -54,6 +54,18 @@ def check(loaded: LoadedScenario, engine: str, files: TraceFiles | None = None, 
         other = scenario.model_copy(update={"seed": seed})
         loaded.refuse([*feasible(other, files)] or [*_empty(other, network, files)])
     return _notes(loaded, files)
+
+
+def planned(loaded: LoadedScenario, engine: str) -> tuple[Network, PacketPlan]:
+    """Check a scenario for an engine and return its network and its packets.
+
+    Raises:
+        InputError: names file and line of everything that is wrong.
+    """
+    files = TraceFiles(loaded.path.parent)
+    check(loaded, engine, files)
+    network = topologies.describe(loaded.scenario.topology)
+    return network, make_plan(loaded.scenario, network, files)
 
 
 def _empty(scenario: Scenario, network: Network, files: TraceFiles) -> Iterator[Complaint]:

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from testbed import doctor, output, topologies
+from testbed import doctor, output
 from testbed.engine import Engine, Outcome, TrialPlan
 from testbed.engine import engine as engine_of
 from testbed.errors import (
@@ -46,9 +46,8 @@ from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
 from testbed.system import interrupts, patience
 from testbed.traffic import plan_file
-from testbed.traffic.plan import PacketPlan, make_plan
+from testbed.traffic.plan import PacketPlan
 from testbed.traffic.streams import derived_seed
-from testbed.traffic.traces import TraceFiles
 from testbed.trials import checks, inputs
 
 RUNS = Path("runs")
@@ -111,6 +110,7 @@ def run(loaded: LoadedScenario, options: RunOptions, began_ns: int | None = None
         doctor.refuse_if_lacking(loaded.scenario, options.out)
     with patience.noted("planning the traffic", quiet=options.quiet):
         prepared = _prepare(loaded, options)
+    _foretell(prepared, options)
     path = options.out or _default_path(loaded)
     with _recorded(partial(RunDirectory.create, path, prepared.manifest)) as directory, announced(directory.path):
         inputs.write_scenario(loaded, directory)
@@ -118,6 +118,21 @@ def run(loaded: LoadedScenario, options: RunOptions, began_ns: int | None = None
         with patience.noted("writing the page", quiet=options.quiet):
             page.write_page(result.path, "choose another --out")
     return result
+
+
+def _foretell(prepared: _Prepared, options: RunOptions) -> None:
+    """Say on standard error what `doctor` would, where the run is not expected to be VALID; it goes on all the same.
+
+    By what was measured of this machine under the scenario's settings last; without a measurement nothing is said.
+    """
+    if options.quiet or not is_real_time(options.engine):
+        return
+    from testbed.capacity import foresight
+
+    trial = prepared.trial
+    seen = foresight.recalled(trial.scenario, trial.network, trial.packets)
+    if seen is not None and seen.remedy:
+        output.note(f"testbed: {seen.words}; {seen.remedy}")
 
 
 @contextmanager
@@ -188,10 +203,7 @@ class _Prepared:
 
 def _prepare(loaded: LoadedScenario, options: RunOptions) -> _Prepared:
     scenario = loaded.scenario
-    files = TraceFiles(loaded.path.parent)
-    checks.check(loaded, options.engine, files)
-    network = topologies.describe(scenario.topology)
-    plan = make_plan(scenario, network, files)
+    network, plan = checks.planned(loaded, options.engine)
     if not options.quiet:
         for note in plan.notes:
             output.note(note)

@@ -1,0 +1,82 @@
+"""What was measured of this machine, kept for the runs that follow.
+
+A file in the user's cache folder (`XDG_CACHE_HOME`) holds the costs by the settings they were measured under: all of a
+scenario but its traffic, its faults and its size.  A measurement holds for the machine, until it is started anew, and
+for the code it was made with.  What cannot be read is as good as absent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+import testbed
+from testbed.capacity.costs import Costs
+from testbed.errors import TestbedError
+from testbed.files import json_text, writing
+from testbed.files.reading import Source
+from testbed.scenario.model import Scenario
+
+_MOST = 20
+_OF_THE_RUN = ("name", "seed", "duration", "topology", "traffic", "faults", "expect", "plugins")
+
+
+def keep(scenario: Scenario, costs: Costs) -> None:
+    """Keep what was measured; where nothing can be written it is measured again the next time."""
+    entries = {**_entries(), _key(scenario): {"machine": _machine(), "costs": costs.to_record()}}
+    newest = dict(list(entries.items())[-_MOST:])
+    with suppress(TestbedError, OSError):
+        _path().parent.mkdir(parents=True, exist_ok=True)
+        writing.replace_json(_path(), newest, durable=False)
+
+
+def recall(scenario: Scenario) -> Costs | None:
+    """Return what was measured under the settings of a scenario; None when nothing was, or it holds no more."""
+    entry = _entries().get(_key(scenario))
+    if not isinstance(entry, dict) or entry.get("machine") != _machine():
+        return None
+    with suppress(pydantic.ValidationError):
+        return Costs.from_record(entry["costs"])
+    return None
+
+
+def free_bytes() -> int:
+    """Return the memory that new processes can have."""
+    text = Path("/proc/meminfo").read_text(encoding="ascii")
+    lines = dict(line.split(":") for line in text.splitlines())
+    return int(lines["MemAvailable"].split()[0]) * 1024
+
+
+def _path() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "testbed" / "capacity.json"
+
+
+def _entries() -> dict[str, Any]:
+    with suppress(TestbedError):
+        return json_text.read_object(Source(_path(), "remove it"))
+    return {}
+
+
+def _key(scenario: Scenario) -> str:
+    """Return the settings a measurement depends on, and the size of packets, as a short text."""
+    settings = {key: value for key, value in scenario.resolved().items() if key not in _OF_THE_RUN}
+    settings["packet_bytes"] = max(source.packet_bytes for source in scenario.planned)
+    return _digest(settings)
+
+
+def _machine() -> str:
+    """Return what a measurement holds for: this start of the machine, our processors, this code."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    folder = Path(testbed.__file__).parent
+    code = [(str(path.relative_to(folder)), path.stat().st_mtime_ns) for path in sorted(folder.rglob("*.py"))]
+    return _digest([boot, sorted(os.sched_getaffinity(0)), code])
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,165 @@
+"""The costs of a machine for a scenario, from small trials of it.
+
+Two trials of different size tell what is there anyway from what each node, message and port adds; a scenario that is no
+larger than the first needs no second.  A cost within a trial is the processor time of a kind of process between two
+looks at it, divided by what it did meanwhile.
+
+A machine on which the first trial alone takes most of the time there is gets no second: then each unit is taken for the
+same, which overstates what is shared among many.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from testbed.capacity.costs import Costs, Slope
+from testbed.capacity.load import messages_per_s, ticks_per_s
+from testbed.capacity.small_trial import DURATION_MS, PHASES, QUIET_MS, Phase, Watched, in_small, watch
+from testbed.capacity.spent import AGENTS, CONTROL, MESH, REST, SENDERS, SWITCH, Spent
+from testbed.emulation.machine import cpu_times
+from testbed.records.events import Floats
+from testbed.scenario.model import Scenario
+from testbed.units import NS_PER_MS
+
+SMALL_NODES, SMALL_CLIENTS = 3, 2
+MORE_NODES, MORE_CLIENTS = 7, 9
+WITHIN_S = 9.0
+_SETTLED_MS = 100  # after which a phase is what it is for
+
+
+def measure(scenario: Scenario, within_s: float = WITHIN_S) -> Costs:
+    """Return what things cost on this machine under the settings of a scenario.  Takes about 6 s.
+
+    Raises:
+        TestbedError: a trial failed.
+    """
+    began = time.monotonic()
+    topology = scenario.topology
+    other = other_ratio()
+    first = watch(in_small(scenario, min(SMALL_NODES, topology.all_nodes), SMALL_CLIENTS))
+    seen = [first]
+    took = time.monotonic() - began
+    larger = topology.all_nodes > SMALL_NODES or topology.clients > SMALL_CLIENTS
+    if larger and took * 2.2 < within_s:  # the second has twice as many nodes
+        nodes = max(SMALL_NODES, min(MORE_NODES, topology.all_nodes))
+        ports = max(nodes + SMALL_CLIENTS, min(MORE_NODES + MORE_CLIENTS, topology.all_nodes + topology.clients))
+        seen.append(watch(in_small(scenario, nodes, ports - nodes)))
+    return _costs(seen, other)
+
+
+def other_ratio() -> float:
+    """Return how many cores other work takes now."""
+    before = cpu_times()
+    time.sleep(0.2)
+    after = cpu_times()
+    total = after.total - before.total
+    return (1 - (after.idle - before.idle) / total) * (os.cpu_count() or 1) if total else 0.0
+
+
+def _costs(seen: list[Watched], other: float) -> Costs:
+    def line(units: Callable[[Scenario], float], cost: Callable[[Watched], float]) -> Slope:
+        points = [(units(watched.scenario), cost(watched)) for watched in seen]
+        return Slope.through(points[0], points[-1])
+
+    small, large = seen[0], seen[-1]
+    fixed_bytes, node_bytes = line(_nodes, lambda w: w.node_bytes)
+    return Costs(
+        cores=len(os.sched_getaffinity(0)),
+        other_ratio=other,
+        agents_ratio=line(ticks_per_s, lambda w: _quiet(w, AGENTS)),
+        mesh_ratio=line(messages_per_s, lambda w: _quiet(w, MESH)),
+        control_ratio=line(_nodes, lambda w: _quiet(w, CONTROL)),
+        rest_ratio=line(_nodes, lambda w: _quiet(w, REST)),
+        record_ratio=line(ticks_per_s, _ours),
+        agents=line(_nodes, lambda w: w.looks[-1].processes[AGENTS]),
+        members=line(_nodes, lambda w: w.looks[-1].processes[MESH]),
+        paces_pps=tuple(float(phase.pps) for phase in PHASES),
+        switch_ns=tuple(line(_ports, lambda w, p=phase: _switch_packet_ns(w, p)) for phase in PHASES),  # type: ignore[misc]
+        send_ns=tuple(float(np.mean([_send_packet_ns(w, phase) for w in seen])) for phase in PHASES),
+        flow_ns=float(np.mean([_flow_ns(w) for w in seen])),
+        late_ns=float(np.median(np.array(small.late_ns))),
+        turn_variation=_variation(np.array(small.loop_ns, dtype=np.float64)),
+        node_bytes=node_bytes,
+        fixed_bytes=large.fixed_bytes + fixed_bytes,
+    )
+
+
+def _variation(values: Floats) -> float:
+    """Return the squared coefficient of variation."""
+    return float(np.var(values) / np.mean(values) ** 2) if values.size and values.any() else 0.0
+
+
+def _nodes(scenario: Scenario) -> float:
+    return scenario.topology.nodes
+
+
+def _ports(scenario: Scenario) -> float:
+    return scenario.topology.nodes + scenario.topology.clients
+
+
+# ----------------------------------------------------------------------------------------------- costs within a trial
+
+
+def _between(watched: Watched, from_ms: float, until_ms: float) -> tuple[int, int]:
+    """Return the indices of the two looks that are nearest to the ends of a time of the run."""
+    times_ms = np.array([(look.at_ns - watched.t0_ns) / NS_PER_MS for look in watched.looks])
+    first = min(int(np.argmin(np.abs(times_ms - from_ms))), len(times_ms) - 2)
+    return first, max(int(np.argmin(np.abs(times_ms - until_ms))), first + 1)
+
+
+def _share(watched: Watched, kind: str, from_ms: float, until_ms: float) -> float:
+    """Return the share of a core that a kind of process took in a time of the run."""
+    first, last = (watched.looks[k] for k in _between(watched, from_ms, until_ms))
+    return _ran_ns(first, last, kind) / (last.at_ns - first.at_ns)
+
+
+def _ran_ns(first: Spent, last: Spent, kind: str) -> int:
+    return last.ran_ns.get(kind, 0) - first.ran_ns.get(kind, 0)
+
+
+def _quiet(watched: Watched, kind: str) -> float:
+    return _share(watched, kind, _SETTLED_MS, QUIET_MS)
+
+
+def _ours(watched: Watched) -> float:
+    first, last = _between(watched, _SETTLED_MS, QUIET_MS)
+    elapsed_ns = watched.looks[last].at_ns - watched.looks[first].at_ns
+    return (watched.ours_ns[last] - watched.ours_ns[first]) / elapsed_ns
+
+
+def _steady(phase: Phase) -> tuple[float, float]:
+    """Return the part of a phase in which the switch knows its flows; of the last one, until all has arrived."""
+    if phase is PHASES[-1]:
+        return phase.from_ms, DURATION_MS
+    return phase.from_ms + min(_SETTLED_MS, phase.for_ms / 3), phase.from_ms + phase.for_ms
+
+
+def _packet_ns(watched: Watched, phase: Phase, kind: str) -> float:
+    """Return what a packet of a phase cost a kind of process, beyond what that takes without any."""
+    first, last = (watched.looks[k] for k in _between(watched, *_steady(phase)))
+    pkts = watched.arrived(first.at_ns - watched.t0_ns, last.at_ns - watched.t0_ns)
+    spent_ns = _ran_ns(first, last, kind) - _quiet(watched, kind) * (last.at_ns - first.at_ns)
+    return max(0.0, spent_ns) / max(pkts, 1)
+
+
+def _switch_packet_ns(watched: Watched, phase: Phase) -> float:
+    return _packet_ns(watched, phase, SWITCH)
+
+
+def _send_packet_ns(watched: Watched, phase: Phase) -> float:
+    return _packet_ns(watched, phase, SENDERS)
+
+
+def _flow_ns(watched: Watched) -> float:
+    """Return what the first packet of a flow costs the switch, beyond what any packet does."""
+    sparse = PHASES[0]
+    first, last = (watched.looks[k] for k in _between(watched, sparse.from_ms - 30, sparse.from_ms + _SETTLED_MS + 30))
+    pkts = watched.arrived(first.at_ns - watched.t0_ns, last.at_ns - watched.t0_ns)
+    quiet_ns = _quiet(watched, SWITCH) * (last.at_ns - first.at_ns)
+    known_ns = pkts * _switch_packet_ns(watched, sparse) + quiet_ns
+    flows = min(watched.scenario.planned[0].flows, max(pkts, 1))
+    return max(0.0, _ran_ns(first, last, SWITCH) - known_ns) / flows
