@@ -223,7 +223,9 @@ def shares(n1: int, n2: int, n3: int) -> Callable[[dict[str, Any]], bool]:
     return lambda record: record["kind"] == "SetSlots" and Counter(record["slots"]) == wanted
 
 
-def build_network(logs: Path, listen_ports: Sequence[int] = (LISTEN_PORT,)) -> tuple[OpenVSwitch, dict[str, int]]:
+def build_network(
+    logs: Path, listen_ports: Sequence[int] = (LISTEN_PORT,), port_type: str = "system"
+) -> tuple[OpenVSwitch, dict[str, int]]:
     """Start the switch with one port each for c1, n1, n2, n3, and return it with the port numbers."""
     ovs = OpenVSwitch(logs, idle_ns=15 * NS_PER_S)
     names = ("c1", *NODES)
@@ -236,7 +238,8 @@ def build_network(logs: Path, listen_ports: Sequence[int] = (LISTEN_PORT,)) -> t
         commands.run("veth", ["ip", "link", "add", port, "type", "veth", "peer", "name", end])
         commands.run("up", ["ip", "link", "set", port, "up"])
         commands.run("up", ["ip", "link", "set", end, "up"])
-        argv += ["--", "add-port", "s1", port]
+        argv += ["--", "add-port", "s1", port, "--", "set", "Interface", port, f"type={port_type}"]
+        argv += ["options:xdp-mode=native"] if port_type != "system" else []
     argv += ["--", "set-controller", "s1", *(f"tcp:127.0.0.1:{port}" for port in listen_ports)]
     commands.run("bridge", argv)
     for controller in (

@@ -19,8 +19,18 @@ def check(scenario: Scenario, network: Network) -> Iterator[Complaint]:
     """Yield what cannot be emulated."""
     yield from refused_choices(scenario, "emulation", _SIMULATE)
     yield from refused_faults(scenario, "emulation", _SIMULATE)
+    if scenario.topology.switch_ports == "afxdp":
+        yield from _link_faults(scenario)
     for rate_bps in {link.rate_bps for link in network.links if link.rate_bps}:
         if not SMALLEST_RATE_BPS <= rate_bps <= LARGEST_RATE_BPS:
             within = f"{rate_text(SMALLEST_RATE_BPS)} to {rate_text(LARGEST_RATE_BPS)}"
             happened = f"{rate_text(rate_bps)} is beyond the kernel's token bucket, which has {within}"
             yield Complaint(("topology", "node_rate"), happened, f"change it, or {_SIMULATE}")
+
+
+def _link_faults(scenario: Scenario) -> Iterator[Complaint]:
+    """Yield the faults that AF_XDP ports exclude."""
+    for index, fault in enumerate(scenario.faults):
+        if fault.row.takes_link_down:
+            happened = "what a link costs that is taken down is counted at packet sockets only"
+            yield Complaint(("faults", index, fault.kind), happened, "set topology.switch_ports to auto or packet")

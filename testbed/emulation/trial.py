@@ -28,6 +28,7 @@ from testbed.emulation.faults.faults import Faults
 from testbed.emulation.inventory.inventory import Inventory
 from testbed.emulation.inventory.processes import Watched
 from testbed.emulation.machine import MachineWatch
+from testbed.emulation.network import switch_ports
 from testbed.emulation.network.mininet import EmulatedNetwork
 from testbed.emulation.network.open_vswitch import OpenVSwitch
 from testbed.emulation.processes.board import SETTING_UP_NS, TRAFFIC, TRIAL, Board
@@ -132,14 +133,16 @@ class Trial:
     def _build(self, doing: Callable[[str], None]) -> None:
         plan = self._plan
         largest_bytes = max(source.packet_bytes for source in plan.scenario.planned)
-        self._network = EmulatedNetwork(plan.network, largest_bytes, doing)
+        ports = switch_ports.choose(plan.scenario, plan.network, self._switch)
+        self._network = EmulatedNetwork(plan.network, largest_bytes, doing, ports.of("afxdp"))
+        self._ports = switch_ports.settled(ports, plan.scenario.topology.switch_ports, self._switch)
         doing("forking senders and controllers")
         self._crew = Crew(plan, self._records_end, self._clock, self._network, self._board)
         self._fates.append(self._fate_of_member)
         self._crew.fork_senders()  # their frames take longest to make
         self._crew.fork_tcp()
         self._crew.fork_controllers(self._switch)
-        self._buffers = NodeBuffers(plan, self._network, doing)
+        self._buffers = NodeBuffers(plan, self._network, doing, self._ports.of("afxdp"))
         doing("forking agents and the mesh")
         self._switch.connect_controllers(
             plan.network.switch, self._crew.controller_ports
@@ -148,7 +151,8 @@ class Trial:
         self._crew.fork_mesh()
         self._crew.wait_ready()
         self._switch.count_packet_ins(plan.network.switch)
-        self._switch.widen_buffers(plan.network.switch, plan.network.switch_port(plan.network.clients[0].name))
+        for port in self._ports.of("packet")[:1]:
+            self._switch.widen_buffers(plan.network.switch, port)
 
     # ----------------------------------------------------------------------------------------------------- traffic
 
@@ -159,7 +163,7 @@ class Trial:
         self._let_go = self._faults.books.ended
         self._may_count = True
         self._row.does("taking stock", SETTING_UP_NS)
-        counting = Counting(self._plan, buffers, self._switch, self._network)
+        counting = Counting(self._plan, buffers, self._switch, self._network, self._ports.of("afxdp"))
         self._inventory = Inventory(self._network, buffers.programs, self._plan.logs, self._clock.now_ns)
         watch = MachineWatch(self._quota)
         t0_ns = self._t0_ns = time.monotonic_ns() + _START_AHEAD_NS
@@ -291,7 +295,8 @@ class Trial:
         )
         if fate := self._switch.fate():
             raise ToolError("ending the trial", fate, "read logs/ in the run directory")
-        self._records.send(Outcome(evidence, {"xdp_modes": modes, "members": costs}, self._stopping))
+        manifest = {"xdp_modes": modes, "members": costs, "switch_ports": self._ports.record()}
+        self._records.send(Outcome(evidence, manifest, self._stopping))
 
 
 def _log_to(path: Path) -> None:

@@ -163,7 +163,7 @@ class Evidence:
         clients, nodes: one entry each, in the order of the network.
         tcp: one entry a TCP source, in the order of the scenario.
         fates: what became of the planned packets, each told from all others; None where packets are only counted.
-        switch_dropped_pkts: frames that found the packet sockets of the switch full.
+        switch_dropped_pkts: frames that found the sockets of the switch full.
         switch_refused_pkts: frames the switch took in and neither sent nor handed to the controller, though its tables
             had a way for them: a port took no more, or deciding failed.
         switch_unrouted_pkts: frames its tables had no way for, or dropped.

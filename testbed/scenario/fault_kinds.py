@@ -76,6 +76,11 @@ class FaultKind:
         return self.heals or self.act
 
     @property
+    def takes_link_down(self) -> bool:
+        """Return whether it takes a link down or up again."""
+        return self.state == "link_down"
+
+    @property
     def acts_on_processes(self) -> bool:
         """Return whether it stops or ends the processes of its node, which must be the node's own then."""
         return self.ends_processes or self.holds_processes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -28,6 +28,9 @@ class TopologySpec(Spec):
     )
     second_tier: int = Field(
         0, ge=0, le=1000, description="family cascade: further nodes that take only what the first ones deflect"
+    )
+    switch_ports: Literal["auto", "afxdp", "packet"] = Field(
+        "auto", description="how the emulated switch takes frames: AF_XDP sockets, packet sockets, or what fits"
     )
     options: dict[str, Any] | None = Field(None, description="keys that the family itself declares")
 

@@ -9,7 +9,7 @@ from both is said in `testbed.results.accounting`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -51,12 +51,20 @@ class _Plan(Protocol):
 class Counting:
     """Knows every counter of a trial; made just before the start."""
 
-    def __init__(self, plan: _Plan, buffers: NodeBuffers, switch: OpenVSwitch, network: EmulatedNetwork) -> None:
+    def __init__(
+        self,
+        plan: _Plan,
+        buffers: NodeBuffers,
+        switch: OpenVSwitch,
+        network: EmulatedNetwork,
+        afxdp: Collection[str] = (),
+    ) -> None:
+        """Read what changes; `afxdp` are the ports of the switch with AF_XDP sockets."""
         self._described, self._scenario, self._packets = plan.network, plan.scenario, plan.packets
         self._buffers, self._programs, self._sinks = buffers, buffers.programs, buffers.sinks
         self._qdiscs = buffers.qdiscs
         self._qdiscs_before = {node: reader.read() for node, reader in self._qdiscs.items()}
-        self._links = LinkDrops(network)
+        self._links = LinkDrops(network, afxdp)
         self._switch = SwitchCounts(
             switch, plan.network.switch, [plan.network.switch_port(end) for end in self._ends_at_switch()]
         )
@@ -88,7 +96,7 @@ class Counting:
             clients=tuple(self._client_evidence(record) for record in senders),
             nodes=tuple(self._node_evidence(node, faults, ran_ns, cut_pkts.get(node, 0)) for node in self._programs),
             fates=self._fate_evidence(fates),
-            switch_dropped_pkts=switch.dropped_pkts,
+            switch_dropped_pkts=switch.dropped_pkts + self._links.at_sockets(),
             switch_refused_pkts=switch.refused_pkts,
             switch_unrouted_pkts=switch.unrouted_pkts,
             faults_unseen=tuple(faults.unseen),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 
@@ -38,10 +38,14 @@ class NodeBuffers:
     """
 
     def __init__(
-        self, plan: TrialPlan, network: EmulatedNetwork, doing: Callable[[str], None] = lambda _: None
+        self,
+        plan: TrialPlan,
+        network: EmulatedNetwork,
+        doing: Callable[[str], None] = lambda _: None,
+        afxdp: Collection[str] = (),
     ) -> None:
-        """Load everything; `doing` is told for which node."""
-        self._plan, self._network = plan, network
+        """Load everything; `doing` is told for which node, `afxdp` are the switch's ports with a program already."""
+        self._plan, self._network, self._afxdp = plan, network, afxdp
         self.numbers = PacketNumbers.of_plan(plan.packets)
         self.programs: dict[str, NodeProgram] = {}
         self.sinks: dict[str, SinkProgram] = {}
@@ -130,7 +134,7 @@ class NodeBuffers:
         with kernel.network_of(self._network.pid(backend)):
             sink.attach(socket.if_nametoindex(network.interface(backend, node)))
         self.programs[node], self.sinks[node] = program, sink
-        if plan.scenario.buffer.deflect:
+        if plan.scenario.buffer.deflect and network.switch_port(node) not in self._afxdp:
             self._take_back(network.switch_port(node))
 
     def _program_of(self, node: str, rate_bps: int, limit_bytes: int) -> NodeProgram:

@@ -15,18 +15,18 @@ from __future__ import annotations
 import os
 import resource
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from mininet.link import Link as MininetLink
 from mininet.log import setLogLevel
 from mininet.net import Mininet
-from mininet.node import OVSSwitch
 from mininet.node import Switch as MininetSwitch
 from pyroute2 import IPRoute
 
 from testbed.emulation.network import offloads, shaping
+from testbed.emulation.network.switch_ports import Switch
 from testbed.scenario.network import DATA_PREFIX, VIP_IP, VIP_IP6, VIP_MAC, Host, Link, Network
 from testbed.system import kernel
 
@@ -106,13 +106,17 @@ class EmulatedNetwork:
     """
 
     def __init__(
-        self, network: Network, largest_frame_bytes: int, doing: Callable[[str], None] = lambda _: None
+        self,
+        network: Network,
+        largest_frame_bytes: int,
+        doing: Callable[[str], None] = lambda _: None,
+        afxdp: Collection[str] = (),
     ) -> None:
-        """Build and start everything but the controller: see `OpenVSwitch.connect_controller`.
+        """Build and start everything but the controller: see `OpenVSwitch.connect_controllers`.
 
-        `doing` is told what is being built.
+        `doing` is told what is being built; `afxdp` are the ports of the switch to be made so (`switch_ports`).
         """
-        self.network, self._doing = network, doing
+        self.network, self._doing, self._afxdp = network, doing, afxdp
         setLogLevel("error")
         Mininet.inited = True  # its init() would change limits and sysctls of the whole machine
         _raise_file_limit()
@@ -144,7 +148,8 @@ class EmulatedNetwork:
             else:
                 self._net.addSwitch(
                     switch.name,
-                    cls=OVSSwitch,
+                    cls=Switch,
+                    afxdp=self._afxdp,
                     dpid=dpid,
                     datapath="user",
                     protocols="OpenFlow13",

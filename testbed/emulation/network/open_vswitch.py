@@ -1,10 +1,11 @@
 """A private Open vSwitch: its own database server and switch daemon, alive as long as the sandbox.
 
-The daemon polls the ports of the userspace datapath (``netdev``) through packet sockets in one thread.  Their receive
-buffers default to about 90 frames, 3 ms of a burst, and a full one drops without a trace in any port counter.  What all
-ports send goes through one more socket, and when as many frames wait in the rings of all links together, the daemon
-drops what it cannot send, and counts nothing.  We therefore borrow the daemon's sockets (pidfd_getfd), give them room,
-and read the kernel's own drop counts from them at the end of the run (`switch_counts`).
+The daemon polls the ports of the userspace datapath (``netdev``) in one thread, through AF_XDP sockets or packet
+sockets (`switch_ports`).  Receive buffers of packet sockets default to about 90 frames, 3 ms of a burst, and a full
+one drops without a trace in any port counter.  What all such ports send goes through one more socket, and when as
+many frames wait in the rings of all links together, the daemon drops what it cannot send, and counts nothing.  We
+therefore borrow the daemon's packet sockets (pidfd_getfd), give them room, and read the kernel's own drop counts from
+them at the end of the run (`switch_counts`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from testbed.emulation.processes.members import fate_of
@@ -135,10 +136,21 @@ class OpenVSwitch:
         said = commands.run("asking for the error of a port", ["ovs-vsctl", "get", "Interface", interface, "error"])
         return said.strip().strip('"') if said.strip() != "[]" else "it does not say why; read logs/ovs-vswitchd.log"
 
+    def interface_types(self) -> list[str]:
+        """Return the types of interfaces that this Open vSwitch offers."""
+        told = commands.run("asking for types of ports", ["ovs-vsctl", "get", "Open_vSwitch", ".", "iface_types"])
+        return re.findall(r"[\w-]+", told)
+
+    def set_types(self, interfaces: Collection[str], kind: str) -> None:
+        """Make ports anew, of another type."""
+        argv = [word for name in interfaces for word in ("--", "set", "Interface", name, f"type={kind}")]
+        commands.run("changing the type of ports", ["ovs-vsctl", *argv])
+
     def widen_buffers(self, bridge: str, port: str) -> int:
         """Give every packet socket of the switch room for a burst and keep it to read its drops; return their count.
 
-        The socket for sending is made when there is something to send: a frame of no meaning goes out of `port` first.
+        The socket for sending is made when there is something to send: a frame of no meaning goes out of `port` first,
+        which is one of packet sockets.
         """
         nobody, padding = "02" + "0" * 10, "00" * 46
         frame = nobody + nobody + _ETHERTYPE_OF_NOBODY + padding
@@ -152,13 +164,11 @@ class OpenVSwitch:
                     continue
             except FileNotFoundError:
                 continue
-            candidate = socket.socket(fileno=kernel.borrow_fd(self.switch_pid, int(entry.name)))
-            if candidate.family == socket.AF_PACKET:
+            candidate = _packet_socket(kernel.borrow_fd(self.switch_pid, int(entry.name)))
+            if candidate is not None:
                 for force in (_SO_RCVBUFFORCE, _SO_SNDBUFFORCE):
                     candidate.setsockopt(socket.SOL_SOCKET, force, BUFFER_BYTES)
                 self._sockets.append(candidate)
-            else:
-                candidate.close()
         return len(self._sockets)
 
     def count_packet_ins(self, bridge: str) -> None:
@@ -194,6 +204,19 @@ class OpenVSwitch:
             _, lost = struct.unpack("II", packet_socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
             dropped += lost
         return dropped
+
+
+def _packet_socket(descriptor: int) -> socket.socket | None:
+    """Return a borrowed descriptor as the packet socket it is; close any other socket, and return None."""
+    try:
+        borrowed = socket.socket(fileno=descriptor)
+    except OSError:  # AF_XDP has no name that a socket could be asked for
+        os.close(descriptor)
+        return None
+    if borrowed.family == socket.AF_PACKET:
+        return borrowed
+    borrowed.close()
+    return None
 
 
 def _wait_for(path: Path, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -1,15 +1,16 @@
 """What the switch takes in and does not give out, of frames of any traffic.
 
-    a full packet socket      `dropped`, by the kernel's own count for each socket
+    a full packet socket      `dropped`, by the kernel's own count for each socket (`link_drops` for AF_XDP sockets)
     no way in its tables      `unrouted`: the action of the flow was to drop
     a port took no more       `refused`: it received the frame, decided where to, and could not give it to the port
 
 Of the last the switch keeps no count: it logs "error sending Ethernet packet … temporarily unavailable", a few times a
 second, and forgets the batch.  All ports share one socket for what they send, and when the frames that wait in their
-rings fill its buffer, a busy machine is enough, it takes no more.  So the frames that were received are held against
-those that the ports' interfaces were given (sent, or dropped there), those that a cut link swallowed, those that had no
-way and those that the controller never gave back.  How many had no way the daemon adds up once a second, so it is asked
-only where anything is missing, and has to be waited for then.
+rings fill its buffer, a busy machine is enough, it takes no more.  Of an AF_XDP socket, frames stay in its ring
+until the switch wakes when the kernel has dropped others before them (a link that is full or down).  So the frames that
+were received are held against those that the ports' interfaces were given (sent, or dropped there), those that a cut
+link swallowed, those that had no way and those that the controller never gave back.  How many had no way the daemon
+adds up once a second, so it is asked only where anything is missing, and has to be waited for then.
 
 Source: Open vSwitch 3.1, lib/netdev-linux.c (netdev_linux_send), lib/dpif-netdev.c (pmd-stats-show, drop counters).
 """

@@ -1,0 +1,156 @@
+"""How the switch takes frames from its ports and gives them: by AF_XDP sockets, or by packet sockets.
+
+With packet sockets the switch's main loop asks the kernel at every port, each time it turns, and allocates buffers for
+32 frames a port to do so: what a packet costs grows with the number of ports.  An AF_XDP socket is a ring in memory
+shared with the kernel: an empty one costs a look, and its buffers are made once.
+
+    port        client to node, p50, of 10,000 packets a second     frames that wait at most     memory a port
+    packet      62 us                                               32 MB                        none of its own
+    afxdp       34 us                                               2048                         64 MiB
+
+It is taken where everything allows it, and packet sockets are where something does not:
+
+- this Open vSwitch has no such port, or the kernel refuses its program (it is looked at after the port was made);
+- the memory of all ports together is more than half of what is free;
+- a fault takes the port's link down: an AF_XDP socket sends past the classifier that notes what a cut link costs,
+  packet by packet (`failing_link`), so the ports of these links keep packet sockets.
+
+Source: Open vSwitch 3.1, lib/netdev-afxdp.c (rings of 2048, and four times as many frames of 4096 bytes as both hold);
+Linux, net/xdp/xsk.c (copy mode: `__dev_direct_xmit`, without queueing discipline or classifier).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from mininet.node import OVSSwitch
+from pyroute2 import IPRoute
+
+from testbed.emulation.network import offloads
+from testbed.emulation.network.open_vswitch import OpenVSwitch
+from testbed.errors import MachineError
+from testbed.scenario.model import Scenario
+from testbed.scenario.network import Network
+
+PortKind = Literal["afxdp", "packet"]
+
+AFXDP_TYPE = "afxdp-nonpmd"  # served by the main thread, as packet sockets are; other threads poll for ever
+AFXDP_BYTES = 4 * (2048 + 2048) * 4096
+_SETTINGS = f"type={AFXDP_TYPE} options:xdp-mode=native"
+_NATIVE = "xdp"  # how pyroute2 writes XDP_ATTACHED_DRV
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchPorts:
+    """What the ports of the switch are.
+
+    Attributes:
+        kinds: of each port, by its name.
+        because: why some are packet sockets; empty when none is, or the scenario wants it so.
+    """
+
+    kinds: Mapping[str, PortKind]
+    because: str = ""
+
+    def of(self, kind: PortKind) -> list[str]:
+        """Return the ports of a kind."""
+        return [port for port, own in self.kinds.items() if own == kind]
+
+    def record(self) -> dict[str, Any]:
+        """Return what the manifest says."""
+        return {"afxdp": self.of("afxdp"), "packet": self.of("packet"), "because": self.because}
+
+
+def choose(scenario: Scenario, network: Network, switch: OpenVSwitch) -> SwitchPorts:
+    """Return what the ports are to be, before they are made.
+
+    Raises:
+        MachineError: the scenario wants AF_XDP ports, which this machine does not have.
+    """
+    ends = [host.name for host in (*network.clients, *network.nodes)]
+    ports = [network.switch_port(end) for end in ends]
+    wanted = scenario.topology.switch_ports
+    refusal = "" if wanted == "packet" else _refusal(switch, len(ports))
+    if refusal:
+        refuse_if_demanded(wanted, refusal)
+    if wanted == "packet" or refusal:
+        return all_packet(ports, refusal)
+    failing = {network.switch_port(fault.node) for fault in scenario.faults if fault.row.takes_link_down}
+    because = "packets that a link fault costs are noted where packet sockets send" if failing else ""
+    return SwitchPorts({port: "packet" if port in failing else "afxdp" for port in ports}, because)
+
+
+def all_packet(ports: Collection[str], because: str) -> SwitchPorts:
+    """Return packet sockets for all ports."""
+    return SwitchPorts(dict.fromkeys(ports, "packet"), because)
+
+
+def refuse_if_demanded(wanted: str, refusal: str) -> None:
+    """Refuse a scenario that wants AF_XDP ports and nothing else.
+
+    Raises:
+        MachineError: it does.
+    """
+    if wanted == "afxdp":
+        raise MachineError("topology.switch_ports: afxdp", refusal, "set it to auto or packet")
+
+
+def _refusal(switch: OpenVSwitch, ports: int) -> str:
+    """Return why the switch cannot have AF_XDP ports, empty when it may."""
+    if AFXDP_TYPE not in switch.interface_types():
+        return f"this Open vSwitch has no ports of type {AFXDP_TYPE}"
+    available = _available_bytes()
+    if ports * AFXDP_BYTES > available // 2:
+        return f"{ports} ports take {AFXDP_BYTES >> 20} MiB each, more than half of the {available >> 20} MiB available"
+    return ""
+
+
+def _available_bytes() -> int:
+    found = re.search(r"^MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text(encoding="ascii"), re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
+
+
+def without_program(ports: Collection[str]) -> list[str]:
+    """Return which ports (of this network namespace) have no XDP program of native mode."""
+    with IPRoute() as netlink:
+        links = {link.get_attr("IFLA_IFNAME"): link for link in netlink.get_links()}
+    return [port for port in ports if port not in links or _xdp_mode(links[port]) != _NATIVE]
+
+
+def _xdp_mode(link: Any) -> str | None:
+    xdp = link.get_attr("IFLA_XDP")
+    return xdp.get_attr("IFLA_XDP_ATTACHED") if xdp else None
+
+
+def settled(ports: SwitchPorts, wanted: str, switch: OpenVSwitch) -> SwitchPorts:
+    """Return what the ports have become: packet sockets where the kernel refused a port its program.
+
+    Raises:
+        MachineError: it did, and the scenario wants AF_XDP ports and nothing else.
+    """
+    refused = without_program(ports.of("afxdp"))
+    if refused:
+        refusal = f"the kernel took no native XDP program at {refused[0]}: read logs/ovs-vswitchd.log"
+        refuse_if_demanded(wanted, refusal)
+        switch.set_types(ports.of("afxdp"), "system")
+        return all_packet(ports.kinds, refusal)
+    for port in ports.of("afxdp"):
+        offloads.switch_gro_off(port)  # attaching a program switched it on
+    return ports
+
+
+class Switch(OVSSwitch):  # type: ignore[misc]
+    """Mininet's switch, whose ports may be AF_XDP sockets."""
+
+    def __init__(self, name: str, afxdp: Collection[str] = (), **parameters: Any) -> None:
+        """Make the switch; `afxdp` are the ports that are."""
+        self._afxdp = afxdp
+        super().__init__(name, **parameters)
+
+    def intfOpts(self, intf: Any) -> str:  # noqa: N802 (Mininet's name)
+        """Return the settings of a port (Mininet calls this)."""
+        return f"{super().intfOpts(intf)} {_SETTINGS if str(intf) in self._afxdp else ''}".rstrip()
