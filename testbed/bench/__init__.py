@@ -14,6 +14,8 @@ NAMES = {
     "queue": "the modelled queue beside the qdisc, at 10, 100 and 500 Mbit/s",
     "simulate": "the simulation engine",
     "failover": "failover: silent crashes and links that go down",
+    "nodes": "what a node costs, from 3 nodes to 100",
+    "capacity": "whether the verdict that doctor foretells is the one that a run gets",
     "scale": "goodput of more nodes, and how evenly each balancer policy loads them",
     "suspicion": "false-positive rate of the failure detector",
     "balancer": "the balancer's decisions",
@@ -24,7 +26,7 @@ NAMES = {
     "soak": "memory and descriptors of every process of a long trial",
 }
 ANYBODYS = ("forecaster", "simulate")  # the others need root, and what a run needs of the machine
-LONG = ("kill-start", "kill-matrix", "verdict", "soak")
+LONG = ("nodes", "capacity", "kill-start", "kill-matrix", "verdict", "soak")
 COUNTED = {
     "failover": "failures of each kind (100)",
     "scale": "seeds of the imbalance (3)",
@@ -34,7 +36,7 @@ COUNTED = {
     "kill-matrix": "trials (each place of the matrix once)",
     "verdict": "undisturbed runs (3)",
 }
-JUDGED = ("kill-matrix", "verdict", "soak")  # a bar that is not passed there is a failure: exit 1
-FILTERED = ("kill-matrix", "verdict")  # have `run(..., only=TEXT)`
+JUDGED = ("capacity", "kill-matrix", "verdict", "soak")  # a bar that is not passed there is a failure: exit 1
+FILTERED = ("nodes", "capacity", "kill-matrix", "verdict")  # have `run(..., only=TEXT)`
 TIMED = ("soak",)  # have `run(minutes=N)`
 DRAWN = ("kill-matrix",)  # have `run(..., seed=N, check_every=N)`
