@@ -162,8 +162,8 @@ CHECKED_ALONE int note(struct xdp_md *context, __u32 probe_at, enum fate fate)
 }
 
 /*
- * Measure how a packet of our run came here: when it was sent, of when it was planned, and how long it took.  One that
- * is admitted takes the time with it at which the queue is to let it go; `departs_ns` is 0 for any other.
+ * Measure how late a packet of our run was sent, and how long it took from the client to here.  Into one that is
+ * admitted the time is written at which the queue will release it; `departs_ns` is 0 for any other.
  */
 CHECKED_ALONE int measure(struct xdp_md *context, __u32 probe_at, __u64 now_ns, __u64 departs_ns)
 {

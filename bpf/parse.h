@@ -36,7 +36,7 @@
 #define FRAME struct xdp_md
 #endif
 
-/* A function that the verifier checks by itself: checked anew for every way that leads to it, it would be too much. */
+/* A function that the verifier checks once and separately; inlined, it would exceed the verifier's limit. */
 #define CHECKED_ALONE __attribute__((noinline))
 
 #define MAX_VLAN_TAGS              2

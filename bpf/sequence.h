@@ -37,7 +37,7 @@ static __always_inline void sequence_step(__u64 *sequence)
 #else
     __u64 before = __sync_fetch_and_add(sequence, 1); /* an atomic that fetches is a full barrier */
 
-    asm volatile("" : : "r"(before)); /* and one whose result nobody wants is not */
+    asm volatile("" : : "r"(before)); /* without a used result it would be no barrier */
 #endif
     COMPILER_BARRIER();
 }

@@ -164,8 +164,8 @@ struct link_config {
 /* ------------------------------------------------------------------------------------------------------- sink */
 
 /*
- * The header in each data packet, right behind UDP; network byte order.  When the node has seen for when the packet was
- * planned, it puts in this place when its queue is to let it go: what the sink sees beyond that, no queue explains.
+ * The header in each data packet, right behind UDP; network byte order.  After the node has read the planned time, it
+ * overwrites it with the time at which its queue will release the packet: delay beyond that time is not due to the queue.
  * Four bytes are aligned wherever a header of ours ends; without that, clang reads byte by byte.
  */
 #define PROBE_DEPARTS (1ULL << 63)

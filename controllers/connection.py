@@ -78,7 +78,7 @@ class SwitchReports:
             self._report(SlaveGranted(connection, event.msg.xid))
 
     def refused(self, event: Any) -> None:
-        """The switch did not accept a message; that of a controller which steers no more is no fault of ours."""
+        """The switch did not accept a message; from a controller that is no longer active it is no error."""
         message, proto = event.msg, self._framework.proto
         deposed = {
             (proto.OFPET_ROLE_REQUEST_FAILED, proto.OFPRRFC_STALE),

@@ -1,16 +1,16 @@
-"""The balancer: notifications and switch happenings in, the policy's actions out as OpenFlow messages.
+"""The balancer: notifications and events of the switch in, the policy's actions out as OpenFlow messages.
 
-What the policy is fed and what it answers is emitted (kinds of `testbed.records.events`, marked
-``"policy": "balancer"``), beside three more kinds: `BalancerReady` (the whole pipeline is in force; holds the first
-slots), `ActionsAcknowledged` (the switch confirmed by barrier what an event led to; `control_loop_us` counts from the
-arrival of that event, `removed` names nodes that it removed) and `BalancerStopped`.
+Inputs and outputs of the policy are emitted (kinds of `testbed.records.events`, marked ``"policy": "balancer"``),
+beside three more kinds: `BalancerReady` (the whole pipeline is in force; holds the first slots), `ActionsAcknowledged`
+(the switch confirmed by a barrier the changes that an event caused; `control_loop_us` counts from the arrival of that
+event, `removed` names the nodes that it removed) and `BalancerStopped`.
 
-It steers the switch while it has a link, which the switch's grant of the master role brings (`steer`).  Without one the
-policy goes on, and with the next one the switch gets the whole pipeline as it then is.  Pins are in the switch and
+It changes the switch while it has a link, which comes with the grant of the master role (`activate`).  Without a link
+the policy goes on, and with the next one the switch gets the whole pipeline as it then is.  Pins are in the switch and
 survive both.
 
-What it is in follows from its inputs and their times alone.  Each is noted as plain values (`note`), and `follow` takes
-such a note for the input itself: that is how a standby keeps up (`replication`).
+Its state is a deterministic function of its inputs and their times.  Each input is noted as plain values (`note`), and
+`follow` takes such a note in place of the input itself: so a standby keeps the same state (`replication`).
 """
 
 from __future__ import annotations
@@ -79,12 +79,12 @@ class _Pending(NamedTuple):
 
 
 class LoadBalancer:
-    """Carries the policy's actions out on the switch.  No I/O of its own but `emit` and the link."""
+    """Carries the policy's actions out on the switch.  Its only I/O is `emit` and the link."""
 
     def __init__(self, config: BalancerConfig, emit: Emit, send: Send | None = None, note: Note | None = None) -> None:
-        """Make the policies; nothing is sent to a switch before `steer`, nor to a node that is not heard.
+        """Make the policies; nothing is sent to a switch before `activate`, nor to a node that has not notified.
 
-        `send` takes datagrams to nodes; without it full nodes are told of no siblings.  `note` is told every input.
+        `send` takes datagrams to nodes; without it no names of siblings are sent.  `note` gets every input.
         """
         names = tuple(node.name for node in config.nodes)
         self._policy: BalancerPolicy = make_balancer(config.spec, names, random.Random(config.seed), config.pause_ns)
@@ -107,11 +107,11 @@ class LoadBalancer:
     # ------------------------------------------------------------------------------------------------------- inputs
 
     def on_datagram(self, datagram: bytes, now_ns: int, sender: Address | None = None) -> None:
-        """Feed a notification, or what the mesh says, to the policies; anything else is counted."""
+        """Feed a notification or a message of the mesh to the policies; anything else is counted."""
         self._note((_DATAGRAM, now_ns, datagram, sender))
         if self._mesh is not None and self._mesh.concerns(datagram):
-            for verdict in self._mesh.hear(datagram, now_ns):
-                self._node_changed(verdict, now_ns)
+            for conclusion in self._mesh.hear(datagram, now_ns):
+                self._node_changed(conclusion, now_ns)
             return
         event = self._notified(datagram, now_ns)
         if event is None:
@@ -123,7 +123,7 @@ class LoadBalancer:
             self._siblings.feed(event, now_ns)
 
     def _notified(self, datagram: bytes, now_ns: int) -> NodesNotified | None:
-        """Return what a node said of itself; None when it was ignored, or waited for us until it meant nothing."""
+        """Return a node's notification; None when it was ignored, or has waited here until it was too old."""
         opened = self._opener.open(datagram)
         if opened is None:
             return None
@@ -146,8 +146,8 @@ class LoadBalancer:
         if next_ns is None or now_ns < next_ns:
             return
         self._note((_TIME, now_ns))
-        for verdict in self._mesh.on_time(now_ns) if self._mesh is not None else ():
-            self._node_changed(verdict, now_ns)
+        for conclusion in self._mesh.on_time(now_ns) if self._mesh is not None else ():
+            self._node_changed(conclusion, now_ns)
         due_ns = self._policy.next_deadline_ns()
         if due_ns is not None and now_ns >= due_ns:
             self._feed(DeadlineReached(), now_ns)
@@ -166,26 +166,26 @@ class LoadBalancer:
         elif isinstance(happening, PacketIn):
             self._packet_came(happening, now_ns)
         elif isinstance(happening, Refused):
-            raise ToolError("steering the switch", f"it refused a message: {happening.text}", "see ovs-vswitchd.log")
+            raise ToolError("changing the switch", f"it refused a message: {happening.text}", "see ovs-vswitchd.log")
 
-    def steer(self, link: Link, now_ns: int) -> None:
-        """Order over `link` from now on, and first of all the whole pipeline."""
+    def activate(self, link: Link, now_ns: int) -> None:
+        """Send changes over `link` from now on, and first of all the whole pipeline."""
         self._link = link
         self._pending.clear()
         mods = pipeline.install(self._config, self._slots, self._removed)
         self._send(mods, now_ns, tuple(sorted(self._removed)), whole=True)
 
     def release(self) -> None:
-        """Order nothing until `steer` is called again."""
+        """Send no change until `activate` is called again."""
         self._link = None
         self._pending.clear()
 
     def prepare(self, connection: Connection) -> None:
-        """Build ahead what will be sent over `connection` again and again."""
+        """Build in advance what will be sent over `connection` again and again."""
         connection.prepare(pipeline.every_slot(self._config, len(self._slots)))
 
     def follow(self, taken: Input) -> None:
-        """Take in what another balancer noted."""
+        """Take in an input that another balancer noted."""
         kind, now_ns, *rest = taken
         if kind == _DATAGRAM:
             datagram, sender = rest
@@ -203,7 +203,7 @@ class LoadBalancer:
         return min((due for due in (self._policy.next_deadline_ns(), mesh_ns) if due is not None), default=None)
 
     def stop(self, now_ns: int) -> None:
-        """Emit the last record.  The switch keeps forwarding by what it has."""
+        """Emit the last record.  The switch keeps forwarding by its tables."""
         stopped = BalancerStopped(
             notifications=self.notifications,
             late=self.late,
@@ -291,4 +291,4 @@ class LoadBalancer:
 
 
 def _nobody(_taken: Input) -> None:
-    """Take notes for nobody."""
+    """Discard the note: there is no standby."""

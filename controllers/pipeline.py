@@ -7,7 +7,7 @@
         └─ all else ──▶ FORWARD (return traffic to the clients, known addresses to their ports)
 
 Everything about a flow is decided in the switch: no packet goes to the controller, so a controller that is slow,
-overwhelmed or dead delays and loses nothing.  The controller only steers: it writes slots and node states.
+overwhelmed or dead delays and loses nothing.  The controller only writes slots and node states.
 
 * **New flows.**  HASH hashes addresses, protocol and ports to a slot (reg1), SLOTS gives the slot's node number (reg2).
   This is the select group of the textbook with its buckets spelt out; Open vSwitch's own select groups hash without

@@ -1,16 +1,17 @@
-"""A controller process: what wakes it, and the loop that steers.
+"""A controller process: what wakes it, and the loop of the active controller.
 
 Everything is done in one thread, in the order it came in: the framework's threads only post to the inbox.
 
-Who steers holds the switch's master role under a generation, and asks for it whenever the switch connects: with or
-without a standby, the first time and every other.  It has nothing to order with before the role is granted
-(`switch.MasterGranted`), and a grant counts only as the answer to what it asked last.  What the switch reports
-meanwhile (which ports are up, packets it asks about) waits for the grant.
+The active controller holds the switch's master role under a generation id, and asks for the role at each connection of
+the switch, with or without a standby.  It can send no state-changing message before the role is granted
+(`switch.MasterGranted`), and a grant counts only as the answer to its last request.  What the switch reports meanwhile
+(which ports are up, packets it asks about) waits for the grant.
 
-With a standby (`standby`), the primary ships its inputs (`replication`).  When nobody takes them any more it asks the
-switch, the only arbiter there is, for its role again: if the standby has died, it gets it and goes on alone; if the
-standby has taken over, its generation is stale, and it steers no more.  Until the switch has answered, be it over
-another connection, it takes nothing in: the notifications that wait belong to whoever steers.
+With a standby (`standby`), the primary sends it its inputs (`replication`).  When the standby does not receive them any
+more, the primary asks the switch for its role again, as the switch alone can decide: if the standby has died, the
+primary gets the role and goes on alone; if the standby has taken over, the primary's generation id is stale, and it is
+no longer active.  Until the switch has answered, even over another connection, the primary takes in nothing: the
+notifications that wait belong to the active controller.
 """
 
 from __future__ import annotations
@@ -94,8 +95,8 @@ class Inbox:
             self._bell.ring()
 
 
-class Steering:
-    """The loop of a controller that steers the switch."""
+class ActiveController:
+    """The loop of the controller that is active, or asks for the role to be."""
 
     def __init__(
         self,
@@ -116,7 +117,7 @@ class Steering:
             now_ns: the run's clock.
             emit: takes ``(t_ns, record)``.
             generation: under which the master role is asked for.
-            journal: where a standby follows; None: there is no other controller, or none that could steer instead.
+            journal: where a standby follows; None: there is no other controller, or none that could take over.
         """
         self._balancer, self._inbox, self._notify_socket = balancer, inbox, notify_socket
         self._now_ns, self._emit = now_ns, emit
@@ -128,7 +129,7 @@ class Steering:
         self._held: list[tuple[int, Happening]] = []  # until the role is granted: some milliseconds
 
     def until_stopped(self) -> None:
-        """Steer until told to stop."""
+        """Run until `Inbox.stop` is called."""
         while not self._inbox.stopping:
             self._turn()
 
@@ -142,7 +143,7 @@ class Steering:
             self._granted(happening)
         elif isinstance(happening, Deposed):
             self._retire()
-        elif isinstance(happening, (PortChanged, PacketIn)) and not self._master:  # they lead to orders
+        elif isinstance(happening, (PortChanged, PacketIn)) and not self._master:  # they lead to messages to the switch
             if not self._deposed:
                 self._held.append((happened_ns, happening))
         else:
@@ -151,7 +152,7 @@ class Steering:
     def _turn(self) -> None:
         heard = [self._inbox.fileno()] if self._passive else [self._inbox.fileno(), self._notify_socket.fileno()]
         waiting.readable(heard, self._wait_ns())
-        self._ship()  # first: after a stop of its own the primary must not act before it has asked
+        self._ship()  # first: a primary that was stopped must not act before it has asked for its role
         for happened_ns, happening in self._inbox.take(self._may_act):
             self.take(happening, happened_ns)
         if not self._passive:
@@ -217,7 +218,7 @@ class Steering:
         self._tell(SwitchLost())
 
     def _ask(self) -> None:
-        """Ask for the master role, and be none until it is granted."""
+        """Ask for the master role; until it is granted this controller does not have it."""
         self._lay_down()
         if self._connection is not None and not self._deposed:
             self._request = self._connection.request_role(Role.MASTER, self._generation)
@@ -226,7 +227,7 @@ class Steering:
         if answer.connection is not self._connection or answer.request != self._request or self._deposed:
             return
         self._master, self._doubting = True, False
-        self._balancer.steer(answer.link, self._allowed_ns)
+        self._balancer.activate(answer.link, self._allowed_ns)
         self._balancer.prepare(answer.connection)  # while the switch is at work
         self._inbox.put_back(self._held)
         self._held = []
@@ -269,7 +270,7 @@ def serve(
     balancer = LoadBalancer(config, emit, sender_of(notify_socket), note)
     with stopping_on_sigterm(inbox.stop):
         connection.listen(config.framework, config.listen_port, config.dpid, inbox.post)
-        Steering(balancer, inbox, notify_socket, config.now_ns, emit, journal=journal).until_stopped()
+        ActiveController(balancer, inbox, notify_socket, config.now_ns, emit, journal=journal).until_stopped()
     balancer.stop(config.now_ns())
 
 
@@ -285,7 +286,7 @@ def sender_of(notify_socket: socket.socket) -> Callable[[bytes, Address], None]:
 
 @contextmanager
 def stopping_on_sigterm(stop: Callable[..., None]) -> Iterator[None]:
-    """Call `stop` on SIGTERM; what a terminal sends is for who stands for the whole trial."""
+    """Call `stop` on SIGTERM; signals of a terminal are handled by the supervisor."""
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield

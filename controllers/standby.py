@@ -1,13 +1,13 @@
-"""The second controller: follows the primary until that is gone, then steers.
+"""The second controller: follows the primary until that is gone, then is the active one.
 
     connected to the switch as a slave ── primary gone ──▶ master under a greater generation ── whole pipeline again
 
-It holds a balancer in the primary's state (`replication`), whose words go nowhere while it follows.  The switch keeps
-forwarding by what it has meanwhile, and writing the same pipeline again changes nothing, so a takeover moves no flow
-and costs no packet.  Both controllers have the socket the nodes' notifications arrive at, and whoever steers reads it:
-no node has to be told.
+It holds a balancer in the primary's state (`replication`), whose output is suppressed while it is standby.  Meanwhile
+the switch keeps forwarding by its tables, and writing the same pipeline again changes nothing, so a takeover moves no
+flow and costs no packet.  Both controllers hold the socket at which notifications arrive, and the active one reads it:
+nodes need not know of the takeover.
 
-A primary that only hung and wakes up is refused by the switch: its generation is stale.  (OpenFlow 1.3.5, section
+A primary that only hung and resumes is refused by the switch: its generation id is stale.  (OpenFlow 1.3.5, section
 6.3.6: a master's generation must not be smaller than the greatest seen.)
 """
 
@@ -25,8 +25,8 @@ from testbed.controllers.process import (
     LONGEST_WAIT_NS,
     PRIMARY_GENERATION,
     STANDBY_GENERATION,
+    ActiveController,
     Inbox,
-    Steering,
     sender_of,
     stopping_on_sigterm,
 )
@@ -39,7 +39,7 @@ from testbed.system import waiting
 
 
 class Mute:
-    """Lets nothing out before it is lifted: what the primary says already need not be said twice."""
+    """Suppresses all output before it is lifted, since the primary emits and sends the same."""
 
     def __init__(self, emit: Emit, send: Send) -> None:
         self._emit, self._send = emit, send
@@ -60,7 +60,7 @@ class Following:
     """The loop of a standby.
 
     Attributes:
-        connection, ports_up: the switch as it is connected to us; `connection` is None while it is not.
+        connection, ports_up: the connection to the switch and the state of its ports; None while there is none.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Following:
         self.ports_up: dict[int, bool] = {}
 
     def until_primary_is_gone(self) -> str | None:
-        """Follow; return how the primary went (``died`` or ``hung``), or None when told to stop."""
+        """Follow; return what happened to the primary (``died`` or ``hung``), or None after `Inbox.stop`."""
         while not self._inbox.stopping:
             waiting.readable([self._inbox.fileno(), self._primary.fileno()], min(LONGEST_WAIT_NS, self._patience_ns()))
             for _, happening in self._inbox.take():
@@ -132,8 +132,8 @@ def stand_by(config: BalancerConfig, notify_socket: socket.socket, emit: Emit, p
         follower.close()
         mute.lifted = True
         emit(noticed_ns, written(ControllerTookOver(reason=reason), BALANCER))
-        steering = Steering(balancer, inbox, notify_socket, config.now_ns, emit, STANDBY_GENERATION)
+        active = ActiveController(balancer, inbox, notify_socket, config.now_ns, emit, STANDBY_GENERATION)
         if following.connection is not None:
-            steering.take(Connected(following.connection, following.ports_up), noticed_ns)
-        steering.until_stopped()
+            active.take(Connected(following.connection, following.ports_up), noticed_ns)
+        active.until_stopped()
     balancer.stop(config.now_ns())

@@ -1,4 +1,4 @@
-"""The door of the command line: ``python -m testbed`` and the command ``testbed`` come in here.
+"""The entry point of the command line, of ``python -m testbed`` and of the command ``testbed``.
 
     streams ─ signals ─ environment ─ imports ─ the verb (testbed/commands/) ─ exit code
 
@@ -85,7 +85,7 @@ def _code_of_verb() -> int:
         return int(commands.app(standalone_mode=False) or EXIT_OK)
     except Carried as carried:
         return _failed(carried.__cause__ or carried)
-    except BaseException as error:  # noqa: BLE001 (the last door: whatever comes here is given an exit code)
+    except BaseException as error:  # noqa: BLE001 (the top-level handler: every exception gets an exit code)
         return _failed(error)
 
 

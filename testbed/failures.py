@@ -1,9 +1,9 @@
-"""What an exception means for the user, at the last door of a process: the one that came in, put as a `TestbedError`.
+"""What an exception means for the user, for the top-level handler of a process: each becomes a `TestbedError`.
 
 what the operating system refuses   no space, no right, too many files: MachineError or ToolError
 raised in a policy                  PolicyError, with its file and line
 raised by calling a policy          PolicyError, too: it takes other arguments, or lacks what it is asked for
-anything else                       Bug: our own, exit code 70
+anything else                       Bug: an internal error ("our own bug"), exit code 70
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The rooms of the house and what each may import, read from the source by AST.
+"""The packages and what each may import, read from the source by AST.
 
 The table is the one in ARCHITECTURE.md, read from there.  Every rule is shown to bite by planting a breach of it.
 """

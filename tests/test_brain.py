@@ -132,7 +132,7 @@ def test_a_shrink_stops_at_the_backlog():
     node.handle(sample(0), 10 * MS)
     node.handle(LimitGranted(nodes=ONE, granted_bytes=ints(4 * MB)), 10 * MS)
     node._forecaster.need = (0, 0)
-    node._rule._reactive.wish_bytes = lambda *_: ints(MB)  # a floor that would let go of everything
+    node._rule._reactive.wish_bytes = lambda *_: ints(MB)  # a baseline rule that would give back everything
     assert without_notices(node.handle(sample(3 * MB), 20 * MS))[0] == SetBufferLimit(
         nodes=ONE, limit_bytes=ints(3 * MB)
     )

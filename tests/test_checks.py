@@ -1,4 +1,4 @@
-"""One door for what is known without running: `validate`, sweeps and runs refuse the same, for the same engine."""
+"""One entry point for checks without running: `validate`, sweeps and runs refuse the same, for the same engine."""
 
 from __future__ import annotations
 

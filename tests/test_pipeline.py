@@ -503,8 +503,8 @@ class Bench:
         self.balancer = LoadBalancer(config, lambda t_ns, record: self.records.append((t_ns, record)))
 
     def connect(self, now_ns: int = 0, down: tuple[int, ...] = ()) -> None:
-        """Grant the master role, and report the ports as `process.Steering` does."""
-        self.balancer.steer(self.link, now_ns)
+        """Grant the master role, and report the ports as `process.ActiveController` does."""
+        self.balancer.activate(self.link, now_ns)
         for port in (1, 2, *PORTS.values()):
             self.balancer.on_switch(PortChanged(port, port not in down), now_ns, now_ns)
 
@@ -607,7 +607,7 @@ def test_a_controller_that_begins_anew_takes_nothing_that_was_sent_before() -> N
 
 
 def test_a_notification_that_waited_for_us_too_long_means_nothing() -> None:
-    """It waited in the socket while the controller stood still, or while another one steered."""
+    """It waited in the socket while the controller was stopped, or while another one was active."""
     bench, seal = Bench(), sealed.Notifying(NODES)
     bench.balancer.on_datagram(seal(said("n1"), 0), SILENCE_NS // 2)
     bench.balancer.on_datagram(seal(said("n1"), 1), SILENCE_NS // 2 + 2)

@@ -261,4 +261,4 @@ def test_a_standby_takes_over_and_hears_what_came_in_meanwhile() -> None:
     run = simulated_run.run(spec, model=model)
     assert failover(run)["takeover_ms"]["max"] == model.takeover_ns / NS_PER_MS
     (left,) = [event["t_ns"] for event in run.recorded.events if event["kind"] == "NodeLeft"]
-    assert left == NS_PER_S + model.takeover_ns  # the port went down while nobody steered
+    assert left == NS_PER_S + model.takeover_ns  # the port went down while no controller was active

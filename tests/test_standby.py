@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from testbed.controllers.config import BalancerConfig
 from testbed.controllers.load_balancer import LoadBalancer
-from testbed.controllers.process import Inbox, Steering
+from testbed.controllers.process import ActiveController, Inbox
 from testbed.controllers.replication import HEARTBEAT_NS, HUNG_NS, LEASE_NS, Follower, Journal, line
 from testbed.controllers.standby import Following
 from testbed.controllers.switch import (
@@ -67,7 +67,7 @@ def test_a_follower_is_in_the_state_of_what_it_follows(ends: Any) -> None:
     journal, follower = Journal(ends[0]), Follower(ends[1])
     told: list[tuple[int, dict[str, Any]]] = []
     first = LoadBalancer(CONFIG, lambda t_ns, record: told.append((t_ns, record)), note=journal.note)
-    first.steer(FakeLink(), 0)
+    first.activate(FakeLink(), 0)
     for step in range(1, 60):
         now_ns = step * 10 * NS_PER_MS
         first.on_datagram(notify("n1", step * 10_000, now_ns), now_ns)
@@ -159,10 +159,10 @@ def test_messages_that_waited_while_it_was_late_itself_count(ends: Any) -> None:
     assert bench.following.until_primary_is_gone() == "died"  # not hung
 
 
-# ----------------------------------------------------------------------------------------------------------- steering
+# ------------------------------------------------------------------------------------------------- active controller
 
 
-class SteeringBench:
+class ControllerBench:
     def __init__(self, end: socket.socket | None, config: BalancerConfig = CONFIG) -> None:
         self.clock, self.told, self.connection = Clock(), list[str](), FakeConnection()
         self.inbox = Inbox(self.clock)
@@ -171,12 +171,12 @@ class SteeringBench:
         emit = lambda _, record: self.told.append(record["kind"])  # noqa: E731
         balancer = LoadBalancer(config, emit)
         journal = None if end is None else Journal(end)
-        self.steering = Steering(balancer, self.inbox, self.notifications, self.clock, emit, 1, journal)
+        self.active = ActiveController(balancer, self.inbox, self.notifications, self.clock, emit, 1, journal)
 
     def connect(self) -> None:
         """Let the switch connect, anew, and answer nothing yet."""
         self.connection = FakeConnection()
-        self.steering.take(Connected(self.connection, dict.fromkeys(PORTS.values(), True)), self.clock.ns)
+        self.active.take(Connected(self.connection, dict.fromkeys(PORTS.values(), True)), self.clock.ns)
 
     def happen(self, what: str, number: int) -> None:
         """Let a port change, a packet be asked about, or a node notify."""
@@ -197,18 +197,18 @@ class SteeringBench:
     def turn(self) -> None:
         """Let the loop go round once, without waiting."""
         self.inbox.put_back(())
-        self.steering._turn()
+        self.active._turn()
 
 
 @pytest.fixture
-def fresh(ends: Any) -> Iterator[SteeringBench]:
-    bench = SteeringBench(ends[0])
+def fresh(ends: Any) -> Iterator[ControllerBench]:
+    bench = ControllerBench(ends[0])
     yield bench
     bench.notifications.close()
 
 
 @pytest.fixture
-def primary(fresh: SteeringBench) -> SteeringBench:
+def primary(fresh: ControllerBench) -> ControllerBench:
     fresh.connect()
     fresh.grant()
     fresh.clock.ns = HEARTBEAT_NS
@@ -217,7 +217,7 @@ def primary(fresh: SteeringBench) -> SteeringBench:
 
 @pytest.mark.parametrize("standby", [False, True])
 def test_nothing_is_ordered_before_the_master_role_is_granted(ends: Any, standby: bool) -> None:
-    bench = SteeringBench(ends[0] if standby else None)
+    bench = ControllerBench(ends[0] if standby else None)
     bench.connect()
     bench.inbox.post(PortChanged(PORTS["n2"], False))
     bench.turn()
@@ -230,9 +230,9 @@ def test_nothing_is_ordered_before_the_master_role_is_granted(ends: Any, standby
     bench.notifications.close()
 
 
-def test_every_new_connection_has_to_be_granted(primary: SteeringBench) -> None:
+def test_every_new_connection_has_to_be_granted(primary: ControllerBench) -> None:
     old = primary.connection
-    primary.steering.take(Disconnected(old), 0)
+    primary.active.take(Disconnected(old), 0)
     primary.connect()
     primary.inbox.post(old.grant())  # of the lost connection: it comes too late
     old.link.open = False
@@ -243,7 +243,7 @@ def test_every_new_connection_has_to_be_granted(primary: SteeringBench) -> None:
     assert primary.connection.link.barriers == 1
 
 
-def test_a_grant_counts_as_the_answer_to_the_last_request_alone(fresh: SteeringBench, ends: Any) -> None:
+def test_a_grant_counts_as_the_answer_to_the_last_request_alone(fresh: ControllerBench, ends: Any) -> None:
     """The first answer was on its way when the primary was stopped; the switch has another master by now."""
     fresh.connect()
     ends[1].close()
@@ -251,17 +251,17 @@ def test_a_grant_counts_as_the_answer_to_the_last_request_alone(fresh: SteeringB
     fresh.turn()
     assert fresh.connection.asked == [(Role.MASTER, 1)] * 2
     assert fresh.connection.link.sent == []
-    assert fresh.steering._passive
+    assert fresh.active._passive
     fresh.grant(2)
-    assert not fresh.steering._passive
+    assert not fresh.active._passive
 
 
 def test_a_primary_without_standby_and_switch_takes_nothing_in_that_belongs_to_another(
-    primary: SteeringBench, ends: Any
+    primary: ControllerBench, ends: Any
 ) -> None:
     """It lost its connection before it lost its standby, and has nobody to ask; the standby reads the same socket."""
     primary.notifications.bind(("127.0.0.1", 0))
-    primary.steering.take(Disconnected(primary.connection), 0)
+    primary.active.take(Disconnected(primary.connection), 0)
     ends[1].close()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as node:
         node.sendto(notify("n1", 900_000, primary.clock.ns), primary.notifications.getsockname())
@@ -281,7 +281,7 @@ def test_a_primary_without_standby_and_switch_takes_nothing_in_that_belongs_to_a
 
 def test_packets_that_the_switch_asks_about_wait_for_the_grant(ends: Any) -> None:
     """Placed before it, a flow would have no pin, and its next packets might go to another node."""
-    bench = SteeringBench(ends[0], make_config(policy="per-flow"))
+    bench = ControllerBench(ends[0], make_config(policy="per-flow"))
     bench.connect()
     packet = to_vip(1000)
     frame = frame_of(packet)
@@ -315,7 +315,7 @@ STEPS = [
 def test_whatever_happens_no_order_leaves_without_the_role(steps: list[str], alone: bool, policy: str) -> None:
     """`FakeLink` fails on an order over a connection whose last request does not stand granted."""
     ends = line()
-    bench = SteeringBench(None if alone else ends[0], make_config(policy=policy))
+    bench = ControllerBench(None if alone else ends[0], make_config(policy=policy))
     bench.notifications.bind(("127.0.0.1", 0))
     old = bench.connection
     for number, step in enumerate(steps):
@@ -344,31 +344,31 @@ def test_whatever_happens_no_order_leaves_without_the_role(steps: list[str], alo
         end.close()
 
 
-def test_a_primary_without_its_standby_asks_the_switch_and_waits(primary: SteeringBench, ends: Any) -> None:
+def test_a_primary_without_its_standby_asks_the_switch_and_waits(primary: ControllerBench, ends: Any) -> None:
     ends[1].close()
     primary.inbox.post(PortChanged(PORTS["n2"], True))
     primary.turn()
     assert primary.told == ["StandbyLost"]
     assert primary.connection.asked == [(Role.MASTER, 1)] * 2
-    assert primary.steering._passive
+    assert primary.active._passive
     primary.grant()
-    assert not primary.steering._passive
+    assert not primary.active._passive
 
 
-def test_a_primary_that_is_told_of_a_greater_generation_steers_no_more(primary: SteeringBench) -> None:
+def test_a_primary_that_learns_of_a_greater_generation_is_active_no_more(primary: ControllerBench) -> None:
     primary.inbox.post(Deposed(primary.connection))
     primary.inbox.post(Deposed(primary.connection))
     primary.turn()
     assert primary.told == ["ControllerDeposed"]
-    assert primary.steering._passive
+    assert primary.active._passive
 
 
 def test_a_primary_stopped_in_the_middle_of_a_turn_takes_nothing_in_before_it_has_asked(
-    primary: SteeringBench, ends: Any
+    primary: ControllerBench, ends: Any
 ) -> None:
     """It has just shipped, sleeps for longer than the standby waits, and wakes with inputs of every kind before it."""
     primary.notifications.bind(("127.0.0.1", 0))
-    journal = primary.steering._journal
+    journal = primary.active._journal
     assert journal is not None
     ship = journal.ship
 
@@ -389,7 +389,7 @@ def test_a_primary_stopped_in_the_middle_of_a_turn_takes_nothing_in_before_it_ha
 
 
 def test_what_a_primary_hears_while_it_waits_for_the_switch_is_acted_on_when_that_has_answered(
-    primary: SteeringBench, ends: Any
+    primary: ControllerBench, ends: Any
 ) -> None:
     ends[1].close()
     primary.inbox.post(PortChanged(PORTS["n2"], False))
@@ -400,37 +400,37 @@ def test_what_a_primary_hears_while_it_waits_for_the_switch_is_acted_on_when_tha
     assert primary.told[:2] == ["StandbyLost", "NodeLeft"]
 
 
-def test_a_primary_stopped_while_it_takes_an_input_in_ends_with_that_one(primary: SteeringBench) -> None:
+def test_a_primary_stopped_while_it_takes_an_input_in_ends_with_that_one(primary: ControllerBench) -> None:
     primary.notifications.bind(("127.0.0.1", 0))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as node:
         for _ in range(3):
             node.sendto(notify("n1", 0, primary.clock.ns), primary.notifications.getsockname())
-    heard_by_balancer = primary.steering._balancer.on_datagram
+    heard_by_balancer = primary.active._balancer.on_datagram
 
     def stopped_in(datagram: bytes, now_ns: int, sender: Any) -> None:
         heard_by_balancer(datagram, now_ns, sender)
         primary.clock.ns = 2 * HUNG_NS
 
-    primary.steering._balancer.on_datagram = stopped_in  # type: ignore[method-assign]
+    primary.active._balancer.on_datagram = stopped_in  # type: ignore[method-assign]
     primary.turn()
     assert [kind for kind in primary.told if kind in ("NodesNotified", "DeadlineReached")] == ["NodesNotified"]
 
 
-def test_a_primary_that_was_late_but_still_is_the_one_goes_on(primary: SteeringBench) -> None:
+def test_a_primary_that_was_late_but_still_is_the_one_goes_on(primary: ControllerBench) -> None:
     primary.clock.ns = LEASE_NS
     primary.inbox.post(PortChanged(PORTS["n2"], False))
     primary.turn()
     primary.turn()
     assert "RemoveNode" in primary.told
-    assert not primary.steering._passive
+    assert not primary.active._passive
 
 
 @pytest.mark.parametrize("reading", range(1, 12))
 def test_no_input_has_a_time_after_the_stop_it_was_taken_in_before(ends: Any, reading: int) -> None:
     """The process is stopped after any reading of the clock, for longer than the standby waits."""
-    bench = SteeringBench(ends[0])
+    bench = ControllerBench(ends[0])
     times: list[tuple[int, str]] = []
-    bench.steering._emit = bench.steering._balancer._emit = lambda t_ns, record: times.append((t_ns, record["kind"]))
+    bench.active._emit = bench.active._balancer._emit = lambda t_ns, record: times.append((t_ns, record["kind"]))
     bench.connect()
     bench.grant()
     bench.clock.ns = HEARTBEAT_NS
@@ -451,7 +451,7 @@ def test_no_input_has_a_time_after_the_stop_it_was_taken_in_before(ends: Any, re
             ends[1].close()
         return now_ns
 
-    bench.steering._now_ns = stopped_after_reading
+    bench.active._now_ns = stopped_after_reading
     bench.turn()
     bench.turn()
     late = [kind for t_ns, kind in times if t_ns >= 10 * HUNG_NS]

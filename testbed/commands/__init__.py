@@ -1,4 +1,4 @@
-"""The verbs: one file each, arguments in, output and exit code out.  What a verb does is in the room that does it.
+"""The verbs: one file each, arguments in, output and exit code out.  The work itself is done in other packages.
 
 The order of the imports is the order of the verbs in ``--help``.
 """

@@ -99,7 +99,7 @@ def _leave_with(body: Callable[[], int], failed: Callable[[BaseException], None]
     status = EXIT_BUG
     try:
         status = body()
-    except BaseException as error:  # noqa: BLE001 (the last door of this process)
+    except BaseException as error:  # noqa: BLE001 (the top-level handler of this process)
         status = error.exit_code if isinstance(error, TestbedError) else EXIT_BUG
         failed(error)
     finally:

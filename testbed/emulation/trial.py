@@ -78,7 +78,7 @@ class Trial:
             self._prepare()
             counting = self._go()
             self._finish(counting)
-        except BaseException as error:  # noqa: BLE001 (the last door of PID 1; Mininet ends with SystemExit)
+        except BaseException as error:  # noqa: BLE001 (the top-level handler of PID 1; Mininet ends with SystemExit)
             traceback.print_exc()
             self._records.send(Failure.of(TRIAL, self._cause(error)))
             return EXIT_TOOL_FAILED

@@ -1,27 +1,26 @@
 """The balancer: which nodes serve, and how the slots of the switch's table are dealt among them.
 
 Membership and weights are kept apart.  A *rule* (one file each, ``balancer_*.py``) deals the slots by the notified
-state; this file decides when it is asked and who takes part.
+state; this file decides when the rule is asked and which nodes take part.
 
 **Changes are rate-limited.**  A change of weights costs the switch a revalidation of every flow it has cached, so the
 rule is asked at most every `REWEIGH_INTERVAL_NS` and a change of less than 1/16 of the table is not made.  A change of
 membership is made at once.
 
-**Nobody is judged by what was not heard.**  A rule that looks at the state of the nodes is asked only while that of
-every serving node is known (`balancer_view`); until then all have the shares of `round-robin`.  A node that was not
-heard yet would pass for an idle one with an empty buffer, or for one without any, and a flow that is placed by that is
-pinned for good.  So it is at the start, when a node comes back, and when nothing was heard for a while.  A node that
-never notifies is waited for until it leaves for its silence.
+**No node is assessed without a notification.**  A rule that uses the state of the nodes is asked only while the state
+of every serving node is known (`balancer_view`); until then all have the shares of `round-robin`.  A node without a
+notification would pass for an idle one with an empty buffer, or for one without a buffer, and flows that are placed by
+that remain pinned.  This concerns the start, a node that returns, and a time without notifications.  A node that never
+notifies is removed by the timeout.
 
-**A node that stops notifying leaves**, after `SILENT_PAUSES` of the longest pauses between two notifications (500 ms at
-samples of up to 100 ms), and comes back by its next notification.  A node also leaves when its port goes down, the mesh
-declares it dead or it is drained; that ends with the `NodeJoined` that names the same reason (or none: then every
-reason is over).
+**The notification timeout.**  A node that stops notifying is removed after `SILENT_PAUSES` of the longest pauses
+between two notifications (500 ms at samples of up to 100 ms), and returns with its next notification.  A node also
+leaves when its port goes down, the mesh declares it dead or it is drained; that ends with the `NodeJoined` that names
+the same reason (or none: then every reason is over).
 
-**Suspect yourself first** (Dadgar et al., "Lifeguard", 2018).  A node is called silent only if another was heard in the
-last half of that time.  When all of them fall silent, it is this process that was stopped or cut off: nobody leaves,
-and all clocks start anew with the next notification.  The last serving node is never removed: with nobody left the
-table stays as it is.
+**Suspect yourself first** (Dadgar et al., "Lifeguard", 2018).  A node counts as silent only if another one notified in
+the last half of that time.  When all of them fall silent, this process itself was stopped or cut off: no node leaves,
+and all clocks start anew with the next notification.  The last serving node is never removed: the table stays as it is.
 
 Actions come in the order that never lets the switch send a new flow to a removed node: restore, deal, remove.
 """

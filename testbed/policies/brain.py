@@ -9,8 +9,8 @@ Memory safety is in the order.  A shrink lowers the limit first and gives the me
 grant first and raises the limit second.  So the limits in force never add up to more than the pool, even between two
 actions.  Actions name the nodes concerned and no others.
 
-One brain decides for n nodes with arrays of shape [n], or for one with plain numbers (see `arithmetic`): an agent on
-the wire has n = 1, the simulation n = all.
+One brain decides for n nodes with arrays of shape [n], or for one with plain numbers (see `arithmetic`): an agent of
+the emulation has n = 1, the simulation n = all.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from testbed.scenario.buffer import BufferSpec
 
 
 class NodeBrain:
-    """Decides the buffer limits of `nodes` and tells the balancer.
+    """Decides the buffer limits of `nodes` and notifies the balancer.
 
     Args:
         nodes: names, in the order of every sample.

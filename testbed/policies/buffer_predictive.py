@@ -1,18 +1,18 @@
-"""Predictive: whatever is the larger, what reaction wants or what the forecast needs.
+"""Predictive: the larger of what the reactive rule wants and what the forecast needs.
 
-    wish = max(reactive, floor + (margin × predicted - floor)+ × (1 + gain × severity))
+    wish = max(reactive, min + (margin × predicted - min)+ × (1 + gain × severity))
 
-The forecast is an augmentation over a floor policy, as in Credence: because the reactive rule's wish is always met, a
-wrong prediction costs memory, never packets that reaction would have saved.  The margin covers the error of a forecast
-that is right on the whole.  The severity of the precursors (0..1) scales the *expansion*: a need that several signs
-announce is met with up to `gain` more, a need with no sign is met as predicted.
+The forecast augments a baseline rule, as in Credence: because the reactive rule's wish is always met, a wrong
+prediction costs memory, never packets that the reactive rule would have saved.  The margin covers the error of a
+forecast that is right on average.  The severity of the precursors (0..1) scales the *expansion*: a need that several
+precursors announce is met with up to `gain` more, a need without any is met as predicted.
 
-The policies that predict are this rule with different forecasters, a file each.  So the oracle is not the
-best that could be thought of, but the least loss that this rule can have with any forecast (`forecast_oracle`), which
-is what a forecaster is to be measured against.  It needs no precursors, so severity does not scale its expansion.
+The policies that predict are this rule with different forecasters, a file each.  So the oracle is not the best policy
+imaginable, but has the least loss of this rule with any forecast (`forecast_oracle`), which is what a forecaster is to
+be compared with.  It needs no precursors, so severity does not scale its expansion.
 
 Source: V. Addanki, M. Pacut, S. Schmid, "Credence: augmenting datacenter switch buffer sharing with ML predictions",
-NSDI 2024 (the idea of a guaranteed floor under predictions; the rule is ours).
+NSDI 2024 (the idea of a guaranteed baseline under predictions; the rule is ours).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from testbed.scenario.buffer import BufferSpec
 
 
 class PredictiveRule:
-    """A forecast over the reactive floor; `gain` is how much of the severity scales the expansion."""
+    """A forecast over the baseline rule; `gain` is how much of the severity scales the expansion."""
 
     asks_always = False
 

@@ -8,8 +8,8 @@ The gap is the hysteresis: after a doubling the backlog is at most HIGH / 2 of t
 next sample does not undo it.  Half of the size is free when the rule doubles, so it keeps up with a queue that grows by
 less than half its size in a sample and the actuation delay together.
 
-This rule is also the floor under every predictive policy (`buffer_predictive`), so it holds its own size instead of
-reading the limit in force: what a wrong prediction reserved must not change what the floor asks for.
+This rule is also the *baseline rule* under every predictive policy (`buffer_predictive`), so it holds its own size
+instead of reading the limit in force: what a wrong prediction reserved must not change what the baseline rule asks for.
 """
 
 from __future__ import annotations

@@ -1,24 +1,23 @@
 """Deflection: to which sibling a full node hands its packets.
 
-A full node drops, or hands a packet once to a sibling with room.  The choice must be there before the packet is, so
-every node is always told its sibling of the moment.
+A full node drops a packet, or hands it once to a sibling with free buffer.  The choice must be made before the packet
+arrives, so every node knows its present sibling at any time.
 
-**Who.**  In a cluster any other node; where there is a second tier, nodes of the first hand over to the second alone,
-and those of the second to nobody (all they get was handed over once already).
+**Who.**  In a cluster any other node; where there is a second tier, nodes of the first hand over to the second only,
+and those of the second to none (all they get was handed over once already).
 
-**Which.**  The one with the most free buffer, known as of the last notifications.  All full nodes choosing the same
-best one would fill it before anybody hears of it (Mitzenmacher, "How useful is old information?", 2000), so a node
-keeps its sibling while that has at least `KEEP_RATIO` of what the best one has.  The first choice is the next node in
-a ring, hence different for each, and made when all have been heard, or when one that was not has been silent as long
-as would make it away.  A node with less than `LEAST_FREE_RATIO` of its
-limit free is nobody's sibling: it is about to need the rest itself.  With no such node at all, nobody is named and a
-full node drops.
+**Which.**  The one with the most free buffer, by the last notifications.  If all full nodes chose the same best one,
+they would fill it before its next notification (Mitzenmacher, "How useful is old information?", 2000), so a node keeps
+its sibling while that has at least `KEEP_RATIO` of the free buffer of the best one.  The first choice is the next node
+in a ring, hence different for each, and made when all have notified, or when those that have not are silent for long
+enough to count as away.  A node with less than `LEAST_FREE_RATIO` of its limit free is not chosen: it is about to need
+the rest itself.  With no such node at all, none is named and a full node drops.
 
-**A node that is away** is nobody's sibling: its port is down, or it has been silent for `SILENT_PAUSES` of the longest
-pauses between two notifications, or it is dead.  One that was dead has to be heard again: what it was before says
-nothing of what comes back.  When everybody was silent it is this process that stood still, and all clocks start anew.
+**A node that is away** is not chosen: its port is down, or it has been silent for `SILENT_PAUSES` of the longest pauses
+between two notifications, or it is dead.  One that was dead has to notify again, as its old state says nothing about
+the restarted node.  When all nodes were silent, this process itself was stopped, and all clocks start anew.
 
-A name may get lost on its way, so each is said again with the first news after `REPEAT_NS`.
+A name may get lost on its way, so each is sent again at the first input after `REPEAT_NS`.
 """
 
 from __future__ import annotations
@@ -48,13 +47,13 @@ _NEVER = -(2**62)
 class DeflectionPolicy:
     """Names siblings: `NodesNotified`, `NodeLeft` and `NodeJoined` in, `NameSiblings` out.
 
-    Nodes it was not told of at the start are passed over.
+    Nodes that were not given at the start are ignored.
     """
 
     def __init__(self, nodes: Sequence[Host], pause_ns: int = KEEPALIVE_NS) -> None:
         """Start with nothing known: the first names come with the first notifications.
 
-        `pause_ns` is how long a node that lives may pause between two of them (`readiness.longest_pause_ns`).
+        `pause_ns` is the longest pause of a live node between two of them (`readiness.longest_pause_ns`).
         """
         self._silence_ns = SILENT_PAUSES * pause_ns
         self._names = tuple(node.name for node in nodes)
@@ -85,7 +84,7 @@ class DeflectionPolicy:
         return self._name(now_ns)
 
     def next_deadline_ns(self) -> int | None:
-        """Return None: it speaks only when it is told something."""
+        """Return None: it acts only on inputs."""
         return None
 
     def _hear(self, event: NodesNotified, now_ns: int) -> None:
@@ -112,12 +111,12 @@ class DeflectionPolicy:
             reasons.difference_update({event.reason} if event.reason else set(reasons))
 
     def _name(self, now_ns: int) -> list[Action]:
-        """Return the names that changed, or that were said long ago."""
+        """Return the names that changed, or that were sent long ago."""
         if not self._may_name(now_ns):
             return []
         before, self._sibling = self._sibling, self._choose(self._open(now_ns))
-        told = self._named_ns > _NEVER
-        due = (self._sibling != before) | (told & (now_ns - self._named_ns >= REPEAT_NS))
+        named = self._named_ns > _NEVER
+        due = (self._sibling != before) | (named & (now_ns - self._named_ns >= REPEAT_NS))
         rows = np.flatnonzero(due & self._may_hand)
         if not rows.size:
             return []
@@ -126,7 +125,7 @@ class DeflectionPolicy:
         return [NameSiblings(nodes=tuple(self._names[row] for row in rows.tolist()), siblings=siblings)]
 
     def _may_name(self, now_ns: int) -> bool:
-        """Return whether all have been heard that could be: else the first to be heard would be everybody's sibling."""
+        """Return whether all nodes have notified that can: else the first one would be the sibling of all others."""
         if not self._naming and self._first_heard_ns is not None:
             present = np.array([not reasons for reasons in self._away], dtype=bool)
             all_heard = bool(self._heard_ns[present].min(initial=now_ns) > _NEVER)

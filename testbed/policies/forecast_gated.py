@@ -1,16 +1,16 @@
-"""A gate behind a forecaster: where its forecasts have cost more than none would have, the floor decides alone.
+"""A gate behind a forecaster: where its forecasts cost more than none would have, the baseline rule decides alone.
 
-One forecast is on trial at a time.  When its horizon has passed, the need has become a fact: the peak of Lindley's
+One forecast is evaluated at a time.  When its horizon has passed, the true need is known: the peak of Lindley's
 recursion over the arrivals since, from the backlog of that moment.  (Over sums of sample intervals: a peak inside an
-interval that is gone at its end is not seen.)  Then the next one is on trial.  So a sample costs a step of the
+interval that is gone at its end is not seen.)  Then the next one is evaluated.  So a sample costs one step of the
 recursion, whatever the horizon.
 
-Compared are fading means of the pinball loss of the forecast and of no growth at all.  Where the forecast has cost
-`CLOSE_RATIO` times the other and `LEAST_LOSS` more, the need is the backlog and the rule under the predictive one
-(`buffer_predictive`) sizes the buffer.  Between bursts any reserve is in vain: a gate with a short memory, or one that
+Compared are exponentially weighted means of the pinball loss of the forecast and of no growth at all.  Where the
+forecast cost `CLOSE_RATIO` times the other and `LEAST_LOSS` more, the need is the backlog and the baseline rule
+(`buffer_predictive`) sizes the buffer.  Between bursts any reserve is unused: a gate with a short memory, or one that
 weighs the two evenly, would close in each silence and be closed when the burst comes.
 
-A wrong forecast costs memory and never packets, so this gate saves memory: on traffic unlike any that the forecaster
+A wrong forecast costs memory and never packets, so this gate saves memory, on traffic unlike any that the forecaster
 has learnt.
 """
 
@@ -26,18 +26,18 @@ from testbed.records.events import ForecastMade, Ints, TrafficSampled
 
 MEMORY_SAMPLES = 500
 CLOSE_RATIO = 2.0
-LEAST_LOSS = 0.25  # intervals; at the quantile 0.95, five of them held in vain all the time
+LEAST_LOSS = 0.25  # intervals; at the quantile 0.95, five of them reserved all the time and unused
 
 
 class GatedForecaster:
-    """Passes on what `inner` says, where that has been worth it; implements `Forecaster`.
+    """Passes on the forecasts of `inner`, where those have been useful; implements `Forecaster`.
 
     Args:
         inner: what forecasts.
         rate_bps: service rates, shape [n].
         interval_ns: nominal sample interval.
         quantile: what `inner` promises to cover.
-        column: which of its horizons is on trial: the one that sizes the buffer.
+        column: which of its horizons is evaluated: the one that sizes the buffer.
     """
 
     def __init__(self, inner: Forecaster, rate_bps: Ints, interval_ns: int, quantile: float, column: int) -> None:
@@ -45,11 +45,11 @@ class GatedForecaster:
         self._interval_ns = interval_ns
         self._ops = ops = Arrays if len(rate_bps) > 1 else Numbers
         self._served = ops.of_array(fluid.service_bytes(rate_bps, interval_ns))
-        self._trial_samples = max(1, -(-inner.horizon_ns[column] // interval_ns))
-        self._gain = min(1.0, self._trial_samples / MEMORY_SAMPLES)
+        self._horizon_samples = max(1, -(-inner.horizon_ns[column] // interval_ns))
+        self._gain = min(1.0, self._horizon_samples / MEMORY_SAMPLES)
         self._left = 0
-        self._start = self._said = self._backlog = self._peak = self._served * 0.0
-        self._loss = self._floor_loss = self._served * 0.0
+        self._start = self._forecast = self._backlog = self._peak = self._served * 0.0
+        self._loss = self._loss_without = self._served * 0.0
         self._closed: Mask = self._loss > LEAST_LOSS
         self._any_closed = False
 
@@ -81,17 +81,17 @@ class GatedForecaster:
             self._left -= 1
             if self._left:
                 return
-            self._judge()
+            self._evaluate()
         self._start = self._backlog = self._peak = ops.of_array(sample.backlog_bytes)
-        self._said = ops.maximum(ops.of_array(made.need_bytes[:, self._column]) - self._start, 0)
-        self._left = self._trial_samples
+        self._forecast = ops.maximum(ops.of_array(made.need_bytes[:, self._column]) - self._start, 0)
+        self._left = self._horizon_samples
 
-    def _judge(self) -> None:
+    def _evaluate(self) -> None:
         ops, quantile = self._ops, self._quantile
         came = (self._peak - self._start) / self._served
-        short = came - self._said / self._served
+        short = came - self._forecast / self._served
         loss = ops.maximum(quantile * short, (quantile - 1.0) * short)
         self._loss = self._loss + self._gain * (loss - self._loss)
-        self._floor_loss = self._floor_loss + self._gain * (quantile * came - self._floor_loss)
-        self._closed = self._loss > CLOSE_RATIO * self._floor_loss + LEAST_LOSS
+        self._loss_without = self._loss_without + self._gain * (quantile * came - self._loss_without)
+        self._closed = self._loss > CLOSE_RATIO * self._loss_without + LEAST_LOSS
         self._any_closed = bool(ops.any(self._closed))

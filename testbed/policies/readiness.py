@@ -1,10 +1,10 @@
-"""Readiness: when the balancer is to hear of a node.
+"""Readiness: when a node notifies the balancer.
 
-A notification is due when something changed that could change the balancer's mind, or when `KEEPALIVE_NS` have passed
-since the last one (a silent node counts as failed).  Material is a change of limit, backlog or prediction by a
-32nd of the node's cap, or of the severity by a fifth, since the last notification; so slow drifts are told, and noise
-is not.  The arrival rate is the mean since the last notification: what a receiver averages is then evenly
-weighted in time however often it was told.
+A notification is due after a change that could affect the decision of the balancer, or when `KEEPALIVE_NS` have passed
+since the last one (a silent node counts as failed).  Such a change is one of limit, backlog or prediction by a 32nd of
+the node's cap, or of the severity by a fifth, since the last notification; so slow drifts are reported, and noise is
+not.  The arrival rate is the mean since the last notification: a receiver that averages weights all times equally,
+regardless of the notification rate.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ MATERIAL_SEVERITY = 0.2
 
 
 def longest_pause_ns(sample_interval_ns: int) -> int:
-    """Return how long a node that lives may pause between two notifications, when it looks at its samples so often."""
+    """Return the longest pause between two notifications of a live node, at this sample interval."""
     return max(KEEPALIVE_NS, sample_interval_ns)
 
 
 class Readiness:
-    """The last that the balancer heard of n nodes, and what it should hear next.
+    """What n nodes notified last, and when the next notification is due.
 
     Args:
         rows: the nodes.
@@ -37,9 +37,9 @@ class Readiness:
         self._rows, self._ops = rows, arithmetic_of(limit_bytes)
         self._material = max(1, cap_bytes // MATERIAL_PART)
         none = limit_bytes * 0
-        self._now, self._told = (none, none, none), (none, none, none)  # limit, backlog, predicted
-        self._severity = self._severity_told = 0.0 * none
-        self._told_ns = none - KEEPALIVE_NS
+        self._now, self._notified = (none, none, none), (none, none, none)  # limit, backlog, predicted
+        self._severity = self._notified_severity = 0.0 * none
+        self._notified_ns = none - KEEPALIVE_NS
         self._arrived = self._over_ns = self._rate_bps = none
         self._early_ns = 0
 
@@ -57,22 +57,22 @@ class Readiness:
 
     def notices(self, now_ns: int) -> list[NotifyBalancer]:
         """Return the notification due at `now_ns`, for the nodes concerned (none: an empty list)."""
-        due = abs(self._severity - self._severity_told) >= MATERIAL_SEVERITY
-        due = due | (now_ns + self._early_ns - self._told_ns >= KEEPALIVE_NS)
-        for value, told in zip(self._now, self._told, strict=True):
-            due = due | (abs(value - told) >= self._material)
+        due = abs(self._severity - self._notified_severity) >= MATERIAL_SEVERITY
+        due = due | (now_ns + self._early_ns - self._notified_ns >= KEEPALIVE_NS)
+        for value, notified in zip(self._now, self._notified, strict=True):
+            due = due | (abs(value - notified) >= self._material)
         return [self._notice(due, now_ns)] if self._ops.any(due) else []
 
     def _notice(self, due: Mask, now_ns: int) -> NotifyBalancer:
         ops = self._ops
         rate_bps = ops.whole(self._arrived * (8.0 * units.NS_PER_S) / ops.maximum(self._over_ns, 1))
-        # Told twice between two samples, the rate is the one told before.
+        # Without a sample since the last notification, the rate is the last one.
         self._rate_bps = ops.where(self._over_ns > 0, rate_bps, self._rate_bps)
         nodes, rows = self._rows.where(ops.to_array(due))
-        limit, backlog, predicted = (ops.where(due, *pair) for pair in zip(self._now, self._told, strict=True))
-        self._told = (limit, backlog, predicted)
-        self._severity_told = ops.where(due, self._severity, self._severity_told)
-        self._told_ns = ops.where(due, now_ns, self._told_ns)
+        limit, backlog, predicted = (ops.where(due, *pair) for pair in zip(self._now, self._notified, strict=True))
+        self._notified = (limit, backlog, predicted)
+        self._notified_severity = ops.where(due, self._severity, self._notified_severity)
+        self._notified_ns = ops.where(due, now_ns, self._notified_ns)
         self._arrived, self._over_ns = ops.where(due, 0, self._arrived), ops.where(due, 0, self._over_ns)
         limit, backlog, predicted = self._now
         return NotifyBalancer(

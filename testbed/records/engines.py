@@ -1,6 +1,6 @@
-"""The engines there are, a row each: what the rest of the house must know of one without knowing the engine itself.
+"""The engines there are, a row each: what other packages must know of one without importing it.
 
-To add an engine: a room with a class that is an `engine.Engine`, and its row here.
+To add an engine: a package with a class that is an `engine.Engine`, and its row here.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     sender ── way ──▶ node's program ── queue ──▶ sink          a packet passes these
     agents, mesh members, controllers, TCP endpoints            these decide meanwhile, or send and take in
 
-    send    planned → sent, by the books of the sender
-    stamp   planned → sent, by the two stamps in each packet, taken where it reaches a node
+    send    planned → sent, by the report of the sender
+    stamp   planned → sent, by the two timestamps in each packet, read where it reaches a node
     way     sent → the node's program: the client's link, the switch, the node's link
     queue   the time at which the node's model of its queue lets the packet go → the sink
     agent, mesh, controller, tcp    a process, by the times at which it came to its loop

@@ -142,13 +142,13 @@ def _time_of(lines: list[Line], kind: type[Record]) -> int | None:
 
 
 def _takeovers_ms(lines: list[Line]) -> Iterator[float]:
-    """Yield for each takeover how long after the kill before it the standby steered."""
+    """Yield for each takeover how long after the kill before it the standby's pipeline was confirmed."""
     for took in (line for line in lines if is_a(line, ControllerTookOver)):
         kills = [fault["t_commanded_ns"] for fault in _faults(lines) if kind_of(fault["what"]).target == "controllers"]
         before = [t_ns for t_ns in kills if t_ns <= took["t_ns"]]
-        steers = [line["t_ns"] for line in lines if is_a(line, BalancerReady) and line["t_ns"] >= took["t_ns"]]
-        if before and steers:
-            yield (min(steers) - max(before)) / NS_PER_MS
+        ready = [line["t_ns"] for line in lines if is_a(line, BalancerReady) and line["t_ns"] >= took["t_ns"]]
+        if before and ready:
+            yield (min(ready) - max(before)) / NS_PER_MS
 
 
 def _faults(lines: list[Line]) -> list[Line]:

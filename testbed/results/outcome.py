@@ -1,4 +1,4 @@
-"""How a run ended, as everybody is told who counts runs: a sweep, its table, a comparison.
+"""How a run ended, the same for everything that counts runs: sweeps, their tables, comparisons.
 
 A run counts when its verdict is VALID or DEGRADED and everything that a table needs of it can be read.  A power cut may
 leave any of its files empty: such a run counts as failed, and is made again.

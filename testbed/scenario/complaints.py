@@ -57,7 +57,7 @@ class Complaint:
 
 
 def refuse_first(found: Iterable[Complaint]) -> None:
-    """Raise the first complaint as an error that names its key; for rooms that know no file.
+    """Raise the first complaint as an error that names its key; for packages that know no file.
 
     Raises:
         InputError: when there is a complaint.

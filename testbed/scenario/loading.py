@@ -52,11 +52,11 @@ class LoadedScenario:
     changed: tuple[Override, ...] = field(repr=False)
 
     def where(self, *path: str | int) -> str:
-        """Return ``file:line: key.path`` (or the option that set it) for errors found by checks of other rooms."""
+        """Return ``file:line: key.path`` (or the option that set it) for errors found by checks of other packages."""
         return _where(path, self.parsed, self.changed)
 
     def refuse(self, found: Sequence[Complaint]) -> None:
-        """Raise the complaints of other rooms, if any, as one error."""
+        """Raise the complaints of other packages, if any, as one error."""
         refuse(found, self.parsed, self.changed)
 
 

@@ -74,7 +74,7 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """A switch: ``openflow`` (steered by the controller) or ``mesh`` (a plain learning bridge)."""
+    """A switch: ``openflow`` (controlled by the controller) or ``mesh`` (a plain learning bridge)."""
 
     name: str
     kind: Literal["openflow", "mesh"] = "openflow"
@@ -147,7 +147,7 @@ class Network:
 
     @property
     def switch(self) -> str:
-        """Return the switch that the controller steers (StopIteration when there is none)."""
+        """Return the OpenFlow switch (StopIteration when there is none)."""
         return next(switch.name for switch in self.switches if switch.kind == "openflow")
 
     @property

@@ -57,7 +57,7 @@ class Agents:
     Args:
         cohorts: whose brains decide.
         pool: the memory they share.
-        plane: what they read and steer.
+        plane: what they read and control.
         interval_ns: of their ticks.
         samples: takes their rows.
         notify: hands a notification to the balancer, when it has got there.

@@ -12,7 +12,7 @@ from testbed.scenario.network import Network
 from testbed.scenario.sources import TcpSpec
 from testbed.simulation.network_model import NetworkModel, service_rates_bps, way_of
 
-LARGEST_MESH = 300  # members; the mesh is simulated message by message, each member with books on all others
+LARGEST_MESH = 300  # members; the mesh is simulated message by message, each member with the state of all others
 _EMULATE = "use --engine emulation"
 
 

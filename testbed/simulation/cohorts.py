@@ -5,10 +5,10 @@ Here a brain decides for a *cohort* of neighbouring nodes with arrays, which cos
 the cohorts tick one after the other within the interval.
 
 Up to `OWN_TICKS` nodes each are a cohort, with the very ticks of the emulation; more are one cohort of all, for speed.
-What that changes is when in the interval a node looks, not how often.  A balancer that feeds back makes it matter:
-where all nodes speak at one instant it never acts on news of one and older ones of the others.  Five seeds of
-``burst.yaml`` under static-min and ready-first lose 20.2 % with ticks of their own and 18.9 % without; 20.6 % on the
-wire.
+That changes when in the interval a node samples, not how often.  It matters to a balancer that feeds back: where all
+nodes notify at one instant, it never decides by a new state of one node and older ones of the others.  Five seeds of
+``burst.yaml`` under static-min and ready-first lose 20.2 % with separate ticks, 18.9 % with a common one, and 20.6 % in
+the emulation.
 """
 
 from __future__ import annotations

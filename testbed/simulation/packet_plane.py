@@ -251,7 +251,7 @@ class PacketPlane:
             delay_ns += self._turn_ns * step.packets.handed[order]
         self._deliveries.admit(arrivals.t_ns[passed] + waiting_ns, node, step.packets.number[order], delay_ns)
 
-    # ------------------------------------------------------------------------------------------------------ the books
+    # --------------------------------------------------------------------------------------------------- the counters
 
     def client_evidence(self) -> tuple[ClientEvidence, ...]:
         """Return what each client has sent."""

@@ -1,4 +1,4 @@
-"""The one door for commands: arguments as a list, no shell, and an error that holds all that is known."""
+"""The one place that runs commands: arguments as a list, no shell, and an error with all that is known."""
 
 from __future__ import annotations
 

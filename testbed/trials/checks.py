@@ -1,10 +1,10 @@
-"""Everything that can be known of a scenario without running it: one door, for `validate`, sweeps and runs alike.
+"""Everything that can be checked of a scenario without running it: one entry point, for `validate`, sweeps and runs.
 
     scenario ─ topology ─ expectations ─ traffic, traces ─ engine ─▶ complaints by line, or what was found out
 
-Each check belongs to the room that would refuse later, and is asked by that room itself before it begins: planning asks
-`feasible`, an engine its own `check`.  So a run refuses nothing that `validate` lets pass.  What the *machine* lacks is
-`doctor`'s business.
+Each check is in the package that would refuse later, which calls it itself before it begins: planning calls `feasible`,
+an engine its own `check`.  So a run refuses nothing that `validate` accepts.  What the *machine* lacks is checked by
+`doctor`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""One trial from scenario to verdict: the rooms put together.
+"""One trial from scenario to verdict: calls the other packages in order.
 
     scenario ─ plan ─ run directory ─ engine ─ evidence ─ fidelity, summary ─ report
 
-Nothing here decides or measures; this file knows who does and in which order.
+Nothing here decides or measures.
 """
 
 from __future__ import annotations

@@ -64,10 +64,10 @@ class SweepRuns:
         return any(outcome in COUNTING for outcome in outcomes) or outcomes.count("INVALID") >= MOST_INVALID
 
     def open(self, trial: TrialSpec) -> bool:
-        """Tell whether another call would run the trial: it is not settled, nor does it wait for a run in vain."""
+        """Tell whether another call would run the trial: it is not settled, and the run it needs can still be made."""
         source = self._by_name[trial.mean_from] if trial.mean_from else None
-        in_vain = source is not None and self.settled(source) and self.chosen(source.name) is None
-        return not self.settled(trial) and not in_vain
+        impossible = source is not None and self.settled(source) and self.chosen(source.name) is None
+        return not self.settled(trial) and not impossible
 
     def refuse_another_sweep(self) -> None:
         """Refuse a directory that holds something else.

@@ -1,6 +1,6 @@
 """The XDP program of a node as an object: its buffer.
 
-It is read by `look` (one copy, some ten microseconds) or by parts of it, and steered by single aligned 8-byte stores
+It is read by `look` (one copy, some ten microseconds) or by parts of it, and controlled by single aligned 8-byte stores
 into a shared mapping, which the next packet sees.
 
 All times are CLOCK_MONOTONIC, the clock the programs read, not times since the start of a run.  How the queue and the
@@ -197,7 +197,7 @@ class NodeProgram(XdpProgram):
         return slot_stalls(self._slots.read()["taken_max_ns"])
 
     def late_stalls(self) -> tuple[Stall, ...]:
-        """Return when packets that came here had been sent later than planned, by their stamps."""
+        """Return when packets that came here had been sent later than planned, by their timestamps."""
         return slot_stalls(self._slots.read()["late_max_ns"])
 
     def fault_pkts(self) -> Ints:

@@ -2,7 +2,7 @@
 
 What packets change is read through a shared mapping, without a system call: a program makes a sequence number odd
 while it writes (``bpf/sequence.h``), so a copy made between two looks at the same even number is consistent.  Mappings
-survive a fork, so a program loaded before the agents are forked is read and steered by the agents.
+survive a fork, so a program loaded before the agents are forked is read and controlled by the agents.
 
 A program attached through netlink belongs to the interface, and ends with its namespace, not with this process.
 """

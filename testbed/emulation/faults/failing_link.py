@@ -41,7 +41,7 @@ class FailingLink:
         """Take the node's end up again."""
         self._end.up()
 
-    def mend(self) -> None:
+    def restore(self) -> None:
         """Let frames pass again, once the end is up."""
         self._meter.cut(False)
 

@@ -1,6 +1,6 @@
 """The acts of the faults of a trial: each kind's is the class `Act` of the file that has its name.
 
-Whoever is to notice a fault is not told of it, nor of its end.
+The failure detector is not informed of faults, nor of their end.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """`link_down`, and `flap` once a period: the link between switch and node is cut, then the node's end goes down.
 
-So the switch is to see it.  Over: up, with the addresses that went with it (`failing_link`).
+The fault is in force when the switch sees its port down.  It ends with the link up, and with the addresses that were
+lost with it restored (`failing_link`).
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Act(FaultAct):
         """See `FaultAct.end`."""
         self._links[spec.node].up()
         see(f"taking {spec.link} up", lambda: self._port_state(spec.node) == "UP")
-        self._links[spec.node].mend()
+        self._links[spec.node].restore()
 
     def toll(self, node: str) -> int:
         """See `FaultAct.toll`; 0 for a link that no fault takes down."""

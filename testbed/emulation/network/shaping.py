@@ -116,10 +116,10 @@ class QdiscReader:
         return stats
 
     def find(self) -> QdiscStats | None:
-        """Return the counters now, None when the qdisc is gone: whoever took it away did so against a run's wish.
+        """Return the counters now, None when the qdisc is gone (something outside the run removed it).
 
         Raises:
-            ToolError: the kernel has it and does not tell its counters.
+            ToolError: the kernel has it and does not return its counters.
         """
         self._socket.send(self._request)
         found = [(answer, start, end) for answer, start, end in self._answers() if self._is_mine(answer, start)]

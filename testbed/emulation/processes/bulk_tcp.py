@@ -11,7 +11,7 @@ Beside TCP the planned packets carry a DSCP of their own, `PLANNED_DSCP`, by whi
 they stay accounted one by one, while a lost segment is made good by who sent it.  Everything else is TCP's, resets
 included, which the kernel sends without the DSCP of their connection.
 
-Measured every 10 ms from the kernel's own books (TCP_INFO): bytes acknowledged, segments sent again, round-trip time
+Measured every 10 ms from the kernel's counters (TCP_INFO): bytes acknowledged, retransmitted segments, round-trip time
 (smoothed by the kernel over about eight acknowledgements).
 
 Source: Linux, include/uapi/linux/tcp.h (struct tcp_info); RFC 2474 (DSCP; class selector 1).
@@ -57,7 +57,7 @@ _RTT_AT, _CWND_AT, _RETRANSMITTED_AT, _ACKED_AT = 68, 80, 100, 120
 
 
 class TcpInfo(NamedTuple):
-    """The kernel's books on one connection."""
+    """The kernel's counters of one connection."""
 
     rtt_ns: int
     cwnd_pkts: int

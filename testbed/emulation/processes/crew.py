@@ -1,4 +1,4 @@
-"""The members of a trial: which processes it has, and what each of them is given.
+"""The processes of a trial: which it has, and what each of them is given.
 
     a sender for each client, a source for each TCP entry, their sink, the balancer and its standby, an agent and a mesh
     member a node
@@ -52,7 +52,7 @@ from testbed.wire.sealing import Keyring, RunSecret
 
 NOTIFY_PORT = 7000
 CONTROLLER_PORT, STANDBY_PORT = 6653, 6654
-CONTROLLERS = ("balancer", "standby")  # members, in the order in which they steer
+CONTROLLERS = ("balancer", "standby")  # processes, in the order in which they are active
 TCP_SINK = "TCP sink"
 _SENDER_PRIORITY = 12
 _CONTROLLER_PRIORITY = 8  # a machine of its own, as the switch is: what it decides is not to wait for other processes

@@ -1,8 +1,8 @@
-"""The processes of a trial: forked from one warmed process, so that thirty start in a blink and share its memory.
+"""The processes of a trial: forked from one warmed process, so that thirty start within milliseconds and share memory.
 
-A member sends one byte when it is ready, gets the start time, works, and ends when told (SIGTERM) or when done.  What
-it leaves to be read after its end lies in an anonymous file, so that a report of any size waits for no reader.  What it
-cannot cope with it reports through the records channel and ends; the trial then ends as failed, naming the member.
+A process sends one byte when it is ready, gets the start time, works, and ends on SIGTERM or when done.  Its report,
+read after its end, is in an anonymous file, so that a report of any size does not wait for a reader.  An error that it
+cannot handle is sent through the records channel; the trial then ends as failed, naming the process.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ Body = Callable[["Line", RecordWriter], None]
 
 
 class Line:
-    """A member's line to the trial."""
+    """The connection of a process to the trial."""
 
     def __init__(self, end: socket.socket, report: int, row: Row) -> None:
-        """Speak through `end`; the trial reads the file `report` when the member has ended, and `row` all the time."""
+        """Send through `end`; the trial reads the file `report` after the process has ended, and `row` all the time."""
         self._end, self._report, self._row = end, report, row
-        self.stopped_early = False  # to be set by a source that did not send all it was to
+        self.stopped_early = False  # to be set by a source that did not send everything
 
     def ready(self) -> int:
         """Say that all is prepared, wait for the start and return its time t0 (CLOCK_MONOTONIC, ns)."""

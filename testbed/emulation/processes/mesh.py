@@ -1,14 +1,14 @@
 """The mesh member of a node: `policies.membership` over real UDP sockets on the mesh network.
 
-    wake (datagram or deadline) ─ hear all that waits ─ deadline? ─ membership ─ one datagram, sent to each recipient
+    wake (datagram or deadline) ─ receive all that waits ─ deadline? ─ membership ─ one datagram, to each recipient
 
 It is a process of its own beside the agent, as a node would have it: the agent's loop is late for reasons of its
 own, and a node must not be taken for dead because it is busy deciding.  It dies with the node.  The fixed priority,
 just above the agent's, keeps a busy machine from looking like a dead one.
 
-Recorded is what it concludes, not each of some hundred heartbeats a second: who fell silent to its ears
-(`MemberSilent`, `MemberHeard`), who is dead by agreement (`MemberDied`, `MemberReturned`), and at the end what it sent,
-took in and ignored (`MeshStopped`).
+Recorded is what it concludes, not each of some hundred heartbeats a second: which heartbeats it stopped receiving
+(`MemberSilent`, `MemberHeard`), which nodes are dead by agreement (`MemberDied`, `MemberReturned`), and at the end how
+many datagrams it sent, received and ignored (`MeshStopped`).
 """
 
 from __future__ import annotations

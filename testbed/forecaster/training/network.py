@@ -6,8 +6,8 @@ in numpy to the last digits.  Outside training the growth is cut to `targets.MOS
 horizon: does a burst start within it?
 
 Loss: pinball (Koenker and Bassett, 1978) of the log growth at quantile q, which charges q for each unit short and 1 -
-q for each unit too much, that is, a byte dropped is held q / (1 - q) times as dear as a byte reserved for an interval
-in vain (19 times at q = 0.95), plus binary cross entropy of the onsets.
+q for each unit too much: a dropped byte costs q / (1 - q) times as much as a byte that is reserved for an interval and
+unused (19 times at q = 0.95), plus binary cross entropy of the onsets.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ForecastNetwork(nn.Module):
         hidden, state = self.lstm(inputs, state)
         raw = self.head(hidden)
         growth = torch.cumsum(positive(raw[..., : self.horizons]), dim=-1)
-        if not self.training:  # where a cut would take away the gradient that mends what is far off
+        if not self.training:  # a cut would remove the gradient that corrects large errors
             growth = torch.minimum(growth, torch.log1p(torch.tensor(MOST_GROWTH)))
         return growth, raw[..., self.horizons :], state
 
