@@ -165,7 +165,7 @@ struct link_config {
 
 /*
  * The header in each data packet, right behind UDP; network byte order.  After the node has read the planned time, it
- * overwrites it with the time at which its queue will release the packet: delay beyond that time is not due to the queue.
+ * overwrites it with the time at which its queue will release the packet: delay beyond that is not due to the queue.
  * Four bytes are aligned wherever a header of ours ends; without that, clang reads byte by byte.
  */
 #define PROBE_DEPARTS (1ULL << 63)
