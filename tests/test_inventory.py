@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import pytest
 from pyroute2 import IPRoute
 from pyroute2.nftables.main import NFTables
@@ -20,8 +21,8 @@ from scapy.layers.l2 import Ether
 
 from testbed.emulation.dataplane.limit_watch import LimitWatch
 from testbed.emulation.dataplane.link_meter import LinkMeter
+from testbed.emulation.dataplane.nodes_look import NodesLook
 from testbed.emulation.dataplane.xdp import NodeProgram, PassProgram
-from testbed.emulation.dataplane.xdp_meter import IntervalStats, NodeCounters, NodeLook
 from testbed.emulation.inventory import processes
 from testbed.emulation.inventory.control_stock import ControlStock
 from testbed.emulation.inventory.difference import ABSENT, Difference
@@ -427,35 +428,34 @@ def test_ports_groups_and_meters_are_told_apart() -> None:
 # ---------------------------------------------------------------------------------------------------------- limit
 
 
-def look(limit: int, backlog: int = 0, peak: int = 0) -> NodeLook:
-    counters = NodeCounters(*[0] * len(NodeCounters._fields))._replace(limit_bytes=limit)
-    return NodeLook(
-        counters, backlog, IntervalStats(new_flows=0, gap_max_ns=0, peak_1ms_bytes=0, peak_backlog_bytes=peak)
-    )
+def look(limit: int, backlog: int = 0, peak: int = 0, refused: int = 0) -> NodesLook:
+    measured = np.array([[0], [0], [0], [refused], [backlog], [limit], [0], [0], [0]], dtype=np.int64)
+    none = np.zeros(1, dtype=np.int64)
+    return NodesLook(measured, none, none, np.array([peak]))
 
 
 def watch() -> LimitWatch:
-    made = LimitWatch("n1", 500_000, 1514)
-    made.look(0, look(500_000), 0)
+    made = LimitWatch(("n1",), np.array([500_000]), 1514)
+    made.look(0, look(500_000))
     return made
 
 
 def test_a_buffer_that_obeys_says_nothing() -> None:
     limits = watch()
-    limits.look(1, look(500_000, 499_000, 499_900), 9)  # full
-    limits.put(2_000_000)
-    limits.look(2, look(2_000_000, 1_000_000, 1_999_000), 0)
-    limits.put(500_000)  # below what waits: nothing is let in, and what was before is still in the open bin
-    limits.look(3, look(500_000, 900_000, 1_999_000), 40)
-    limits.look(4, look(500_000, 700_000, 0), 40)
+    limits.look(1, look(500_000, 499_000, 499_900, refused=9))  # full
+    limits.put(0, 2_000_000)
+    limits.look(2, look(2_000_000, 1_000_000, 1_999_000))
+    limits.put(0, 500_000)  # below what waits: nothing is let in, and what was before is still in the open bin
+    limits.look(3, look(500_000, 900_000, 1_999_000, refused=40))
+    limits.look(4, look(500_000, 700_000, 0, refused=40))
     assert list(limits.differences()) == []
 
 
 def test_a_limit_that_is_not_the_agents_is_found_at_the_tick() -> None:
     limits = watch()
-    limits.look(10, look(50_000, 0, 0), 0)
-    limits.look(20, look(50_000, 0, 0), 0)
-    limits.look(30, look(500_000, 0, 0), 0)
+    limits.look(10, look(50_000, 0, 0))
+    limits.look(20, look(50_000, 0, 0))
+    limits.look(30, look(500_000, 0, 0))
     assert [(d.namespace, d.kind, d.before, d.after, d.t_ns) for d in limits.differences()] == [
         ("n1", "buffer", "500000 B set by the agent", "50000 B in force", 10),
         ("n1", "buffer", "500000 B set by the agent", "50000 B in force", 20),
@@ -464,16 +464,16 @@ def test_a_limit_that_is_not_the_agents_is_found_at_the_tick() -> None:
 
 def test_a_limit_that_was_put_back_before_the_tick_is_found_by_what_packets_met() -> None:
     lower, higher = watch(), watch()
-    lower.look(10, look(500_000, 20_000, 50_000), 3)
+    lower.look(10, look(500_000, 20_000, 50_000, refused=3))
     assert [d.before for d in lower.differences()] == ["expected: drops only when the backlog exceeds 500000 B"]
-    higher.look(10, look(500_000, 700_000, 800_000), 0)
+    higher.look(10, look(500_000, 700_000, 800_000))
     assert [d.after for d in higher.differences()] == ["found: a backlog of 800000 B"]
 
 
 def test_a_node_that_starts_anew_begins_with_the_limit_in_force() -> None:
     limits = watch()
-    limits.begin(700_000)
-    limits.look(10, look(700_000, 0, 0), 5)  # what waited before is not known
+    limits.begin(np.array([700_000]))
+    limits.look(10, look(700_000, 0, 0, refused=5))  # what waited before is not known
     assert list(limits.differences()) == []
 
 

@@ -55,7 +55,7 @@ def test_what_is_right_is_not_held_against_a_trial(place: str, code: int, errors
         ("traffic/KILL/guard", 0, "", "completed", (), "exit 0, expected 4"),
         ("traffic/KILL/guard", 4, "it ended with status -9", "failed", (), "the message does not have"),
         ("traffic/KILL/guard", None, "", "running", (), "no end within"),
-        ("traffic/INT/agent n1", 4, "agent n1 was ended by SIGINT", "failed", (), "exit 4, expected 0 or 1 or 5"),
+        ("traffic/INT/agents", 4, "agents was ended by SIGINT", "failed", (), "exit 4, expected 0 or 1 or 5"),
         ("drain/TERM/trial", 130, "", "interrupted", (), "does not say that it was interrupted"),
         ("drain/TERM/trial", 130, "testbed: stopped", "running", (), "status running"),
         ("set-up/KILL/standby", 70, "BrokenPipeError", "failed", (), "an internal error"),

@@ -148,14 +148,14 @@ TABLE = (
     # --------------------------------------------------------------------------------------------------- processes
     Disturbance("process", "switch stopped", touches.stop("ovs-vswitchd"), r"process ovs-vswitchd state"),
     Disturbance("process", "switch's database stopped", touches.stop("ovsdb-server"), r"process ovsdb-server state"),
-    Disturbance("process", "agent stopped", touches.stop("agent n1"), r"process agent n1 state"),
+    Disturbance("process", "agent stopped", touches.stop("agents"), r"process agents state"),
     Disturbance("process", "sender stopped", touches.stop("sender c1"), r"process sender c1 state"),
     Disturbance("process", "balancer stopped", touches.stop("balancer"), r"process balancer state"),
     Disturbance("process", "mesh member stopped", touches.stop("mesh n2"), r"process mesh n2 state"),
     Disturbance("process", "trial's PID 1 stopped", touches.stop(TRIAL), r"trial", NEVER),
     Disturbance("process", "supervisor stopped", touches.stop(SUPERVISOR), r"supervisor", NEVER),
-    Disturbance("process", "agent without its priority", touches.ordinary("agent n1"),
-                r"process agent n1 scheduling", LOOKED_AT_MS, (*DURATIONS_MS, LOOKED_AT_MS)),
+    Disturbance("process", "agent without its priority", touches.ordinary("agents"),
+                r"process agents scheduling", LOOKED_AT_MS, (*DURATIONS_MS, LOOKED_AT_MS)),
     Disturbance("process", "switch kept on one core", touches.one_core("ovs-vswitchd"),
                 r"process ovs-vswitchd scheduling", LOOKED_AT_MS, (*DURATIONS_MS, LOOKED_AT_MS)),
     # ----------------------------------------------------------------------------------------------------- machine

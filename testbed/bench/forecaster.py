@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from testbed.emulation.processes.agent import REAL_TIME_PRIORITY
+from testbed.emulation.processes.agents import REAL_TIME_PRIORITY
 from testbed.errors import CommandError
 from testbed.forecaster.runtime.artefact import Model, load_model
 from testbed.forecaster.runtime.cell import Cell

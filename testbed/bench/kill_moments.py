@@ -71,7 +71,7 @@ def _after_traffic(trial: RunningTrial, cell: of.Cell, rng: random.Random) -> in
     """Wait for the end of processes that were there during the traffic."""
     trial.wait_until_ms(_BEFORE_THE_END_MS)
     pids = trial.pids()
-    ends = {of.DRAIN: _SENDERS, of.ENDING: ("agent n1",), of.WRITING: (GUARD,)}[cell.phase]
+    ends = {of.DRAIN: _SENDERS, of.ENDING: ("agents",), of.WRITING: (GUARD,)}[cell.phase]
     for name in ends:
         _until_gone(pids.get(name))
     time.sleep(rng.uniform(0, _PAUSE_S[cell.phase]))

@@ -1,9 +1,9 @@
-"""The agent's loop: how long it takes, how late it begins, what it costs a node.
+"""The agents' loop: how long it takes, how late it begins, what it costs a node.
 
-One emulated trial of ``burst.yaml`` gives the figures of real agents under real traffic: from the samples the time of
-each loop (sample → decision → limit → notification), of its parts, and its lateness, from the kernel the processor time
-and the memory of each agent.  The rival of the lateness is a bare 10 ms loop with the default scheduling class beside
-the same trial.
+Emulated trials of ``burst.yaml``, as it is and with ten nodes, give the figures of real agents under real traffic: from
+the samples the time of each loop (sample → decision → limit → notification), of its parts, and its lateness, from the
+kernel the processor time, divided by the nodes, and the memory of the agents.  The rival of the lateness is a bare
+10 ms loop with the default scheduling class beside the first trial.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import tempfile
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,40 +33,68 @@ _PARTS = {
     "record": "after the loop: reading the qdisc, recording",
 }
 _MB = 10**6
+_MANY = 10  # nodes of the second trial
+
+
+class _Trial(NamedTuple):
+    """A finished trial.
+
+    Attributes:
+        samples: columns in ns, nulls left out.
+        core_percent: processor time of the agents, of a core and a node.
+        memory_mb: of all agents.
+        note: scenario and verdict.
+    """
+
+    samples: dict[str, np.ndarray]
+    core_percent: float
+    memory_mb: float
+    note: str
 
 
 def run() -> list[dict[str, Any]]:
-    """Run the trial and return the rows of the table."""
+    """Run the trials and return the rows of the table."""
     ours, theirs = multiprocessing.Pipe(duplex=False)
     rival = multiprocessing.get_context("fork").Process(target=_ordinary_loop, args=(theirs,), daemon=True)
     rival.start()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "run"
-        result = run_trial(load(places.scenarios() / "burst.yaml"), RunOptions(out=path, live=False, quiet=True))
-        rival.terminate()
-        late_rival_us = _quantile_us(np.array(_all_of(ours)), 0.99)
-        samples = _samples(path)
-        members = RecordedRun.open(path).manifest["members"]
-    agents = {name: cost for name, cost in members.items() if name.startswith("agent ")}
-    ran_s = float(samples["t_ns"].max()) / NS_PER_S
-    core = max(_CORE_PERCENT * cost["cpu_s"] / ran_s for cost in agents.values())
-    memory = max(cost["pss_bytes"] for cost in agents.values()) / _MB
-    note = f"burst.yaml, {result.summary['verdict']}"
+    trial = _trial()
+    rival.terminate()
+    late_rival_us = _quantile_us(np.array(_all_of(ours)), 0.99)
+    many = _trial(f"topology.nodes={_MANY}", "duration=10s")
     return [
-        _row("agent loop p99", _quantile_us(samples["loop_ns"], 0.99), "us", 1000, note=note),
-        _row("agent loop p50", _quantile_us(samples["loop_ns"], 0.50), "us", None, note=note),
-        *(row for part, meaning in _PARTS.items() for row in _part_rows(part, meaning, samples[f"{part}_ns"])),
+        _row("agent loop p99", _quantile_us(trial.samples["loop_ns"], 0.99), "us", 1000, note=trial.note),
+        _row("agent loop p50", _quantile_us(trial.samples["loop_ns"], 0.50), "us", None, note=trial.note),
+        *(row for part, meaning in _PARTS.items() for row in _part_rows(part, meaning, trial.samples[f"{part}_ns"])),
         _row(
             "lateness of the 10 ms tick p99",
-            _quantile_us(samples["lateness_ns"], 0.99),
+            _quantile_us(trial.samples["lateness_ns"], 0.99),
             "us",
             1000,
             rival="default scheduling class, same trial",
             rival_value=late_rival_us,
         ),
-        _row("agent, share of a core", core, "%", 2.0),
-        _row("agent, memory (PSS)", memory, "MB", 60.0),
+        _row("agents, share of a core a node", trial.core_percent, "%", 2.0),
+        _row("agents, memory (PSS)", trial.memory_mb, "MB", 60.0),
+        _row(f"{_MANY} nodes: loop p99", _quantile_us(many.samples["loop_ns"], 0.99), "us", 1000, note=many.note),
+        _row(f"{_MANY} nodes: share of a core a node", many.core_percent, "%", 1.0),
+        _row(f"{_MANY} nodes: memory (PSS)", many.memory_mb, "MB", 60.0),
     ]
+
+
+def _trial(*settings: str) -> _Trial:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "run"
+        loaded = load(places.scenarios() / "burst.yaml", settings)
+        result = run_trial(loaded, RunOptions(out=path, live=False, quiet=True))
+        samples, members = _samples(path), RecordedRun.open(path).manifest["members"]
+    agents = [cost for name, cost in members.items() if name.startswith("agent")]
+    ran_s = float(samples["t_ns"].max()) / NS_PER_S
+    return _Trial(
+        samples,
+        _CORE_PERCENT * sum(cost["cpu_s"] for cost in agents) / ran_s / loaded.scenario.topology.all_nodes,
+        sum(cost["pss_bytes"] for cost in agents) / _MB,
+        ", ".join(("burst.yaml", *settings, result.summary["verdict"])),
+    )
 
 
 def _row(

@@ -1,6 +1,6 @@
 """A trial in a process of its own, seen and touched from outside while it goes on.
 
-Its processes carry names (``agent n1``, ``sender c1``, ``balancer``…); the network of a host is that of its shell, and
+Its processes carry names (``agents``, ``sender c1``, ``balancer``…); the network of a host is that of its shell, and
 the switch's sockets are reached through the root of the sandbox.  Everything ends with the trial.
 """
 

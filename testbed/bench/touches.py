@@ -250,7 +250,7 @@ def control(word: str, value: int) -> Touch:
     """Write a control word of the program of some node."""
 
     def touch(trial: RunningTrial) -> Undo:
-        words = memoryview(libbpf.map_array(_control_map(trial.pid("agent n1")), NODE_CONTROL.itemsize)).cast("Q")
+        words = memoryview(libbpf.map_array(_control_map(trial.pid("agents")), NODE_CONTROL.itemsize)).cast("Q")
         at = offset(NODE_CONTROL, word) // 8
         before, words[at] = words[at], value
 

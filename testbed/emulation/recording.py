@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from testbed.emulation.processes.channel import Sampled
+from testbed.emulation.processes.sample_block import SampleBlock
 from testbed.engine import Recorder
-from testbed.records.events import values_of
-from testbed.records.written import written_sample
+from testbed.records.written import written
 from testbed.scenario.network import Network
 
 
@@ -20,11 +19,12 @@ class Recording:
         self._names = tuple(node.name for node in network.nodes)
         self._weights: Counter[str] = Counter()
 
-    def sample(self, sampled: Sampled) -> None:
-        """Pass on a row of samples, and the policy input that it stands for."""
-        row = sampled.row
-        self._recorder.append_samples([{**values_of(row), "weight": self._weights.get(row.node)}])
-        self._recorder.append_event(row.t_ns, written_sample(sampled.policy, sampled.interval_ns, row))
+    def samples(self, block: SampleBlock) -> None:
+        """Pass on rows of samples, and the policy inputs that they stand for."""
+        weights = [self._weights.get(node) for node in block.nodes] * len(block.times_ns)
+        self._recorder.append_columns({**block.columns(), "weight": weights})
+        for t_ns, event in block.events():
+            self._recorder.append_event(t_ns, written(event, block.policy, "in"))
 
     def event(self, t_ns: int, line: dict[str, Any]) -> None:
         """Pass on an event."""

@@ -24,10 +24,10 @@ from testbed.emulation.processes.channel import (
     Outcome,
     RecordReader,
     RecordWriter,
-    Sampled,
     channel,
 )
 from testbed.emulation.processes.members import named
+from testbed.emulation.processes.sample_block import SampleBlock
 from testbed.emulation.processes.watchdog import Watchdog
 from testbed.emulation.recording import Recording
 from testbed.emulation.sandbox import Sandbox, Watch
@@ -163,8 +163,8 @@ class _Watch:
         return len(messages)
 
     def _take(self, message: Message) -> None:
-        if isinstance(message, Sampled):
-            self._recording.sample(message)
+        if isinstance(message, SampleBlock):
+            self._recording.samples(message)
         elif isinstance(message, EventRecord):
             self._recording.event(message.t_ns, message.line)
         elif isinstance(message, Failure):

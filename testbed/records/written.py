@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from testbed.records.events import MEASURED, Action, Event, Record, SampleRow, Short, TrafficSampled, values_of
+from testbed.records.events import Action, Event, Record, Short, TrafficSampled, values_of
 
 FULL_ROWS = 64
 FULL_SLOTS = 256
@@ -54,13 +54,6 @@ def written_form(record: Record) -> dict[str, Any]:
     if isinstance(record, TrafficSampled):
         return {**short, "interval_ns": record.interval_ns}
     return {**short, DIGEST: digest(record)}
-
-
-def written_sample(policy: str, interval_ns: int, row: SampleRow) -> dict[str, Any]:
-    """Return the line of the `TrafficSampled` that a row of samples stands for."""
-    kind, columns = TrafficSampled.__name__, {name: [getattr(row, name)] for name in MEASURED}
-    head = {"policy": policy, "direction": "in", "kind": kind, "nodes": [row.node], "interval_ns": interval_ns}
-    return {**head, **columns}
 
 
 def direction_of(record: Record) -> Direction | None:

@@ -19,6 +19,7 @@ from functools import partial
 
 import numpy as np
 
+from testbed.policies.cohorts import RESTARTED
 from testbed.policies.pool import Pool
 from testbed.policies.rows import NodeRows
 from testbed.records.events import (
@@ -48,7 +49,6 @@ from testbed.simulation.peers import Peers
 from testbed.simulation.sample_rows import SampleRows
 
 POOL = "pool"  # the policy's name in the history
-RESTARTED = "restart"  # the reason in the record that a fresh brain begins with
 
 
 class Agents:

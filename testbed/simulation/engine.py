@@ -32,13 +32,14 @@ from testbed.policies.buffer_rules import heeds_severity
 from testbed.policies.pool import make_pool
 from testbed.records.engines import SIMULATION
 from testbed.records.evidence import Evidence, NodeEvidence
+from testbed.scenario.apart import nodes_apart
 from testbed.scenario.complaints import Complaint, refuse_first
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
 from testbed.simulation.agenda import Agenda
 from testbed.simulation.agents import POOL, Agents
 from testbed.simulation.bounds import check
-from testbed.simulation.cohorts import default_cohorts, make_cohorts
+from testbed.simulation.cohorts import make_cohorts
 from testbed.simulation.control import BALANCER, Control
 from testbed.simulation.course import Course
 from testbed.simulation.fault_acts.act import Ground
@@ -104,15 +105,14 @@ def simulate(
         plan: the experiment and its packets.
         writer: takes samples and events as they come.
         model: the delays; default those of `NetworkModel`.
-        cohorts: in how many groups the nodes tick within the interval; default as `cohorts` has it.
+        cohorts: in how many groups the nodes tick within the interval; default as `policies.cohorts` has it.
         should_stop: asked again and again; once it says so the traffic ends, and the run with it.
         course: is told how far the run is.
 
     Raises:
         InputError: what the engine cannot simulate faithfully.
     """
-    cohorts = default_cohorts(len(plan.network.nodes)) if cohorts is None else cohorts
-    if cohorts < 1:
+    if cohorts is not None and cohorts < 1:
         raise InputError("simulating the network", f"{cohorts} cohorts", "give 1 or more")
     refuse_first(check(plan.scenario, plan.network))
     course = course or Course(plan.scenario.duration_ns)
@@ -120,11 +120,13 @@ def simulate(
 
 
 class _Trial:
-    def __init__(self, trial: TrialPlan, writer: Writer, model: NetworkModel, cohorts: int, course: Course) -> None:
+    def __init__(
+        self, trial: TrialPlan, writer: Writer, model: NetworkModel, cohorts: int | None, course: Course
+    ) -> None:
         scenario, network, plan, seed_of = trial.scenario, trial.network, trial.packets, trial.seed_of
         names, seed = tuple(node.name for node in network.nodes), seed_of(BALANCER)
-        hit = frozenset(spec.node for spec in scenario.faults)
-        made = make_cohorts(scenario.buffer, network, trial.make_forecaster, cohorts, apart=hit)
+        apart = nodes_apart(scenario, names)
+        made = make_cohorts(scenario.buffer, network, trial.make_forecaster, cohorts, apart)
         limits = np.concatenate([cohort.brain.initial_limit_bytes() for cohort in made])
         self._scenario, self._plan = scenario, plan
         self._agenda = agenda = Agenda()

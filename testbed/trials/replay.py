@@ -24,6 +24,7 @@ from testbed.forecaster.maker import forecaster_maker
 from testbed.forecaster.runtime.artefact import DEFAULT_MODEL
 from testbed.policies.balancer import make_balancer
 from testbed.policies.brain import NodeBrain
+from testbed.policies.cohorts import BRAIN, make_brain, rows_of
 from testbed.policies.deflection import DEFLECTION, DeflectionPolicy
 from testbed.policies.forecast import MakeForecaster
 from testbed.policies.pool import Pool, make_pool
@@ -36,7 +37,6 @@ from testbed.scenario import plugins as plugged
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
 from testbed.scenario.tables import BUFFER_POLICIES
-from testbed.simulation.cohorts import BRAIN, make_brain, rows_of
 from testbed.simulation.engine import BALANCER, POOL
 from testbed.simulation.recorded_inputs import Line, RecordedInputs
 from testbed.topologies import describe

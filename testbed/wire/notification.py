@@ -17,6 +17,7 @@ counts or ignores it.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -42,15 +43,27 @@ def encode(notification: NotifyBalancer) -> bytes:
     """
     if not 1 <= len(notification.nodes) <= MAX_ROWS:
         raise ValueError(f"a notification has 1 to {MAX_ROWS} rows, not {len(notification.nodes)}")
-    parts = [_HEADER.pack(MAGIC, VERSION, len(notification.nodes))]
+    return b"".join((_HEADER.pack(MAGIC, VERSION, len(notification.nodes)), *(row for _, row in _rows(notification))))
+
+
+def bodies(notification: NotifyBalancer) -> Iterator[tuple[str, bytes]]:
+    """Yield each node and the datagram that speaks of it alone.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+    header = _HEADER.pack(MAGIC, VERSION, 1)
+    return ((node, header + row) for node, row in _rows(notification))
+
+
+def _rows(notification: NotifyBalancer) -> Iterator[tuple[str, bytes]]:
     columns = [getattr(notification, column.name).tolist() for column in _COLUMNS]
     for node, row in zip(notification.nodes, zip(*columns, strict=True), strict=True):
         name = node.encode("ascii")
         try:
-            parts += [bytes((len(name),)), name, _ROW.pack(*row)]
+            yield node, bytes((len(name),)) + name + _ROW.pack(*row)
         except struct.error as error:
             raise ValueError(f"{node}: {row} is out of range") from error
-    return b"".join(parts)
 
 
 def decode(datagram: bytes) -> NodesNotified:

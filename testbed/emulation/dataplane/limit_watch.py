@@ -13,11 +13,15 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator
 
-from testbed.emulation.dataplane.xdp_meter import NodeLook
+import numpy as np
+
+from testbed.emulation.dataplane.nodes_look import NodesLook
 from testbed.emulation.inventory.difference import Difference
+from testbed.policies.rows import Bools
+from testbed.records.events import Ints
 
 _FOREIGN, _REFUSED, _ADMITTED = range(3)
-_WORDS = 5  # of each: how often, first and last time, value expected, value found
+_COUNT, _FIRST, _LAST, _EXPECTED, _FOUND = range(5)  # of each: how often, first and last time, two values
 _TEXTS = {  # what was expected, what was found
     _FOREIGN: ("{} B set by the agent", "{} B in force"),
     _REFUSED: ("expected: drops only when the backlog exceeds {} B", "found: a drop at a backlog of {} B"),
@@ -28,56 +32,56 @@ _TEXTS = {  # what was expected, what was found
 class LimitWatch:
     """Made before the fork; `put` and `look` in the agent, `differences` in the trial."""
 
-    def __init__(self, node: str, limit_bytes: int, largest_frame_bytes: int) -> None:
-        """Watch the buffer of `node`, whose limit is `limit_bytes` now."""
-        self._node, self._frame_bytes = node, largest_frame_bytes
-        self._words = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("q")
+    def __init__(self, nodes: tuple[str, ...], limit_bytes: Ints, largest_frame_bytes: int) -> None:
+        """Watch the buffers of `nodes`, whose limits are `limit_bytes` [n] now."""
+        self._nodes, self._frame_bytes = nodes, largest_frame_bytes
+        shape = (len(nodes), len(_TEXTS), _FOUND + 1)
+        self._found_words: Ints = np.frombuffer(mmap.mmap(-1, 8 * int(np.prod(shape))), dtype=np.int64).reshape(shape)
         self.begin(limit_bytes)
 
-    def begin(self, limit_bytes: int) -> None:
-        """Begin anew with the limit that is in force, without a packet before."""
-        self._limit = self._low = self._high = self._high_before = limit_bytes
+    def begin(self, limit_bytes: Ints) -> None:
+        """Begin anew with the limits that are in force, without a packet before."""
+        self._limit = self._low = self._high = self._high_before = limit_bytes.copy()
         self._backlog_bytes = limit_bytes  # not known before the first look: nothing is concluded from it
 
-    def put(self, limit_bytes: int) -> None:
+    def put(self, row: int, limit_bytes: int) -> None:
         """Note that the agent sets a limit now."""
-        self._limit = limit_bytes
-        self._low, self._high = min(self._low, limit_bytes), max(self._high, limit_bytes)
+        if self._low is self._limit:  # the first since a look: arrays are shared as long as they are equal
+            self._low, self._high, self._limit = self._limit.copy(), self._limit.copy(), self._limit.copy()
+        self._limit[row] = limit_bytes
+        self._low[row], self._high[row] = min(self._low[row], limit_bytes), max(self._high[row], limit_bytes)
 
-    def look(self, t_ns: int, look: NodeLook, refused_pkts: int) -> None:
+    def look(self, t_ns: int, look: NodesLook) -> None:
         """Compare a tick with the limits that were set.
 
         Args:
             t_ns: of the tick, on the run's clock.
-            look: what the agent saw; its highest backlog may be of up to 1 ms before the tick before.
-            refused_pkts: packets dropped by the buffer since the tick before.
+            look: what the agent saw; a highest backlog may be of up to 1 ms before the tick before.
         """
-        found_bytes, peak_bytes = look.counters.limit_bytes, look.interval.peak_backlog_bytes
-        if found_bytes != self._limit:
-            self._note(_FOREIGN, t_ns, self._limit, found_bytes)
-        reached = max(self._backlog_bytes, peak_bytes)
-        if refused_pkts and reached + self._frame_bytes <= self._low:
-            self._note(_REFUSED, t_ns, self._low, reached)
-        if peak_bytes > max(self._high, self._high_before):
-            self._note(_ADMITTED, t_ns, max(self._high, self._high_before), peak_bytes)
+        peak_bytes, found_bytes, refused_pkts = look.peak_backlog_bytes, look.limit_bytes, look.refused_pkts
+        self._note(found_bytes != self._limit, _FOREIGN, t_ns, self._limit, found_bytes)
+        if np.count_nonzero(refused_pkts):
+            reached = np.maximum(self._backlog_bytes, peak_bytes)
+            alone = (refused_pkts > 0) & (reached + self._frame_bytes <= self._low)
+            self._note(alone, _REFUSED, t_ns, self._low, reached)
+        highest = self._high if self._high is self._high_before else np.maximum(self._high, self._high_before)
+        self._note(peak_bytes > highest, _ADMITTED, t_ns, highest, peak_bytes)
         self._backlog_bytes, self._high_before = look.backlog_bytes, self._high
         self._low = self._high = self._limit
 
-    def _note(self, what: int, t_ns: int, expected: int, found: int) -> None:
-        words, at = self._words, what * _WORDS
-        first_ns = words[at + 1] if words[at] else t_ns
-        words[at], words[at + 1], words[at + 2], words[at + 3], words[at + 4] = (
-            words[at] + 1,
-            first_ns,
-            t_ns,
-            expected,
-            found,
-        )
+    def _note(self, where: Bools, what: int, t_ns: int, expected: Ints, found: Ints) -> None:
+        if not np.count_nonzero(where):
+            return
+        for row in np.flatnonzero(where).tolist():
+            cell = self._found_words[row, what]
+            cell[_FIRST] = cell[_FIRST] if cell[_COUNT] else t_ns
+            cell[_COUNT], cell[_LAST] = cell[_COUNT] + 1, t_ns
+            cell[_EXPECTED], cell[_FOUND] = expected[row], found[row]
 
     def differences(self) -> Iterator[Difference]:
-        """Yield what was found: of each kind the first and the last time."""
-        for what, (expected, found) in _TEXTS.items():
-            count, first_ns, last_ns, *values = self._words[what * _WORDS : (what + 1) * _WORDS]
-            before, after = expected.format(values[0]), found.format(values[1])
-            for t_ns in sorted({first_ns, last_ns}) if count else ():
-                yield Difference(self._node, "buffer", "limit", "", before, after, t_ns)
+        """Yield what was found: of each node and kind the first and the last time."""
+        for node, kinds in zip(self._nodes, self._found_words.tolist(), strict=True):
+            for (expected, found), (count, first_ns, last_ns, *values) in zip(_TEXTS.values(), kinds, strict=True):
+                before, after = expected.format(values[0]), found.format(values[1])
+                for t_ns in sorted({first_ns, last_ns}) if count else ():
+                    yield Difference(node, "buffer", "limit", "", before, after, t_ns)

@@ -153,6 +153,15 @@ class NodeProgram(XdpProgram):
         """Return a copy of what rules the buffer: `NODE_CONTROL`."""
         return self._control_memory[: NODE_CONTROL.itemsize]
 
+    @property
+    def rate_bps(self) -> int:
+        """Return the rate of the node's egress."""
+        return self._rate_bps
+
+    def map_fds(self) -> tuple[int, int]:
+        """Return descriptors of what packets change (`NODE_MEMORY`) and of what rules the buffer (`NODE_CONTROL`)."""
+        return self._object.map_fd(".bss"), self._object.map_fd(".data")
+
     def set_limit(self, limit_bytes: int) -> None:
         """Make `limit_bytes` the limit of the buffer: one store, seen by the next packet."""
         if not 0 <= limit_bytes <= QUEUE_CAP_BYTES:

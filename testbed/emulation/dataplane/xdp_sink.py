@@ -115,6 +115,10 @@ class SinkProgram(XdpProgram):
         state = self._consistently(self._state, lambda: self._memory[: SINK_STATE.itemsize])
         return xdp_meter.sink_counters(state)
 
+    def map_fd(self) -> int:
+        """Return a descriptor of what packets change (`SINK_MEMORY`)."""
+        return self._object.map_fd(".bss")
+
     def delivered(self) -> tuple[int, int]:
         """Return the bytes delivered so far and the time of the last of them, without a copy of the rest."""
         state = self._state

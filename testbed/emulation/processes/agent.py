@@ -1,273 +1,207 @@
-"""The agent of a node: every sample interval it reads the kernel, lets the brain decide and carries the decision out.
+"""The agent of nodes: every sample interval it reads the kernel, lets the brain decide and carries the decision out.
 
-    wake ─ snapshot of the XDP program ─ TrafficSampled ─ brain ─┬ RequestLimit → pool → LimitGranted → brain
-                                                                  ├ SetBufferLimit → one store into the program's map
-                                                                  └ NotifyBalancer → one datagram on the mesh network
+    wake ─ look at the XDP programs ─ TrafficSampled ─ brain ─┬ RequestLimit → pool → LimitGranted → brain
+                                                               ├ SetBufferLimit → one store into a program's map
+                                                               └ NotifyBalancer → a datagram a node on the mesh network
 
-On waking it also takes the datagrams that name a sibling, to whom the program hands packets when the buffer is full.
+On waking it also takes the datagrams that name a sibling, to whom a program hands packets when the buffer is full.
 
-The agent decides nothing.  It wakes at absolute times, so lateness never adds up, and the nodes of a cluster wake one
-after the other within the interval rather than all at once.  Everything the brain was given and everything it said is
-recorded, with the time it was told: that history is what `replay` feeds to the code of another day.
+An agent is that of a cohort of nodes, or of one (`policies.cohorts`): each decision is a node's own, and they are made
+together, with arrays.  The agent decides nothing.  It wakes at absolute times, so lateness never adds up, and the
+cohorts wake one after the other within the interval rather than all at once.  Everything the brain was given and
+everything it answered is recorded, with the time: that history is what `replay` feeds to the code of another day.
 """
 
 from __future__ import annotations
 
-import gc
-import socket
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import numpy as np
 
-from testbed.emulation.dataplane.limit_watch import LimitWatch
-from testbed.emulation.dataplane.xdp import NodeProgram, SinkProgram
-from testbed.emulation.dataplane.xdp_meter import NodeCounters, NodeLook
+from testbed.emulation.dataplane.nodes_look import NodesLook, SinksReader, reader_of
 from testbed.emulation.network.shaping import QdiscReader
-from testbed.emulation.processes.channel import EventRecord, RecordWriter, Sampled
-from testbed.emulation.processes.members import Line, Stopped
-from testbed.emulation.processes.pool_lock import locked, open_lock
-from testbed.emulation.processes.pulse import Pulse
-from testbed.emulation.processes.shared_state import NodeState, SharedPeers, SharedState
+from testbed.emulation.processes.agent_parts import AgentNode, AgentParts
+from testbed.emulation.processes.channel import EventRecord, RecordWriter
+from testbed.emulation.processes.notifier import Notifier
+from testbed.emulation.processes.pool_lock import locked
+from testbed.emulation.processes.sample_block import NULL, SampleRows, sampled
+from testbed.emulation.processes.shared_state import NodeState
 from testbed.policies.base import require_progress
-from testbed.policies.brain import NodeBrain
-from testbed.policies.membership import BALANCER
-from testbed.policies.pool import Pool
+from testbed.policies.cohorts import RESTARTED
 from testbed.records.events import (
     Action,
     DeadlineReached,
     Event,
+    Ints,
     NodeJoined,
     NotifyBalancer,
     PeersAssessed,
     RequestLimit,
-    SampleRow,
     SetBufferLimit,
-    TrafficSampled,
 )
 from testbed.records.processes import NotificationLost, SiblingSet
 from testbed.records.written import Direction
 from testbed.system import kernel
-from testbed.wire import notification
-from testbed.wire.sealing import MAX_DATAGRAM_BYTES, Channel, Keyring, Opener, Sealer
 
-REAL_TIME_PRIORITY = 10
-RESTARTED = "restart"  # the reason in the record that a fresh brain begins with
-_FLUSH_ROWS = 10
-_COLLECT_ROWS = 1000  # what a loop leaves is freed by counting; cycles come from errors alone
-
-
-@dataclass(frozen=True, slots=True)
-class AgentParts:
-    """What an agent works with; all of it made before the fork, the maps shared with the kernel.
-
-    Attributes:
-        node: its name.
-        namespace_pid: a process in the node's network namespace.
-        egress: the interface whose qdisc is the queue.
-        program, sink: the XDP programs of the node and of what lies behind it.
-        brain, pool: the policies; the pool's ledger is shared memory, used under the lock file.
-        interval_ns, phase_ns: the agent wakes at t0 + phase + k * interval.
-        balancer: where notifications go.
-        ring: the node's keys.
-        state: where the node's mesh member looks for its state.
-        peers: where that member leaves what the other nodes announce.
-        peers_fresh_ns: how old that may be and still count.
-        pulse: beaten at every tick.
-        limits: told of every limit that is set, and of what the packets met.
-        mac_of: address of each node a sibling may be; empty when full nodes drop.
-        unplanned: other traffic than planned packets shares the queue, so the sink does not see all that is delivered.
-    """
-
-    node: str
-    namespace_pid: int
-    egress: str
-    program: NodeProgram
-    sink: SinkProgram
-    brain: NodeBrain
-    pool: Pool
-    interval_ns: int
-    phase_ns: int
-    balancer: tuple[str, int]
-    ring: Keyring
-    state: SharedState
-    peers: SharedPeers
-    peers_fresh_ns: int
-    pulse: Pulse
-    limits: LimitWatch
-    mac_of: Mapping[str, str] = field(default_factory=dict)
-    unplanned: bool = False
-
-
-def _measured(before: NodeCounters, look: NodeLook) -> dict[str, int]:
-    """Return what a node saw since its last sample, by the names that `TrafficSampled` and the row share."""
-    now, interval = look.counters, look.interval
-    return {
-        "arrived_bytes": now.arrived_bytes - before.arrived_bytes,
-        "arrived_pkts": now.arrived_pkts - before.arrived_pkts,
-        "dropped_bytes": now.dropped_bytes - before.dropped_bytes,
-        "dropped_pkts": now.dropped_pkts - before.dropped_pkts,
-        "backlog_bytes": look.backlog_bytes,
-        "limit_bytes": now.limit_bytes,
-        "new_flows": interval.new_flows,
-        "gap_max_ns": interval.gap_max_ns,
-        "peak_1ms_bytes": interval.peak_1ms_bytes,
-    }
+_FLUSH_TICKS = 10
 
 
 class Agent:
-    """Runs as a member of the trial."""
+    """Of the nodes of a cohort; `agents` is the process that runs it.
 
-    def __init__(self, parts: AgentParts) -> None:
-        self._parts = parts
-        self._policy = f"brain:{parts.node}"
-        self._nodes = (parts.node,)
-        self._t0_ns = 0
-        self._last_wake_ns = 0
+    Attributes:
+        due_ns: when it wants to wake (CLOCK_MONOTONIC).
+    """
+
+    def __init__(self, parts: AgentParts, records: RecordWriter, pool_lock: int) -> None:
+        """Open what it reads and speaks through; `pool_lock` is a descriptor of the process's own (`pool_lock`)."""
+        self._parts, self._records, self._pool_lock = parts, records, pool_lock
+        self._policy, self._brain = parts.policy, parts.brain
+        self._nodes = tuple(node.name for node in parts.nodes)
+        self._row_of = {name: row for row, name in enumerate(self._nodes)}
+        self._t0_ns = self._last_wake_ns = self._tick_ns = 0
         self._pending: list[tuple[int, str, Direction, Event | Action]] = []
-        self._rows = 0
-        self._pool_lock = -1
-        self._sibling = ""
-        self._peers_severity = 0.0
-        self._decide_ns = 0
-        self._record_ns: int | None = None
+        self._lines: list[EventRecord] = []
+        self._rows = SampleRows(parts.policy, self._nodes, _FLUSH_TICKS)
+        self._ticks = 0
+        self._sibling = dict.fromkeys(self._nodes, "")
+        self._peers_severity = np.zeros(len(self._nodes))
+        self._decide_ns, self._record_ns = 0, NULL
+        self._qdiscs = [self._open_qdisc(node) for node in parts.nodes]
+        speakers = [(node.namespace_pid, node.ring) for node in parts.nodes]
+        self._notifier = Notifier(speakers, parts.balancer, self._now_ns)
+        self._sinks = SinksReader([node.sink for node in parts.nodes])
 
-    def __call__(self, line: Line, records: RecordWriter) -> None:
-        """Be the agent until SIGTERM."""
-        self._records = records
-        stopped = Stopped()
-        self._pool_lock = open_lock()
-        kernel.enter_namespace(f"/proc/{self._parts.namespace_pid}/ns/net", kernel.CLONE_NEWNET)
-        self._qdisc = QdiscReader(self._parts.egress)
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-        self._socket.connect(self._parts.balancer)
-        kernel.sharpen_timers()
-        kernel.run_in_real_time(REAL_TIME_PRIORITY)
-        self._t0_ns = line.ready()
-        self._sealer = Sealer(self._parts.ring, Channel.NOTIFICATION, self._now_ns)
-        self._opener = Opener(self._parts.ring, Channel.SIBLINGS, self._now_ns())
-        self._before = self._parts.program.look(time.monotonic_ns()).counters
-        self._parts.limits.begin(self._parts.program.limit_bytes)
-        self._last_wake_ns = max(self._t0_ns, time.monotonic_ns())
-        if self._last_wake_ns > self._t0_ns:  # a node that starts anew does so with a fresh brain
-            self._record(self._now_ns(), "in", NodeJoined(node=self._parts.node, reason=RESTARTED))
-        gc.disable()  # the collector runs between two samples, never between a sample and its decision
-        self._loop(stopped)
+    @staticmethod
+    def _open_qdisc(node: AgentNode) -> QdiscReader:
+        with kernel.network_of(node.namespace_pid):
+            return QdiscReader(node.egress)
 
-    def _loop(self, stopped: Stopped) -> None:
-        interval_ns = self._parts.interval_ns
-        tick_ns = _tick_after(self._t0_ns + self._parts.phase_ns + interval_ns, interval_ns, self._last_wake_ns)
-        self._parts.pulse.begin(tick_ns - interval_ns)
-        while not stopped:
-            self._sleep_towards(tick_ns)
-            woke_ns = time.monotonic_ns()
-            self._parts.pulse.beat(woke_ns)
-            self._take_names()
-            self._hear_peers()
-            self._sample(tick_ns, woke_ns)
-            # A tick that was missed altogether is left out, not caught up: two samples at once would both be wrong.
-            tick_ns = _tick_after(tick_ns + interval_ns, interval_ns, time.monotonic_ns())
+    def begin(self, t0_ns: int) -> None:
+        """Begin the run, which starts at `t0_ns` or did so before: nodes that start anew have a fresh brain."""
+        self._t0_ns, interval_ns = t0_ns, self._parts.interval_ns
+        self._notifier.begin()
+        self._programs = reader_of([node.program for node in self._parts.nodes], time.monotonic_ns())
+        self._parts.limits.begin(self._programs.limit_bytes())
+        self._last_wake_ns = max(t0_ns, time.monotonic_ns())
+        for node in self._nodes if self._last_wake_ns > t0_ns else ():
+            self._record(self._now_ns(), "in", NodeJoined(node=node, reason=RESTARTED))
+        self._tick_ns = _tick_after(t0_ns + self._parts.phase_ns + interval_ns, interval_ns, self._last_wake_ns)
+        self._parts.pulse.begin(self._tick_ns - interval_ns)
 
-    def _sleep_towards(self, tick_ns: int) -> None:
-        """Sleep until the tick; serve the brain's own deadlines on the way."""
-        while True:
-            deadline = self._parts.brain.next_deadline_ns()
-            due_ns = tick_ns if deadline is None else min(tick_ns, self._t0_ns + deadline)
-            kernel.sleep_until(due_ns)
-            if due_ns >= tick_ns:
-                return
+    @property
+    def due_ns(self) -> int:
+        """Return when it is to wake: for its tick, or before that for a deadline of the brain."""
+        deadline = self._brain.next_deadline_ns()
+        return self._tick_ns if deadline is None else min(self._tick_ns, self._t0_ns + deadline)
+
+    def wake(self, due_ns: int) -> None:
+        """Do what is due."""
+        if due_ns < self._tick_ns:
             now_ns = self._now_ns()
             self._feed_at(DeadlineReached(), now_ns, record=True)
-            require_progress(self._policy, self._parts.brain, now_ns)
+            require_progress(self._policy, self._brain, now_ns)
+            return
+        woke_ns = time.monotonic_ns()
+        self._parts.pulse.beat(woke_ns)
+        self._take_names()
+        self._hear_peers()
+        self._sample(woke_ns)
+        # A tick that was missed altogether is left out, not caught up: two samples at once would both be wrong.
+        interval_ns = self._parts.interval_ns
+        self._tick_ns = _tick_after(self._tick_ns + interval_ns, interval_ns, time.monotonic_ns())
+
+    # --------------------------------------------------------------------------------------------------- what it hears
 
     def _take_names(self) -> None:
-        """Put the sibling into force that the balancer named last."""
-        name = self._sibling
-        while self._parts.mac_of:
-            try:
-                opened = self._opener.open(self._socket.recv(MAX_DATAGRAM_BYTES))
-                if opened is None:
-                    continue
-                answer = notification.decode_siblings(opened.body)
-            except ValueError:
-                continue
-            except OSError:
-                break  # nothing (more) there, or the balancer is away: the last name stays
-            name = dict(zip(answer.nodes, answer.siblings, strict=True)).get(self._parts.node, name)
-        if name != self._sibling and (not name or name in self._parts.mac_of):
-            self._sibling = name
-            self._parts.program.set_sibling(self._parts.mac_of.get(name))
-            self._records.add(EventRecord.of(self._now_ns(), SiblingSet(node=self._parts.node, sibling=name)))
+        """Put the siblings into force that the balancer named last."""
+        if not self._parts.mac_of:
+            return
+        for node, name in dict(self._notifier.named()).items():
+            if name != self._sibling[node] and (not name or name in self._parts.mac_of):
+                self._sibling[node] = name
+                self._parts.nodes[self._row_of[node]].program.set_sibling(self._parts.mac_of.get(name))
+                self._lines.append(EventRecord.of(self._now_ns(), SiblingSet(node=node, sibling=name)))
 
     def _hear_peers(self) -> None:
-        """Tell the brain when the other nodes announce more or less than before; old news count as nothing."""
-        state = self._parts.peers.read() if self._parts.brain.heeds_peers else None
+        """Tell the brain where the other nodes announce more or less than before; old news count as nothing."""
+        if not self._brain.heeds_peers:
+            return
+        states = [node.peers.read() for node in self._parts.nodes]
         now_ns = self._now_ns()
-        fresh_ns = self._parts.peers_fresh_ns
-        severity = state.severity_ratio if state is not None and state.taken_ns > now_ns - fresh_ns else 0.0
-        if severity != self._peers_severity:
+        since_ns = now_ns - self._parts.peers_fresh_ns
+        severity = np.array([s.severity_ratio if s is not None and s.taken_ns > since_ns else 0.0 for s in states])
+        changed = np.flatnonzero(severity != self._peers_severity)
+        if len(changed):
             self._peers_severity = severity
-            self._feed_at(PeersAssessed(nodes=self._nodes, severity_ratio=np.array((severity,))), now_ns, record=True)
+            nodes = tuple([self._nodes[row] for row in changed.tolist()])
+            self._feed_at(PeersAssessed(nodes=nodes, severity_ratio=severity[changed]), now_ns, record=True)
 
-    def _sample(self, tick_ns: int, woke_ns: int) -> None:
-        parts = self._parts
+    # ------------------------------------------------------------------------------------------------------- the tick
+
+    def _sample(self, woke_ns: int) -> None:
         now_ns = time.monotonic_ns()
-        look = parts.program.look(now_ns)
-        delivered_bytes, delivered_at_ns = parts.sink.delivered()
-        before, self._before = self._before, look.counters
-        measured = _measured(before, look)
-        deflected_pkts = look.counters.deflected_pkts - before.deflected_pkts
+        look, delivered = self._programs.look(now_ns), self._sinks.delivered()
         interval_ns, self._last_wake_ns = now_ns - self._last_wake_ns, now_ns
         t_ns, self._decide_ns = now_ns - self._t0_ns, 0
-        parts.limits.look(t_ns, look, measured["dropped_pkts"] + deflected_pkts)
+        self._parts.limits.look(t_ns, look)
         looked_ns = time.monotonic_ns()
-        self._feed_at(TrafficSampled.of_one(self._nodes, interval_ns, measured), t_ns, record=False)
-        predicted_bytes, severity = int(parts.brain.predicted_bytes[0]), float(parts.brain.severity_ratio[0])
-        limit_bytes = parts.program.limit_bytes
-        parts.state.publish(NodeState(t_ns, limit_bytes, look.backlog_bytes, predicted_bytes, severity))
+        self._feed_at(sampled(self._nodes, interval_ns, look.measured), t_ns, record=False)
+        self._publish(t_ns, look)
         done_ns = time.monotonic_ns()
-        qdisc_bytes, beside_bytes, sent_bytes, read_ns = self._beside(look.backlog_bytes)
-        row = SampleRow(
-            t_ns=t_ns,
-            node=parts.node,
-            **measured,
-            qdisc_backlog_bytes=qdisc_bytes,
-            backlog_beside_bytes=beside_bytes,
-            predicted_bytes=predicted_bytes,
-            severity_ratio=severity,
-            deflected_bytes=look.counters.deflected_bytes - before.deflected_bytes if parts.mac_of else None,
-            deflected_pkts=deflected_pkts if parts.mac_of else None,
-            delivered_bytes=sent_bytes if parts.unplanned else delivered_bytes,
-            delivered_t_ns=self._delivered_ns(read_ns, delivered_at_ns),
-            loop_ns=done_ns - woke_ns,
-            lateness_ns=woke_ns - tick_ns,
-            look_ns=looked_ns - woke_ns,
-            decide_ns=self._decide_ns,
-            act_ns=done_ns - looked_ns - self._decide_ns,
-            record_ns=self._record_ns,
-        )
-        self._records.add(Sampled(self._policy, interval_ns, row))
-        self._actions_out()
+        predicted, severity = self._brain.predicted_bytes, self._brain.severity_ratio
+        others: dict[str, Ints | int] = {
+            "predicted_bytes": predicted,
+            "loop_ns": done_ns - woke_ns,
+            "lateness_ns": woke_ns - self._tick_ns,
+            "look_ns": looked_ns - woke_ns,
+            "decide_ns": self._decide_ns,
+            "act_ns": done_ns - looked_ns - self._decide_ns,
+            "record_ns": self._record_ns,
+            **self._delivered(look, delivered),
+        }
+        if self._parts.mac_of:
+            others |= {"deflected_bytes": look.deflected_bytes, "deflected_pkts": look.deflected_pkts}
+        self._rows.add(t_ns, interval_ns, look.measured, severity, others)
+        self._ticks += 1
+        self._render()
+        if self._rows.full:
+            self.hand_over()
         self._record_ns = time.monotonic_ns() - done_ns
 
-    def _beside(self, backlog_bytes: int) -> tuple[int | None, int | None, int, int]:
-        """Return the backlog of the qdisc, that of the program beside it, what the qdisc has sent, and when it was so.
+    def _publish(self, t_ns: int, look: NodesLook) -> None:
+        """Leave the state of each node where its mesh member looks for it."""
+        columns = (look.backlog_bytes, self._brain.predicted_bytes, self._brain.severity_ratio)
+        limits = self._programs.limit_bytes()
+        for node, limit, *rest in zip(self._parts.nodes, limits.tolist(), *(c.tolist() for c in columns), strict=True):
+            node.state.publish(NodeState(t_ns, limit, *rest))
+
+    def _delivered(self, look: NodesLook, delivered: Ints) -> dict[str, Ints]:
+        """Return what was delivered and when, and the backlogs of qdisc and program back to back.
 
         The qdisc is evidence and decides nothing, and to ask for it may wait for a lock of the whole kernel (RTNL), so
         it is read when the decision is made.  The queue is then looked at again, back to back: at 500 Mbit/s 100 us
-        between them are 6 kB.  While nothing waits one tick in `_FLUSH_ROWS` suffices to show that both are empty.
+        between them are 6 kB.  While nothing waits one tick in `_FLUSH_TICKS` suffices to show that both are empty.
         """
-        wanted = backlog_bytes or self._parts.unplanned or self._rows % _FLUSH_ROWS == 0
-        qdisc, read_ns = self._qdisc.find() if wanted else None, time.monotonic_ns()
-        if qdisc is None:  # or somebody has taken it away, which the inventory names
-            return None, None, 0, read_ns
-        return qdisc.backlog_bytes, self._parts.program.backlog_bytes(read_ns), qdisc.sent_bytes, read_ns
+        beside = np.full((2, len(self._nodes)), NULL, dtype=np.int64)
+        sent_bytes, last_ns = delivered[:, 0], delivered[:, 1]
+        if self._parts.unplanned:
+            sent_bytes, last_ns = np.zeros((2, len(self._nodes)), dtype=np.int64)
+        for row, backlog_bytes in enumerate(look.backlog_bytes.tolist()):
+            wanted = backlog_bytes or self._parts.unplanned or (self._ticks + row) % _FLUSH_TICKS == 0
+            qdisc, read_ns = self._qdiscs[row].find() if wanted else None, time.monotonic_ns()
+            if qdisc is not None:  # else somebody has taken it away, which the inventory names
+                beside[:, row] = qdisc.backlog_bytes, self._parts.nodes[row].program.backlog_bytes(read_ns)
+            if self._parts.unplanned:
+                sent_bytes[row], last_ns[row] = 0 if qdisc is None else qdisc.sent_bytes, read_ns
+        return {
+            "qdisc_backlog_bytes": beside[0],
+            "backlog_beside_bytes": beside[1],
+            "delivered_bytes": sent_bytes,
+            "delivered_t_ns": (last_ns - self._t0_ns) * (last_ns > 0),
+        }
 
-    def _delivered_ns(self, now_ns: int, last_ns: int) -> int:
-        """Return the time the delivered bytes are of: of the last delivery, or of the look at the qdisc."""
-        last_ns = now_ns if self._parts.unplanned else last_ns
-        return last_ns - self._t0_ns if last_ns else 0
+    # ------------------------------------------------------------------------------------------------------- decisions
 
     def _now_ns(self) -> int:
         return time.monotonic_ns() - self._t0_ns
@@ -280,7 +214,7 @@ class Agent:
         if record:
             self._record(now_ns, "in", event)
         began_ns = time.monotonic_ns()
-        actions = self._parts.brain.handle(event, now_ns)
+        actions = self._brain.handle(event, now_ns)
         self._decide_ns += time.monotonic_ns() - began_ns
         for action in actions:
             self._record(now_ns, "out", action)
@@ -294,10 +228,13 @@ class Agent:
         if isinstance(action, RequestLimit):
             return self._ask_pool(action)
         if isinstance(action, SetBufferLimit):
-            self._parts.program.set_limit(limit_bytes := int(action.limit_bytes[0]))
-            self._parts.limits.put(limit_bytes)
+            for node, limit_bytes in zip(action.nodes, action.limit_bytes.tolist(), strict=True):
+                row = self._row_of[node]
+                self._parts.nodes[row].program.set_limit(limit_bytes)
+                self._parts.limits.put(row, limit_bytes)
         elif isinstance(action, NotifyBalancer):
-            self._notify(action)
+            for node in self._notifier.send(action):
+                self._lines.append(EventRecord.of(self._now_ns(), NotificationLost(node=node)))
         return []
 
     def _ask_pool(self, request: RequestLimit) -> list[tuple[int, Event]]:
@@ -310,28 +247,25 @@ class Agent:
             self._record(now_ns, "out", answer, policy="pool")
         return [(now_ns, answer) for answer in answers]
 
-    def _notify(self, action: NotifyBalancer) -> None:
-        try:
-            for _, datagram in self._sealer.seal(notification.encode(action), (BALANCER,)):
-                self._socket.send(datagram)
-        except OSError:
-            # The balancer is away, or the mesh is full: the next notification is 100 ms off at most and tells all.
-            self._records.add(EventRecord.of(self._now_ns(), NotificationLost(node=self._parts.node)))
+    # --------------------------------------------------------------------------------------------------------- records
 
     def _record(self, now_ns: int, direction: Direction, record: Event | Action, policy: str = "") -> None:
-        # Rendered later, in `_actions_out`, after the decision has taken effect.
+        # Rendered later, after the decision has taken effect.
         self._pending.append((now_ns, policy or self._policy, direction, record))
 
-    def _actions_out(self) -> None:
-        """Hand what was recorded over to the supervisor, batched: 100 ms of it at a time."""
+    def _render(self) -> None:
         for now_ns, policy, direction, record in self._pending:
-            self._records.add(EventRecord.of(now_ns, record, policy, direction))
+            self._lines.append(EventRecord.of(now_ns, record, policy, direction))
         self._pending = []
-        self._rows += 1
-        if self._rows % _FLUSH_ROWS == 0:
-            self._records.flush()
-        if self._rows % _COLLECT_ROWS == 0:
-            gc.collect(0)
+
+    def hand_over(self) -> None:
+        """Hand what was recorded over to the supervisor: samples first, which are inputs of what follows."""
+        self._render()
+        block = self._rows.take()
+        for message in (*(() if block is None else (block,)), *self._lines):
+            self._records.add(message)
+        self._lines = []
+        self._records.flush()
 
 
 def _tick_after(tick_ns: int, interval_ns: int, now_ns: int) -> int:

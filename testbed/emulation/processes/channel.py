@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from testbed import failures
+from testbed.emulation.processes.sample_block import SampleBlock
 from testbed.errors import TestbedError
-from testbed.records.events import Record, SampleRow
+from testbed.records.events import Record
 from testbed.records.evidence import Evidence
 from testbed.records.written import Direction, written
 
@@ -26,14 +27,6 @@ _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _MAX_MESSAGE_BYTES = 1 << 18
 _IN_A_FILE = b"f"
 MOST_AT_ONCE = 1000
-
-
-class Sampled(NamedTuple):
-    """One row of ``samples.parquet`` and, by policy and interval, the policy input that it stands for."""
-
-    policy: str
-    interval_ns: int
-    row: SampleRow
 
 
 class EventRecord(NamedTuple):
@@ -76,7 +69,7 @@ class Outcome:
     interrupted: bool = False
 
 
-Message = Sampled | EventRecord | Failure | Outcome
+Message = SampleBlock | EventRecord | Failure | Outcome
 
 
 class RecordWriter:

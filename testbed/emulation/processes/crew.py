@@ -12,7 +12,7 @@ from __future__ import annotations
 import mmap
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -26,7 +26,8 @@ from testbed.emulation.inventory.processes import Watched
 from testbed.emulation.network.mininet import MESH_SUPERVISOR_IP, EmulatedNetwork, mesh_ip
 from testbed.emulation.network.open_vswitch import OpenVSwitch
 from testbed.emulation.processes import bulk_tcp
-from testbed.emulation.processes.agent import Agent, AgentParts
+from testbed.emulation.processes.agent_parts import AgentParts, NodeCells, agent_parts
+from testbed.emulation.processes.agents import SHARED_AGENTS, Agents
 from testbed.emulation.processes.board import PATIENCE_NS, TRIAL, Board
 from testbed.emulation.processes.channel import EventRecord, RecordWriter
 from testbed.emulation.processes.clock import RunClock
@@ -38,12 +39,13 @@ from testbed.emulation.processes.pulse import Pulse
 from testbed.emulation.processes.sender import Sender
 from testbed.emulation.processes.shared_state import SharedPeers, SharedState
 from testbed.engine import TrialPlan
-from testbed.policies.brain import NodeBrain
-from testbed.policies.membership import BALANCER, fresh_ns
+from testbed.policies.cohorts import Cohort, divided
+from testbed.policies.membership import BALANCER
 from testbed.policies.pool import make_pool
 from testbed.policies.readiness import longest_pause_ns
 from testbed.records.events import Ints, NodeLeft
 from testbed.records.processes import BalancerReady, StandbyReady
+from testbed.scenario.apart import nodes_apart
 from testbed.scenario.network import VIP_IP, VIP_IP6, VIP_MAC, Host
 from testbed.system import kernel
 from testbed.traffic.frames import ECT_0, PLANNED_DSCP
@@ -65,8 +67,9 @@ class Crew:
         senders: of planned packets, one a client that sends.
         tcp: sources of bulk TCP.
         others: who serves until told to end.
-        pulses: of every process with a loop, by the name of the member; a node's outlive its processes.
-        limits: what watches the limit of each node, by its name; empty before the agents are forked.
+        pulses: of every process with a loop, by the name of the member, and of the agent of every node, as ``agent``
+            and its name, also where agents share a process; a node's outlive its processes.
+        limits: what watches the limits of nodes, by the brain that sets them; empty before the agents are forked.
     """
 
     def __init__(
@@ -238,44 +241,36 @@ class Crew:
             ring=self._ring(BALANCER),
         )
 
-    def _brain(self, node: str, rate_bps: Ints, members: int) -> NodeBrain:
-        forecaster = self._plan.make_forecaster((node,), rate_bps)
-        return NodeBrain((node,), self._plan.scenario.buffer, rate_bps, forecaster, pool_members=members)
-
     def fork_agents(self, buffers: NodeBuffers) -> None:
-        """Fork an agent for each node; they share the ledger of the pool."""
-        names, frame_bytes = self._mesh_members, self._network.largest_frame_bytes
-        limits = zip(names, buffers.limit_bytes.tolist(), strict=True)
-        self.limits = {node: LimitWatch(node, limit, frame_bytes) for node, limit in limits}
+        """Fork the agents: one process for all nodes but those that live apart; all share the ledger of the pool."""
+        names, spec = self._mesh_members, self._plan.scenario.buffer
         ledger: Ints = np.frombuffer(mmap.mmap(-1, 8 * len(names)), dtype=np.int64)
         ledger[:] = buffers.limit_bytes
-        self._pool = make_pool(self._plan.scenario.buffer, names, ledger)
-        self.others += [self._fork_agent(node, buffers) for node in names]
+        self._pool = make_pool(spec, names, ledger)
+        cohorts = divided(names, spec.sample_interval_ns, apart=nodes_apart(self._plan.scenario, names))
+        self._apart = {names[cohort.rows.start]: cohort for cohort in cohorts if cohort.apart}
+        shared = [cohort for cohort in cohorts if not cohort.apart]
+        if shared:
+            self.others.append(self._fork_agents(SHARED_AGENTS, shared, buffers))
+        self.others += [self._fork_agents(f"agent {node}", [cohort], buffers) for node, cohort in self._apart.items()]
 
-    def _fork_agent(self, node: str, buffers: NodeBuffers) -> Member:
-        plan, network, names = self._plan, self._plan.network, self._mesh_members
-        interval_ns = plan.scenario.buffer.sample_interval_ns
-        parts = AgentParts(
-            node=node,
-            namespace_pid=self._network.pid(node),
-            egress=network.interface(node, network.next_hop(node)),
-            program=buffers.programs[node],
-            sink=buffers.sinks[node],
-            brain=self._brain(node, np.array([network.node_rate_bps(node)], dtype=np.int64), len(names)),
-            pool=self._pool,
-            interval_ns=interval_ns,
-            phase_ns=interval_ns * names.index(node) // len(names),
-            balancer=(MESH_SUPERVISOR_IP, NOTIFY_PORT),
-            ring=self._ring(node),
-            state=self._states[node],
-            peers=self._peers[node],
-            peers_fresh_ns=fresh_ns(plan.scenario.mesh.sync_interval_ns),
-            pulse=self._pulse(f"agent {node}", interval_ns),
-            limits=self.limits[node],
-            mac_of={host.name: host.mac for host in network.nodes} if plan.scenario.buffer.deflect else {},
-            unplanned=bool(plan.scenario.tcp),
+    def _fork_agents(self, name: str, cohorts: Sequence[Cohort], buffers: NodeBuffers) -> Member:
+        interval_ns = self._plan.scenario.buffer.sample_interval_ns
+        return self._fork(name, Agents([self._agent_parts(cohort, buffers) for cohort in cohorts]), interval_ns)
+
+    def _agent_parts(self, cohort: Cohort, buffers: NodeBuffers) -> AgentParts:
+        """Return what the agent of a cohort works with; its pulse and what watches its limits outlive it."""
+        names, interval_ns = self._mesh_members[cohort.rows], self._plan.scenario.buffer.sample_interval_ns
+        pulse = self.pulses.get(f"agent {names[0]}") or Pulse(interval_ns)
+        self.pulses.update({f"agent {node}": pulse for node in names})
+        if cohort.policy not in self.limits:
+            frame_bytes = self._network.largest_frame_bytes
+            self.limits[cohort.policy] = LimitWatch(names, buffers.limit_bytes[cohort.rows], frame_bytes)
+        cells = {node: NodeCells(self._ring(node), self._states[node], self._peers[node]) for node in names}
+        to = (MESH_SUPERVISOR_IP, NOTIFY_PORT)
+        return agent_parts(
+            self._plan, self._network, buffers, cohort, cells, self._pool, to, pulse, self.limits[cohort.policy]
         )
-        return self._fork(f"agent {node}", Agent(parts), interval_ns)
 
     @property
     def _mesh_members(self) -> tuple[str, ...]:
@@ -300,7 +295,7 @@ class Crew:
 
     def revive(self, node: str, buffers: NodeBuffers, t0_ns: int) -> list[Member]:
         """Start the processes of a crashed node anew and return them, running."""
-        members = [self._fork_agent(node, buffers)]
+        members = [self._fork_agents(f"agent {node}", [self._apart[node]], buffers)]
         if len(self._mesh_members) > 1:
             members.append(self._fork_mesh_member(node))
         wait_all_ready(members, self._board.row(TRIAL))

@@ -28,8 +28,6 @@ from testbed.policies.arithmetic import Arrays, Numbers, Values
 from testbed.policies.fluid import service_bytes
 from testbed.records.events import Ints
 
-Float32s = NDArray[np.float32]
-
 FEATURE_NAMES = (
     "arrived",
     "peak_1ms",
@@ -54,10 +52,10 @@ class FeatureExtractor:
     Args:
         rate_bps: service rates, shape [n].
         interval_ns: nominal sample interval.
-        out: float32 array of shape [FEATURES, n], overwritten by each step.
+        out: array of floats of shape [FEATURES, n], overwritten by each step.
     """
 
-    def __init__(self, rate_bps: Ints, interval_ns: int, out: Float32s) -> None:
+    def __init__(self, rate_bps: Ints, interval_ns: int, out: NDArray[Any]) -> None:
         self._ops = ops = Arrays if len(rate_bps) > 1 else Numbers
         self._out = out
         self._rows = out if len(rate_bps) > 1 else out[:, 0]

@@ -6,12 +6,8 @@ at its end.  `TrafficSampled` is the columns of many nodes at once; its fields a
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
-
-import numpy as np
 
 from testbed.records.events.node import Nodes
 from testbed.records.events.record import Doc, Event, Ints, Record, Short, columns_of
@@ -88,17 +84,6 @@ class TrafficSampled(Event):
     gap_max_ns: Annotated[Ints, _GAP_MAX]
     peak_1ms_bytes: Annotated[Ints, _PEAK_1MS]
 
-    @classmethod
-    def of_one(cls, nodes: tuple[str], interval_ns: int, measured: Mapping[str, int]) -> TrafficSampled:
-        """Return the sample of one node from its columns by name.
-
-        One array holds them all: each array of its own would cost as much.
-        """
-        values = np.array(_in_order(measured), dtype=np.int64).reshape(-1, 1)
-        return cls(nodes=nodes, interval_ns=interval_ns, **dict(zip(MEASURED, values, strict=True)))
-
 
 MEASURED = columns_of(TrafficSampled)
 """The columns that the brain is given."""
-
-_in_order = operator.itemgetter(*MEASURED)

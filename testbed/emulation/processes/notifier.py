@@ -1,0 +1,73 @@
+"""The line of nodes to the balancer: each node speaks from its own network, under its own key, and for itself alone.
+
+A process that runs the agents of many nodes opens a socket in the network namespace of each, once, and holds the key
+ring of each.  It sends a datagram for each node that has something to say: one message for several would have to be
+sealed under the key of one of them, which then could speak for the others (`wire.sealing`).
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator, Sequence
+
+from testbed.policies.membership import BALANCER
+from testbed.records.events import NotifyBalancer
+from testbed.system import kernel, waiting
+from testbed.wire import notification
+from testbed.wire.sealing import MAX_DATAGRAM_BYTES, Channel, Keyring, Opener, Sealer
+
+
+class Notifier:
+    """Sends the notifications of nodes, and hears which siblings the balancer names them."""
+
+    def __init__(
+        self, namespaces: Sequence[tuple[int, Keyring]], balancer: tuple[str, int], now_ns: Callable[[], int]
+    ) -> None:
+        """Open a socket in the namespace of each node, given by a process in it and the node's keys.
+
+        `now_ns` is the run's clock, which may not have begun.
+        """
+        self._now_ns = now_ns
+        self._sockets = {ring.owner: _connected(pid, balancer) for pid, ring in namespaces}
+        self._rings = {ring.owner: ring for _, ring in namespaces}
+
+    def begin(self) -> None:
+        """Begin to speak and to listen, as the run begins."""
+        self._sealers = {node: Sealer(ring, Channel.NOTIFICATION, self._now_ns) for node, ring in self._rings.items()}
+        self._openers = {node: Opener(ring, Channel.SIBLINGS, self._now_ns()) for node, ring in self._rings.items()}
+
+    def send(self, action: NotifyBalancer) -> list[str]:
+        """Send what the nodes of a notification say; return those whose datagram is lost."""
+        lost = []
+        for node, body in notification.bodies(action):
+            try:
+                for _, datagram in self._sealers[node].seal(body, (BALANCER,)):
+                    self._sockets[node].send(datagram)
+            except OSError:
+                # The balancer is away, or the mesh is full: the next notification is 100 ms off at most and tells all.
+                lost.append(node)
+        return lost
+
+    def named(self) -> Iterator[tuple[str, str]]:
+        """Yield the nodes that were named a sibling since the last call, with the sibling: in order, empty for none."""
+        heard = waiting.readable([line.fileno() for line in self._sockets.values()], 0)
+        for node, line in self._sockets.items() if heard else ():
+            while True:
+                try:
+                    opened = self._openers[node].open(line.recv(MAX_DATAGRAM_BYTES))
+                    answer = notification.decode_siblings(opened.body) if opened is not None else None
+                except ValueError:
+                    continue
+                except OSError:
+                    break  # nothing (more) there, or the balancer is away: the last name stays
+                if answer is not None:
+                    yield from (
+                        (node, name) for own, name in zip(answer.nodes, answer.siblings, strict=True) if own == node
+                    )
+
+
+def _connected(pid: int, balancer: tuple[str, int]) -> socket.socket:
+    with kernel.network_of(pid):
+        line = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        line.connect(balancer)
+    return line
