@@ -83,7 +83,7 @@ class Writer(Protocol):
 
 
 class Recorder(Writer, Protocol):
-    """A writer that is also told what a trial waits for."""
+    """A writer that also gets what a trial waits for."""
 
     def waiting(self, what: str, for_ns: int) -> None:
         """Take in what is being done, and for how long no traffic has flowed."""

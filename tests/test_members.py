@@ -108,7 +108,7 @@ def test_a_member_is_heard_above_descriptor_1024() -> None:
 
 @pytest.mark.parametrize(
     ("status", "said"),
-    [(-11, "it was ended by SIGSEGV"), (0, "told it to (SIGTERM)"), (130, "SIGTERM"), (4, "it failed with status 4")],
+    [(-11, "it was ended by SIGSEGV"), (0, "received SIGTERM"), (130, "SIGTERM"), (4, "it failed with status 4")],
 )
 def test_how_a_process_ended_is_said(status: int, said: str) -> None:
     assert said in fate_of("it", status)

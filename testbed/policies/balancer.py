@@ -87,7 +87,7 @@ def make_balancer(
 class BalancerPolicy:
     """Membership and weights: every balancer event in; `SetSlots`, `PlaceFlow`, `RemoveNode`, `RestoreNode` out.
 
-    Nodes it was not told of at the start are passed over.
+    Nodes that were not given at the start are ignored.
     """
 
     def __init__(self, nodes: tuple[str, ...], rule: SlotRule, pause_ns: int) -> None:
@@ -98,8 +98,8 @@ class BalancerPolicy:
         self._away: list[set[str]] = [set() for _ in nodes]  # the reasons why each node is away
         self._heard_ns = np.full(len(nodes), _NEVER, dtype=np.int64)
         self._asked_ns = _NEVER  # when the rule was asked last
-        self._news = False  # something was notified since
-        self._judged_ns = _NEVER  # when silences were judged last
+        self._news = False  # a notification came since
+        self._checked_ns = _NEVER  # when timeouts were checked last
         even = deal(np.ones(len(nodes)), slot_count(len(nodes)))
         self._table = even if rule.heeds_state else rule.slots(even, self._view)
 
@@ -120,21 +120,21 @@ class BalancerPolicy:
             return self._place(event, now_ns)
         elif not isinstance(event, DeadlineReached):
             return []
-        self._judge_silence(now_ns)
+        self._check_timeouts(now_ns)
         return self._decide(now_ns)
 
     def next_deadline_ns(self) -> int | None:
-        """See `Policy.next_deadline_ns`: the next deal that news wait for, or the next node to be called silent."""
+        """See `Policy.next_deadline_ns`: the next deal with new notifications, or the next notification timeout."""
         deadlines = [self._asked_ns + REWEIGH_INTERVAL_NS] if self._news else []
         present = self._present()
         if present.any():
             silent_ns = int(self._heard_ns[present].min()) + self._silence_ns
-            if silent_ns > self._judged_ns and not self._deaf(silent_ns):  # judged late, it was too late to tell
+            if silent_ns > self._checked_ns and not self._isolated(silent_ns):  # isolated, it would conclude nothing
                 deadlines.append(silent_ns)
         return min(deadlines, default=None)
 
     def _hear(self, event: NodesNotified, now_ns: int) -> None:
-        self._listen_anew_if_deaf(now_ns)
+        self._restart_clocks_if_isolated(now_ns)
         rows = self._view.update(event, now_ns)
         self._heard_ns[rows] = now_ns
         if self._placer is not None:
@@ -160,23 +160,23 @@ class BalancerPolicy:
         row = self._view.index(event.node)
         if row is not None:
             self._away[row] = self._away[row] - {event.reason} if event.reason else set()
-            self._listen_anew_if_deaf(now_ns)
+            self._restart_clocks_if_isolated(now_ns)
             self._heard_ns[row] = now_ns  # from here it has as long to notify as any other
 
     def _present(self) -> NDArray[np.bool_]:
         return np.array([not reasons for reasons in self._away], dtype=bool)
 
-    def _listen_anew_if_deaf(self, now_ns: int) -> None:
-        if self._deaf(now_ns):
+    def _restart_clocks_if_isolated(self, now_ns: int) -> None:
+        if self._isolated(now_ns):
             self._heard_ns[:] = now_ns
 
-    def _deaf(self, at_ns: int) -> bool:
-        """Return whether at `at_ns`, with no more heard until then, nobody would have been heard lately."""
+    def _isolated(self, at_ns: int) -> bool:
+        """Return whether at `at_ns`, if no notification comes until then, the last one is too old to conclude."""
         return at_ns - int(self._heard_ns.max()) > self._silence_ns // 2
 
-    def _judge_silence(self, now_ns: int) -> None:
-        self._judged_ns = now_ns
-        if self._deaf(now_ns):
+    def _check_timeouts(self, now_ns: int) -> None:
+        self._checked_ns = now_ns
+        if self._isolated(now_ns):
             return
         for row in np.flatnonzero(now_ns - self._heard_ns >= self._silence_ns).tolist():
             self._away[row].add(_SILENT)

@@ -29,7 +29,7 @@ class PerFlow(RoundRobin):
         self._heard_in_round = np.zeros(nodes, dtype=bool)
 
     def heard(self, rows: Ints, view: ClusterView) -> None:
-        """Take in that the nodes of `rows` told their state."""
+        """Take in that the nodes of `rows` notified their state."""
         self._heard_in_round[rows] = True
         if self._heard_in_round[view.serving].all():
             self._heard_in_round[:], self._placed_in_round[:] = False, 0

@@ -162,7 +162,7 @@ class Evidence:
             interrupted).
         clients, nodes: one entry each, in the order of the network.
         tcp: one entry a TCP source, in the order of the scenario.
-        fates: what became of the planned packets, each told from all others; None where packets are only counted.
+        fates: what became of the planned packets, each identified; None where packets are only counted.
         switch_dropped_pkts: frames that found the sockets of the switch full.
         switch_refused_pkts: frames the switch took in and neither sent nor handed to the controller, though its tables
             had a way for them: a port took no more, or deciding failed.

@@ -1,4 +1,4 @@
-"""What became of the planned packets, as counts of packets that are told from each other (`traffic.fates`)."""
+"""What became of the planned packets, as counts of individually identified packets (`traffic.fates`)."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class LiveView:
         nodes: their names, in the order to show.
         console: where to draw; normally ``Console(stderr=True)``.
         quiet: draw nothing.
-        clock_ns: when to redraw is told by this clock.
+        clock_ns: the clock by which it is redrawn.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """How far a sweep is: one line a trial as it ends, and a bar below them on a terminal.
 
 The bar is drawn when `tick` is called and by no thread of its own: the sweep forks, and the machine is to be left to
-the trial.  What is left is told from the trials made in this call alone; those made before took no time now.
+the trial.  The remaining time is estimated from the trials made in this call only; those made before took no time now.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class SweepProgress:
         console: where to.
         trials: how many there are.
         quiet: show nothing.
-        clock_s: what tells the time, in seconds.
+        clock_s: returns the time, in seconds.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class SweepProgress:
 
     @property
     def left_text(self) -> str:
-        """Return how long the rest may take, "" while there is nothing to tell it from."""
+        """Return how long the rest may take, "" while there is nothing to estimate it from."""
         if not self._made:
             return ""
         left_s = (self._clock_s() - self._began_s) / self._made * (self._trials - self._done)

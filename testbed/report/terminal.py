@@ -59,10 +59,10 @@ def _reasons(summary: Summary) -> list[tuple[str, str]]:
         "fidelity.json lists the checks made and those not applicable"
     ]
     more = len(reasons) - _MOST_REASONS
-    told = reasons[:_MOST_REASONS]
+    shown = reasons[:_MOST_REASONS]
     if more > 0:
-        told[-1] += f" (and {more} more in fidelity.json)"
-    return list(zip(("why", *[""] * len(told)), told, strict=False))
+        shown[-1] += f" (and {more} more in fidelity.json)"
+    return list(zip(("why", *[""] * len(shown)), shown, strict=False))
 
 
 def _traffic(summary: Summary) -> str:

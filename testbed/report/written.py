@@ -89,6 +89,6 @@ def bare(metric: Metric, value: float) -> str:
 
 
 def in_line(metric: Metric, value: Any) -> str:
-    """Return the part of a line of the terminal that tells a figure."""
-    told = many(value, metric.noun) if metric.noun else written(metric, value)
-    return metric.line.format(told, bare="" if isinstance(value, str) else bare(metric, value))
+    """Return the part of a line of the terminal that shows a figure."""
+    shown = many(value, metric.noun) if metric.noun else written(metric, value)
+    return metric.line.format(shown, bare="" if isinstance(value, str) else bare(metric, value))

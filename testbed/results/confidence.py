@@ -38,7 +38,7 @@ class Estimate:
 
     Attributes:
         mean: of the values.
-        half_width: the interval is mean ± this; None for a single value, which tells nothing of its spread.
+        half_width: the interval is mean ± this; None for a single value, whose spread is unknown.
         count: how many values.
     """
 

@@ -37,7 +37,7 @@ Line = Mapping[str, Any]
 
 
 class FaultLines:
-    """Keeps the lines that tell of faults while others read the events."""
+    """Keeps the lines about faults while others read the events."""
 
     def __init__(self) -> None:
         self.lines: list[Line] = []
@@ -57,8 +57,8 @@ class Failure:
     Attributes:
         what: the kind of fault.
         node: the node it hit.
-        detected_ms, rerouted_ms, recovered_ms: from the command on; None for what never happened, or is not told.
-        lost_pkts: None while the losses are not told.
+        detected_ms, rerouted_ms, recovered_ms: from the command on; None for what never happened, or is not known.
+        lost_pkts: None while the losses are not recorded.
     """
 
     what: str
@@ -158,11 +158,11 @@ def _faults(lines: list[Line]) -> list[Line]:
 def _suspicions(lines: list[Line]) -> list[Line]:
     """Return what took a node away though nothing was seen of its port: the mesh's word, or missing notifications.
 
-    The balancer is told of the first; the second it concludes itself, and a removal that follows from no `NodeLeft` of
+    The first come to the balancer as events; the second it concludes itself, and a removal without a `NodeLeft` of
     the same instant is one.
     """
-    told = {(line["t_ns"], line["node"]) for line in lines if is_a(line, NodeLeft)}
-    silent = [line for line in lines if is_a(line, RemoveNode) and (line["t_ns"], line["node"]) not in told]
+    left = {(line["t_ns"], line["node"]) for line in lines if is_a(line, NodeLeft)}
+    silent = [line for line in lines if is_a(line, RemoveNode) and (line["t_ns"], line["node"]) not in left]
     return [*(line for line in lines if is_a(line, NodeLeft) and line["reason"] == "mesh"), *silent]
 
 

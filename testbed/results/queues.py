@@ -1,4 +1,4 @@
-"""What the samples of one node say about its queue and its link: the physics the verdict and the summary share.
+"""What the samples of one node show of its queue and its link: the physics that verdict and summary share.
 
 Busy windows.  Over a window the fluid queue has served ``accepted − (backlog at the end − backlog at the start)``
 bytes.  If that is what the rate C serves in the window, the queue was never empty, and the real link must have
@@ -53,7 +53,7 @@ def window_rate_errors(samples: NodeSamples, rate_bps: int, grain_bytes: int) ->
 
     Returns:
         Signed ratios (−0.02: 2 % too slow), float64, shape [windows]; empty when nothing was backlogged or the
-        engine does not tell what was delivered.
+        engine does not measure what was delivered.
     """
     delivered = samples.optional.get("delivered_bytes")
     if delivered is None or len(samples.t_ns) < 2:

@@ -205,7 +205,7 @@ def _named_as_now(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def process_identity() -> dict[str, Any]:
-    """Return what tells this process from any other, also after its id is given out anew."""
+    """Return what identifies this process, even after its id was reused."""
     return {"pid": os.getpid(), "start_ticks": _start_ticks(os.getpid()), "boot": _boot()}
 
 

@@ -1,6 +1,6 @@
 """Reserved memory: what the buffers of all nodes were allowed to hold, over the time of the traffic.
 
-A node reserves its limit, from the moment it is in force until the next one is; the first limit a sample tells stands
+A node reserves its limit, from the moment it is in force until the next one is; the first limit of a sample stands
 for the time before it too.  A node that has crashed reserves its first limit (or the last one, if that is lower) until
 it is restarted: so much the pool keeps for its return, and lends the rest to others.  A restarted node begins with its
 first limit.  A node that is paused or cut off reserves what it did before.
@@ -26,7 +26,7 @@ Span = tuple[int, int | None]  # a crash, and the restart after it, if any
 
 
 def crashes(lines: Iterable[Line]) -> dict[str, list[Span]]:
-    """Return when each node crashed and was restarted, by the lines that tell of faults."""
+    """Return when each node crashed and was restarted, by the lines about faults."""
     found: dict[str, list[Span]] = {}
     lines = list(lines)
     healed_ns = {line["fault"]: line["t_ns"] for line in lines if is_a(line, FaultHealed)}
@@ -43,7 +43,7 @@ def reserved_byte_ns(rows: NodeSamples | None, down: Iterable[Span], first_bytes
     Args:
         rows: its samples; None for a node that crashed before it handed over any.
         down: when it crashed and was restarted.
-        first_bytes: its first limit where there are no samples to tell.
+        first_bytes: its first limit where there are no samples.
         end_ns: when the traffic ended.
     """
     changes = sorted(_changes(rows, list(down), first_bytes))

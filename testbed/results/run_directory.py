@@ -85,7 +85,7 @@ class RunDirectory:
             run.write_text("events.jsonl", "", durable=False)
             run._samples.write()
         except BaseException as error:
-            with suppress(ToolError):  # of two failures the first is the one to tell
+            with suppress(ToolError):  # of two failures the first one is reported
                 run.finish("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
             raise
         return run
@@ -125,7 +125,7 @@ class RunDirectory:
             self._flush_events()
 
     def checkpoint(self) -> bool:
-        """Write what is due; cheap to call often.  Tells whether ``samples.parquet`` was rewritten.
+        """Write what is due; cheap to call often.  Returns whether ``samples.parquet`` was rewritten.
 
         Raises:
             ToolError: when the disk does not take it; what was written before stays readable.

@@ -197,7 +197,7 @@ def _buffer(
     nodes = evidence.nodes
     arrived = sum(node.arrived_pkts - (node.deflected_in_pkts or 0) for node in nodes)
     section: dict[str, Any] = {"policy": facts.buffer_policy}
-    resizes = count_resizes(events, rows)  # reads the events, and so those that tell of faults
+    resizes = count_resizes(events, rows)  # reads the events, and so those about faults
     if rows:
         end_ns, down = min(evidence.ran_ns, facts.duration_ns), crashes(faults.lines)
         reserved = sum(

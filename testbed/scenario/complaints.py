@@ -2,7 +2,7 @@
 
 A pydantic location such as ``('traffic', 0, 'poisson', 'rate')`` mixes keys with the tags of unions.  `locate` walks
 the scenario's models along it, which gives three things: the path as the user wrote it (tags left out), the model
-whose keys are valid there, and the field, whose name ends in the unit that limits are told in.
+whose keys are valid there, and the field, whose name ends in the unit in which limits are written.
 """
 
 from __future__ import annotations

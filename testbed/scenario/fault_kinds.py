@@ -25,7 +25,7 @@ class FaultKind:
     Attributes:
         name: its key in a scenario.
         doc: what its target is, or what is done to it.
-        breaks: what a reader is told that it breaks, for the documents; empty for one that only heals.
+        breaks: what it breaks, for the documents; empty for one that only heals.
         target: what it is aimed at.
         example: a target as a scenario writes it.
         value: the type of the target.

@@ -27,7 +27,7 @@ _ROLE_BYTE: dict[str, int] = {"client": 1, "node": 2, "backend": 3}
 def bucket_bytes(rate_bps: int) -> int:
     """Return the depth of the token bucket behind a buffer of that rate: 4 ms of it, at least three full frames.
 
-    Why so deep is told in ``emulation/network/shaping.py``.
+    The reason for this depth is in ``emulation/network/shaping.py``.
     """
     return max(3 * _LARGEST_FRAME_BYTES, rate_bps * _BUCKET_MS // 8 // 1000)
 

@@ -7,7 +7,7 @@
 A plug-in declares rows in `ROWS`, as the files of the testbed itself do; nothing about it is second class.
 
 **A plug-in is code.**  Whoever runs a scenario runs its plug-ins, with all rights of the user.  What only looks at
-files that may come from elsewhere (`validate`, `replay`) executes none unless it is told to: `executing_none`.
+files that may come from elsewhere (`validate`, `replay`) executes none by default: `executing_none`.
 
 A file is read once, hashed and executed from the very bytes that were hashed.  It is loaded again when they change; its
 rows then replace those it declared before.

@@ -14,7 +14,7 @@ The keys of `set` are those of ``--set``; a list holds alternatives, and the tri
 lists and seeds.  A seed's trials stand together, so that a machine that gets slower or faster in the course of hours
 does so for all combinations alike, and the first seeds can be compared before the last ones are run.
 
-**mean_from.**  A policy that wins may win because it decides well or because it reserves more.  `static-mean` tells:
+**mean_from.**  A policy that wins may win because it decides well or because it reserves more.  `static-mean` shows which:
 with ``mean_from: lstm`` each of its trials runs after the trial of `lstm` with the same seed and otherwise the same
 settings, and its ``buffer.mean`` is the mean limit of that run (`buffer.mean_limit_bytes`), so both reserve the same
 MB·s.
@@ -329,6 +329,6 @@ def _yaml_text(value: Any) -> str:
 
 
 def _file_text(value: str) -> str:
-    """Return a value as part of a file name; what had to be changed or cut is told apart by a hash."""
+    """Return a value as part of a file name; what had to be changed or cut is made unique by a hash."""
     plain = re.sub(r"[^A-Za-z0-9._+-]", "_", value)[:_SHORT_VALUE_CHARS]
     return plain if plain == value else f"{plain}~{hashlib.sha256(value.encode()).hexdigest()[:6]}"

@@ -61,7 +61,7 @@ class Agents:
         interval_ns: of their ticks.
         samples: takes their rows.
         notify: hands a notification to the balancer, when it has got there.
-        slots_held: tells how many slots each node holds, shape [n].
+        slots_held: returns how many slots each node holds, shape [n].
         peers: what the nodes hear of each other; None for a node alone.
     """
 

@@ -29,7 +29,7 @@ class Course:
     _said_ns: int = 0
 
     def say(self, clock_ns: int) -> None:
-        """Tell how far it is, ten times a second; `clock_ns` is the time of a clock."""
+        """Report the progress, ten times a second; `clock_ns` is the time of a clock."""
         if self._began_ns is None:
             self._began_ns = clock_ns
         if clock_ns - self._said_ns >= _SAID_NS:

@@ -23,7 +23,7 @@ class LinkLoss:
     """
 
     def __init__(self) -> None:
-        """Lose nothing until told to."""
+        """Lose nothing until a fault begins."""
         self.drawn_pkts = self.lost_pkts = 0
         self._seed, self._threshold = np.uint64(0), np.uint64(0)
 

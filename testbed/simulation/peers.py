@@ -1,9 +1,9 @@
-"""What the nodes of virtual time hear of each other's precursors, as `policies.membership` spreads it.
+"""The severities that the simulated nodes receive from each other, as `policies.membership` sends them.
 
-Every node tells all others how strongly a burst is announced to it: each sync interval, and at once when that has
-risen by `SEVERE_STEP`.  What was told is there `message_ns` later and counts for `fresh_ns`.  It is kept as arrays of
-all nodes, not as messages: a thousand nodes would have a million of them a sync.  Gossip, by which more than a hundred
-nodes spread their states in the emulation, is so taken to be as fast as telling everybody.
+Every node sends all others its severity: each sync interval, and at once when it has risen by `SEVERE_STEP`.  It
+arrives `message_ns` later and counts for `fresh_ns`.  Severities are kept as arrays of all nodes, not as messages: a
+thousand nodes would have a million of them per sync.  So gossip, by which more than a hundred nodes spread their states
+in the emulation, is modelled as being as fast as sending to all.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LONG_AGO_NS = -(2**62)
 
 
 class Peers:
-    """What n nodes told, and what each has heard of the others."""
+    """What n nodes sent, and what each has received from the others."""
 
     def __init__(self, nodes: tuple[str, ...], sync_ns: int, message_ns: int, agenda: Agenda) -> None:
         self._row_of = {node: row for row, node in enumerate(nodes)}

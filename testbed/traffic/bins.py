@@ -2,9 +2,9 @@
 
 A *bin* is the bytes that passed, evenly, between an instant and the next; bins without bytes may be left out.  A
 *burst* is bytes that were there at an instant.  The same rows mean very different traffic either way, so the source
-says which (``rows``, ``bin``), or what the times suggest is said aloud.
+says which (``rows``, ``bin``), or it is inferred from the times and reported.
 
-**What the times suggest.**  They are taken for bins when most rows are one step behind the row before and all lie on
+**Inferred from the times.**  They are taken for bins when most rows are one step behind the row before and all lie on
 the grid of that step, for bursts when no step is that common.  When most are about one step behind, but not all lie on
 the grid, either would be a guess, and the trace is refused: the source has to say.
 
@@ -76,7 +76,11 @@ def _declared(t_s: Floats, bin_s: float | None, name: str) -> Rows:
     if bin_s is None:
         gaps = np.diff(t_s)
         if not np.any(gaps > 0):
-            raise refusal(name, "its rows do not tell how long a bin is", "give the source's bin, such as `bin: 10ms`")
+            raise refusal(
+                name,
+                "the length of its bins cannot be inferred from its rows",
+                "give the source's bin, such as `bin: 10ms`",
+            )
         step = _step(gaps)
         bin_s = _fitted(t_s, _places(t_s, step), step)
     place = _places(t_s, bin_s)

@@ -1,4 +1,4 @@
-"""The number of every packet of a plan: what tells it from all others, wherever it is seen.
+"""The number of every packet of a plan: what identifies it, wherever it is seen.
 
     number of (flow, seq) = packets of the flows before it + seq
 

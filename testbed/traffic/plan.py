@@ -5,7 +5,7 @@ under different policies have the same `PacketPlan.digest`, which is how a compa
 like.
 
 Flows are numbered over the whole plan, sources in the order of the scenario.  A flow is one UDP source port of one
-client, and no client uses a port twice: the balancer tells flows by address and port.  Sources differ in their
+client, and no client uses a port twice: the balancer identifies flows by address and port.  Sources differ in their
 destination port, so that a capture shows which source a packet is of.
 
 `plan_file` is a plan as a file.

@@ -1,9 +1,9 @@
 """Recorded traffic: reading a trace file, and replaying it as packets of one size.
 
-Three kinds of file, told by their content (``trace_file.py``), packed with gzip or not:
+Three kinds of file, recognised by their content (``trace_file.py``), packed with gzip or not:
 
 * CSV with the header ``time_s,bytes``.  Its rows are *bins* (the bytes passed evenly between that instant and the next)
-  or *bursts* (they were there at that instant), as the source says or the times suggest: ``bins.py``.
+  or *bursts* (they were there at that instant), as the source says or as inferred from the times: ``bins.py``.
 * NumPy's ``.npz`` with ``bytes_per_bin`` (1-D) and ``bin_s``: bins.
 * A capture, pcap or pcapng: each packet is a burst of its original length (``capture.py``).
 
@@ -67,8 +67,8 @@ def load(path: Path, rows: RowKind | None = None, bin_s: float | None = None) ->
 
     Args:
         path: the file.
-        rows: what the rows of a CSV are; None: what their times suggest.
-        bin_s: how long the bins of a CSV are; None: what their times suggest.
+        rows: what the rows of a CSV are; None: inferred from their times.
+        bin_s: how long the bins of a CSV are; None: inferred from their times.
 
     Raises:
         InputError: names the file, and the row where there is one; for a file that is missing, too large, malformed,

@@ -1,4 +1,4 @@
-"""What a run is made from, as its directory tells: the scenario as run, its plug-ins, hashes and seeds."""
+"""What a run is made from, by its run directory: the scenario as run, its plug-ins, hashes and seeds."""
 
 from __future__ import annotations
 

@@ -155,7 +155,7 @@ def _recorded(create: Callable[[], RunDirectory]) -> Iterator[RunDirectory]:
             _end_without_page(directory, error)
             raise
         stopped = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", None) == EXIT_INTERRUPTED
-        with suppress(TestbedError):  # of two failures the first is the one to tell
+        with suppress(TestbedError):  # of two failures the first one is reported
             directory.append_event(0, written(TrialFailed(error=str(error) or type(error).__name__)))
             directory.finish("interrupted" if stopped else "failed", ended_utc=provenance.utc_now())
         raise
@@ -247,7 +247,7 @@ def trial_plan(
 
 
 class _Run:
-    """A run under way; what an engine tells goes into the run directory and the live view."""
+    """A run under way; what an engine reports goes into the run directory and the live view."""
 
     def __init__(self, prepared: _Prepared, directory: RunDirectory, options: RunOptions) -> None:
         self._prepared, self._options = prepared, options
@@ -300,7 +300,7 @@ class _Run:
         facts, plugged = self._prepared.facts, self._prepared.metrics
         return summarise(facts, evidence, rows, RecordedEvents(run), verdict, status, plugged)
 
-    # ------------------------------------------------------------------------- what an engine tells: engine.Recorder
+    # ----------------------------------------------------------------------- what an engine reports: engine.Recorder
 
     def append_samples(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write rows of samples, and show them."""

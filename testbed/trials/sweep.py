@@ -120,7 +120,7 @@ def checked(path: Path, engine: str = EMULATION, note: Callable[[str], None] = l
     Args:
         path: the sweep file.
         engine: which engine is to run the trials.
-        note: told what the readers of traces found out or mended, each once.
+        note: gets what the readers of traces found out or corrected, each once.
 
     Raises:
         InputError: names file and line.
@@ -190,7 +190,7 @@ class _Sweep:
     # ------------------------------------------------------------------------------------------ what is missing
 
     def _run_all(self) -> bool:
-        """Make what is missing; tell whether it came to the end, and was not stopped."""
+        """Run the missing trials; return whether all were run and it was not stopped."""
         for trial in self._loaded.trials:
             if self._there.settled(trial):
                 self._progress.skipped()
@@ -204,7 +204,7 @@ class _Sweep:
         return True
 
     def _settle(self, trial: TrialSpec, mean_bytes: int | None) -> bool:
-        """Run a trial until it is settled or fails; tell whether to go on."""
+        """Run a trial until it is settled or fails; return whether to go on."""
         while not self._there.settled(trial):
             call = self._call(trial, mean_bytes)
             self._progress.running(call.out.name)

@@ -96,7 +96,7 @@ class SweepRuns:
         return name if isinstance(name, str) else None
 
     def _may_be_ours(self) -> bool:
-        """Tell whether a directory that says nothing of itself holds runs of this sweep, or its files and no others."""
+        """Tell whether a directory without a sweep.json holds runs of this sweep, or its files and no others."""
         names = {path.name for path in self._out.iterdir()}
         return bool(names & self._by_name.keys()) or names <= {MANIFEST, COPY, *(f".{one}.new" for one in _FILES)}
 
@@ -120,7 +120,7 @@ class SweepRuns:
         """Return the size a trial takes from another one's run, None while there is no such run or no need of it.
 
         Raises:
-            InputError: that run does not tell.
+            InputError: that run has no mean limit.
         """
         source = self.chosen(trial.mean_from) if trial.mean_from else None
         if source is None:
@@ -147,11 +147,11 @@ def _difference(path: Path, wanted: LoadedScenario, engine: str) -> str:
         found = run.scenario()
     except InputError:
         return "scenario.yaml"
-    both = (one.resolved() | {"plugins": []} for one in (found, wanted.scenario))  # their hashes tell, see below
+    both = (one.resolved() | {"plugins": []} for one in (found, wanted.scenario))  # compared by their hashes, see below
     settings = next(settings_differing(*({**one, "buffer": one["buffer"] | {"model": None}} for one in both)), "")
     return settings or _hash_that_differs(run.manifest.get("hashes", {}), wanted)
 
 
 def _hash_that_differs(recorded: Mapping[str, str], wanted: LoadedScenario) -> str:
-    """Return what a run read, model or trace, that is no longer what it was; what no hash tells is not known."""
+    """Return what a run read, model or trace, that has changed since, as far as hashes show it."""
     return next((name for name, now in hashes_of_inputs(wanted).items() if recorded.get(name, now) != now), "")

@@ -1,4 +1,4 @@
-"""What nodes and balancer tell each other: the body of a sealed message (`sealing`), fixed fields, network byte order.
+"""What nodes and balancer send each other: the body of a sealed message (`sealing`), fixed fields, network byte order.
 
 A node's notification to the balancer:
 

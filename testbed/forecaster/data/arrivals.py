@@ -43,7 +43,7 @@ class Series:
         name: file and segment.
         arrived_bytes: a millisecond, float64 [bins], at `rate_bps`.
         rate_bps: at which the node serves.
-        new_flows: expected first packets of flows a millisecond, [bins]; None where the trace does not tell.
+        new_flows: expected first packets of flows a millisecond, [bins]; None where the trace does not have them.
         announced: whether a precursor is under way, bool [bins]; None where nobody knows.
         notes: what the reader of the file found out.
     """

@@ -79,7 +79,7 @@ def holds_hosts(content: bytes | bytearray) -> bool:
     try:
         return bool(npz.keys(content) & {*_HOSTS_KEYS, _WINDOWS})
     except ValueError:
-        return False  # the reader of the other kind tells what is wrong
+        return False  # the reader of the other kind reports what is wrong
 
 
 def host_trace(content: bytes | bytearray, name: str) -> HostTrace:

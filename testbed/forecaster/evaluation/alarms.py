@@ -1,4 +1,4 @@
-"""Was it told in time?  Alarms of every forecaster against onsets, and by how much each prediction comes late."""
+"""Was it announced in time?  Alarms of every forecaster against onsets, and by how much each prediction comes late."""
 
 from __future__ import annotations
 

@@ -22,8 +22,8 @@ class EvaluateConfig:
 
     Attributes:
         traces: files; without any, and without `sums`, generated series are judged.
-        rows: what the rows of CSV traces are; None is what their times suggest.
-        bin_s: how long their bins are; None is what their times suggest.
+        rows: what the rows of CSV traces are; None: inferred from their times.
+        bin_s: how long their bins are; None: inferred from their times.
         model: None is the shipped one.
         rate_bps: of the node; None loads every series to `arrivals.USUAL_LOAD`.
         stretch: times are multiplied by it.

@@ -39,7 +39,7 @@ Progress = Callable[[str], None]
 
 
 def evaluate(config: EvaluateConfig, progress: Progress = lambda _: None) -> dict[str, Any]:
-    """Return the judgement of a model as JSON data; `progress` is told what goes on.
+    """Return the judgement of a model as JSON data; `progress` gets what is being done.
 
     Raises:
         InputError: when the model, a trace or a setting does not fit.

@@ -42,7 +42,7 @@ class AlarmCount:
 
 
 def best_threshold(positive: Bools, score: Floats) -> float | None:
-    """Return the score with the best F1; None when there is nothing to find or nothing to tell apart."""
+    """Return the score with the best F1; None without a positive or without a negative."""
     hits = int(positive.sum())
     if hits in (0, len(positive)):
         return None

@@ -1,6 +1,6 @@
 """Loss against reserved memory: every buffer policy over its own knob, compared at equal memory.
 
-A policy can always buy less loss with more memory, so two policies at their defaults tell nothing.  Each is scanned:
+A policy can always buy less loss with more memory, so a comparison of two policies at their defaults shows nothing.  Each is scanned:
 `static` over its size, the predictive ones over margin and shrink hold, `reactive` and `dynamic-threshold` over the
 shrink hold.  The points of a policy, thinned to those that no other point of it beats in both, are joined by straight
 lines (a mixture in time reaches each point of them), and all of them, the LSTM's too, are read off at one memory: the

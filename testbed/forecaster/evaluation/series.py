@@ -26,7 +26,7 @@ Set = tuple[str, list[Series], int]  # name, series, how many were left out
 
 
 def trace_sets(config: EvaluateConfig, note: Callable[[str], None] = lambda _: None) -> list[Set]:
-    """Return the series of the trace files, added up where `config` says so; `note` is told what was found out.
+    """Return the series of the trace files, added up where `config` says so; `note` gets what was found out.
 
     Raises:
         InputError: names the file that cannot be judged and why.

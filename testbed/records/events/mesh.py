@@ -89,6 +89,6 @@ class StatesHeard(States, Event):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class SendStates(States, Action):
-    """Tell each of `to` these states; arrives there as `StatesHeard`."""
+    """Send each of `to` these states; arrives there as `StatesHeard`."""
 
     to: Recipients

@@ -85,7 +85,7 @@ class Readiness(Record):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class NotifyBalancer(Readiness, Action):
-    """Tell the balancer how ready `nodes` are; arrives there as `NodesNotified`."""
+    """Notify the balancer of the state of `nodes`; arrives there as `NodesNotified`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -19,7 +19,7 @@ CPU_DEMAND_RATIO = Bound(0.90, float("inf"))
 WITHOUT_REAL_TIME = Bound(0, float("inf"))
 # A CPU quota stops everything at once; 1 % of the time in pauses of 100 ms is many bursts.
 THROTTLED_RATIO = Bound(0.0, 0.01)
-# The clock of the run stands still while the machine is suspended, so nothing else tells of it; what lies on other
+# The clock of the run stands still while the machine is suspended, so no other check shows it; what lies on other
 # machines, as the backing of this one's devices, goes on. The two clocks are read one after the other.
 SUSPENDED_MS = Bound(1.0, float("inf"))
 # A full neighbour table delays or loses packets for reasons outside the scenario.

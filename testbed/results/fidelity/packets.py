@@ -15,7 +15,7 @@ UNACCOUNTED_PKTS = Bound(0, 0)
 DUPLICATE_PKTS = Bound(0, 0)
 # What nobody sent and yet arrived is of another plan, or of a sender that reports what is not so.
 UNSENT_SEEN_PKTS = Bound(0, 0)
-# What a fault cost is told twice, by counters and by packets. Where the two differ, neither may be believed.
+# The losses of a fault are measured twice, by counters and by packet numbers. Where they differ, neither is reliable.
 FAULT_LOSS_APART_PKTS = Bound(0, 0)
 # Loss outside the buffer is not what is studied. Up to 0.1 % of the packets it is a caveat: losses that are compared
 # between policies are percents.

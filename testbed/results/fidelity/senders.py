@@ -30,8 +30,8 @@ SEND_LATENESS_P999_MS = Bound(5.0, 80.0)
 
 def _failed(run: Run) -> Measured | None:
     failed = [client for client in run.evidence.clients if client.failure]
-    told = [f"the sender of {c.client} failed {c.failure}; {c.failed_pkts} packets were not sent" for c in failed]
-    return Measured(len(failed), cause="; ".join(told))
+    causes = [f"the sender of {c.client} failed {c.failure}; {c.failed_pkts} packets were not sent" for c in failed]
+    return Measured(len(failed), cause="; ".join(causes))
 
 
 def _unsent(run: Run) -> Measured | None:

@@ -1,20 +1,20 @@
-"""Checks of stalls: no stage stood still for long, but for the faults that the scenario ordered.
+"""Checks of stalls: no stage was stopped for long, except by the faults of the scenario.
 
-A share says little of a stall: 100 ms of a switch that is stopped are half a percent of a run of 20 s, and 100 ms of
-every burst that came meanwhile.  So each stage is held to the longest time it stood still.
+A share hides a stall: 100 ms of a stopped switch are half a percent of a run of 20 s, but 100 ms of every burst that
+came meanwhile.  So what is checked is the longest stall of each stage.
 
 *Bounds.*  They are the same for all stages, since they are about the run and not about the stage.  A buffer of 0.5 MB
-at 100 Mbit/s takes 40 ms to fill or to empty, and a forecast looks 50 to 100 ms ahead: what stands still for a fifth of
-that moves no figure that is compared, and what stands still for all of it makes a burst of its own.  Between the two
-one burst of the run was not that of the plan, and the reader is to know which: the figures carry a caveat.
+at 100 Mbit/s takes 40 ms to fill or to empty, and a forecast looks 50 to 100 ms ahead: a stall of a fifth of that
+changes no figure that is compared, and a stall of all of it causes a burst by itself.  Between the two, one burst of
+the run was not that of the plan, and the reader should know which: the figures carry a caveat.
 
-*Detection.*  A process comes to its loop every 10 ms, so a stop is seen as up to 10 ms shorter than it was; packets
-show a stop of the switch or the link from the first one that meets it.  Hence, with packets under way at all times, a
-stop of 32 ms of any stage is at least DEGRADED, and one of 95 ms INVALID.  What no packet met and no loop missed
+*Detection.*  A process runs its loop every 10 ms, so a stall is seen as up to 10 ms shorter than it was; a stall of the
+switch or a link is seen from the first packet that meets it.  Hence, with packets under way at all times, a stop of
+32 ms of any stage is at least DEGRADED, and one of 95 ms INVALID.  A stall that no packet met and no loop missed
 changed nothing.
 
 *Cause.*  Stalls of several stages at one time have one cause: where all nodes wait for packets it is the switch, where
-one does it is its link; where senders, agents and packets stood still together it is the machine.
+one does it is its link; where senders, agents and packets were stopped together it is the machine.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _longest(kind: StageKind, cause: Callable[[Run, _Found], str]) -> Callable[[
         value = worst.stall.lasted_ns / NS_PER_MS
         seen = {"where": worst.stage.place, "at_s": worst.stall.began_ns / NS_PER_S}
         good = STALL_MS.verdict(value) == "VALID"
-        return Measured(value, seen, "" if good else _told(run, worst, cause))
+        return Measured(value, seen, "" if good else _full_cause(run, worst, cause))
 
     return measure
 
@@ -74,7 +74,7 @@ def _longest(kind: StageKind, cause: Callable[[Run, _Found], str]) -> Callable[[
 # ------------------------------------------------------------------------------------------------------------- causes
 
 
-def _told(run: Run, worst: _Found, cause: Callable[[Run, _Found], str]) -> str:
+def _full_cause(run: Run, worst: _Found, cause: Callable[[Run, _Found], str]) -> str:
     return cause(run, worst) + _machine(run, worst) + _by_a_signal(run, worst)
 
 

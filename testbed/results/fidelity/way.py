@@ -41,8 +41,8 @@ def _taken(kind: StageKind) -> Callable[[Run], Measured | None]:
 def _unbuffered(run: Run) -> Measured | None:
     pkts = total(node.unbuffered_pkts for node in run.evidence.nodes)
     which = [node.node for node in run.evidence.nodes if node.unbuffered_pkts]
-    told = f"packets came to the sinks of {', '.join(which)} that no buffer had admitted" if which else ""
-    return None if pkts is None else Measured(pkts, cause=told)
+    cause = f"packets came to the sinks of {', '.join(which)} that no buffer had admitted" if which else ""
+    return None if pkts is None else Measured(pkts, cause=cause)
 
 
 CHECKS = (
