@@ -1,4 +1,4 @@
-"""What a real Open vSwitch loses: frames it cannot send, frames without a way, and none when it has room."""
+"""What a real Open vSwitch loses: frames it cannot send, frames without a matching route, and none when its buffers suffice."""
 
 from __future__ import annotations
 

@@ -134,7 +134,11 @@ def test_declared_bursts_are_bursts_however_regular():
         (WITH, 2.0, "row 2: 1 s is in the bin of the row before, on the grid of bins of 2s"),
         ([(0, 1), (0.2, 1)], 10.0, "row 2: 0.2 s is in the bin of the row before"),
         ([(k / 3, 1) for k in range(999)], 0.333, "beside the grid of bins of 333ms"),
-        ([(5, 1)], None, "its rows do not tell how long a bin is; give the source's bin, such as `bin: 10ms`"),
+        (
+            [(5, 1)],
+            None,
+            "the length of its bins cannot be inferred from its rows; give the source's bin, such as `bin: 10ms`",
+        ),
         ([(0, 1), (1, 1), (10**8, 1)], 1.0, "it has 100,000,001 bins; 5,000,000 are read"),
         ([(0, 1), (1e-300, 1)], 1.0, "row 2: 1e-300 s is in the bin of the row before"),
     ],

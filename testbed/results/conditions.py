@@ -2,8 +2,8 @@
 
 Nothing is chosen here.  What was set is the whole resolved scenario of a run directory, every default written out, so a
 key that is added to the scenario is compared from that day on.  What carried it out is the engine, the version of the
-testbed and every hash in the manifest (model, BPF programs, traces); two runs differ in it where both have a value.  The
-machine and its tools are named where they differ, and no reason to keep runs of one experiment apart.
+testbed and every hash in the manifest (model, BPF programs, traces); two runs differ in it where both have a value.
+The machine and its tools are named where they differ, and no reason to keep runs of one experiment apart.
 
 Entries of a list are identified by their names, where they have some, and else by their places; that the names come in
 another order is a difference of the list.

@@ -14,10 +14,10 @@ The keys of `set` are those of ``--set``; a list holds alternatives, and the tri
 lists and seeds.  A seed's trials stand together, so that a machine that gets slower or faster in the course of hours
 does so for all combinations alike, and the first seeds can be compared before the last ones are run.
 
-**mean_from.**  A policy that wins may win because it decides well or because it reserves more.  `static-mean` shows which:
-with ``mean_from: lstm`` each of its trials runs after the trial of `lstm` with the same seed and otherwise the same
-settings, and its ``buffer.mean`` is the mean limit of that run (`buffer.mean_limit_bytes`), so both reserve the same
-MB·s.
+**mean_from.**  A policy that wins may win because it decides well or because it reserves more.  `static-mean` shows
+which: with ``mean_from: lstm`` each of its trials runs after the trial of `lstm` with the same seed and otherwise the
+same settings, and its ``buffer.mean`` is the mean limit of that run (`buffer.mean_limit_bytes`), so both reserve the
+same MB·s.
 
 **baseline.**  The combination that the others are held against: values of some of the keys that vary, each from its
 list.  A combination is compared with the one that has these and otherwise its own values, under the same seeds and so

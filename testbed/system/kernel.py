@@ -134,8 +134,8 @@ def run_in_real_time(priority: int, pid: int = 0, *, with_threads: bool = False)
     """Give a process (0: this one) a fixed priority before all ordinary ones.
 
     A 10 ms loop is late by milliseconds under load with the default scheduler and by tenths of one with this.  Threads
-    and children that the process starts later have it too only `with_threads`.  Returns whether it is permitted: without
-    it a run goes on, and its verdict says so.
+    and children that the process starts later have it too only `with_threads`.  Returns whether it is permitted:
+    without it a run goes on, and its verdict says so.
     """
     reset = 0 if with_threads else os.SCHED_RESET_ON_FORK
     try:

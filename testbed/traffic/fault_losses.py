@@ -5,7 +5,8 @@ it (`fates`).  Whose loss it is:
 
 * A node that has crashed and a link that is down know whom they swallowed: it is the loss of the fault that was in
   force there then.
-* What lay in the queue of a node that crashed nobody has seen.  There the flows show it.  A run is divided into *epochs*;
+* What lay in the queue of a node that crashed nobody has seen.  There the flows show it.  A run is divided into
+*epochs*;
   one begins with every fault and with every end of a fault.  At each sink every flow knows the highest number that
   arrived and the first one of the present epoch.  A flow of the failed node was delivered there up to some number and
   goes on, elsewhere or there again when it is healed, with the first number of a later epoch: what is lost in between

@@ -1,8 +1,8 @@
 """What a trace file holds, as bytes: a regular file of bounded size, unpacked where it is gzip.
 
-Whether a file is packed is decided by its first bytes, never by its name.  A gzip is read to its end: each member carries
-a check sum and its length, and a member that is cut off or does not agree with them is damage, not the end of the
-file.  Other packers are named, with the command that unpacks.
+Whether a file is packed is decided by its first bytes, never by its name.  A gzip is read to its end: each member
+carries a check sum and its length, and a member that is cut off or does not agree with them is damage, not the end of
+the file.  Other packers are named, with the command that unpacks.
 
 Source: RFC 1952 (gzip: members one after another, section 2.2).
 """

@@ -1,10 +1,10 @@
 """Loss against reserved memory: every buffer policy over its own knob, compared at equal memory.
 
-A policy can always buy less loss with more memory, so a comparison of two policies at their defaults shows nothing.  Each is scanned:
-`static` over its size, the predictive ones over margin and shrink hold, `reactive` and `dynamic-threshold` over the
-shrink hold.  The points of a policy, thinned to those that no other point of it beats in both, are joined by straight
-lines (a mixture in time reaches each point of them), and all of them, the LSTM's too, are read off at one memory: the
-mean of the LSTM at its default hold and some margin.
+A policy can always buy less loss with more memory, so a comparison of two policies at their defaults shows nothing.
+Each is scanned: `static` over its size, the predictive ones over margin and shrink hold, `reactive` and
+`dynamic-threshold` over the shrink hold.  The points of a policy, thinned to those that no other point of it beats in
+both, are joined by straight lines (a mixture in time reaches each point of them), and all of them, the LSTM's too, are
+read off at one memory: the mean of the LSTM at its default hold and some margin.
 
 All queues are scaled to one rate.  The cap is the highest backlog that any series would reach, the floor a twentieth
 of it: at the cap nothing is lost, so all loss is the policy's.  Memory is given in milliseconds of link time.
