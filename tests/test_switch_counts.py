@@ -1,4 +1,4 @@
-"""What a real Open vSwitch loses: frames it cannot send, frames without a matching route, and none when its buffers suffice."""
+"""What a real Open vSwitch loses: frames it cannot send, frames no flow entry matches, and none with free buffers."""
 
 from __future__ import annotations
 

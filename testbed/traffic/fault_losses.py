@@ -3,17 +3,16 @@
 A packet is *lost* when it was sent, is at no sink, and neither a buffer nor a link that loses packets at random dropped
 it (`fates`).  Whose loss it is:
 
-* A node that has crashed and a link that is down know whom they swallowed: it is the loss of the fault that was in
-  force there then.
-* What lay in the queue of a node that crashed nobody has seen.  There the flows show it.  A run is divided into
-*epochs*;
-  one begins with every fault and with every end of a fault.  At each sink every flow knows the highest number that
-  arrived and the first one of the present epoch.  A flow of the failed node was delivered there up to some number and
-  goes on, elsewhere or there again when it is healed, with the first number of a later epoch: what is lost in between
-  is lost with the node.  So is what a flow lost before anybody had heard of it, if it was to be sent before the end of
-  the fault.
+* A crashed node and a link that is down count which packets they dropped: these are losses of the fault that was in
+  force there at that time.
+* Nothing counts what was in the queue of a node when it crashed; the flows show it.  A run is divided into *epochs*,
+  and a new one begins with every fault and with every end of a fault.  For each flow, each sink keeps the highest
+  number that arrived and the first one of the present epoch.  A flow of the failed node was delivered there up to some
+  number and continues, elsewhere or there again after the fault, with the first number of a later epoch: the packets in
+  between are losses of the fault.  So are those that a flow lost before any of its packets arrived, if they were to be
+  sent before the end of the fault.
 
-Each packet is the loss of one fault, the earliest that it fits.
+Each packet is the loss of one fault, the earliest that fits.
 """
 
 from __future__ import annotations
