@@ -18,7 +18,8 @@ DATA_SUFFIXES = {
 
 EVALUATE = ["onnx>=1.16", "scikit-learn>=1.4"]
 TRAIN = ["torch>=2.2", "scikit-learn>=1.4"]  # a trained model is evaluated, for its card
-TEST = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100"]
+TEST = ["jsonschema>=4.20", "pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100"]
+DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10"]  # `make docs`
 ONNX = ["onnxruntime>=1.17"]  # buffer: {policy: onnx}
 BENCH = ["onnxruntime>=1.17", "simpy>=4.1"]
 # The other OpenFlow framework.  It builds with setuptools before 68 only: `make ryu` does it, or
@@ -107,10 +108,11 @@ setup(
         "evaluate": EVALUATE,
         "test": TEST,
         "bench": BENCH,
+        "docs": DOCS,
         "onnx": ONNX,
         "check": CHECK,
         "ryu": RYU,
-        "dev": [*TRAIN, *EVALUATE, *TEST, *BENCH, *CHECK],
+        "dev": [*TRAIN, *EVALUATE, *TEST, *BENCH, *CHECK, *DOCS],
     },
     entry_points={"console_scripts": ["testbed=testbed.cli:main"]},
     cmdclass={"build_py": BuildWithData},

@@ -9,6 +9,7 @@ guess is how an experiment ends up reporting a link that never existed.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from fractions import Fraction
 
 NS_PER_US = 1_000
@@ -18,11 +19,34 @@ NS_PER_S = 1_000_000_000
 _QUANTITY = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?(?:[eE][0-9]+)?)\s*([A-Za-z/]+)\s*$")
 _MAX_NUMBER_CHARS = 32
 _LONGEST_NS = 2**53  # 104 days: sums and products of a few durations stay below 2**63
-_LONGEST_NS = 2**53  # 104 days: sums and products of a few durations stay below 2**63
 
 _DURATION_NS = {"ns": 1, "us": NS_PER_US, "ms": NS_PER_MS, "s": NS_PER_S, "min": 60 * NS_PER_S, "h": 3600 * NS_PER_S}
 _SIZE_BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 _RATE_BPS = {"bit": 1, "kbit": 10**3, "Kbit": 10**3, "Mbit": 10**6, "Gbit": 10**9}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of quantity: what its texts look like.
+
+    Attributes:
+        name: what it is.
+        example: one, as it is written.
+        pattern: a regular expression that every text of it matches, for editors.
+    """
+
+    name: str
+    example: str
+    pattern: str
+
+
+def _kind(name: str, example: str, table: dict[str, int]) -> Kind:
+    return Kind(name, example, rf"^\s*[0-9]+(\.[0-9]+)?([eE][0-9]+)?\s*({'|'.join(table)})\s*$")
+
+
+DURATION = _kind("duration", "10ms", _DURATION_NS)
+SIZE = _kind("size", "0.5MB", _SIZE_BYTES)
+RATE = _kind("rate", "100Mbit", _RATE_BPS)
 
 
 def _parse(text: object, table: dict[str, int], what: str, example: str, most: int = 2**62) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -156,6 +157,11 @@ def test_a_command_runs_inside_a_node_and_ends_with_the_trial(tmp_path: Path) ->
     for switch in ("s1", "m1"):  # they are in the namespace of the sandbox itself
         beside = call("exec", str(tmp_path / "run"), switch, "--", "sh", "-c", "ls /sys/class/net")
         assert {"s1-eth1", "m1"} <= set(beside.stdout.split()), beside.stderr
+    there = call("exec", str(tmp_path / "run"), "n2", "--", "ping", "-c", "1", "-W", "5", "n1")  # by its name
+    assert there.returncode == 0, there.stderr + there.stdout
+    code, said = _in_a_terminal("shell", str(tmp_path / "run"), "n2", typed="tty; cat /proc/$$/comm; exit 5\n")
+    assert code == 5
+    assert "/dev/pts/" in said
     unknown = call("exec", str(tmp_path / "run"), "n9", "--", "true")
     assert unknown.returncode == 2
     assert "there are b1, b2, b3, c1, c2, m1, n1, n2, n3, s1" in unknown.stderr
@@ -168,6 +174,22 @@ def test_a_command_runs_inside_a_node_and_ends_with_the_trial(tmp_path: Path) ->
         trial.wait()
         assert sleeper.wait(timeout=30) == 128 + signal.SIGKILL
     assert str(tmp_path / "run") not in listed()
+
+
+def _in_a_terminal(*words: str, typed: str) -> tuple[int, str]:
+    """Run a verb in a terminal, type there, and return its exit code and what was printed."""
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "SHELL": "/bin/sh"}
+    argv = [sys.executable, "-m", "testbed", *words]
+    with subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        os.write(ours, typed.encode())
+        said = b""
+        with contextlib.suppress(OSError):  # of the end
+            while data := os.read(ours, 4096):
+                said += data
+    os.close(ours)
+    return process.returncode, said.decode()
 
 
 def _hosts_are_up(path: Path) -> bool:

@@ -4,7 +4,7 @@ The order of the imports is the order of the verbs in ``--help``.
 """
 
 from testbed.commands import run, sweep, agree, validate, doctor, report, replay, compare, bench  # noqa: I001
-from testbed.commands import train, evaluate, listing, new, ps, execute, clean
+from testbed.commands import train, evaluate, listing, new, graph, ps, execute, logs, clean, completion
 from testbed.commands.app import app
 
 __all__ = [  # noqa: RUF022
@@ -21,8 +21,11 @@ __all__ = [  # noqa: RUF022
     "evaluate",
     "listing",
     "new",
+    "graph",
     "ps",
     "execute",
+    "logs",
     "clean",
+    "completion",
     "app",
 ]

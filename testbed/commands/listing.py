@@ -46,10 +46,10 @@ def list_(
     plugged.load_installed()
     for path in plugins or ():
         plugged.load(path)
-    wrong = next((kind for kind in kinds or () if kind not in _KINDS), None)
+    wrong = next((kind for kind in kinds or () if kind not in KINDS), None)
     if wrong is not None:
-        raise InputError(f"list {wrong}", "there is no such kind", f"choose of {', '.join(_KINDS)}")
-    lines = [line for kind in kinds or _KINDS for line in _KINDS[kind]()]
+        raise InputError(f"list {wrong}", "there is no such kind", f"choose of {', '.join(KINDS)}")
+    lines = [line for kind in kinds or KINDS for line in KINDS[kind]()]
     if as_json:
         output.say_json([line._asdict() for line in lines])
         return
@@ -127,6 +127,6 @@ def _first_line(model: type) -> str:
     return (model.__doc__ or "").strip().splitlines()[0]
 
 
-_KINDS: dict[str, Callable[[], Iterator[Line]]] = dict(
+KINDS: dict[str, Callable[[], Iterator[Line]]] = dict(
     zip(_NAMES, (_policies, _balancers, _topologies, _faults, _shapes, _metrics, _engines, _scenarios), strict=True)
 )

@@ -36,6 +36,7 @@ OutDirectory = Annotated[
     Path | None,
     typer.Option("--out", metavar="DIR", help="run directory; default runs/NAME-TIME-SEED, refused if it exists"),
 ]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="remove the run that is in --out, if there is one")]
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="run directories", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="machine-readable result on standard output")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="no progress output")]

@@ -10,7 +10,17 @@ import typer
 
 from testbed import output
 from testbed.commands.app import app
-from testbed.commands.options import AsJson, EngineName, OutDirectory, PluginFiles, Quiet, ScenarioPath, Seed, Settings
+from testbed.commands.options import (
+    AsJson,
+    EngineName,
+    OutDirectory,
+    Overwrite,
+    PluginFiles,
+    Quiet,
+    ScenarioPath,
+    Seed,
+    Settings,
+)
 from testbed.errors import EXIT_OK
 from testbed.records.engines import EMULATION, SIMULATION
 
@@ -27,6 +37,7 @@ def run(
     plugins: PluginFiles = None,
     engine: EngineName = EMULATION,
     out: OutDirectory = None,
+    overwrite: Overwrite = False,
     repeat: Annotated[
         int,
         typer.Option("--repeat", min=1, metavar="N", help="number of trials, one after the other, in DIR/1 to DIR/N"),
@@ -36,7 +47,7 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """Run one trial: emulated on the real kernel (needs root), or simulated in virtual time."""
-    _run_trials(scenario, seed, settings, plugins, engine, out, repeat, not no_live, as_json, quiet)
+    _run_trials(scenario, seed, settings, plugins, engine, out, overwrite, repeat, not no_live, as_json, quiet)
 
 
 @app.command(epilog="Example: `python -m testbed simulate scenarios/burst.yaml --set buffer.policy=reactive`")
@@ -46,11 +57,12 @@ def simulate(
     settings: Settings = None,
     plugins: PluginFiles = None,
     out: OutDirectory = None,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Run one trial in virtual time: the same scenario, traffic and policies, no root, no kernel features."""
-    _run_trials(scenario, seed, settings, plugins, SIMULATION, out, 1, False, as_json, quiet)
+    _run_trials(scenario, seed, settings, plugins, SIMULATION, out, overwrite, 1, False, as_json, quiet)
 
 
 def _run_trials(
@@ -60,6 +72,7 @@ def _run_trials(
     plugins: list[Path] | None,
     engine: str,
     out: Path | None,
+    overwrite: bool,
     repeat: int,
     live: bool,
     as_json: bool,
@@ -69,7 +82,7 @@ def _run_trials(
     from testbed.scenario.loading import load
     from testbed.trials import run as trials
 
-    options = trials.RunOptions(engine, out, live, quiet, tuple(sys.argv[1:]))
+    options = trials.RunOptions(engine, out, live, quiet, tuple(sys.argv[1:]), overwrite)
     results = []
     for result in trials.repeated(load(scenario, settings or (), seed, plugins or ()), options, repeat):
         results.append(result)

@@ -3,42 +3,54 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from testbed import output
 from testbed.commands.app import app
 from testbed.commands.options import EngineName, PluginConsent, PluginFiles, Settings
-from testbed.errors import EXIT_OK, TestbedError
+from testbed.errors import EXIT_OK, InputError, TestbedError
 from testbed.records.engines import EMULATION
 from testbed.system import patience
 
+if TYPE_CHECKING:
+    from testbed.scenario.loading import LoadedScenario
 
-@app.command(epilog="Example: `python -m testbed validate scenarios/*.yaml`")
+
+@app.command(
+    epilog="Examples:\n\n`python -m testbed validate scenarios/*.yaml`\n\n`python -m testbed validate --schema`"
+)
 def validate(
     scenarios: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="scenario or sweep files", show_default=False)
-    ],
+        list[Path] | None, typer.Argument(metavar="FILE...", help="scenario or sweep files", show_default=False)
+    ] = None,
     settings: Settings = None,
     engine: EngineName = EMULATION,
     plugins: PluginFiles = None,
     consent: PluginConsent = "refuse",
     show_all: Annotated[bool, typer.Option("--all", help="show everything that is wrong, not the first few")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="show what would be sent: packets, load, how long it takes")
+    ] = False,
     schema: Annotated[bool, typer.Option("--schema", help="print the JSON schema of scenario files")] = False,
 ) -> None:
     """Check scenario and sweep files; says what is wrong, and where."""
     from testbed.scenario import loading
-    from testbed.scenario.plugins import executing_none
+    from testbed.scenario import plugins as plugged
 
     if schema:
+        for plugin in plugins or ():
+            plugged.load(plugin)
         output.say_json(loading.schema())
         return
-    worst = EXIT_OK
+    if not scenarios:
+        raise InputError("validate", "no file is named", "name scenario or sweep files, or ask for --schema")
+    worst, options = EXIT_OK, {"settings": settings or [], "plugins": plugins or []}
     for path in scenarios:
         try:
-            with executing_none(consent == "refuse"), patience.noted(f"checking {path}"):
-                found = _checked(path, settings or [], plugins or [], engine)
+            with plugged.executing_none(consent == "refuse"), patience.noted(f"checking {path}"):
+                found = _checked(path, options, engine, show_all, plan)
         except TestbedError as error:
             worst = error.exit_code
             output.note(_text(error, show_all))
@@ -47,7 +59,7 @@ def validate(
     raise typer.Exit(worst)
 
 
-def _checked(path: Path, settings: list[str], plugins: list[Path], engine: str) -> str:
+def _checked(path: Path, options: dict[str, Any], engine: str, show_all: bool, plan: bool) -> str:
     """Return what a file holds that nothing is wrong with."""
     from testbed.scenario import loading
     from testbed.trials import checks
@@ -55,10 +67,18 @@ def _checked(path: Path, settings: list[str], plugins: list[Path], engine: str) 
 
     if loading.names_a_sweep(path):
         return f"a sweep of {len(checked(path, engine, output.note).trials)} trials"
-    loaded = loading.load(path, settings, plugins=plugins)
+    if show_all:
+        checks.check_all(loading.read(path), engine, **options)
+    loaded = loading.load(path, **options)
     for line in checks.check(loaded, engine):
         output.note(line)
-    return f"{loaded.scenario.name}, {loaded.scenario.topology.nodes} nodes"
+    return f"{loaded.scenario.name}, {loaded.scenario.topology.nodes} nodes" + (_planned(loaded) if plan else "")
+
+
+def _planned(loaded: LoadedScenario) -> str:
+    from testbed.trials.forecast import forecast_lines
+
+    return "".join(f"\n  {line}" for line in forecast_lines(loaded))
 
 
 def _text(error: TestbedError, whole: bool) -> str:

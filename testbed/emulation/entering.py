@@ -15,6 +15,8 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
+from testbed.emulation.network.names import FOLDER
+from testbed.emulation.terminal import Terminal
 from testbed.errors import InputError, MachineError
 from testbed.results.recorded_run import RecordedRun
 from testbed.system import kernel
@@ -23,10 +25,11 @@ _SHELL = "mininet:"
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # as shells answer
 
 
-def execute(run: RecordedRun, node: str, argv: Sequence[str]) -> int:
+def execute(run: RecordedRun, node: str, argv: Sequence[str], terminal: bool = False) -> int:
     """Run a command inside `node` (any host of the trial: n1, c1, b1, …) and return its exit status.
 
-    Standard input, output and error are ours.  Ended by signal k it is 128 + k, as in shells.
+    Standard input, output and error are ours; with `terminal` they are a terminal of its own, carried to ours.
+    Ended by signal k it is 128 + k, as in shells.
 
     Raises:
         InputError: the run is not under way or has no such host.
@@ -42,12 +45,14 @@ def execute(run: RecordedRun, node: str, argv: Sequence[str]) -> int:
     if init is None or node not in shells:
         hosts = ", ".join(sorted(shells)) or "none yet: it is a simulation, or still being set up"
         raise InputError(attempted, f"there is no host {node}; there are {hosts}")
-    caller = os.getpid()
+    caller, screen = os.getpid(), Terminal() if terminal else None
     child = os.fork()
     if child == 0:
         kernel.die_with_parent(caller)
-        _enter(init, shells[node])
-        _become(argv)
+        _enter(init, shells[node], node)
+        _become(argv, screen)
+    if screen is not None:
+        screen.relay()
     return _status_of(child)
 
 
@@ -87,7 +92,7 @@ def _shells(init: int) -> dict[str, Path]:
     return found
 
 
-def _enter(init: int, shell: Path) -> None:
+def _enter(init: int, shell: Path, node: str) -> None:
     """Move into the namespaces; the mount namespace last, since paths mean something else in it."""
     beside = os.readlink(shell / "ns/net") == os.readlink(f"/proc/{init}/ns/net")  # a switch: no network of its own
     kernel.enter_namespace(str(shell / "ns/net"), kernel.CLONE_NEWNET)
@@ -98,14 +103,19 @@ def _enter(init: int, shell: Path) -> None:
     kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
     if not beside:
         kernel.mount("sysfs", "/sys", "sysfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+    names = FOLDER / node
+    if names.exists() and Path("/etc/hosts").exists():
+        kernel.mount(str(names.resolve()), "/etc/hosts", "", kernel.MS_BIND)
 
 
-def _become(argv: Sequence[str]) -> None:
+def _become(argv: Sequence[str], screen: Terminal | None) -> None:
     """Run the command in a child of this process: only children are in the PID namespace that was entered."""
     tether = kernel.Tether()
     child = os.fork()
     if child == 0:
         tether.bind()
+        if screen is not None:
+            screen.become_mine()
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and what is ignored is inherited
         try:
             os.execvp(argv[0], list(argv))  # noqa: S606 (the command is the caller's, and root's alone)
@@ -113,6 +123,8 @@ def _become(argv: Sequence[str]) -> None:
             os.write(2, f"testbed: exec {argv[0]}: {error.strerror}\n".encode())
             os._exit(_NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE)
     tether.hold()
+    if screen is not None:
+        screen.forget()
     os._exit(_status_of(child))
 
 

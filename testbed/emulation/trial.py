@@ -30,6 +30,7 @@ from testbed.emulation.inventory.processes import Watched
 from testbed.emulation.machine import MachineWatch
 from testbed.emulation.network import switch_ports
 from testbed.emulation.network.mininet import EmulatedNetwork
+from testbed.emulation.network.names import write_names
 from testbed.emulation.network.open_vswitch import OpenVSwitch
 from testbed.emulation.processes.board import SETTING_UP_NS, TRAFFIC, TRIAL, Board
 from testbed.emulation.processes.channel import EventRecord, Failure, Outcome, RecordWriter
@@ -136,6 +137,7 @@ class Trial:
         ports = switch_ports.choose(plan.scenario, plan.network, self._switch)
         self._network = EmulatedNetwork(plan.network, largest_bytes, doing, ports.of("afxdp"))
         self._ports = switch_ports.settled(ports, plan.scenario.topology.switch_ports, self._switch)
+        write_names(plan.network)
         doing("forking senders and controllers")
         self._crew = Crew(plan, self._records_end, self._clock, self._network, self._board)
         self._fates.append(self._fate_of_member)

@@ -75,6 +75,20 @@ def running() -> list[RunningRun]:
     return [RunningRun(pid, path) for pid, path, alive in _marked() if alive]
 
 
+def only_one(attempted: str) -> Path:
+    """Return the directory of the one run under way, for verbs that are given none.
+
+    Raises:
+        InputError: there is none, or more than one.
+    """
+    paths = [found.path for found in running()]
+    if len(paths) != 1:
+        names = ", ".join(map(str, paths))
+        happened = f"there are {len(paths)} trials under way: {names}" if paths else "no trial is under way"
+        raise InputError(attempted, happened, "name the run directory")
+    return paths[0]
+
+
 def orphans() -> list[int]:
     """Return the processes of trials whose writer is dead; empty but for the instant after a kill."""
     return [pid for pid, _, alive in _marked() if not alive]

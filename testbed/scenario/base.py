@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
-from pydantic_core import PydanticKnownError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, GetJsonSchemaHandler, PlainSerializer
+from pydantic_core import CoreSchema, PydanticKnownError
 
 from testbed import units
 
@@ -35,9 +35,28 @@ def _no_lookalike(value: Any) -> Any:
     return value
 
 
-Duration = Annotated[int, BeforeValidator(units.duration_ns), PlainSerializer(units.duration_text, return_type=str)]
-Size = Annotated[int, BeforeValidator(units.size_bytes), PlainSerializer(units.size_text, return_type=str)]
-Rate = Annotated[int, BeforeValidator(units.rate_bps), PlainSerializer(units.rate_text, return_type=str)]
+class Written:
+    """Marks a quantity: in a scenario, and so in its JSON schema, it is a text with a unit, inside a whole number."""
+
+    def __init__(self, kind: units.Kind) -> None:
+        self.kind = kind
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"type": "string", "pattern": self.kind.pattern, "examples": [self.kind.example]}
+
+
+Duration = Annotated[
+    int,
+    BeforeValidator(units.duration_ns),
+    PlainSerializer(units.duration_text, return_type=str),
+    Written(units.DURATION),
+]
+Size = Annotated[
+    int, BeforeValidator(units.size_bytes), PlainSerializer(units.size_text, return_type=str), Written(units.SIZE)
+]
+Rate = Annotated[
+    int, BeforeValidator(units.rate_bps), PlainSerializer(units.rate_text, return_type=str), Written(units.RATE)
+]
 Number = Annotated[float, BeforeValidator(_number)]
 Version = Annotated[Literal[1], BeforeValidator(_no_lookalike)]
 IpVersion = Annotated[Literal[4, 6, "mixed"], BeforeValidator(_no_lookalike)]

@@ -16,7 +16,7 @@ MAX_BUFFER_BYTES = 10**9  # of a node: what both engines keep exact
 class BufferSpec(Spec):
     """How each node sizes its buffer."""
 
-    policy: BufferPolicyName = "lstm"
+    policy: BufferPolicyName = Field("lstm", description="the rule that sizes the buffers")
     model: str | None = Field(
         None,
         max_length=4096,
@@ -37,7 +37,9 @@ class BufferSpec(Spec):
     actuation_delay_ns: Duration = Field(
         "0ms", alias="actuation_delay", ge=0, le=100 * units.NS_PER_MS, description="time an expansion takes"
     )
-    sample_interval_ns: Duration = Field("10ms", alias="sample_interval", ge=units.NS_PER_MS)
+    sample_interval_ns: Duration = Field(
+        "10ms", alias="sample_interval", ge=units.NS_PER_MS, description="time between two looks at the traffic"
+    )
     shrink_hold_ns: Duration = Field(
         "200ms", alias="shrink_hold", ge=0, description="a buffer shrinks when less was enough for so long"
     )

@@ -80,7 +80,7 @@ def keys_of(model: type[BaseModel]) -> dict[str, tuple[str, FieldInfo]]:
     return {field.alias or name: (name, field) for name, field in model.model_fields.items()}
 
 
-def _models_in(annotation: Any, tag: str = "") -> dict[str, type[BaseModel]]:
+def models_in(annotation: Any, tag: str = "") -> dict[str, type[BaseModel]]:
     """Return the models an annotation leads to, by union tag ("" where there is none)."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return {tag: annotation}
@@ -88,7 +88,7 @@ def _models_in(annotation: Any, tag: str = "") -> dict[str, type[BaseModel]]:
     tag = next((argument.tag for argument in arguments if isinstance(argument, Tag)), tag)
     found: dict[str, type[BaseModel]] = {}
     for argument in arguments:
-        found.update(_models_in(argument, tag))
+        found.update(models_in(argument, tag))
     return found
 
 
@@ -106,7 +106,7 @@ def locate(location: Iterable[str | int], root: type[BaseModel] = Scenario) -> P
         if isinstance(element, int) or model is None:
             continue
         name, field = keys_of(model).get(element, ("", None))
-        choices = _models_in(field.annotation) if field is not None else {}
+        choices = models_in(field.annotation) if field is not None else {}
         model = choices.get("") if choices or field is None else model
     return Place(tuple(path), model, name, field)
 
@@ -236,17 +236,17 @@ def _unknown_tag(error: ErrorDetails, data: dict[str, Any], root: type[BaseModel
     key = next((key for key, value in item.items() if value == tag), None) if isinstance(item, dict) else None
     if key is None:
         return Complaint(place.path, f"expected a mapping of keys to values, got {shown(item)}")
-    models = _models_in(place.field.annotation).items() if place.field else ()
+    models = models_in(place.field.annotation).items() if place.field else ()
     own = [row.name for row in TRAFFIC_SHAPES if not TRAFFIC_SHAPES.is_ours(row.name)]
     words = [word for word, model in models if key in keys_of(model) and word != OWN_SHAPE] + own
     return _choice((*place.path, key), tag, words)
 
 
 def _unknown_word(place: Place, value: Any) -> Complaint:
-    return _choice(place.path, value, list(_words_of(place.field)))
+    return _choice(place.path, value, list(words_of(place.field)))
 
 
-def _words_of(field: FieldInfo | None) -> Iterator[Any]:
+def words_of(field: FieldInfo | None) -> Iterator[Any]:
     """Yield the words of a literal or the names of a table, also where the field may be left out (`… | None`)."""
     if field is not None:
         yield from _words_in((*field.metadata, field.annotation))
@@ -255,7 +255,7 @@ def _words_of(field: FieldInfo | None) -> Iterator[Any]:
 def _words_in(marks: Iterable[Any]) -> Iterator[Any]:
     for mark in marks:
         if isinstance(mark, NameIn):
-            yield from mark.table.names
+            yield from mark.allowed
         elif get_origin(mark) is Literal:
             yield from get_args(mark)
         else:
@@ -281,5 +281,5 @@ def _example(place: Place) -> str:
     key = place.path[-1] if place.path else ""
     examples = {"_ns": "20s", "_bytes": "1000B", "_bps": "60Mbit"}
     value = next((text for suffix, text in examples.items() if place.field_name.endswith(suffix)), "…")
-    value = str(next(_words_of(place.field), value))
+    value = str(next(words_of(place.field), value))
     return f"add `{key}: {value}`"

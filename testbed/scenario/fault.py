@@ -18,7 +18,7 @@ from testbed.scenario.fault_kinds import FAULT_KINDS, FaultKind
 class _Fault(Spec):
     """Something that breaks, or heals, at a time: exactly one of the keys says what."""
 
-    at_ns: Duration = Field(alias="at", ge=0)
+    at_ns: Duration = Field(alias="at", ge=0, description="when, from the start of the traffic")
     for_ns: Duration | None = Field(None, alias="for", gt=0, description="how long it lasts; without it, for good")
     period_ns: Duration | None = Field(
         None, alias="period", ge=2 * units.NS_PER_MS, description="of a flap: down for its first half, up for the other"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from testbed.scenario.document import Document, KeyPath
 from testbed.scenario.fault_checks import fault_checks
 from testbed.scenario.model import MAX_PLUGINS, Scenario
 from testbed.scenario.overrides import Override, Setting
+from testbed.scenario.salvage import Remains
 from testbed.scenario.sources import TraceSpec
 from testbed.scenario.traffic_checks import traffic_checks
 
@@ -111,20 +112,62 @@ def loaded(
     plugins: Sequence[Path] = (),
 ) -> LoadedScenario:
     """Override, check and return the scenario in a file; see `load`."""
-    path, content, parsed = file.path, file.content, file.parsed
-    data = copy.deepcopy(parsed.data)  # aliases of the file shall not let one override change two places
+    data, changed = _given(file, settings, seed, plugins)
+    scenario = _checked(data, file.parsed, changed)
+    refuse([*_across(scenario, file.path.parent)], file.parsed, changed)
+    return _made(scenario, file, data, changed)
+
+
+def refuse_all(
+    file: ScenarioFile,
+    settings: Sequence[str | Setting],
+    plugins: Sequence[Path],
+    later: Callable[[LoadedScenario], Iterable[Complaint]],
+) -> None:
+    """Raise everything that is wrong with a file, in all stages; `later` gives what checks of other rooms find.
+
+    Raises:
+        ScenarioRefused: something is.
+    """
+    data, changed = _given(file, settings, None, plugins)
+    try:
+        _checked(data, file.parsed, changed)
+        first, more = list[Complaint](), 0
+    except ScenarioRefused as error:
+        first, more = list(error.complaints), error.more
+    rest = Remains(data, first)
+    found = [*first, *rest.found]
+    if rest.scenario is not None:
+        made = _made(rest.scenario, file, data, changed)
+        found += rest.told([*_across(rest.scenario, file.path.parent), *later(made)])
+    refuse(list(dict.fromkeys(found)), file.parsed, changed, more)
+
+
+def _given(
+    file: ScenarioFile, settings: Sequence[str | Setting], seed: int | None, plugins: Sequence[Path]
+) -> tuple[dict[str, Any], list[Override]]:
+    """Return a file's data under the settings, its plug-ins executed, and where the settings went."""
+    data = copy.deepcopy(file.parsed.data)  # aliases of the file shall not let one override change two places
     changed = overrides.apply(data, settings)
     if seed is not None:
         data["seed"] = seed
         changed.append(Override(f"--seed {seed}", ("seed",)))
-    named = _plugins(data, path.parent, parsed, changed)
+    named = _plugins(data, file.path.parent, file.parsed, changed)
     if plugins:
         data["plugins"] = [*named, *(str(plugged.load(added).path) for added in plugins)]
-    scenario = _checked(data, parsed, changed)
-    found = [*traffic_checks(scenario), *_missing_files(scenario, path.parent), *fault_checks(scenario)]
-    refuse(found, parsed, changed)
-    question = question_of(content.decode("utf-8-sig"))
-    return LoadedScenario(scenario, question, path, hashlib.sha256(content).hexdigest(), data, parsed, tuple(changed))
+    return data, changed
+
+
+def _across(scenario: Scenario, folder: Path) -> Iterator[Complaint]:
+    """Yield what is wrong between the parts of a scenario, and what it names in vain."""
+    yield from traffic_checks(scenario)
+    yield from _missing_files(scenario, folder)
+    yield from fault_checks(scenario)
+
+
+def _made(scenario: Scenario, file: ScenarioFile, data: dict[str, Any], changed: Sequence[Override]) -> LoadedScenario:
+    question, sha256 = question_of(file.content.decode("utf-8-sig")), hashlib.sha256(file.content).hexdigest()
+    return LoadedScenario(scenario, question, file.path, sha256, data, file.parsed, tuple(changed))
 
 
 def is_sweep(parsed: Document) -> bool:
@@ -217,12 +260,13 @@ class ScenarioRefused(InputError):
 
     Attributes:
         lines: a line for each complaint, in the order of the file.
+        complaints: the same, before they were put into words.
         more: how many there are beyond these.
     """
 
-    def __init__(self, lines: Sequence[str], more: int) -> None:
+    def __init__(self, lines: Sequence[str], more: int, complaints: Sequence[Complaint] = ()) -> None:
         """Show the first `MAX_LINES`, and say how many others there are."""
-        self.lines, self.more = tuple(lines), more
+        self.lines, self.more, self.complaints = tuple(lines), more, tuple(complaints)
         hidden = len(lines) - MAX_LINES + more
         shown = [*lines[:MAX_LINES], *([f"and {hidden:,} more"] if hidden > 0 else [])]
         where, _, first = shown[0].partition(": ")
@@ -237,7 +281,7 @@ def refuse(found: Sequence[Complaint], parsed: Document, changed: Sequence[Overr
     """
     if found:
         ordered = sorted(found, key=lambda complaint: parsed.line(complaint.path))
-        raise ScenarioRefused([_line(complaint, parsed, changed) for complaint in ordered], more)
+        raise ScenarioRefused([_line(complaint, parsed, changed) for complaint in ordered], more, ordered)
 
 
 def _line(complaint: Complaint, parsed: Document, changed: Sequence[Override]) -> str:

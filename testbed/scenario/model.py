@@ -34,16 +34,18 @@ MAX_EXPECTATIONS = 1_000
 class Scenario(Spec):
     """One experiment, complete."""
 
-    version: Version
-    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")
+    version: Version = Field(description="of this form of file")
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$", description="of the scenario; run directories begin with it")
     plugins: tuple[str, ...] = Field(
         (),
         max_length=MAX_PLUGINS,
         strict=False,
         description="files that add policies, families, shapes, metrics; paths start here",
     )
-    seed: int = Field(1, ge=0, lt=2**32)
-    duration_ns: Duration = Field(alias="duration", ge=100 * units.NS_PER_MS, le=MAX_DURATION_NS)
+    seed: int = Field(1, ge=0, lt=2**32, description="of all that is random; the same seed plans the same packets")
+    duration_ns: Duration = Field(
+        alias="duration", ge=100 * units.NS_PER_MS, le=MAX_DURATION_NS, description="how long traffic is sent"
+    )
     topology: TopologySpec
     buffer: BufferSpec = Field(default_factory=BufferSpec)
     balancer: BalancerSpec = Field(default_factory=BalancerSpec)
@@ -54,7 +56,9 @@ class Scenario(Spec):
     )
     traffic: tuple[TrafficSource, ...] = Field(min_length=1, max_length=MAX_SOURCES, strict=False)
     faults: tuple[FaultSpec, ...] = Field((), max_length=MAX_FAULTS, strict=False)
-    expect: tuple[str, ...] = Field((), max_length=MAX_EXPECTATIONS, strict=False)
+    expect: tuple[str, ...] = Field(
+        (), max_length=MAX_EXPECTATIONS, strict=False, description="`path op number` over summary.json"
+    )
 
     @property
     def planned(self) -> tuple[SourceSpec, ...]:

@@ -26,20 +26,20 @@ MAX_PACKET_BYTES = 3500  # the largest that XDP takes whole, in a page beside it
 class ParetoSpec(Spec):
     """Pareto durations: heavy tail with shape `alpha` > 1 and the given mean."""
 
-    mean_ns: Duration = Field(alias="mean", gt=0)
-    alpha: Number = Field(gt=1.0)
+    mean_ns: Duration = Field(alias="mean", gt=0, description="mean of the distribution")
+    alpha: Number = Field(gt=1.0, description="shape; the nearer to 1, the heavier the tail")
 
 
 class ExponentialSpec(Spec):
     """Exponential durations."""
 
-    mean_ns: Duration = Field(alias="mean", gt=0)
+    mean_ns: Duration = Field(alias="mean", gt=0, description="mean of the distribution")
 
 
 class DurationDist(Spec):
     """A distribution of durations: exactly one of the keys."""
 
-    constant_ns: Duration | None = Field(None, alias="constant", gt=0)
+    constant_ns: Duration | None = Field(None, alias="constant", gt=0, description="the same each time")
     exponential: ExponentialSpec | None = None
     pareto: ParetoSpec | None = None
 
@@ -53,8 +53,10 @@ class DurationDist(Spec):
 class PrecursorSpec(Spec):
     """What announces a burst: for `lead` before it, the source ramps up to `strength` times its peak."""
 
-    lead_ns: Duration = Field(alias="lead", gt=0)
-    strength_ratio: Number = Field(alias="strength", ge=0.0, le=1.0)
+    lead_ns: Duration = Field(alias="lead", gt=0, description="how long before the burst it begins")
+    strength_ratio: Number = Field(
+        alias="strength", ge=0.0, le=1.0, description="highest rate of it, as a part of `peak`"
+    )
 
 
 def _sent_by_a_machine(rate_bps: int) -> int:
@@ -69,10 +71,12 @@ SourceRate = Annotated[Rate, AfterValidator(_sent_by_a_machine)]
 class SourceSpec(Spec):
     """What every traffic source has."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$", description="of the source, unlike all others")
     client: str = Field(alias="from", description="the host that sends, such as c1")
     flows: int = Field(100, ge=1, le=20_000, description="distinct UDP flows (source ports)")
-    packet_bytes: Size = Field("1000B", alias="packet", ge=MIN_PACKET_BYTES, le=MAX_PACKET_BYTES)
+    packet_bytes: Size = Field(
+        "1000B", alias="packet", ge=MIN_PACKET_BYTES, le=MAX_PACKET_BYTES, description="length of every frame"
+    )
     ip: IpVersion = Field(4, description="version of IP; mixed: every second flow is IPv6")
 
     @model_validator(mode="after")
@@ -85,24 +89,24 @@ class SourceSpec(Spec):
 class PoissonSpec(SourceSpec):
     """Poisson arrivals at a mean rate."""
 
-    shape: Literal["poisson"]
-    rate_bps: SourceRate = Field(alias="rate", gt=0)
+    shape: Literal["poisson"] = Field(description="this kind of source")
+    rate_bps: SourceRate = Field(alias="rate", gt=0, description="mean rate")
 
 
 class ConstantSpec(SourceSpec):
     """Equally spaced packets."""
 
-    shape: Literal["constant"]
-    rate_bps: SourceRate = Field(alias="rate", gt=0)
+    shape: Literal["constant"] = Field(description="this kind of source")
+    rate_bps: SourceRate = Field(alias="rate", gt=0, description="mean rate")
 
 
 class OnOffSpec(SourceSpec):
     """Bursts: on periods at `peak`, off periods silent."""
 
-    shape: Literal["on-off"]
+    shape: Literal["on-off"] = Field(description="this kind of source")
     on: DurationDist
     off: DurationDist
-    peak_bps: SourceRate = Field(alias="peak", gt=0)
+    peak_bps: SourceRate = Field(alias="peak", gt=0, description="rate within a burst")
     burst_flows: int = Field(
         20, ge=1, le=20_000, description="flows a burst uses; each burst takes the next ones, so they are new"
     )
@@ -140,8 +144,8 @@ class TraceSpec(SourceSpec):
 class OwnShapeSpec(SourceSpec):
     """Packets of a shape that a plug-in declares, at a mean rate."""
 
-    shape: OwnShape
-    rate_bps: SourceRate = Field(alias="rate", gt=0)
+    shape: OwnShape = Field(description="a shape that a plug-in declares")
+    rate_bps: SourceRate = Field(alias="rate", gt=0, description="mean rate")
     options: dict[str, Any] | None = Field(None, description="keys that the shape itself declares")
 
     @model_validator(mode="after")
@@ -156,9 +160,9 @@ class TcpSpec(Spec):
     They are not planned packets: what they send depends on what the network does.
     """
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$", description="of the source, unlike all others")
     client: str = Field(alias="from", description="the host that sends, such as c1")
-    shape: Literal["tcp"]
+    shape: Literal["tcp"] = Field(description="this kind of source")
     congestion: CongestionControl = Field("cubic", description="congestion control of the sender")
     streams: int = Field(1, ge=1, le=64, description="connections, each placed by the balancer on its own")
     ip: IpVersion = Field(4, description="version of IP; mixed: every second connection is IPv6")

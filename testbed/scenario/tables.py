@@ -186,11 +186,16 @@ class NameIn:
     def __init__(self, table: Registry[Any]) -> None:
         self.table = table
 
+    @property
+    def allowed(self) -> tuple[str, ...]:
+        """Return the names it may be."""
+        return self.table.names
+
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self._known, core_schema.any_schema())
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"type": "string", "enum": list(self.table.names)}
+        return {"type": "string", "enum": list(self.allowed)}
 
     def _known(self, value: Any) -> str:
         if not isinstance(value, str) or value not in self.table:
@@ -201,8 +206,10 @@ class NameIn:
 class NameBeside(NameIn):
     """Marks a text that must be a name which a plug-in declares."""
 
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"type": "string", "not": {"enum": [name for name in self.table.names if self.table.is_ours(name)]}}
+    @property
+    def allowed(self) -> tuple[str, ...]:
+        """Return the names of plug-ins."""
+        return tuple(name for name in self.table.names if not self.table.is_ours(name))
 
 
 BufferPolicyName = Annotated[str, NameIn(BUFFER_POLICIES)]

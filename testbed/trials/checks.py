@@ -10,6 +10,7 @@ an engine its own `check`.  So a run refuses nothing that `validate` accepts.  W
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from testbed import topologies
 from testbed.engine import engine as engine_of
@@ -17,10 +18,12 @@ from testbed.errors import InputError, MachineError
 from testbed.forecaster.maker import forecaster_maker
 from testbed.results.expectations import parse_all
 from testbed.results.metrics import paths
+from testbed.scenario import loading
 from testbed.scenario.complaints import Complaint
-from testbed.scenario.loading import LoadedScenario
+from testbed.scenario.loading import LoadedScenario, ScenarioFile
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
+from testbed.scenario.overrides import Setting
 from testbed.scenario.sources import TraceSpec
 from testbed.scenario.tables import BUFFER_POLICIES
 from testbed.traffic.feasible import feasible, surely_sends
@@ -43,13 +46,7 @@ def check(loaded: LoadedScenario, engine: str, files: TraceFiles | None = None, 
     """
     scenario, files = loaded.scenario, files or TraceFiles(loaded.path.parent)
     network = topologies.describe(scenario.topology)
-    found = [
-        *_expectations(scenario),
-        *_model(loaded),
-        *feasible(scenario, files),
-        *engine_of(engine).complaints(scenario, network),
-    ]
-    loaded.refuse(found or [*_empty(scenario, network, files)])
+    loaded.refuse([*_found(loaded, engine, files)] or [*_empty(scenario, network, files)])
     for seed in seeds:
         other = scenario.model_copy(update={"seed": seed})
         loaded.refuse([*feasible(other, files)] or [*_empty(other, network, files)])
@@ -66,6 +63,26 @@ def planned(loaded: LoadedScenario, engine: str) -> tuple[Network, PacketPlan]:
     check(loaded, engine, files)
     network = topologies.describe(loaded.scenario.topology)
     return network, make_plan(loaded.scenario, network, files)
+
+
+def check_all(
+    file: ScenarioFile, engine: str, settings: Sequence[str | Setting] = (), plugins: Sequence[Path] = ()
+) -> None:
+    """Raise everything that is wrong with a file for an engine, whichever stage finds it.
+
+    Raises:
+        InputError: something is.
+    """
+    files = TraceFiles(file.path.parent)
+    loading.refuse_all(file, settings, plugins, lambda loaded: _found(loaded, engine, files))
+
+
+def _found(loaded: LoadedScenario, engine: str, files: TraceFiles) -> Iterator[Complaint]:
+    scenario, network = loaded.scenario, topologies.describe(loaded.scenario.topology)
+    yield from _expectations(scenario)
+    yield from _model(loaded)
+    yield from feasible(scenario, files)
+    yield from engine_of(engine).complaints(scenario, network)
 
 
 def _empty(scenario: Scenario, network: Network, files: TraceFiles) -> Iterator[Complaint]:

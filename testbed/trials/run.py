@@ -48,7 +48,7 @@ from testbed.system import interrupts, patience
 from testbed.traffic import plan_file
 from testbed.traffic.plan import PacketPlan
 from testbed.traffic.streams import derived_seed
-from testbed.trials import checks, inputs
+from testbed.trials import checks, inputs, replacing
 
 RUNS = Path("runs")
 
@@ -63,6 +63,7 @@ class RunOptions:
         live: show a live view on standard error.
         quiet: say nothing on the way.
         argv: the command line, for the manifest.
+        overwrite: replace a run that is in the way.
     """
 
     engine: str = EMULATION
@@ -70,6 +71,7 @@ class RunOptions:
     live: bool = True
     quiet: bool = False
     argv: tuple[str, ...] = ()
+    overwrite: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,8 @@ def run(loaded: LoadedScenario, options: RunOptions, began_ns: int | None = None
         prepared = _prepare(loaded, options)
     _foretell(prepared, options)
     path = options.out or _default_path(loaded)
+    if options.overwrite and os.path.lexists(path):
+        replacing.remove(path, loaded.path)
     with _recorded(partial(RunDirectory.create, path, prepared.manifest)) as directory, announced(directory.path):
         inputs.write_scenario(loaded, directory)
         result = _Run(prepared, directory, options).carry_out(began_ns)
