@@ -115,7 +115,7 @@ def _fields(model: type[BaseModel], seen: set[type]) -> typing.Iterator[tuple[st
     seen.add(model)
     for name, field in model.model_fields.items():
         yield f"{model.__name__}.{name}", field
-        for part in complaints._models_in(field.annotation).values():
+        for part in complaints.models_in(field.annotation).values():
             yield from _fields(part, seen)
 
 

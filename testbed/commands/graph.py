@@ -12,7 +12,7 @@ from testbed.commands.app import app
 from testbed.commands.options import PluginFiles, ScenarioPath, Settings
 
 
-@app.command(epilog="Example: `python -m testbed graph scenarios/cascade.yaml --out cascade.svg`")
+@app.command(epilog="Example: `python -m testbed graph scenarios/cascade.yaml`")
 def graph(
     scenario: ScenarioPath,
     settings: Settings = None,
