@@ -58,13 +58,14 @@ class MeshReceiver:
 
     def hear(self, datagram: bytes, now_ns: int) -> list[NodeLeft | NodeJoined]:
         """Return who left and who returned because of a datagram; states and heartbeats are not for the balancer."""
-        event = self._codec.decode(datagram)
-        if not isinstance(event, SuspicionsHeard):
-            return []
-        if self._reports.get(event.monitor) != event:
-            self._reports[event.monitor] = event
-            self._emit(now_ns, written(recast(event, SuspicionsChanged), "mesh"))
-        return self._agreement.hear(event, now_ns)
+        reports = [event for event in self._codec.decode(datagram) if isinstance(event, SuspicionsHeard)]
+        return [verdict for report in reports for verdict in self._consider(report, now_ns)]
+
+    def _consider(self, report: SuspicionsHeard, now_ns: int) -> list[NodeLeft | NodeJoined]:
+        if self._reports.get(report.monitor) != report:
+            self._reports[report.monitor] = report
+            self._emit(now_ns, written(recast(report, SuspicionsChanged), "mesh"))
+        return self._agreement.hear(report, now_ns)
 
     def on_time(self, now_ns: int) -> list[NodeLeft | NodeJoined]:
         """Return who left and who returned because time has passed."""

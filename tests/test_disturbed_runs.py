@@ -15,7 +15,7 @@ STOPS_MS = 300
 # the process that is stopped, the check that finds it, who is named
 VICTIMS = [
     ("agents", "longest stall of an agent", "the agent of n"),
-    ("mesh n2", "longest stall of a mesh member", "the mesh member of n2"),
+    ("mesh", "longest stall of a mesh member", "the mesh member of n"),
     ("balancer", "longest stall of a controller", "the balancer"),
     ("sender c1", "longest stall of a sender", "the sender of c1"),
 ]

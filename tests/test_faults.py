@@ -324,7 +324,7 @@ def test_balancer_needs_two_and_takes_only_genuine_report() -> None:
 
     def word(end: Codec, silent: int) -> bytes:
         ((_, datagram),) = end.datagrams(
-            SendSuspicions(to=(BALANCER,), nodes=("n2",), incarnation=np.array([1]), silent=np.array([silent]))
+            [SendSuspicions(to=(BALANCER,), nodes=("n2",), incarnation=np.array([1]), silent=np.array([silent]))]
         )
         return datagram
 
@@ -342,7 +342,7 @@ def test_balancer_needs_two_and_takes_only_genuine_report() -> None:
 def test_mesh_messages_are_told_from_notifications() -> None:
     none = np.zeros(0, np.int64)
     codec = Codec(sealed.ring("n1", ("n1",)), lambda: 0)
-    ((_, datagram),) = codec.datagrams(SendSuspicions(to=(BALANCER,), nodes=(), incarnation=none, silent=none))
+    ((_, datagram),) = codec.datagrams([SendSuspicions(to=(BALANCER,), nodes=(), incarnation=none, silent=none)])
     assert MeshReceiver.concerns(datagram)
     one = np.ones(1, dtype=np.int64)
     news = NotifyBalancer(

@@ -233,6 +233,23 @@ def test_a_mesh_that_could_say_nothing_within_the_run_is_refused(written, mesh, 
     assert expected in refusal(written(GOOD + f"mesh: {{{mesh}}}\n"))
 
 
+@pytest.mark.parametrize(
+    ("settings", "heartbeat_ms", "misses"),
+    [
+        (["topology.nodes=16"], 10, 5),
+        (["topology.nodes=17"], 20, 3),
+        (["topology.nodes=17", "mesh.watchers=2"], 20, 3),
+        (["topology.nodes=17", "mesh.misses=4"], 10, 4),
+        (["topology.nodes=17", "mesh.heartbeat=5ms"], 5, 5),
+    ],
+)
+def test_a_large_mesh_has_defaults_of_its_own_unless_they_are_written(written, settings, heartbeat_ms, misses):
+    scenario = load(written(), settings).scenario
+    assert (scenario.mesh.heartbeat_ns, scenario.mesh.misses) == (heartbeat_ms * 10**6, misses)
+    again = load(written(yaml.safe_dump(scenario.resolved()), "again.yaml")).scenario
+    assert again.resolved() == scenario.resolved()
+
+
 def test_a_missing_key_is_told_with_an_example(written):
     text = refusal(written(GOOD.replace("duration: 20s\n", "")))
     assert text == "x.yaml:4: duration: this key is missing; add `duration: 20s`"

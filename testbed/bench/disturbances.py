@@ -151,7 +151,7 @@ TABLE = (
     Disturbance("process", "agent stopped", touches.stop("agents"), r"process agents state"),
     Disturbance("process", "sender stopped", touches.stop("sender c1"), r"process sender c1 state"),
     Disturbance("process", "balancer stopped", touches.stop("balancer"), r"process balancer state"),
-    Disturbance("process", "mesh member stopped", touches.stop("mesh n2"), r"process mesh n2 state"),
+    Disturbance("process", "mesh member stopped", touches.stop("mesh"), r"process mesh state"),
     Disturbance("process", "trial's PID 1 stopped", touches.stop(TRIAL), r"trial", NEVER),
     Disturbance("process", "supervisor stopped", touches.stop(SUPERVISOR), r"supervisor", NEVER),
     Disturbance("process", "agent without its priority", touches.ordinary("agents"),

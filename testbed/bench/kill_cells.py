@@ -26,7 +26,7 @@ STOPS = SIGNALS[:4]
 
 _WHOLE = (COMMAND, GUARD, TRIAL)
 _DAEMONS = (FORWARDER, SERVER)
-_MEMBERS = ("balancer", "standby", "agents", "mesh n1")
+_MEMBERS = ("balancer", "standby", "agents", "mesh")
 _SENDER = "sender c1"
 _ALL = (*_WHOLE, *_DAEMONS, *_MEMBERS, _SENDER)
 VICTIMS = {

@@ -41,7 +41,7 @@ _FAULT_MS = (430.0, 780.0)
 _TRAFFIC_MS = (20.0, 380.0)
 _BEFORE_THE_END_MS = 850.0
 _PAUSE_S = {of.START: 0.9, of.SET_UP: 0.3, of.READY: 0.05, of.DRAIN: 0.3, of.ENDING: 0.03, of.WRITING: 0.25}
-_LAST_MEMBER = "mesh n2"
+_LAST_MEMBER = "mesh"
 _SENDERS = ("sender c1", "sender c2")
 _WITHIN_S, _LOOK_S = 60.0, 0.003
 

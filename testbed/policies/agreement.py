@@ -92,7 +92,7 @@ class Agreement:
     @property
     def dead(self) -> frozenset[str]:
         """Return the members that count as dead."""
-        return frozenset(node for node, state in self._states.items() if state.dead)
+        return frozenset(node for node in self._open if self._states[node].dead)
 
     def hear(self, report: SuspicionsHeard, now_ns: int) -> list[NodeLeft | NodeJoined]:
         """Take in a report and return who left and who returned; reports of non-monitors are ignored."""
@@ -101,10 +101,8 @@ class Agreement:
             return []
         self._receive(now_ns)
         self._reported_ns[monitor] = now_ns
-        self._hears[monitor] = frozenset(
-            node for node, silent in zip(report.nodes, report.silent.tolist(), strict=True) if not silent
-        )
-        rows = zip(report.nodes, report.incarnation.tolist(), report.silent.tolist(), strict=True)
+        rows = list(zip(report.nodes, report.incarnation.tolist(), report.silent.tolist(), strict=True))
+        self._hears[monitor] = frozenset([node for node, _, silent in rows if not silent])
         for node, incarnation, silent in rows:
             state = self._states.get(node)
             if state is None or monitor not in state.monitors:

@@ -21,14 +21,19 @@ its suspicions as `UNSURE`: it may be the one that is cut off.
 **Refutation.**  A member that is suspected raises its incarnation above the suspected one and sends a heartbeat at
 once.
 
-**Sharing.**  Up to `FULL_SYNC_MEMBERS` members each sends to all others.  Beyond, each sends to `FAN_OUT` members drawn
-anew each time, and passes on the newest `GOSSIP_ROWS` states it knows (Demers et al., "Epidemic algorithms", 1987).
-A state is as new as its `taken_ns`, on the clock that all nodes share; the newest one is kept.
+**Sharing.**  Up to `FULL_SYNC_MEMBERS` members each sends to all others, which is n² messages.  Beyond, each sends to
+`FAN_OUT` members drawn anew each time (Demers et al., "Epidemic algorithms", 1987): n messages.  With its own state it
+passes on the `GOSSIP_ROWS` most severe of the recent ones it knows, since what a node heeds of the others is the
+highest severity (`peers_severity_ratio`).  A severe burst does not wait: a member that learns of a severity higher by
+`SEVERE_STEP` than the highest it knew when it last sent passes it on at once.  A state is as new as its `taken_ns`, on
+the clock that all nodes share; the newest one is kept.  Every report goes to the balancer directly.
 """
 
 from __future__ import annotations
 
+import heapq
 import random
+from typing import NamedTuple
 
 import numpy as np
 
@@ -38,9 +43,7 @@ from testbed.records.events import (
     Action,
     DeadlineReached,
     Event,
-    Floats,
     HeartbeatHeard,
-    Ints,
     NodeJoined,
     NodeLeft,
     SendHeartbeat,
@@ -53,15 +56,25 @@ from testbed.scenario.mesh import MeshSpec
 from testbed.units import NS_PER_MS
 
 BALANCER = "balancer"
-FULL_SYNC_MEMBERS = 100
-FAN_OUT = 16
-GOSSIP_ROWS = 32
+FULL_SYNC_MEMBERS = 16
+FAN_OUT = 5
+GOSSIP_ROWS = 8
 START_GRACE_NS = 200 * NS_PER_MS
 URGENT_NS = 100 * NS_PER_MS  # a changed report is repeated with every heartbeat for so long, three times at least
 FRESH_NS = 300 * NS_PER_MS  # older states are ignored, where they come every 100 ms or more often
 FRESH_SYNCS = 3
 SEVERE_STEP = 0.3
-_UNKNOWN_NS = -(2**62)
+
+
+class _State(NamedTuple):
+    """What is known of a member; of two the greater announces the more severe burst, or is the newer."""
+
+    severity_ratio: float
+    taken_ns: int
+    row: int
+    limit_bytes: int
+    backlog_bytes: int
+    predicted_bytes: int
 
 
 def fresh_ns(sync_ns: int) -> int:
@@ -97,34 +110,35 @@ class Membership:
         self._beat_ns = self._sync_ns = self._urgent_until_ns = 0
         self._begun = False
         self._awake_ns = 0  # when we were awake last
-        self._due_ns: int | None = None  # when we wanted to be woken: to know whether we are late
-        self._taken_ns: Ints = np.full(len(members), _UNKNOWN_NS, dtype=np.int64)
-        self._sizes: Ints = np.zeros((3, len(members)), dtype=np.int64)
-        self._severity: Floats = np.zeros(len(members))
-        self._announced_severity = 0.0  # our own, in the last message
+        self._due_ns: int | None = None  # when we want to be woken; computed when asked for, or to know how late we are
+        self._states: dict[str, _State] = {}
+        self._announced_severity = 0.0  # the highest we knew of, beyond full sync, or had, when we last sent states
 
     # ------------------------------------------------------------------------------------------------------- driven
 
     def handle(self, event: Event, now_ns: int) -> list[Action]:
         """See `Policy.handle`."""
         self._excuse_own_lag(now_ns)
-        actions: list[Action] = []
+        self._due_ns = None
         if isinstance(event, HeartbeatHeard):
             self._hear(event, now_ns)
         elif isinstance(event, SuspicionsHeard):
-            actions += self._consider(event, now_ns)
+            return self._consider(event, now_ns)
         elif isinstance(event, StatesHeard):
-            self._learn(event)
-            if self._severity[self._row[self._node]] >= self._announced_severity + SEVERE_STEP:
-                actions += self._share()
+            return self._learn(event, now_ns)
         elif isinstance(event, DeadlineReached):
-            actions += self._wake(now_ns)
-        self._due_ns = self._earliest_ns()
-        return actions
+            return self._wake(now_ns)
+        return []
 
     def next_deadline_ns(self) -> int | None:
         """See `Policy.next_deadline_ns`."""
+        if self._due_ns is None and self._begun:  # of many events in a row only the last counts
+            self._due_ns = self._earliest_ns()
         return self._due_ns
+
+    def would_send(self, severity_ratio: float, now_ns: int) -> bool:
+        """Return whether a state of this node would be sent now; one that would not need not be handed in."""
+        return now_ns >= self._sync_ns or self._is_severe(severity_ratio)
 
     def verdicts(self) -> list[NodeLeft | NodeJoined]:
         """Return what this member concluded since the last call: who left, who returned."""
@@ -143,17 +157,22 @@ class Membership:
 
     def peers_severity_ratio(self, now_ns: int) -> float:
         """Return how strongly the other living members' precursors announce a burst: the highest fresh one, 0..1."""
-        fresh = self._taken_ns > now_ns - self._fresh_ns
-        fresh[[self._row[member] for member in (self._node, *self.dead)]] = False
-        return float(self._severity[fresh].max(initial=0.0))
+        since_ns, passed_over = now_ns - self._fresh_ns, {self._node, *self.dead}
+        announced = (
+            state.severity_ratio
+            for node, state in self._states.items()
+            if state.taken_ns > since_ns and node not in passed_over
+        )
+        return max(announced, default=0.0)
 
     # ----------------------------------------------------------------------------------------------------- liveness
 
     def _excuse_own_lag(self, now_ns: int) -> None:
-        late_ns = 0 if self._due_ns is None else now_ns - max(self._due_ns, self._awake_ns)
+        if now_ns - self._awake_ns > self._spec.heartbeat_ns // 2 and self._begun:
+            late_ns = now_ns - max(self.next_deadline_ns() or 0, self._awake_ns)
+            if late_ns > self._spec.heartbeat_ns // 2:
+                self._heard_ns = {node: heard_ns + late_ns for node, heard_ns in self._heard_ns.items()}
         self._awake_ns = now_ns
-        if late_ns > self._spec.heartbeat_ns // 2:
-            self._heard_ns = {node: heard_ns + late_ns for node, heard_ns in self._heard_ns.items()}
         if not self._begun:
             self._begun = True
             self._heard_ns = dict.fromkeys(self._monitored, now_ns + START_GRACE_NS)
@@ -202,14 +221,15 @@ class Membership:
     def _wake(self, now_ns: int) -> list[Action]:
         self._suspect(now_ns)
         actions: list[Action] = []
-        report = now_ns >= self._sync_ns
+        sync = report = now_ns >= self._sync_ns
         if now_ns >= self._beat_ns:
             actions += self._beat(now_ns)
             report |= now_ns < self._urgent_until_ns
+        recipients = self._recipients() if report else ()  # the same ones of both: one datagram each
         if report:
-            actions.append(self._report(now_ns))
-        if now_ns >= self._sync_ns:
-            actions += self._share()
+            actions.append(self._report(recipients, now_ns))
+        if sync:
+            actions += self._share(recipients, now_ns)
             self._sync_ns = _next(self._sync_ns, self._spec.sync_interval_ns, now_ns)
         self._concluded += self._agreement.conclude(now_ns)
         return actions
@@ -218,7 +238,7 @@ class Membership:
         self._beat_ns = _next(self._beat_ns, self._spec.heartbeat_ns, now_ns)
         return [SendHeartbeat(to=self._monitors, incarnation=self.incarnation)] if self._monitors else []
 
-    def _report(self, now_ns: int) -> Action:
+    def _report(self, recipients: tuple[str, ...], now_ns: int) -> Action:
         nodes = self._monitored
         heard_in = np.array([self._incarnation_of[node] for node in nodes], dtype=np.int64)
         silent = np.array([self._report_on(node, now_ns) for node in nodes], dtype=np.int64)
@@ -226,7 +246,7 @@ class Membership:
         self._concluded += self._agreement.hear(
             SuspicionsHeard(monitor=self._node, nodes=nodes, incarnation=heard_in, silent=silent), now_ns
         )
-        return SendSuspicions(to=(*self._recipients(), BALANCER), nodes=nodes, incarnation=heard_in, silent=silent)
+        return SendSuspicions(to=(*recipients, BALANCER), nodes=nodes, incarnation=heard_in, silent=silent)
 
     def _earliest_ns(self) -> int:
         deadlines = [self._beat_ns, self._sync_ns]
@@ -238,40 +258,46 @@ class Membership:
 
     # ------------------------------------------------------------------------------------------------------- states
 
-    def _learn(self, event: StatesHeard) -> None:
-        for i, node in enumerate(event.nodes):
-            row = self._row.get(node)
-            if row is None or event.taken_ns[i] <= self._taken_ns[row]:
+    def _learn(self, event: StatesHeard, now_ns: int) -> list[Action]:
+        severe, since_ns = False, now_ns - self._fresh_ns
+        sizes = (column.tolist() for column in (event.limit_bytes, event.backlog_bytes, event.predicted_bytes))
+        rows = zip(event.nodes, event.severity_ratio.tolist(), event.taken_ns.tolist(), *sizes, strict=True)
+        for node, severity_ratio, taken_ns, *of_node in rows:
+            known = self._states.get(node)
+            if node not in self._row or (known is not None and taken_ns <= known.taken_ns):
                 continue
-            self._taken_ns[row] = event.taken_ns[i]
-            self._sizes[:, row] = event.limit_bytes[i], event.backlog_bytes[i], event.predicted_bytes[i]
-            self._severity[row] = event.severity_ratio[i]
+            self._states[node] = _State(severity_ratio, taken_ns, self._row[node], *of_node)
+            ours = node == self._node or (not self._full_sync and taken_ns > since_ns)
+            severe |= ours and self._is_severe(severity_ratio)
+        return self._share(self._recipients(), now_ns) if severe else []
 
-    def _share(self) -> list[Action]:
-        """Send our own state, and beyond full sync the newest of the others' with it."""
-        known = np.flatnonzero(self._taken_ns > _UNKNOWN_NS)
-        own = self._row[self._node]
-        rows = np.array([own] if own in known else [], dtype=np.int64)
-        if not self._full_sync:
-            newest = known[np.argsort(-self._taken_ns[known], kind="stable")]
-            rows = np.concatenate((rows, newest[newest != own][:GOSSIP_ROWS]))
-        recipients = self._recipients()
-        if not len(rows) or not recipients:
+    def _is_severe(self, severity_ratio: float) -> bool:
+        return severity_ratio >= self._announced_severity + SEVERE_STEP
+
+    def _share(self, recipients: tuple[str, ...], now_ns: int) -> list[Action]:
+        """Send our own state, and beyond full sync the most severe of the others' with it."""
+        own = self._states.get(self._node)
+        states = ([] if own is None else [own]) + ([] if self._full_sync else self._most_severe(now_ns))
+        if not states or not recipients:
             return []
-        self._announced_severity = float(self._severity[own])
-        names = tuple(self._members[row] for row in rows)
-        limit, backlog, predicted = self._sizes[:, rows]
+        self._announced_severity = max(state.severity_ratio for state in states)
+        severity, taken_ns, rows, limit, backlog, predicted = zip(*states, strict=True)
         return [
             SendStates(
                 to=recipients,
-                nodes=names,
-                taken_ns=self._taken_ns[rows],
-                limit_bytes=limit,
-                backlog_bytes=backlog,
-                predicted_bytes=predicted,
-                severity_ratio=self._severity[rows],
+                nodes=tuple(self._members[row] for row in rows),
+                taken_ns=np.array(taken_ns),
+                limit_bytes=np.array(limit),
+                backlog_bytes=np.array(backlog),
+                predicted_bytes=np.array(predicted),
+                severity_ratio=np.array(severity),
             )
         ]
+
+    def _most_severe(self, now_ns: int) -> list[_State]:
+        own, since_ns = self._row[self._node], now_ns - self._fresh_ns
+        others = [state for state in self._states.values() if state.taken_ns > since_ns and state.row != own]
+        return heapq.nlargest(GOSSIP_ROWS, others)
 
     def _recipients(self) -> tuple[str, ...]:
         if self._full_sync:

@@ -71,6 +71,11 @@ class Scenario(Spec):
         return tuple(source for source in self.traffic if isinstance(source, TcpSpec))
 
     @model_validator(mode="after")
+    def _mesh_fits_the_nodes(self) -> Scenario:
+        object.__setattr__(self, "mesh", self.mesh.of_nodes(self.topology.all_nodes))  # frozen from here on
+        return self
+
+    @model_validator(mode="after")
     def _mesh_intervals_fit_the_duration(self) -> Scenario:
         duration, mesh = units.duration_text(self.duration_ns), self.mesh
         if mesh.sync_interval_ns > self.duration_ns:

@@ -1,14 +1,17 @@
-"""The wire format of the mesh: sealed messages (`sealing`) whose body is an array ``[kind, …]`` in msgpack.
+"""The wire format of the mesh: sealed datagrams (`sealing`), their body an array of messages ``[kind, …]`` in msgpack.
 
-After the kind come names and columns in the order in which the record declares them.  Names are numbers, the place of a
-member in the run's list.  The sender is not named in the body: a heartbeat is of its sender, a report is by its sender,
-and in a mesh where each member sends to all others a message holds the state of its sender alone.  In a larger mesh
-states are passed on (`policies.membership`), so there a member may lie about the state of another; about liveness only
-monitors report, each what it observed itself.
+What a member has to send to another at one time is one datagram: to send and to receive one costs more than to encode
+its content.  A heartbeat is ``[0, incarnation]``; a report and states are ``[kind, rows]``, where each row is the
+number of a node (16 bits), which is its place in the run's list, and the columns that the record declares in their
+order (64 bits each), all in network byte order.  The sender is not named in the body: a heartbeat is of its sender, a
+report is by its sender, and in a mesh where each member sends to all others a message holds the state of its sender
+alone.  In a larger mesh states are passed on (`policies.membership`), so there a member may lie about the state of
+another; about liveness only monitors report, each what it observed itself.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,7 +20,6 @@ import numpy as np
 
 from testbed.policies.membership import BALANCER, FULL_SYNC_MEMBERS
 from testbed.records.events import (
-    Action,
     Event,
     Floats,
     HeartbeatHeard,
@@ -35,7 +37,34 @@ from testbed.records.events import (
 from testbed.wire.sealing import LONG_AGO_NS, Channel, Keyring, Opener, Sealer
 
 _HEARTBEAT, _SUSPICIONS, _STATES = 0, 1, 2
-_MAX_VALUE = 2**62
+_MAX_VALUE = 2**62 - 1
+_MAX_MESSAGES = 15  # of a datagram: the length of msgpack's short array
+_SHORT_ARRAY = 0x90
+_MAX_HEARTBEAT_BYTES = 16
+MAX_BYTES = 4096  # of a datagram; more is cut off by who receives it, and so ignored
+
+
+Sent = SendHeartbeat | SendSuspicions | SendStates
+
+
+class _Table:
+    """The rows of a message: how one is packed, and the names of its columns.
+
+    Attributes:
+        columns: their names, in the order of the declaration.
+        ratios: those that hold 0..1; the others hold whole numbers.
+        kinds: the type of the numbers of each.
+        row: the number of a node and a value for each column.
+    """
+
+    def __init__(self, declared: type[Record]) -> None:
+        self.columns = columns_of(declared)
+        self.ratios = frozenset(field.name for field in fields_of(declared) if field.type == Floats)
+        self.kinds = {name: np.float64 if name in self.ratios else np.int64 for name in self.columns}
+        self.row = struct.Struct("!H" + "".join("d" if name in self.ratios else "Q" for name in self.columns))
+
+
+_REPORT, _STATE = _Table(Suspicions), _Table(States)
 
 
 class Codec:
@@ -57,75 +86,87 @@ class Codec:
         self._members = ring.members
         self._number = {member: i for i, member in enumerate(self._members)}
         nodes = sum(member != BALANCER for member in self._members)
+        self._last: dict[str, tuple[bytes, tuple[Event, ...]]] = {}  # of each sender, a short body and its events
+        self._pack = msgpack.Packer().pack
         self._passed_on = nodes > FULL_SYNC_MEMBERS
         self.ignored = self._opener.ignored
 
     # ------------------------------------------------------------------------------------------------------ sending
 
-    def datagrams(self, action: Action) -> list[tuple[str, bytes]]:
-        """Return whom a `SendHeartbeat`, `SendSuspicions` or `SendStates` goes to, and what goes there."""
-        assert isinstance(action, (SendHeartbeat, SendSuspicions, SendStates))
-        return self._sealer.seal(msgpack.packb(self._body(action)), action.to)
+    def datagrams(self, actions: Sequence[Sent]) -> list[tuple[str, bytes]]:
+        """Return what goes to whom: all that `SendHeartbeat`, `SendSuspicions`, `SendStates` tell one in a datagram."""
+        if len(actions) == 1:  # mostly a heartbeat
+            return self._sealer.seal(_body((self._packed(actions[0]),)), actions[0].to)
+        told: dict[str, tuple[bytes, ...]] = {}
+        for action in actions:
+            packed = self._packed(action)
+            for name in action.to:
+                told[name] = (*told.get(name, ()), packed)
+        alike: dict[tuple[bytes, ...], list[str]] = {}
+        for name, messages in told.items():
+            alike.setdefault(messages, []).append(name)
+        return [sealed for messages, to in alike.items() for sealed in self._sealer.seal(_body(messages), to)]
 
-    def _body(self, action: SendHeartbeat | SendSuspicions | SendStates) -> list[Any]:
+    def _packed(self, action: Sent) -> bytes:
         if isinstance(action, SendHeartbeat):
-            return [_HEARTBEAT, action.incarnation]
-        number, declared = (_SUSPICIONS, Suspicions) if isinstance(action, SendSuspicions) else (_STATES, States)
-        columns = [getattr(action, name).tolist() for name in columns_of(declared)]
-        return [number, [self._number[node] for node in action.nodes], *columns]
+            return bytes(self._pack((_HEARTBEAT, action.incarnation)))
+        number, table = (_SUSPICIONS, _REPORT) if isinstance(action, SendSuspicions) else (_STATES, _STATE)
+        columns = [getattr(action, name).tolist() for name in table.columns]
+        rows = zip((self._number[node] for node in action.nodes), *columns, strict=True)
+        return bytes(self._pack((number, b"".join([table.row.pack(*row) for row in rows]))))
 
     # ---------------------------------------------------------------------------------------------------- receiving
 
-    def decode(self, datagram: bytes) -> Event | None:
-        """Return the event a datagram announces, None when it was ignored."""
+    def decode(self, datagram: bytes) -> tuple[Event, ...]:
+        """Return the events a datagram announces, none when it was ignored."""
         opened = self._opener.open(datagram)
         if opened is None:
-            return None
+            return ()
+        last = self._last.get(opened.sender)  # heartbeats of one life are all alike
+        if last is not None and last[0] == opened.body:
+            return last[1]
         try:
-            event = self._event(opened.sender, msgpack.unpackb(opened.body))
-        except (ValueError, TypeError, IndexError, OverflowError, msgpack.UnpackException):
+            events = tuple([self._event(opened.sender, message) for message in msgpack.unpackb(opened.body)])
+        except (ValueError, TypeError, IndexError, OverflowError, struct.error, msgpack.UnpackException):
+            events = ()
+        if not events:
             self._opener.ignore("malformed")
-            return None
-        if isinstance(event, StatesHeard) and not self._passed_on and event.nodes != (opened.sender,):
+        elif not self._passed_on and any(isinstance(e, StatesHeard) and e.nodes != (opened.sender,) for e in events):
             self._opener.ignore("forged")
-            return None
-        return event
+            return ()
+        elif len(opened.body) <= _MAX_HEARTBEAT_BYTES:
+            self._last[opened.sender] = opened.body, events
+        return events
 
-    def _event(self, sender: str, body: Any) -> Event:
-        kind, *fields = body
+    def _event(self, sender: str, message: Any) -> Event:
+        kind, *fields = message
         if kind == _HEARTBEAT:
             (incarnation,) = fields
-            return HeartbeatHeard(node=sender, incarnation=_integers([incarnation])[0].item())
-        nodes = tuple(self._members[number] for number in _integers(fields[0]).tolist())
+            if type(incarnation) is not int or not 0 <= incarnation <= _MAX_VALUE:
+                raise ValueError("no life")
+            return HeartbeatHeard(node=sender, incarnation=incarnation)
+        (rows,) = fields
         if kind == _SUSPICIONS:
-            return SuspicionsHeard(monitor=sender, nodes=nodes, **_columns(Suspicions, nodes, fields[1:]))
+            return SuspicionsHeard(monitor=sender, **self._columns(_REPORT, rows))
         if kind == _STATES:
-            return StatesHeard(nodes=nodes, **_columns(States, nodes, fields[1:]))
+            return StatesHeard(**self._columns(_STATE, rows))
         raise ValueError("no message of this version")
 
-
-def _columns(declared: type[Record], nodes: tuple[str, ...], values: Sequence[Any]) -> dict[str, Any]:
-    """Return the columns of a record by name: a row for each of the nodes, none of them named twice."""
-    if len(set(nodes)) < len(nodes):
-        raise ValueError("a node named twice")
-    of_rows = [field for field in fields_of(declared) if field.name != "nodes"]
-    found = {
-        field.name: (_ratios if field.type == Floats else _integers)(column)
-        for field, column in zip(of_rows, values, strict=True)
-    }
-    if any(column.shape != (len(nodes),) for column in found.values()):
-        raise ValueError("not as many rows as nodes")
-    return found
-
-
-def _ratios(values: Any) -> Any:
-    found = np.array(values, dtype=np.float64)
-    if not bool(np.all((found >= 0) & (found <= 1))):
-        raise ValueError("a ratio outside 0..1")
-    return found
+    def _columns(self, table: _Table, rows: bytes) -> dict[str, Any]:
+        """Return the columns of a record by name: a row for each of the nodes, none of them named twice."""
+        numbers, *columns = list(zip(*table.row.iter_unpack(rows), strict=True)) or [()] * (1 + len(table.columns))
+        if len(set(numbers)) < len(numbers):
+            raise ValueError("a node named twice")
+        found: dict[str, Any] = {"nodes": tuple(self._members[number] for number in numbers)}
+        for name, column in zip(table.columns, columns, strict=True):
+            if name in table.ratios and not all(0 <= value <= 1 for value in column):  # no number is in no range
+                raise ValueError(f"{name} out of range")
+            if max(column, default=0) > _MAX_VALUE:
+                raise ValueError(f"{name} out of range")
+            found[name] = np.array(column, dtype=table.kinds[name])
+        return found
 
 
-def _integers(values: Any) -> Any:
-    if not isinstance(values, list) or any(type(v) is not int or not 0 <= v < _MAX_VALUE for v in values):
-        raise ValueError("no list of integers in range")
-    return np.array(values, dtype=np.int64)
+def _body(messages: Sequence[bytes]) -> bytes:
+    assert len(messages) <= _MAX_MESSAGES
+    return bytes((_SHORT_ARRAY | len(messages),)) + b"".join(messages)

@@ -232,7 +232,7 @@ def _datagrams() -> None:
         "states": states,
     }
     for name, action in told.items():
-        ((_, datagram),) = codec.datagrams(action)
+        ((_, datagram),) = codec.datagrams([action])
         (mesh / f"{name}.bin").write_bytes(datagram)
 
 

@@ -105,10 +105,11 @@ def _siblings(folder: Path, name: str) -> None:
 
 
 def _mesh(folder: Path, name: str) -> None:
-    event = mesh_messages.Codec(sealed.ring(BALANCER, NODES), lambda: 0).decode((folder / name).read_bytes())
-    if event is None:
+    events = mesh_messages.Codec(sealed.ring(BALANCER, NODES), lambda: 0).decode((folder / name).read_bytes())
+    if not events:
         raise ValueError("ignored")
-    event.to_record()
+    for event in events:
+        event.to_record()
 
 
 def _mutated_mesh(content: bytes, rng: Random) -> bytes:
@@ -119,16 +120,24 @@ def _mutated_mesh(content: bytes, rng: Random) -> bytes:
     if rng.random() < 0.5:
         body = mutate_bytes.mutate(body, rng)
     else:
-        body = _packed(mutate_json.mutate(json.dumps(msgpack.unpackb(body)).encode(), rng), body)
+        text = json.dumps(msgpack.unpackb(body), default=lambda column: column.decode("latin-1"))
+        body = _packed(mutate_json.mutate(text.encode(), rng), body)
     return head + body + sealing._tag(head + body, sealed.ring("n1", NODES).to[BALANCER])
 
 
 def _packed(text: bytes, otherwise: bytes) -> bytes:
     try:
-        packed: Any = msgpack.packb(json.loads(text))
+        packed: Any = msgpack.packb(_with_columns(json.loads(text)))
     except (ValueError, OverflowError, RecursionError):
         return otherwise
     return bytes(packed)
+
+
+def _with_columns(body: Any) -> Any:
+    """Return a body whose texts are columns again, the bytes of their numbers."""
+    if isinstance(body, list):
+        return [_with_columns(item) for item in body]
+    return body.encode("latin-1", "ignore") if isinstance(body, str) else body
 
 
 TARGETS: dict[str, Target] = {

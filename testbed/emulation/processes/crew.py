@@ -1,7 +1,7 @@
 """The processes of a trial: which it has, and what each of them is given.
 
-    a sender for each client, a source for each TCP entry, their sink, the balancer and its standby, an agent and a mesh
-    member a node
+    a sender for each client, a source for each TCP entry, their sink, the balancer and its standby, an agent a node,
+    the mesh
 
 They are forked one group at a time, in the order in which what they need comes into being: frames take longest to make,
 an agent needs the programs of its node.
@@ -33,7 +33,7 @@ from testbed.emulation.processes.channel import EventRecord, RecordWriter
 from testbed.emulation.processes.clock import RunClock
 from testbed.emulation.processes.controller_process import beating, emitter
 from testbed.emulation.processes.members import Body, Line, Member, Stopped, wait_all_ready
-from testbed.emulation.processes.mesh import MESH_PORT, MeshMember, MeshParts
+from testbed.emulation.processes.mesh import MESH_PORT, SHARED_MESH, MeshHost, MeshParts
 from testbed.emulation.processes.pool_lock import locked, open_lock
 from testbed.emulation.processes.pulse import Pulse
 from testbed.emulation.processes.sender import Sender
@@ -67,8 +67,8 @@ class Crew:
         senders: of planned packets, one a client that sends.
         tcp: sources of bulk TCP.
         others: who serves until told to end.
-        pulses: of every process with a loop, by the name of the member, and of the agent of every node, as ``agent``
-            and its name, also where agents share a process; a node's outlive its processes.
+        pulses: of every process with a loop, by the name of the member, and of the agent and the mesh member of every
+            node, as ``agent`` or ``mesh`` and its name, also where they share one; a node's outlive its processes.
         limits: what watches the limits of nodes, by the brain that sets them; empty before the agents are forked.
     """
 
@@ -277,12 +277,19 @@ class Crew:
         return tuple(node.name for node in self._plan.network.nodes)
 
     def fork_mesh(self) -> None:
-        """Fork a mesh member for each node; a node alone has nobody to watch it."""
-        if len(self._mesh_members) > 1:
-            self.others += [self._fork_mesh_member(node) for node in self._mesh_members]
+        """Fork the mesh: one process for all nodes but those that live apart; a node alone has nobody to monitor it."""
+        names = self._mesh_members
+        apart = nodes_apart(self._plan.scenario, names)
+        shared = [node for node in names if node not in apart]
+        if len(names) > 1:
+            self.others += [self._fork_mesh(SHARED_MESH, shared)] if shared else []
+            self.others += [self._fork_mesh(f"mesh {node}", [node]) for node in names if node in apart]
 
-    def _fork_mesh_member(self, node: str) -> Member:
-        return self._fork(f"mesh {node}", self._mesh_member(node))
+    def _fork_mesh(self, name: str, nodes: Sequence[str]) -> Member:
+        if f"mesh {nodes[0]}" not in self.pulses:
+            pulse = self._board.row(name).pulse(process.LONGEST_WAIT_NS)
+            self.pulses.update({f"mesh {node}": pulse for node in nodes})
+        return self._fork(name, MeshHost([self._mesh_parts(node) for node in nodes], self.pulses[f"mesh {nodes[0]}"]))
 
     def release_memory(self, node: str) -> None:
         """Give back to the pool what a node held that is gone, all but its floor."""
@@ -297,7 +304,7 @@ class Crew:
         """Start the processes of a crashed node anew and return them, running."""
         members = [self._fork_agents(f"agent {node}", [self._apart[node]], buffers)]
         if len(self._mesh_members) > 1:
-            members.append(self._fork_mesh_member(node))
+            members.append(self._fork_mesh(f"mesh {node}", [node]))
         wait_all_ready(members, self._board.row(TRIAL))
         for member in members:
             member.start(t0_ns)
@@ -308,9 +315,9 @@ class Crew:
         self.others = [fresh.get(member.name, member) for member in self.others]
         return members
 
-    def _mesh_member(self, node: str) -> MeshMember:
+    def _mesh_parts(self, node: str) -> MeshParts:
         plan, network = self._plan, self._plan.network
-        parts = MeshParts(
+        return MeshParts(
             node=node,
             namespace_pid=self._network.pid(node),
             address_of={
@@ -323,6 +330,4 @@ class Crew:
             seed=plan.seed_of(f"mesh {node}"),
             state=self._states[node],
             peers=self._peers[node],
-            pulse=self._pulse(f"mesh {node}"),
         )
-        return MeshMember(parts)

@@ -1,23 +1,34 @@
-"""The mesh member of a node: `policies.membership` over real UDP sockets on the mesh network.
+"""The mesh members of the nodes of this machine: `policies.membership` over real UDP sockets on the mesh network.
 
-    wake (datagram or deadline) ─ receive all that waits ─ deadline? ─ membership ─ one datagram, to each recipient
+    wake (datagram or deadline) ─ receive what waits ─ deadlines ─ memberships ─ datagrams out ─ receive what came
 
-It is a process of its own beside the agent, as a node would have it: the agent's loop is late for reasons of its
-own, and a node must not be taken for dead because it is busy deciding.  It dies with the node.  The fixed priority,
-just above the agent's, keeps a busy machine from looking like a dead one.
+One process hosts many members, but each is one by itself: a socket in the namespace of its node, keys, an incarnation,
+evidence.  Its datagrams pass through the kernel, so a link that is down or a partition holds for each of them.
+Nodes whose processes a fault stops or ends have a process each, which dies with the node.
 
-Recorded is what it concludes, not each of some hundred heartbeats a second: which heartbeats it stopped receiving
-(`MemberSilent`, `MemberHeard`), which nodes are dead by agreement (`MemberDied`, `MemberReturned`), and at the end how
-many datagrams it sent, received and ignored (`MeshStopped`).
+**Wake-ups do not grow with nodes.**  Deadlines are served on a grid of a tenth of a heartbeat, and the members begin
+one after the other on that grid: ten groups.  The kernel delivers a datagram while it is sent, so what a group sends is
+received in the same turn, and only members in other processes wake this one between its deadlines.
+
+It is a process beside the agents, as a node would have it: an agent's loop is late for reasons of its own, and a node
+must not be taken for dead because it is busy deciding.  The fixed priority, just above the agents', keeps a busy
+machine from looking like a dead node.
+
+Recorded is what each member concludes, not each of some hundred heartbeats a second: which heartbeats it no longer
+receives (`MemberSilent`, `MemberHeard`), which nodes are dead by agreement (`MemberDied`, `MemberReturned`), and at the
+end how many datagrams it sent, received and ignored (`MeshStopped`).
 """
 
 from __future__ import annotations
 
+import gc
 import random
+import select
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -27,27 +38,19 @@ from testbed.emulation.processes.pulse import Pulse
 from testbed.emulation.processes.shared_state import PeersState, SharedPeers, SharedState
 from testbed.policies.base import require_progress
 from testbed.policies.membership import Membership
-from testbed.records.events import (
-    Action,
-    DeadlineReached,
-    Event,
-    LogEntry,
-    NodeLeft,
-    SendHeartbeat,
-    SendStates,
-    SendSuspicions,
-    StatesHeard,
-)
+from testbed.records.events import Action, DeadlineReached, LogEntry, NodeLeft, StatesHeard
 from testbed.records.processes import MemberDied, MemberHeard, MemberReturned, MemberSilent, MeshStopped
 from testbed.scenario.mesh import MeshSpec
 from testbed.system import kernel, waiting
 from testbed.units import NS_PER_US
-from testbed.wire.mesh_messages import Codec
-from testbed.wire.sealing import MAX_DATAGRAM_BYTES, Keyring
+from testbed.wire.mesh_messages import MAX_BYTES, Codec, Sent
+from testbed.wire.sealing import Keyring
 
 MESH_PORT = 7001
+SHARED_MESH = "mesh"  # the process that hosts more than one member
 REAL_TIME_PRIORITY = 11
-_MAX_DATAGRAMS_A_TURN = 64
+GROUPS = 10  # of members that wake together, within a heartbeat
+_MAX_DATAGRAMS_A_TURN = 64  # of one member
 Address = tuple[str, int]
 
 
@@ -65,7 +68,6 @@ class MeshParts:
         seed: of the draws of recipients in large meshes.
         state: what the agent publishes.
         peers: where the agent looks for what the others announce.
-        pulse: beaten every turn.
     """
 
     node: str
@@ -77,108 +79,193 @@ class MeshParts:
     seed: int
     state: SharedState
     peers: SharedPeers
-    pulse: Pulse
 
 
-class MeshMember:
-    """Runs as a member of the trial."""
+class HostedMember:
+    """One member: its socket, its policy, its evidence.
 
-    def __init__(self, parts: MeshParts) -> None:
-        self._parts, self._name = parts, f"mesh:{parts.node}"
+    Attributes:
+        socket: non-blocking, in the namespace of the node.
+        due_ns: when it wants to be woken, on the grid of its host; of the run's clock.
+    """
+
+    def __init__(self, parts: MeshParts, tell: Callable[[str, LogEntry], None], now_ns: Callable[[], int]) -> None:
+        self._parts, self._tell, self._now_ns = parts, tell, now_ns
+        self._name = f"mesh:{parts.node}"
+        self._grid_ns = parts.spec.heartbeat_ns // GROUPS
         self._silent: frozenset[str] = frozenset()
         self._taken_ns = -1  # of the last state of our own
         self._sent = self._unsent = self._heard = self._late_max_ns = 0
+        self._news = False  # states were heard, or time has passed
+        self.socket = _bound_in(parts.namespace_pid, parts.address_of[parts.node])
 
-    def __call__(self, line: Line, records: RecordWriter) -> None:
-        """Be the member until SIGTERM."""
-        parts, self._records = self._parts, records
-        stopped = Stopped()
-        kernel.enter_namespace(f"/proc/{parts.namespace_pid}/ns/net", kernel.CLONE_NEWNET)
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-        self._socket.bind(parts.address_of[parts.node])
-        kernel.sharpen_timers()
-        kernel.run_in_real_time(REAL_TIME_PRIORITY)
-        self._t0_ns = line.ready()
-        _sleep_until_start(self._t0_ns)
-        parts.pulse.begin(time.monotonic_ns())
-        born_ns = self._now_ns()  # above that of any life before: the run's clock does not go back
+    def begin(self, at_ns: int) -> None:
+        """Begin a life, with the first wake-up at a time to come."""
+        parts, born_ns = self._parts, self._now_ns()  # above that of any life before: the clock does not go back
         self._codec = Codec(parts.ring, self._now_ns, born_ns)
         self._policy = Membership(parts.node, parts.members, parts.spec, random.Random(parts.seed), incarnation=born_ns)
-        self._feed(DeadlineReached(), self._now_ns())
-        while not stopped:
-            self._turn()
-        self._tell(
-            MeshStopped(
-                sent=self._sent,
-                unsent=self._unsent,
-                heard=self._heard,
-                ignored=dict(self._codec.ignored),
-                late_max_us=self._late_max_ns / NS_PER_US,
-            )
-        )
+        self.due_ns = at_ns
 
-    def _turn(self) -> None:
-        due_ns = self._policy.next_deadline_ns() or 0
-        wait_ns = min(self._parts.pulse.period_ns, max(0, due_ns - self._now_ns()))
-        waiting.readable([self._socket.fileno()], wait_ns)
-        self._parts.pulse.beat(time.monotonic_ns())
-        self._hear()
+    def hear(self) -> None:
+        """Take in one datagram, if there is one."""
+        try:
+            datagram = self.socket.recv(MAX_BYTES)
+        except OSError:
+            return
+        events = self._codec.decode(datagram)
+        self._heard += bool(events)
+        for event in events:
+            self._news |= isinstance(event, StatesHeard)
+            if actions := self._policy.handle(event, self._now_ns()):
+                self._send(actions)
+
+    def wake(self) -> None:
+        """Serve the deadline that has come."""
+        self._late_max_ns = max(self._late_max_ns, self._now_ns() - self.due_ns)
+        actions = self._own_state()
         now_ns = self._now_ns()
-        if now_ns >= due_ns:
-            self._late_max_ns = max(self._late_max_ns, now_ns - due_ns)
-            self._take_own_state()
-            now_ns = self._now_ns()
-            self._feed(DeadlineReached(), now_ns)
-            require_progress(self._name, self._policy, now_ns)
+        actions += self._policy.handle(DeadlineReached(), now_ns)
+        self._send(actions)
+        require_progress(self._name, self._policy, now_ns)
+
+    def settle(self) -> None:
+        """Report what has come of this turn."""
+        self.due_ns = _next_on(self._grid_ns, self._policy.next_deadline_ns() or 0)
+        if self._news:
+            self._news, now_ns = False, self._now_ns()
             self._parts.peers.publish(PeersState(now_ns, self._policy.peers_severity_ratio(now_ns)))
-        self._report()
+        silent = self._policy.silent
+        if silent != self._silent:
+            for node in sorted(silent ^ self._silent):
+                self._tell(self._name, MemberSilent(node=node) if node in silent else MemberHeard(node=node))
+            self._silent = silent
+        for verdict in self._policy.verdicts():
+            fate = MemberDied if isinstance(verdict, NodeLeft) else MemberReturned
+            self._tell(self._name, fate(node=verdict.node))
 
-    def _hear(self) -> None:
-        for _ in range(_MAX_DATAGRAMS_A_TURN):
-            try:
-                event = self._codec.decode(self._socket.recv(MAX_DATAGRAM_BYTES))
-            except OSError:
-                return
-            if event is not None:
-                self._heard += 1
-                self._feed(event, self._now_ns())
+    def stop(self) -> None:
+        """Leave the last record and the network."""
+        self.socket.close()
+        stopped = MeshStopped(
+            sent=self._sent,
+            unsent=self._unsent,
+            heard=self._heard,
+            ignored=dict(self._codec.ignored),
+            late_max_us=self._late_max_ns / NS_PER_US,
+        )
+        self._tell(self._name, stopped)
 
-    def _take_own_state(self) -> None:
+    def _own_state(self) -> list[Action]:
+        """Hand in the node's own state, when there is a new one that would be sent."""
+        now_ns = self._now_ns()
+        if not self._policy.would_send(self._parts.state.severity_ratio, now_ns):
+            return []
         state = self._parts.state.read()
         if state is None or state.taken_ns == self._taken_ns:
-            return
-        self._taken_ns = state.taken_ns
+            return []
+        self._taken_ns, self._news = state.taken_ns, True
         columns = {name: np.array((value,)) for name, value in state._asdict().items()}
-        self._feed(StatesHeard(nodes=(self._parts.node,), **columns), self._now_ns())
+        return self._policy.handle(StatesHeard(nodes=(self._parts.node,), **columns), now_ns)
 
-    def _feed(self, event: Event, now_ns: int) -> None:
-        for action in self._policy.handle(event, now_ns):
-            self._send(action)
-
-    def _send(self, action: Action) -> None:
-        assert isinstance(action, (SendHeartbeat, SendStates, SendSuspicions))
-        for name, datagram in self._codec.datagrams(action):
+    def _send(self, actions: Sequence[Action]) -> None:
+        to = self._parts.address_of
+        for name, datagram in self._codec.datagrams(cast(Sequence[Sent], actions)):
             try:
-                self._socket.sendto(datagram, self._parts.address_of[name])
+                self.socket.sendto(datagram, to[name])
                 self._sent += 1
             except OSError:
                 self._unsent += 1  # nobody listens there, or the link is down: the next one is some milliseconds off
 
-    def _report(self) -> None:
-        silent = self._policy.silent
-        if silent != self._silent:
-            for node in sorted(silent ^ self._silent):
-                self._tell(MemberSilent(node=node) if node in silent else MemberHeard(node=node))
-            self._silent = silent
-        for verdict in self._policy.verdicts():
-            fate = MemberDied if isinstance(verdict, NodeLeft) else MemberReturned
-            self._tell(fate(node=verdict.node))
 
-    def _tell(self, record: LogEntry) -> None:
-        self._records.send(EventRecord.of(self._now_ns(), record, self._name))
+class MeshHost:
+    """Runs as a member of the trial, and in it the mesh members of some nodes."""
+
+    def __init__(self, parts: Sequence[MeshParts], pulse: Pulse) -> None:
+        """Host a member for each of the parts, all of one mesh; the pulse is beaten every turn."""
+        self._parts, self._pulse = parts, pulse
+
+    def __call__(self, line: Line, records: RecordWriter, stopped: Callable[[], bool] | None = None) -> None:
+        """Be the members until SIGTERM, or until `stopped` says so."""
+        self._records, self._t0_ns = records, 0
+        stopped = stopped or Stopped().__bool__
+        self._members = [HostedMember(parts, self._tell, self._now_ns) for parts in self._parts]
+        self._member_of: dict[int, HostedMember] = {}
+        self._ready = select.epoll()
+        kernel.sharpen_timers()
+        kernel.run_in_real_time(REAL_TIME_PRIORITY)
+        self._t0_ns = line.ready()
+        _sleep_until_start(self._t0_ns)
+        self._pulse.begin(time.monotonic_ns())
+        self._begin()
+        gc.disable()  # what a turn leaves is freed by counting; cycles come from errors alone
+        while not stopped():
+            self._turn()
+        for member in self._members:
+            member.stop()
+        self._ready.close()
+
+    def _begin(self) -> None:
+        """Let the members begin one after the other, within a heartbeat."""
+        heartbeat_ns, now_ns = self._parts[0].spec.heartbeat_ns, self._now_ns()
+        grid_ns = heartbeat_ns // GROUPS
+        for place, member in enumerate(self._members):
+            phase_ns = heartbeat_ns * place // len(self._members)
+            member.begin(_next_on(grid_ns, now_ns) + phase_ns // grid_ns * grid_ns)
+
+    def _turn(self) -> None:
+        wait_ns = min(member.due_ns for member in self._members) - self._now_ns()
+        waiting.readable([self._ready.fileno()], max(0, min(self._pulse.period_ns, wait_ns)))
+        self._pulse.beat(time.monotonic_ns())
+        touched = self._hear()
+        now_ns = self._now_ns()
+        for member in self._members:
+            if member.due_ns <= now_ns:
+                self._listen_to(member)
+                member.wake()
+                touched.add(member)
+        touched |= self._hear()
+        for member in touched:
+            member.settle()
+        if touched:
+            self._records.flush()
+
+    def _listen_to(self, member: HostedMember) -> None:
+        """Hear a member's datagrams from its first wake-up on; one before that would begin its life."""
+        if member.socket.fileno() not in self._member_of:
+            self._member_of[member.socket.fileno()] = member
+            self._ready.register(member.socket, select.EPOLLIN)
+
+    def _hear(self) -> set[HostedMember]:
+        """Let the members hear what waits, one datagram of each after the other, and return who heard something."""
+        heard: set[HostedMember] = set()
+        for _ in range(_MAX_DATAGRAMS_A_TURN):
+            ready = self._ready.poll(0)
+            if not ready:
+                break
+            for descriptor, _ in ready:
+                member = self._member_of[descriptor]
+                member.hear()
+                heard.add(member)
+        return heard
+
+    def _tell(self, name: str, record: LogEntry) -> None:
+        self._records.add(EventRecord.of(self._now_ns(), record, name))
 
     def _now_ns(self) -> int:
         return time.monotonic_ns() - self._t0_ns
+
+
+def _bound_in(namespace_pid: int, address: Address) -> socket.socket:
+    """Return a socket in the network namespace of a process, which is this process's own from then on."""
+    kernel.enter_namespace(f"/proc/{namespace_pid}/ns/net", kernel.CLONE_NEWNET)
+    bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    bound.bind(address)
+    return bound
+
+
+def _next_on(grid_ns: int, at_ns: int) -> int:
+    """Return the first instant of a grid that is not before a time."""
+    return -(-at_ns // grid_ns) * grid_ns
 
 
 def _sleep_until_start(t0_ns: int) -> None:

@@ -63,6 +63,11 @@ class SharedState(_Cell):
         words[4], self._ratios[5] = state.predicted_bytes, state.severity_ratio
         words[0] += 1
 
+    @property
+    def severity_ratio(self) -> float:
+        """Return the severity of the last state, alone, without a look at the rest: 0 before the first."""
+        return self._ratios[5]
+
     def read(self) -> NodeState | None:
         """Return the last state, None without a whole one."""
         words = self._words
