@@ -34,7 +34,9 @@ from testbed.units import NS_PER_MS, NS_PER_S
 EARLY_NS = 50 * NS_PER_MS
 LATE_NS = 2 * NS_PER_S
 LATE_SHARE = 5  # one kill in so many is a late one
-GONE_WITHIN_S = 5.0
+# What is there still then is there for good.  A process may end late: its network namespace goes with it, and the
+# kernel frees those of the whole machine one after the other.
+GONE_WITHIN_S = 60.0
 VICTIMS = ("supervisor", "guard")
 _SCENARIO = {
     **{"version": 1, "name": "kill-start", "duration": "30s"},
@@ -141,5 +143,5 @@ def _rows(victim: str, late: bool, tally: _Tally) -> list[Row]:
     gone_ms = percentile(tally.gone_ms, 0.99) if tally.gone_ms else 0.0
     return [
         row(f"{name}: trials that left something", tally.left, "trials", "<= 0", note=f"{tally.kills} kills {what}"),
-        row(f"{name}: until all is gone, p99", gone_ms, "ms"),
+        row(f"{name}: until all is gone, p99", gone_ms, "ms", note=f"max {max(tally.gone_ms, default=0.0):.0f} ms"),
     ]

@@ -82,7 +82,8 @@ def _processes() -> Iterator[str]:
     for pid in descendants(os.getpid()):
         with suppress(OSError):
             words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-            yield f"process {pid} ({words[:60]})"
+            state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
+            yield f"process/{state.split()[0]} {pid} ({words[:60]})"
 
 
 def _things() -> Iterator[str]:
