@@ -25,7 +25,8 @@ from mininet.net import Mininet
 from mininet.node import Switch as MininetSwitch
 from pyroute2 import IPRoute
 
-from testbed.emulation.network import offloads, shaping
+from testbed.emulation.network import neighbours, offloads, shaping
+from testbed.emulation.network.hosts import NamespaceHost
 from testbed.emulation.network.switch_ports import Switch
 from testbed.scenario.network import DATA_PREFIX, VIP_IP, VIP_IP6, VIP_MAC, Host, Link, Network
 from testbed.system import kernel
@@ -55,11 +56,12 @@ class VethLink(MininetLink):  # type: ignore[misc]
     """A veth pair made by one netlink message, each end born in its namespace."""
 
     mtu = 1500
+    netlink: IPRoute
 
     @classmethod
-    def of_mtu(cls, mtu: int) -> type[VethLink]:
-        """Return the class of links that carry so much (Mininet makes them without asking us)."""
-        return type(cls.__name__, (cls,), {"mtu": mtu})
+    def of_mtu(cls, mtu: int, netlink: IPRoute) -> type[VethLink]:
+        """Return the class of links that carry so much, made through `netlink` (Mininet makes them without asking)."""
+        return type(cls.__name__, (cls,), {"mtu": mtu, "netlink": netlink})
 
     @classmethod
     def makeIntfPair(  # noqa: N802 (Mininet's name)
@@ -75,8 +77,7 @@ class VethLink(MininetLink):  # type: ignore[misc]
         """Make the pair (Mininet calls this)."""
         peer = {"ifname": intfname2, "address": addr2, "net_ns_pid": node2.pid, "mtu": cls.mtu}
         own = {"ifname": intfname1, "address": addr1, "net_ns_pid": node1.pid, "mtu": cls.mtu}
-        with IPRoute() as netlink:
-            netlink.link("add", kind="veth", peer=peer, **own)
+        cls.netlink.link("add", kind="veth", peer=peer, **own)
 
 
 class KernelBridge(MininetSwitch):  # type: ignore[misc]
@@ -121,26 +122,33 @@ class EmulatedNetwork:
         Mininet.inited = True  # its init() would change limits and sysctls of the whole machine
         _raise_file_limit()
         _quiet_namespace()
-        wide = VethLink.of_mtu(max(VethLink.mtu, largest_frame_bytes - _ETHERNET_BYTES))
-        self.largest_frame_bytes = wide.mtu + _ETHERNET_BYTES
-        self._net = Mininet(build=False, controller=None, link=wide, autoSetMacs=False)
-        self._add_hosts_and_switches()
-        self._add_links()
+        self.largest_frame_bytes = max(VethLink.mtu + _ETHERNET_BYTES, largest_frame_bytes)
+        with IPRoute() as netlink:
+            wide = VethLink.of_mtu(self.largest_frame_bytes - _ETHERNET_BYTES, netlink)
+            self._net = Mininet(build=False, controller=None, host=NamespaceHost, link=wide, autoSetMacs=False)
+            self._add_hosts()
+            self._add_switches()
+            self._add_links()
         self._net.built = True
+        self._switch_offloads_off()  # where a port of the switch gets an XDP program, its peer's are fixed
+        doing("starting the network")
+        self._net.start()  # the switch makes its ports while the hosts are configured
         for host in network.hosts:
             doing(f"configuring {host.name}")
             self._configure(host)
-        doing("starting the network")
-        self._net.start()
         for link in network.links:
             self._delay(link)
 
-    def _add_hosts_and_switches(self) -> None:
-        for host in self.network.hosts:
-            self._doing(f"making the host {host.name}")
-            self._net.addHost(host.name, ip=None)
-            with kernel.network_of(self.pid(host.name)):
+    def _add_hosts(self) -> None:
+        """Make all namespaces at once: the kernel takes some milliseconds for each."""
+        self._doing("making the hosts")
+        made = [self._net.addHost(host.name, ip=None) for host in self.network.hosts]
+        for host in made:
+            host.settle()
+            with kernel.network_of(host.pid):
                 _quiet_namespace()
+
+    def _add_switches(self) -> None:
         for switch in self.network.switches:
             dpid = f"{self.network.datapath_id(switch.name):016x}"  # Mininet would take it from the name
             if switch.kind == "mesh":
@@ -165,23 +173,28 @@ class EmulatedNetwork:
                 if end in hosts:
                     index = int(self.network.interface(end, other).rsplit("eth", 1)[1])
                     macs[key] = hosts[end].mac_of(index)
-            self._net.addLink(link.a, link.b, **macs)
+            self._net.addLink(link.a, link.b, up=None, **macs)  # each is taken up by netlink
+
+    def _switch_offloads_off(self) -> None:
+        for host in self.network.hosts:
+            with kernel.network_of(self.pid(host.name)):
+                offloads.switch_off(self._interfaces(host))
+
+    def _interfaces(self, host: Host) -> list[str]:
+        return [f"{host.name}-eth{index}" for index in range(len(self.network.links_of(host.name)))]
 
     def pid(self, host: str) -> int:
         """Return a process in the host's network namespace."""
         return int(self._net[host].pid)
 
     def _configure(self, host: Host) -> None:
-        with kernel.network_of(self.pid(host.name)):
-            count = len(self.network.links_of(host.name))
-            offloads.switch_off([f"{host.name}-eth{i}" for i in range(count)])
-            with IPRoute() as netlink:
-                interfaces = [netlink.link_lookup(ifname=f"{host.name}-eth{i}")[0] for i in range(count)]
-                for index in (1, *interfaces):
-                    netlink.link("set", index=index, state="up")
-                {"client": self._configure_client, "node": self._configure_node, "backend": self._configure_backend}[
-                    host.role
-                ](netlink, host, interfaces)
+        with kernel.network_of(self.pid(host.name)), IPRoute() as netlink:
+            interfaces = [socket.if_nametoindex(name) for name in self._interfaces(host)]
+            for index in (1, *interfaces):
+                netlink.link("set", index=index, state="up")
+            {"client": self._configure_client, "node": self._configure_node, "backend": self._configure_backend}[
+                host.role
+            ](netlink, host, interfaces)
 
     def _configure_client(self, netlink: IPRoute, host: Host, interfaces: list[int]) -> None:
         _address(netlink, interfaces[0], host.ip, DATA_PREFIX)
@@ -198,9 +211,8 @@ class EmulatedNetwork:
         _configure_outside(netlink, host, outside, self.network.clients)
         _address(netlink, inside, _inner_ip(host), 32)
         _address(netlink, mesh, mesh_ip(host), MESH_PREFIX)
-        for peer in self.network.nodes:
-            if peer is not host:
-                _neighbour(netlink, mesh, mesh_ip(peer), self.mesh_mac(peer))
+        peers = [peer for peer in self.network.nodes if peer is not host]
+        neighbours.make_permanent(mesh, [(mesh_ip(peer), self.mesh_mac(peer)) for peer in peers])
         for vip, length in ((VIP_IP, 32), (VIP_IP6, 128)):
             netlink.route("add", dst=f"{vip}/{length}", oif=inside)
             _neighbour(netlink, inside, vip, backend.mac)
@@ -264,7 +276,7 @@ def _configure_outside(netlink: IPRoute, host: Host, outside: int, clients: Sequ
 
 
 def _raise_file_limit() -> None:
-    """Mininet holds a pseudo-terminal for each host: take all the descriptors this process may have."""
+    """Take all the descriptors this process may have: each host is held by pipes, and its shell by a terminal."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 

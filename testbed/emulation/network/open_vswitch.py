@@ -141,6 +141,12 @@ class OpenVSwitch:
         told = commands.run("asking for types of ports", ["ovs-vsctl", "get", "Open_vSwitch", ".", "iface_types"])
         return re.findall(r"[\w-]+", told)
 
+    def carried_out(self) -> None:
+        """Wait until the switch has carried out what was written into its database without waiting for it."""
+        commands.run(
+            "making the ports of the switch", ["ovs-vsctl", "set", "Open_vSwitch", ".", "external_ids:ports=made"]
+        )
+
     def set_types(self, interfaces: Collection[str], kind: str) -> None:
         """Make ports anew, of another type."""
         argv = [word for name in interfaces for word in ("--", "set", "Interface", name, f"type={kind}")]
@@ -186,9 +192,15 @@ class OpenVSwitch:
         stats = commands.run("asking for packet-ins", [*_OFCTL, "meter-stats", bridge, "meter=controller"])
         return int(re.findall(r"packet_in_count:(\d+)", stats)[0])
 
-    def matched_pkts(self, bridge: str, cookie: int) -> int:
-        """Return the packets that matched flows of `cookie` on `bridge`, as the switch has counted them up to now."""
-        commands.run("waiting for the switch's counts", ["ovs-appctl", "revalidator/wait"])  # it adds them up lazily
+    def matched_pkts(self, bridge: str, cookie: int, *, settled: bool = True) -> int:
+        """Return the packets that matched flows of `cookie` on `bridge`, as the switch has counted them up to now.
+
+        Not `settled`: without what it has still to add up, for which it may take half a second.
+        """
+        if settled:
+            commands.run(
+                "waiting for the switch's counts", ["ovs-appctl", "revalidator/wait"]
+            )  # it adds them up lazily
         argv = [*_OFCTL, "dump-flows", bridge, f"cookie={cookie:#x}/-1"]
         dump = commands.run("asking for flow counts", argv)
         return sum(int(count) for count in re.findall(r"n_packets=(\d+)", dump))

@@ -61,7 +61,8 @@ class SwitchCounts:
         self._switch, self._bridge, self._ports = switch, bridge, ports
         switch.dropped_pkts()
         self._before, self._unrouted_before = self._read(), self._unrouted()
-        self._fragments_before = self._fragments()
+        # Nothing has been sent that might have to be added up.
+        self._fragments_before = switch.matched_pkts(bridge, FRAGMENT_COOKIE, settled=False)
 
     def loss(self, swallowed_pkts: int) -> SwitchLoss:
         """Return what was lost since; call it once, when nothing is under way.
@@ -72,11 +73,8 @@ class SwitchCounts:
         asked = self._switch.packet_ins(self._bridge)
         unanswered = asked - self._switch.matched_pkts(self._bridge, ANSWERED_COOKIE)
         unrouted, refused = self._unrouted_and_refused(swallowed_pkts + unanswered)
-        fragments = self._fragments() - self._fragments_before
+        fragments = self._switch.matched_pkts(self._bridge, FRAGMENT_COOKIE) - self._fragments_before
         return SwitchLoss(self._switch.dropped_pkts(), unrouted, refused, asked, unanswered, fragments)
-
-    def _fragments(self) -> int:
-        return self._switch.matched_pkts(self._bridge, FRAGMENT_COOKIE)
 
     def _unrouted_and_refused(self, known_pkts: int) -> tuple[int | None, int | None]:
         now, before = self._read(), self._before

@@ -22,6 +22,8 @@ Linux, net/xdp/xsk.c (copy mode: `__dev_direct_xmit`, without queueing disciplin
 from __future__ import annotations
 
 import re
+import shlex
+import socket
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +37,7 @@ from testbed.emulation.network.open_vswitch import OpenVSwitch
 from testbed.errors import MachineError
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
+from testbed.system import commands
 
 PortKind = Literal["afxdp", "packet"]
 
@@ -132,6 +135,7 @@ def settled(ports: SwitchPorts, wanted: str, switch: OpenVSwitch) -> SwitchPorts
     Raises:
         MachineError: it did, and the scenario wants AF_XDP ports and nothing else.
     """
+    switch.carried_out()
     refused = without_program(ports.of("afxdp"))
     if refused:
         refusal = f"the kernel took no native XDP program at {refused[0]}: read logs/ovs-vswitchd.log"
@@ -150,6 +154,26 @@ class Switch(OVSSwitch):  # type: ignore[misc]
         """Make the switch; `afxdp` are the ports that are."""
         self._afxdp = afxdp
         super().__init__(name, **parameters)
+
+    def vsctl(self, *words: Any, **_: Any) -> None:
+        """Run ``ovs-vsctl`` (Mininet calls this), and leave the switch to carry it out: `OpenVSwitch.carried_out`.
+
+        Mininet would type it into a shell, whose terminal takes lines of 4096 characters: 45 ports.
+        """
+        argv = shlex.split(" ".join(str(word).strip() for word in words))
+        commands.run("making the switch", ["ovs-vsctl", "--no-wait", *argv])
+
+    def start(self, controllers: list[Any]) -> None:
+        """Make the bridge with its ports, and take these up."""
+        super().start(controllers)
+        with IPRoute() as netlink:
+            for name in self.intfNames():
+                netlink.link("set", index=socket.if_nametoindex(name), state="up")
+
+    @classmethod
+    def batchStartup(cls, switches: list[Any], run: Any = None) -> list[Any]:  # noqa: N802 (Mininet's names)
+        """Do nothing: each switch was started by itself."""
+        return switches
 
     def intfOpts(self, intf: Any) -> str:  # noqa: N802 (Mininet's name)
         """Return the settings of a port (Mininet calls this)."""
