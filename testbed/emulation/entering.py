@@ -1,11 +1,12 @@
 """A command inside a node of a running trial.
 
-    writer of the run ─ guard ─ init of the sandbox ─ … ─ shell of the node
+    writer of the run ─ guard ─ init of the sandbox ─ … ─ holder of the node
                                   │ user space, mounts, PIDs   │ network
 
 The command gets the sandbox's namespaces and the node's network namespace, so it sees what the node sees: its
 interfaces, its neighbours, the trial's processes.  It runs in the sandbox's PID namespace and so ends with the trial.
-Mininet names a host's shell after the host; processes inside are looked up in the sandbox's own ``/proc``.
+What holds a host's network, and its shell, are named after the host; processes inside are looked up in the sandbox's
+own ``/proc``.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def _namespace_of(pid: int) -> str:
 
 
 def _shells(init: int) -> dict[str, Path]:
-    """Return the ``/proc`` entry of each host's shell, by the host's name."""
+    """Return the ``/proc`` entry of a process that each host has, by the host's name."""
     found = {}
     for entry in Path(f"/proc/{init}/root/proc").glob("[0-9]*"):
         try:
