@@ -250,8 +250,8 @@ def _senders(demand: _Demand) -> list[Expected]:
     for sent_ms in demand.load.sent_ms:
         waits = _waits_ms(sent_ms * dense_ns / NS_PER_MS, np.ones(len(sent_ms)))
         latest = max(latest, _quantile(waits, sent_ms, _P99))
-    busiest = _worst(demand.sending, _PEAK_MS)
-    late = latest + _wait_ms(demand, min(busiest, demand.sending.mean()), _P99)
+    cores = demand.costs.cores
+    late = latest + _exceeded_ms(float(demand.sending.mean()) / cores, cores, dense_ns, _P99)
     return [Expected("sender lateness p99", "the senders", late, SEND_LATENESS_MS, "ms")]
 
 
@@ -264,13 +264,21 @@ def _loops(demand: _Demand) -> list[Expected]:
     members = _of_one(demand.mesh, costs.members.at(load.nodes))
     above = float(demand.sending.mean()) + demand.mesh
     waited = _wait_ms(demand, above + demand.agents, _P99) + costs.late_ns / NS_PER_MS
-    tick_ns = demand.agents / load.ticks_per_s * NS_PER_S
-    alone = _exceeded_ms(agents, 1, tick_ns * costs.turn_variation / 2, _P99)
+    alone = _behind_its_own_ms(demand, agents)
     return [
         Expected("agent loop lateness p99", "the agents", waited + alone, late, "ms"),
         Expected("core time wanted by an agent process", "the agents", agents, CPU_DEMAND_RATIO, "of a core"),
         Expected("core time wanted by a mesh process", "the mesh", members, CPU_DEMAND_RATIO, "of a core"),
     ]
+
+
+def _behind_its_own_ms(demand: _Demand, share: float) -> float:
+    """Return how long a tick waits for those of other nodes in one process that is busy for `share` of its time."""
+    load, costs = demand.load, demand.costs
+    if round(costs.agents.at(load.nodes)) >= load.nodes and share < 1:
+        return 0.0  # each node has a process of its own, which comes to its ticks one by one
+    tick_ns = demand.agents / load.ticks_per_s * NS_PER_S
+    return _exceeded_ms(share, 1, tick_ns * costs.turn_variation / 2, _P99)
 
 
 def _of_one(share: float, processes: float) -> float:
