@@ -1,11 +1,11 @@
 """The costs of a machine for a scenario, from small trials of it.
 
-Two trials of different size tell what is there anyway from what each node, message and port adds; a scenario that is no
-larger than the first needs no second.  A cost within a trial is the processor time of a kind of process between two
+Two trials of different size tell what is there anyway from what each node, message and port adds; a scenario as small
+as the smaller needs no other.  A cost within a trial is the processor time of a kind of process between two
 looks at it, divided by what it did meanwhile.
 
-A machine on which the first trial alone takes most of the time there is gets no second: then each unit is taken for the
-same, which overstates what is shared among many.
+The larger comes first.  Where that alone takes most of the time there is, it is the only one: then each unit is taken
+for the same, which overstates what is shared among many.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from testbed.units import NS_PER_MS
 SMALL_NODES, SMALL_CLIENTS = 3, 2
 MORE_NODES, MORE_CLIENTS = 7, 9
 WITHIN_S = 9.0
+_WITH_THE_SMALLER = 1.8  # times as long as the larger trial alone
 _SETTLED_MS = 100  # after which a phase is what it is for
 
 
@@ -37,18 +38,22 @@ def measure(scenario: Scenario, within_s: float = WITHIN_S) -> Costs:
     Raises:
         TestbedError: a trial failed.
     """
-    began = time.monotonic()
-    topology = scenario.topology
-    other = other_ratio()
-    first = watch(in_small(scenario, min(SMALL_NODES, topology.all_nodes), SMALL_CLIENTS))
-    seen = [first]
+    began, other = time.monotonic(), other_ratio()
+    large, small = _sizes(scenario)
+    seen = [watch(in_small(scenario, *large))]
     took = time.monotonic() - began
-    larger = topology.all_nodes > SMALL_NODES or topology.clients > SMALL_CLIENTS
-    if larger and took * 2.2 < within_s:  # the second has twice as many nodes
-        nodes = max(SMALL_NODES, min(MORE_NODES, topology.all_nodes))
-        ports = max(nodes + SMALL_CLIENTS, min(MORE_NODES + MORE_CLIENTS, topology.all_nodes + topology.clients))
-        seen.append(watch(in_small(scenario, nodes, ports - nodes)))
+    if small != large and took * _WITH_THE_SMALLER < within_s:
+        seen.append(watch(in_small(scenario, *small)))
     return _costs(seen, other)
+
+
+def _sizes(scenario: Scenario) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the nodes and clients of the two trials; they are equal for a scenario that is as small."""
+    nodes, clients = scenario.topology.all_nodes, scenario.topology.clients
+    small = min(SMALL_NODES, nodes), SMALL_CLIENTS
+    many = min(MORE_NODES, nodes)
+    ports = min(MORE_NODES + MORE_CLIENTS, nodes + clients)  # clients that do not send stand for nodes
+    return (many, max(SMALL_CLIENTS, ports - many)), small
 
 
 def other_ratio() -> float:
@@ -65,7 +70,7 @@ def _costs(seen: list[Watched], other: float) -> Costs:
         points = [(units(watched.scenario), cost(watched)) for watched in seen]
         return Slope.through(points[0], points[-1])
 
-    small, large = seen[0], seen[-1]
+    large, small = seen[0], seen[-1]
     fixed_bytes, node_bytes = line(_nodes, lambda w: w.node_bytes)
     return Costs(
         cores=len(os.sched_getaffinity(0)),
