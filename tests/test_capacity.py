@@ -18,8 +18,10 @@ from testbed.capacity.model import Forecast, all_taken_ratio, forecast
 from testbed.capacity.nearest import most_nodes, nearest
 from testbed.capacity.small_trial import PHASES, in_small
 from testbed.capacity.spent import AGENTS, CONTROL, MESH, REST, SENDERS, SWITCH, kind_of
+from testbed.emulation import bounds
 from testbed.errors import EXIT_MACHINE_LACKS, EXIT_OK
 from testbed.scenario.model import Scenario
+from testbed.scenario.network import Network
 from testbed.topologies import describe
 from testbed.traffic.plan import make_plan
 from testbed.units import NS_PER_MS
@@ -218,6 +220,19 @@ def test_processes_are_known_by_the_first_word_of_their_names() -> None:
     assert {name: kind_of(name) for name in names} == names
 
 
+@pytest.mark.parametrize(("name", "refused"), [("n1", False), ("node-in-oslo1", True)])
+def test_an_interface_whose_name_is_too_long_is_refused_before_the_run(name: str, refused: bool) -> None:
+    asked = scenario(topology={"family": "single", "nodes": 1})
+    network = describe(asked.topology)
+    hosts = tuple(replace(host, name=name) if host.name == "n1" else host for host in network.hosts)
+    links = tuple(
+        replace(link, a=name if link.a == "n1" else link.a, b=name if link.b == "n1" else link.b)
+        for link in network.links
+    )
+    found = [complaint.happened for complaint in bounds.check(asked, Network(hosts, network.switches, links))]
+    assert any("node-in-oslo1-eth" in happened for happened in found) == refused
+
+
 # -------------------------------------------------------------------------------------------------------------- kept
 
 
@@ -229,8 +244,20 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_what_was_measured_is_recalled_for_the_same_settings(cache: Path) -> None:
     measured.keep(scenario(), COSTS)
-    assert measured.recall(scenario(seed=7, duration="5s", topology={"family": "cluster", "nodes": 9})) == COSTS
-    assert measured.recall(scenario(buffer={"policy": "static-min"})) is None
+    larger = scenario(seed=7, duration="5s", topology={"family": "cluster", "nodes": 9})
+    assert measured.recall(larger) == (COSTS, True)
+
+
+def test_without_one_under_the_settings_the_last_measurement_serves_and_the_words_say_so(cache: Path) -> None:
+    slow = replace(COSTS, agents_ratio=Slope(0.0, 0.01))
+    measured.keep(scenario(buffer={"policy": "holt"}), COSTS)
+    measured.keep(scenario(), slow)
+    other = scenario(buffer={"policy": "static-min"})
+    assert measured.recall(other) == (slow, False)
+    network = describe(other.topology)
+    seen = foresight.recalled(other, network, make_plan(other, network, Path()))
+    assert seen is not None
+    assert "by a measurement under other settings" in seen.words
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[", '{"x": 1}', None])

@@ -185,6 +185,16 @@ def test_open_files_are_judged_by_the_scenario(machine, monkeypatch, nodes, limi
         assert finding.remedy.startswith(f"raise it: `ulimit -Hn {room.files(scenario(nodes=nodes))}`")
 
 
+@pytest.mark.parametrize(("nodes", "kept", "status"), [(3, 1024, "ok"), (600, 1024, "missing"), (600, 4096, "ok")])
+def test_neighbours_are_judged_by_the_scenario(machine, monkeypatch, tmp_path, nodes, kept, status):
+    path = tmp_path / "gc_thresh3"
+    path.write_text(f"{kept}\n")
+    monkeypatch.setattr(room, "_GC_THRESH", path)
+    finding = found(doctor.diagnose(scenario(nodes=nodes)), "neighbours")
+    assert finding.status == status
+    assert status == "ok" or "sudo sysctl net.ipv4.neigh.default.gc_thresh3=2400" in finding.remedy
+
+
 def test_the_kernel_is_asked_for_as_many_processes_as_the_scenario_has(machine, monkeypatch):
     asked = []
     monkeypatch.setattr(probes, "kernel_features", lambda processes: asked.append(processes) or machine)

@@ -37,6 +37,7 @@ OWN: dict[str, dict[str, str]] = {
     "testbed/bench/leavings.py": {"_children": PROC, "_programs": SAID, "_programs_of": PROC},
     "testbed/bench/running_trial.py": {"finish": SAID, "_children": PROC},
     "testbed/doctor/kernel.py": {"_group_without_share": PROC},
+    "testbed/doctor/room.py": {"_neighbours": PROC},
     "testbed/emulation/cpu_quota.py": {"__init__": PROC, "_folders": PROC},
     "testbed/emulation/entering.py": {"children": PROC, "_shells": PROC},
     "testbed/emulation/inventory/settings.py": {"_content": PROC},

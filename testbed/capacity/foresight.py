@@ -17,6 +17,8 @@ from testbed.scenario.network import Network
 from testbed.traffic.plan import PacketPlan
 from testbed.units import NS_PER_S
 
+_OTHER_SETTINGS = " (by a measurement under other settings; `doctor SCENARIO` makes one)"
+
 
 @dataclass(frozen=True, slots=True)
 class Foresight:
@@ -28,6 +30,7 @@ class Foresight:
         costs: what things cost here.
         load: what the scenario asks for.
         needed_bytes, free_bytes: memory that the processes will take, and that there is.
+        caveat: what there is to know of the measurement.
     """
 
     forecast: Forecast
@@ -36,6 +39,7 @@ class Foresight:
     load: Load
     needed_bytes: int
     free_bytes: int
+    caveat: str = ""
 
     @property
     def fits(self) -> bool:
@@ -53,8 +57,9 @@ class Foresight:
         if not self.fits:
             return f"it takes {self.needed_bytes / 1e9:.1f} GB of memory, and {self.free_bytes / 1e9:.1f} GB are free"
         if self.verdict == "VALID":
-            return f"expected VALID; next to its limit is {_value(self.forecast.limit)}"
-        return f"expected {self.verdict}, for want of {self.forecast.limit.resource}: {_value(self.forecast.limit)}"
+            return f"expected VALID{self.caveat}; next to its limit is {_value(self.forecast.limit)}"
+        limit = self.forecast.limit
+        return f"expected {self.verdict}{self.caveat}, for want of {limit.resource}: {_value(limit)}"
 
     @property
     def remedy(self) -> str:
@@ -138,11 +143,16 @@ def foresee(scenario: Scenario, network: Network, plan: PacketPlan) -> Foresight
 
 
 def recalled(scenario: Scenario, network: Network, plan: PacketPlan) -> Foresight | None:
-    """Return what is expected by the last measurement under these settings; None without one.  Takes some 0.2 s."""
-    costs = measured.recall(scenario)
-    if costs is None:
+    """Return what is expected by the last measurement of this machine; None without one.  Takes some 0.2 s.
+
+    One under the scenario's settings goes before a later one under others, and of those the words say so.
+    """
+    found = measured.recall(scenario)
+    if found is None:
         return None
-    return expected(replace(costs, other_ratio=probe.other_ratio()), load_of(scenario, network, plan))
+    costs = replace(found.costs, other_ratio=probe.other_ratio())
+    seen = expected(costs, load_of(scenario, network, plan))
+    return seen if found.same_settings else replace(seen, caveat=_OTHER_SETTINGS)
 
 
 def expected(costs: Costs, load: Load) -> Foresight:

@@ -12,7 +12,7 @@ import json
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pydantic
 
@@ -29,20 +29,33 @@ _OF_THE_RUN = ("name", "seed", "duration", "topology", "traffic", "faults", "exp
 
 def keep(scenario: Scenario, costs: Costs) -> None:
     """Keep what was measured; where nothing can be written it is measured again the next time."""
-    entries = {**_entries(), _key(scenario): {"machine": _machine(), "costs": costs.to_record()}}
-    newest = dict(list(entries.items())[-_MOST:])
+    entries = {name: entry for name, entry in _entries().items() if name != _key(scenario)}
+    entries[_key(scenario)] = {"machine": _machine(), "costs": costs.to_record()}
+    newest = dict([*entries.items()][-_MOST:])
     with suppress(TestbedError, OSError):
         _path().parent.mkdir(parents=True, exist_ok=True)
         writing.replace_json(_path(), newest, durable=False)
 
 
-def recall(scenario: Scenario) -> Costs | None:
-    """Return what was measured under the settings of a scenario; None when nothing was, or it holds no more."""
-    entry = _entries().get(_key(scenario))
-    if not isinstance(entry, dict) or entry.get("machine") != _machine():
+class Recalled(NamedTuple):
+    """A measurement that holds, and whether it was made under the very settings."""
+
+    costs: Costs
+    same_settings: bool
+
+
+def recall(scenario: Scenario) -> Recalled | None:
+    """Return what was measured under the settings of a scenario, or else last; None when nothing holds any more."""
+    machine, key = _machine(), _key(scenario)
+    holding = {
+        name: entry["costs"]
+        for name, entry in _entries().items()
+        if isinstance(entry, dict) and entry.get("machine") == machine and "costs" in entry
+    }
+    if not holding:
         return None
     with suppress(pydantic.ValidationError):
-        return Costs.from_record(entry["costs"])
+        return Recalled(Costs.from_record(holding.get(key, [*holding.values()][-1])), key in holding)
     return None
 
 

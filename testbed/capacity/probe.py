@@ -80,8 +80,8 @@ def _costs(seen: list[Watched], other: float) -> Costs:
         control_ratio=line(_nodes, lambda w: _quiet(w, CONTROL)),
         rest_ratio=line(_nodes, lambda w: _quiet(w, REST)),
         record_ratio=line(ticks_per_s, _ours),
-        agents=line(_nodes, lambda w: w.looks[-1].processes[AGENTS]),
-        members=line(_nodes, lambda w: w.looks[-1].processes[MESH]),
+        agents=_processes(seen, AGENTS),
+        members=_processes(seen, MESH),
         paces_pps=tuple(float(phase.pps) for phase in PHASES),
         switch_ns=tuple(line(_ports, lambda w, p=phase: _switch_packet_ns(w, p)) for phase in PHASES),  # type: ignore[misc]
         send_ns=tuple(float(np.mean([_send_packet_ns(w, phase) for w in seen])) for phase in PHASES),
@@ -91,6 +91,13 @@ def _costs(seen: list[Watched], other: float) -> Costs:
         node_bytes=node_bytes,
         fixed_bytes=large.fixed_bytes + fixed_bytes,
     )
+
+
+def _processes(seen: list[Watched], kind: str) -> Slope:
+    """Return how many processes of a kind there are, by nodes: one that serves several serves all."""
+    counts = [(_nodes(watched.scenario), watched.looks[-1].processes[kind]) for watched in seen]
+    (nodes, processes), last = counts[0], counts[-1]
+    return Slope(processes, 0.0) if processes < nodes and len(seen) == 1 else Slope.through(counts[0], last)
 
 
 def _variation(values: Floats) -> float:

@@ -22,6 +22,9 @@ LOW_DISK_BYTES, LEAST_DISK_BYTES = 10**9, 50 * 10**6
 _FILES, _FILES_A_NODE, _FILES_A_CLIENT = 64, 40, 10
 _PROCESSES, _PROCESSES_A_NODE, _PROCESSES_A_CLIENT = 40, 5, 3
 
+_NEIGHBOURS_A_NODE = 2
+_GC_THRESH = Path("/proc/sys/net/ipv4/neigh/default/gc_thresh3")  # for all namespaces together
+
 
 def files(scenario: Scenario | None) -> int:
     """Return how many files one process of a trial may have to hold open."""
@@ -43,6 +46,7 @@ def findings(scenario: Scenario | None, out: Path | None) -> Iterator[Finding]:
     """Yield what there is room for."""
     yield _open_files(scenario)
     yield _cpus(scenario)
+    yield _neighbours(scenario)
     yield _disk(out)
 
 
@@ -68,6 +72,21 @@ def _cpus(scenario: Scenario | None) -> Finding:
         detail = f"{nodes} nodes on {cpus} CPUs: expect a verdict other than VALID"
         return Finding("cpus", "limited", detail, "fewer nodes, lower rates, or --engine simulation")
     return Finding("cpus", "ok", f"{cpus} CPUs")
+
+
+def _neighbours(scenario: Scenario | None) -> Finding:
+    """Entries that are permanent do not count; those between a node and the balancer, one in each of them, do."""
+    try:
+        most = int(_GC_THRESH.read_text(encoding="ascii"))
+    except OSError:  # a container that hides it
+        return Finding(
+            "neighbours", "limited", "how many the kernel keeps cannot be read", "run it outside of a container"
+        )
+    needed = _NEIGHBOURS_A_NODE * (scenario.topology.all_nodes if scenario else 1)
+    if needed <= most:
+        return Finding("neighbours", "ok", f"the kernel keeps {most:,} neighbours that are not permanent")
+    detail = f"the nodes and the balancer need {needed} neighbours, and the kernel keeps {most}"
+    return Finding("neighbours", "missing", detail, f"sudo sysctl net.ipv4.neigh.default.gc_thresh3={2 * needed}")
 
 
 def _disk(out: Path | None) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from testbed.scenario.complaints import Complaint
@@ -12,7 +13,20 @@ from testbed.units import rate_text
 
 # The kernel's token bucket counts bytes a second in 32 bits, and the time to fill it, too.
 _SIMULATE = "use --engine simulation"
+LONGEST_INTERFACE_NAME = 15  # IFNAMSIZ, with its end
 SMALLEST_RATE_BPS, LARGEST_RATE_BPS = 1_000, 34 * 10**9
+
+
+def _interface_names(network: Network) -> Iterator[Complaint]:
+    """Yield the first interface whose name the kernel would not take: hosts are named by the family of the topology."""
+    counts = Counter(end for link in network.links for end in (link.a, link.b))
+    hosts = {host.name for host in network.hosts}  # their interfaces count from 0, the ports of switches from 1
+    names = (f"{end}-eth{count - (end in hosts)}" for end, count in counts.items())  # the last of each is the longest
+    for name in names:
+        if len(name.encode()) > LONGEST_INTERFACE_NAME:
+            happened = f"an interface would be named {name}, and the kernel takes {LONGEST_INTERFACE_NAME} bytes"
+            yield Complaint(("topology", "family"), happened, f"give its hosts shorter names, or {_SIMULATE}")
+            return
 
 
 def check(scenario: Scenario, network: Network) -> Iterator[Complaint]:
@@ -21,6 +35,7 @@ def check(scenario: Scenario, network: Network) -> Iterator[Complaint]:
     yield from refused_faults(scenario, "emulation", _SIMULATE)
     if scenario.topology.switch_ports == "afxdp":
         yield from _link_faults(scenario)
+    yield from _interface_names(network)
     for rate_bps in {link.rate_bps for link in network.links if link.rate_bps}:
         if not SMALLEST_RATE_BPS <= rate_bps <= LARGEST_RATE_BPS:
             within = f"{rate_text(SMALLEST_RATE_BPS)} to {rate_text(LARGEST_RATE_BPS)}"

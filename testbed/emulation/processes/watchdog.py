@@ -43,5 +43,5 @@ def _error(silent: list[Seen]) -> ToolError:
     who = listed([f"{seen.name} ({seen.doing})" for seen in silent])
     longest_s = max(seen.silent_ns for seen in silent) // NS_PER_S
     cores = len(os.sched_getaffinity(0))
-    remedy = f"something has stopped them, or {cores} cores are too few for the scenario; read logs/trial.log"
+    remedy = f"something has stopped them, or {cores} cores are too few (`doctor SCENARIO` tells); read logs/trial.log"
     return ToolError("watching the trial", f"no sign of life for {longest_s} s: {who}", remedy)
