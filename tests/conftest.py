@@ -159,11 +159,13 @@ def _leftovers(session: str, before: set[str]) -> list[str]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def nothing_is_left() -> Iterator[None]:
+def nothing_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Fail the session when a process, interface, namespace, pin or mount of ours outlives it."""
     before, session = _marks(), f"{os.getpid()}-{time.monotonic_ns()}"
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv(SESSION_VARIABLE, session)
+        # No run of a test says what `doctor` has measured for its user.
+        environment.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
     deadline = time.monotonic() + GRACE_S  # the kernel takes namespaces down after their last process
     while (left := _leftovers(session, before)) and time.monotonic() < deadline:

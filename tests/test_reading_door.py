@@ -36,6 +36,7 @@ OWN: dict[str, dict[str, str]] = {
     "testbed/bench/kill_moments.py": {"_until_signals_are_taken": PROC},
     "testbed/bench/leavings.py": {"_children": PROC, "_programs": SAID, "_programs_of": PROC},
     "testbed/bench/running_trial.py": {"finish": SAID, "_children": PROC},
+    "testbed/commands/new.py": {"_filled": PACKAGE},
     "testbed/doctor/kernel.py": {"_group_without_share": PROC},
     "testbed/doctor/room.py": {"_neighbours": PROC},
     "testbed/emulation/cpu_quota.py": {"__init__": PROC, "_folders": PROC},
