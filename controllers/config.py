@@ -85,6 +85,7 @@ class BalancerConfig:
     since_ns: int = LONG_AGO_NS
     ring: Keyring = field(kw_only=True, repr=False)
     beat: Callable[[], None] = lambda: None
+    _numbers: dict[str, int] = field(init=False, repr=False, compare=False)  # asked for with every slot that moves
 
     def __post_init__(self) -> None:
         """Refuse what could only fail later, in the switch.
@@ -92,6 +93,7 @@ class BalancerConfig:
         Raises:
             InputError: no node, too many, or a name, port or address that is used twice.
         """
+        object.__setattr__(self, "_numbers", {node.name: number for number, node in enumerate(self.nodes, start=1)})
         if not 1 <= len(self.nodes) <= MAX_NODES:
             raise InputError("configuring the balancer", f"{len(self.nodes)} nodes", f"give 1 to {MAX_NODES}")
         stations = self.stations
@@ -108,7 +110,4 @@ class BalancerConfig:
 
     def number_of(self, node: str) -> int:
         """Return the number of a node in the switch's tables (KeyError when there is no such node)."""
-        for number, station in enumerate(self.nodes, start=1):
-            if station.name == node:
-                return number
-        raise KeyError(node)
+        return self._numbers[node]

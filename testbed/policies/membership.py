@@ -119,16 +119,15 @@ class Membership:
     def handle(self, event: Event, now_ns: int) -> list[Action]:
         """See `Policy.handle`."""
         self._excuse_own_lag(now_ns)
-        self._due_ns = None
         if isinstance(event, HeartbeatHeard):
             self._hear(event, now_ns)
-        elif isinstance(event, SuspicionsHeard):
+            return []
+        self._due_ns = None
+        if isinstance(event, SuspicionsHeard):
             return self._consider(event, now_ns)
-        elif isinstance(event, StatesHeard):
+        if isinstance(event, StatesHeard):
             return self._learn(event, now_ns)
-        elif isinstance(event, DeadlineReached):
-            return self._wake(now_ns)
-        return []
+        return self._wake(now_ns) if isinstance(event, DeadlineReached) else []
 
     def next_deadline_ns(self) -> int | None:
         """See `Policy.next_deadline_ns`."""
@@ -187,6 +186,9 @@ class Membership:
         if node in self._silent:
             self._silent.discard(node)
             self._urge(now_ns)
+            self._due_ns = None
+        elif self._due_ns is not None and self._due_ns < min(self._beat_ns, self._sync_ns):
+            self._due_ns = None  # it may have been for the silence of this node, which has moved; other times have not
 
     def _consider(self, event: SuspicionsHeard, now_ns: int) -> list[Action]:
         self._concluded += self._agreement.hear(event, now_ns)
