@@ -23,7 +23,7 @@ from testbed.emulation.cpu_quota import CpuQuota
 from testbed.emulation.dataplane.counting import Counting
 from testbed.emulation.dataplane.node_buffers import NodeBuffers
 from testbed.emulation.drain import Drain
-from testbed.emulation.faults.act import Ground
+from testbed.emulation.faults.act import FaultContext
 from testbed.emulation.faults.faults import Faults
 from testbed.emulation.inventory.inventory import Inventory
 from testbed.emulation.inventory.processes import Watched
@@ -162,7 +162,7 @@ class Trial:
         """Start the clock, watch until the senders are done, and return what counts the outcome."""
         buffers = self._buffers
         self._faults = self._make_faults()
-        self._let_go = self._faults.books.ended
+        self._let_go = self._faults.counters.ended
         self._may_count = True
         self._row.does("taking stock", SETTING_UP_NS)
         counting = Counting(self._plan, buffers, self._switch, self._network, self._ports.of("afxdp"))
@@ -180,7 +180,7 @@ class Trial:
         self._watch_until_sent(watch)
         now_ns = time.monotonic_ns()
         self._ran_ns = min(now_ns - t0_ns, self._plan.scenario.duration_ns)
-        ended = {*self._faults.books.ended, *(source.name for source in self._crew.tcp)}
+        ended = {*self._faults.counters.ended, *(source.name for source in self._crew.tcp)}
         self._processes = tuple(process_stages(self._crew.pulses, t0_ns, now_ns, ended, self._ran_ns))
         self._machine = watch.finish()
         self._drain = self._drained()
@@ -225,7 +225,7 @@ class Trial:
             self._records.send(EventRecord.of(self._clock.now_ns(), record))
 
         crew, buffers = self._crew, self._buffers
-        ground = Ground(
+        context = FaultContext(
             network=self._network,
             buffers=buffers,
             seed_of=self._plan.seed_of,
@@ -233,7 +233,7 @@ class Trial:
             release=crew.release_memory,
             revive=lambda node: crew.revive(node, buffers, self._t0_ns),
         )
-        return Faults(self._plan.scenario.faults, ground, buffers.sinks, self._clock.now_ns, write)
+        return Faults(self._plan.scenario.faults, context, buffers.sinks, self._clock.now_ns, write)
 
     def _until_next_fault_ns(self) -> int:
         due_ns = self._faults.next_ns()

@@ -113,20 +113,20 @@ def _sections(
     }
 
 
-def _traffic(evidence: Evidence, books: Accounting) -> dict[str, Any]:
+def _traffic(evidence: Evidence, accounting: Accounting) -> dict[str, Any]:
     section: dict[str, Any] = {
-        "sent_packets": books.sent_pkts,
-        "sent_bytes": books.sent_bytes,
-        "delivered_packets": books.delivered_pkts,
-        "dropped_packets": dict(books.dropped_pkts),
-        "in_flight_packets": books.in_flight_pkts,
-        "unaccounted_packets": books.unaccounted_pkts,
+        "sent_packets": accounting.sent_pkts,
+        "sent_bytes": accounting.sent_bytes,
+        "delivered_packets": accounting.delivered_pkts,
+        "dropped_packets": dict(accounting.dropped_pkts),
+        "in_flight_packets": accounting.in_flight_pkts,
+        "unaccounted_packets": accounting.unaccounted_pkts,
     }
     reordered = total(node.reordered_pkts for node in evidence.nodes)
     if reordered is not None:
         section["reordered_packets"] = reordered
     if evidence.ran_ns:
-        section["goodput_bps"] = round(books.delivered_bytes * 8 * NS_PER_S / evidence.ran_ns)
+        section["goodput_bps"] = round(accounting.delivered_bytes * 8 * NS_PER_S / evidence.ran_ns)
     lateness = _percentiles(merged(client.lateness for client in evidence.clients), NS_PER_US)
     return {**section, **({"send_lateness_us": lateness} if lateness else {})}
 

@@ -42,7 +42,7 @@ from testbed.simulation.bounds import check
 from testbed.simulation.cohorts import make_cohorts
 from testbed.simulation.control import BALANCER, Control
 from testbed.simulation.course import Course
-from testbed.simulation.fault_acts.act import Ground
+from testbed.simulation.fault_acts.act import FaultContext
 from testbed.simulation.faults import Faults
 from testbed.simulation.history import History
 from testbed.simulation.mesh import Mesh
@@ -148,8 +148,8 @@ class _Trial:
         if scenario.faults:
             mesh = Mesh(names, scenario.mesh, seed_of, agenda, history, model, control.reported)
             rows = {name: row for row, name in enumerate(names)}
-            ground = Ground(self._plane, self._agents, control, mesh, peers, rows, seed_of, agenda, model)
-            self._faults = Faults(scenario.faults, ground, history)
+            context = FaultContext(self._plane, self._agents, control, mesh, peers, rows, seed_of, agenda, model)
+            self._faults = Faults(scenario.faults, context, history)
         self._course, self._longest_drain_ns = course, trial.longest_drain_ns
         self._ticked_ns = self._end_ns = _NEVER  # until when entries are done, and the run lasts
 

@@ -12,8 +12,8 @@ from functools import partial
 from testbed.records.faults import FaultCommanded, FaultEndCommanded, FaultHealed, FaultObserved
 from testbed.scenario.fault import FaultSpec
 from testbed.scenario.fault_timeline import FaultStep, timeline
-from testbed.simulation.fault_acts.act import FaultAct, Ground
-from testbed.simulation.fault_toll import FaultToll
+from testbed.simulation.fault_acts.act import FaultAct, FaultContext
+from testbed.simulation.fault_loss_counters import FaultLossCounters
 from testbed.simulation.history import History
 from testbed.traffic.carried_out import CarriedOut, Fault
 
@@ -25,15 +25,15 @@ class Faults:
         done: those that were carried out.
     """
 
-    def __init__(self, specs: tuple[FaultSpec, ...], ground: Ground, history: History) -> None:
-        self._specs, self._ground, self._agenda, self._history = specs, ground, ground.agenda, history
+    def __init__(self, specs: tuple[FaultSpec, ...], context: FaultContext, history: History) -> None:
+        self._specs, self._context, self._agenda, self._history = specs, context, context.agenda, history
         acts = {spec.row.act for spec in specs if not spec.row.heals}
         self._acts: dict[str, FaultAct] = {
-            kind: importlib.import_module(f"testbed.simulation.fault_acts.{kind}").Act(ground) for kind in acts
+            kind: importlib.import_module(f"testbed.simulation.fault_acts.{kind}").Act(context) for kind in acts
         }
-        self.done = CarriedOut(tuple(ground.row_of))
+        self.done = CarriedOut(tuple(context.row_of))
         self._sending = True
-        self._tolls: dict[FaultStep, int] = {}  # before each fault that takes a node away
+        self._lost_before: dict[FaultStep, int] = {}  # before each fault that takes a node away
         for step in timeline(specs):
             self._agenda.at(step.at_ns, partial(self._begin if step.begins else self._heal_at, step))
 
@@ -45,32 +45,32 @@ class Faults:
 
     def report_losses(self) -> tuple[int, int]:
         """Record what each fault cost, when the queues are drained; return the sum by counters and by packets."""
-        self.done.end_epoch(self._ground.plane.flows())
+        self.done.end_epoch(self._context.plane.flows())
         for fault in self.done.breaking:
             if fault.counted_pkts is None:
                 self._count(fault)
         numbered = 0
-        for losses in self.done.losses(self._toll.lost()):
+        for losses in self.done.losses(self._counters.lost()):
             self._history.note(losses)
             numbered += losses.lost_pkts
         return sum(fault.counted_pkts or 0 for fault in self.done.breaking), numbered
 
     def moved_flows_ns(self) -> tuple[int, ...]:
         """Return when the flows began that changed node for no fault; call it when the queues are drained."""
-        return self.done.moved_flows_ns(self._toll.lost())
+        return self.done.moved_flows_ns(self._counters.lost())
 
     @property
-    def _toll(self) -> FaultToll:
-        toll = self._ground.plane.toll
-        assert toll is not None
-        return toll
+    def _counters(self) -> FaultLossCounters:
+        counters = self._context.plane.fault_losses
+        assert counters is not None
+        return counters
 
     def _so_far(self, spec: FaultSpec) -> int:
         """Return what faults of that kind and node have cost so far."""
-        return self._acts[spec.row.act].toll(spec.node)
+        return self._acts[spec.row.act].lost_packets(spec.node)
 
     def _count(self, fault: Fault) -> None:
-        fault.counted_pkts = self._so_far(fault.spec) - self._tolls[fault.step]
+        fault.counted_pkts = self._so_far(fault.spec) - self._lost_before[fault.step]
 
     # ------------------------------------------------------------------------------------------------------- steps
 
@@ -80,10 +80,10 @@ class Faults:
         spec, now_ns = self._specs[step.fault], self._agenda.now_ns
         fault = self.done.add(Fault(step, spec, now_ns, self._begin_epoch()))
         if spec.row.takes_node_away:
-            self._tolls[step] = self._so_far(spec)
-        self._history.note(fault.told(FaultCommanded, t_commanded_ns=now_ns, for_ns=spec.for_ns))
+            self._lost_before[step] = self._so_far(spec)
+        self._history.note(fault.record_of(FaultCommanded, t_commanded_ns=now_ns, for_ns=spec.for_ns))
         self._acts[spec.row.act].begin(spec)
-        self._history.note(fault.told(FaultObserved, took_ms=0.0))
+        self._history.note(fault.record_of(FaultObserved, took_ms=0.0))
 
     def _heal_at(self, step: FaultStep) -> None:
         if self._sending:
@@ -93,12 +93,12 @@ class Faults:
         fault.over_ns, fault.healed_epoch = self._agenda.now_ns, self._begin_epoch()
         if fault.spec.row.takes_node_away:
             self._count(fault)
-        self._history.note(fault.told(FaultEndCommanded, t_commanded_ns=fault.over_ns))
+        self._history.note(fault.record_of(FaultEndCommanded, t_commanded_ns=fault.over_ns))
         measured = self._acts[fault.spec.row.act].end(fault.spec) or {}
-        self._history.note(fault.told(FaultHealed, took_ms=0.0, **measured))
+        self._history.note(fault.record_of(FaultHealed, took_ms=0.0, **measured))
 
     def _begin_epoch(self) -> int:
-        plane = self._ground.plane
+        plane = self._context.plane
         plane.advance(self._agenda.now_ns)
         epoch = self.done.end_epoch(plane.flows())
         plane.begin_epoch(epoch)

@@ -21,7 +21,7 @@ from testbed.scenario.network import Network, bucket_bytes
 from testbed.simulation.deflection import Deflection, Packets, Step
 from testbed.simulation.delays import DelayCounts
 from testbed.simulation.deliveries import Deliveries
-from testbed.simulation.fault_toll import FaultToll
+from testbed.simulation.fault_loss_counters import FaultLossCounters
 from testbed.simulation.link_loss import LinkLoss
 from testbed.simulation.meter import Meter
 from testbed.simulation.network_model import NetworkModel, service_rates_bps, way_of
@@ -54,7 +54,7 @@ class PacketPlane:
         deflection: siblings, likewise; None where full nodes drop.
         behind_switch_ns: how long a packet takes from the switch to its buffer.
         losses: links that lose packets at random, by row, likewise.
-        toll: what faults have cost so far; None where the scenario has none.
+        fault_losses: what faults have cost so far; None where the scenario has none.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class PacketPlane:
         self._deliveries = Deliveries(self._nodes, plan, by_flow=bool(scenario.faults))
         self.losses: dict[int, LinkLoss] = {}
         self._crashed, self._cut = np.zeros((2, count), dtype=bool)
-        self.toll = FaultToll(count, plan) if scenario.faults else None
+        self.fault_losses = FaultLossCounters(count, plan) if scenario.faults else None
         self._first_limit_bytes = limit_bytes.copy()
         self._plan = plan
         way = way_of(network, model)
@@ -140,9 +140,9 @@ class PacketPlane:
         """Let a node take in nothing any more, and throw away what waits there."""
         self._crashed[row] = True
         self.queues.clear(row)
-        assert self.toll is not None
+        assert self.fault_losses is not None
         self._deliver()
-        self.toll.discard(row, self._deliveries.discard(row))
+        self.fault_losses.discard(row, self._deliveries.discard(row))
 
     def restart(self, row: int) -> None:
         """Let a crashed node take packets in again, with an empty queue and the limit it began with."""
@@ -211,19 +211,19 @@ class PacketPlane:
         dead, lossy = self._crashed | self._cut, [row for row, link in self.losses.items() if link.active]
         if not dead.any() and not lossy:
             return packets
-        assert self.toll is not None
+        assert self.fault_losses is not None
         lost = dead[packets.node]
         self._swallow(packets.node[lost], packets.number[lost])
         for row in lossy:
             met = np.flatnonzero((packets.node == row) & ~lost)
             lost[met] = drawn = self.losses[row].draw(len(met))
-            self.toll.draw(row, int(drawn.sum()))
+            self.fault_losses.draw(row, int(drawn.sum()))
         return packets.only(~lost)
 
     def _swallow(self, node: Ints, number: Ints) -> None:
         if len(node):
-            assert self.toll is not None
-            self.toll.swallow(node, number, self._cut)
+            assert self.fault_losses is not None
+            self.fault_losses.swallow(node, number, self._cut)
 
     def _count(self, step: Step) -> None:
         arrivals, served, meter = step.arrivals, step.served, self._meter
@@ -277,13 +277,13 @@ class PacketPlane:
         """Return what has been admitted and not thrown away, shape [n]."""
         meter = self._meter
         passed: Ints = meter.arrived_bytes - meter.dropped_bytes - meter.deflected_bytes
-        if self.toll is not None:
-            passed = passed - self.toll.discarded_bytes
+        if self.fault_losses is not None:
+            passed = passed - self.fault_losses.discarded_bytes
         return passed
 
     def _one_node(self, row: int, name: str, waiting_pkts: int, waiting_bytes: int) -> NodeEvidence:
-        meter, toll = self._meter, self.toll
-        discarded = 0 if toll is None else int(toll.discarded_pkts[row])
+        meter, losses = self._meter, self.fault_losses
+        discarded = 0 if losses is None else int(losses.discarded_pkts[row])
         refused_pkts = meter.dropped_pkts[row] + meter.deflected_pkts[row] + discarded
         return NodeEvidence(
             node=name,
@@ -294,8 +294,8 @@ class PacketPlane:
             delivered_pkts=int(meter.arrived_pkts[row] - refused_pkts) - waiting_pkts,
             delivered_bytes=int(self._passed_bytes()[row]) - waiting_bytes,
             in_flight_pkts=waiting_pkts,
-            fault_dropped_pkts=None if toll is None else int(toll.kept_pkts[row]),
-            discarded_pkts=None if toll is None else discarded,
+            fault_dropped_pkts=None if losses is None else int(losses.kept_pkts[row]),
+            discarded_pkts=None if losses is None else discarded,
             delay=self._delays.histogram(row),
             **self._deflected(row),
             marked_pkts=None if self._ecn_bytes is None else int(meter.marked_pkts[row]),

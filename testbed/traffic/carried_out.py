@@ -57,7 +57,7 @@ class Fault:
         when = self.spec.row.ends_with_traffic
         return when == "always" or (when == "timed" and self.spec.for_ns is not None)
 
-    def told(self, kind: type[_About], **fields: Any) -> _About:
+    def record_of(self, kind: type[_About], **fields: Any) -> _About:
         """Return a record about it; `fields` are those beyond `AboutFault`."""
         step = self.step
         return kind(fault=step.fault, turn=step.turn, what=self.spec.kind, nodes=self.victims, **fields)
@@ -140,7 +140,7 @@ class CarriedOut:
         """Yield what each fault cost, as it is recorded; call it when the last epoch has ended."""
         failures = [Failure(fault.spec.node, fault.span, fault.over_ns) for fault in self.breaking]
         for fault, loss in zip(self.breaking, self._history.losses(failures, lost), strict=True):
-            yield fault.told(FaultLosses, counted_pkts=fault.counted_pkts, **values_of(loss))
+            yield fault.record_of(FaultLosses, counted_pkts=fault.counted_pkts, **values_of(loss))
 
     def _of(self, node: str) -> list[Fault]:
         return [fault for fault in self._faults.values() if fault.spec.node == node]

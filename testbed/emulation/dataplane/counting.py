@@ -119,7 +119,7 @@ class Counting:
 
         Where nodes deflect, flows are at several of them, and whose loss a packet is cannot be told from its flow.
         """
-        told = faults.tell_losses(lost)
+        told = faults.record_losses(lost)
         if faults.done.breaking and self._scenario.buffer.deflect:
             return {}
         counted = sum(fault.counted_pkts or 0 for fault in faults.done.breaking)
@@ -140,7 +140,7 @@ class Counting:
         before = self._qdiscs_before[node]
         qdisc = self._qdiscs[node].find() or before  # taken away: the inventory names it, what it counted is lost
         counts, edges_ns = self._sinks[node].delay_histogram()
-        discarded, by_faults = faults.books.discarded_pkts[node], bool(self._scenario.faults)
+        discarded, by_faults = faults.counters.discarded_pkts[node], bool(self._scenario.faults)
         return NodeEvidence(
             node=node,
             arrived_pkts=int(data["arrived_pkts"]),

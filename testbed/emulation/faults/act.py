@@ -1,6 +1,6 @@
-"""What a fault's act is: how it begins, how it ends, what it costs and what it changes by order.
+"""The act of a fault: how it begins and ends, which packets it loses, and which changes of the inventory it explains.
 
-The act of a kind is the class `Act` of the file that has its name (``crash.py``); `FaultAct` is what it may leave out.
+The act of a kind is the class `Act` of the file that has its name (``crash.py``); `FaultAct` has the defaults.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ Measured = dict[str, Any]
 
 
 @dataclass(slots=True)
-class Books:
-    """What the acts cost, as counted at the place.
+class LossCounters:
+    """Losses of the acts, counted where they occur.
 
     Attributes:
-        ended: names of members that are dead by command.
-        discarded_pkts: frames thrown away with the queue of a crashed node, by node; planned or not.
-        discarded_planned_pkts: those of them that are planned packets, of the crashes that are over.
+        ended: names of processes that a fault has killed.
+        discarded_pkts: frames discarded with the queue of a crashed node, by node; planned or not.
+        discarded_planned_pkts: the planned packets among them, of the crashes that are over.
     """
 
     ended: set[str] = field(default_factory=set)
@@ -44,7 +44,7 @@ class Books:
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class FaultContext:
     """What faults act on.
 
     Attributes:
@@ -52,9 +52,9 @@ class Ground:
         buffers: of every node.
         seed_of: derives the seed of a named stream.
         members: every process of the trial that a fault may hit, by name.
-        release: takes back the memory that a node held.
-        revive: starts the processes of a node anew and returns them, running.
-        books: what the acts cost.
+        release: returns the memory of a node to the pool.
+        revive: restarts the processes of a node and returns them, running.
+        counters: the losses of the acts.
     """
 
     network: EmulatedNetwork
@@ -63,11 +63,11 @@ class Ground:
     members: dict[str, Member]
     release: Callable[[str], None]
     revive: Callable[[str], list[Member]]
-    books: Books = field(default_factory=Books)
+    counters: LossCounters = field(default_factory=LossCounters)
 
     def alive(self, *names: str) -> list[Member]:
         """Return the members of these names that no fault has ended."""
-        return [self.members[name] for name in names if name in self.members and name not in self.books.ended]
+        return [self.members[name] for name in names if name in self.members and name not in self.counters.ended]
 
     def processes_of(self, node: str) -> list[Member]:
         """Return the processes of a node that no fault has ended."""
@@ -77,7 +77,7 @@ class Ground:
         """Kill members, and see them end."""
         members = self.alive(*names)
         for member in members:
-            self.books.ended.add(member.name)
+            self.counters.ended.add(member.name)
             os.kill(member.pid, signal.SIGKILL)
         for member in members:
             see(f"killing {member.name}", member.ended)
@@ -89,9 +89,9 @@ class FaultAct(ABC):
     `begin` and `end` return what was measured, to be recorded, and raise `ToolError` when it is not seen to happen.
     """
 
-    def __init__(self, ground: Ground, specs: Sequence[FaultSpec]) -> None:
+    def __init__(self, context: FaultContext, specs: Sequence[FaultSpec]) -> None:
         """Get ready for the faults of this kind; before traffic."""
-        self.ground, self.specs = ground, specs
+        self.context, self.specs = context, specs
 
     @abstractmethod
     def begin(self, spec: FaultSpec) -> Measured | None:
@@ -103,16 +103,16 @@ class FaultAct(ABC):
     def close(self) -> None:  # noqa: B027 (most hold nothing)
         """Count what is not counted yet; called when the queues are drained."""
 
-    def toll(self, node: str) -> int:
-        """Return how many planned packets such faults of that node have cost so far, the present one excepted."""
+    def lost_packets(self, node: str) -> int:
+        """Return how many planned packets faults of this kind have lost at that node so far, without the present one."""
         return 0
 
     def swallowed(self) -> dict[str, Words]:
-        """Return which packets links have swallowed, by node."""
+        """Return which packets failed links have dropped, by node."""
         return {}
 
     def swallowed_frames(self) -> int:
-        """Return how many frames of any kind that were."""
+        """Return how many frames of any kind failed links have dropped."""
         return 0
 
     @staticmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from testbed.emulation.faults.act import FaultAct, Ground, Measured, see
+from testbed.emulation.faults.act import FaultAct, FaultContext, Measured, see
 from testbed.emulation.faults.hogs import Hogs
 from testbed.scenario.fault import FaultSpec
 
@@ -12,9 +12,9 @@ from testbed.scenario.fault import FaultSpec
 class Act(FaultAct):
     """Starts and ends them."""
 
-    def __init__(self, ground: Ground, specs: Sequence[FaultSpec]) -> None:
+    def __init__(self, context: FaultContext, specs: Sequence[FaultSpec]) -> None:
         """See `FaultAct`."""
-        super().__init__(ground, specs)
+        super().__init__(context, specs)
         self._hogs: dict[FaultSpec, list[Hogs]] = {}
 
     def begin(self, spec: FaultSpec) -> None:

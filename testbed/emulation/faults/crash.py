@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from testbed.emulation.faults.act import FaultAct, Ground, is_control
+from testbed.emulation.faults.act import FaultAct, FaultContext, is_control
 from testbed.emulation.inventory.difference import Difference
 from testbed.scenario.fault import FaultSpec
 from testbed.scenario.network import Network
@@ -20,40 +20,40 @@ _SETTLE_S = 0.001  # a packet the program let pass before is in the queue by the
 class Act(FaultAct):
     """Crashes nodes and starts them anew."""
 
-    def __init__(self, ground: Ground, specs: Sequence[FaultSpec]) -> None:
+    def __init__(self, context: FaultContext, specs: Sequence[FaultSpec]) -> None:
         """See `FaultAct`."""
-        super().__init__(ground, specs)
+        super().__init__(context, specs)
         self._crashed: set[str] = set()
 
     def begin(self, spec: FaultSpec) -> None:
         """See `FaultAct.begin`."""
-        ground, node = self.ground, spec.node
-        ground.buffers.programs[node].set_crashed(True)
-        ground.end(f"mesh {node}", f"agent {node}")
+        context, node = self.context, spec.node
+        context.buffers.programs[node].set_crashed(True)
+        context.end(f"mesh {node}", f"agent {node}")
         time.sleep(_SETTLE_S)
-        ground.books.discarded_pkts[node] += ground.buffers.discard_queue(node)
+        context.counters.discarded_pkts[node] += context.buffers.discard_queue(node)
         self._crashed.add(node)
-        ground.release(node)
+        context.release(node)
 
     def end(self, spec: FaultSpec) -> None:
         """See `FaultAct.end`."""
-        ground, node = self.ground, spec.node
+        context, node = self.context, spec.node
         self._count_discarded(node)
         self._crashed.discard(node)
-        ground.buffers.renew_queue(node)
-        ground.buffers.programs[node].set_crashed(False)
-        for member in ground.revive(node):
-            ground.members[member.name] = member
-            ground.books.ended.discard(member.name)
+        context.buffers.renew_queue(node)
+        context.buffers.programs[node].set_crashed(False)
+        for member in context.revive(node):
+            context.members[member.name] = member
+            context.counters.ended.discard(member.name)
 
     def close(self) -> None:
         """Count what the nodes that have not come back threw away."""
         for node in self._crashed:
             self._count_discarded(node)
 
-    def toll(self, node: str) -> int:
-        """See `FaultAct.toll`."""
-        return self.ground.buffers.crashed_pkts(node) + self.ground.books.discarded_planned_pkts[node]
+    def lost_packets(self, node: str) -> int:
+        """See `FaultAct.lost_packets`."""
+        return self.context.buffers.crashed_pkts(node) + self.context.counters.discarded_planned_pkts[node]
 
     @staticmethod
     def covers(found: Difference, spec: FaultSpec, network: Network) -> bool:
@@ -69,5 +69,5 @@ class Act(FaultAct):
         Behind it nothing is under way by now, so what its program let in and its sink has not seen was lost there, and
         no more of it was thrown away than there were frames.
         """
-        books, behind = self.ground.books, self.ground.buffers.behind_pkts(node)
-        books.discarded_planned_pkts[node] = min(books.discarded_pkts[node], behind)
+        counters, behind = self.context.counters, self.context.buffers.behind_pkts(node)
+        counters.discarded_planned_pkts[node] = min(counters.discarded_pkts[node], behind)

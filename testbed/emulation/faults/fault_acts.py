@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Iterable
 from functools import cache
 
-from testbed.emulation.faults.act import FaultAct, Ground, Measured
+from testbed.emulation.faults.act import FaultAct, FaultContext, Measured
 from testbed.scenario.fault import FaultSpec
 from testbed.traffic.numbers import Words
 
@@ -24,13 +24,13 @@ def act_of(kind: str) -> type[FaultAct]:
 class Acts:
     """Begins and ends faults, and adds up what they cost."""
 
-    def __init__(self, ground: Ground, specs: Iterable[FaultSpec]) -> None:
+    def __init__(self, context: FaultContext, specs: Iterable[FaultSpec]) -> None:
         """Get ready for these faults; before traffic, as counting begins on the links they take down."""
         by_act: dict[str, list[FaultSpec]] = {}
         for spec in specs:
             if not spec.row.heals:
                 by_act.setdefault(spec.row.act, []).append(spec)
-        self._acts = {kind: act_of(kind)(ground, members) for kind, members in by_act.items()}
+        self._acts = {kind: act_of(kind)(context, members) for kind, members in by_act.items()}
 
     def begin(self, spec: FaultSpec) -> Measured:
         """Break what the fault says."""
@@ -45,13 +45,13 @@ class Acts:
         for act in self._acts.values():
             act.close()
 
-    def toll(self, spec: FaultSpec) -> int:
+    def lost_packets(self, spec: FaultSpec) -> int:
         """Return how many planned packets faults of that kind and node have cost so far, the present one excepted."""
-        return self._acts[spec.row.act].toll(spec.node)
+        return self._acts[spec.row.act].lost_packets(spec.node)
 
     def link_pkts(self, node: str) -> int:
         """Return how many planned packets a link that fails has swallowed while it was down; 0 for other links."""
-        return self._acts["link_down"].toll(node) if "link_down" in self._acts else 0
+        return self._acts["link_down"].lost_packets(node) if "link_down" in self._acts else 0
 
     def swallowed_frames(self) -> int:
         """Return how many frames of any kind went nowhere on links that were down."""

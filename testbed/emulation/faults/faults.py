@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from testbed.emulation.dataplane.xdp import SinkProgram
-from testbed.emulation.faults.act import Books, Ground, Measured
+from testbed.emulation.faults.act import FaultContext, LossCounters, Measured
 from testbed.emulation.faults.fault_acts import Acts
 from testbed.errors import ToolError
 from testbed.records.events import LogEntry
@@ -35,24 +35,24 @@ class Faults:
     def __init__(
         self,
         specs: tuple[FaultSpec, ...],
-        ground: Ground,
+        context: FaultContext,
         sinks: Mapping[str, SinkProgram],
         now_ns: Callable[[], int],
         write: Write,
     ) -> None:
         """Prepare; `now_ns` is the run's clock, `write` records what happens."""
-        self._acts, self._books, self._sinks = Acts(ground, specs), ground.books, sinks
+        self._acts, self._counters, self._sinks = Acts(context, specs), context.counters, sinks
         self._now_ns, self._record = now_ns, write
         self._specs = specs
         self._steps = list(timeline(specs))
         self.done = CarriedOut(tuple(sinks))
         self.unseen: list[str] = []
-        self._tolls: dict[FaultStep, int] = {}  # of the places, before each fault that takes a node away
+        self._lost_before: dict[FaultStep, int] = {}  # of the places, before each fault that takes a node away
 
     @property
-    def books(self) -> Books:
+    def counters(self) -> LossCounters:
         """Return what they cost so far."""
-        return self._books
+        return self._counters
 
     def link_pkts(self, node: str) -> int:
         """Return how many planned packets the node's link swallowed while it was down."""
@@ -93,7 +93,7 @@ class Faults:
             if fault.counted_pkts is None:
                 self._count(fault)
 
-    def tell_losses(self, lost: LostPackets) -> int:
+    def record_losses(self, lost: LostPackets) -> int:
         """Record what each fault cost, by counters and by the packets that are lost; return the sum of the latter."""
         lost_pkts = 0
         for losses in self.done.losses(lost):
@@ -107,20 +107,20 @@ class Faults:
         spec, epoch = self._specs[step.fault], self._begin_epoch()
         done = self.done.add(Fault(step, spec, self._now_ns(), epoch))
         if spec.row.takes_node_away:
-            self._tolls[step] = self._acts.toll(spec)
-        self._record(done.told(FaultCommanded, t_commanded_ns=done.commanded_ns, for_ns=spec.for_ns))
+            self._lost_before[step] = self._acts.lost_packets(spec)
+        self._record(done.record_of(FaultCommanded, t_commanded_ns=done.commanded_ns, for_ns=spec.for_ns))
         self._see(FaultObserved, done, self._acts.begin)
 
     def _heal(self, done: Fault) -> None:
         done.healed_epoch = self._begin_epoch()
-        self._record(done.told(FaultEndCommanded, t_commanded_ns=self._now_ns()))
+        self._record(done.record_of(FaultEndCommanded, t_commanded_ns=self._now_ns()))
         self._see(FaultHealed, done, self._acts.end)
         done.over_ns = self._now_ns()
         if done.spec.row.takes_node_away:
             self._count(done)
 
     def _count(self, done: Fault) -> None:
-        done.counted_pkts = self._acts.toll(done.spec) - self._tolls[done.step]
+        done.counted_pkts = self._acts.lost_packets(done.spec) - self._lost_before[done.step]
 
     def _see(self, kind: type[FaultObserved | FaultHealed], done: Fault, act: Callable[[FaultSpec], Measured]) -> None:
         began_ns = self._now_ns()
@@ -128,9 +128,9 @@ class Faults:
             measured = act(done.spec)
         except ToolError as error:
             self.unseen.append(f"{done.spec.kind} {done.spec.link or done.spec.node}".strip())
-            self._record(done.told(FaultNotSeen, reason=str(error)))
+            self._record(done.record_of(FaultNotSeen, reason=str(error)))
             return
-        self._record(done.told(kind, took_ms=(self._now_ns() - began_ns) / NS_PER_MS, **measured))
+        self._record(done.record_of(kind, took_ms=(self._now_ns() - began_ns) / NS_PER_MS, **measured))
 
     # ----------------------------------------------------------------------------------------------------- records
 

@@ -12,5 +12,5 @@ class Act(FaultAct):
 
     def begin(self, spec: FaultSpec) -> None:
         """See `FaultAct.begin`."""
-        alive = [member.name for member in self.ground.alive(*CONTROLLERS)]
-        self.ground.end(*(alive if spec.target == "controllers" else alive[:1]))
+        alive = [member.name for member in self.context.alive(*CONTROLLERS)]
+        self.context.end(*(alive if spec.target == "controllers" else alive[:1]))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from pyroute2 import IPRoute
 
-from testbed.emulation.faults.act import FaultAct, Ground, see
+from testbed.emulation.faults.act import FaultAct, FaultContext, see
 from testbed.emulation.faults.failing_link import FailingLink
 from testbed.emulation.inventory.difference import Difference
 from testbed.emulation.inventory.switch_stock import SWITCH
@@ -30,12 +30,12 @@ _GOES_WITH_A_LINK = {"address", "route", "neighbour"}
 class Act(FaultAct):
     """Takes links down and up; it counts on them from its making on."""
 
-    def __init__(self, ground: Ground, specs: Sequence[FaultSpec]) -> None:
+    def __init__(self, context: FaultContext, specs: Sequence[FaultSpec]) -> None:
         """See `FaultAct`."""
-        super().__init__(ground, specs)
+        super().__init__(context, specs)
         self._netlink = IPRoute()
         failing = sorted({spec.node for spec in specs})
-        self._links = {node: FailingLink(ground.network, ground.buffers, node) for node in failing}
+        self._links = {node: FailingLink(context.network, context.buffers, node) for node in failing}
 
     def begin(self, spec: FaultSpec) -> None:
         """See `FaultAct.begin`."""
@@ -48,8 +48,8 @@ class Act(FaultAct):
         see(f"taking {spec.link} up", lambda: self._port_state(spec.node) == "UP")
         self._links[spec.node].restore()
 
-    def toll(self, node: str) -> int:
-        """See `FaultAct.toll`; 0 for a link that no fault takes down."""
+    def lost_packets(self, node: str) -> int:
+        """See `FaultAct.lost_packets`; 0 for a link that no fault takes down."""
         return self._links[node].lost_pkts() if node in self._links else 0
 
     def swallowed(self) -> dict[str, Words]:
@@ -71,6 +71,6 @@ class Act(FaultAct):
 
     def _port_state(self, node: str) -> str:
         """Return how the switch's end of the node's link is."""
-        index = socket.if_nametoindex(self.ground.network.network.switch_port(node))
+        index = socket.if_nametoindex(self.context.network.network.switch_port(node))
         state: str = self._netlink.get_links(index)[0].get_attr("IFLA_OPERSTATE")
         return state

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from testbed.emulation.faults.act import FaultAct, Ground, Measured, is_control
+from testbed.emulation.faults.act import FaultAct, FaultContext, Measured, is_control
 from testbed.emulation.inventory.difference import Difference
 from testbed.errors import ToolError
 from testbed.scenario.fault import FaultSpec
@@ -14,21 +14,21 @@ from testbed.scenario.network import Network
 class Act(FaultAct):
     """Lets the node's program lose packets, and counts them."""
 
-    def __init__(self, ground: Ground, specs: Sequence[FaultSpec]) -> None:
+    def __init__(self, context: FaultContext, specs: Sequence[FaultSpec]) -> None:
         """See `FaultAct`."""
-        super().__init__(ground, specs)
+        super().__init__(context, specs)
         self._before: dict[str, tuple[int, int]] = {}
 
     def begin(self, spec: FaultSpec) -> None:
         """See `FaultAct.begin`."""
         assert spec.ratio is not None
-        program = self.ground.buffers.programs[spec.node]
+        program = self.context.buffers.programs[spec.node]
         self._before[spec.node] = program.loss()
-        program.set_loss(spec.ratio, self.ground.seed_of(f"loss {spec.link}"))
+        program.set_loss(spec.ratio, self.context.seed_of(f"loss {spec.link}"))
 
     def end(self, spec: FaultSpec) -> Measured:
         """See `FaultAct.end`."""
-        program = self.ground.buffers.programs[spec.node]
+        program = self.context.buffers.programs[spec.node]
         program.set_loss(0.0)
         before = self._before.pop(spec.node)
         met, lost = (after - old for after, old in zip(program.loss(), before, strict=True))

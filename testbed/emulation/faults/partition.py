@@ -41,11 +41,11 @@ class Act(FaultAct):
         return (found.namespace, found.kind, found.interface) in ends
 
     def _divide(self, spec: FaultSpec, *, apart: bool) -> None:
-        described = self.ground.network.network
+        described = self.context.network.network
         for group in spec.groups:
             others = [described.host(node) for other in spec.groups if other is not group for node in other]
             for node in group:
-                with kernel.network_of(self.ground.network.pid(node)), IPRoute() as netlink:
+                with kernel.network_of(self.context.network.pid(node)), IPRoute() as netlink:
                     index = socket.if_nametoindex(described.mesh_interface(node))
                     self._point(netlink, index, others, apart=apart)
                     wrong = _not_as_commanded(netlink, index, others, apart=apart)
@@ -54,7 +54,7 @@ class Act(FaultAct):
 
     def _point(self, netlink: IPRoute, index: int, peers: Iterable[Host], *, apart: bool) -> None:
         for peer in peers:
-            mac = _NOWHERE_MAC if apart else self.ground.network.mesh_mac(peer)
+            mac = _NOWHERE_MAC if apart else self.context.network.mesh_mac(peer)
             entry = {"dst": mesh_ip(peer), "lladdr": mac, "ifindex": index, "state": _NUD_PERMANENT}
             netlink.neigh("replace", **entry)
 

@@ -15,16 +15,16 @@ class Act(FaultAct):
 
     def begin(self, spec: FaultSpec) -> None:
         """See `FaultAct.begin`."""
-        for member in self.ground.processes_of(spec.node):
+        for member in self.context.processes_of(spec.node):
             member.suspend()
-        for member in self.ground.processes_of(spec.node):
+        for member in self.context.processes_of(spec.node):
             see(f"stopping {member.name}", lambda pid=member.pid: _state(pid) == "T")  # type: ignore[misc]
 
     def end(self, spec: FaultSpec) -> None:
         """See `FaultAct.end`."""
-        for member in self.ground.processes_of(spec.node):
+        for member in self.context.processes_of(spec.node):
             member.resume()
-        for member in self.ground.processes_of(spec.node):
+        for member in self.context.processes_of(spec.node):
             see(f"letting {member.name} go on", lambda pid=member.pid: _state(pid) != "T")  # type: ignore[misc]
 
     @staticmethod

@@ -23,9 +23,9 @@ STRAY_LOSS_RATIO = Bound(0.0, 0.001)
 
 
 def _conservation(run: Run) -> Measured | None:
-    books = account(run.evidence)
-    seen = {"sent": books.sent_pkts, "delivered": books.delivered_pkts}
-    return Measured(abs(books.unaccounted_pkts), seen)
+    accounting = account(run.evidence)
+    seen = {"sent": accounting.sent_pkts, "delivered": accounting.delivered_pkts}
+    return Measured(abs(accounting.unaccounted_pkts), seen)
 
 
 def _duplicates(run: Run) -> Measured | None:
@@ -44,12 +44,12 @@ def _unsent_seen(run: Run) -> Measured | None:
 
 
 def _stray_loss(run: Run) -> Measured | None:
-    counted, books = counted_places(run.evidence), account(run.evidence)
+    counted, accounting = counted_places(run.evidence), account(run.evidence)
     if total(counted.values()) is None:
         return None
-    lost, seen = sum(books.stray_pkts.values()), {_key(place): count for place, count in counted.items()}
-    shared = {"of_other_traffic": sum(books.others_pkts.values())} if books.others_pkts else {}
-    return Measured(lost / max(books.sent_pkts, 1), {**seen, **shared})
+    lost, seen = sum(accounting.stray_pkts.values()), {_key(place): count for place, count in counted.items()}
+    shared = {"of_other_traffic": sum(accounting.others_pkts.values())} if accounting.others_pkts else {}
+    return Measured(lost / max(accounting.sent_pkts, 1), {**seen, **shared})
 
 
 def _stray_tcp_loss(run: Run) -> Measured | None:

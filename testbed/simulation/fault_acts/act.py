@@ -1,4 +1,4 @@
-"""What a fault's act is in virtual time: how it begins and ends at its instant."""
+"""The act of a fault in virtual time: how it begins and ends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Measured = dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class FaultContext:
     """What faults act on."""
 
     plane: PacketPlane
@@ -36,8 +36,8 @@ class Ground:
 class FaultAct(ABC):
     """The act of one kind of fault; `begin` and `end` return what was measured."""
 
-    def __init__(self, ground: Ground) -> None:
-        self.ground = ground
+    def __init__(self, context: FaultContext) -> None:
+        self.context = context
 
     @abstractmethod
     def begin(self, spec: FaultSpec) -> Measured | None:
@@ -46,6 +46,6 @@ class FaultAct(ABC):
     def end(self, spec: FaultSpec) -> Measured | None:  # noqa: B027 (some faults end by themselves)
         """Heal it."""
 
-    def toll(self, node: str) -> int:
-        """Return how many planned packets such faults of that node have cost so far."""
+    def lost_packets(self, node: str) -> int:
+        """Return how many planned packets faults of this kind have lost at that node so far."""
         return 0

@@ -14,20 +14,20 @@ class Act(FaultAct):
 
     def begin(self, spec: FaultSpec) -> None:
         """See `FaultAct.begin`."""
-        ground = self.ground
-        ground.plane.crash(ground.row_of[spec.node])
-        ground.agents.kill(spec.node)
-        ground.mesh.kill(spec.node)
+        context = self.context
+        context.plane.crash(context.row_of[spec.node])
+        context.agents.kill(spec.node)
+        context.mesh.kill(spec.node)
 
     def end(self, spec: FaultSpec) -> None:
         """See `FaultAct.end`."""
-        ground = self.ground
-        ground.plane.restart(ground.row_of[spec.node])
-        ground.agents.restart(spec.node)
-        ground.mesh.restart(spec.node)
+        context = self.context
+        context.plane.restart(context.row_of[spec.node])
+        context.agents.restart(spec.node)
+        context.mesh.restart(spec.node)
 
-    def toll(self, node: str) -> int:
-        """See `FaultAct.toll`."""
-        toll = self.ground.plane.toll
-        assert toll is not None
-        return toll.of(self.ground.row_of[node], crash=True)
+    def lost_packets(self, node: str) -> int:
+        """See `FaultAct.lost_packets`."""
+        counters = self.context.plane.fault_losses
+        assert counters is not None
+        return counters.of(self.context.row_of[node], crash=True)

@@ -20,20 +20,20 @@ class Act(FaultAct):
         """See `FaultAct.end`."""
         self._set(spec.node, down=False)
 
-    def toll(self, node: str) -> int:
-        """See `FaultAct.toll`."""
-        toll = self.ground.plane.toll
-        assert toll is not None
-        return toll.of(self.ground.row_of[node], crash=False)
+    def lost_packets(self, node: str) -> int:
+        """See `FaultAct.lost_packets`."""
+        counters = self.context.plane.fault_losses
+        assert counters is not None
+        return counters.of(self.context.row_of[node], crash=False)
 
     def _set(self, node: str, *, down: bool) -> None:
-        ground, row, model = self.ground, self.ground.row_of[node], self.ground.model
-        ground.plane.set_link(row, down=down)
+        context, row, model = self.context, self.context.row_of[node], self.context.model
+        context.plane.set_link(row, down=down)
 
         def notice() -> None:
-            ground.plane.advance(ground.agenda.now_ns)
-            ground.plane.switch.set_port(row, down=down)
+            context.plane.advance(context.agenda.now_ns)
+            context.plane.switch.set_port(row, down=down)
 
-        ground.agenda.after(model.port_ns + ground.plane.behind_switch_ns, notice)
+        context.agenda.after(model.port_ns + context.plane.behind_switch_ns, notice)
         reported_ns = model.port_ns + model.port_report_ns
-        ground.agenda.after(reported_ns, lambda: ground.control.port_changed(node, up=not down))
+        context.agenda.after(reported_ns, lambda: context.control.port_changed(node, up=not down))

@@ -18,6 +18,6 @@ class Act(FaultAct):
         self._divide(spec, apart=False)
 
     def _divide(self, spec: FaultSpec, *, apart: bool) -> None:
-        self.ground.mesh.divide(spec.groups, apart=apart)
-        if self.ground.peers is not None:
-            self.ground.peers.divide(spec.groups, apart=apart)
+        self.context.mesh.divide(spec.groups, apart=apart)
+        if self.context.peers is not None:
+            self.context.peers.divide(spec.groups, apart=apart)

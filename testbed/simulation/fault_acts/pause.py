@@ -11,10 +11,10 @@ class Act(FaultAct):
 
     def begin(self, spec: FaultSpec) -> None:
         """See `FaultAct.begin`."""
-        self.ground.agents.stop(spec.node)
-        self.ground.mesh.stop(spec.node)
+        self.context.agents.stop(spec.node)
+        self.context.mesh.stop(spec.node)
 
     def end(self, spec: FaultSpec) -> None:
         """See `FaultAct.end`."""
-        self.ground.agents.go_on(spec.node)
-        self.ground.mesh.go_on(spec.node)
+        self.context.agents.go_on(spec.node)
+        self.context.mesh.go_on(spec.node)

@@ -1,4 +1,4 @@
-"""The packets that faults cost in virtual time: which they are, where, and by what."""
+"""The packets lost to faults in virtual time: which they are, where, and by which kind of fault."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from testbed.traffic.numbers import PacketNumbers
 from testbed.traffic.plan import PacketPlan
 
 
-class FaultToll:
-    """What n nodes and their links have cost so far.
+class FaultLossCounters:
+    """Packets lost at n nodes and their links so far.
 
     Attributes:
-        kept_pkts: packets that never arrived at each node, int64 [n]: swallowed while it or its link was down, or lost
-            at random.
-        discarded_pkts, discarded_bytes: what each threw away with its queue, int64 [n].
+        kept_pkts: packets that never arrived at each node, int64 [n]: dropped while it or its link was down, or lost at
+            random.
+        discarded_pkts, discarded_bytes: what each discarded with its queue, int64 [n].
     """
 
     def __init__(self, nodes: int, plan: PacketPlan) -> None:
