@@ -104,7 +104,7 @@ class FaultAct(ABC):
         """Count what is not counted yet; called when the queues are drained."""
 
     def lost_packets(self, node: str) -> int:
-        """Return how many planned packets faults of this kind have lost at that node so far, without the present one."""
+        """Return how many planned packets faults of this kind have lost at the node so far, without the present one."""
         return 0
 
     def swallowed(self) -> dict[str, Words]:
