@@ -5,7 +5,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test packages packages-test ryu bpf run test fuzz check reference clean
+.PHONY: help setup setup-test packages packages-test ryu bpf run test fuzz check reference docs clean
 .NOTPARALLEL:
 
 VENV ?= .venv
@@ -91,8 +91,13 @@ reference: ## write docs/reference from the declarations of records, metrics, ch
 	$(PYTHON) -m testbed.results.metrics.reference > docs/reference/metrics.md
 	$(PYTHON) -m testbed.results.fidelity.reference > docs/reference/checks.md
 	$(PYTHON) -m testbed.scenario.reference > docs/reference/choices.md
+	$(PYTHON) -m testbed.scenario.keys_reference > docs/reference/scenario.md
+	$(PYTHON) -m testbed.commands.reference > docs/reference/commands.md
+
+docs: setup-test reference ## build the documentation as a site, strictly, into site/
+	$(PYTHON) -m mkdocs build --strict --quiet
 
 clean: ## remove build products (not the environment, not the runs)
 	$(MAKE) --no-print-directory -C bpf clean
-	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find testbed controllers topologies tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -16,6 +16,17 @@ EXIT_TOOL_FAILED = 4
 EXIT_INVALID = 5
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
+EXIT_CODES = {
+    EXIT_OK: "success",
+    EXIT_EXPECTATION_FAILED: "an expectation of the scenario failed",
+    EXIT_BAD_INPUT: "the scenario or the command line is wrong",
+    EXIT_MACHINE_LACKS: "this machine lacks something (`python -m testbed doctor` says what)",
+    EXIT_TOOL_FAILED: "a tool or a node failed",
+    EXIT_INVALID: "the trial ran but its verdict is INVALID",
+    EXIT_BUG: "internal error (a bug): please report it",
+    EXIT_INTERRUPTED: "interrupted; the run directory is complete up to that time and marked as interrupted "
+    "(as `completed` if only the page was missing)",
+}
 
 
 _LINES, _LINE_CHARS = 5, 600  # of a message

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from testbed.commands import reference as commands_reference
 from testbed.report.key_figures import groups
 from testbed.report.terminal import verdict_lines
 from testbed.report.written import UNITS
@@ -16,6 +17,7 @@ from testbed.results.fidelity import reference as checks_reference
 from testbed.results.fidelity.judge import QUESTIONS
 from testbed.results.metrics import METRICS, Metric, columns, paths
 from testbed.results.metrics import reference as metrics_reference
+from testbed.scenario import keys_reference
 from testbed.scenario import reference as choices_reference
 from testbed.scenario.tables import BALANCER_POLICIES, BUFFER_POLICIES, TOPOLOGIES
 
@@ -92,6 +94,8 @@ def test_a_text_is_no_figure_to_be_expected():
         ("metrics", metrics_reference.page),
         ("checks", checks_reference.page),
         ("choices", choices_reference.page),
+        ("scenario", keys_reference.page),
+        ("commands", commands_reference.page),
     ],
 )
 def test_the_reference_is_current(name, page):
@@ -107,6 +111,7 @@ def test_every_check_has_a_line_with_both_bounds(question):
 
 def test_the_readme_names_what_there_is():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "\n".join(list(commands_reference.exit_codes())[2:]) in readme
     assert "\n".join(choices_reference.fault_table()) in readme
     for table in (BUFFER_POLICIES, BALANCER_POLICIES, TOPOLOGIES):
         assert [name for name in table.names if f"`{name}`" not in readme] == []

@@ -47,7 +47,7 @@ _KINDS = {
     "topology": Kind("What does it cost that every second node is slower?", "family"),
     "shape": Kind("Which buffers does traffic like $name need?", "shape"),
     "metric": Kind("How full does the fullest buffer get?"),
-    "scenario": Kind("What do bursts of three times the service rate cost?"),
+    "scenario": Kind("What do bursts of twice the service rate cost?"),
 }
 KindName = Literal["policy", "topology", "balancer", "forecaster", "shape", "metric", "scenario"]
 

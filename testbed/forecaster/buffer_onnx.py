@@ -35,7 +35,7 @@ ROWS = (
     BufferPolicy(
         name="onnx",
         doc="expects what a network of your own says, `buffer.model` in an ONNX file; needs onnxruntime",
-        source="the interface is in docs/forecasters.md",
+        source="the interface is in docs/howto/forecasters.md",
         predicts=True,
         reads_model=True,
         needs_model=True,

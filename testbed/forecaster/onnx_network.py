@@ -31,7 +31,7 @@ from testbed.records.events import Floats
 
 MAX_FILE_BYTES = 64 * 10**6
 MAX_WINDOW = 1_000
-_REMEDY = "name a network in one .onnx file with the inputs and outputs that docs/forecasters.md lists"
+_REMEDY = "name a network in one .onnx file with the inputs and outputs that docs/howto/forecasters.md lists"
 _MOST = float(np.log1p(max(MOST_GROWTH)))
 
 Float32s = NDArray[np.float32]
