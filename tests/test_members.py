@@ -12,9 +12,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from testbed.emulation.processes.board import TRIAL, Board
 from testbed.emulation.processes.channel import RecordWriter
 from testbed.emulation.processes.members import Line, Member, Stopped, fate_of, join_all, wait_all_ready
+from testbed.emulation.processes.status_table import TRIAL, StatusTable
 from testbed.errors import ToolError
 
 
@@ -23,7 +23,7 @@ def ended(body: Callable[[Line, RecordWriter], None]) -> Iterator[Member]:
     """A member that has ended, by itself or by `join` after 20 s."""
     ours, records = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, records:
-        made = Member("sender c1", body, records, Board(1).row("sender c1"))
+        made = Member("sender c1", body, records, StatusTable(1).row("sender c1"))
         made.join(20.0)
         yield made
         made.close()
@@ -45,10 +45,10 @@ def test_no_report_is_said() -> None:
 
 
 @contextmanager
-def forked(board: Board, **bodies: Callable[[Line, RecordWriter], None]) -> Iterator[list[Member]]:
+def forked(table: StatusTable, **bodies: Callable[[Line, RecordWriter], None]) -> Iterator[list[Member]]:
     ours, records = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, records:
-        made = [Member(name, body, records, board.row(name)) for name, body in bodies.items()]
+        made = [Member(name, body, records, table.row(name)) for name, body in bodies.items()]
         yield made
         for member in made:
             member.join(0.0)
@@ -63,9 +63,9 @@ def serve(line: Line, _records: RecordWriter) -> None:
 
 
 def test_members_are_waited_for_and_ended_together() -> None:
-    board = Board(3)
-    with forked(board, one=serve, two=serve) as members:
-        wait_all_ready(members, board.row(TRIAL))
+    table = StatusTable(3)
+    with forked(table, one=serve, two=serve) as members:
+        wait_all_ready(members, table.row(TRIAL))
         for member in members:
             member.stop()
         join_all(members)
@@ -73,19 +73,19 @@ def test_members_are_waited_for_and_ended_together() -> None:
 
 
 def test_who_is_killed_before_it_is_ready_is_named_with_the_signal() -> None:
-    board = Board(3)
+    table = StatusTable(3)
 
     def die(_line: Line, _records: RecordWriter) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
-    with forked(board, one=serve, two=die) as members, pytest.raises(ToolError, match="two was ended by SIGKILL"):
-        wait_all_ready(members, board.row(TRIAL))
+    with forked(table, one=serve, two=die) as members, pytest.raises(ToolError, match="two was ended by SIGKILL"):
+        wait_all_ready(members, table.row(TRIAL))
 
 
 def test_who_is_killed_as_it_ends_is_named() -> None:
-    board = Board(2)
-    with forked(board, one=serve) as members:
-        wait_all_ready(members, board.row(TRIAL))
+    table = StatusTable(2)
+    with forked(table, one=serve) as members:
+        wait_all_ready(members, table.row(TRIAL))
         os.kill(members[0].pid, signal.SIGKILL)
         with pytest.raises(ToolError, match="one was ended by SIGKILL"):
             join_all(members)
@@ -96,10 +96,10 @@ def test_a_member_is_heard_above_descriptor_1024() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
     opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
     try:
-        board = Board(2)
-        with forked(board, one=serve) as members:
+        table = StatusTable(2)
+        with forked(table, one=serve) as members:
             assert members[0].fileno() > 1023
-            wait_all_ready(members, board.row(TRIAL))
+            wait_all_ready(members, table.row(TRIAL))
     finally:
         for descriptor in opened:
             os.close(descriptor)

@@ -182,8 +182,8 @@ def test_members_conclude_the_same_as_the_balancer() -> None:
     world = World(4, crashes={"n3": 500 * NS_PER_MS})
     world.run(800 * NS_PER_MS)
     assert all(world.members[name].dead == {"n3"} for name in ("n1", "n2", "n4"))
-    assert world.members["n1"].verdicts() == [NodeLeft(node="n3", reason="mesh")]
-    assert world.members["n1"].verdicts() == []
+    assert world.members["n1"].conclusions() == [NodeLeft(node="n3", reason="mesh")]
+    assert world.members["n1"].conclusions() == []
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -368,7 +368,7 @@ def test_monitors_that_do_not_hear_a_node_remove_none_that_another_hears(sync: s
     world = without_heartbeats("n2", monitors, spec)
     assert world.run(5 * spec.silence_ns + max(NS_PER_S, 2 * spec.sync_interval_ns)) == []
     assert any("n2" in members for members in world.silences[monitors[0]])
-    assert all(member.verdicts() == [] for member in world.members.values())
+    assert all(member.conclusions() == [] for member in world.members.values())
 
 
 @pytest.mark.parametrize("sync", INTERVALS)
@@ -435,7 +435,7 @@ def test_in_a_large_mesh_who_is_seldom_heard_of_stays_in_office() -> None:
     for ms in range(20, 900, 20):  # somebody is heard of all the time
         member.handle(word("n9", "n8", 0, 0), ms * NS_PER_MS)
     member.handle(word(monitors[0], "n2", 0, 1), 900 * NS_PER_MS)
-    assert member.verdicts() == []
+    assert member.conclusions() == []
 
 
 # ------------------------------------------------------------------------------------------------------ agreement

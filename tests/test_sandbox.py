@@ -10,8 +10,8 @@ from collections.abc import Callable
 import pytest
 
 from testbed.bench import kill_start
-from testbed.emulation.processes.board import Board
 from testbed.emulation.processes.channel import Failure, channel
+from testbed.emulation.processes.status_table import StatusTable
 from testbed.emulation.sandbox import Sandbox
 from testbed.emulation.supervisor import _Watch, fate_of_sandbox
 from testbed.errors import EXIT_INTERRUPTED, EXIT_TOOL_FAILED, Bug, ToolError
@@ -109,7 +109,7 @@ def test_nothing_is_left_of_trials_that_are_killed_as_they_start() -> None:
 
 def test_what_processes_say_as_the_end_of_pid_1_ends_them_is_no_cause() -> None:
     reader, records = channel()
-    watch = _Watch(reader, Board(1), kill_start.Nobody())
+    watch = _Watch(reader, StatusTable(1), kill_start.Nobody())
     watch._take(Failure(Bug("running mesh n2", "unpack requires a buffer of 8 bytes")))
     assert "mesh n2" in str(watch._reason(EXIT_TOOL_FAILED))
     assert "first process of its sandbox was ended by SIGKILL" in str(watch._reason(128 + signal.SIGKILL))

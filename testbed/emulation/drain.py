@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from testbed.emulation.dataplane.node_buffers import NodeBuffers
-from testbed.emulation.processes.board import Row
+from testbed.emulation.processes.status_table import Row
 from testbed.engine import STOPPED_DRAIN_NS
 from testbed.units import NS_PER_MS, NS_PER_S
 
@@ -24,7 +24,7 @@ class Drain:
     Args:
         buffers: where the packets are.
         longest_ns: for how long to wait at most.
-        row: says on the board what is waited for.
+        row: says in the status table what is waited for.
     """
 
     def __init__(self, buffers: NodeBuffers, longest_ns: int, row: Row) -> None:

@@ -16,7 +16,6 @@ from pathlib import Path
 from testbed import engine
 from testbed.emulation.bounds import check
 from testbed.emulation.cpu_quota import CpuQuota
-from testbed.emulation.processes.board import SETTING_UP_NS, TRAFFIC, TRIAL, Board
 from testbed.emulation.processes.channel import (
     EventRecord,
     Failure,
@@ -28,6 +27,7 @@ from testbed.emulation.processes.channel import (
 )
 from testbed.emulation.processes.members import named
 from testbed.emulation.processes.sample_block import SampleBlock
+from testbed.emulation.processes.status_table import SETTING_UP_NS, TRAFFIC, TRIAL, StatusTable
 from testbed.emulation.processes.watchdog import Watchdog
 from testbed.emulation.recording import Recording
 from testbed.emulation.sandbox import Sandbox, Watch
@@ -83,30 +83,30 @@ def emulate(plan: TrialPlan, recorder: Recorder) -> engine.Outcome:
     """
     refuse_first(check(plan.scenario, plan.network))
     reader, records = channel()
-    board = _board_for(plan)
-    watch = _Watch(reader, board, Recording(recorder, plan.network))
+    table = _table_for(plan)
+    watch = _Watch(reader, table, Recording(recorder, plan.network))
     quota = CpuQuota()  # opened here: the sandbox has a /sys without control groups
     with interrupts.taken(watch.stop), closing(reader):
         sandbox = Sandbox(
-            lambda: Trial(plan, records, board, quota).run(),
+            lambda: Trial(plan, records, table, quota).run(),
             lambda error: RecordWriter(records).send(Failure.of("the sandbox", error)),
-            _guarding(board, records),
+            _guarding(table, records),
         )
         quota.close()
         records.close()
         return watch.watch(sandbox)
 
 
-def _board_for(plan: TrialPlan) -> Board:
+def _table_for(plan: TrialPlan) -> StatusTable:
     network, beside = plan.network, 4  # PID 1, the balancer, a standby, the sink of TCP
-    board = Board(beside + 2 * len(network.nodes) + len(network.clients) + len(plan.scenario.tcp))
-    board.row(TRIAL).does("starting", SETTING_UP_NS)
-    return board
+    table = StatusTable(beside + 2 * len(network.nodes) + len(network.clients) + len(plan.scenario.tcp))
+    table.row(TRIAL).does("starting", SETTING_UP_NS)
+    return table
 
 
-def _guarding(board: Board, records: socket.socket) -> Watch:
-    """Return what the guard does: it looks at the board, and tells the supervisor why it has ended a trial."""
-    watchdog = Watchdog(board)
+def _guarding(table: StatusTable, records: socket.socket) -> Watch:
+    """Return what the guard does: it looks at the status table, and tells the supervisor why it has ended a trial."""
+    watchdog = Watchdog(table)
 
     def watch() -> Callable[[], None] | None:
         error = watchdog.finding(time.monotonic_ns())
@@ -116,9 +116,9 @@ def _guarding(board: Board, records: socket.socket) -> Watch:
 
 
 class _Watch:
-    def __init__(self, reader: RecordReader, board: Board, recording: Recording) -> None:
+    def __init__(self, reader: RecordReader, table: StatusTable, recording: Recording) -> None:
         self._reader, self._recording = reader, recording
-        self._row, self._watchdog = board.row(TRIAL), Watchdog(board, _MORE_PATIENCE_NS)
+        self._row, self._watchdog = table.row(TRIAL), Watchdog(table, _MORE_PATIENCE_NS)
         self._sandbox: Sandbox | None = None
         self._failure: Failure | None = None
         self._outcome: Outcome | None = None

@@ -2,8 +2,8 @@
 
     prepare ─ every part made, every member ready ─ t0 ─ traffic ─ drain ─ counts ─ Outcome
 
-This is PID 1.  It holds the maps of all XDP programs (`node_buffers`) and forks the members (`crew`).  When it returns
-the sandbox is gone, so there is no way to forget something.
+This is PID 1.  It holds the maps of all XDP programs (`node_buffers`) and forks the processes (`process_set`).  When it
+returns the sandbox is gone, so there is no way to forget something.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from testbed.emulation.network import switch_ports
 from testbed.emulation.network.mininet import EmulatedNetwork
 from testbed.emulation.network.names import write_names
 from testbed.emulation.network.open_vswitch import OpenVSwitch
-from testbed.emulation.processes.board import SETTING_UP_NS, TRAFFIC, TRIAL, Board
 from testbed.emulation.processes.channel import EventRecord, Failure, Outcome, RecordWriter
 from testbed.emulation.processes.clock import RunClock
-from testbed.emulation.processes.crew import Crew
 from testbed.emulation.processes.members import Member, join_all
+from testbed.emulation.processes.process_set import ProcessSet
 from testbed.emulation.processes.stage_watch import ordered_faults, packet_stages, process_stages, sender_stages
+from testbed.emulation.processes.status_table import SETTING_UP_NS, TRAFFIC, TRIAL, StatusTable
 from testbed.engine import TrialPlan
 from testbed.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TOOL_FAILED, Interrupted, ToolError
 from testbed.records.events import LogEntry
@@ -59,8 +59,8 @@ class Trial:
     A request to stop (SIGTERM) ends set-up at once; later it ends the traffic, and what was is counted.
     """
 
-    def __init__(self, plan: TrialPlan, records: socket.socket, board: Board, quota: CpuQuota) -> None:
-        self._board, self._row = board, board.row(TRIAL)
+    def __init__(self, plan: TrialPlan, records: socket.socket, table: StatusTable, quota: CpuQuota) -> None:
+        self._status, self._row = table, table.row(TRIAL)
         self._quota = quota
         self._plan, self._records_end = plan, records
         self._records = RecordWriter(records)
@@ -139,19 +139,19 @@ class Trial:
         self._ports = switch_ports.settled(ports, plan.scenario.topology.switch_ports, self._switch)
         write_names(plan.network)
         doing("forking senders and controllers")
-        self._crew = Crew(plan, self._records_end, self._clock, self._network, self._board)
+        self._processes = ProcessSet(plan, self._records_end, self._clock, self._network, self._status)
         self._fates.append(self._fate_of_member)
-        self._crew.fork_senders()  # their frames take longest to make
-        self._crew.fork_tcp()
-        self._crew.fork_controllers(self._switch)
+        self._processes.fork_senders()  # their frames take longest to make
+        self._processes.fork_tcp()
+        self._processes.fork_controllers(self._switch)
         self._buffers = NodeBuffers(plan, self._network, doing, self._ports.of("afxdp"))
         doing("forking agents and the mesh")
         self._switch.connect_controllers(
-            plan.network.switch, self._crew.controller_ports
+            plan.network.switch, self._processes.controller_ports
         )  # they have had time to listen
-        self._crew.fork_agents(self._buffers)
-        self._crew.fork_mesh()
-        self._crew.wait_ready()
+        self._processes.fork_agents(self._buffers)
+        self._processes.fork_mesh()
+        self._processes.wait_ready()
         self._switch.count_packet_ins(plan.network.switch)
         for port in self._ports.of("packet")[:1]:
             self._switch.widen_buffers(plan.network.switch, port)
@@ -171,7 +171,7 @@ class Trial:
         t0_ns = self._t0_ns = time.monotonic_ns() + _START_AHEAD_NS
         self._clock.start_at(t0_ns)
         buffers.begin(t0_ns)
-        for member in self._crew.all:
+        for member in self._processes.all:
             member.start(t0_ns)
         if self._plan.scenario.faults:
             kernel.run_in_real_time(_FAULT_PRIORITY)  # a fault is to happen at its time, and all of it at once
@@ -180,16 +180,16 @@ class Trial:
         self._watch_until_sent(watch)
         now_ns = time.monotonic_ns()
         self._ran_ns = min(now_ns - t0_ns, self._plan.scenario.duration_ns)
-        ended = {*self._faults.counters.ended, *(source.name for source in self._crew.tcp)}
-        self._processes = tuple(process_stages(self._crew.pulses, t0_ns, now_ns, ended, self._ran_ns))
+        ended = {*self._faults.counters.ended, *(source.name for source in self._processes.tcp)}
+        self._stages = tuple(process_stages(self._processes.pulses, t0_ns, now_ns, ended, self._ran_ns))
         self._machine = watch.finish()
         self._drain = self._drained()
-        beside = [found for limits in self._crew.limits.values() for found in limits.differences()]
+        beside = [found for limits in self._processes.limits.values() for found in limits.differences()]
         self._changes = self._inventory.changes(self._watched(), self._faults.done.every, beside)
         return counting
 
     def _watch_until_sent(self, watch: MachineWatch) -> None:
-        sources = self._crew.sources
+        sources = self._processes.sources
         told = False
         while not all(source.ended() for source in sources):
             waiting.readable([self._inventory.fileno()], self._until_next_fault_ns())
@@ -209,7 +209,7 @@ class Trial:
         """Fail if a source still sends long after the last packet was due."""
         if self._clock.now_ns() < self._plan.scenario.duration_ns + _LONGEST_AFTER_NS:
             return
-        late = ", ".join(source.name for source in self._crew.sources if not source.ended())
+        late = ", ".join(source.name for source in self._processes.sources if not source.ended())
         happened = f"{late} has not ended {_LONGEST_AFTER_NS // NS_PER_S} s after its last packet was due"
         raise ToolError("watching the trial", happened, "do not signal processes of a trial, and run again")
 
@@ -218,20 +218,20 @@ class Trial:
         if not self._clock.now_ns():
             return []
         daemons = [Watched(name, pid) for name, pid in {**self._switch.pids, "trial": os.getpid()}.items()]
-        return daemons + self._crew.watched(self._crew.others if self._stopping else self._crew.all)
+        return daemons + self._processes.watched(self._processes.others if self._stopping else self._processes.all)
 
     def _make_faults(self) -> Faults:
         def write(record: LogEntry) -> None:
             self._records.send(EventRecord.of(self._clock.now_ns(), record))
 
-        crew, buffers = self._crew, self._buffers
+        processes, buffers = self._processes, self._buffers
         context = FaultContext(
             network=self._network,
             buffers=buffers,
             seed_of=self._plan.seed_of,
-            members={member.name: member for member in crew.others},
-            release=crew.release_memory,
-            revive=lambda node: crew.revive(node, buffers, self._t0_ns),
+            members={member.name: member for member in processes.others},
+            release=processes.release_memory,
+            revive=lambda node: processes.revive(node, buffers, self._t0_ns),
         )
         return Faults(self._plan.scenario.faults, context, buffers.sinks, self._clock.now_ns, write)
 
@@ -245,7 +245,7 @@ class Trial:
 
     def _fate_of_member(self) -> str | None:
         others = (member.fate() for member in self._living if member.ended())
-        return next(others, None) or next(filter(None, map(self._fate_of_source, self._crew.sources)), None)
+        return next(others, None) or next(filter(None, map(self._fate_of_source, self._processes.sources)), None)
 
     def _fate_of_source(self, source: Member) -> str | None:
         """Return how a source ended if not by itself, or because the trial told it to."""
@@ -255,7 +255,7 @@ class Trial:
     @property
     def _living(self) -> list[Member]:
         """Return the members that no fault has ended."""
-        return [member for member in self._crew.others if member.name not in self._let_go]
+        return [member for member in self._processes.others if member.name not in self._let_go]
 
     def _drained(self) -> Drain:
         """Wait until the queues are empty, or as long as may be; return them."""
@@ -279,7 +279,7 @@ class Trial:
         join_all(living)
         self._row.does("counting", SETTING_UP_NS)
         self._faults.close()
-        reports, modes = [sender.reported() for sender in self._crew.senders], self._buffers.xdp_modes
+        reports, modes = [sender.reported() for sender in self._processes.senders], self._buffers.xdp_modes
         evidence = counting.evidence(
             reports,
             self._faults,
@@ -290,8 +290,8 @@ class Trial:
         )
         evidence = replace(
             evidence,
-            tcp=tuple(TcpEvidence(**source.reported()) for source in self._crew.tcp),
-            stages=(*sender_stages(reports), *packet_stages(self._buffers), *self._processes),
+            tcp=tuple(TcpEvidence(**source.reported()) for source in self._processes.tcp),
+            stages=(*sender_stages(reports), *packet_stages(self._buffers), *self._stages),
             ordered=ordered_faults(self._faults.done),
             changes=self._changes,
         )

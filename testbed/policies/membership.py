@@ -139,7 +139,7 @@ class Membership:
         """Return whether a state of this node would be sent now; one that would not need not be handed in."""
         return now_ns >= self._sync_ns or self._is_severe(severity_ratio)
 
-    def verdicts(self) -> list[NodeLeft | NodeJoined]:
+    def conclusions(self) -> list[NodeLeft | NodeJoined]:
         """Return what this member concluded since the last call: who left, who returned."""
         concluded, self._concluded = self._concluded, []
         return concluded

@@ -162,6 +162,6 @@ class Mesh:
                 kind = MemberSilent if node in policy.silent else MemberHeard
                 self._history.note(kind(node=node), told)
             member.silent = policy.silent
-        for verdict in policy.verdicts():
-            fate = MemberDied if isinstance(verdict, NodeLeft) else MemberReturned
-            self._history.note(fate(node=verdict.node), told)
+        for conclusion in policy.conclusions():
+            fate = MemberDied if isinstance(conclusion, NodeLeft) else MemberReturned
+            self._history.note(fate(node=conclusion.node), told)

@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from testbed.emulation.processes.board import SETTING_UP_NS, Row
 from testbed.emulation.processes.channel import Failure, RecordWriter
+from testbed.emulation.processes.status_table import SETTING_UP_NS, Row
 from testbed.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TOOL_FAILED, ToolError
 from testbed.system import interrupts, kernel, waiting
 from testbed.units import NS_PER_S
@@ -86,7 +86,7 @@ class Member:
     """A forked process of the trial, seen from its parent."""
 
     def __init__(self, name: str, body: Body, records: socket.socket, row: Row) -> None:
-        """Fork and run `body`; it gets its line and its own record writer, and has `row` on the board."""
+        """Fork and run `body`; it gets its line and its own record writer, and has `row` in the status table."""
         self.name, self._row = name, row
         row.does("getting ready", SETTING_UP_NS)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -139,9 +139,9 @@ class HostedMember:
             for node in sorted(silent ^ self._silent):
                 self._tell(self._name, MemberSilent(node=node) if node in silent else MemberHeard(node=node))
             self._silent = silent
-        for verdict in self._policy.verdicts():
-            fate = MemberDied if isinstance(verdict, NodeLeft) else MemberReturned
-            self._tell(self._name, fate(node=verdict.node))
+        for conclusion in self._policy.conclusions():
+            fate = MemberDied if isinstance(conclusion, NodeLeft) else MemberReturned
+            self._tell(self._name, fate(node=conclusion.node))
 
     def stop(self) -> None:
         """Leave the last record and the network."""

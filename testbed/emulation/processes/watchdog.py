@@ -1,8 +1,8 @@
 """Who watches a trial from outside, and when it is ended because processes of it do not answer any more.
 
-The guard looks at the board twice a second, at a priority above all of the trial: what takes every core from PID 1 does
-not take it from the guard.  The supervisor looks, too, with more patience, for the case that it is the guard that does
-not answer.  A watchdog that was itself late has seen nothing meanwhile and gives everybody their time anew.
+The guard looks at the status table twice a second, at a priority above all of the trial: what takes every core from PID
+1 does not take it from the guard.  The supervisor looks, too, with more patience, for the case that it is the guard
+that does not answer.  A watchdog that was itself late has seen nothing meanwhile and gives everybody their time anew.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import time
 
-from testbed.emulation.processes.board import Board, Seen
 from testbed.emulation.processes.members import listed
+from testbed.emulation.processes.status_table import Seen, StatusTable
 from testbed.errors import ToolError
 from testbed.units import NS_PER_S
 
@@ -19,15 +19,15 @@ LATE_NS = 2 * NS_PER_S
 
 
 class Watchdog:
-    """Looks at a board.
+    """Watches a status table.
 
     Args:
-        board: of the trial.
-        more_ns: the patience it has beyond what the board says.
+        table: of the trial.
+        more_ns: the patience it has beyond what the table says.
     """
 
-    def __init__(self, board: Board, more_ns: int = 0) -> None:
-        self._board, self._more_ns = board, more_ns
+    def __init__(self, table: StatusTable, more_ns: int = 0) -> None:
+        self._status, self._more_ns = table, more_ns
         self._looked_ns = self._awake_since_ns = time.monotonic_ns()
 
     def finding(self, now_ns: int) -> ToolError | None:
@@ -35,7 +35,7 @@ class Watchdog:
         if now_ns - self._looked_ns > LATE_NS:
             self._awake_since_ns = now_ns
         self._looked_ns = now_ns
-        silent = list(self._board.overdue(now_ns, self._awake_since_ns, self._more_ns))
+        silent = list(self._status.overdue(now_ns, self._awake_since_ns, self._more_ns))
         return _error(silent) if silent else None
 
 

@@ -28,7 +28,6 @@ from testbed.emulation.network.open_vswitch import OpenVSwitch
 from testbed.emulation.processes import bulk_tcp
 from testbed.emulation.processes.agent_parts import AgentParts, NodeCells, agent_parts
 from testbed.emulation.processes.agents import SHARED_AGENTS, Agents
-from testbed.emulation.processes.board import PATIENCE_NS, TRIAL, Board
 from testbed.emulation.processes.channel import EventRecord, RecordWriter
 from testbed.emulation.processes.clock import RunClock
 from testbed.emulation.processes.controller_process import beating, emitter
@@ -38,6 +37,7 @@ from testbed.emulation.processes.pool_lock import locked, open_lock
 from testbed.emulation.processes.pulse import Pulse
 from testbed.emulation.processes.sender import Sender
 from testbed.emulation.processes.shared_state import SharedPeers, SharedState
+from testbed.emulation.processes.status_table import PATIENCE_NS, TRIAL, StatusTable
 from testbed.engine import TrialPlan
 from testbed.policies.cohorts import Cohort, divided
 from testbed.policies.membership import BALANCER
@@ -60,7 +60,7 @@ _SENDER_PRIORITY = 12
 _CONTROLLER_PRIORITY = 8  # a machine of its own, as the switch is: what it decides is not to wait for other processes
 
 
-class Crew:
+class ProcessSet:
     """Forks the members and knows them.
 
     Attributes:
@@ -73,10 +73,10 @@ class Crew:
     """
 
     def __init__(
-        self, plan: TrialPlan, records: socket.socket, clock: RunClock, network: EmulatedNetwork, board: Board
+        self, plan: TrialPlan, records: socket.socket, clock: RunClock, network: EmulatedNetwork, table: StatusTable
     ) -> None:
         self._plan, self._records_end, self._clock, self._network = plan, records, clock, network
-        self._board = board
+        self._status = table
         self.senders: list[Member] = []
         self.tcp: list[Member] = []
         self.others: list[Member] = []
@@ -92,7 +92,7 @@ class Crew:
 
         `period_ns` is how long its loop waits at most, where that is long.
         """
-        row = self._board.row(name)
+        row = self._status.row(name)
         row.patience_ns = PATIENCE_NS + 2 * period_ns
 
         def live(line: Line, records: RecordWriter) -> None:
@@ -120,12 +120,12 @@ class Crew:
 
     def wait_ready(self) -> None:
         """Wait until every member is ready."""
-        wait_all_ready(self.all, self._board.row(TRIAL))
+        wait_all_ready(self.all, self._status.row(TRIAL))
 
     def _pulse(self, member: str, period_ns: int = process.LONGEST_WAIT_NS) -> Pulse:
         """Return the pulse of a member, made before it is forked."""
         if member not in self.pulses:
-            self.pulses[member] = self._board.row(member).pulse(period_ns)
+            self.pulses[member] = self._status.row(member).pulse(period_ns)
         return self.pulses[member]
 
     def fork_senders(self) -> None:
@@ -287,7 +287,7 @@ class Crew:
 
     def _fork_mesh(self, name: str, nodes: Sequence[str]) -> Member:
         if f"mesh {nodes[0]}" not in self.pulses:
-            pulse = self._board.row(name).pulse(process.LONGEST_WAIT_NS)
+            pulse = self._status.row(name).pulse(process.LONGEST_WAIT_NS)
             self.pulses.update({f"mesh {node}": pulse for node in nodes})
         return self._fork(name, MeshHost([self._mesh_parts(node) for node in nodes], self.pulses[f"mesh {nodes[0]}"]))
 
@@ -305,7 +305,7 @@ class Crew:
         members = [self._fork_agents(f"agent {node}", [self._apart[node]], buffers)]
         if len(self._mesh_members) > 1:
             members.append(self._fork_mesh(f"mesh {node}", [node]))
-        wait_all_ready(members, self._board.row(TRIAL))
+        wait_all_ready(members, self._status.row(TRIAL))
         for member in members:
             member.start(t0_ns)
         fresh = {member.name: member for member in members}

@@ -1,12 +1,13 @@
-"""The board of a trial: what each of its processes is doing, and when it was last seen at it.
+"""The status table of a trial: the present step of each of its processes, and the time of its last heartbeat.
 
-    members, PID 1 ── a row each, in shared memory ──▶ guard: who does not answer any more?
-                                                   └─▶ supervisor: what is the trial waiting for?
+    processes, PID 1 ── a row each, in shared memory ──▶ guard: which do not respond any more?
+                                                     └─▶ supervisor: what is the trial waiting for?
 
-It is made before the sandbox is forked, so that who watches the trial is outside of it: a member at a real-time
-priority that never sleeps keeps PID 1 from running, but not the guard, whose priority is above.  A process that does
-something says what, and how long it may be without a sign (its *patience*); each turn of its loop is one (`pulse`).
-Who is to be silent, because a fault has stopped it or because it waits for another's sake, rests.
+It is made before the sandbox is forked, so that the guard is outside of it: a process at a real-time priority that
+never sleeps keeps PID 1 from running, but not the guard, whose priority is higher.  A process writes its present step,
+and how long it may be without a heartbeat (its *patience*); each iteration of its loop is one (`pulse`).  A process
+that is expected to be silent, because a fault has stopped it or because it waits for another, has no patience to exceed
+(`Row.rests`).
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Seen(NamedTuple):
 
 
 class Row:
-    """One process on the board, written by itself or, while it cannot, by its parent.
+    """One process in the status table, written by itself or, while it cannot, by its parent.
 
     Attributes:
         patience_ns: how long it may be without a sign unless said otherwise.
@@ -102,7 +103,7 @@ class Row:
         return bool(patience_ns) and now_ns - last_ns > patience_ns + more_ns
 
 
-class Board:
+class StatusTable:
     """The rows of a trial."""
 
     def __init__(self, rows: int) -> None:
