@@ -9,6 +9,7 @@ import pytest
 
 from testbed import topologies
 from testbed.emulation.processes.sample_block import COLUMNS, NULL, SampleBlock, SampleRows
+from testbed.emulation.processes.shared_state import PeersState, SharedPeers
 from testbed.forecaster.maker import forecaster_maker
 from testbed.policies.brain import NodeBrain
 from testbed.policies.cohorts import BRAIN, OWN_TICKS, divided, make_brain, rows_of
@@ -133,3 +134,18 @@ def test_a_block_tells_what_the_brain_was_given() -> None:
     assert one.nodes == two.nodes == ("n1", "n2")
     assert one.interval_ns == 10
     assert two.peak_1ms_bytes.tolist() == [216, 217]
+
+
+# -------------------------------------------------------------------------------------------------------- shared state
+
+
+def test_a_reader_has_the_last_whole_state_and_none_while_half_of_one_is_there() -> None:
+    peers = SharedPeers()
+    assert peers.read() is None
+    for taken_ns in (1, 2):
+        peers.publish(PeersState(taken_ns, 0.5))
+        assert peers.read() == peers.read() == PeersState(taken_ns, 0.5)
+    peers._words[0] |= 1  # a writer was killed
+    assert peers.read() is None
+    peers.publish(PeersState(3, 0.25))
+    assert peers.read() == PeersState(3, 0.25)
