@@ -128,6 +128,18 @@ def test_a_block_gives_back_every_row_and_what_was_not_measured_is_null() -> Non
     assert set(COLUMNS) < set(table.column_names)
 
 
+def test_a_block_of_one_node_says_the_same_as_its_column_of_a_block_of_two() -> None:
+    alone, together = SampleRows("brain:n2", ("n2",), 1), SampleRows("brain", ("n1", "n2"), 1)
+    measured, severity, qdisc = np.arange(2 * len(MEASURED)).reshape(-1, 2), np.array([0.25, 0.5]), np.array([3, NULL])
+    together.add(1, 10, measured, severity, {"loop_ns": 5, "qdisc_backlog_bytes": qdisc, "delivered_bytes": [8, 9]})
+    own = {"loop_ns": 5, "qdisc_backlog_bytes": qdisc[1:], "delivered_bytes": [9]}
+    alone.add(1, 10, measured[:, 1:], severity[1:], own)
+    one, two = alone.take(), together.take()
+    assert one is not None
+    assert two is not None
+    assert one.values[:, :, 0].tolist() == two.values[:, :, 1].tolist()
+
+
 def test_a_block_tells_what_the_brain_was_given() -> None:
     (first, one), (second, two) = block().events()
     assert (first, second) == (1, 2)

@@ -47,4 +47,4 @@ def test_many_nodes_are_read_as_each_by_itself() -> None:
 
 def test_the_sinks_of_many_nodes_are_read_as_each_by_itself() -> None:
     with SinkProgram(7, NUMBERS) as one, SinkProgram(7, NUMBERS) as two:
-        assert SinksReader([one, two]).delivered().tolist() == [list(one.delivered()), list(two.delivered())]
+        assert SinksReader([one, two]).delivered() == [one.delivered(), two.delivered()]

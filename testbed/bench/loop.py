@@ -9,6 +9,7 @@ kernel the processor time, divided by the nodes, and the memory of the agents.  
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import tempfile
 import time
 from multiprocessing.connection import Connection
@@ -139,6 +140,7 @@ def _quantile_us(values_ns: np.ndarray, ratio: float) -> float:
 
 def _ordinary_loop(results: Connection) -> None:
     """Tick every 10 ms as a program without a fixed priority does and report each lateness."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     due_ns = time.monotonic_ns()
     while True:
         due_ns += _INTERVAL_NS

@@ -192,13 +192,16 @@ class SinksReader:
     """Looks at what the sinks behind n nodes have taken in."""
 
     def __init__(self, sinks: Sequence[SinkProgram]) -> None:
+        self._sinks = sinks
         self._maps = StackedMaps([sink.map_fd() for sink in sinks], SINK_STATE.itemsize)
         self._wanted = np.array((_DELIVERED, _LAST))
 
-    def delivered(self) -> Ints:
-        """Return the bytes delivered so far and the times of the last of them: int64, shape [n, 2]."""
+    def delivered(self) -> list[tuple[int, int]]:
+        """Return of each node the bytes delivered so far and the time of the last of them."""
+        if len(self._sinks) == 1:
+            return [self._sinks[0].delivered()]
         (delivered,) = self._maps.consistently(self._copy)
-        return delivered
+        return list(map(tuple, delivered.tolist()))
 
     def _copy(self, rows: int | slice) -> tuple[Ints]:
         return (self._maps.words[rows, self._wanted] if isinstance(rows, int) else self._maps.words[:, self._wanted],)

@@ -15,6 +15,7 @@ everything it answered is recorded, with the time: that history is what `replay`
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -150,7 +151,7 @@ class Agent:
         self._publish(t_ns, look)
         done_ns = time.monotonic_ns()
         predicted, severity = self._brain.predicted_bytes, self._brain.severity_ratio
-        others: dict[str, Ints | int] = {
+        others: dict[str, Ints | list[int] | int] = {
             "predicted_bytes": predicted,
             "loop_ns": done_ns - woke_ns,
             "lateness_ns": woke_ns - self._tick_ns,
@@ -176,29 +177,29 @@ class Agent:
         for node, limit, *rest in zip(self._parts.nodes, limits.tolist(), *(c.tolist() for c in columns), strict=True):
             node.state.publish(NodeState(t_ns, limit, *rest))
 
-    def _delivered(self, look: NodesLook, delivered: Ints) -> dict[str, Ints]:
+    def _delivered(self, look: NodesLook, delivered: Sequence[tuple[int, int]]) -> dict[str, list[int]]:
         """Return what was delivered and when, and the backlogs of qdisc and program back to back.
 
         The qdisc is evidence and decides nothing, and to ask for it may wait for a lock of the whole kernel (RTNL), so
         it is read when the decision is made.  The queue is then looked at again, back to back: at 500 Mbit/s 100 us
         between them are 6 kB.  While nothing waits one tick in `_FLUSH_TICKS` suffices to show that both are empty.
         """
-        beside = np.full((2, len(self._nodes)), NULL, dtype=np.int64)
-        sent_bytes, last_ns = delivered[:, 0], delivered[:, 1]
-        if self._parts.unplanned:
-            sent_bytes, last_ns = np.zeros((2, len(self._nodes)), dtype=np.int64)
+        unplanned, count = self._parts.unplanned, len(self._nodes)
+        qdisc_bytes, beside_bytes = [NULL] * count, [NULL] * count
+        sent_bytes, last_ns = ([0] * count, [0] * count) if unplanned else map(list, zip(*delivered, strict=True))
         for row, backlog_bytes in enumerate(look.backlog_bytes.tolist()):
-            wanted = backlog_bytes or self._parts.unplanned or (self._ticks + row) % _FLUSH_TICKS == 0
+            wanted = backlog_bytes or unplanned or (self._ticks + row) % _FLUSH_TICKS == 0
             qdisc, read_ns = self._qdiscs[row].find() if wanted else None, time.monotonic_ns()
             if qdisc is not None:  # else somebody has taken it away, which the inventory names
-                beside[:, row] = qdisc.backlog_bytes, self._parts.nodes[row].program.backlog_bytes(read_ns)
-            if self._parts.unplanned:
+                beside_bytes[row] = self._parts.nodes[row].program.backlog_bytes(read_ns)
+                qdisc_bytes[row] = qdisc.backlog_bytes
+            if unplanned:
                 sent_bytes[row], last_ns[row] = 0 if qdisc is None else qdisc.sent_bytes, read_ns
         return {
-            "qdisc_backlog_bytes": beside[0],
-            "backlog_beside_bytes": beside[1],
+            "qdisc_backlog_bytes": qdisc_bytes,
+            "backlog_beside_bytes": beside_bytes,
             "delivered_bytes": sent_bytes,
-            "delivered_t_ns": (last_ns - self._t0_ns) * (last_ns > 0),
+            "delivered_t_ns": [t_ns - self._t0_ns if t_ns else 0 for t_ns in last_ns],
         }
 
     # ------------------------------------------------------------------------------------------------------- decisions

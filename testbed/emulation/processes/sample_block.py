@@ -13,7 +13,8 @@ import numpy as np
 
 from testbed.records.events import MEASURED, Floats, Ints, TrafficSampled
 
-NULL = np.iinfo(np.int64).min  # stands for a value that was not measured
+Column = Ints | list[int] | int  # of every node, or the same for all
+NULL = int(np.iinfo(np.int64).min)  # stands for a value that was not measured
 _RATIO = "severity_ratio"  # the one column that is no integer: its bits stand in its place
 COLUMNS = (
     *MEASURED, "predicted_bytes", _RATIO, "qdisc_backlog_bytes", "backlog_beside_bytes", "deflected_bytes",
@@ -73,15 +74,18 @@ class SampleRows:
         return self._count == len(self._times_ns)
 
     def add(
-        self, t_ns: int, interval_ns: int, measured: Ints, severity_ratio: Floats, others: Mapping[str, Ints | int]
+        self, t_ns: int, interval_ns: int, measured: Ints, severity_ratio: Floats, others: Mapping[str, Column]
     ) -> None:
         """Write a tick: the columns of `TrafficSampled` [columns, n] and others by name; absent ones are null."""
         values = self._values[self._count]
-        values[: len(MEASURED)] = measured
-        values[len(MEASURED) :] = NULL
-        values[_PLACE[_RATIO]] = severity_ratio.view(np.int64)
-        for name, column in others.items():
-            values[_PLACE[name]] = column
+        if len(self._nodes) == 1:
+            values[:, 0] = _of_one(measured, severity_ratio, others)
+        else:
+            values[: len(MEASURED)] = measured
+            values[len(MEASURED) :] = NULL
+            values[_PLACE[_RATIO]] = severity_ratio.view(np.int64)
+            for name, column in others.items():
+                values[_PLACE[name]] = column
         self._times_ns[self._count] = t_ns, interval_ns
         self._count += 1
 
@@ -91,6 +95,15 @@ class SampleRows:
         if not count:
             return None
         return SampleBlock(self._policy, self._nodes, self._times_ns[:count].copy(), self._values[:count].copy())
+
+
+def _of_one(measured: Ints, severity_ratio: Floats, others: Mapping[str, Column]) -> list[int]:
+    """Return all columns of one node in plain numbers; see `policies.arithmetic` for why."""
+    values: list[int] = [*measured[:, 0].tolist(), *[NULL] * (len(COLUMNS) - len(MEASURED))]
+    values[_PLACE[_RATIO]] = severity_ratio.view(np.int64).item()
+    for name, column in others.items():
+        values[_PLACE[name]] = column if isinstance(column, int) else int(column[0])
+    return values
 
 
 def sampled(nodes: tuple[str, ...], interval_ns: int, measured: Ints) -> TrafficSampled:
