@@ -24,6 +24,7 @@ from testbed.errors import (
     TestbedError,
     ToolError,
 )
+from testbed.report import page
 from testbed.results.recorded_run import RecordedRun
 from testbed.scenario.loading import load
 from testbed.system import interrupts, streams
@@ -273,7 +274,7 @@ def test_what_meets_the_page_takes_nothing_from_results_that_are_complete(
     def meet(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(run.page, "write_page", meet)
+    monkeypatch.setattr(page, "write_page", meet)
     out = tiny.parent / "run"
     with pytest.raises(raised):
         run.run(load(tiny), run.RunOptions(engine="simulation", out=out, live=False, quiet=True))

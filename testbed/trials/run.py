@@ -33,7 +33,6 @@ from testbed.records.evidence import Evidence
 from testbed.records.facts import RunFacts
 from testbed.records.processes import TrialFailed
 from testbed.records.written import written
-from testbed.report import page
 from testbed.report.live import LiveView
 from testbed.results import fidelity, provenance
 from testbed.results.metrics import Metric
@@ -120,6 +119,8 @@ def run(loaded: LoadedScenario, options: RunOptions, began_ns: int | None = None
         inputs.write_scenario(loaded, directory)
         result = _Run(prepared, directory, options).carry_out(began_ns)
         with patience.noted("writing the page", quiet=options.quiet):
+            from testbed.report import page  # after the trial: what draws takes a while to import
+
             page.write_page(result.path, "choose another --out")
     return result
 
