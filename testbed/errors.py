@@ -16,7 +16,7 @@ EXIT_TOOL_FAILED = 4
 EXIT_INVALID = 5
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
-EXIT_CODES = {
+CODES_OF_EXIT = {
     EXIT_OK: "success",
     EXIT_EXPECTATION_FAILED: "an expectation of the scenario failed",
     EXIT_BAD_INPUT: "the scenario or the command line is wrong",

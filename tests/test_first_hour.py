@@ -243,7 +243,7 @@ def test_a_network_is_drawn_whole(name: str, tmp_path: Path) -> None:
     ],
 )
 def test_the_shell_is_offered_what_there_is(line: str, offered: list[str]) -> None:
-    assert call("complete", "--", line).stdout.split() == offered
+    assert call("completion", "bash", "--line", line).stdout.split() == offered
 
 
 @pytest.mark.parametrize("begin", ["testbed", f"{sys.executable} -m testbed"])

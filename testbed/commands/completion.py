@@ -1,6 +1,6 @@
 """`completion`: what the shell offers when the tabulator is pressed: verbs, options, keys and names of `--set`, files.
 
-    shell ── script of `completion bash` ── python -m testbed complete -- "the line so far" ──▶ words, one a line
+    shell ── script of `completion bash` ── python -m testbed completion bash --line "so far" ──▶ words, one a line
 
 The script serves ``testbed`` as well as ``python -m testbed``.  Where no word is printed the shell offers files.
 """
@@ -18,7 +18,7 @@ from testbed.commands.app import app
 _SCRIPT = """\
 _testbed_words() {  # the program's words, and the line up to the cursor
     local IFS=$'\\n'
-    COMPREPLY=($("$@" complete -- "${COMP_LINE:0:COMP_POINT}" 2>/dev/null))
+    COMPREPLY=($("$@" completion bash --line "${COMP_LINE:0:COMP_POINT}" 2>/dev/null))
     [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *= ]] && compopt -o nospace 2>/dev/null
     return 0
 }
@@ -38,14 +38,16 @@ _ZSH = "autoload -U +X bashcompinit && bashcompinit\n"
 @app.command(
     epilog="Example: `python -m testbed completion bash`; what it prints belongs into ~/.bashrc (zsh: ~/.zshrc)"
 )
-def completion(shell: Annotated[Literal["bash", "zsh"], typer.Argument(help="whose", show_default=False)]) -> None:
+def completion(
+    shell: Annotated[Literal["bash", "zsh"], typer.Argument(help="whose", show_default=False)],
+    line: Annotated[
+        str | None, typer.Option("--line", hidden=True, help="a command line, whose last word is to be completed")
+    ] = None,
+) -> None:
     """Print a script that lets the shell complete verbs, options, keys, policies and files."""
-    output.say((_ZSH if shell == "zsh" else "") + _SCRIPT)
-
-
-@app.command(hidden=True, epilog='Example: `python -m testbed complete -- "testbed run --set buffer.po"`')
-def complete(line: Annotated[str, typer.Argument(help="the command line up to the cursor")]) -> None:
-    """Print how the last word of a command line may go on."""
+    if line is None:
+        output.say((_ZSH if shell == "zsh" else "") + _SCRIPT)
+        return
     words = line.partition("testbed")[2].split(" ")[1:]
     for word in _continuations([word for word in words[:-1] if word], words[-1] if words else ""):
         output.say(word)

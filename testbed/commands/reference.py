@@ -12,7 +12,7 @@ from typing import Any
 import typer
 
 from testbed import commands
-from testbed.errors import EXIT_CODES
+from testbed.errors import CODES_OF_EXIT
 
 _HEAD = """\
 <!-- made by `make reference` from testbed/commands and testbed/errors.py; do not edit -->
@@ -35,7 +35,7 @@ def page() -> str:
 def exit_codes() -> Iterator[str]:
     """Yield the section of the exit codes."""
     yield from ("## Exit codes", "", "| code | meaning |", "|---|---|")
-    yield from (f"| {code} | {meaning} |" for code, meaning in EXIT_CODES.items())
+    yield from (f"| {code} | {meaning} |" for code, meaning in CODES_OF_EXIT.items())
 
 
 def _verb(name: str, verb: Any) -> Iterator[str]:
