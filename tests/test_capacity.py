@@ -16,7 +16,7 @@ from testbed.capacity.costs import Costs, Slope
 from testbed.capacity.load import Load, load_of
 from testbed.capacity.model import Forecast, all_taken_ratio, forecast
 from testbed.capacity.nearest import most_nodes, nearest
-from testbed.capacity.small_trial import PHASES, in_small
+from testbed.capacity.small_trial import LONGEST_INTERVAL_NS, PHASES, in_small
 from testbed.capacity.spent import AGENTS, CONTROL, MESH, REST, SENDERS, SWITCH, kind_of
 from testbed.emulation import bounds
 from testbed.errors import EXIT_MACHINE_LACKS, EXIT_OK
@@ -206,10 +206,12 @@ def test_memory_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_scenario_in_small_keeps_its_settings() -> None:
-    asked = scenario(buffer={"policy": "reactive", "sample_interval": "20ms"}, faults=[{"at": "1s", "crash": "n2"}])
+    asked = scenario(buffer={"policy": "reactive", "sample_interval": "5ms"}, faults=[{"at": "1s", "crash": "n2"}])
     small = in_small(asked, 2, 3)
-    assert (small.buffer.policy, small.buffer.sample_interval_ns) == ("reactive", 20 * NS_PER_MS)
+    assert (small.buffer.policy, small.buffer.sample_interval_ns) == ("reactive", 5 * NS_PER_MS)
     assert (small.topology.nodes, small.topology.clients, small.faults) == (2, 3, ())
+    slow = in_small(scenario(buffer={"sample_interval": "100ms"}), 2, 3)
+    assert slow.buffer.sample_interval_ns == LONGEST_INTERVAL_NS  # its samples tell when packets arrived
     plan = make_plan(small, describe(small.topology), Path())
     assert len(plan) == pytest.approx(sum(phase.pps * phase.for_ms / 1000 for phase in PHASES), rel=0.05)
 
