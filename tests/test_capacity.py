@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from testbed import doctor
 from testbed.capacity import foresight, measured
 from testbed.capacity.costs import Costs, Slope
 from testbed.capacity.load import Load, load_of
@@ -19,7 +20,7 @@ from testbed.capacity.nearest import most_nodes, nearest
 from testbed.capacity.small_trial import LONGEST_INTERVAL_NS, PHASES, in_small
 from testbed.capacity.spent import AGENTS, CONTROL, MESH, REST, SENDERS, SWITCH, kind_of
 from testbed.emulation import bounds
-from testbed.errors import EXIT_MACHINE_LACKS, EXIT_OK
+from testbed.errors import EXIT_MACHINE_LACKS, EXIT_OK, ToolError
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
 from testbed.topologies import describe
@@ -233,6 +234,12 @@ def test_an_interface_whose_name_is_too_long_is_refused_before_the_run(name: str
     )
     found = [complaint.happened for complaint in bounds.check(asked, Network(hosts, network.switches, links))]
     assert any("node-in-oslo1-eth" in happened for happened in found) == refused
+
+
+def test_a_measurement_that_failed_is_a_finding() -> None:
+    finding = doctor.unmeasured(ToolError("measuring this machine", "of 100 packets 3 were seen", "end other work"))
+    assert (finding.name, finding.status, finding.remedy) == ("capacity", "limited", "end other work")
+    assert "of 100 packets 3 were seen" in finding.detail
 
 
 # -------------------------------------------------------------------------------------------------------------- kept

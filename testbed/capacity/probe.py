@@ -10,6 +10,7 @@ for the same, which overstates what is shared among many.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ import numpy as np
 
 from testbed.capacity.costs import Costs, Slope
 from testbed.capacity.load import messages_per_s, ticks_per_s
-from testbed.capacity.small_trial import DURATION_MS, PHASES, QUIET_MS, Phase, Watched, in_small, watch
+from testbed.capacity.small_trial import PHASES, QUIET_MS, Phase, Watched, in_small, watch
 from testbed.capacity.spent import AGENTS, CONTROL, MESH, REST, SENDERS, SWITCH, Spent
 from testbed.emulation.machine import cpu_times
 from testbed.records.events import Floats
@@ -120,7 +121,8 @@ def _between(watched: Watched, from_ms: float, until_ms: float) -> tuple[int, in
     """Return the indices of the two looks that are nearest to the ends of a time of the run."""
     times_ms = np.array([(look.at_ns - watched.t0_ns) / NS_PER_MS for look in watched.looks])
     first = min(int(np.argmin(np.abs(times_ms - from_ms))), len(times_ms) - 2)
-    return first, max(int(np.argmin(np.abs(times_ms - until_ms))), first + 1)
+    last = int(np.searchsorted(times_ms, until_ms))
+    return first, max(min(last, len(times_ms) - 1), first + 1)
 
 
 def _share(watched: Watched, kind: str, from_ms: float, until_ms: float) -> float:
@@ -146,7 +148,7 @@ def _ours(watched: Watched) -> float:
 def _steady(phase: Phase) -> tuple[float, float]:
     """Return the part of a phase in which the switch knows its flows; of the last one, until all has arrived."""
     if phase is PHASES[-1]:
-        return phase.from_ms, DURATION_MS
+        return phase.from_ms, math.inf
     return phase.from_ms + min(_SETTLED_MS, phase.for_ms / 3), phase.from_ms + phase.for_ms
 
 

@@ -11,7 +11,7 @@ from rich.text import Text
 from testbed import output
 from testbed.commands.app import app
 from testbed.commands.options import AsJson, PluginFiles, Settings
-from testbed.errors import EXIT_MACHINE_LACKS, EXIT_OK
+from testbed.errors import EXIT_MACHINE_LACKS, EXIT_OK, ToolError
 
 if TYPE_CHECKING:
     from testbed.capacity.foresight import Foresight
@@ -46,8 +46,11 @@ def doctor(
     seen = None
     if loaded is not None and machine.worst(findings) != "missing":
         output.note("measuring this machine …")
-        seen = _foreseen(loaded)
-        findings.append(machine.capacity(seen))
+        try:
+            seen = _foreseen(loaded)
+            findings.append(machine.capacity(seen))
+        except ToolError as error:  # a machine as busy as that has other findings all the same
+            findings.append(machine.unmeasured(error))
     if as_json:
         output.say_json(_record(findings, seen))
     else:

@@ -11,7 +11,7 @@ error a run ends with (status 3).
 
 from testbed.doctor.diagnosis import as_root, diagnose, refuse_if_lacking, refuse_without_root, to_record, worst
 from testbed.doctor.finding import Finding, Status
-from testbed.doctor.verdict import capacity
+from testbed.doctor.verdict import capacity, unmeasured
 
 __all__ = [
     "Finding",
@@ -22,5 +22,6 @@ __all__ = [
     "refuse_if_lacking",
     "refuse_without_root",
     "to_record",
+    "unmeasured",
     "worst",
 ]
