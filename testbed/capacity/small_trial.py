@@ -22,7 +22,7 @@ import numpy as np
 from testbed import topologies
 from testbed.capacity.spent import AGENTS, MESH, ProcessTree, Spent, name_of
 from testbed.emulation.entering import children
-from testbed.emulation.processes.board import TRAFFIC
+from testbed.emulation.processes.status_table import TRAFFIC
 from testbed.emulation.sandbox import GUARD
 from testbed.emulation.supervisor import emulate
 from testbed.errors import ToolError
