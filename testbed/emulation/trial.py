@@ -184,6 +184,7 @@ class Trial:
         self._stages = tuple(process_stages(self._processes.pulses, t0_ns, now_ns, ended, self._ran_ns))
         self._machine = watch.finish()
         self._drain = self._drained()
+        self._row.does("taking stock again", SETTING_UP_NS)
         beside = [found for limits in self._processes.limits.values() for found in limits.differences()]
         self._changes = self._inventory.changes(self._watched(), self._faults.done.every, beside)
         return counting
