@@ -48,7 +48,7 @@ def listening(monkeypatch: pytest.MonkeyPatch, first_ns: int) -> Said:
         (["evaluate"], "testbed.forecaster.evaluation.evaluate.evaluate", "evaluating: reading the traces"),
         (["sweep", "s.yaml"], "testbed.trials.sweep.checked", "checking the trials of s.yaml"),
         (["agree", "s.yaml"], "testbed.trials.sweep.checked", "checking the trials of s.yaml"),
-        (["simulate", str(Path("scenarios/smoke.yaml").resolve())], "testbed.trials.run.make_plan", "planning"),
+        (["simulate", str(Path("scenarios/smoke.yaml").resolve())], "testbed.trials.checks.make_plan", "planning"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
