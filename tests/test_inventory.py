@@ -367,14 +367,16 @@ def test_processes_are_looked_at_in_turn_all_of_them_once_in_a_turn(monkeypatch:
     assert stock._queue == []
 
 
-def test_the_demand_of_a_thread_is_what_it_ran_and_what_it_waited() -> None:
-    before = processes._Look(0, 0, {1: "SCHED_FIFO 7 on cores 0-1"}, {1: processes._Spent(0, 0)})
-    spent = processes._Spent(600 * NS_PER_MS, 300 * NS_PER_MS)
-    look = processes._Look(0, NS_PER_S, before.how, {1: spent})
+def test_the_demand_of_a_process_is_what_its_main_thread_ran_and_waited() -> None:
+    how = dict.fromkeys((1, 2), "SCHED_FIFO 7 on cores 0-1")
+    before = processes._Look(0, 0, how, dict.fromkeys(how, processes._Spent(0, 0)))
+    busy, full = processes._Spent(600 * NS_PER_MS, 300 * NS_PER_MS), processes._Spent(NS_PER_S, 0)
+    look = processes._Look(0, NS_PER_S, how, {1: busy, 2: full})
     stock = ProcessStock(lambda: 0)
-    stock._heed_demand("ovs-vswitchd", before, look)
+    stock._heed_demand(Watched("ovs-vswitchd", 1), before, look)
     assert stock.demand == ("ovs-vswitchd", 0.9, 0.3)
-    stock._heed_demand("trial", before._replace(how={1: "SCHED_OTHER 0 on cores 0-1"}), look)
+    ordinary = dict.fromkeys(how, "SCHED_OTHER 0 on cores 0-1")
+    stock._heed_demand(Watched("trial", 1), before, look._replace(how=ordinary, spent_ns={1: full}))
     assert stock.demand.process == "ovs-vswitchd"
     assert processes._ranges({0, 1, 2, 5, 7, 8}) == "0-2,5,7-8"
 
