@@ -70,8 +70,9 @@ short = lambda x: x
 
 
 @pytest.fixture
-def plugin(tmp_path: Path) -> Any:
-    """Return the module of a user's file that the testbed has been told of."""
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return the module of a user's file that the testbed has been told of, and of no other."""
+    monkeypatch.setattr(failures, "_blamed", set())
     path = tmp_path / "own.py"
     path.write_text(CLASSES)
     module = types.ModuleType("testbed_plugin_own")
@@ -81,7 +82,6 @@ def plugin(tmp_path: Path) -> Any:
     failures.blame(path)
     yield module
     del sys.modules[module.__name__]
-    failures._blamed.discard(str(path))
 
 
 @pytest.mark.parametrize(

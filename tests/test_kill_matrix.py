@@ -38,7 +38,7 @@ def test_the_matrix_is_as_large_as_it_is_to_be_and_says_what_is_right_everywhere
         ("set-up/TERM/guard", 130, "testbed: running the trial: interrupted before its traffic began", "interrupted"),
         ("traffic/KILL/guard", 4, "the guard of its sandbox was ended by SIGKILL, and everything", "failed"),
         ("traffic/KILL/supervisor", -9, "", "running"),
-        ("fault/TERM/mesh n1", 4, "testbed: watching the trial: mesh n1 ended early: it received SIGTERM", "failed"),
+        ("fault/TERM/mesh", 4, "testbed: watching the trial: mesh ended early: it received SIGTERM", "failed"),
         ("drain/INT/ovs-vswitchd", 5, "", "completed"),
         ("traffic/ABRT/trial", 0, "", "completed"),  # PID 1 of a namespace
         ("writing/TERM/supervisor", 0, "", "completed"),  # it came too late
