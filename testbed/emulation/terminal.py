@@ -11,7 +11,6 @@ import errno
 import fcntl
 import os
 import pty
-import select
 import signal
 import struct
 import sys
@@ -19,6 +18,9 @@ import termios
 import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from testbed.system import waiting
+from testbed.units import NS_PER_S
 
 _BATCH = 65_536
 _SIZE = struct.Struct("HHHH")
@@ -50,7 +52,7 @@ class Terminal:
         sources = [self._master, sys.stdin.fileno()]
         with _raw(sys.stdin.fileno()), self._following():
             while self._master in sources:
-                for ready in select.select(sources, [], [])[0]:
+                for ready in waiting.readable(sources, NS_PER_S):
                     data = _read(ready)
                     if ready == self._master:
                         _write(sys.stdout.fileno(), data)
