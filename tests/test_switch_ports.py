@@ -185,6 +185,9 @@ def test_a_port_whose_program_the_kernel_refused_becomes_a_packet_socket(monkeyp
         def set_types(self, ports: list[str], kind: str) -> None:
             changed.append((ports, kind))
 
+        def carried_out(self) -> None:
+            """Be a switch that has made every port it was told of."""
+
     monkeypatch.setattr(switch_ports, "without_program", lambda ports: ports[1:2])
     made = SwitchPorts({"s1-eth1": "afxdp", "s1-eth2": "afxdp", "s1-eth3": "packet"})
     become = switch_ports.settled(made, "auto", Recording())  # type: ignore[arg-type]
