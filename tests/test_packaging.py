@@ -133,6 +133,8 @@ def test_the_installed_package_states_command_licence_and_extras():
     package = metadata.distribution("predictive-buffer-testbed")
     assert {entry.name: entry.value for entry in package.entry_points} == {"testbed": "testbed.cli:main"}
     assert set(package.metadata.get_all("Provides-Extra")) == {
+        "docs",
+        "onnx",
         "train",
         "evaluate",
         "test",
