@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import importlib
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -69,11 +69,8 @@ class TrialPlan:
 class Writer(Protocol):
     """Who writes a trial down while it goes on; `results.run_directory.RunDirectory` is one."""
 
-    def append_samples(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Take in rows of samples (`records.samples.COLUMNS`)."""
-
     def append_columns(self, columns: Mapping[str, object]) -> None:
-        """Take in rows of samples as columns of equal length."""
+        """Take in rows of samples (`records.samples.COLUMNS`) as columns of equal length."""
 
     def append_event(self, t_ns: int, record: Mapping[str, Any]) -> None:
         """Take in one record of an event."""

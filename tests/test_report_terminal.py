@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -69,6 +70,12 @@ def row(node: str, t_ns: int = NS_PER_S, backlog: int = 250_000, dropped: int = 
     }  # fmt: skip
 
 
+def columns_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return rows as an engine reports them: names in a list, numbers in arrays."""
+    columns: dict[str, Any] = {name: np.array([row[name] for row in rows]) for name in rows[0] if name != "node"}
+    return {**columns, "node": [row["node"] for row in rows]}
+
+
 class Screen:
     """A view with a clock of its own and what it wrote."""
 
@@ -87,7 +94,7 @@ def test_without_a_terminal_it_writes_a_line_every_five_seconds() -> None:
     with screen.view as view:
         for step in range(100):
             screen.now_ns = step * LINE_NS // 50
-            view.observe([row("n1", screen.now_ns, dropped=1)])
+            view.observe(columns_of([row("n1", screen.now_ns, dropped=1)]))
             view.tick()
     lines = screen.text().splitlines()
     assert len(lines) == 2
@@ -96,7 +103,7 @@ def test_without_a_terminal_it_writes_a_line_every_five_seconds() -> None:
 
 def test_the_time_shown_ends_with_the_traffic() -> None:
     screen = Screen(terminal=False)
-    screen.view.observe([row("n1", 21_200_000_000)])
+    screen.view.observe(columns_of([row("n1", 21_200_000_000)]))
     assert screen.view.line().startswith("burst  20.0 of 20.0 s, draining queues (1.2 s)  n1 ")
 
 
@@ -104,7 +111,7 @@ def test_a_dumb_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     screen = Screen(terminal=True)
     with screen.view as view:
-        view.observe([row("n1")])
+        view.observe(columns_of([row("n1")]))
         view.tick()
     assert "n1 0.25/0.50 MB" in screen.text()
 
@@ -112,7 +119,7 @@ def test_a_dumb_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_in_a_terminal_it_draws_at_most_four_times_a_second() -> None:
     screen = Screen(terminal=True)
     with screen.view as view:
-        view.observe([row("n1"), row("n2", backlog=490_000, dropped=7)])
+        view.observe(columns_of([row("n1"), row("n2", backlog=490_000, dropped=7)]))
         view.tick()
         drawn = len(screen.text())
         screen.now_ns = REDRAW_NS - 1
@@ -127,7 +134,7 @@ def test_in_a_terminal_it_draws_at_most_four_times_a_second() -> None:
 def test_quiet_is_silent_and_outside_of_with_nothing_is_drawn() -> None:
     quiet = Screen(terminal=True, quiet=True)
     with quiet.view as view:
-        view.observe([row("n1")])
+        view.observe(columns_of([row("n1")]))
         view.tick()
     assert quiet.text() == ""
     outside = Screen(terminal=True)
@@ -137,7 +144,7 @@ def test_quiet_is_silent_and_outside_of_with_nothing_is_drawn() -> None:
 
 def test_many_nodes_are_summed_in_a_line_and_cut_in_a_table() -> None:
     screen = Screen(terminal=False)
-    screen.view.observe([row(f"n{k}", dropped=2) for k in range(1, 31)])
+    screen.view.observe(columns_of([row(f"n{k}", dropped=2) for k in range(1, 31)]))
     assert screen.view.line() == "burst   1.0 of 20.0 s  30 nodes, backlog 7.50 MB, 60 dropped"
     console = Console(file=(output := io.StringIO()), width=100)
     console.print(screen.view._table())

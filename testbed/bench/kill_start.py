@@ -15,7 +15,7 @@ import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -58,9 +58,6 @@ class _Tally:
 
 class Nobody:
     """Hears what a trial tells, and does nothing about it."""
-
-    def append_samples(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """See `engine.Writer`."""
 
     def append_columns(self, columns: Mapping[str, object]) -> None:
         """See `engine.Writer`."""

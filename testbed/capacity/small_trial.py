@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -164,12 +164,6 @@ class _Watcher:
         self._tree: ProcessTree | None = None
         self._flowing = False
         self._due_ns = self._guard_pid = self._seen_ns = 0
-
-    def append_samples(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write rows of samples, and take in when they were taken."""
-        self._directory.append_samples(rows)
-        for row in rows:
-            self._take({name: np.array([row[name]]) for name in _TAKEN})
 
     def append_columns(self, columns: Mapping[str, object]) -> None:
         """Write rows of samples, and take in when they were taken."""

@@ -92,14 +92,15 @@ class LiveView:
             self._live.stop()
             self._live = None
 
-    def observe(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Take in sample rows (see `records.samples`); nodes not named before are added."""
-        for row in rows:
-            state = self.states.setdefault(row["node"], NodeState())
-            state.backlog_bytes, state.limit_bytes = row["backlog_bytes"], row["limit_bytes"]
-            state.dropped_pkts += row["dropped_pkts"]
-            state.arrived_pkts += row["arrived_pkts"]
-            self._t_ns = max(self._t_ns, row["t_ns"])
+    def observe(self, columns: Mapping[str, Any]) -> None:
+        """Take in sample rows as columns (see `records.samples`); nodes not named before are added."""
+        names = ("node", "t_ns", "backlog_bytes", "limit_bytes", "dropped_pkts", "arrived_pkts")
+        for node, t_ns, backlog, limit, dropped, arrived in zip(*(columns[name] for name in names), strict=True):
+            state = self.states.setdefault(node, NodeState())
+            state.backlog_bytes, state.limit_bytes = int(backlog), int(limit)
+            state.dropped_pkts += int(dropped)
+            state.arrived_pkts += int(arrived)
+            self._t_ns = max(self._t_ns, int(t_ns))
 
     def waiting(self, what: str, for_ns: int) -> None:
         """Take in what is being done, and for how long no traffic has flowed."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -307,14 +307,11 @@ class _Run:
 
     # ----------------------------------------------------------------------- what an engine reports: engine.Recorder
 
-    def append_samples(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write rows of samples, and show them."""
-        self._directory.append_samples(rows)
-        self._view.observe(rows)
-
     def append_columns(self, columns: Mapping[str, object]) -> None:
-        """Write rows of samples."""
+        """Write rows of samples, and show them where there is time to look."""
         self._directory.append_columns(columns)
+        if is_real_time(self._options.engine):
+            self._view.observe(columns)
 
     def append_event(self, t_ns: int, record: Mapping[str, Any]) -> None:
         """Write an event."""
