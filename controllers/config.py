@@ -58,6 +58,7 @@ class BalancerConfig:
         nodes: in an order that never changes: a node's number in the switch is its place, counted from 1.
         second_tier: nodes that get no flows, only what others deflect to them.
         deflecting: all nodes, when full ones hand packets to siblings; empty when they drop.
+        rates_bps: at which `nodes` serve; empty: they count as equal.
         spec: the policy.
         framework: what speaks OpenFlow.
         pause_ns: how long a node that lives may pause between two notifications.
@@ -75,6 +76,7 @@ class BalancerConfig:
     clients: tuple[Station, ...]
     nodes: tuple[Station, ...]
     spec: BalancerSpec
+    rates_bps: tuple[int, ...] = ()
     second_tier: tuple[Station, ...] = ()
     deflecting: tuple[Host, ...] = ()
     framework: FrameworkName = "os-ken"

@@ -87,7 +87,8 @@ class LoadBalancer:
         `send` takes datagrams to nodes; without it no names of siblings are sent.  `note` gets every input.
         """
         names = tuple(node.name for node in config.nodes)
-        self._policy: BalancerPolicy = make_balancer(config.spec, names, random.Random(config.seed), config.pause_ns)
+        draws = random.Random(config.seed)
+        self._policy: BalancerPolicy = make_balancer(config.spec, names, draws, config.pause_ns, config.rates_bps)
         self._config, self._emit, self._note = config, emit, note or _nobody
         self._slots, self._removed = self._policy.slots, set[str]()
         self._link: Link | None = None

@@ -21,7 +21,7 @@ from testbed.topologies import cluster
 
 def describe(spec: TopologySpec) -> Network:
     """Return the cluster of `spec.nodes` nodes, followed by `spec.second_tier` nodes of tier 2."""
-    flat = cluster.describe(spec.model_copy(update={"nodes": spec.all_nodes}))
+    flat = cluster.describe(spec.model_copy(update={"nodes": spec.all_nodes, "second_tier": 0}))
     return replace(flat, hosts=tuple(_in_its_tier(host, spec.nodes) for host in flat.hosts))
 
 
@@ -39,7 +39,7 @@ ROWS = (
         doc="a cluster with a `second_tier` of nodes that take what full ones of the first hand over",
         describe=describe,
         defaults={"second_tier": 1},
-        keys=("second_tier",),
+        keys=("second_tier", "node_rates"),
         refusal=_refusal,
     ),
 )

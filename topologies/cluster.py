@@ -19,7 +19,8 @@ def describe(spec: TopologySpec) -> Network:
     backends = [Host(f"b{i}", "backend") for i in range(1, spec.nodes + 1)]
     links = [Link(client.name, "s1", delay_ns=spec.link_delay_ns) for client in clients]
     links += [Link("s1", node.name, delay_ns=spec.link_delay_ns) for node in nodes]
-    links += [Link(node.name, backend.name, spec.node_rate_bps) for node, backend in zip(nodes, backends, strict=True)]
+    served = zip(nodes, backends, spec.rates_bps, strict=True)
+    links += [Link(node.name, backend.name, rate_bps) for node, backend, rate_bps in served]
     links += [Link(node.name, "m1") for node in nodes]
     return Network((*clients, *nodes, *backends), (Switch("s1"), Switch("m1", "mesh")), tuple(links))
 
@@ -27,7 +28,8 @@ def describe(spec: TopologySpec) -> Network:
 ROWS = (
     FamilyTraits(
         name="cluster",
-        doc="nodes side by side behind one switch, a backend each",
+        doc="nodes side by side behind one switch, a backend each; `node_rates` makes them unequal",
         describe=describe,
+        keys=("node_rates",),
     ),
 )

@@ -40,7 +40,8 @@ def check(scenario: Scenario, network: Network) -> Iterator[Complaint]:
         if not SMALLEST_RATE_BPS <= rate_bps <= LARGEST_RATE_BPS:
             within = f"{rate_text(SMALLEST_RATE_BPS)} to {rate_text(LARGEST_RATE_BPS)}"
             happened = f"{rate_text(rate_bps)} is beyond the kernel's token bucket, which has {within}"
-            yield Complaint(("topology", "node_rate"), happened, f"change it, or {_SIMULATE}")
+            key = "node_rate" if scenario.topology.node_rates is None else "node_rates"
+            yield Complaint(("topology", key), happened, f"change it, or {_SIMULATE}")
 
 
 def _link_faults(scenario: Scenario) -> Iterator[Complaint]:

@@ -8,7 +8,7 @@ rule is asked at most every `REWEIGH_INTERVAL_NS` and a change of less than 1/16
 membership is made at once.
 
 **No node is assessed without a notification.**  A rule that uses the state of the nodes is asked only while the state
-of every serving node is known (`balancer_view`); until then all have the shares of `round-robin`.  A node without a
+of every serving node is known (`balancer_view`); until then all have the shares of `by-rate`, equal ones among equal nodes.  A node without a
 notification would pass for an idle one with an empty buffer, or for one without a buffer, and flows that are placed by
 that remain pinned.  This concerns the start, a node that returns, and a time without notifications.  A node that never
 notifies is removed by the timeout.
@@ -28,13 +28,14 @@ Actions come in the order that never lets the switch send a new flow to a remove
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from testbed.policies import guard
 from testbed.policies.agreement import REASON as MESH
-from testbed.policies.balancer_round_robin import RoundRobin
+from testbed.policies.balancer_by_rate import ByRate
 from testbed.policies.balancer_view import ClusterView, FlowPlacer, SlotRule, balancer_row
 from testbed.policies.readiness import KEEPALIVE_NS
 from testbed.policies.slots import deal, slot_count
@@ -60,13 +61,17 @@ SILENT_PAUSES = 5
 SILENCE_NS = SILENT_PAUSES * KEEPALIVE_NS  # at the usual pauses
 LEAST_CHANGE_RATIO = 1 / 16
 
-_EVEN = RoundRobin()
+_BY_RATE = ByRate()
 _SILENT = "notifications"
 _NEVER = -(2**62)
 
 
 def make_balancer(
-    spec: BalancerSpec, nodes: tuple[str, ...], rng: random.Random, pause_ns: int = KEEPALIVE_NS
+    spec: BalancerSpec,
+    nodes: tuple[str, ...],
+    rng: random.Random,
+    pause_ns: int = KEEPALIVE_NS,
+    rates_bps: Sequence[int] = (),
 ) -> BalancerPolicy:
     """Return the policy of `spec` over `nodes`, all of them serving.
 
@@ -75,13 +80,14 @@ def make_balancer(
         nodes: names.
         rng: drawn from only here.
         pause_ns: how long a node that lives may pause between two notifications (`readiness.longest_pause_ns`).
+        rates_bps: at which the nodes serve; without it they count as equal.
     """
     make = balancer_row(spec.policy).rule
     if BALANCER_POLICIES.is_ours(spec.policy):
         rule = make(slot_count(len(nodes)), len(nodes), rng)
     else:
         rule = guard.slot_rule(make, slot_count(len(nodes)), len(nodes), rng)
-    return BalancerPolicy(nodes, rule, pause_ns)
+    return BalancerPolicy(ClusterView(nodes, pause_ns, rates_bps), rule, pause_ns)
 
 
 class BalancerPolicy:
@@ -90,9 +96,9 @@ class BalancerPolicy:
     Nodes that were not given at the start are ignored.
     """
 
-    def __init__(self, nodes: tuple[str, ...], rule: SlotRule, pause_ns: int) -> None:
+    def __init__(self, view: ClusterView, rule: SlotRule, pause_ns: int) -> None:
         """Deal the first table; it is `slots`, and no action announces it."""
-        self._view = ClusterView(nodes, pause_ns)
+        nodes, self._view = view.nodes, view
         self._rule, self._silence_ns = rule, SILENT_PAUSES * pause_ns
         self._placer = rule if isinstance(rule, FlowPlacer) else None
         self._away: list[set[str]] = [set() for _ in nodes]  # the reasons why each node is away
@@ -100,8 +106,8 @@ class BalancerPolicy:
         self._asked_ns = _NEVER  # when the rule was asked last
         self._news = False  # a notification came since
         self._checked_ns = _NEVER  # when timeouts were checked last
-        even = deal(np.ones(len(nodes)), slot_count(len(nodes)))
-        self._table = even if rule.heeds_state else rule.slots(even, self._view)
+        first = deal(view.service_bps.astype(np.float64), slot_count(len(nodes)))
+        self._table = first if rule.heeds_state else rule.slots(first, self._view)
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -196,7 +202,7 @@ class BalancerPolicy:
     def _deal(self, now_ns: int, at_least: int) -> list[SetSlots]:
         """Ask the rule, if it may be, and return the table as an action if it differs in `at_least` slots."""
         self._news = False
-        rule: SlotRule = _EVEN
+        rule: SlotRule = _BY_RATE
         if not self._rule.heeds_state or self._view.all_known(now_ns):
             rule, self._asked_ns = self._rule, now_ns
         table = rule.slots(self._table, self._view)

@@ -41,21 +41,24 @@ class ClusterView:
         limit_bytes, backlog_bytes, predicted_bytes: as notified last, 0 before the first time.
         severity_ratio: announced burst, 0..1.
         rate_bps: smoothed arrivals.
+        service_bps: rate at which each serves, int64; all 1 where nobody said.
         told_ns: when each was heard last; long ago for who never was, or died since.
     """
 
-    def __init__(self, nodes: Sequence[str], pause_ns: int) -> None:
+    def __init__(self, nodes: Sequence[str], pause_ns: int, rates_bps: Sequence[int] = ()) -> None:
         """Start with every node serving and nothing known of any.
 
         Args:
             nodes: all there are.
             pause_ns: the longest a node lets pass between two notifications.
+            rates_bps: at which the nodes serve; without it they count as equal.
         """
         self.nodes = tuple(nodes)
         count = len(self.nodes)
         self._index = {node: i for i, node in enumerate(self.nodes)}
         self._fresh_ns = round(FRESH_PAUSES * pause_ns)
         self.told_ns = np.full(count, _NEVER, dtype=np.int64)
+        self.service_bps: Ints = np.array(rates_bps or (1,) * count, dtype=np.int64)
         self.serving: NDArray[np.bool_] = np.ones(count, dtype=bool)
         self.limit_bytes, self.backlog_bytes, self.predicted_bytes = np.zeros((3, count), dtype=np.int64)
         self.severity_ratio, self.rate_bps = np.zeros((2, count), dtype=np.float64)

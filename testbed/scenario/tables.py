@@ -158,6 +158,7 @@ BALANCER_POLICIES: Registry[BalancerTraits] = Registry(
         "testbed.policies.balancer_two_choices",
         "testbed.policies.balancer_least_loaded",
         "testbed.policies.balancer_round_robin",
+        "testbed.policies.balancer_by_rate",
         "testbed.policies.balancer_hash",
         "testbed.policies.balancer_per_flow",
     ),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from testbed import units
 from testbed.scenario.base import Duration, Rate, Spec
@@ -12,6 +12,10 @@ from testbed.scenario.tables import TOPOLOGIES, TopologyFamily, options_of
 
 MAX_LINK_DELAY_NS = 10 * units.NS_PER_S
 MAX_RATE_BPS = 100 * 10**9
+
+
+NodeRate = Annotated[Rate, Field(gt=0, le=MAX_RATE_BPS)]
+OWNED_KEYS = ("second_tier", "node_rates")  # have a meaning in the families that declare them, and in no other
 
 
 class TopologySpec(Spec):
@@ -22,6 +26,9 @@ class TopologySpec(Spec):
     clients: int = Field(2, ge=1, le=200, description="hosts that send")
     node_rate_bps: Rate = Field(
         "100Mbit", alias="node_rate", gt=0, le=MAX_RATE_BPS, description="rate at which a node serves"
+    )
+    node_rates: tuple[NodeRate, ...] | None = Field(
+        None, max_length=2000, strict=False, description="rates of the nodes one by one, in place of `node_rate`"
     )
     link_delay_ns: Duration = Field(
         "0ms", alias="link_delay", le=MAX_LINK_DELAY_NS, description="one-way delay of client and node links"
@@ -44,9 +51,10 @@ class TopologySpec(Spec):
     @model_validator(mode="after")
     def _sizes_fit_the_family(self) -> TopologySpec:
         row = TOPOLOGIES[self.family]
-        if self.second_tier and "second_tier" not in row.keys:
-            owners = ", ".join(other.name for other in TOPOLOGIES if "second_tier" in other.keys)
-            raise ValueError(f"second_tier is for family {owners}, not {self.family}")
+        for key in OWNED_KEYS:
+            if getattr(self, key) and key not in row.keys:
+                owners = ", ".join(other.name for other in TOPOLOGIES if key in other.keys)
+                raise ValueError(f"{key} is for family {owners}, not {self.family}")
         if refusal := row.refusal(self):
             raise ValueError(refusal)
         return self
@@ -55,6 +63,29 @@ class TopologySpec(Spec):
     def _options_are_those_of_the_family(self) -> TopologySpec:
         options_of(TOPOLOGIES[self.family], self.options)
         return self
+
+    @model_validator(mode="after")
+    def _every_node_has_one_rate(self) -> TopologySpec:
+        if self.node_rates is None:
+            return self
+        if "node_rate_bps" in self.model_fields_set:
+            raise ValueError("node_rate and node_rates both say how fast nodes serve; give one of the two")
+        if len(self.node_rates) != self.all_nodes:
+            raise ValueError(f"node_rates has {len(self.node_rates)} rates for {self.all_nodes} nodes; give one a node")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _written_with_one_of_both(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out the rate for all where each has its own: the written form has to be readable again."""
+        written: dict[str, Any] = write(self)
+        if self.node_rates is not None:
+            written = {key: value for key, value in written.items() if key not in ("node_rate", "node_rate_bps")}
+        return written
+
+    @property
+    def rates_bps(self) -> tuple[int, ...]:
+        """Return the rate at which each node of both tiers serves, in order."""
+        return self.node_rates if self.node_rates is not None else (self.node_rate_bps,) * self.all_nodes
 
     @property
     def all_nodes(self) -> int:

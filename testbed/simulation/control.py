@@ -70,8 +70,9 @@ class Control:
         names = tuple(node.name for node in network.nodes)
         self._row_of = {name: row for row, name in enumerate(names)}
         first_tier = tuple(node.name for node in network.first_tier)
+        rates_bps = [network.node_rate_bps(node) for node in first_tier]
         pause_ns = longest_pause_ns(scenario.buffer.sample_interval_ns)
-        self._policy = make_balancer(scenario.balancer, first_tier, random.Random(seed), pause_ns)
+        self._policy = make_balancer(scenario.balancer, first_tier, random.Random(seed), pause_ns, rates_bps)
         self._deflection = DeflectionPolicy(network.nodes, pause_ns) if scenario.buffer.deflect else None
         members, mesh = names if scenario.faults else (), scenario.mesh  # no faults, no mesh
         self._agreement = Agreement(members, mesh.watchers, mesh.sync_interval_ns)

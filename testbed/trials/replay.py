@@ -177,7 +177,9 @@ class _Policies:
             return self._pool()
         if name == BALANCER:
             first_tier = tuple(node.name for node in self._network.first_tier)
-            return make_balancer(self._scenario.balancer, first_tier, random.Random(self._seed), self._pause_ns)
+            rates_bps = [self._network.node_rate_bps(node) for node in first_tier]
+            draws = random.Random(self._seed)
+            return make_balancer(self._scenario.balancer, first_tier, draws, self._pause_ns, rates_bps)
         if name == DEFLECTION:
             return DeflectionPolicy(self._network.nodes, self._pause_ns)
         if name.partition(":")[0] == BRAIN and isinstance(event, (PeersAssessed, TrafficSampled)):

@@ -229,6 +229,7 @@ class ProcessSet:
             vip=Vip(VIP_IP, VIP_MAC, VIP_IP6),
             clients=tuple(station(client.name) for client in network.clients),
             nodes=tuple(station(node.name) for node in network.first_tier),
+            rates_bps=tuple(network.node_rate_bps(node.name) for node in network.first_tier),
             second_tier=tuple(station(node.name) for node in network.nodes if node.tier > 1),
             deflecting=network.nodes if plan.scenario.buffer.deflect else (),
             pause_ns=longest_pause_ns(plan.scenario.buffer.sample_interval_ns),

@@ -1,0 +1,33 @@
+"""`by-rate`: every node has slots in proportion to the rate at which it serves, whatever its state.
+
+What `round-robin` is among equal nodes, this is among unequal ones: the shares are right in the mean and nothing is
+known of the moment.  A rule that heeds the state of the nodes has to be better than this one to be worth its messages.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from testbed.policies.balancer_view import BalancerRow, ClusterView
+from testbed.policies.slots import reweight
+from testbed.records.events import Ints
+
+
+class ByRate:
+    """Weights are the service rates of the serving nodes."""
+
+    heeds_state = False
+
+    def slots(self, current: Ints, view: ClusterView) -> Ints:
+        """See `SlotRule.slots`."""
+        return reweight(current, np.where(view.serving, view.service_bps, 0).astype(np.float64))
+
+
+ROWS = (
+    BalancerRow(
+        name="by-rate",
+        doc="shares in proportion to the nodes' rates, whatever their state",
+        source='Zhou et al., "WCMP: weighted cost multipathing for improved fairness in data centers", EuroSys 2014',
+        rule=lambda _slots, _nodes, _rng: ByRate(),
+    ),
+)
