@@ -8,8 +8,8 @@ rule is asked at most every `REWEIGH_INTERVAL_NS` and a change of less than 1/16
 membership is made at once.
 
 **No node is assessed without a notification.**  A rule that uses the state of the nodes is asked only while the state
-of every serving node is known (`balancer_view`); until then all have the shares of `by-rate`, equal ones among equal nodes.  A node without a
-notification would pass for an idle one with an empty buffer, or for one without a buffer, and flows that are placed by
+of every serving node is known (`balancer_view`); until then all have the shares of `by-rate`, equal ones among equal
+nodes.  A node without a notification would pass for an idle one with an empty buffer, or for one without a buffer, and flows that are placed by
 that remain pinned.  This concerns the start, a node that returns, and a time without notifications.  A node that never
 notifies is removed by the timeout.
 
