@@ -9,9 +9,9 @@ membership is made at once.
 
 **No node is assessed without a notification.**  A rule that uses the state of the nodes is asked only while the state
 of every serving node is known (`balancer_view`); until then all have the shares of `by-rate`, equal ones among equal
-nodes.  A node without a notification would pass for an idle one with an empty buffer, or for one without a buffer, and flows that are placed by
-that remain pinned.  This concerns the start, a node that returns, and a time without notifications.  A node that never
-notifies is removed by the timeout.
+nodes.  A node without a notification would pass for an idle one with an empty buffer, or for one without a buffer, and
+flows that are placed by that remain pinned.  This concerns the start, a node that returns, and a time without
+notifications.  A node that never notifies is removed by the timeout.
 
 **The notification timeout.**  A node that stops notifying is removed after `SILENT_PAUSES` of the longest pauses
 between two notifications (500 ms at samples of up to 100 ms), and returns with its next notification.  A node also
