@@ -12,11 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from testbed.files import records
-from testbed.files.records import Count, Name, Positive, Text
+from testbed.files.records import Count, Figure, Name, Positive, Text
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
+from testbed.scenario.objective import ObjectiveSpec
 from testbed.scenario.sources import ETHERNET_BYTES
 from testbed.scenario.tables import BUFFER_POLICIES
+
+_USUAL = ObjectiveSpec.model_validate({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,8 @@ class RunFacts:
         expect: the scenario's expectations.
         question: the comment that opens the scenario file.
         second_tier: nodes the balancer gives no flows to.
+        loss_weight, delay_weight_per_s, memory_weight_per_s, delay_target_ns: the scenario's `objective`; runs of
+            earlier versions are weighed by its defaults.
     """
 
     scenario: Name
@@ -52,6 +57,10 @@ class RunFacts:
     expect: tuple[Text, ...] = ()
     question: Text = ""
     second_tier: tuple[Name, ...] = ()
+    loss_weight: Figure = _USUAL.loss_ratio
+    delay_weight_per_s: Figure = _USUAL.delay.per_s
+    memory_weight_per_s: Figure = _USUAL.memory_per_s
+    delay_target_ns: Positive = _USUAL.delay.target_ns
 
     @classmethod
     def of(cls, scenario: Scenario, network: Network, engine: str, question: str = "") -> RunFacts:
@@ -73,6 +82,10 @@ class RunFacts:
             expect=scenario.expect,
             question=question,
             second_tier=tuple(node.name for node in network.nodes if node.tier > 1),
+            loss_weight=scenario.objective.loss_ratio,
+            delay_weight_per_s=scenario.objective.delay.per_s,
+            memory_weight_per_s=scenario.objective.memory_per_s,
+            delay_target_ns=scenario.objective.delay.target_ns,
         )
 
     @property

@@ -32,7 +32,7 @@ def verdict_lines(summary: Summary, run_path: Path) -> list[Text]:
         ("traffic", _traffic(summary)),
         ("lost at", _losses(summary)),
         ("delay", _figures(summary, "Delay", "not measured")),
-        ("buffer", _figures(summary, "Buffer", "not measured")),
+        ("buffer", ", ".join(_figures(summary, part, "not measured") for part in ("Buffer", "Objective"))),
         *([("tcp", _tcp(summary))] if "tcp" in summary else []),
         ("prediction", _figures(summary, "Prediction", "none: the buffer policy does not predict")),
         ("balancer", _figures(summary, "Control", "none")),

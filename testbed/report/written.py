@@ -70,6 +70,7 @@ UNITS: Mapping[str, Callable[[Any], str]] = {
     "s": lambda value: f"{value:.2f} s",
     "ratio": percent,
     "factor": lambda value: f"{value:.3f}",
+    "MB": lambda value: f"{short(value)} MB",
     "MB·s": lambda value: f"{short(value)} MB·s",
     "a minute": lambda value: f"{short(value)} a minute",
 }

@@ -31,6 +31,7 @@ from testbed.results.expectations import Expectation, evaluate
 from testbed.results.failover import FaultLines, broken_flows, failover_section
 from testbed.results.fidelity import Fidelity
 from testbed.results.metrics import METRICS, Measured, Metric, counted
+from testbed.results.objective import objective_section
 from testbed.results.prediction import REACH_NS, bursts_of, overlapped, prediction_section
 from testbed.results.queues import Spans, stretches
 from testbed.results.reserved import crashes, reserved_byte_ns
@@ -100,12 +101,14 @@ def _sections(
     buffer = {
         **_buffer(facts, evidence, rows, faults.passing(events), faults),
         **_expansions(facts, rows, needs),
-    }  # it reads the events, which the balancer's section and that of failover need
+    }  # it reads the events, which the other sections need
+    reserved = buffer.get("reserved_mb_s")
     return {
         "traffic": _traffic(evidence, account(evidence)),
         "delay_ms": _delay(merged(node.delay for node in evidence.nodes)),
         "tcp": tcp_section(evidence),
         "buffer": buffer,
+        "objective": objective_section(facts, evidence, rows, crashes(faults.lines), reserved) if reserved else None,
         "prediction": prediction_section(rows, needs, facts),
         "control_loop_us": _control_loop(evidence, rows),
         "balancer": _balancer(facts, evidence, faults.lines),

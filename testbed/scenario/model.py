@@ -15,6 +15,7 @@ from testbed.scenario.base import Duration, Spec, Version
 from testbed.scenario.buffer import BufferSpec
 from testbed.scenario.fault import FaultSpec
 from testbed.scenario.mesh import MeshSpec
+from testbed.scenario.objective import ObjectiveSpec
 from testbed.scenario.sources import (
     SourceSpec,
     TcpSpec,
@@ -51,6 +52,7 @@ class Scenario(Spec):
     balancer: BalancerSpec = Field(default_factory=BalancerSpec)
     controller: ControllerSpec = Field(default_factory=ControllerSpec)
     mesh: MeshSpec = Field(default_factory=lambda: MeshSpec.model_validate({}))
+    objective: ObjectiveSpec = Field(default_factory=lambda: ObjectiveSpec.model_validate({}))
     agents: Literal["shared", "separate"] = Field(
         "shared", description="in the emulation: one process for the nodes that no fault stops or ends, or one a node"
     )

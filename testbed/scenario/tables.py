@@ -173,6 +173,7 @@ METRICS: Registry[MetricTraits] = Registry(
     (
         "testbed.results.metrics.packets",
         "testbed.results.metrics.buffers",
+        "testbed.results.metrics.objective",
         "testbed.results.metrics.forecasts",
         "testbed.results.metrics.connections",
         "testbed.results.metrics.failover",
