@@ -89,6 +89,7 @@ check: setup-test ## ruff, mypy, clang-format and the architecture test
 reference: ## write docs/reference from the declarations of records, metrics, checks, policies, families and faults
 	$(PYTHON) -m testbed.records.reference > docs/reference/records.md
 	$(PYTHON) -m testbed.results.metrics.reference > docs/reference/metrics.md
+	$(PYTHON) -m testbed.openmetrics.reference > docs/reference/openmetrics.md
 	$(PYTHON) -m testbed.results.fidelity.reference > docs/reference/checks.md
 	$(PYTHON) -m testbed.scenario.reference > docs/reference/choices.md
 	$(PYTHON) -m testbed.scenario.keys_reference > docs/reference/scenario.md

@@ -95,6 +95,7 @@ setup(
         "numpy>=1.26",
         "os-ken>=3.0",
         "plotly>=5.24",
+        "prometheus-client>=0.20",
         "pyarrow>=15",
         "pydantic>=2.7",
         "pyroute2>=0.7",

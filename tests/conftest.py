@@ -69,6 +69,7 @@ PROBES: dict[str, Callable[[], str]] = {
     "torch": lambda: _module("torch"),
     "onnx": lambda: _module("onnx") or _module("onnxruntime"),
     "tshark": lambda: _program("tshark"),
+    "promtool": lambda: _program("promtool"),
     "chromium": lambda: _program("chromium", "chromium-browser", "google-chrome"),
 }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from testbed.commands import reference as commands_reference
+from testbed.openmetrics import reference as openmetrics_reference
 from testbed.report.key_figures import groups
 from testbed.report.terminal import verdict_lines
 from testbed.report.written import UNITS
@@ -92,6 +93,7 @@ def test_a_text_is_no_figure_to_be_expected():
     ("name", "page"),
     [
         ("metrics", metrics_reference.page),
+        ("openmetrics", openmetrics_reference.page),
         ("checks", checks_reference.page),
         ("choices", choices_reference.page),
         ("scenario", keys_reference.page),

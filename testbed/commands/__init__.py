@@ -3,7 +3,7 @@
 The order of the imports is the order of the verbs in ``--help``.
 """
 
-from testbed.commands import run, sweep, agree, validate, doctor, report, replay, compare, bench  # noqa: I001
+from testbed.commands import run, sweep, agree, validate, doctor, report, replay, compare, export, bench  # noqa: I001
 from testbed.commands import train, evaluate, listing, new, graph, ps, execute, logs, clean, completion
 from testbed.commands.app import app
 
@@ -16,6 +16,7 @@ __all__ = [  # noqa: RUF022
     "report",
     "replay",
     "compare",
+    "export",
     "bench",
     "train",
     "evaluate",

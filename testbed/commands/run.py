@@ -43,11 +43,19 @@ def run(
         typer.Option("--repeat", min=1, metavar="N", help="number of trials, one after the other, in DIR/1 to DIR/N"),
     ] = 1,
     no_live: Annotated[bool, typer.Option("--no-live", help="no live view")] = False,
+    metrics: Annotated[
+        str,
+        typer.Option(
+            "--metrics",
+            metavar="ADDRESS",
+            help="serve OpenMetrics while the trial runs, such as 127.0.0.1:9464 or unix:/run/testbed.sock",
+        ),
+    ] = "",
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Run one trial: emulated on the real kernel (needs root), or simulated in virtual time."""
-    _run_trials(scenario, seed, settings, plugins, engine, out, overwrite, repeat, not no_live, as_json, quiet)
+    _run_trials(scenario, seed, settings, plugins, engine, out, overwrite, repeat, not no_live, as_json, quiet, metrics)
 
 
 @app.command(epilog="Example: `python -m testbed simulate scenarios/burst.yaml --set buffer.policy=reactive`")
@@ -77,12 +85,13 @@ def _run_trials(
     live: bool,
     as_json: bool,
     quiet: bool,
+    metrics: str = "",
 ) -> NoReturn:
     from testbed.report.terminal import print_verdict
     from testbed.scenario.loading import load
     from testbed.trials import run as trials
 
-    options = trials.RunOptions(engine, out, live, quiet, tuple(sys.argv[1:]), overwrite)
+    options = trials.RunOptions(engine, out, live, quiet, tuple(sys.argv[1:]), overwrite, metrics)
     results = []
     for result in trials.repeated(load(scenario, settings or (), seed, plugins or ()), options, repeat):
         results.append(result)

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,15 +23,12 @@ from testbed.errors import (
     EXIT_INTERRUPTED,
     EXIT_INVALID,
     EXIT_OK,
-    Interrupted,
-    TestbedError,
 )
 from testbed.forecaster.maker import forecaster_maker
+from testbed.openmetrics.served import ServedMetrics
 from testbed.records.engines import EMULATION, is_real_time
 from testbed.records.evidence import Evidence
 from testbed.records.facts import RunFacts
-from testbed.records.processes import TrialFailed
-from testbed.records.written import written
 from testbed.report.live import LiveView
 from testbed.results import fidelity, provenance
 from testbed.results.metrics import Metric
@@ -48,6 +44,7 @@ from testbed.traffic import plan_file
 from testbed.traffic.plan import PacketPlan
 from testbed.traffic.streams import derived_seed
 from testbed.trials import checks, inputs, replacing
+from testbed.trials.recording import recorded
 
 RUNS = Path("runs")
 
@@ -63,6 +60,7 @@ class RunOptions:
         quiet: say nothing on the way.
         argv: the command line, for the manifest.
         overwrite: replace a run that is in the way.
+        metrics: where metrics are served while the trial runs, such as ``127.0.0.1:9464``; empty: nowhere.
     """
 
     engine: str = EMULATION
@@ -71,6 +69,7 @@ class RunOptions:
     quiet: bool = False
     argv: tuple[str, ...] = ()
     overwrite: bool = False
+    metrics: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,15 +108,22 @@ def run(loaded: LoadedScenario, options: RunOptions, began_ns: int | None = None
     if is_real_time(options.engine):
         doctor.refuse_without_root(options.argv)
         doctor.refuse_if_lacking(loaded.scenario, options.out)
+    with ServedMetrics(options.metrics) as metrics:
+        if metrics.where and not options.quiet:
+            output.note(f"testbed: metrics at {metrics.where}")
+        return _run(loaded, options, began_ns, metrics)
+
+
+def _run(loaded: LoadedScenario, options: RunOptions, began_ns: int, metrics: ServedMetrics) -> RunResult:
     with patience.noted("planning the traffic", quiet=options.quiet):
         prepared = _prepare(loaded, options)
     _foretell(prepared, options)
     path = options.out or _default_path(loaded)
     if options.overwrite and os.path.lexists(path):
         replacing.remove(path, loaded.path)
-    with _recorded(partial(RunDirectory.create, path, prepared.manifest)) as directory, announced(directory.path):
+    with recorded(partial(RunDirectory.create, path, prepared.manifest)) as directory, announced(directory.path):
         inputs.write_scenario(loaded, directory)
-        result = _Run(prepared, directory, options).carry_out(began_ns)
+        result = _Run(prepared, directory, options, metrics).carry_out(began_ns)
         with patience.noted("writing the page", quiet=options.quiet):
             from testbed.report import page  # after the trial: what draws takes a while to import
 
@@ -138,40 +144,6 @@ def _foretell(prepared: _Prepared, options: RunOptions) -> None:
     seen = foresight.recalled(trial.scenario, trial.network, trial.packets)
     if seen is not None and seen.remedy:
         output.note(f"testbed: {seen.words}; {seen.remedy}")
-
-
-@contextmanager
-def _recorded(create: Callable[[], RunDirectory]) -> Iterator[RunDirectory]:
-    """Make a run directory and give it the status it deserves when the block fails, whatever it is that fails.
-
-    Within the block a request to stop interrupts wherever it meets us, within imports too: there is something to
-    finish.  It waits while the directory is made: one that is there is finished.
-    """
-    directory = None
-    try:
-        with interrupts.taken(interrupts.interrupt):
-            with interrupts.held_back():
-                directory = create()
-            yield directory
-    except BaseException as error:
-        if directory is None:
-            raise
-        if directory.manifest["status"] != "running":
-            _end_without_page(directory, error)
-            raise
-        stopped = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", None) == EXIT_INTERRUPTED
-        with suppress(TestbedError):  # of two failures the first one is reported
-            directory.append_event(0, written(TrialFailed(error=str(error) or type(error).__name__)))
-            directory.finish("interrupted" if stopped else "failed", ended_utc=provenance.utc_now())
-        raise
-
-
-def _end_without_page(directory: RunDirectory, error: BaseException) -> None:
-    """Record that something failed after the results were complete; a stop takes nothing from them."""
-    if isinstance(error, KeyboardInterrupt):
-        remedy = f"`python -m testbed report {directory.path}` writes it; the results are complete"
-        raise Interrupted("writing the page", "interrupted", remedy) from error
-    directory.finish("failed", ended_utc=provenance.utc_now())  # a run without its page is not what was asked for
 
 
 def repeated(loaded: LoadedScenario, options: RunOptions, count: int) -> Iterator[RunResult]:
@@ -254,9 +226,12 @@ def trial_plan(
 class _Run:
     """A run under way; what an engine reports goes into the run directory and the live view."""
 
-    def __init__(self, prepared: _Prepared, directory: RunDirectory, options: RunOptions) -> None:
+    def __init__(
+        self, prepared: _Prepared, directory: RunDirectory, options: RunOptions, metrics: ServedMetrics
+    ) -> None:
         self._prepared, self._options = prepared, options
-        self._directory = directory
+        self._directory, self._metrics = directory, metrics
+        metrics.begin(prepared.facts, directory.path.resolve().name)
         self._plan_written = False
         self._notes = patience.WaitNotes(output.note)
         facts = prepared.facts
@@ -278,7 +253,7 @@ class _Run:
             summary = self._conclude(outcome.evidence, status)
         with interrupts.held_back():  # the two say the same, whatever comes
             self._directory.write_json("summary.json", summary)
-            self._directory.finish(status, ended_utc=provenance.utc_now(), **outcome.manifest)
+            self._directory.finish(status, ended_utc=provenance.utc_now(), **outcome.manifest, **self._metrics.cost())
         in_flight_pkts = summary["traffic"]["in_flight_packets"]
         if in_flight_pkts and not outcome.interrupted and not self._options.quiet:
             output.note(f"testbed: the queues did not drain in time: {in_flight_pkts:,} packets count as in flight")
@@ -310,12 +285,14 @@ class _Run:
     def append_columns(self, columns: Mapping[str, object]) -> None:
         """Write rows of samples, and show them where there is time to look."""
         self._directory.append_columns(columns)
+        self._metrics.append_columns(columns)
         if is_real_time(self._options.engine):
             self._view.observe(columns)
 
     def append_event(self, t_ns: int, record: Mapping[str, Any]) -> None:
         """Write an event."""
         self._directory.append_event(t_ns, record)
+        self._metrics.append_event(record)
 
     def waiting(self, what: str, for_ns: int) -> None:
         """Say what a trial without traffic waits for."""

@@ -1,0 +1,48 @@
+"""`export`: a finished run for other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from testbed import output
+from testbed.commands.app import app
+from testbed.errors import InputError
+from testbed.system import patience
+
+
+@app.command(
+    epilog="Example: `python -m testbed export runs/burst-20260101T120000Z-1 --openmetrics -o run.om`\n\n"
+    "Then: `promtool tsdb create-blocks-from openmetrics run.om data` and `prometheus --storage.tsdb.path=data "
+    "--storage.tsdb.retention.time=10y`"
+)
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="run directory", show_default=False)],
+    openmetrics: Annotated[
+        bool, typer.Option("--openmetrics", help="OpenMetrics text with times, for a backfill of Prometheus")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="FILE", help="file to write; default standard output")
+    ] = None,
+) -> None:
+    """Write a finished run at full resolution in a format of other programs."""
+    if not openmetrics:
+        raise InputError("export a run", "no format is given", "add --openmetrics, the one there is")
+    from testbed.files import writing
+    from testbed.openmetrics import history
+    from testbed.results.recorded_run import RecordedRun
+
+    found = RecordedRun.open(run)
+    with patience.noted(f"exporting {run}"):
+        if out is None:
+            for text in history.exposition(found):
+                output.say(text.removesuffix("\n"))
+            return
+        writing.replace(
+            out,
+            lambda file: file.writelines(text.encode() for text in history.exposition(found)),
+            elsewhere="choose another --out",
+        )
+    output.say(out)
