@@ -5,7 +5,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test packages packages-test ryu bpf run test fuzz check reference docs clean
+.PHONY: watch help setup setup-test packages packages-test ryu bpf run test fuzz check reference docs clean
 .NOTPARALLEL:
 
 VENV ?= .venv
@@ -76,6 +76,11 @@ run: setup ## set up and run SCENARIO (scenarios/burst.yaml)
 test: setup-test ## set up and run the whole test suite (PYTEST_ARGS=... adds options)
 	$(PYTHON) -m pytest $(PYTEST_ARGS)
 
+watch: ## Prometheus with deploy/prometheus at 127.0.0.1:9090, beside `run --metrics 127.0.0.1:9464` (Ctrl-C ends it)
+	@command -v prometheus >/dev/null || { echo 'prometheus is not installed: apt-get install prometheus' >&2; exit 3; }
+	prometheus --config.file=deploy/prometheus/prometheus.yml --storage.tsdb.path=runs/.prometheus \
+	    --web.listen-address=127.0.0.1:9090 --log.level=warn
+
 fuzz: setup-test ## damaged inputs for every reader, 100,000 of them (FUZZ_ARGS=... adds options; for the night)
 	$(PYTHON) -m tests.fuzz $(FUZZ_ARGS)
 
@@ -90,6 +95,7 @@ reference: ## write docs/reference from the declarations of records, metrics, ch
 	$(PYTHON) -m testbed.records.reference > docs/reference/records.md
 	$(PYTHON) -m testbed.results.metrics.reference > docs/reference/metrics.md
 	$(PYTHON) -m testbed.openmetrics.reference > docs/reference/openmetrics.md
+	$(PYTHON) -m testbed.openmetrics.dashboards deploy/grafana/dashboards
 	$(PYTHON) -m testbed.results.fidelity.reference > docs/reference/checks.md
 	$(PYTHON) -m testbed.scenario.reference > docs/reference/choices.md
 	$(PYTHON) -m testbed.scenario.keys_reference > docs/reference/scenario.md
