@@ -43,6 +43,11 @@ overwhelmed or dead delays and loses nothing.  The controller only writes slots 
   hashes and learns: the rest of a datagram would go to another node than its beginning, and the beginning would pin its
   whole flow anew, away from the node that serves it.  To follow the first fragment takes a switch that remembers each
   datagram.  An IPv6 datagram that is whole and has a fragment header all the same (RFC 6946) is balanced as any.
+
+* **What a host's kernel sends by itself** (ARP, neighbour discovery, probes for duplicates, router solicitations,
+  MLD, IGMP) is dropped where no flow answers or forwards it, and counted (`KERNEL_COOKIE`), so that it is not taken for
+  lost traffic.  All of it has a group address, but for probes of a neighbour that is known already; no packet of the
+  testbed's traffic has one.
 """
 
 from __future__ import annotations
@@ -92,19 +97,22 @@ class Table(IntEnum):
 SLOT, NODE = "reg1", "reg2"  # node numbers count from 1: 0 is "not pinned"
 PIN_COOKIE = 0x5049_4E53  # "PINS" in dumps
 FRAGMENT_COOKIE = 0x4652_4147  # "FRAG": counts the fragments that were dropped
+KERNEL_COOKIE = 0x4B45_524E  # "KERN": counts frames that hosts' kernels sent by themselves, and that were dropped
 ANSWERED_COOKIE = 0x414E_5357  # "ANSW": counts what came back from the controller
 DEFLECTED = ("02:de:f1:00:00:00", "ff:ff:ff:00:00:00")
 MOST_PREPARED = 1024  # flows: to build one takes some 0.1 ms
 FALLBACKS = 2  # further nodes in a node's group
 
 _IPV4, _IPV6, _ARP = 0x0800, 0x86DD, 0x0806
-_TCP, _UDP = 6, 17
+_TCP, _UDP, _ICMPV6 = 6, 17, 58
+_NEIGHBOUR_DISCOVERY = range(133, 138)  # types of ICMPv6, RFC 4861
 _ARP_REQUEST, _ARP_REPLY = 1, 2
 _BASIS_BITS = 0xFFFF
 
 # priorities within CLASSIFY and FORWARD
-_MARKED, _ANSWER, _FRAGMENT, _BALANCE, _RETURN, _REST = 400, 300, 250, 200, 100, 1
+_MARKED, _ANSWER, _FRAGMENT, _BALANCE, _RETURN, _REST, _LEFT = 400, 300, 250, 200, 100, 1, 0
 _ANY_FRAGMENT = (1, 1)  # value and mask of the field ip_frag (NXM_NX_IP_FRAG)
+_TO_A_GROUP = ("01:00:00:00:00:00", "01:00:00:00:00:00")  # broadcast is one of them
 
 
 def install(config: BalancerConfig, slots: Sequence[str], removed: Collection[str]) -> tuple[Message, ...]:
@@ -214,6 +222,16 @@ def _forward(config: BalancerConfig) -> Iterator[FlowMod]:
             yield FlowMod(Table.FORWARD, _RETURN, match(eth_type=kind, **answer), home)
     for station in config.stations:
         yield FlowMod(Table.FORWARD, _REST, match(eth_dst=station.mac), (Output(station.port),))
+    yield from _dropped_of_kernels()
+
+
+def _dropped_of_kernels() -> Iterator[FlowMod]:
+    """Yield flows that only count, for what has no way."""
+    yield FlowMod(Table.FORWARD, _REST, match(eth_dst=_TO_A_GROUP), cookie=KERNEL_COOKIE)
+    yield FlowMod(Table.FORWARD, _LEFT, match(eth_type=_ARP), cookie=KERNEL_COOKIE)
+    for kind in _NEIGHBOUR_DISCOVERY:
+        probe = match(eth_type=_IPV6, ip_proto=_ICMPV6, icmpv6_type=kind)
+        yield FlowMod(Table.FORWARD, _LEFT, probe, cookie=KERNEL_COOKIE)
 
 
 def _affinity_idle_s(config: BalancerConfig) -> int:

@@ -41,7 +41,8 @@ HASHED = ("ipv4_src", "ipv4_dst", "ipv6_src", "ipv6_dst", "ip_proto", "tcp_src",
 
 @dataclass
 class FakeSwitch:
-    """Flows by table, priority and match; groups; the ports without carrier; what was sent, and what was asked about.
+    """Flows by table, priority and match; groups; the ports without carrier; what was sent, and what was asked about;
+    the cookies of the flows that packets matched.
 
     Frames it cannot read: `frames` says which packet a frame is.
     """
@@ -52,6 +53,7 @@ class FakeSwitch:
     frames: dict[bytes, Packet] = field(default_factory=dict)
     asked: list[Packet] = field(default_factory=list)
     answered: list[tuple[int, Packet]] = field(default_factory=list)
+    cookies: list[int] = field(default_factory=list, compare=False)
     _sent: list[tuple[int, Packet]] = field(default_factory=list)
     _lookups: int = 0
 
@@ -100,6 +102,7 @@ class FakeSwitch:
         best = max(hits, key=lambda flow: flow.priority)
         rivals = [flow for flow in hits if flow.priority == best.priority]
         assert len(rivals) == 1, f"OpenFlow leaves open which of these wins: {rivals}"
+        self.cookies.append(best.cookie)
         self._carry_out(best.actions, packet)
         if best.goto is not None:
             self._look_up(packet, best.goto)

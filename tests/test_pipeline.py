@@ -176,6 +176,38 @@ def test_fragments_are_dropped_and_pin_nothing(per_flow: bool, ip6: bool, part: 
     assert (len(switch.pins()), switch.asked) == (pinned, [])
 
 
+BY_KERNELS: dict[str, Packet] = {
+    "MLD report": {"eth_dst": "33:33:00:00:00:16", "eth_type": 0x86DD, "ip_proto": 58, "icmpv6_type": 143},
+    "router solicitation": {"eth_dst": "33:33:00:00:00:02", "eth_type": 0x86DD, "ip_proto": 58, "icmpv6_type": 133},
+    "probe for duplicates": {"eth_dst": "33:33:ff:00:00:01", "eth_type": 0x86DD, "ip_proto": 58, "icmpv6_type": 135},
+    "probe of the VIP": {"eth_dst": VIP_MAC, "eth_type": 0x86DD, "ip_proto": 58, "icmpv6_type": 135},
+    "IGMP report": {"eth_dst": "01:00:5e:00:00:16", "eth_type": 0x0800, "ip_proto": 2},
+    "ARP for a stranger": {"eth_dst": "ff:ff:ff:ff:ff:ff", "eth_type": 0x0806, "arp_op": 1, "arp_tpa": "10.9.9.9"},
+    "ARP to a stranger": {"eth_dst": "02:99:99:99:99:99", "eth_type": 0x0806, "arp_op": 2, "arp_tpa": "10.9.9.9"},
+    "LLDP": {"eth_dst": "01:80:c2:00:00:0e", "eth_type": 0x88CC},
+}
+
+
+@pytest.mark.parametrize("frame", BY_KERNELS.values(), ids=BY_KERNELS)
+def test_what_a_kernel_sends_by_itself_is_dropped_and_counted_apart(frame: Packet) -> None:
+    switch = installed()
+    assert switch.send(C1.port, eth_src=C1.mac, **frame) == []
+    assert switch.cookies[-1] == pipeline.KERNEL_COOKIE
+
+
+@pytest.mark.parametrize("frame", [BY_KERNELS["ARP to a stranger"], BY_KERNELS["probe of the VIP"]])
+def test_what_a_kernel_sends_to_a_known_station_is_forwarded(frame: Packet) -> None:
+    ((port, _),) = installed().send(C1.port, eth_src=C1.mac, **{**frame, "eth_dst": MACS["n1"]})
+    assert port == PORTS["n1"]
+
+
+@pytest.mark.parametrize("frame", [to_vip(1, dst_port=9002), {**to_vip(1), "eth_dst": "02:99:99:99:99:99"}])
+def test_traffic_without_a_way_is_not_counted_as_a_kernels(frame: Packet) -> None:
+    switch = installed()
+    switch.send(C1.port, **frame)
+    assert pipeline.KERNEL_COOKIE not in switch.cookies
+
+
 def test_ports_that_are_not_the_vips_are_dropped() -> None:
     assert installed().send(C1.port, **to_vip(1, dst_port=9002)) == []
 

@@ -166,7 +166,8 @@ class Evidence:
         switch_dropped_pkts: frames that found the sockets of the switch full.
         switch_refused_pkts: frames the switch took in and neither sent nor handed to the controller, though its tables
             had a way for them: a port took no more, or deciding failed.
-        switch_unrouted_pkts: frames its tables had no way for, or dropped.
+        switch_unrouted_pkts: frames its tables had no way for, but for those in `fragments_dropped_pkts` and
+            `kernels_dropped_pkts`.
         fault_counted_pkts: what the faults that take a node away cost, by the counters of the places.
         fault_numbered_pkts: the same by the numbers of the packets that were delivered nowhere.
         faults_unseen: faults, and ends of faults, that were commanded and not seen to happen.
@@ -177,6 +178,8 @@ class Evidence:
             by network, and adds each to the rx drops of the interface it was for, where those of the run are counted.
         neighbour_overflows: times the kernel's neighbour table was full.
         fragments_dropped_pkts: fragments to the VIP that the balancer's pipeline dropped; no planned packet is one.
+        kernels_dropped_pkts: frames that hosts' kernels sent by themselves (ARP, neighbour discovery, MLD, IGMP) and
+            that the balancer's pipeline dropped.
         packet_ins: packets the switch handed to the controller.
         packet_ins_lost_pkts: those that did not come back.
         first_delay: one-way delay of the first packet of each flow, by which a flow's placement shows.
@@ -213,6 +216,7 @@ class Evidence:
     softnet_dropped_pkts: int | None = None
     neighbour_overflows: int | None = None
     fragments_dropped_pkts: int | None = None
+    kernels_dropped_pkts: int | None = None
     packet_ins: int | None = None
     packet_ins_lost_pkts: int | None = None
     first_delay: Histogram | None = None

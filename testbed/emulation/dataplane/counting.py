@@ -104,6 +104,7 @@ class Counting:
             first_delay=self._first_delay(),
             setup_s=setup_s,
             fragments_dropped_pkts=switch.fragments_pkts,
+            kernels_dropped_pkts=switch.kernels_pkts,
             packet_ins=switch.asked_pkts,
             packet_ins_lost_pkts=switch.unanswered_pkts,
             **self._fault_losses(faults, lost),

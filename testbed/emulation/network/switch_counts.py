@@ -1,7 +1,8 @@
 """What the switch takes in and does not give out, of frames of any traffic.
 
     a full packet socket      `dropped`, by the kernel's own count for each socket (`link_drops` for AF_XDP sockets)
-    no way in its tables      `unrouted`: the action of the flow was to drop
+    no way in its tables      `unrouted`: the action of the flow was to drop; but for fragments to the VIP and what
+                              hosts' kernels send by themselves, which flows of the pipeline count apart
     a port took no more       `refused`: it received the frame, decided where to, and could not give it to the port
 
 Of the last the switch keeps no count: it logs "error sending Ethernet packet … temporarily unavailable", a few times a
@@ -23,7 +24,7 @@ from typing import NamedTuple
 
 from pyroute2 import IPRoute
 
-from testbed.controllers.pipeline import ANSWERED_COOKIE, FRAGMENT_COOKIE
+from testbed.controllers.pipeline import ANSWERED_COOKIE, FRAGMENT_COOKIE, KERNEL_COOKIE
 from testbed.emulation.network.open_vswitch import OpenVSwitch
 
 _RECEIVED = re.compile(r"packets received: (\d+)")
@@ -37,7 +38,8 @@ class SwitchLoss(NamedTuple):
     Attributes:
         dropped_pkts, unrouted_pkts, refused_pkts: frames.
         asked_pkts, unanswered_pkts: packets handed to the controller, and those that did not come back.
-        fragments_pkts: fragments to the VIP, which the pipeline drops; part of those without a way.
+        fragments_pkts: fragments to the VIP, which the pipeline drops; not part of `unrouted_pkts`.
+        kernels_pkts: frames that hosts' kernels sent by themselves and the pipeline dropped; not part of it either.
     """
 
     dropped_pkts: int
@@ -46,6 +48,7 @@ class SwitchLoss(NamedTuple):
     asked_pkts: int
     unanswered_pkts: int
     fragments_pkts: int
+    kernels_pkts: int
 
 
 class _Counts(NamedTuple):
@@ -60,9 +63,8 @@ class SwitchCounts:
         """Begin; `ports` are the interfaces of the bridge, in this network namespace."""
         self._switch, self._bridge, self._ports = switch, bridge, ports
         switch.dropped_pkts()
+        self._apart_before = self._apart(settled=True)  # set-up sends some of these
         self._before, self._unrouted_before = self._read(), self._unrouted()
-        # Nothing has been sent that might have to be added up.
-        self._fragments_before = switch.matched_pkts(bridge, FRAGMENT_COOKIE, settled=False)
 
     def loss(self, swallowed_pkts: int) -> SwitchLoss:
         """Return what was lost since; call it once, when nothing is under way.
@@ -72,9 +74,11 @@ class SwitchCounts:
         """
         asked = self._switch.packet_ins(self._bridge)
         unanswered = asked - self._switch.matched_pkts(self._bridge, ANSWERED_COOKIE)
+        apart = [now - before for now, before in zip(self._apart(settled=False), self._apart_before, strict=True)]
         unrouted, refused = self._unrouted_and_refused(swallowed_pkts + unanswered)
-        fragments = self._switch.matched_pkts(self._bridge, FRAGMENT_COOKIE) - self._fragments_before
-        return SwitchLoss(self._switch.dropped_pkts(), unrouted, refused, asked, unanswered, fragments)
+        if unrouted is not None:
+            unrouted = max(0, unrouted - sum(apart))
+        return SwitchLoss(self._switch.dropped_pkts(), unrouted, refused, asked, unanswered, *apart)
 
     def _unrouted_and_refused(self, known_pkts: int) -> tuple[int | None, int | None]:
         now, before = self._read(), self._before
@@ -84,8 +88,14 @@ class SwitchCounts:
         if missing <= 0:
             return 0, 0
         time.sleep(_ADDED_UP_S)
-        unrouted = self._unrouted() - self._unrouted_before
-        return unrouted, max(0, missing - unrouted)
+        # What is added up late, of before and after, is not of what is missing.
+        unrouted = min(missing, self._unrouted() - self._unrouted_before)
+        return unrouted, missing - unrouted
+
+    def _apart(self, *, settled: bool) -> tuple[int, int]:
+        """Return the fragments and the kernels' own frames that were dropped up to now."""
+        fragments = self._switch.matched_pkts(self._bridge, FRAGMENT_COOKIE, settled=settled)
+        return fragments, self._switch.matched_pkts(self._bridge, KERNEL_COOKIE, settled=False)
 
     def _read(self) -> _Counts | None:
         received = [int(count) for count in _RECEIVED.findall(self._switch.ask("dpif-netdev/pmd-stats-show"))]
