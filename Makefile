@@ -73,8 +73,9 @@ bpf: packages ## compile the BPF programs
 run: setup ## set up and run SCENARIO (scenarios/burst.yaml)
 	$(PYTHON) -m testbed run $(SCENARIO)
 
+# Two workers: one emulates, the other tests the rest (tests/parallel.py).
 test: setup-test ## set up and run the whole test suite (PYTEST_ARGS=... adds options)
-	$(PYTHON) -m pytest $(PYTEST_ARGS)
+	$(PYTHON) -m pytest -n 2 $(PYTEST_ARGS)
 
 watch: ## Prometheus with deploy/prometheus at 127.0.0.1:9090, beside `run --metrics 127.0.0.1:9464` (Ctrl-C ends it)
 	@command -v prometheus >/dev/null || { echo 'prometheus is not installed: apt-get install prometheus' >&2; exit 3; }

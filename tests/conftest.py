@@ -16,6 +16,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -94,6 +95,13 @@ def pytest_configure(config: pytest.Config) -> None:
     unknown = sorted(_required(config) - set(PROBES))
     if unknown:
         raise pytest.UsageError(f"--require: unknown {', '.join(unknown)}; known: {', '.join(PROBES)}")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    from tests.parallel import ByFile
+
+    return ByFile(config, log)
 
 
 def _required(config: pytest.Config) -> set[str]:

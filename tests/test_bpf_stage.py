@@ -149,9 +149,9 @@ def test_dropped_and_deflected_packets_are_measured_too_and_leave_as_they_came(n
     assert len(node.way_stalls()) == 1
 
 
-@pytest.mark.parametrize("t0_ns", [0, time.monotonic_ns() + 3600 * NS_PER_S, time.monotonic_ns() - 4000 * NS_PER_S])
-def test_before_the_start_and_after_the_last_slot_no_time_is_noted(node: NodeProgram, t0_ns: int) -> None:
-    node.begin(t0_ns)
+@pytest.mark.parametrize("from_now_s", [None, 3600, -4000])
+def test_before_the_start_and_after_the_last_slot_no_time_is_noted(node: NodeProgram, from_now_s: int | None) -> None:
+    node.begin(0 if from_now_s is None else time.monotonic_ns() + from_now_s * NS_PER_S)
     node.run(frame(sent_ns=time.monotonic_ns() - 300 * MS))
     assert node.way().total == 1
     assert (node.way_stalls(), node.late_stalls()) == ((), ())
