@@ -86,7 +86,7 @@ setup(
         "testbed": ["py.typed"],
         "testbed.commands": ["skeletons/*"],
         "testbed.forecaster": ["models/*"],
-        "testbed.report": ["*.j2", "templates/*"],
+        "testbed.report": ["*.j2", "*.gz"],
     },
     # Mininet comes with the distribution: the package on PyPI lacks the `mnexec` program.
     install_requires=[

@@ -15,7 +15,7 @@ from testbed.report.agreement_page import render
 from testbed.report.compare import Row
 from testbed.report.sweep_table import CombinationRow, SweepTable, TrialRow
 from testbed.results.conditions import Conditions
-from testbed.results.confidence import estimate
+from testbed.results.confidence import Estimate, estimate
 from testbed.trials import agree
 
 SAME = {"static-min": (0.20, 30.0, 100.0), "reactive": (0.02, 200.0, 900.0)}  # loss, MB·s, p99
@@ -71,6 +71,60 @@ def test_a_ranking_is_reversed_only_by_more_than_noise() -> None:
     assert found["ranking by loss"].agrees is False
     assert found["ranking by loss"].difference == "a/b"
     assert found["ranking by loss"].emulated == "a < b"
+
+
+def wide(loss: float, half: float, n: int = 2) -> Any:
+    found = table({"a": (loss, 1.0, 1.0)})
+    row = found.combinations[0]
+    figures = {**row.figures, "loss_ratio": Estimate(loss, half, n)}
+    return replace(found, combinations=(replace(row, figures=figures),))
+
+
+@pytest.mark.parametrize(
+    ("emulated", "simulated", "agrees", "word"),
+    [
+        ((0.2060, 0.5673), (0.2060, 0.5673), None, "undecided"),  # two seeds that say nothing
+        ((0.20, 0.001), (0.21, 0.001), True, "agrees"),
+        ((0.20, 0.001), (0.30, 0.001), False, "DIFFERS"),
+        ((0.20, 0.10), (0.30, 0.10), None, "undecided"),
+    ],
+)
+def test_wide_intervals_decide_nothing(emulated: Any, simulated: Any, agrees: bool | None, word: str) -> None:
+    judgements = judge(wide(*emulated), wide(*simulated))
+    (loss,) = [one for one in judgements if one.figure == "loss"]
+    assert (loss.agrees, loss.cells[-1]) == (agrees, word)
+    said = agreement.summary_of(judgements)
+    assert ("1 are undecided" in said) == (agrees is None)
+    assert "still to be run" not in said
+
+
+def test_differences_are_taken_seed_by_seed() -> None:
+    """Seeds that differ widely from each other and not between the engines decide."""
+
+    def paired(off: float) -> Any:
+        found = wide(0.20, 0.9)
+        losses = {1: 0.1 + off, 2: 0.3 + off}
+        trials = [replace(t, row=replace(t.row, figures={"loss_ratio": losses[t.row.seed]})) for t in found.trials]
+        return replace(found, trials=tuple(trials))
+
+    (loss,) = [one for one in judge(paired(0.0), paired(0.001)) if one.figure == "loss"]
+    assert loss.agrees is True
+
+
+def test_what_the_seeds_do_not_tell_apart_is_a_tie() -> None:
+    close = table({"a": (0.10, 30.0, 9.0), "b": (0.10, 60.0, 9.0)})
+    found = {j.figure: j for j in judge(close, close)}
+    assert found["ranking by loss"].emulated == "a ≈ b"
+    assert found["ranking by reserved MB·s"].emulated == "a < b"
+
+
+def test_no_interval_of_a_loss_passes_below_zero() -> None:
+    assert "0.00 % to 77.33 %" in wide_text(0.2060, 0.5673)
+    assert "20.60 % ± 5.00 %" in wide_text(0.2060, 0.05)
+
+
+def wide_text(loss: float, half: float) -> str:
+    return agreement.text(judge(wide(loss, half), wide(loss, half)))
 
 
 def test_what_was_not_run_in_both_is_no_agreement() -> None:

@@ -236,6 +236,8 @@ def test_section_tells_times_from_the_command() -> None:
                 "observed_ms": 2.0,
                 "first_effect_ms": 1.0,
                 "first_good_ms": 51.0,
+                "last_lost_ms": 49.0,
+                "lost_packets": 7,
                 "detected_ms": 50.0,
                 "rerouted_ms": 54.0,
                 "verified": True,

@@ -11,10 +11,12 @@ import pytest
 import yaml
 
 from testbed.errors import InputError
+from testbed.report import palette
 from testbed.report.compare import Comparison, compare
-from testbed.report.compare_page import render
+from testbed.report.compare_page import _memory_against_loss, render
 from testbed.results.run_directory import RunDirectory
 from testbed.scenario.model import Scenario
+from testbed.scenario.tables import BUFFER_POLICIES
 from tests import synthetic_run
 
 
@@ -113,6 +115,36 @@ def test_the_page_has_chart_and_tables(tmp_path: Path) -> None:
     only_bad = render(compare([write(tmp_path, "lstm", cpu_idle_ratio=0.0)]))
     assert "Loss against memory" not in only_bad
     assert "INVALID" in only_bad
+
+
+def test_it_shows_question_answer_and_what_the_gain_needs(tmp_path: Path) -> None:
+    comparison = compare([write(tmp_path, "static-min"), write(tmp_path, "lstm")])
+    assert comparison.answer.startswith("lstm lost least, 0.00 % of the packets; static-min most,")
+    assert "One seed alone" in comparison.answer
+    for shown in (
+        "question: Does expanding",
+        f"answer: {comparison.answer}",
+        "gain needs a run of static-min and one of",
+    ):
+        assert shown in comparison.text()
+    assert comparison.answer in render(comparison)
+    assert "gain needs" not in compare([write(tmp_path, p, 2) for p in ("static-min", "lstm", "oracle")]).text()
+
+
+def test_a_policy_has_one_colour_whatever_it_is_compared_with(tmp_path: Path) -> None:
+    def colours(*policies: str) -> dict[str, str]:
+        chart = _memory_against_loss(compare([tmp_path / f"{policy}-1" for policy in policies]).rows)
+        return {trace["name"].partition(",")[0]: trace["marker"]["color"] for trace in chart["data"]}
+
+    for policy in ("static-min", "lstm", "oracle"):
+        write(tmp_path, policy)
+    every = colours("static-min", "lstm", "oracle")
+    assert len(set(every.values())) == 3
+    assert colours("oracle", "lstm") == {policy: every[policy] for policy in ("lstm", "oracle")}
+    assert palette.policy_colour("lstm") == every["lstm"]
+    assert palette.policy_colour("of-a-plug-in") == palette.policy_colour("of-a-plug-in")
+    ours = [palette.policy_colour(name) for name in BUFFER_POLICIES.names if BUFFER_POLICIES.is_ours(name)]
+    assert len(set(ours)) == len(ours)
 
 
 # ------------------------------------------------------------------------------------ the whole scenario is compared

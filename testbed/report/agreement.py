@@ -6,24 +6,31 @@ The engines carried out the same packets under the same seeds, so a combination 
     p99 delay           within 10 %
     reserved memory     within 5 %
 
+**Decided or not.**  The seeds are the same in both engines, so the differences are taken seed by seed, and their mean
+has a 95 % interval.  The engines *agree* where the whole interval lies within what is allowed, they *differ* where all
+of it lies beyond, and the figure is *undecided* where it holds the bound: more seeds would decide.  One seed has no
+interval; it decides only where both engines gave the very same value.
+
 **Ranking.**  Whoever compares policies needs their order more than their figures.  Policies that differ in nothing else
 are ranked by loss and by memory; two of them are *reversed* when the engines put them in opposite order and both put
-more between them than the bounds above allow for noise.
+more between them than the bounds above allow for noise and than their intervals are wide.  Policies that one engine
+cannot tell apart are a tie there (≈) and have no order.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from testbed.errors import InputError
-from testbed.report.compare import aligned
+from testbed.report.compare import Row, aligned
 from testbed.report.sweep_table import MEAN, POLICY, CombinationRow, SweepTable
 from testbed.report.written import percent, short
 from testbed.results.conditions import differences_of
-from testbed.results.confidence import Estimate
+from testbed.results.confidence import Estimate, estimate
 
 HEADERS = ("figure", "emulated", "simulated", "difference", "allowed", "verdict")
 
@@ -66,7 +73,8 @@ class Judgement:
         sweep, combination: what was compared.
         figure: its title.
         emulated, simulated, difference, allowed: as text.
-        agrees: None when it was not run in both.
+        agrees: None when it was not run in both, or is undecided.
+        undecided: the seeds say neither that the engines agree nor that they differ.
         note: what else than the engine was different, "" for nothing.
     """
 
@@ -79,11 +87,13 @@ class Judgement:
     allowed: str
     agrees: bool | None
     note: str = ""
+    undecided: bool = False
 
     @property
     def cells(self) -> list[str]:
         """Return the row of the table."""
-        verdict = {True: "agrees", False: "DIFFERS", None: "not run"}[self.agrees]
+        open_word = "undecided" if self.undecided else "not run"
+        verdict = {True: "agrees", False: "DIFFERS", None: open_word}[self.agrees]
         figures = [self.figure, self.emulated, self.simulated, self.difference, self.allowed, verdict]
         return [self.sweep, self.combination, *figures]
 
@@ -97,7 +107,8 @@ def judge(emulated: SweepTable, simulated: SweepTable) -> list[Judgement]:
     _refuse_unlike(emulated, simulated)
     note = _refuse_other_conditions(emulated, simulated)
     pairs = list(zip(emulated.combinations, simulated.combinations, strict=True))
-    figures = [_judged(emulated.name, a, b, bound) for a, b in pairs for bound in BOUNDS]
+    found = _paired(emulated, simulated)
+    figures = [_judged(emulated.name, a, b, bound, found) for a, b in pairs for bound in BOUNDS]
     return [replace(judgement, note=note) for judgement in (*figures, *_rankings(emulated.name, pairs))]
 
 
@@ -116,10 +127,11 @@ def notes_of(judgements: Sequence[Judgement]) -> list[str]:
 
 def summary_of(judgements: Sequence[Judgement]) -> str:
     """Return how many agree, in words."""
-    run = [judgement for judgement in judgements if judgement.agrees is not None]
-    agree = sum(bool(judgement.agrees) for judgement in run)
+    run = [judgement for judgement in judgements if judgement.agrees is not None or judgement.undecided]
+    agree, undecided = (sum(bool(getattr(one, name)) for one in run) for name in ("agrees", "undecided"))
     missing = len(judgements) - len(run)
-    return f"{agree} of {len(run)} agree" + (f"; {missing} are still to be run" if missing else "")
+    parts = [f"{agree} of {len(run)} agree", f"{undecided} are undecided: more seeds would decide" if undecided else ""]
+    return "; ".join([*filter(None, parts), *([f"{missing} are still to be run"] if missing else [])])
 
 
 def to_record(judgements: Sequence[Judgement]) -> list[dict[str, Any]]:
@@ -157,15 +169,53 @@ def _refuse_other_conditions(emulated: SweepTable, simulated: SweepTable) -> str
     return "; ".join(notes)
 
 
-def _judged(sweep: str, emulated: CombinationRow, simulated: CombinationRow, bound: Bound) -> Judgement:
+_Pairs = Mapping[str, Sequence[tuple[Row, Row]]]
+
+
+def _paired(emulated: SweepTable, simulated: SweepTable) -> _Pairs:
+    """Return the runs of both engines seed by seed, by the label of their combination."""
+    ours = {(_label(trial.parameters), trial.row.seed): trial.row for trial in emulated.trials}
+    pairs: dict[str, list[tuple[Row, Row]]] = {}
+    for trial in simulated.trials:
+        label = _label(trial.parameters)
+        if (label, trial.row.seed) in ours:
+            pairs.setdefault(label, []).append((ours[label, trial.row.seed], trial.row))
+    return pairs
+
+
+def _judged(sweep: str, emulated: CombinationRow, simulated: CombinationRow, bound: Bound, pairs: _Pairs) -> Judgement:
     ours, theirs = emulated.figures[bound.figure], simulated.figures[bound.figure]
     head = (sweep, _label(emulated.parameters), bound.title)
     if ours is None or theirs is None or emulated.seeds != simulated.seeds:
         return Judgement(*head, _written(ours, bound), _written(theirs, bound), "", "", None)
     off, allowed = theirs.mean - ours.mean, bound.allowed(ours.mean)
+    width = _width(ours, theirs, bound, pairs.get(head[1], ()))
     sign = "+" if off > 0 else "−" if off < 0 else ""
-    difference, at_most = sign + bound.written(abs(off)), "± " + bound.written(allowed)
-    return Judgement(*head, _written(ours, bound), _written(theirs, bound), difference, at_most, abs(off) <= allowed)
+    interval = f" ± {bound.written(width)}" if width else ""
+    difference, at_most = sign + bound.written(abs(off)) + interval, "± " + bound.written(allowed)
+    agrees = _within(abs(off), width, allowed)
+    figures = (_written(ours, bound), _written(theirs, bound), difference, at_most)
+    return Judgement(*head, *figures, agrees, undecided=agrees is None)
+
+
+def _width(ours: Estimate, theirs: Estimate, bound: Bound, pairs: Sequence[tuple[Row, Row]]) -> float | None:
+    """Return half of the interval of the difference, None where one seed leaves it unknown."""
+    values = [(a.value(bound.figure), b.value(bound.figure)) for a, b in pairs]
+    differences = [b - a for a, b in values if a is not None and b is not None]
+    if differences and len(differences) == ours.count:
+        found = estimate(differences)
+        return None if found is None else found.half_width
+    known = ours.half_width, theirs.half_width
+    return None if known[0] is None or known[1] is None else math.hypot(known[0], known[1])
+
+
+def _within(off: float, width: float | None, allowed: float) -> bool | None:
+    """Tell whether a difference is allowed, None where its interval holds the bound."""
+    if width is None:
+        return off <= allowed if not off else None
+    if off + width <= allowed:
+        return True
+    return False if off - width > allowed else None
 
 
 def _rankings(sweep: str, pairs: Sequence[tuple[CombinationRow, CombinationRow]]) -> Iterator[Judgement]:
@@ -182,28 +232,57 @@ def _rankings(sweep: str, pairs: Sequence[tuple[CombinationRow, CombinationRow]]
 
 def _ranking(sweep: str, label: str, pairs: Sequence[tuple[CombinationRow, CombinationRow]], bound: Bound) -> Judgement:
     head = (sweep, label, f"ranking by {bound.title}")
-    means = [
-        (a.parameters[POLICY], ours.mean, theirs.mean)
+    ranked = [
+        _Ranked(a.parameters[POLICY], (ours, theirs))
         for a, b in pairs
         if (ours := a.figures[bound.figure]) is not None and (theirs := b.figures[bound.figure]) is not None
     ]
-    if len(means) < len(pairs):
+    if len(ranked) < len(pairs):
         return Judgement(*head, "", "", "", "", None)
-    reversed_pairs = [f"{a[0]}/{b[0]}" for a, b in itertools.combinations(means, 2) if _reversed(a, b, bound)]
-    order, other = (" < ".join(row[0] for row in sorted(means, key=lambda row: row[k])) for k in (1, 2))
+    reversed_pairs = [f"{a.name}/{b.name}" for a, b in itertools.combinations(ranked, 2) if _reversed(a, b, bound)]
+    order, other = (_order(ranked, k, bound) for k in (0, 1))
     return Judgement(*head, order, other, ", ".join(reversed_pairs) or "none reversed", "none", not reversed_pairs)
 
 
-def _reversed(a: tuple[str, float, float], b: tuple[str, float, float], bound: Bound) -> bool:
-    ours, theirs = a[1] - b[1], a[2] - b[2]
-    noise = (bound.allowed(min(a[1], b[1])), bound.allowed(min(a[2], b[2])))
-    return ours * theirs < 0 and abs(ours) > noise[0] and abs(theirs) > noise[1]
+@dataclass(frozen=True, slots=True)
+class _Ranked:
+    """A policy and its figure in both engines, the emulation first."""
+
+    name: str
+    found: tuple[Estimate, Estimate]
+
+
+def _order(ranked: Sequence[_Ranked], engine: int, bound: Bound) -> str:
+    """Return the policies from the least value on, those that the engine does not tell apart joined by ≈."""
+    rising = sorted(ranked, key=lambda row: row.found[engine].mean)
+    words = [rising[0].name] if rising else []
+    for a, b in itertools.pairwise(rising):
+        words.append(f"{'<' if _apart(a.found[engine], b.found[engine], bound) else '≈'} {b.name}")
+    return " ".join(words)
+
+
+def _apart(a: Estimate, b: Estimate, bound: Bound) -> bool:
+    """Tell whether two policies have an order in one engine: more between them than chance, or one seed, explains."""
+    off = abs(a.mean - b.mean)
+    if a.half_width is None or b.half_width is None:
+        return off > bound.allowed(min(a.mean, b.mean))
+    return off > math.hypot(a.half_width, b.half_width)
+
+
+def _reversed(a: _Ranked, b: _Ranked, bound: Bound) -> bool:
+    ours, theirs = (a.found[k].mean - b.found[k].mean for k in (0, 1))
+    noise = [bound.allowed(min(a.found[k].mean, b.found[k].mean)) for k in (0, 1)]
+    ordered = all(_apart(a.found[k], b.found[k], bound) for k in (0, 1))
+    return ordered and ours * theirs < 0 and abs(ours) > noise[0] and abs(theirs) > noise[1]
 
 
 def _written(found: Estimate | None, bound: Bound) -> str:
     if found is None:
         return "–"
-    return bound.written(found.mean) + (f" ± {bound.written(found.half_width)}" if found.half_width else "")
+    if not found.half_width:
+        return bound.written(found.mean)
+    interval = found.interval_text(bound.written)
+    return f"{bound.written(found.mean)} {interval if interval.startswith('±') else f'({interval})'}"
 
 
 def _label(parameters: Mapping[str, str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from testbed.files import writing
-from testbed.report import charts
+from testbed.report import charts, palette
 from testbed.report.agreement import BOUNDS, HEADERS, Bound, Judgement, notes_of, summary_of
 from testbed.report.compare_page import Figure, Table, render_page
 from testbed.report.sweep_table import SweepTable
@@ -33,7 +33,7 @@ def render(judgements: Sequence[Judgement], tables: Sequence[tuple[SweepTable, S
         if (chart := _chart(tables, bound))
     ]
     cells = [judgement.cells for judgement in judgements]
-    counts = [judgement.agrees is not None for judgement in judgements]
+    counts = [judgement.agrees is not None or judgement.undecided for judgement in judgements]
     table = Table("Judgements", ["sweep", "combination", *HEADERS], cells, 3, counts, 7)
     names = " and ".join(dict.fromkeys(emulated.scenario for emulated, _ in tables))
     question = "\n\n".join(emulated.question for emulated, _ in tables)
@@ -44,6 +44,7 @@ def render(judgements: Sequence[Judgement], tables: Sequence[tuple[SweepTable, S
         notes_of(judgements),
         figures,
         [table],
+        f"{summary_of(judgements)}.",
     )
 
 
@@ -56,10 +57,10 @@ def _chart(tables: Sequence[tuple[SweepTable, SweepTable]], bound: Bound) -> cha
             if (ours := a.figures[bound.figure]) is not None and (theirs := b.figures[bound.figure]) is not None
         ]
         columns = {"x": [pair[0] for pair in pairs], "y": [pair[1] for pair in pairs], "text": [p[2] for p in pairs]}
-        marker = {"size": 11, "color": charts.colour(k)}
+        marker = {"size": 11, "color": palette.colour(k), "symbol": palette.symbol(k)}
         traces.append({"type": "scatter", "mode": "markers", "name": emulated.name, "marker": marker, **columns})
     most = max([0.0, *(value for trace in traces for axis in ("x", "y") for value in trace[axis])])  # type: ignore[attr-defined]
-    line = {"color": charts.colour(len(tables)), "width": 1}
+    line = {"color": palette.NEUTRAL, "width": 1}
     same = {"type": "scatter", "mode": "lines", "name": "the same", "x": [0, most], "y": [0, most], "line": line}
     axes = {"xaxis": charts.axis(f"{bound.title}, emulated"), "yaxis": charts.axis(f"{bound.title}, simulated")}
     return {"data": [*traces, same] if most else [], "layout": {**charts.layout(380), "hovermode": "closest", **axes}}

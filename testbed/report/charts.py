@@ -17,19 +17,17 @@ from testbed.records.evidence import Evidence
 from testbed.records.facts import RunFacts
 from testbed.records.histogram import Histogram, merged
 from testbed.records.samples import NodeSamples
+from testbed.report import palette
 from testbed.units import NS_PER_MS, NS_PER_S
 
 Chart = dict[str, Any]
 
 MAX_POINTS = 1500
 MAX_NODES = 12
-_INK, _GRID = "#1f2933", "#e4e7eb"
+_MAX_POINTS_OF_A_PAGE = 5000  # of all nodes: about 350 kB
+_INK, _GRID = "#1f2933", "#e4e7eb"  # by day; the page has its own for a dark screen
 _LIMIT, _BACKLOG, _FORECAST = "#d9730d", "#2563eb", "#7c3aed"
 _ARRIVALS, _RATE, _DROPS = "#0f766e", "#52606d", "#dc2626"
-_COLOURS = (
-    "#2563eb", "#d9730d", "#0f766e", "#7c3aed", "#dc2626", "#0891b2",
-    "#a16207", "#be185d", "#4d7c0f", "#475569", "#9333ea", "#1d4ed8",
-)  # fmt: skip
 
 OPTIONAL = ("predicted_bytes",)  # what is drawn of a sample beside the required columns
 
@@ -50,7 +48,7 @@ class Thinned:
 def thin(samples: NodeSamples, max_points: int = MAX_POINTS) -> Thinned:
     """Return the samples of a node (at least one) in at most `max_points` points."""
     rows = len(samples.t_ns)
-    size = -(-rows // max_points)
+    size = -(-rows // max(max_points, 1))
     first = np.arange(0, rows, size)
     last = np.minimum(first + size, rows) - 1
     spans_ns = np.maximum(np.add.reduceat(samples.interval_ns(), first), 1)
@@ -66,6 +64,11 @@ def thin(samples: NodeSamples, max_points: int = MAX_POINTS) -> Thinned:
     )
 
 
+def points_for(nodes: int) -> int:
+    """Return how many points a chart may have on a page of so many nodes, which is to stay below 1 MB."""
+    return min(MAX_POINTS, _MAX_POINTS_OF_A_PAGE // max(nodes, 1))
+
+
 def drawn_nodes(samples: Mapping[str, NodeSamples]) -> list[str]:
     """Return the nodes to draw: all, or the `MAX_NODES` with the most drops and then the most traffic."""
     if len(samples) <= MAX_NODES:
@@ -75,24 +78,28 @@ def drawn_nodes(samples: Mapping[str, NodeSamples]) -> list[str]:
     return [node for node in samples if node in chosen]
 
 
-def node_chart(thinned: Thinned, facts: RunFacts, node: str, end_s: float) -> Chart:
-    """Return the chart of a node: buffer, arrivals and drops above each other, one time axis."""
+def node_chart(
+    thinned: Thinned, facts: RunFacts, node: str, end_s: float, lost: Chart | None = None, elsewhere: str = ""
+) -> Chart:
+    """Return the chart of a node: buffer, arrivals and drops above each other, one time axis.
+
+    `lost` is the series of what faults kept from the node; `elsewhere` says where the run lost packets, for the panel
+    of drops of a node that lost none.
+    """
     time = _listed(thinned.t_s, 4)
     traces = [
-        _line(time, thinned.backlog_mb, "backlog", _BACKLOG, fill="tozeroy", fillcolor="rgba(37,99,235,0.18)"),
-        _line(time, thinned.limit_mb, "limit", _LIMIT, line={"color": _LIMIT, "width": 2, "shape": "hv"}),
+        line(time, thinned.backlog_mb, "backlog", _BACKLOG, fill="tozeroy", fillcolor="rgba(37,99,235,0.18)"),
+        line(time, thinned.limit_mb, "limit", _LIMIT, line={"color": _LIMIT, "width": 2, "shape": "hv"}),
     ]
     if thinned.predicted_mb is not None:
         dotted = {"color": _FORECAST, "width": 1.2, "dash": "dot"}
-        traces.append(_line(time, thinned.predicted_mb, "forecast", _FORECAST, line=dotted))
-    traces.append(_line(time, thinned.arrived_mbit_s, "arrivals", _ARRIVALS, yaxis="y2"))
+        traces.append(line(time, thinned.predicted_mb, "forecast", _FORECAST, line=dotted))
+    traces.append(line(time, thinned.arrived_mbit_s, "arrivals", _ARRIVALS, yaxis="y2"))
     if (rate_bps := facts.node_rate_bps.get(node)) is not None:
         dashed = {"color": _RATE, "width": 1.5, "dash": "dash"}
         level = np.full(2, rate_bps / 1e6)
-        traces.append(_line([0.0, round(end_s, 4)], level, "service rate", _RATE, yaxis="y2", line=dashed))
-    lost = [pkts or None for pkts in thinned.dropped_pkts.tolist()]  # a bar of no height would be a line along the axis
-    drops = {"type": "bar", "x": time, "y": lost, "name": "drops", "yaxis": "y3"}
-    traces.append({**drops, "marker": {"color": _DROPS, "line": {"color": _DROPS, "width": 1}}})
+        traces.append(line([0.0, round(end_s, 4)], level, "service rate", _RATE, yaxis="y2", line=dashed))
+    traces += _drops(time, thinned, lost)
     look = {
         **layout(620),
         "xaxis": {**axis("time since start (s)"), "range": [0, end_s], "anchor": "y3"},
@@ -100,31 +107,53 @@ def node_chart(thinned: Thinned, facts: RunFacts, node: str, end_s: float) -> Ch
         "yaxis2": {**axis("arrivals (Mbit/s)"), "domain": [0.3, 0.54], "rangemode": "tozero"},
         "yaxis3": {**axis(f"drops (packets<br>per {thinned.stretch_ms:.3g} ms)"), "domain": [0.0, 0.23]},
         "bargap": 0,
+        "barmode": "overlay",
     }
-    most = int(thinned.dropped_pkts.max(initial=0))
+    most = max([int(thinned.dropped_pkts.max(initial=0)), *(lost["y"] if lost else ())])
     look["yaxis3"]["range"] = [0, max(1.0, 1.08 * most)]  # without drops an automatic range would show below zero
+    if not most:
+        look["annotations"] = [_nothing_lost(elsewhere)]
     return {"data": traces, "layout": look}
 
 
-def delay_chart(evidence: Evidence, nodes: list[str]) -> Chart | None:
-    """Return the distribution of the one-way delay, all nodes together and each for itself; None without delays."""
+def _drops(time: list[float], thinned: Thinned, lost: Chart | None) -> list[Chart]:
+    dropped = [pkts or None for pkts in thinned.dropped_pkts.tolist()]  # a bar of no height would be a line
+    drops = {"type": "bar", "x": time, "y": dropped, "name": "drops", "yaxis": "y3"}
+    own = {**drops, "marker": {"color": _DROPS, "line": {"color": _DROPS, "width": 1}}}
+    return [own] if lost is None else [own, {**lost, "yaxis": "y3"}]
+
+
+def _nothing_lost(elsewhere: str) -> Chart:
+    """Return what stands in the panel of drops of a node that lost nothing."""
+    place = {"xref": "paper", "x": 0.5, "yref": "paper", "y": 0.115, "yanchor": "middle"}
+    text = f"no drops at this node{f'; lost elsewhere in this run: {elsewhere}' if elsewhere else ''}"
+    return {**place, "text": text, "showarrow": False}
+
+
+def delay_chart(evidence: Evidence, nodes: list[str], *, tail: bool = False) -> Chart | None:
+    """Return the distribution of the one-way delay, all nodes together and each for itself; None without delays.
+
+    With `tail` the share of the packets that took longer, on logarithmic axes.
+    """
     everything = merged(node.delay for node in evidence.nodes)
     if everything is None or not everything.total:
         return None
-    traces = [_distribution(everything, "all nodes", {"color": _INK, "width": 2.5})]
+    traces = [_distribution(everything, tail, "all nodes", {"color": palette.NEUTRAL, "width": 2.5})]
     parts = [node for node in evidence.nodes if node.node in nodes and node.delay is not None and node.delay.total]
     for k, node in enumerate(parts if len(evidence.nodes) > 1 else []):
         if node.delay is not None:
-            traces.append(_distribution(node.delay, node.node, {"color": colour(k), "width": 1.3}))
+            traces.append(_distribution(node.delay, tail, node.node, {"color": palette.colour(k), "width": 1.3}))
     look = {
         **layout(400),
         "xaxis": {**axis("one-way delay (ms)"), "type": "log", "dtick": "D2"},
         "yaxis": {**axis("packets at most so late (%)"), "range": [0, 101]},
     }
+    if tail:
+        look["yaxis"] = {**axis("packets that are later (%)"), "type": "log", "dtick": 1}
     return {"data": traces, "layout": look}
 
 
-def _distribution(histogram: Histogram, name: str, line: dict[str, Any]) -> Chart:
+def _distribution(histogram: Histogram, tail: bool, name: str, look: dict[str, Any]) -> Chart:
     used = np.nonzero(histogram.counts)[0]
     first, last = int(used[0]), int(used[-1])
     edges_ms = histogram.edges_ns[first : last + 2] / NS_PER_MS
@@ -132,11 +161,14 @@ def _distribution(histogram: Histogram, name: str, line: dict[str, Any]) -> Char
     below = np.concatenate(([0], np.cumsum(histogram.counts[first : last + 1]))) / histogram.total * 100
     floor_ms = 1e-3  # a logarithmic axis has no place for 0
     x = _listed(np.maximum(edges_ms, floor_ms), 6)
-    hover = "%{y:.3f} % within %{x:.4g} ms"
-    return {**_line(x, below, name, str(line["color"]), line=line), "hovertemplate": hover}
+    if tail:
+        x, below = x[:-1], 100 - below[:-1]  # the last is 0, for which the axis has no place
+    hover = "%{y:.3g} % later than %{x:.4g} ms" if tail else "%{y:.3f} % within %{x:.4g} ms"
+    return {**line(x, below, name, str(look["color"]), line=look), "hovertemplate": hover}
 
 
-def _line(x: list[float], y: Floats, name: str, colour: str, **more: Any) -> Chart:
+def line(x: list[float], y: Floats, name: str, colour: str, **more: Any) -> Chart:
+    """Return a line; `more` is what Plotly's specification has beside, and overrides colour and width."""
     base = {"type": "scatter", "mode": "lines", "x": x, "y": _listed(y, 4), "name": name}
     return {**base, "line": {"color": colour, "width": 1.4}, **more}
 
@@ -145,11 +177,6 @@ def _listed(values: Floats, digits: int) -> list[Any]:
     return [
         None if np.isnan(value) else round(value, digits) for value in np.asarray(values, dtype=np.float64).tolist()
     ]
-
-
-def colour(number: int) -> str:
-    """Return a colour for the series of that number; they repeat after twelve."""
-    return _COLOURS[number % len(_COLOURS)]
 
 
 def axis(title: str) -> dict[str, Any]:
@@ -164,8 +191,9 @@ def layout(height: int) -> dict[str, Any]:
         "height": height,
         "margin": {"l": 80, "r": 20, "t": 40, "b": 55},
         "font": {"family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", "size": 13, "color": _INK},
-        "paper_bgcolor": "#ffffff",
-        "plot_bgcolor": "#ffffff",
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "#7b8794", "activecolor": "#33a7f4"},
         "hovermode": "x unified",
         "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"},
     }

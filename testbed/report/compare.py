@@ -21,6 +21,7 @@ from statistics import fmean
 from typing import Any
 
 from testbed.errors import InputError
+from testbed.report.answer import answer_of_rows, answer_of_run
 from testbed.report.figure_columns import GAIN, FigureColumn, figure_columns
 from testbed.report.written import figure
 from testbed.results.conditions import Conditions, Difference, conditions_of, differences_of, surroundings_of
@@ -46,6 +47,7 @@ class Row:
         runs: how many runs the figures stand on.
         figures: of the summary, by the keys of `results.metrics.columns`.
         gain_ratio: see the head of this module.
+        why: the gravest reason of a run that does not count.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Row:
     runs: int = 1
     figures: Mapping[str, float | None] = field(default_factory=dict)
     gain_ratio: float | None = None
+    why: str = ""
 
     @property
     def counts(self) -> bool:
@@ -94,6 +97,8 @@ class Comparison:
         means: one for each group of at least two runs that count and differ in the seed alone.
         notes: what a reader must know: differences between the runs, runs left out of the means.
         differences: every key in which the runs differ, columns of the table aside.
+        question: what the scenario asks.
+        answer: what these runs say to it, in one sentence.
     """
 
     scenario: str
@@ -101,6 +106,8 @@ class Comparison:
     means: tuple[Row, ...]
     notes: tuple[str, ...]
     differences: tuple[Difference, ...] = ()
+    question: str = ""
+    answer: str = ""
 
     def to_record(self) -> dict[str, Any]:
         """Return the comparison as JSON data."""
@@ -112,7 +119,12 @@ class Comparison:
         lines = [f"scenario {self.scenario}", *aligned(_table(self.rows))]
         if self.means:
             lines += ["", "means", *aligned(_table(self.means))]
-        return "\n".join([*lines, *([""] if self.notes else []), *(f"note: {note}" for note in self.notes)])
+        said = [f"note: {note}" for note in self.notes]
+        if all(row.gain_ratio is None for row in self.rows):
+            said.append("gain needs a run of static-min and one of oracle beside each run")
+        said += [f"question: {paragraph_of(self.question)}"] if self.question else []
+        said += [f"answer: {self.answer}"] if self.answer else []
+        return "\n".join([*lines, "", *said])
 
 
 def compare(run_dirs: Sequence[Path], *, allow_different: bool = False) -> Comparison:
@@ -136,7 +148,27 @@ def compare(run_dirs: Sequence[Path], *, allow_different: bool = False) -> Compa
     notes = [*different, *(one.told([row.name for row in rows]) for one in (*found, *around)), *_left_out(rows)]
     names = sorted({run.facts.scenario for run in runs})
     means = _means(rows, conditions, [run.plan_hash for run in runs])
-    return Comparison(", ".join(names), tuple(rows), tuple(means), tuple(notes), (*found, *around))
+    question = "\n\n".join(dict.fromkeys(run.facts.question for run in runs))
+    tables = (tuple(rows), tuple(means), tuple(notes), (*found, *around))
+    return Comparison(", ".join(names), *tables, question, _answer(runs, rows))
+
+
+def _answer(runs: Sequence[RecordedRun], rows: Sequence[Row]) -> str:
+    """Return the answer of these runs; a name for each has what differs between them: policy, balancer, engine."""
+    if len(rows) == 1:
+        return answer_of_run(runs[0].document("summary.json") or {})
+    words = [(row.policy, row.balancer, row.engine) for row in rows]
+    varied = [k for k in range(3) if len({word[k] for word in words}) > 1] or [0]
+    losses: dict[str, list[float]] = {", ".join(word[k] for k in varied): [] for word in words}
+    for row, word in zip(rows, words, strict=True):
+        if row.counts and row.loss_ratio is not None:
+            losses[", ".join(word[k] for k in varied)].append(row.loss_ratio)
+    return answer_of_rows(losses)
+
+
+def paragraph_of(question: str) -> str:
+    """Return the first paragraph of a question, in one line: what is asked."""
+    return " ".join(question.partition("\n\n")[0].split())
 
 
 def row_of(ended: EndedRun) -> Row:
@@ -151,7 +183,13 @@ def row_of(ended: EndedRun) -> Row:
         seed=facts.seed,
         verdict=ended.outcome,
         figures=figures,
+        why="" if ended.counts else _why(ended),
     )
+
+
+def _why(ended: EndedRun) -> str:
+    reasons = ended.summary.get("verdict_reasons") or ()
+    return str(reasons[0]) if reasons else f"it was {ended.outcome} before it had a verdict"
 
 
 def _incomparable(runs: Sequence[RecordedRun], conditions: Sequence[Conditions]) -> Iterable[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from testbed.files import writing
-from testbed.report import charts
+from testbed.report import charts, palette
 from testbed.report.compare import TEXT_COLUMNS, Comparison, Row, cells_of
 from testbed.report.page import plotly_script, script_data, template
 
@@ -25,6 +25,12 @@ class Figure:
     hint: str
     chart: charts.Chart
 
+    @property
+    def alt(self) -> str:
+        """Return what the chart shows, for those who do not see it."""
+        series = dict.fromkeys(str(trace["name"]) for trace in self.chart["data"] if trace.get("name"))
+        return f"{self.title}. {self.hint} Series: {', '.join(series)}."
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -36,6 +42,7 @@ class Table:
         text_columns: the first ones hold words and stand to the left.
         counts: for each row whether it counts; others are dimmed.
         verdict: the column that holds a verdict, -1 for none.
+        links: for each row where its first cell leads, empty for nowhere; no links at all by default.
     """
 
     title: str
@@ -44,11 +51,14 @@ class Table:
     text_columns: int
     counts: Sequence[bool]
     verdict: int = -1
+    links: Sequence[str] = ()
 
     @property
     def rows(self) -> list[dict[str, Any]]:
         """Return the rows as the template wants them."""
-        return [{"cells": line, "counts": counts} for line, counts in zip(self.cells, self.counts, strict=True)]
+        links = self.links or [""] * len(self.cells)
+        parts = zip(self.cells, self.counts, links, strict=True)
+        return [{"cells": line, "counts": counts, "link": link} for line, counts, link in parts]
 
 
 def write_compare_page(comparison: Comparison, target: Path) -> Path:
@@ -68,18 +78,26 @@ def render(comparison: Comparison) -> str:
     parts = (("Runs", comparison.rows), ("Means", comparison.means))
     tables = [table_of_runs(title, rows) for title, rows in parts if rows]
     eyebrow = f"{len(comparison.rows)} runs compared"
-    return render_page(comparison.scenario, eyebrow, "", comparison.notes, [figure], tables)
+    head = (comparison.scenario, eyebrow, comparison.question)
+    return render_page(*head, comparison.notes, [figure], tables, comparison.answer)
 
 
 def render_page(
-    heading: str, eyebrow: str, question: str, notes: Sequence[str], figures: Sequence[Figure], tables: Sequence[Table]
+    heading: str,
+    eyebrow: str,
+    question: str,
+    notes: Sequence[str],
+    figures: Sequence[Figure],
+    tables: Sequence[Table],
+    answer: str = "",
 ) -> str:
-    """Return a page of notes, charts and tables; charts without a point are left out."""
+    """Return a page of question, answer, notes, charts and tables; charts without a point are left out."""
     drawn = [figure for figure in figures if figure.chart["data"]]
     return template("compare.html.j2").render(
         heading=heading,
         eyebrow=eyebrow,
         question=question,
+        answer=answer,
         notes=notes,
         charts=drawn,
         tables=tables,
@@ -88,10 +106,11 @@ def render_page(
     )
 
 
-def table_of_runs(title: str, rows: Sequence[Row]) -> Table:
-    """Return the table of single runs or their means."""
+def table_of_runs(title: str, rows: Sequence[Row], links: Sequence[str] = ()) -> Table:
+    """Return the table of single runs or their means; `links` lead to the page of each."""
     headers, cells = cells_of(rows)
-    return Table(title, headers, cells, TEXT_COLUMNS, [row.counts for row in rows], headers.index("verdict"))
+    counts, verdict = [row.counts for row in rows], headers.index("verdict")
+    return Table(title, headers, cells, TEXT_COLUMNS, counts, verdict, links)
 
 
 def _memory_against_loss(rows: Sequence[Row]) -> dict[str, Any]:
@@ -99,9 +118,9 @@ def _memory_against_loss(rows: Sequence[Row]) -> dict[str, Any]:
     drawn = [row for row in rows if row.counts and row.loss_ratio is not None and row.reserved_mb_s is not None]
     traces = []
     labels = sorted({(row.policy, row.engine) for row in drawn})
-    for k, (policy, engine) in enumerate(labels):
+    for policy, engine in labels:
         points = [row for row in drawn if (row.policy, row.engine) == (policy, engine)]
-        traces.append(_points(points, f"{policy}, {engine}", charts.colour(k), engine == "simulation"))
+        traces.append(_points(points, f"{policy}, {engine}", policy, engine == "simulation"))
     layout = {
         **charts.layout(440),
         "hovermode": "closest",
@@ -111,7 +130,7 @@ def _memory_against_loss(rows: Sequence[Row]) -> dict[str, Any]:
     return {"data": traces, "layout": layout}
 
 
-def _points(rows: Sequence[Row], name: str, colour: str, hollow: bool) -> dict[str, Any]:
+def _points(rows: Sequence[Row], name: str, policy: str, hollow: bool) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "markers",
@@ -120,6 +139,11 @@ def _points(rows: Sequence[Row], name: str, colour: str, hollow: bool) -> dict[s
         "y": [100 * (row.loss_ratio or 0.0) for row in rows],
         "text": [f"{row.name}, seed {row.seed}" for row in rows],
         "hovertemplate": "%{text}<br>%{x:.4g} MB·s, %{y:.4g} % lost<extra></extra>",
-        "marker": {"size": 12, "color": colour, "symbol": "circle-open" if hollow else "circle", "opacity": 0.85},
+        "marker": {
+            "size": 12,
+            "color": palette.policy_colour(policy),
+            "symbol": palette.policy_symbol(policy) + ("-open" if hollow else ""),
+            "opacity": 0.85,
+        },
         "cliponaxis": False,
     }

@@ -1,11 +1,12 @@
 """The report of one run: a single HTML file that needs no network, now or in ten years.
 
-The page forbids itself to fetch anything (Content-Security-Policy), and carries Plotly's own script.
+The page forbids itself to fetch anything (Content-Security-Policy), and carries the part of Plotly that it needs, the
+basic bundle (lines, markers, bars), compressed: a browser unpacks it.  So a page takes less than 1 MB.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import base64
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -15,13 +16,18 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from testbed import installing
-from testbed.errors import MachineError
 from testbed.files import writing
+from testbed.records.evidence import Evidence
 from testbed.report import charts, key_figures, written
+from testbed.report.answer import answer_of_run
+from testbed.report.fault_courses import HEADERS as FAULT_HEADERS
+from testbed.report.fault_courses import courses_of
+from testbed.report.run_figures import alt_text, fault_figures, node_figures
+from testbed.results.metrics import METRICS
 from testbed.results.recorded_run import RecordedRun
 from testbed.units import NS_PER_S
 
+_MOST_FAULTS = 200  # rows of the table
 STATUS_NOTES = {
     "killed": "The process of this run was killed: what follows ends with what it had written.",
     "running": "This run is still going on.",
@@ -44,37 +50,59 @@ def write_page(path: Path, elsewhere: str = "") -> Path:
 
 def render(run: RecordedRun) -> str:
     """Return the page of a run; of a run without an end it shows what there is."""
-    facts, samples, evidence = run.facts, run.samples_by_node(charts.OPTIONAL), run.evidence()
-    nodes = charts.drawn_nodes(samples)
-    end_s = max((rows.t_ns[-1] / NS_PER_S for rows in samples.values()), default=facts.duration_ns / NS_PER_S)
-    thinned = {node: charts.thin(samples[node]) for node in nodes}
-    figures = {f"node-{node}": charts.node_chart(thinned[node], facts, node, float(end_s)) for node in nodes}
-    delay = charts.delay_chart(evidence, nodes) if evidence is not None else None
-    if delay is not None:
-        figures["delay"] = delay
-    summary = run.document("summary.json") or {}
+    facts, samples, summary = run.facts, run.samples_by_node(charts.OPTIONAL), run.document("summary.json") or {}
+    fidelity = run.document("fidelity.json") or {}
+    nodes, courses = charts.drawn_nodes(samples), courses_of(run, summary)
+    end_s = max((float(rows.t_ns[-1]) / NS_PER_S for rows in samples.values()), default=facts.duration_ns / NS_PER_S)
+    thinned = {node: charts.thin(samples[node], charts.points_for(len(nodes))) for node in nodes}
+    figures = {
+        **fault_figures(courses, samples, facts, end_s),
+        **node_figures(thinned, courses, facts, end_s, summary),
+        **_delays(run.evidence(), nodes),
+    }
     return template("page.html.j2").render(
         facts=facts,
         question=facts.question,
+        answer=answer_of_run(summary),
         status=run.status,
         status_note=STATUS_NOTES.get(run.status),
         verdict=summary.get("verdict"),
         reasons=summary.get("verdict_reasons", []),
         groups=list(key_figures.groups(summary)),
-        expectations=summary.get("expectations", []),
-        checks=_checks(run.document("fidelity.json")),
-        not_checked=(run.document("fidelity.json") or {}).get("not_checked", []),
+        expectations=[_expectation(result) for result in summary.get("expectations", [])],
+        fault_headers=FAULT_HEADERS,
+        faults=[course.cells for course in courses[:_MOST_FAULTS]],
+        more_faults=len(courses) - _MOST_FAULTS,
+        checks=_checks(fidelity),
+        not_checked=fidelity.get("not_checked", []),
         nodes=nodes,
         rates={node: written.megabits(facts.node_rate_bps[node]) for node in nodes if node in facts.node_rate_bps},
         node_total=len(samples),
         stretch_ms=max((t.stretch_ms for t in thinned.values()), default=0.0),
         thinned=any(len(thinned[node].t_s) < len(samples[node].t_ns) for node in nodes),
-        has_delay=delay is not None,
+        alts={name: alt_text(name, chart) for name, chart in figures.items()},
         origin=_origin(run.manifest),
         figures=script_data(figures),
         plotly=plotly_script(),
         path_name=run.path.name,
     )
+
+
+def _delays(evidence: Evidence | None, nodes: list[str]) -> dict[str, charts.Chart]:
+    """Return the two charts of the one-way delay, by their names on the page; nothing without delays."""
+    if evidence is None:
+        return {}
+    found = {"delay": charts.delay_chart(evidence, nodes), "delay-tail": charts.delay_chart(evidence, nodes, tail=True)}
+    return {name: chart for name, chart in found.items() if chart is not None}
+
+
+def _expectation(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an expectation with its measured value as people read it; the text keeps the unit of the summary."""
+    name = result["text"].split()[0] if result["text"].split() else ""
+    metric = next((row for row in METRICS if row.name == name), None)
+    value = result["value"]
+    shown = value if metric is None or value is None else written.written(metric, value)
+    return {**result, "value": shown, "reason": result.get("reason", "not measured")}
 
 
 @cache
@@ -87,18 +115,9 @@ def template(name: str) -> jinja2.Template:
 
 @cache
 def plotly_script() -> Markup:
-    """Return Plotly's script, read from its package without importing it.
-
-    Raises:
-        MachineError: when Plotly is not installed.
-    """
-    spec = importlib.util.find_spec("plotly")
-    folders = spec.submodule_search_locations if spec is not None else None
-    for folder in folders or ():
-        script = Path(folder) / "package_data" / "plotly.min.js"
-        if script.is_file():
-            return Markup(script.read_text(encoding="utf-8"))  # noqa: S704 - a file of an installed package
-    raise MachineError("write the report", "Plotly's script is not installed", installing.packages("plotly"))
+    """Return the basic bundle of Plotly, compressed by gzip, as base64."""
+    packed = (Path(__file__).parent / "plotly-basic.min.js.gz").read_bytes()
+    return Markup(base64.b64encode(packed).decode())  # noqa: S704 - letters, digits, and three signs
 
 
 def script_data(value: Any) -> Markup:
@@ -107,8 +126,8 @@ def script_data(value: Any) -> Markup:
     return Markup(text.replace("<", "\\u003c").replace("&", "\\u0026"))  # noqa: S704 - nothing can close the element
 
 
-def _checks(fidelity: Mapping[str, Any] | None) -> list[dict[str, str]]:
-    return [_check_row(check) for check in (fidelity or {}).get("checks", [])]
+def _checks(fidelity: Mapping[str, Any]) -> list[dict[str, str]]:
+    return [_check_row(check) for check in fidelity.get("checks", [])]
 
 
 def _check_row(check: Mapping[str, Any]) -> dict[str, str]:

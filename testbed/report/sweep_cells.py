@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from testbed.report.figure_columns import FigureColumn, figure_columns
+from testbed.report.figure_columns import GAIN, FigureColumn, figure_columns
 from testbed.results.confidence import Estimate
 
 if TYPE_CHECKING:
@@ -59,14 +60,21 @@ def _header(key: str, keys: Sequence[str]) -> str:
 
 def _cells(row: CombinationRow, columns: Sequence[FigureColumn]) -> list[str]:
     seeds = f"{len(row.seeds)} of {row.planned}" if len(row.seeds) < row.planned else str(row.planned)
-    figures = [_written(row.figures[column.key], column.write, len(row.seeds)) for column in columns]
+    n = len(row.seeds)
+    figures = [_written(row.figures[column.key], column.write, n, floor_of(column.key)) for column in columns]
     return [*row.parameters.values(), seeds, *figures]
 
 
-def _written(found: Estimate | None, write: Callable[[float], str], seeds: int) -> str:
+def floor_of(key: str) -> float:
+    """Return the least value that a figure can have: only a gain, which compares two losses, may be negative."""
+    return -math.inf if key == GAIN else 0.0
+
+
+def _written(found: Estimate | None, write: Callable[[float], str], seeds: int, floor: float = -math.inf) -> str:
     if found is None:
         return "–"
     text = write(found.mean)
     if found.half_width is not None:
-        text += f" ± {write(found.half_width)}"
+        interval = found.interval_text(write, floor)
+        text += f" {interval}" if interval.startswith("±") else f" ({interval})"
     return text if found.count == seeds else f"{text} ({found.count} of {seeds})"

@@ -9,11 +9,15 @@ A point is the mean over the seeds of a combination, with the 95 % confidence in
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from testbed.files import writing
-from testbed.report import charts
+from testbed.report import charts, palette
+from testbed.report.answer import answer_of_means
+from testbed.report.compare import Row
 from testbed.report.compare_page import Figure, Table, render_page, table_of_runs
 from testbed.report.sweep_cells import DIFFERENCES, cells_of, difference_cells_of
 from testbed.report.sweep_table import POLICY, CombinationRow, SweepTable
@@ -51,7 +55,14 @@ def render(table: SweepTable) -> str:
             0, Figure("delay-loss", "Loss against the actuation delay", delay_hint, _loss_against_delay(table))
         )
     eyebrow = f"sweep of scenario {table.scenario}, {many(len(table.trials), 'run')}"
-    return render_page(table.name, eyebrow, table.question, table.notes, figures, _tables(table))
+    return render_page(table.name, eyebrow, table.question, table.notes, figures, _tables(table), answer_of(table))
+
+
+def answer_of(table: SweepTable) -> str:
+    """Return what the sweep says to its question, in one sentence."""
+    return answer_of_means(
+        {_label(row.parameters, table.keys): row.figures["loss_ratio"] for row in table.combinations}
+    )
 
 
 def _tables(table: SweepTable) -> list[Table]:
@@ -61,8 +72,22 @@ def _tables(table: SweepTable) -> list[Table]:
     headers, cells = difference_cells_of(table)
     differences = Table(DIFFERENCES, headers, cells, len(table.keys) + 1, [True] * len(cells))
     runs = [trial.row for trial in table.trials]
-    tables = (differences, table_of_runs("Runs", runs), table_of_runs("Runs left out", table.left_out))
+    tables = (differences, table_of_runs("Runs", runs, _pages(runs)), _left_out(table.left_out))
     return [means, *(found for found in tables if found.cells)]
+
+
+def _left_out(rows: Sequence[Row]) -> Table:
+    """Return the table of the runs that enter no mean, with the reason why."""
+    table = table_of_runs("Runs left out", rows, _pages(rows))
+    after = table.verdict + 1
+    headers = [*table.headers[:after], "why", *table.headers[after:]]
+    cells = [[*line[:after], row.why, *line[after:]] for line, row in zip(table.cells, rows, strict=True)]
+    return replace(table, headers=headers, cells=cells, text_columns=table.text_columns + 1)
+
+
+def _pages(rows: Sequence[Row]) -> list[str]:
+    """Return where the page of each run lies, as seen from that of the sweep."""
+    return [f"{quote(row.name)}/report.html" for row in rows]
 
 
 def _against_loss(table: SweepTable, figure: str, axis: dict[str, Any]) -> charts.Chart:
@@ -102,11 +127,27 @@ def _series(
     for row in rows:
         if row.figures["loss_ratio"] is not None and x(row) is not None:
             by_label.setdefault(_label(row.parameters, keys), []).append(row)
-    return [_trace(points, label or "all", x, mode, k) for k, (label, points) in enumerate(by_label.items())]
+    return [
+        _trace(points, label or "all", x, mode, *_looks(points[0], k))
+        for k, (label, points) in enumerate(by_label.items())
+    ]
+
+
+def _looks(row: CombinationRow, number: int) -> tuple[str, str]:
+    """Return colour and symbol of a series: those of its policy, and by its number where policies do not vary."""
+    policies = [row.parameters[key] for key in (POLICY, BALANCER) if key in row.parameters]
+    if not policies:
+        return palette.colour(number), palette.symbol(number)
+    return palette.policy_colour(policies[0]), palette.policy_symbol(policies[-1])
 
 
 def _trace(
-    rows: Sequence[CombinationRow], name: str, x: Callable[[CombinationRow], Estimate | str | None], mode: str, k: int
+    rows: Sequence[CombinationRow],
+    name: str,
+    x: Callable[[CombinationRow], Estimate | str | None],
+    mode: str,
+    colour: str,
+    symbol: str,
 ) -> dict[str, Any]:
     losses = [row.figures["loss_ratio"] for row in rows]
     xs = [x(row) for row in rows]
@@ -116,19 +157,23 @@ def _trace(
         "name": name,
         "x": [found.mean if isinstance(found, Estimate) else found for found in xs],
         "y": [100 * found.mean for found in losses if found is not None],
-        "error_y": _bars([100 * (found.half_width or 0.0) for found in losses if found is not None]),
+        "error_y": _bars([found for found in losses if found is not None], 100),
         "text": [_label(row.parameters, list(row.parameters)) or name for row in rows],
         "hovertemplate": "%{text}<br>%{x}, %{y:.4g} % lost<extra></extra>",
-        "marker": {"size": 11, "color": charts.colour(k)},
-        "line": {"color": charts.colour(k), "width": 2},
+        "marker": {"size": 11, "color": colour, "symbol": symbol},
+        "line": {"color": colour, "width": 2},
         "cliponaxis": False,
     }
-    widths = [found.half_width or 0.0 for found in xs if isinstance(found, Estimate)]
-    return {**trace, "error_x": _bars(widths)} if widths else trace
+    known = [found for found in xs if isinstance(found, Estimate)]
+    return {**trace, "error_x": _bars(known)} if known else trace
 
 
-def _bars(half_widths: Sequence[float]) -> dict[str, Any]:
-    return {"type": "data", "array": list(half_widths), "thickness": 1.2, "width": 4}
+def _bars(found: Sequence[Estimate], times: float = 1.0) -> dict[str, Any]:
+    """Return the intervals as bars; no loss, memory or load lies below 0, nor does its interval."""
+    ends = [one.bounds(0.0) for one in found]
+    above = [times * (high - one.mean) for one, (_, high) in zip(found, ends, strict=True)]
+    below = [times * (one.mean - low) for one, (low, _) in zip(found, ends, strict=True)]
+    return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1.2, "width": 4}
 
 
 def _label(parameters: Mapping[str, str], keys: Sequence[str]) -> str:

@@ -22,7 +22,7 @@ use of confidence or fiducial limits illustrated in the case of the binomial", B
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from statistics import fmean, stdev
@@ -45,6 +45,21 @@ class Estimate:
     mean: float
     half_width: float | None
     count: int
+
+    def bounds(self, floor: float = -math.inf) -> tuple[float, float]:
+        """Return the ends of the interval, cut at the least value that the figure can have.
+
+        A loss is no less than 0: what of the interval lies below is impossible, and is not shown.
+        """
+        width = self.half_width or 0.0
+        return max(min(floor, self.mean), self.mean - width), self.mean + width
+
+    def interval_text(self, write: Callable[[float], str], floor: float = 0.0) -> str:
+        """Return the interval in words: ``± 1``, or from where to where it reaches where that ends at the floor."""
+        if self.half_width is None:
+            return "one value"
+        low, high = self.bounds(floor)
+        return f"± {write(self.half_width)}" if self.mean - self.half_width >= low else f"{write(low)} to {write(high)}"
 
 
 def estimate(values: Sequence[float]) -> Estimate | None:

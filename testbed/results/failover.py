@@ -113,10 +113,12 @@ def _course(fault: Line, lines: list[Line]) -> dict[str, Any]:
     own = [line for line in lines if _same(line, fault)]
     commanded_ns = fault["t_commanded_ns"]
     loss = next((line for line in own if is_a(line, FaultLosses)), {})
+    lost_pkts = next((line["lost_pkts"] for line in own if line.get("lost_pkts") is not None), None)
     at_ns = {
         "observed": _time_of(own, FaultObserved),
         "first_effect": loss.get("first_lost_ns"),
         "first_good": loss.get("first_good_ns"),
+        "last_lost": loss.get("last_lost_ns"),
         "healed": _time_of(own, FaultHealed),
     }
     moments = {name: (t_ns - commanded_ns) / NS_PER_MS for name, t_ns in at_ns.items() if t_ns is not None}
@@ -128,6 +130,7 @@ def _course(fault: Line, lines: list[Line]) -> dict[str, Any]:
         "nodes": list(fault["nodes"]),
         "commanded_ms": commanded_ns / NS_PER_MS,
         **{f"{name}_ms": after_ms for name, after_ms in moments.items()},
+        **({} if lost_pkts is None else {"lost_packets": lost_pkts}),
         "verified": at_ns["observed"] is not None and not any(is_a(line, FaultNotSeen) for line in own),
     }
 

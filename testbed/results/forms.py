@@ -91,11 +91,28 @@ class TcpSourceForm(Form):
     queueing_ms: _Waited | None = None
 
 
+class FaultCourseForm(Form):
+    """What became of a fault, its moments in ms from the command; what never happened is absent."""
+
+    what: Name
+    nodes: Annotated[list[Name], Field(max_length=10_000)]
+    commanded_ms: Figure
+    observed_ms: Figure | None = None
+    first_effect_ms: Figure | None = None
+    detected_ms: Figure | None = None
+    rerouted_ms: Figure | None = None
+    last_lost_ms: Figure | None = None
+    first_good_ms: Figure | None = None
+    healed_ms: Figure | None = None
+    lost_packets: Count | None = None
+
+
 # Of the sections of a summary, what is no figure, or more than the known ones.
 _BESIDE_FIGURES: Mapping[str, tuple[Any, Any]] = {
     "buffer.policy": (Text | None, None),
     "balancer.policy": (Text | None, None),
     "traffic.dropped_packets": (dict[Name, Figure], Field(default_factory=dict)),
+    "failover.faults": (Annotated[list[FaultCourseForm], Field(max_length=100_000)], Field(default_factory=list)),
     "tcp.sources": (list[TcpSourceForm], Field(default_factory=list)),
     "scenario": (Text, ...),
     "engine": (Name, ...),
