@@ -4,7 +4,7 @@ The order of the imports is the order of the verbs in ``--help``.
 """
 
 from testbed.commands import run, sweep, agree, validate, doctor, report, replay, compare, export, bench  # noqa: I001
-from testbed.commands import train, evaluate, listing, new, graph, ps, execute, logs, clean, completion
+from testbed.commands import train, evaluate, listing, new, graph, ps, watch, execute, logs, clean, completion
 from testbed.commands.app import app
 
 __all__ = [  # noqa: RUF022
@@ -24,6 +24,7 @@ __all__ = [  # noqa: RUF022
     "new",
     "graph",
     "ps",
+    "watch",
     "execute",
     "logs",
     "clean",
