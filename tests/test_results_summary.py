@@ -60,7 +60,7 @@ FAILOVER = [
 def test_it_has_the_keys_of_the_contract(lstm: dict[str, Any]) -> None:
     assert list(lstm) == [
         "schema", "scenario", "engine", "seed", "status", "verdict", "verdict_reasons", "traffic", "delay_ms", "buffer",
-        "prediction", "control_loop_us", "balancer", "setup_s", "teardown_s", "expectations",
+        "objective", "prediction", "control_loop_us", "balancer", "setup_s", "teardown_s", "expectations",
     ]  # fmt: skip
     assert set(lstm["traffic"]) == {
         "sent_packets", "sent_bytes", "delivered_packets", "dropped_packets", "in_flight_packets",
