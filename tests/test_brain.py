@@ -361,7 +361,8 @@ class Trial:
 @pytest.mark.parametrize("policy", POLICIES)
 class TestEveryPolicy:
     def trial(self, policy: str, delay: str, **keys: object) -> tuple[Trial, BufferSpec, Ints]:
-        settings, arrived = spec(policy, pool="12MB", actuation_delay=delay, **keys), planned(3, 300)
+        shared = {} if BUFFER_POLICIES[policy].sheds else {"pool": "12MB"}
+        settings, arrived = spec(policy, actuation_delay=delay, **shared, **keys), planned(3, 300)
         return Trial(settings, arrived), settings, arrived
 
     def test_a_recorded_history_gives_the_same_actions_again(self, policy: str, delay: str):
@@ -378,7 +379,7 @@ class TestEveryPolicy:
         for limits in fields:
             assert (limits >= settings.min_bytes).all()
             assert (limits <= settings.max_bytes).all()
-        assert bool(fields) is not policy.startswith("static")
+        assert bool(fields) is not policy.startswith(("static", "bdp"))
 
     def test_actions_survive_their_written_form(self, policy: str, delay: str):
         trial, _, _ = self.trial(policy, delay)
@@ -386,7 +387,8 @@ class TestEveryPolicy:
 
     def test_no_flapping(self, policy: str, delay: str):
         trial, settings, _ = self.trial(policy, delay)
-        if policy == "dynamic-threshold":  # its pool takes memory back whenever others need it
+        row = BUFFER_POLICIES[policy]
+        if row.shares_pool or row.sheds:  # its pool takes memory back whenever others need it; it drops at once
             return
         shrunk: dict[str, int] = {}
         limits = dict(zip(trial.nodes, trial.brain.initial_limit_bytes().tolist(), strict=True))

@@ -20,6 +20,7 @@ from tests.traffic_samples import of_columns
 KB, MB, MS = 1000, 10**6, 1_000_000
 POLICIES = [name for name in BUFFER_POLICIES.names if not BUFFER_POLICIES[name].needs_model]
 ALL = slice(None)
+RATES = np.array([40_000_000], dtype=np.int64)
 
 
 def spec(policy: str = "reactive", **keys: object) -> BufferSpec:
@@ -48,7 +49,7 @@ def wish(rule: SizingRule, backlog: int = 0, dropped: int = 0, predicted: int = 
     ("policy", "size"), [("static-min", 500 * KB), ("static-mean", 5250 * KB), ("static-max", 10 * MB)]
 )
 def test_a_static_size_is_what_its_name_says(policy: str, size: int):
-    rule = make_rule(spec(policy), 1, 1)
+    rule = make_rule(spec(policy), RATES, 1)
     assert rule.initial_bytes().tolist() == [size]
     assert wish(rule, backlog=400 * KB, dropped=5000, predicted=10 * MB, severity=1.0) == size
 
@@ -61,28 +62,28 @@ def test_static_mean_takes_the_mean_it_is_given():
     ("policy", "size"), [("static-max", 4 * MB), ("static-mean", 4 * MB), ("static-min", 500 * KB)]
 )
 def test_a_small_pool_is_shared_fairly_by_static_sizes(policy: str, size: int):
-    assert make_rule(spec(policy, pool="12MB"), 1, 3).initial_bytes().tolist() == [size]
+    assert make_rule(spec(policy, pool="12MB"), RATES, 3).initial_bytes().tolist() == [size]
 
 
 # ---------------------------------------------------------------------------------------------------- reactive
 
 
 def test_reactive_doubles_above_the_high_watermark():
-    rule = make_rule(spec(), 1, 1)
+    rule = make_rule(spec(), RATES, 1)
     assert wish(rule, backlog=250 * KB) == 500 * KB
     assert wish(rule, backlog=251 * KB) == 1000 * KB
 
 
 def test_reactive_doubles_on_a_drop():
-    assert wish(make_rule(spec(), 1, 1), dropped=1000) == 1000 * KB
+    assert wish(make_rule(spec(), RATES, 1), dropped=1000) == 1000 * KB
 
 
 def test_reactive_catches_up_with_a_backlog_beyond_its_size():
-    assert wish(make_rule(spec(), 1, 1), backlog=2 * MB) == 4 * MB
+    assert wish(make_rule(spec(), RATES, 1), backlog=2 * MB) == 4 * MB
 
 
 def test_reactive_halves_below_the_low_watermark_and_keeps_its_size_between():
-    rule = make_rule(spec(), 1, 1)
+    rule = make_rule(spec(), RATES, 1)
     wish(rule, backlog=2 * MB)
     assert wish(rule, backlog=500 * KB) == 4 * MB
     assert wish(rule, backlog=499 * KB) == 2 * MB
@@ -91,14 +92,14 @@ def test_reactive_halves_below_the_low_watermark_and_keeps_its_size_between():
 
 
 def test_reactive_stays_between_floor_and_cap():
-    rule = make_rule(spec(), 1, 1)
+    rule = make_rule(spec(), RATES, 1)
     assert [wish(rule, backlog=9 * MB) for _ in range(3)] == [10 * MB] * 3
     assert [wish(rule) for _ in range(8)][-2:] == [500 * KB] * 2
 
 
 @given(st.integers(0, 10 * MB), st.integers(0, 10 * MB))
 def test_a_doubling_is_not_undone_by_the_next_sample(first: int, second_part: int):
-    rule = make_rule(spec(), 1, 1)
+    rule = make_rule(spec(), RATES, 1)
     before = wish(rule)
     grown = wish(rule, backlog=first)
     if grown > before:
@@ -109,7 +110,7 @@ def test_a_doubling_is_not_undone_by_the_next_sample(first: int, second_part: in
 
 
 def test_dynamic_threshold_wishes_a_floor_more_than_it_holds():
-    rule = make_rule(spec("dynamic-threshold", min="1MB", max="7.4MB"), 1, 1)  # steps of 100 kB
+    rule = make_rule(spec("dynamic-threshold", min="1MB", max="7.4MB"), RATES, 1)  # steps of 100 kB
     assert rule.initial_bytes().tolist() == [1 * MB]
     assert wish(rule) == 1 * MB
     assert wish(rule, backlog=1) == 1100 * KB
@@ -117,8 +118,8 @@ def test_dynamic_threshold_wishes_a_floor_more_than_it_holds():
     assert wish(rule, backlog=7 * MB) == 7400 * KB
 
 
-def test_only_dynamic_threshold_asks_the_pool_with_every_sample():
-    assert [p for p in POLICIES if make_rule(spec(p), 1, 1).asks_always] == ["dynamic-threshold"]
+def test_only_thresholds_on_the_free_pool_ask_the_pool_with_every_sample():
+    assert [p for p in POLICIES if make_rule(spec(p), RATES, 1).asks_always] == ["dynamic-threshold", "abm"]
 
 
 # -------------------------------------------------------------------------------------------------- predictive
@@ -126,7 +127,7 @@ def test_only_dynamic_threshold_asks_the_pool_with_every_sample():
 
 def predictive(policy: str = "lstm", **keys: object) -> SizingRule:
     settings = {"min": "1MB", "max": "7.4MB", "margin": 1.0, "precursor_gain": 0.0, **keys}
-    return make_rule(spec(policy, **settings), 1, 1)
+    return make_rule(spec(policy, **settings), RATES, 1)
 
 
 def test_a_predicted_need_is_met_in_steps():
@@ -153,7 +154,7 @@ def test_severity_does_not_scale_what_the_oracle_knows():
 
 @given(st.lists(st.tuples(st.integers(0, 10 * MB), st.booleans(), st.integers(0, 2**50), st.floats(0, 1)), max_size=40))
 def test_a_prediction_costs_memory_and_never_goes_below_the_reactive_floor(history):
-    floor, rule = make_rule(spec(), 1, 1), make_rule(spec("lstm"), 1, 1)
+    floor, rule = make_rule(spec(), RATES, 1), make_rule(spec("lstm"), RATES, 1)
     for backlog, dropped, predicted, severity in history:
         reactive = wish(floor, backlog, 1000 * dropped)
         assert reactive <= wish(rule, backlog, 1000 * dropped, predicted, severity) <= 10 * MB

@@ -127,7 +127,7 @@ def test_the_floor_is_safe_however_small_alpha_is():
     assert pool(alpha=0.001).handle(ask(("n1",), 90), 0) == [LimitGranted(nodes=("n1",), granted_bytes=ints(FLOOR))]
 
 
-def test_only_dynamic_threshold_has_an_alpha():
+def test_a_first_come_first_served_pool_has_no_alpha():
     grants = np.full(3, 500_000, dtype=np.int64)
     wish = RequestLimit(nodes=("n1",), wanted_bytes=ints(8_000_000))
     for policy, expected in (("reactive", 8_000_000), ("dynamic-threshold", 4_500_000)):
@@ -178,3 +178,28 @@ def test_replaying_the_requests_gives_the_same_grants(asked, alpha):
     assert [first.handle(m, i) for i, m in enumerate(messages)] == [
         second.handle(m, i) for i, m in enumerate(read_back)
     ]
+
+
+# ----------------------------------------------------------------------------------------------------------- ABM
+
+
+def test_nodes_above_their_first_grant_share_alpha() -> None:
+    shared = Pool(120, NODES, ints(FLOOR, FLOOR, FLOOR), 1.0, among_active=True)
+
+    def granted(node: str) -> int:
+        (answer,) = shared.handle(ask((node,), 100), 0)
+        return int(answer.granted_bytes[0])
+
+    assert granted("n1") == 50, "alone: alpha 1, half of 90 free and 10 held"
+    assert granted("n2") == 20, "two: alpha 1/2, a third of 50 free and 10 held"
+    assert granted("n1") == 30, "a third of 40 free and 50 held: it sheds"
+    settled = [granted(node) for _ in range(9) for node in ("n1", "n2")][-2:]
+    assert settled == [27, 27], "27.5 each of the 110 that n3 leaves; dynamic thresholds settle at 36.7"
+
+
+def test_abm_is_a_pool_whose_active_nodes_share() -> None:
+    spec = BufferSpec.model_validate({"policy": "abm", "pool": "10MB"})
+    grants = ints(500_000, 500_000, 500_000)
+    both = RequestLimit(nodes=("n1", "n2"), wanted_bytes=ints(8_000_000, 8_000_000))
+    (answer,) = make_pool(spec, NODES, grants).handle(both, 0)
+    assert answer.granted_bytes.tolist() == [3_000_000, 3_000_000], "a third of 8.5 MB free and 0.5 MB held"

@@ -85,7 +85,7 @@ def test_a_policy_added_at_run_time_is_known_everywhere(own_policy, tmp_path):
         "traffic: [{name: base, from: c1, shape: constant, rate: 10Mbit}]\n"
     )
     scenario = load(path).scenario
-    assert make_rule(scenario.buffer, 2, 2).initial_bytes().tolist() == [700_000] * 2
+    assert make_rule(scenario.buffer, np.array([10**8] * 2), 2).initial_bytes().tolist() == [700_000] * 2
     assert scenario.resolved()["buffer"]["options"] == {"size": 700_000}
     assert "sized" in schema()["$defs"]["BufferSpec"]["properties"]["policy"]["enum"]
     assert not RunFacts.of(scenario, describe(scenario.topology), "simulation").predicts

@@ -26,6 +26,7 @@ from testbed.policies.peers import joined
 from testbed.policies.precursor import PrecursorPolicy
 from testbed.policies.readiness import Readiness
 from testbed.policies.rows import NodeRows
+from testbed.policies.sojourn import caps_bytes
 from testbed.records.events import (
     Action,
     DeadlineReached,
@@ -67,15 +68,16 @@ class NodeBrain:
         *,
         pool_members: int | None = None,
     ) -> None:
-        predicts = buffer_policy(spec.policy).predicts
+        row = buffer_policy(spec.policy)
+        predicts, self._sheds = row.predicts, row.sheds
         if forecaster is None and predicts:
             raise InputError(f"buffer.policy {spec.policy}", "it predicts and has no forecaster", "hand one in")
         self.nodes = nodes
         self._rows = NodeRows(nodes)
-        self._cap_bytes = spec.max_bytes
         self._ops = ops = Arrays if len(nodes) > 1 else Numbers
-        self._rule = make_rule(spec, len(nodes), pool_members or len(nodes), ops)
-        self._initial = ops.of_array(self._rule.initial_bytes())
+        self._caps = ops.of_array(caps_bytes(spec, rate_bps))
+        self._rule = make_rule(spec, rate_bps, pool_members or len(nodes), ops)
+        self._initial = ops.minimum(ops.of_array(self._rule.initial_bytes()), self._caps)
         self._hold = ShrinkHold(self._initial, spec.shrink_hold_ns)
         self._actuation = Actuation(self._initial, spec.actuation_delay_ns)
         self._precursors = PrecursorPolicy(ops.of_array(rate_bps))
@@ -106,7 +108,8 @@ class NodeBrain:
 
     def initial_limit_bytes(self) -> Ints:
         """Return the limits to start with, shape [n]; they are also the first grants of the pool."""
-        return self._rule.initial_bytes()
+        limits: Ints = self._ops.to_array(self._initial)
+        return limits
 
     def handle(self, event: Event, now_ns: int) -> list[Action]:
         """Take in a sample of all nodes, a grant or the end of an actuation delay."""
@@ -135,8 +138,9 @@ class NodeBrain:
         if self._forecaster is not None:
             self._predicted = ops.of_array(self._forecaster.step(event, now_ns).need_bytes[:, self._column])
         wish = self._rule.wish_bytes(sample, self._predicted, joined(self._severity, self._peers))
-        want = ops.maximum(self._hold.held(wish, now_ns), sample.backlog_bytes)
-        want = ops.minimum(want, self._cap_bytes)
+        if not self._sheds:
+            wish = ops.maximum(self._hold.held(wish, now_ns), sample.backlog_bytes)
+        want = ops.minimum(wish, self._caps)
         ask = want != self._actuation.granted_bytes
         if self._rule.asks_always:
             ask = ask | (want > self._initial)

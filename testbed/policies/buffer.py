@@ -5,14 +5,18 @@ What happens to a wish is the same for all rules, so that a comparison of two po
 
     wish ── floor and cap ── shrink hold ── never below the backlog ── pool ── actuation delay ──▶ limit
 
-* Floor and cap are `min` and `max` of the scenario.
+* Floor and cap are `min` and `max` of the scenario; `delay_target` lowers the cap of slow nodes (`sojourn`).
 * The shrink hold (`ShrinkHold`) lets a size grow at once and shrink only when less was enough for `shrink_hold`.
 * The pool (`pool.Pool`) may refuse a wish in part; the node asks again with the next sample.
 * The actuation delay (`actuation.Actuation`) is the time a real expansion takes.  A shrink is one store and waits for
   nothing; it never goes below the backlog of the moment, except where the pool's own rule demands memory back.
 
-The rules, one file each: `buffer_static` (static-min, static-mean, static-max), `buffer_dynamic_threshold`,
-`buffer_reactive`, `buffer_predictive`.  A policy is a rule and, if it predicts, a forecaster: `BufferPolicy` is its row
+A rule that *sheds* drops in order to shorten the queue, so its wish is the limit at once: without shrink hold, and
+below the backlog, too.  What was admitted stays; the queue lets nothing in until it has drained to the limit.
+
+The rules, one file each: `buffer_static` (static-min, static-mean, static-max), `buffer_bdp`,
+`buffer_dynamic_threshold` (with abm), `buffer_codel`, `buffer_pie`, `buffer_reactive`, `buffer_predictive`,
+`buffer_credence`.  A policy is a rule and, if it predicts, a forecaster: `BufferPolicy` is its row
 in the table `scenario.tables.BUFFER_POLICIES`, and the file that implements it declares it in `ROWS`.
 """
 
@@ -59,6 +63,7 @@ class SizingRule(Protocol):
 
 
 MakeRule = Callable[[BufferSpec, int, int, Arithmetic], SizingRule]
+MakeRatedRule = Callable[[BufferSpec, Values, int, Arithmetic], SizingRule]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +90,20 @@ class BufferPolicy(BufferTraits):
     Attributes:
         rule: makes the sizing rule from `buffer`, the number of nodes, that of all nodes that share the pool, and the
             arithmetic it computes with.
+        rated_rule: makes it in place of `rule` where it depends on the rates of the nodes, which it is given in place
+        of
+            their number.
         forecaster: makes what makes a fresh forecaster for nodes and their rates [n]; None for a policy that does not
             predict.  The model and the plan are read once, when it is called.
     """
 
-    rule: MakeRule
+    rule: MakeRule | None = None
+    rated_rule: MakeRatedRule | None = None
     forecaster: Callable[[Foresight], MakeForecaster] | None = None
+
+    def defect(self) -> str:
+        """Return why a plug-in cannot declare this row, empty where it can."""
+        return "" if self.rule or self.rated_rule else "a buffer policy has a sizing rule: rule=…"
 
 
 def buffer_policy(name: str) -> BufferPolicy:

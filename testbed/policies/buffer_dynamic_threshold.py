@@ -5,7 +5,8 @@ T = alpha × free.  A node takes memory in lumps, once a sample, so it always as
 in its queue: the lump that is filled until it can ask again.  What it gets is bounded by T; that part of the rule needs
 to know the free part of the pool and lives there (`pool`), so every input of this rule is in its own samples.
 
-T falls when others take memory, so the pool is asked again with every sample.
+T falls when others take memory, so the pool is asked again with every sample.  `abm` wishes the same and shares the
+pool by another threshold (`pool`).
 
 Source: A. K. Choudhury, E. L. Hahne, "Dynamic queue length thresholds for shared-memory packet switches", IEEE/ACM
 Transactions on Networking 6(2), 1998.  Ours samples where theirs acts on each packet.
@@ -39,12 +40,24 @@ class DynamicThresholdRule:
         return self._range.stepped(self._ops.real(sample.backlog_bytes))
 
 
+def _rule(spec: BufferSpec, count: int, _members: int, ops: Arithmetic) -> DynamicThresholdRule:
+    return DynamicThresholdRule(spec, count, ops)
+
+
 ROWS = (
     BufferPolicy(
         name="dynamic-threshold",
         doc="grows with the queue, up to `alpha` × the free part of the pool",
         source='Choudhury, Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998',
         shares_pool=True,
-        rule=lambda spec, count, _members, ops: DynamicThresholdRule(spec, count, ops),
+        rule=_rule,
+    ),
+    BufferPolicy(
+        name="abm",
+        doc="as dynamic-threshold, but all nodes that hold more than their first grant share `alpha`",
+        source='Addanki et al., "ABM: active buffer management in datacenters", SIGCOMM 2022',
+        shares_pool=True,
+        among_active=True,
+        rule=_rule,
     ),
 )

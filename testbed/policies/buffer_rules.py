@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from testbed.policies import guard
 from testbed.policies.arithmetic import Arithmetic, Arrays
 from testbed.policies.buffer import Foresight, SizingRule, buffer_policy
@@ -12,15 +14,18 @@ from testbed.scenario.buffer import BufferSpec
 from testbed.scenario.tables import BUFFER_POLICIES
 
 
-def make_rule(spec: BufferSpec, count: int, members: int, ops: Arithmetic = Arrays) -> SizingRule:
-    """Return the rule of `spec.policy` for `count` nodes of a cluster of `members` that share the pool.
+def make_rule(spec: BufferSpec, rate_bps: Ints, members: int, ops: Arithmetic = Arrays) -> SizingRule:
+    """Return the rule of `spec.policy` for nodes of these rates, of a cluster of `members` that share the pool.
 
     It takes samples and returns sizes in the arithmetic `ops`.
     """
-    make = buffer_policy(spec.policy).rule
+    row, count = buffer_policy(spec.policy), len(rate_bps)
+    make: Callable[..., SizingRule] | None = row.rated_rule or row.rule
+    assert make is not None, f"{spec.policy} has no rule"
+    nodes = count if row.rated_rule is None else ops.of_array(rate_bps)
     if BUFFER_POLICIES.is_ours(spec.policy):
-        return make(spec, count, members, ops)
-    return guard.GuardedRule(made(make, spec, count, members, ops), count, ops)
+        return make(spec, nodes, members, ops)
+    return guard.GuardedRule(made(make, spec, nodes, members, ops), count, ops)
 
 
 def make_forecaster(spec: BufferSpec, rate_bps: Ints) -> Forecaster | None:

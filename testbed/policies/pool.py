@@ -21,11 +21,18 @@ and applied to every request, growing or not: when others take memory, T falls a
 is in use (`used_bytes`), as a switch does not throw out queued packets either.  k busy nodes settle at
 alpha × B / (1 + alpha × k) each, and part of the pool stays free for the next one.
 
+**ABM** divides that alpha by the number n of queues that are congested, so that all of them together hold at most
+alpha × free and a new one finds as much free as before: alpha × B / ((1 + alpha) × n) each in place of
+alpha × B / (1 + alpha × n).  Congested is a node that holds more than its first grant or asks for it.  ABM further
+multiplies by the rate at which a queue drains over that of its port: 1 here, since a node has a link of its own.
+
 The grants live in an array that is handed in.  Agents in different processes may share it; then the caller holds a lock
 around `handle`.
 
 Source: A. K. Choudhury, E. L. Hahne, "Dynamic queue length thresholds for shared-memory packet switches", IEEE/ACM
-Transactions on Networking 6(2), 1998, equation 1.  Ours counts reserved memory where theirs counts queued packets.
+Transactions on Networking 6(2), 1998, equation 1; V. Addanki, M. Apostolaki, M. Ghobadi, S. Schmid, L. Vanbever, "ABM:
+active buffer management in datacenters", SIGCOMM 2022, equation 3.  Ours count reserved memory where theirs count
+queued packets.
 """
 
 from __future__ import annotations
@@ -46,13 +53,19 @@ class Pool:
         nodes: the nodes that share it.
         grants_bytes: what each holds at the start, int64 [n]; kept and changed in place.
         alpha: ratio of the dynamic threshold; None is first come, first served.
+        among_active: whether the nodes that hold more than their first grant share alpha.
 
     Raises:
         ValueError: when the first grants exceed the capacity or do not fit the nodes.
     """
 
     def __init__(
-        self, capacity_bytes: int | None, nodes: tuple[str, ...], grants_bytes: Ints, alpha: float | None = None
+        self,
+        capacity_bytes: int | None,
+        nodes: tuple[str, ...],
+        grants_bytes: Ints,
+        alpha: float | None = None,
+        among_active: bool = False,
     ) -> None:
         if grants_bytes.shape != (len(nodes),) or grants_bytes.dtype != np.int64:
             raise ValueError(f"{len(nodes)} nodes need int64 grants of that length, got {grants_bytes.dtype}")
@@ -60,7 +73,7 @@ class Pool:
             raise ValueError(f"the first grants ({grants_bytes.sum()} B) exceed the pool ({capacity_bytes} B)")
         self._rows = NodeRows(nodes)
         self._capacity = capacity_bytes
-        self._share = None if alpha is None else alpha / (1.0 + alpha)
+        self._alpha, self._among_active = alpha, among_active
         self._start = grants_bytes.copy()
         self.grants_bytes = grants_bytes
 
@@ -85,8 +98,9 @@ class Pool:
     def _bounded(self, rows: Rows, wanted: Ints, used: Ints, capacity: int) -> Ints:
         held = self.grants_bytes[rows]
         free = capacity - int(self.grants_bytes.sum())
-        if self._share is not None:
-            threshold = (self._share * (free + held)).astype(np.int64)
+        if self._alpha is not None:
+            alpha = self._alpha / self._active(rows, wanted)
+            threshold = (alpha / (1.0 + alpha) * (free + held)).astype(np.int64)
             wanted = np.minimum(wanted, np.maximum(threshold, self._start[rows]))
             if len(used):
                 wanted = np.maximum(wanted, np.minimum(used, held))
@@ -99,8 +113,16 @@ class Pool:
         granted: Ints = kept + lacking
         return granted
 
+    def _active(self, rows: Rows, wanted: Ints) -> int:
+        """Return how many nodes share alpha: those above their first grant once these wishes are met; at least 1."""
+        if not self._among_active:
+            return 1
+        grants = self.grants_bytes.copy()
+        grants[rows] = wanted
+        return max(1, int(np.count_nonzero(grants > self._start)))
+
 
 def make_pool(spec: BufferSpec, nodes: tuple[str, ...], grants_bytes: Ints) -> Pool:
     """Return the pool of a scenario's `buffer`; `grants_bytes` as for `Pool`."""
-    alpha = spec.alpha if BUFFER_POLICIES[spec.policy].shares_pool else None
-    return Pool(spec.pool_bytes, nodes, grants_bytes, alpha)
+    row = BUFFER_POLICIES[spec.policy]
+    return Pool(spec.pool_bytes, nodes, grants_bytes, spec.alpha if row.shares_pool else None, row.among_active)

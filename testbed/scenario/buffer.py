@@ -13,6 +13,11 @@ from testbed.scenario.tables import BUFFER_POLICIES, BufferPolicyName, options_o
 MAX_BUFFER_BYTES = 10**9  # of a node: what both engines keep exact
 
 
+def bytes_within(rate_bps: int, duration_ns: int) -> int:
+    """Return the whole bytes that a node of this rate serves in this time."""
+    return rate_bps * duration_ns // (8 * units.NS_PER_S)
+
+
 class BufferSpec(Spec):
     """How each node sizes its buffer."""
 
@@ -26,6 +31,13 @@ class BufferSpec(Spec):
     max_bytes: Size = Field("10MB", alias="max", gt=0, description="cap of one node")
     mean_bytes: Size | None = Field(
         None, alias="mean", gt=0, description="size under static-mean; default halfway between min and max"
+    )
+    delay_target_ns: Duration | None = Field(
+        None,
+        alias="delay_target",
+        gt=0,
+        le=60 * units.NS_PER_S,
+        description="longest time in the queue: no limit is above rate × this; default no bound but max",
     )
     pool_bytes: Size | None = Field(
         None,
@@ -80,6 +92,15 @@ class BufferSpec(Spec):
             raise ValueError(f"mean ({units.size_text(self.mean_bytes)}) is not between min ({low}) and max ({high})")
         if self.pool_bytes is not None and self.pool_bytes < self.min_bytes:
             raise ValueError(f"pool ({units.size_text(self.pool_bytes)}) does not hold one node's min ({low})")
+        return self
+
+    @model_validator(mode="after")
+    def _memory_lent_is_not_in_use(self) -> BufferSpec:
+        if BUFFER_POLICIES[self.policy].sheds and self.pool_bytes is not None:
+            raise ValueError(
+                f"pool and policy {self.policy} exclude each other: it sets limits below the backlog, and the pool "
+                "would lend memory that is still in use; leave pool out"
+            )
         return self
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from testbed import units
 from testbed.scenario.base import Duration, Spec, Version
-from testbed.scenario.buffer import BufferSpec
+from testbed.scenario.buffer import BufferSpec, bytes_within
 from testbed.scenario.fault import FaultSpec
 from testbed.scenario.mesh import MeshSpec
 from testbed.scenario.objective import ObjectiveSpec
@@ -131,6 +131,19 @@ class Scenario(Spec):
         if self.buffer.pool_bytes is not None and self.buffer.pool_bytes < floors:
             pool, least = units.size_text(self.buffer.pool_bytes), units.size_text(floors)
             raise ValueError(f"buffer.pool ({pool}) is less than topology.nodes × buffer.min ({least})")
+        return self
+
+    @model_validator(mode="after")
+    def _the_delay_target_leaves_every_floor(self) -> Scenario:
+        target_ns, floor = self.buffer.delay_target_ns, self.buffer.min_bytes
+        slowest = min(self.topology.rates_bps)
+        if target_ns is not None and bytes_within(slowest, target_ns) < floor:
+            target, rate = units.duration_text(target_ns), units.rate_text(slowest)
+            held = units.size_text(bytes_within(slowest, target_ns))
+            raise ValueError(
+                f"buffer.delay_target ({target}) lets a node of {rate} hold {held}, less than buffer.min "
+                f"({units.size_text(floor)}); lower min or raise the target"
+            )
         return self
 
     def resolved(self) -> dict[str, Any]:

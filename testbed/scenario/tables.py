@@ -54,6 +54,8 @@ class BufferTraits(Traits):
         needs_model: whether none is shipped for it.
         heeds_precursors: whether its sizes depend on how strongly a burst is announced.
         shares_pool: whether a node holds at most `alpha` × the free pool.
+        among_active: whether the nodes that hold more than their first grant share that `alpha`.
+        sheds: whether it drops to shorten a queue: its sizes are in force at once, below the backlog, too.
     """
 
     predicts: bool = False
@@ -62,6 +64,8 @@ class BufferTraits(Traits):
     needs_model: bool = False
     heeds_precursors: bool = False
     shares_pool: bool = False
+    among_active: bool = False
+    sheds: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,10 +145,14 @@ BUFFER_POLICIES: Registry[BufferTraits] = Registry(
     "buffer policy",
     (
         "testbed.policies.buffer_static",
+        "testbed.policies.buffer_bdp",
         "testbed.policies.buffer_dynamic_threshold",
+        "testbed.policies.buffer_codel",
+        "testbed.policies.buffer_pie",
         "testbed.policies.buffer_reactive",
         "testbed.policies.buffer_ewma",
         "testbed.policies.buffer_holt",
+        "testbed.policies.buffer_credence",
         "testbed.forecaster.buffer_lstm",
         "testbed.forecaster.buffer_onnx",
         "testbed.policies.buffer_oracle",

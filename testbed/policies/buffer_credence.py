@@ -1,0 +1,81 @@
+"""Credence's bargain on limits: a share of the pool for each node whatever is forecast, and forecasts beyond it.
+
+    wish = max(G, predictive wish),      G = guarantee × pool / nodes, not below `min`     (without a pool: × `max`)
+
+**Bounded loss.**  However wrong the forecasts, a node admits at least G/B of the bytes that any policy could have had
+it admit, which knows all arrivals and has at most B for the node (the pool, or `max` if that is less).  For consider a
+time in which the node's queue is never empty.  It serves at the rate of its link, as any policy does at best, so the
+other can gain only after it, from what it still holds: at most B − G more than ours, if ours dropped something, since
+at that moment ours held G and the other B at most and both then served alike.  Ours served G at least in that time, so
+the ratio is (G + B − G) / G = B/G at worst; with all of the pool as B it is nodes / guarantee.  **Consistency.**  With
+perfect forecasts the wish is that of `oracle` or more, as far as the pool has the memory: the guarantees are taken out
+of it.
+
+Of Credence, **kept** is this pair of properties, and the use of predictions as augmentation.  **Not kept**: its drop
+decisions for single packets, the thresholds that follow those of a push-out queue (longest queue drop), and with them
+its better ratio min(1.707 η, N), η the error of the forecast; those need the lengths of all queues at each
+packet.  Forecasts are those of `holt`, where Credence trains a random forest to foresee drops.
+
+Source: V. Addanki, M. Pacut, S. Schmid, "Credence: augmenting datacenter switch buffer sharing with ML predictions",
+NSDI 2024.  The bound above is that of complete partitioning (A. Kesselman, Y. Mansour, "Harmonic buffer management
+policy for shared memory switches", 2004) with a part of the memory.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+
+from testbed.policies.arithmetic import Arithmetic, Sample, Values
+from testbed.policies.buffer import BufferPolicy
+from testbed.policies.buffer_predictive import from_samples, unscaled_rule
+from testbed.policies.forecast_holt import HoltForecaster
+from testbed.records.events import Ints
+from testbed.scenario.buffer import BufferSpec
+from testbed.scenario.buffer_options import CredenceOptions
+from testbed.scenario.tables import BUFFER_POLICIES, options_of
+
+
+def guaranteed_bytes(spec: BufferSpec, members: int) -> int:
+    """Return what a node has whatever is forecast."""
+    options = cast(CredenceOptions, options_of(BUFFER_POLICIES["credence"], spec.options))
+    whole = spec.max_bytes if spec.pool_bytes is None else spec.pool_bytes / members
+    return min(max(spec.min_bytes, int(options.guarantee_ratio * whole)), spec.max_bytes)
+
+
+class CredenceRule:
+    """The predictive rule with a guarantee in place of its floor."""
+
+    asks_always = False
+
+    def __init__(self, spec: BufferSpec, count: int, members: int, ops: Arithmetic) -> None:
+        self._ops = ops
+        self._predictive = unscaled_rule(spec, count, members, ops)
+        self._initial: Ints = np.full(count, guaranteed_bytes(spec, members), dtype=np.int64)
+        self._guarantee = ops.of_array(self._initial)
+
+    def initial_bytes(self) -> Ints:
+        """Return the guarantee."""
+        initial: Ints = self._initial.copy()
+        return initial
+
+    def wish_bytes(self, sample: Sample, predicted_bytes: Values, severity_ratio: Values) -> Values:
+        """Return the guarantee, or what the predictive rule wants beyond it."""
+        wish: Values = self._ops.maximum(
+            self._guarantee, self._predictive.wish_bytes(sample, predicted_bytes, severity_ratio)
+        )
+        return wish
+
+
+ROWS = (
+    BufferPolicy(
+        name="credence",
+        doc="a share of the pool for good (`options.guarantee`), and forecasts of `holt` beyond it",
+        source='Addanki, Pacut, Schmid, "Credence", NSDI 2024: its bounded loss, not its drop rule',
+        options=CredenceOptions,
+        predicts=True,
+        rule=CredenceRule,
+        forecaster=from_samples(HoltForecaster),
+    ),
+)

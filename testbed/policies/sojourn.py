@@ -1,0 +1,22 @@
+"""Time in the queue and bytes in the queue: at the rate C a packet behind q bytes waits q / C.
+
+`buffer.delay_target` caps that time.  A queue served in order at C that never holds more than C × target delays no
+packet for longer, so the cap is one of the limit, whatever the policy: loss and delay become one trade-off, with the
+target as its knob.  The cap is constant, so a queue is never above it and nothing that was admitted is touched.
+"""
+
+from __future__ import annotations
+
+from testbed.records.events import Ints
+from testbed.scenario.buffer import BufferSpec, bytes_within
+
+
+def caps_bytes(spec: BufferSpec, rate_bps: Ints) -> Ints:
+    """Return the largest size of nodes of these rates, shape [n]: `max`, and what the delay target leaves of it."""
+    caps: Ints = rate_bps * 0 + spec.max_bytes
+    if spec.delay_target_ns is None:
+        return caps
+    target_ns = spec.delay_target_ns
+    for k, rate in enumerate(rate_bps.tolist()):  # in whole numbers: a product of both passes 2^63
+        caps[k] = min(spec.max_bytes, bytes_within(rate, target_ns))
+    return caps
