@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
@@ -16,9 +15,10 @@ from pathlib import Path
 from testbed import failures
 from testbed.bench.rows import Row
 from testbed.errors import CommandError
-from testbed.system import probes
+from testbed.system import commands, probes
 
 _ROWS, _ERROR = "rows.json", "error.pickle"
+_END_WITHIN_S = 900.0  # ten times what the longest takes
 
 
 def rows(module: str, *arguments: str, env: Mapping[str, str] | None = None) -> list[Row]:
@@ -29,15 +29,14 @@ def rows(module: str, *arguments: str, env: Mapping[str, str] | None = None) -> 
     """
     with tempfile.TemporaryDirectory(prefix="testbed-bench-") as folder:
         argv = [sys.executable, "-m", module, *arguments, folder]
-        done = subprocess.run(
-            argv, capture_output=True, text=True, errors="replace", check=False,
-            env={**probes.environment(), **(env or {})},
-        )  # fmt: skip
-        error = Path(folder, _ERROR)
-        if error.exists():
-            raise pickle.loads(error.read_bytes())  # noqa: S301 (written by our own process)
-        if done.returncode != 0:
-            raise CommandError(f"measuring by {module}", argv, done.returncode, done.stdout, done.stderr)
+        try:
+            environment = {**probes.environment(), **(env or {})}
+            commands.run(f"measuring by {module}", argv, env=environment, timeout_s=_END_WITHIN_S, tied=True)
+        except CommandError:
+            error = Path(folder, _ERROR)
+            if error.exists():
+                raise pickle.loads(error.read_bytes()) from None  # noqa: S301 (written by our own process)
+            raise
         measured: list[Row] = json.loads(Path(folder, _ROWS).read_text(encoding="utf-8"))
     return measured
 

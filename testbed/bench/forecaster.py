@@ -18,7 +18,6 @@ import importlib.util
 import json
 import os
 import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,7 +29,6 @@ from typing import Any
 import numpy as np
 
 from testbed.emulation.processes.agents import REAL_TIME_PRIORITY
-from testbed.errors import CommandError
 from testbed.forecaster.runtime.artefact import Model, load_model
 from testbed.forecaster.runtime.cell import Cell
 from testbed.forecaster.runtime.features import FEATURES
@@ -39,7 +37,7 @@ from testbed.forecaster.runtime.lstm import LstmForecaster
 from testbed.forecaster.training.onnx_export import write_onnx
 from testbed.policies.forecast_gated import GatedForecaster
 from testbed.records.events import MEASURED, TrafficSampled
-from testbed.system import kernel, probes
+from testbed.system import commands, kernel
 from testbed.units import NS_PER_MS
 
 _BLOCKS, _BLOCK, _WARM_UP, _PACED, _LOADS = 40, 500, 500, 500, 20
@@ -236,11 +234,10 @@ def _load_ms() -> float:
 
 
 def _memory_mb() -> float:
-    argv = [sys.executable, "-c", _MEASURE]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=probes.environment())
-    if done.returncode != 0:
-        raise CommandError("measuring the memory of a forecast", argv, done.returncode, done.stdout, done.stderr)
-    return float(json.loads(done.stdout)) / _MB
+    said = commands.run(
+        "measuring the memory of a forecast", [sys.executable, "-c", _MEASURE], timeout_s=60.0, tied=True
+    )
+    return float(json.loads(said)) / _MB
 
 
 def private_bytes() -> int:

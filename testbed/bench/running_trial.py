@@ -103,9 +103,11 @@ class RunningTrial:
         Raises:
             CommandError: the run failed.
         """
-        output, errors = self._process.communicate(timeout=_END_WITHIN_S)
-        if self._process.returncode not in (EXIT_OK, EXIT_INVALID):
-            raise CommandError("running a trial", self._argv, self._process.returncode, output, errors)
+        code, output, errors = self.ended(_END_WITHIN_S)
+        if code is None:
+            raise CommandError("running a trial", self._argv, -1, output, f"no end within {_END_WITHIN_S:g} s")
+        if code not in (EXIT_OK, EXIT_INVALID):
+            raise CommandError("running a trial", self._argv, code, output, errors)
         checks = (RecordedRun.open(self.out).document("fidelity.json") or {})["checks"]
         return {**json.loads(output), "checks": {check["name"]: check for check in checks}}
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import re
 import socket
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +35,7 @@ from testbed.errors import CommandError, ToolError
 from testbed.records.events import Ints
 from testbed.scenario.network import VIP_IP, VIP_MAC, Host
 from testbed.scenario.sources import MIN_PACKET_BYTES
-from testbed.system import kernel, probes
+from testbed.system import commands, kernel, probes
 from testbed.traffic.frames import ProbeHeader, build_frames
 from testbed.traffic.plan import FlowTable, PacketPlan
 from testbed.units import NS_PER_S
@@ -253,10 +252,10 @@ def _write_capture(path: Path) -> None:
 def _tcpreplay(capture: Path, speed: str) -> float:
     """Replay the capture and return the rate tcpreplay says it reached."""
     argv = ["tcpreplay", f"--intf1={NEAR}", speed, "--preload-pcap", str(capture)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=probes.environment())
-    found = re.search(r"Rated:.*?([0-9.]+) pps", done.stdout)
-    if done.returncode != 0 or found is None:
-        raise CommandError("measuring tcpreplay", argv, done.returncode, done.stdout, done.stderr)
+    said = commands.run("measuring tcpreplay", argv, env=probes.environment(), timeout_s=60.0, tied=True)
+    found = re.search(r"Rated:.*?([0-9.]+) pps", said)
+    if found is None:
+        raise CommandError("measuring tcpreplay", argv, 0, said, "it states no rate")
     return float(found.group(1))
 
 

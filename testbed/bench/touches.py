@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ from testbed.emulation.dataplane.xdp_meter import offset
 from testbed.emulation.faults.hogs import Hogs
 from testbed.errors import ToolError
 from testbed.scenario.network import DATA_PREFIX
-from testbed.system import kernel
+from testbed.system import commands, kernel
 
 Undo = Callable[[], object]
 Touch = Callable[[RunningTrial], Undo]
@@ -138,7 +137,7 @@ def ethtool(host: str, interface: str, feature: str) -> Touch:
 
     def switch(trial: RunningTrial, state: str) -> None:
         with trial.network_of(host):
-            subprocess.run(["ethtool", "-K", interface, feature, state], check=True, capture_output=True)
+            commands.run("switching an offload", ["ethtool", "-K", interface, feature, state])
 
     def touch(trial: RunningTrial) -> Undo:
         switch(trial, "on")
@@ -327,7 +326,7 @@ def memory(share: float) -> Touch:
         lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
         size = int(int(lines["MemAvailable"].split()[0]) * 1024 * share)
         program = f"import mmap,signal\nm = mmap.mmap(-1, {size})\nm[::4096] = bytes(len(m[::4096]))\nsignal.pause()"
-        process = subprocess.Popen([sys.executable, "-c", program])
+        process = commands.tethered([sys.executable, "-c", program])
 
         def back() -> None:
             process.kill()

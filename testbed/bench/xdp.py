@@ -12,7 +12,6 @@ namespace of its own.
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,9 +28,9 @@ from testbed.bench import apart
 from testbed.emulation.dataplane import libbpf
 from testbed.emulation.dataplane.xdp import NodeProgram, SinkProgram
 from testbed.emulation.network import shaping
-from testbed.errors import CommandError, ToolError
+from testbed.errors import ToolError
 from testbed.scenario.network import VIP_IP, Host
-from testbed.system import kernel, places, probes
+from testbed.system import commands, kernel, places, probes
 from testbed.traffic.frames import ProbeHeader
 from testbed.traffic.numbers import PacketNumbers
 
@@ -47,6 +46,7 @@ _ROUNDS, _REPEAT = 60, 8_000
 _RESIZES, _PROCESSES, _LOOKS = 5_000, 100, 2_000
 _TEN_GBIT_64B_MPPS = 14.88
 _INTERFACE = "probe0"
+_ENVIRONMENT = probes.environment()
 _CLOCK_MONOTONIC_COARSE = 6
 _SHAPED_BPS, _BURST_BYTES = 100_000_000, 12_500
 
@@ -186,9 +186,7 @@ def _resize_rows() -> list[Row]:
 def _resize_by_process(limit_bytes: int) -> None:
     shape = ["rate", f"{_SHAPED_BPS}bit", "burst", str(_BURST_BYTES), "limit", str(limit_bytes)]
     argv = ["tc", "qdisc", "change", "dev", _INTERFACE, "handle", "1:", "root", "tbf", *shape]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=probes.environment())
-    if done.returncode != 0:
-        raise CommandError("resizing a qdisc", argv, done.returncode, done.stdout, done.stderr)
+    commands.run("resizing a qdisc", argv, env=_ENVIRONMENT)
 
 
 def _p99_us(resize: Callable[[int], object], times: int) -> float:

@@ -11,10 +11,15 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from testbed.system import commands
+
 _SECONDS = 10
+_POLL_S = 0.002
 
 
 def environment() -> dict[str, str]:
@@ -44,6 +49,7 @@ def command(*argv: str, folder: str | None = None, **variables: str) -> str:
             cwd=folder,
             env={**environment(), **variables},
             check=False,
+            preexec_fn=commands.dies_with_us(),
         )
     except subprocess.TimeoutExpired as expired:
         raise OSError(errno.ETIMEDOUT, f"{argv[0]} did not end within {_SECONDS} s") from expired
@@ -127,11 +133,32 @@ def _reason(attempt: Callable[[], None]) -> str:
 def _try_database(folder: Path) -> None:
     schema = "/usr/share/openvswitch/vswitch.ovsschema"
     command("ovsdb-tool", "create", f"{folder}/db", schema)
-    # Every path is named, since the default ones belong to the machine's own Open vSwitch.  --detach returns once
-    # the server listens.
+    # Every path is named, since the default ones belong to the machine's own Open vSwitch.
     own_paths = (f"--remote=punix:{folder}/sock", f"--unixctl={folder}/ctl", f"--pidfile={folder}/pid")
-    command("ovsdb-server", f"{folder}/db", *own_paths, "--detach", "--no-chdir")
+    with _serving(folder, tool("ovsdb-server") or "ovsdb-server", f"{folder}/db", *own_paths):
+        command("ovs-vsctl", "--timeout=3", "--retry", f"--db=unix:{folder}/sock", "--no-wait", "init")
+
+
+@contextmanager
+def _serving(folder: Path, *argv: str) -> Iterator[None]:
+    """Have a server, which dies with us, for the length of the block; it has made `sock` when that begins."""
+    log = folder / "log"
+    with log.open("wb") as output:
+        server = commands.tethered(argv, output)
     try:
-        command("ovs-vsctl", "--timeout=3", f"--db=unix:{folder}/sock", "--no-wait", "init")
+        _wait_until_made(folder / "sock", server, log)
+        yield
     finally:
-        command("ovs-appctl", f"--target={folder}/ctl", "exit")
+        server.kill()
+        server.wait()
+
+
+def _wait_until_made(made: Path, server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + _SECONDS
+    while not made.exists():
+        if server.poll() is not None:
+            said = log.read_text(encoding="utf-8", errors="replace").strip() or f"status {server.returncode}"
+            raise OSError(errno.EIO, f"ovsdb-server: {said.splitlines()[-1]}")
+        if time.monotonic() > deadline:
+            raise OSError(errno.ETIMEDOUT, f"{log.parent}: no server within {_SECONDS} s")
+        time.sleep(_POLL_S)

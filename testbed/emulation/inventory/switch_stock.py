@@ -110,7 +110,7 @@ def _ask(bridge: str) -> dict[str, subprocess.Popen[str]]:
 def _answers(asked: dict[str, subprocess.Popen[str]]) -> dict[str, _Things]:
     texts = {}
     for kind, process in asked.items():
-        texts[kind], errors = process.communicate(timeout=_ANSWER_WITHIN_S)
+        texts[kind], errors = _answer(process)
         if process.returncode != 0:
             raise ToolError(f"asking the switch for its {kind}s", errors.strip(), "read logs/ovs-vswitchd.log")
     return {
@@ -118,6 +118,15 @@ def _answers(asked: dict[str, subprocess.Popen[str]]) -> dict[str, _Things]:
         "port": _ports(texts["port"]),
         **{k: _blocks(texts[k]) for k in ("group", "meter")},
     }
+
+
+def _answer(process: subprocess.Popen[str]) -> tuple[str, str]:
+    try:
+        return process.communicate(timeout=_ANSWER_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return "", f"no answer within {_ANSWER_WITHIN_S:g} s"
 
 
 def _flows(text: str) -> _Things:
