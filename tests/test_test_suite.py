@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.parallel import ALL, EMULATED, emulating, unit
+
 pytest_plugins = "pytester"
 
 CONFTEST = (Path(__file__).parent / "conftest.py").read_text(encoding="utf-8")
 LACKING = "\nPROBES = {'root': lambda: 'not root', 'bpf': lambda: ''}\n"
 NEEDS = """
 import pytest
+
+from tests.parallel import ALL, EMULATED, emulating, unit
 
 @pytest.mark.requires({things})
 def test_it():
@@ -77,3 +81,28 @@ def test_it():
     os.waitpid(pid, 0)
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(["*left behind by the tests: process*sleep 60*"])
+
+
+SOURCE = """
+import pytest
+
+from tests.parallel import ALL, EMULATED, emulating, unit
+pytestmark = pytest.mark.requires("root")
+def helper(name="mininet"): ...
+@pytest.mark.parametrize("n", [1])
+@pytest.mark.requires("root", "mininet")
+def test_run(n): ...
+@pytest.mark.requires("root", "ovs")
+def test_switch(): ...
+"""
+
+
+def test_tests_that_emulate_are_known_by_what_they_ask_for():
+    assert emulating(SOURCE) == {"test_run"}
+    assert emulating('EMULATION = pytest.param("x", marks=pytest.mark.requires("root", "mininet"))') == {ALL}
+
+
+def test_tests_that_emulate_are_one_unit_and_others_go_by_their_file():
+    assert unit("tests/test_exits.py::test_an_emulated_run_does_without_streams") == EMULATED
+    assert unit("tests/test_exits.py::test_names[a::b]") == "tests/test_exits.py"
+    assert {unit(f"tests/test_{name}.py::test_x") for name in ("fault_runs", "engine_contract", "tcp")} == {EMULATED}
