@@ -62,7 +62,8 @@ class MeshReceiver:
         return [verdict for report in reports for verdict in self._consider(report, now_ns)]
 
     def _consider(self, report: SuspicionsHeard, now_ns: int) -> list[NodeLeft | NodeJoined]:
-        if self._reports.get(report.monitor) != report:
+        last = self._reports.get(report.monitor)
+        if last is not report and last != report:  # mostly it is the same body, decoded once
             self._reports[report.monitor] = report
             self._emit(now_ns, written(recast(report, SuspicionsChanged), "mesh"))
         return self._agreement.hear(report, now_ns)

@@ -22,8 +22,9 @@ from testbed.records.events import (
     SendSuspicions,
     StatesHeard,
     SuspicionsHeard,
+    values_of,
 )
-from testbed.wire.mesh_messages import Codec
+from testbed.wire.mesh_messages import Codec, Decoder
 from testbed.wire.sealing import Channel, RunSecret, Sealer
 from tests import sealed
 
@@ -246,3 +247,32 @@ def test_nonsense_under_the_right_key_does_not_raise(body: object) -> None:
     sealer = Sealer(sealed.ring("n1", NODES), Channel.MESH, lambda: 5)
     heard = theirs.decode(only(sealer.seal(packed, ("n2",))))
     assert heard or sum(theirs.ignored.values()) == 1
+
+
+def test_members_of_a_process_share_what_a_body_says_and_each_holds_it_against_its_own_keys() -> None:
+    shared = Decoder((*NODES, BALANCER))
+    to_all = SendStates(**{**values_of(STATES), "to": ("n2", "n3")})
+    made = dict(codec("n1").datagrams([to_all]))
+    n2, n3 = (Codec(sealed.ring(name, NODES), lambda: 1, 0, shared) for name in ("n2", "n3"))
+    (heard,), (again,) = n2.decode(made["n2"]), n3.decode(made["n3"])
+    assert heard is again, "decoded once"
+    assert n3.decode(made["n2"]) == (), "sealed for another"
+    assert n3.ignored["forged"] == 1
+    assert n2.decode(made["n2"]) == (), "a copy"
+    assert n2.ignored["replayed"] == 1
+
+
+def test_a_report_is_the_same_record_as_long_as_nothing_changes_and_another_one_when_it_does() -> None:
+    ours, theirs = codec("n1"), codec("n2")
+    later = SendStates(**{**values_of(STATES), "taken_ns": ints(10)})
+    first, second = (theirs.decode(only(ours.datagrams([TESTIMONY, states]))) for states in (STATES, later))
+    assert first[0] is second[0]
+    assert (first[1], second[1]) == (heard_of(STATES), heard_of(later))
+    changed = SendSuspicions(**{**values_of(TESTIMONY), "silent": ints(1, 1)})
+    (report,) = theirs.decode(only(ours.datagrams([changed])))
+    assert isinstance(report, SuspicionsHeard)
+    assert report.silent.tolist() == [1, 1]
+
+
+def heard_of(sent: SendStates) -> StatesHeard:
+    return StatesHeard(**{name: value for name, value in values_of(sent).items() if name != "to"})

@@ -85,6 +85,7 @@ class Agreement:
         self._reported_ns: dict[str, int] = {}
         self._began_ns = 0  # when we began to listen: counts as a report of those that have not reported yet
         self._received_ns: int | None = None  # when the last report came
+        self._last: dict[str, SuspicionsHeard] = {}  # monitor → its last report
         self._hears: dict[str, frozenset[str]] = {}  # monitor → the nodes it heard when it reported last
         self._concluded_ns = 0
         self._larger: frozenset[str] | None = None  # the larger side, once it was asked for in a conclusion
@@ -92,7 +93,7 @@ class Agreement:
     @property
     def dead(self) -> frozenset[str]:
         """Return the members that count as dead."""
-        return frozenset(node for node in self._open if self._states[node].dead)
+        return frozenset([node for node in self._open if self._states[node].dead])
 
     def hear(self, report: SuspicionsHeard, now_ns: int) -> list[NodeLeft | NodeJoined]:
         """Take in a report and return who left and who returned; reports of non-monitors are ignored."""
@@ -101,6 +102,13 @@ class Agreement:
             return []
         self._receive(now_ns)
         self._reported_ns[monitor] = now_ns
+        if report is not self._last.get(monitor):  # the very report it repeats has been taken in
+            self._last[monitor] = report
+            self._take_in(report)
+        return self.conclude(now_ns)
+
+    def _take_in(self, report: SuspicionsHeard) -> None:
+        monitor = report.monitor
         rows = list(zip(report.nodes, report.incarnation.tolist(), report.silent.tolist(), strict=True))
         self._hears[monitor] = frozenset([node for node, _, silent in rows if not silent])
         for node, incarnation, silent in rows:
@@ -115,7 +123,6 @@ class Agreement:
             else:
                 state.suspected_in.pop(monitor, None)
                 state.heard_in = max(state.heard_in, incarnation)
-        return self.conclude(now_ns)
 
     def _receive(self, now_ns: int) -> None:
         """Take in that a report came; a time without any report, if too long, is taken out of all ages."""

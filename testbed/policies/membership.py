@@ -31,7 +31,6 @@ the clock that all nodes share; the newest one is kept.  Every report goes to th
 
 from __future__ import annotations
 
-import heapq
 import random
 from typing import NamedTuple
 
@@ -77,6 +76,9 @@ class _State(NamedTuple):
     predicted_bytes: int
 
 
+_SEVERITY, _TAKEN, _ROW = 0, 1, 2  # places in it: by its name a value takes three times as long, and there are many
+
+
 def fresh_ns(sync_ns: int) -> int:
     """Return the age up to which a state is used, where states come every `sync_ns`."""
     return max(FRESH_NS, FRESH_SYNCS * sync_ns)
@@ -111,7 +113,10 @@ class Membership:
         self._begun = False
         self._awake_ns = 0  # when we were awake last
         self._due_ns: int | None = None  # when we want to be woken; computed when asked for, or to know how late we are
+        self._found: list[tuple[int, int]] = []  # what we reported last, and the report
+        self._reported: SuspicionsHeard | None = None
         self._states: dict[str, _State] = {}
+        self._taken_ns = dict.fromkeys(members, -1)  # of the state that is known of each
         self._announced_severity = 0.0  # the highest we knew of, beyond full sync, or had, when we last sent states
 
     # ------------------------------------------------------------------------------------------------------- driven
@@ -157,12 +162,9 @@ class Membership:
     def peers_severity_ratio(self, now_ns: int) -> float:
         """Return how strongly the other living members' precursors announce a burst: the highest fresh one, 0..1."""
         since_ns, passed_over = now_ns - self._fresh_ns, {self._node, *self.dead}
-        announced = (
-            state.severity_ratio
-            for node, state in self._states.items()
-            if state.taken_ns > since_ns and node not in passed_over
-        )
-        return max(announced, default=0.0)
+        states = self._states.items()
+        fresh = [s[_SEVERITY] for node, s in states if s[_TAKEN] > since_ns and node not in passed_over]
+        return max(fresh, default=0.0)
 
     # ----------------------------------------------------------------------------------------------------- liveness
 
@@ -242,13 +244,17 @@ class Membership:
 
     def _report(self, recipients: tuple[str, ...], now_ns: int) -> Action:
         nodes = self._monitored
-        heard_in = np.array([self._incarnation_of[node] for node in nodes], dtype=np.int64)
-        silent = np.array([self._report_on(node, now_ns) for node in nodes], dtype=np.int64)
+        found = [(self._incarnation_of[node], self._report_on(node, now_ns)) for node in nodes]
+        if self._reported is None or found != self._found:
+            columns = np.array(found, dtype=np.int64).reshape(-1, 2).T.copy()
+            self._found = found
+            self._reported = SuspicionsHeard(monitor=self._node, nodes=nodes, incarnation=columns[0], silent=columns[1])
+        report = self._reported
         # Our own report counts here, too, though we do not send it to ourselves.
-        self._concluded += self._agreement.hear(
-            SuspicionsHeard(monitor=self._node, nodes=nodes, incarnation=heard_in, silent=silent), now_ns
+        self._concluded += self._agreement.hear(report, now_ns)
+        return SendSuspicions(
+            to=(*recipients, BALANCER), nodes=nodes, incarnation=report.incarnation, silent=report.silent
         )
-        return SendSuspicions(to=(*recipients, BALANCER), nodes=nodes, incarnation=heard_in, silent=silent)
 
     def _earliest_ns(self) -> int:
         deadlines = [self._beat_ns, self._sync_ns]
@@ -261,16 +267,17 @@ class Membership:
     # ------------------------------------------------------------------------------------------------------- states
 
     def _learn(self, event: StatesHeard, now_ns: int) -> list[Action]:
-        severe, since_ns = False, now_ns - self._fresh_ns
+        severe, since_ns, taken_of = False, now_ns - self._fresh_ns, self._taken_ns
         sizes = (column.tolist() for column in (event.limit_bytes, event.backlog_bytes, event.predicted_bytes))
         rows = zip(event.nodes, event.severity_ratio.tolist(), event.taken_ns.tolist(), *sizes, strict=True)
-        for node, severity_ratio, taken_ns, *of_node in rows:
-            known = self._states.get(node)
-            if node not in self._row or (known is not None and taken_ns <= known.taken_ns):
+        for node, severity_ratio, taken_ns, limit_bytes, backlog_bytes, predicted_bytes in rows:
+            if taken_ns <= taken_of.get(node, taken_ns):  # what is passed on is known mostly; a stranger has no news
                 continue
-            self._states[node] = _State(severity_ratio, taken_ns, self._row[node], *of_node)
-            ours = node == self._node or (not self._full_sync and taken_ns > since_ns)
-            severe |= ours and self._is_severe(severity_ratio)
+            taken_of[node] = taken_ns
+            sized = (limit_bytes, backlog_bytes, predicted_bytes)
+            self._states[node] = _State(severity_ratio, taken_ns, self._row[node], *sized)
+            if self._is_severe(severity_ratio):
+                severe |= node == self._node or (not self._full_sync and taken_ns > since_ns)
         return self._share(self._recipients(), now_ns) if severe else []
 
     def _is_severe(self, severity_ratio: float) -> bool:
@@ -298,8 +305,8 @@ class Membership:
 
     def _most_severe(self, now_ns: int) -> list[_State]:
         own, since_ns = self._row[self._node], now_ns - self._fresh_ns
-        others = [state for state in self._states.values() if state.taken_ns > since_ns and state.row != own]
-        return heapq.nlargest(GOSSIP_ROWS, others)
+        others = [state for state in self._states.values() if state[_TAKEN] > since_ns and state[_ROW] != own]
+        return sorted(others, reverse=True)[:GOSSIP_ROWS]
 
     def _recipients(self) -> tuple[str, ...]:
         if self._full_sync:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack  # type: ignore[import-untyped]
 import numpy as np
@@ -40,7 +40,7 @@ _HEARTBEAT, _SUSPICIONS, _STATES = 0, 1, 2
 _MAX_VALUE = 2**62 - 1
 _MAX_MESSAGES = 15  # of a datagram: the length of msgpack's short array
 _SHORT_ARRAY = 0x90
-_MAX_HEARTBEAT_BYTES = 16
+_KEPT_BODIES = 16  # of a sender: one interval's states and report go to recipients of three kinds
 MAX_BYTES = 4096  # of a datagram; more is cut off by who receives it, and so ignored
 
 
@@ -67,6 +67,90 @@ class _Table:
 _REPORT, _STATE = _Table(Suspicions), _Table(States)
 
 
+class Said(NamedTuple):
+    """What a body says.
+
+    Attributes:
+        events: in order; none when there is a flaw.
+        flaw: why it is to be ignored, empty when it is not.
+    """
+
+    events: tuple[Event, ...]
+    flaw: str = ""
+
+
+class Decoder:
+    """Turns bodies into events, each body of a sender once, and each message that is its last one over again.
+
+    A heartbeat says the same all its life, a report as long as nothing changes, and states go to several recipients.
+    Members that live in one process share a decoder.  That a datagram is from its sender, and not an old one, has been
+    found out before that, by each recipient with its own keys.
+    """
+
+    def __init__(self, members: Sequence[str]) -> None:
+        """Decode for a mesh of `members`; a node's number is its place among them."""
+        self._members = members
+        self._passed_on = sum(member != BALANCER for member in members) > FULL_SYNC_MEMBERS
+        self._known: dict[str, dict[bytes, Said]] = {member: {} for member in members}
+        self._last: dict[tuple[str, Any], tuple[Any, Event]] = {}  # of each sender and kind
+
+    def said(self, sender: str, body: bytes) -> Said:
+        """Return what a body of that sender says; the events are shared, and not to be changed."""
+        known = self._known[sender]
+        said = known.get(body)
+        if said is None:
+            if len(known) >= _KEPT_BODIES:
+                known.clear()
+            said = known[body] = self._decoded(sender, body)
+        return said
+
+    def _decoded(self, sender: str, body: bytes) -> Said:
+        try:
+            events = tuple([self._once(sender, message) for message in msgpack.unpackb(body)])
+        except (ValueError, TypeError, LookupError, OverflowError, struct.error, msgpack.UnpackException):
+            events = ()
+        if not events:
+            return Said((), "malformed")
+        if not self._passed_on and any(isinstance(e, StatesHeard) and e.nodes != (sender,) for e in events):
+            return Said((), "forged")
+        return Said(events)
+
+    def _once(self, sender: str, message: Any) -> Event:
+        key = sender, message[0]
+        last = self._last.get(key)
+        if last is None or last[0] != message:
+            self._last[key] = last = message, self._event(sender, message)
+        return last[1]
+
+    def _event(self, sender: str, message: Any) -> Event:
+        kind, *fields = message
+        if kind == _HEARTBEAT:
+            (incarnation,) = fields
+            if type(incarnation) is not int or not 0 <= incarnation <= _MAX_VALUE:
+                raise ValueError("no life")
+            return HeartbeatHeard(node=sender, incarnation=incarnation)
+        (rows,) = fields
+        if kind == _SUSPICIONS:
+            return SuspicionsHeard(monitor=sender, **self._columns(_REPORT, rows))
+        if kind == _STATES:
+            return StatesHeard(**self._columns(_STATE, rows))
+        raise ValueError("no message of this version")
+
+    def _columns(self, table: _Table, rows: bytes) -> dict[str, Any]:
+        """Return the columns of a record by name: a row for each of the nodes, none of them named twice."""
+        numbers, *columns = list(zip(*table.row.iter_unpack(rows), strict=True)) or [()] * (1 + len(table.columns))
+        if len(set(numbers)) < len(numbers):
+            raise ValueError("a node named twice")
+        found: dict[str, Any] = {"nodes": tuple(self._members[number] for number in numbers)}
+        for name, column in zip(table.columns, columns, strict=True):
+            if name in table.ratios and not all(0 <= value <= 1 for value in column):  # no number is in no range
+                raise ValueError(f"{name} out of range")
+            if max(column, default=0) > _MAX_VALUE:
+                raise ValueError(f"{name} out of range")
+            found[name] = np.array(column, dtype=table.kinds[name])
+        return found
+
+
 class Codec:
     """One member's end: `datagrams` of what it sends, `decode` what it hears.
 
@@ -74,21 +158,21 @@ class Codec:
         ignored: how many datagrams were ignored, by flaw; see `sealing.Opener`.
     """
 
-    def __init__(self, ring: Keyring, now_ns: Callable[[], int], since_ns: int = LONG_AGO_NS) -> None:
+    def __init__(
+        self, ring: Keyring, now_ns: Callable[[], int], since_ns: int = LONG_AGO_NS, decoder: Decoder | None = None
+    ) -> None:
         """Make an end.
 
         Args:
             ring: the keys of the member.
             now_ns: the run's clock.
             since_ns: when this life of the member began; what was sent before it is ignored.
+            decoder: of the same mesh, which it shares with others; default one alone.
         """
         self._sealer, self._opener = Sealer(ring, Channel.MESH, now_ns), Opener(ring, Channel.MESH, since_ns)
-        self._members = ring.members
-        self._number = {member: i for i, member in enumerate(self._members)}
-        nodes = sum(member != BALANCER for member in self._members)
-        self._last: dict[str, tuple[bytes, tuple[Event, ...]]] = {}  # of each sender, a short body and its events
+        self._decoder = decoder or Decoder(ring.members)
+        self._number = {member: i for i, member in enumerate(ring.members)}
         self._pack = msgpack.Packer().pack
-        self._passed_on = nodes > FULL_SYNC_MEMBERS
         self.ignored = self._opener.ignored
 
     # ------------------------------------------------------------------------------------------------------ sending
@@ -122,49 +206,10 @@ class Codec:
         opened = self._opener.open(datagram)
         if opened is None:
             return ()
-        last = self._last.get(opened.sender)  # heartbeats of one life are all alike
-        if last is not None and last[0] == opened.body:
-            return last[1]
-        try:
-            events = tuple([self._event(opened.sender, message) for message in msgpack.unpackb(opened.body)])
-        except (ValueError, TypeError, IndexError, OverflowError, struct.error, msgpack.UnpackException):
-            events = ()
-        if not events:
-            self._opener.ignore("malformed")
-        elif not self._passed_on and any(isinstance(e, StatesHeard) and e.nodes != (opened.sender,) for e in events):
-            self._opener.ignore("forged")
-            return ()
-        elif len(opened.body) <= _MAX_HEARTBEAT_BYTES:
-            self._last[opened.sender] = opened.body, events
+        events, flaw = self._decoder.said(opened.sender, opened.body)
+        if flaw:
+            self._opener.ignore(flaw)
         return events
-
-    def _event(self, sender: str, message: Any) -> Event:
-        kind, *fields = message
-        if kind == _HEARTBEAT:
-            (incarnation,) = fields
-            if type(incarnation) is not int or not 0 <= incarnation <= _MAX_VALUE:
-                raise ValueError("no life")
-            return HeartbeatHeard(node=sender, incarnation=incarnation)
-        (rows,) = fields
-        if kind == _SUSPICIONS:
-            return SuspicionsHeard(monitor=sender, **self._columns(_REPORT, rows))
-        if kind == _STATES:
-            return StatesHeard(**self._columns(_STATE, rows))
-        raise ValueError("no message of this version")
-
-    def _columns(self, table: _Table, rows: bytes) -> dict[str, Any]:
-        """Return the columns of a record by name: a row for each of the nodes, none of them named twice."""
-        numbers, *columns = list(zip(*table.row.iter_unpack(rows), strict=True)) or [()] * (1 + len(table.columns))
-        if len(set(numbers)) < len(numbers):
-            raise ValueError("a node named twice")
-        found: dict[str, Any] = {"nodes": tuple(self._members[number] for number in numbers)}
-        for name, column in zip(table.columns, columns, strict=True):
-            if name in table.ratios and not all(0 <= value <= 1 for value in column):  # no number is in no range
-                raise ValueError(f"{name} out of range")
-            if max(column, default=0) > _MAX_VALUE:
-                raise ValueError(f"{name} out of range")
-            found[name] = np.array(column, dtype=table.kinds[name])
-        return found
 
 
 def _body(messages: Sequence[bytes]) -> bytes:

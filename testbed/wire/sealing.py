@@ -97,6 +97,25 @@ class RunSecret:
         return blake2b(pair, key=bytes(self._secret), person=_PERSON, digest_size=KEY_BYTES).digest()
 
 
+class _Tags:
+    """Tags under the keys of pairs.
+
+    A keyed hash takes its key in first, as much work as a short message: that is done once for each key that is used.
+    """
+
+    def __init__(self, keys: Mapping[str, bytes]) -> None:
+        self._keys = keys
+        self._keyed: dict[str, blake2b] = {}
+
+    def of(self, other: str, signed: bytes) -> bytes:
+        keyed = self._keyed.get(other)
+        if keyed is None:
+            keyed = self._keyed[other] = blake2b(key=self._keys[other], digest_size=TAG_BYTES)
+        tag = keyed.copy()
+        tag.update(signed)
+        return tag.digest()
+
+
 class Opened(NamedTuple):
     """A message that is what it says it is."""
 
@@ -111,13 +130,14 @@ class Sealer:
     def __init__(self, ring: Keyring, channel: Channel, now_ns: Callable[[], int]) -> None:
         self._ring, self._channel, self._now_ns = ring, int(channel), now_ns
         self._number = ring.members.index(ring.owner)
+        self._tags = _Tags(ring.to)
         self._sent_ns = LONG_AGO_NS
 
     def seal(self, body: bytes, to: Sequence[str]) -> list[tuple[str, bytes]]:
         """Return a datagram for each recipient."""
         self._sent_ns = max(self._sent_ns + 1, self._now_ns())
         signed = _HEADER.pack(VERSION, self._channel, self._ring.run_id, self._number, self._sent_ns) + body
-        return [(name, signed + _tag(signed, self._ring.to[name])) for name in to]
+        return [(name, signed + self._tags.of(name, signed)) for name in to]
 
 
 class Opener:
@@ -132,7 +152,8 @@ class Opener:
     def __init__(self, ring: Keyring, channel: Channel, since_ns: int = LONG_AGO_NS) -> None:
         """Begin to listen; `since_ns` is when, for one that may have listened before."""
         self._ring, self._channel = ring, int(channel)  # to compare an enumeration takes as long as to unpack a header
-        self._keys = [ring.of.get(member) for member in ring.members]  # by number; nobody hears itself
+        self._senders = [member if member in ring.of else None for member in ring.members]  # nobody hears itself
+        self._tags = _Tags(ring.of)
         self._taken_ns = [since_ns - 1 for _ in ring.members]
         self.ignored = dict.fromkeys(FLAWS, 0)
 
@@ -143,15 +164,15 @@ class Opener:
         version, channel, run_id, number, sent_ns = _HEADER.unpack_from(datagram)
         if version != VERSION or channel != self._channel:
             return self._refused("malformed")
-        if run_id != self._ring.run_id or number >= len(self._keys) or self._keys[number] is None:
+        if run_id != self._ring.run_id or number >= len(self._senders) or (sender := self._senders[number]) is None:
             return self._refused("foreign")
         signed = datagram[:-TAG_BYTES]
-        if not compare_digest(datagram[-TAG_BYTES:], _tag(signed, self._keys[number])):
+        if not compare_digest(datagram[-TAG_BYTES:], self._tags.of(sender, signed)):
             return self._refused("forged")
         if sent_ns <= self._taken_ns[number]:
             return self._refused("replayed")
         self._taken_ns[number] = sent_ns
-        return Opened(self._ring.members[number], sent_ns, signed[_HEADER.size :])
+        return Opened(sender, sent_ns, signed[_HEADER.size :])
 
     def _refused(self, flaw: str) -> Opened | None:
         self.ignore(flaw)
@@ -165,7 +186,3 @@ class Opener:
 def is_on(channel: Channel, datagram: bytes) -> bool:
     """Tell whether a datagram claims to be a message of a channel."""
     return datagram[:2] == bytes((VERSION, channel))
-
-
-def _tag(signed: bytes, key: bytes) -> bytes:
-    return blake2b(signed, key=key, digest_size=TAG_BYTES).digest()

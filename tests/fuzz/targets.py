@@ -122,7 +122,7 @@ def _mutated_mesh(content: bytes, rng: Random) -> bytes:
     else:
         text = json.dumps(msgpack.unpackb(body), default=lambda column: column.decode("latin-1"))
         body = _packed(mutate_json.mutate(text.encode(), rng), body)
-    return head + body + sealing._tag(head + body, sealed.ring("n1", NODES).to[BALANCER])
+    return head + body + sealing._Tags(sealed.ring("n1", NODES).to).of(BALANCER, head + body)
 
 
 def _packed(text: bytes, otherwise: bytes) -> bytes:

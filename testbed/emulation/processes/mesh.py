@@ -43,7 +43,7 @@ from testbed.records.processes import MemberDied, MemberHeard, MemberReturned, M
 from testbed.scenario.mesh import MeshSpec
 from testbed.system import kernel, waiting
 from testbed.units import NS_PER_US
-from testbed.wire.mesh_messages import MAX_BYTES, Codec, Sent
+from testbed.wire.mesh_messages import MAX_BYTES, Codec, Decoder, Sent
 from testbed.wire.sealing import Keyring
 
 MESH_PORT = 7001
@@ -89,8 +89,10 @@ class HostedMember:
         due_ns: when it wants to be woken, on the grid of its host; of the run's clock.
     """
 
-    def __init__(self, parts: MeshParts, tell: Callable[[str, LogEntry], None], now_ns: Callable[[], int]) -> None:
-        self._parts, self._tell, self._now_ns = parts, tell, now_ns
+    def __init__(
+        self, parts: MeshParts, tell: Callable[[str, LogEntry], None], now_ns: Callable[[], int], decoder: Decoder
+    ) -> None:
+        self._parts, self._tell, self._now_ns, self._decoder = parts, tell, now_ns, decoder
         self._name = f"mesh:{parts.node}"
         self._grid_ns = parts.spec.heartbeat_ns // GROUPS
         self._silent: frozenset[str] = frozenset()
@@ -102,7 +104,7 @@ class HostedMember:
     def begin(self, at_ns: int) -> None:
         """Begin a life, with the first wake-up at a time to come."""
         parts, born_ns = self._parts, self._now_ns()  # above that of any life before: the clock does not go back
-        self._codec = Codec(parts.ring, self._now_ns, born_ns)
+        self._codec = Codec(parts.ring, self._now_ns, born_ns, self._decoder)
         self._policy = Membership(parts.node, parts.members, parts.spec, random.Random(parts.seed), incarnation=born_ns)
         self.due_ns = at_ns
 
@@ -115,7 +117,7 @@ class HostedMember:
         events = self._codec.decode(datagram)
         self._heard += bool(events)
         for event in events:
-            self._news |= isinstance(event, StatesHeard)
+            self._news |= type(event) is StatesHeard
             if actions := self._policy.handle(event, self._now_ns()):
                 self._send(actions)
 
@@ -188,7 +190,8 @@ class MeshHost:
         """Be the members until SIGTERM, or until `stopped` says so."""
         self._records, self._t0_ns = records, 0
         stopped = stopped or Stopped().__bool__
-        self._members = [HostedMember(parts, self._tell, self._now_ns) for parts in self._parts]
+        decoder = Decoder(self._parts[0].ring.members)
+        self._members = [HostedMember(parts, self._tell, self._now_ns, decoder) for parts in self._parts]
         self._member_of: dict[int, HostedMember] = {}
         self._ready = select.epoll()
         kernel.sharpen_timers()
