@@ -135,6 +135,7 @@ def test_the_installed_package_states_command_licence_and_extras():
     assert set(package.metadata.get_all("Provides-Extra")) == {
         "docs",
         "onnx",
+        "plot",
         "train",
         "evaluate",
         "test",

@@ -3,8 +3,8 @@
 The order of the imports is the order of the verbs in ``--help``.
 """
 
-from testbed.commands import run, sweep, agree, validate, doctor, report, replay, compare, export, bench  # noqa: I001
-from testbed.commands import train, evaluate, listing, new, graph, ps, watch, execute, logs, clean, completion
+from testbed.commands import run, sweep, agree, validate, doctor, report, replay, compare, export, plot  # noqa: I001
+from testbed.commands import bench, train, evaluate, listing, new, graph, ps, watch, execute, logs, clean, completion
 from testbed.commands.app import app
 
 __all__ = [  # noqa: RUF022
@@ -17,6 +17,7 @@ __all__ = [  # noqa: RUF022
     "replay",
     "compare",
     "export",
+    "plot",
     "bench",
     "train",
     "evaluate",

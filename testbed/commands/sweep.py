@@ -27,13 +27,15 @@ def sweep(
     quiet: Quiet = False,
 ) -> None:
     """Run a scenario under all combinations of settings and seeds; a second call goes on where the first ended."""
+    from testbed.report.sweep_page import answer_of
     from testbed.trials import sweep as sweeping
 
     result = sweeping.sweep(path, out, engine, plugins=plugins or (), quiet=quiet, argv=tuple(sys.argv[1:]))
     if as_json:
         output.say_json(result.table.to_record())
     elif not quiet:
-        output.say(f"{result.table.text()}\nfiles: {result.path} (sweep.html, sweep.txt, sweep.json)")
+        output.say(f"{result.table.text()}\nanswer: {answer_of(result.table)}")
+        output.say(f"files: {result.path} (sweep.html, sweep.txt, sweep.json)")
     if result.unsettled:
         output.note(f"{result.unsettled} trials are still to be run: the same command goes on")
     raise typer.Exit(result.exit_code)

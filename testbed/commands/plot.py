@@ -1,0 +1,79 @@
+"""`plot` and `table`: figures and tables of a run or sweep for papers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from testbed import output
+from testbed.commands.app import app
+from testbed.errors import InputError
+from testbed.system import patience
+
+Directory = Annotated[Path, typer.Argument(metavar="RUN|SWEEP", help="its directory", show_default=False)]
+Kind = Literal["cdf", "timeline", "pareto", "bar", "heatmap", "fault"]
+
+
+@app.command(epilog="Example: `python -m testbed plot runs/sweep-policies --kind pareto -o pareto.pdf`")
+def plot(
+    path: Directory,
+    kind: Annotated[
+        Kind, typer.Option("--kind", help="of a run: all but pareto; of a sweep: cdf, pareto, bar, heatmap")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="figure: .pdf, .svg or .png (needs matplotlib)")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="FILE.csv", help="the numbers of the figure; needs no matplotlib")
+    ] = None,
+    node: Annotated[
+        str | None, typer.Option("--node", help="of a run: the node; default the one with most drops")
+    ] = None,
+    figure: Annotated[
+        str, typer.Option("--figure", help="of a sweep: which figure bar and heatmap show")
+    ] = "loss_ratio",
+    width: Annotated[
+        Literal["column", "text", "slide"], typer.Option("--width", help="85 mm, 178 mm or 229 mm wide")
+    ] = "column",
+) -> None:
+    """Draw a figure of a run or sweep for a paper, or write the numbers behind it."""
+    from testbed.files import writing
+    from testbed.paper.drawing import draw
+    from testbed.paper.kinds import data_of
+    from testbed.paper.series import to_csv
+
+    if out is None and data is None:
+        raise InputError(f"plot {path}", "nothing to write was named", "name a figure, -o FILE.pdf, or --data FILE.csv")
+    with patience.noted(f"reading {path}"):
+        shown = data_of(path, kind, node, figure)
+    if data is not None:
+        output.say(str(writing.replace(data, to_csv(shown), durable=False, elsewhere="name another --data")))
+    if out is not None:
+        with patience.noted(f"drawing {out}"):
+            drawn = draw(shown, out, width)
+        output.say(str(drawn))
+
+
+@app.command(epilog="Example: `python -m testbed table runs/sweep-policies --format latex`")
+def table(
+    path: Directory,
+    form: Annotated[
+        Literal["latex", "markdown", "csv", "json"],
+        typer.Option("--format", help="csv and json hold plain numbers, in the units of summary.json"),
+    ] = "markdown",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="default standard output", show_default=False)
+    ] = None,
+) -> None:
+    """Write the key figures of a run, or the table of a sweep, for a paper."""
+    from testbed.files import writing
+    from testbed.paper import tables
+
+    with patience.noted(f"reading {path}"):
+        text = tables.table(path, form)
+    if out is None:
+        output.say(text)
+    else:
+        output.say(str(writing.replace(out, text + "\n", durable=False, elsewhere="name another -o")))
