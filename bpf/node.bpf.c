@@ -37,6 +37,9 @@ enum verdict {
     VERDICT_DROP,
 };
 
+#define VERDICT_SHIFT  62
+#define MAX_DEPARTS_NS ((1ULL << VERDICT_SHIFT) - 1)
+
 const volatile struct node_config config SEC(".rodata");
 volatile struct node_control control SEC(".data");
 struct node_memory memory;
@@ -94,16 +97,27 @@ static __always_inline int is_to_us(const struct packet *packet)
     return !(mac & 1) && (mac & config.mac_mask) == config.mac;
 }
 
+/* What the queue needs to know of a packet, in one number: what is decided once is checked once. */
+#define TOS_MASK        0xff
+#define DEFLECTED_SHIFT 8
+#define BYTES_SHIFT     32
+
+static __always_inline __u64 packet_facts(const struct packet *packet)
+{
+    return (__u64)packet->frame_bytes << BYTES_SHIFT | (__u64)was_deflected(packet) << DEFLECTED_SHIFT | packet->tos;
+}
+
 /* Queue and meter one packet; the only part that changes the state, hence within the sequence lock. */
-static __always_inline enum verdict admit(const struct packet *packet, __u64 now_ns, __u32 cell, __u64 sibling)
+static __always_inline enum verdict admit(__u64 facts, __u64 now_ns, __u32 cell, __u64 sibling)
 {
     struct node_state *state = &memory.state;
     __u64 ecn_bytes = control.ecn_threshold_bytes;
-    __u32 k = control.class_of_dscp[packet->tos >> 2] % NODE_CLASSES;
-    __u64 bytes = packet->frame_bytes;
+    __u8 tos = facts & TOS_MASK;
+    __u32 k = control.class_of_dscp[tos >> 2] % NODE_CLASSES;
+    __u64 bytes = facts >> BYTES_SHIFT;
     struct node_bin *bin;
     __s64 debt_nb;
-    int deflected_before = was_deflected(packet);
+    int deflected_before = facts >> DEFLECTED_SHIFT & 1;
 
     if (now_ns < state->t_ns)
         now_ns = state->t_ns;
@@ -129,7 +143,7 @@ static __always_inline enum verdict admit(const struct packet *packet, __u64 now
     state->debt_nb = debt_nb + (__s64)(bytes * NANOBITS_PER_BYTE);
     if (state->debt_nb > (__s64)bin->backlog_max_nb)
         bin->backlog_max_nb = state->debt_nb;
-    if (ecn_bytes && queue_backlog_nb(debt_nb) > ecn_bytes * NANOBITS_PER_BYTE && is_ecn_capable(packet)) {
+    if (ecn_bytes && queue_backlog_nb(debt_nb) > ecn_bytes * NANOBITS_PER_BYTE && is_ecn_capable(tos)) {
         state->classes[k].marked_pkts += 1;
         return VERDICT_ADMIT_MARKED;
     }
@@ -182,16 +196,30 @@ CHECKED_ALONE int measure(struct xdp_md *context, __u32 probe_at, __u64 now_ns, 
     return 0;
 }
 
+/*
+ * Queue and meter one packet under the lock, and return the verdict in the two highest bits and below them when the
+ * queue will have released what is in it now.  Alone, and given numbers only: else the verifier would go through it
+ * once for each way through the parser.
+ */
+CHECKED_ALONE __u64 take_in(__u64 facts, __u64 now_ns, __u32 cell, __u64 sibling)
+{
+    struct spin *spin = write_begin(config.locked, &memory.state.sequence);
+    enum verdict verdict = admit(facts, now_ns, cell % NODE_FLOW_CELLS, sibling);
+    __u64 departs_ns = now_ns + queue_wait_ns(memory.state.debt_nb, &config);
+
+    write_end(spin, &memory.state.sequence);
+    return (__u64)verdict << VERDICT_SHIFT | (departs_ns < MAX_DEPARTS_NS ? departs_ns : MAX_DEPARTS_NS);
+}
+
 static __always_inline enum xdp_action buffer(struct xdp_md *context, struct packet *packet)
 {
     __u64 sibling = control.sibling; /* read once: user space may change it at any time */
     __u32 cell = meter_flow_cell(packet), at = probe_at(packet);
     __u64 now_ns = bpf_ktime_get_ns();
-    struct spin *spin = write_begin(config.locked, &memory.state.sequence);
-    enum verdict verdict = admit(packet, now_ns, cell, sibling);
-    __u64 departs_ns = now_ns + queue_wait_ns(memory.state.debt_nb, &config);
+    __u64 taken = take_in(packet_facts(packet), now_ns, cell, sibling);
+    enum verdict verdict = taken >> VERDICT_SHIFT;
+    __u64 departs_ns = taken & MAX_DEPARTS_NS;
 
-    write_end(spin, &memory.state.sequence);
     if (at != NO_PROBE)
         measure(context, at, now_ns, verdict == VERDICT_ADMIT || verdict == VERDICT_ADMIT_MARKED ? departs_ns : 0);
     switch (verdict) {

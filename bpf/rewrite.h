@@ -16,9 +16,9 @@
 #define ECN_CE         3
 #define IPV6_ECN_SHIFT 4 /* of the ECN field within the header's second byte */
 
-static __always_inline int is_ecn_capable(const struct packet *packet)
+static __always_inline int is_ecn_capable(__u8 tos)
 {
-    __u8 ecn = packet->tos & ECN_MASK;
+    __u8 ecn = tos & ECN_MASK;
 
     return ecn == 1 || ecn == 2;
 }
