@@ -48,6 +48,7 @@
 #define ICMPV6_ROUTER_SOLICITATION 133
 #define ICMPV6_REDIRECT            137
 #define ICMPV6_HEADER_BYTES        4
+#define SUM_CUT_OFF                (~0ULL)
 #define EXTENSIONS_AT              0x3fff
 #define EXTENSIONS_PROTOCOL        0x4000
 #define EXTENSIONS_FRAGMENT        0x400000
@@ -111,7 +112,26 @@ static __always_inline enum parsed parse_ports(struct cursor *cursor, struct pac
     return PARSED_IPV4;
 }
 
-static __always_inline enum parsed parse_ipv4(struct cursor *cursor, struct packet *packet)
+/* Return the sum of `count` words of IPv4 options, counted from the start of the frame, or SUM_CUT_OFF. */
+CHECKED_ALONE __u64 sum_options(FRAME *frame, __u32 at, __u32 count)
+{
+    void *data = (void *)(long)frame->data, *end = (void *)(long)frame->data_end;
+    __u64 sum = 0;
+
+    if (at > EXTENSIONS_AT)
+        return SUM_CUT_OFF;
+    for (__u32 i = 0; i < count && i < MAX_IPV4_WORDS - MIN_IPV4_WORDS; i++) {
+        __u32 *word = data + at + i * sizeof(*word);
+
+        OPAQUE(word); /* or clang makes one check of ten that the verifier cannot follow */
+        if ((void *)(word + 1) > end)
+            return SUM_CUT_OFF;
+        sum += *word;
+    }
+    return sum;
+}
+
+static __always_inline enum parsed parse_ipv4(FRAME *frame, struct cursor *cursor, struct packet *packet)
 {
     struct iphdr *ip = cursor->at;
     __u32 *words = cursor->at;
@@ -125,13 +145,12 @@ static __always_inline enum parsed parse_ipv4(struct cursor *cursor, struct pack
     if (total_bytes < ip->ihl * 4u || total_bytes > (__u64)(cursor->end - cursor->at))
         return PARSED_MALFORMED;
     sum = (__u64)words[0] + words[1] + words[2] + words[3] + words[4];
-    for (__u32 i = MIN_IPV4_WORDS; i < ip->ihl && i < MAX_IPV4_WORDS; i++) {
-        __u32 *word = &words[i];
+    if (ip->ihl > MIN_IPV4_WORDS) {
+        __u64 options = sum_options(frame, (void *)(ip + 1) - (void *)packet->eth, ip->ihl - MIN_IPV4_WORDS);
 
-        OPAQUE(word); /* or clang makes one check of ten that the verifier cannot follow */
-        if (!FITS(cursor, word, sizeof(*word)))
+        if (options == SUM_CUT_OFF)
             return PARSED_MALFORMED;
-        sum += *word;
+        sum += options;
     }
     if (ones_complement_fold(sum) != 0xffff)
         return PARSED_MALFORMED;
@@ -260,7 +279,7 @@ static __always_inline enum parsed parse_packet(FRAME *frame, struct packet *pac
         cursor.at += sizeof(*tag);
     }
     if (protocol == bpf_htons(ETH_P_IP))
-        return parse_ipv4(&cursor, packet);
+        return parse_ipv4(frame, &cursor, packet);
     if (protocol == bpf_htons(ETH_P_IPV6))
         return parse_ipv6(frame, &cursor, packet);
     return PARSED_OTHER;

@@ -67,7 +67,8 @@ static __always_inline __u32 floor_log2(__u64 value)
     return result;
 }
 
-static __always_inline __u32 delay_bucket(__u64 delay_ns)
+/* Return the bucket of a delay.  Alone: else the verifier goes through all that follows once for each octave. */
+CHECKED_ALONE __u32 delay_bucket(__u64 delay_ns)
 {
     __u32 exponent, bucket;
 
@@ -152,13 +153,10 @@ static __always_inline void take_first(struct sink_flow *flow, __u32 seq, __u64 
 }
 
 static __always_inline void take(const struct probe *probe, const struct probe_place *place, __u64 now_ns, __u64 bytes,
-                                 __u32 tos)
+                                 __u32 tos, __u64 delay_ns, __u32 bucket)
 {
     struct sink_state *state = &memory.state;
     struct sink_flow *flow = place->flow;
-    __u64 sent_ns = bpf_be64_to_cpu(probe->sent_ns);
-    __u64 delay_ns = now_ns > sent_ns ? now_ns - sent_ns : 0;
-    __u32 bucket = delay_bucket(delay_ns);
 
     if (bucket < SINK_DELAY_BUCKETS)
         memory.delay_counts[bucket] += 1;
@@ -198,7 +196,8 @@ CHECKED_ALONE int take_in(struct xdp_md *context, __u32 at, __u32 tos)
     struct probe *probe = own_probe(context, at);
     struct probe_place place;
     struct spin *spin;
-    __u64 bytes, now_ns;
+    __u64 bytes, now_ns, delay_ns;
+    __u32 bucket;
 
     if (!probe)
         return 0;
@@ -206,8 +205,10 @@ CHECKED_ALONE int take_in(struct xdp_md *context, __u32 at, __u32 tos)
     place = find_place(probe);
     now_ns = bpf_ktime_get_ns();
     take_queue(probe, now_ns);
+    delay_ns = stage_ns(bpf_be64_to_cpu(probe->sent_ns), now_ns);
+    bucket = delay_bucket(delay_ns); /* before the lock, under which no function may be called */
     spin = write_begin(config.locked, &memory.state.sequence);
-    take(probe, &place, now_ns, bytes, tos);
+    take(probe, &place, now_ns, bytes, tos, delay_ns, bucket);
     write_end(spin, &memory.state.sequence);
     return 1;
 }
