@@ -37,6 +37,9 @@ enum verdict {
     VERDICT_DROP,
 };
 
+#define ROUTABLE 1
+#define LOCAL    2
+
 #define VERDICT_SHIFT  62
 #define MAX_DEPARTS_NS ((1ULL << VERDICT_SHIFT) - 1)
 
@@ -88,6 +91,17 @@ static __always_inline int is_local6(__u64 high, __u64 low)
         if (low == config.local_ip6[i][1] && high == config.local_ip6[i][0])
             return 1;
     return 0;
+}
+
+/* Return what a destination is to the node; given numbers only, as `take_in` and for the same reason. */
+CHECKED_ALONE __u32 whose4(__be32 address)
+{
+    return (is_routable4(address) ? ROUTABLE : 0) | (is_local4(address) ? LOCAL : 0);
+}
+
+CHECKED_ALONE __u32 whose6(__u64 high, __u64 low)
+{
+    return (is_routable6(high) ? ROUTABLE : 0) | (is_local6(high, low) ? LOCAL : 0);
 }
 
 static __always_inline int is_to_us(const struct packet *packet)
@@ -251,7 +265,7 @@ static __always_inline enum xdp_action swallow(struct xdp_md *context, const str
  * seed loses the n-th packet again.  Source: Steele, Lea and Flood, "Fast splittable pseudorandom number generators"
  * (2014), the mixing function of SplitMix64.
  */
-static __always_inline int draw_loss(void)
+CHECKED_ALONE int draw_loss(void)
 {
     __u64 number = __sync_fetch_and_add(&memory.state.loss_draws, 1);
     __u64 z = control.loss_seed + (number + 1) * 0x9e3779b97f4a7c15ULL;
@@ -274,7 +288,7 @@ static __always_inline enum xdp_action handle(struct xdp_md *context)
 {
     struct node_state *state = &memory.state;
     struct packet packet = {};
-    int routable, local;
+    __u32 whose;
 
     switch (parse_packet(context, &packet)) {
     case PARSED_MALFORMED:
@@ -284,22 +298,19 @@ static __always_inline enum xdp_action handle(struct xdp_md *context)
         count(config.locked, &state->passed_other_pkts);
         return XDP_PASS;
     case PARSED_IPV4:
-        routable = is_routable4(packet.ip4->daddr);
-        local = is_local4(packet.ip4->daddr);
+        whose = whose4(packet.ip4->daddr);
         break;
     default: {
         const __u8 *address = (const void *)&packet.ip6->daddr;
-        __u64 high = load64(address), low = load64(address + 8);
 
-        routable = is_routable6(high);
-        local = is_local6(high, low);
+        whose = whose6(load64(address), load64(address + 8));
     }
     }
-    if (!routable || !is_to_us(&packet)) {
+    if (!(whose & ROUTABLE) || !is_to_us(&packet)) {
         count(config.locked, &state->passed_other_pkts);
         return XDP_PASS;
     }
-    if (local) {
+    if (whose & LOCAL) {
         count(config.locked, &state->passed_local_pkts);
         return XDP_PASS;
     }
