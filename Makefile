@@ -5,7 +5,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: watch help setup setup-test packages packages-test ryu bpf run test fuzz check reference docs clean
+.PHONY: vm-test watch help setup setup-test packages packages-test ryu bpf run test fuzz check reference docs clean
 .NOTPARALLEL:
 
 VENV ?= .venv
@@ -81,6 +81,9 @@ watch: ## Prometheus with deploy/prometheus at 127.0.0.1:9090, beside `run --met
 	@command -v prometheus >/dev/null || { echo 'prometheus is not installed: apt-get install prometheus' >&2; exit 3; }
 	prometheus --config.file=deploy/prometheus/prometheus.yml --storage.tsdb.path=runs/.prometheus \
 	    --web.listen-address=127.0.0.1:9090 --log.level=warn
+
+vm-test: setup ## a run on the distribution's own kernel under qemu, with a link delay by netem (root)
+	PYTHON=$(PYTHON) .ci/vm-test
 
 fuzz: setup-test ## damaged inputs for every reader, 100,000 of them (FUZZ_ARGS=... adds options; for the night)
 	$(PYTHON) -m tests.fuzz $(FUZZ_ARGS)
