@@ -13,7 +13,7 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).resolve().parent
 DATA_SUFFIXES = {
     "bpf": ("*.c", "*.h", "Makefile", "build/*.o"),
-    "scenarios": ("*.yaml", "sweeps/*.yaml", "plugins/*", "traces/*"),
+    "scenarios": ("*.yaml", "sweeps/*.yaml", "claims/*.yaml", "plugins/*", "traces/*"),
 }
 
 EVALUATE = ["onnx>=1.16", "scikit-learn>=1.4"]

@@ -3,14 +3,29 @@
 The order of the imports is the order of the verbs in ``--help``.
 """
 
-from testbed.commands import run, sweep, agree, validate, doctor, report, replay, compare, export, plot  # noqa: I001
-from testbed.commands import bench, train, evaluate, listing, new, graph, ps, watch, execute, logs, clean, completion
+from testbed.commands import run, sweep, agree, claims, validate, doctor, report, replay, compare, export  # noqa: I001
+from testbed.commands import (
+    plot,
+    bench,
+    train,
+    evaluate,
+    listing,
+    new,
+    graph,
+    ps,
+    watch,
+    execute,
+    logs,
+    clean,
+    completion,
+)
 from testbed.commands.app import app
 
 __all__ = [  # noqa: RUF022
     "run",
     "sweep",
     "agree",
+    "claims",
     "validate",
     "doctor",
     "report",

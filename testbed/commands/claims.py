@@ -1,0 +1,40 @@
+"""`claims`: the statements of a study, tested."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from testbed import output
+from testbed.commands.app import app
+from testbed.commands.options import AsJson, EngineName, Quiet
+from testbed.records.engines import EMULATION
+
+
+@app.command(epilog="Example: `python -m testbed claims --quick --engine simulation`")
+def claims(
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FILE...]", help="files of claims; default scenarios/claims/*.yaml")
+    ] = None,
+    engine: EngineName = EMULATION,
+    quick: Annotated[bool, typer.Option("--quick", help="fewer seeds and shorter runs, as each claim says")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="default runs/claims; resumes what is there")
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Test claims: each holds, does not hold, or is not decided; exit code 1 where one is not as expected."""
+    from testbed.report import claims as outcomes
+    from testbed.trials import claims as testing
+
+    chosen = files or testing.default_claims()
+    result = testing.claims(chosen, out, engine, quick=quick, quiet=quiet, argv=tuple(sys.argv[1:]))
+    if as_json:
+        output.say_json([one.to_record() for one in result.outcomes])
+    elif not quiet:
+        output.say(f"{outcomes.markdown(result.outcomes)}\nfiles: {result.path} (claims.html, claims.md, claims.json)")
+    raise typer.Exit(result.exit_code)
