@@ -3,7 +3,7 @@
 The figure of a combination is a mean over the seeds with its 95 % interval (Student), of differences or ratios where
 the claim compares two combinations under the same seeds.  It *holds* where the whole interval lies within the bounds,
 *does not hold* where all of it lies beyond one, and is *not decided* else.  Then the number of seeds that would decide
-is the least n with ``t(n-1) s / sqrt(n)`` below the distance of the mean from the bound, if mean and s stay as they are.
+is the least n with ``t(n-1) s / sqrt(n)`` below the distance of the mean from the bound, if both stay as they are.
 
 A count that is to be 0 (`zero`) holds when it is 0 in every run; of N packets sent, a loss of up to p per packet would
 still have shown none in one case of twenty (`confidence.at_most_ratio`), and p is stated.
