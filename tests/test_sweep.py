@@ -18,11 +18,12 @@ import yaml
 from rich.console import Console
 
 from testbed.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_TOOL_FAILED, InputError, ToolError
-from testbed.report.sweep_cells import cells_of, difference_cells_of
+from testbed.report.sweep_cells import cells_of, columns_of, difference_cells_of
 from testbed.report.sweep_page import render
 from testbed.report.sweep_progress import SweepProgress
 from testbed.report.sweep_table import tabulate
 from testbed.results.confidence import estimate, student_t
+from testbed.results.differences import difference
 from testbed.results.recorded_run import RecordedRun
 from testbed.results.run_directory import RunDirectory
 from testbed.scenario import loading
@@ -650,15 +651,34 @@ def test_differences_from_the_baseline_are_taken_seed_by_seed(written):
     ]
     losses = [by_seed[0][seed] - by_seed[1][seed] for seed in (1, 2, 3)]
     found = lstm.differences["loss_ratio"]
-    assert found == estimate(losses)
+    alone = difference(losses)
+    assert found == replace(alone, p_holm=found.p_holm)
+    assert alone.p <= found.p_holm <= 2 * alone.p, "lstm and oracle are the family"
     assert found.mean == pytest.approx(lstm.figures["loss_ratio"].mean - floor.figures["loss_ratio"].mean)
     headers, cells = difference_cells_of(table)
     assert [row[0] for row in cells] == ["lstm", "oracle"]
     assert cells[0][headers.index("loss")].startswith("-")
     assert cells[0][headers.index("reserved MB·s")].startswith("+")
-    assert cells[0][headers.index("loss")].endswith("*") == (abs(found.mean) > found.half_width)
+    assert ("*" in cells[0][headers.index("loss")]) == (found.p_holm < 0.05)
+    for row, shown in zip((lstm, table.combinations[2]), cells, strict=True):
+        for column in columns_of(table):
+            cell, what = shown[headers.index(column.header)], row.differences[column.key]
+            assert ("n.s." in cell) == (what is not None and not what.is_significant), "a cell by chance says so"
     assert "differences are those to buffer.policy=static-min under the same seed" in table.text()
     assert "Differences from the baseline" in render(table)
+
+
+def test_the_command_line_names_another_baseline(written):
+    sweep = load_sweep(written(SWEEP.replace("seeds: 2", "baseline: {buffer.policy: static-min}\nseeds: 2")))
+    assert sweep.against(()) is sweep
+    assert sweep.against(["buffer.policy=oracle"]).baseline == {"buffer.policy": "oracle"}
+    for option, happened in (
+        ("buffer.policy=holt", "is not among the values"),
+        ("buffer.min=1MB", "does not vary in this sweep"),
+        ("oracle", "expected key.path=value"),
+    ):
+        with pytest.raises(InputError, match=rf"--baseline {option.partition('=')[0]}.*{happened}"):
+            sweep.against([option])
 
 
 def test_only_seeds_that_both_have_are_compared_with_the_baseline(written):
@@ -683,6 +703,8 @@ def test_the_page_has_the_table_and_the_chart_of_the_delay(written):
     plain = render(go(written(), Fake()).table)
     assert "Means over the seeds" in plain
     assert "Loss against memory" in plain
+    assert "Loss against p99 latency" in plain
+    assert plain.count('"name":"Pareto front"') == 2
     assert "Loss against the actuation delay" not in plain
     shutil.rmtree(written().parent / "out")
     text = SWEEP.replace("seeds: 2", "  buffer.actuation_delay: [50ms, 0ms, 100ms]\nseeds: 2")

@@ -23,6 +23,14 @@ def sweep(
         Path | None,
         typer.Option("--out", metavar="DIR", help="default runs/sweep-NAME; resumes what is there"),
     ] = None,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--baseline",
+            metavar="KEY=VALUE",
+            help="what the others are compared with, seed by seed, in place of the file's; repeatable",
+        ),
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -30,7 +38,9 @@ def sweep(
     from testbed.report.sweep_page import answer_of
     from testbed.trials import sweep as sweeping
 
-    result = sweeping.sweep(path, out, engine, plugins=plugins or (), quiet=quiet, argv=tuple(sys.argv[1:]))
+    result = sweeping.sweep(
+        path, out, engine, plugins=plugins or (), baseline=baseline or (), quiet=quiet, argv=tuple(sys.argv[1:])
+    )
     if as_json:
         output.say_json(result.table.to_record())
     elif not quiet:

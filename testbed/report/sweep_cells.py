@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from testbed.report.figure_columns import GAIN, FigureColumn, figure_columns
+from testbed.report.written import many
 from testbed.results.confidence import Estimate
+from testbed.results.differences import Difference
 
 if TYPE_CHECKING:
     from testbed.report.sweep_table import CombinationRow, SweepTable
@@ -43,13 +45,19 @@ def _difference_cells(row: CombinationRow, columns: Sequence[FigureColumn]) -> l
     return [*row.parameters.values(), f"{pairs} of {row.planned}" if pairs < row.planned else str(pairs), *figures]
 
 
-def _difference(found: Estimate | None, write: Callable[[float], str], pairs: int) -> str:
-    """Return a difference with its sign, marked where it is none by chance."""
+def _difference(found: Difference | None, write: Callable[[float], str], pairs: int) -> str:
+    """Return a difference with its sign, whether it may be chance, its effect size and the seeds that would show it."""
     text = _written(found, write, pairs)
     if found is None:
         return text
     signed = text if found.mean < 0 else f"+{text}"
-    return f"{signed} *" if found.half_width is not None and abs(found.mean) > found.half_width else signed
+    if found.p is None:
+        return f"{signed} one seed"
+    size = [f"d {found.effect:.2g}"] if found.effect is not None else []
+    if found.is_significant:
+        return " ".join([signed, "*", *size])
+    needed = [many(found.seeds_needed, "seed")] if found.seeds_needed is not None else []
+    return " ".join([signed, "n.s.", ", ".join([*size, *needed])]).rstrip()
 
 
 def _header(key: str, keys: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """A sweep as one HTML file: loss against what was varied, the table and the runs behind it.
 
-Loss is drawn against reserved memory, against the actuation delay where that varies, and where the balancer's policy
-does against how unevenly it loaded the nodes.
+Loss is drawn against reserved memory and p99 latency, each with its Pareto front, against the actuation delay where
+that varies, and where the balancer's policy does against how unevenly it loaded the nodes.
 
 A point is the mean over the seeds of a combination, with the 95 % confidence interval of both figures as bars.
 """
@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from testbed.files import writing
-from testbed.report import charts, palette
+from testbed.report import charts, palette, pareto
 from testbed.report.answer import answer_of_means
 from testbed.report.compare import Row
 from testbed.report.compare_page import Figure, Table, render_page, table_of_runs
@@ -27,6 +27,11 @@ from testbed.units import duration_ns
 
 DELAY = "buffer.actuation_delay"
 BALANCER = "balancer.policy"
+_TRADE_OFFS = (
+    ("memory-loss", "reserved_mb_s", "Loss against memory", "reserved memory (MB·s)", "reserves less"),
+    ("latency-loss", "p99_ms", "Loss against p99 latency", "p99 of the one-way delay (ms)", "delays less"),
+)
+_FRONT = "The ringed points are the Pareto front: no other combination has less of one and not more of the other."
 _BARS = "The bars are 95 % confidence intervals over the seeds."
 _LOSS_AXIS = "packets lost by the buffers (%)"
 
@@ -42,9 +47,7 @@ def write_sweep_page(table: SweepTable, target: Path) -> Path:
 
 def render(table: SweepTable) -> str:
     """Return the page."""
-    memory_hint = f"Each point is a combination. Further down loses less, further left reserves less. {_BARS}"
-    memory = _against_loss(table, "reserved_mb_s", {**charts.axis("reserved memory (MB·s)"), "rangemode": "tozero"})
-    figures = [Figure("memory-loss", "Loss against memory", memory_hint, memory)]
+    figures = [_trade_off(table, *of) for of in _TRADE_OFFS]
     if BALANCER in table.keys:
         load_hint = f"Bytes of the busiest node over the mean of all nodes; 1 is even. {_BARS}"
         load = _against_loss(table, "max_over_mean", charts.axis("busiest node / mean"))
@@ -63,6 +66,13 @@ def answer_of(table: SweepTable) -> str:
     return answer_of_means(
         {_label(row.parameters, table.keys): row.figures["loss_ratio"] for row in table.combinations}
     )
+
+
+def _trade_off(table: SweepTable, name: str, figure: str, title: str, axis: str, less: str) -> Figure:
+    """Return the chart of what loss is traded for, with its Pareto front."""
+    hint = f"Each point is a combination. Further down loses less, further left {less}. {_FRONT} {_BARS}"
+    chart = _against_loss(table, figure, {**charts.axis(axis), "rangemode": "tozero"})
+    return Figure(name, title, hint, {**chart, "data": [*chart["data"], pareto.trace(table.combinations, figure)]})
 
 
 def _tables(table: SweepTable) -> list[Table]:

@@ -27,11 +27,12 @@ from typing import Any
 from testbed.errors import InputError
 from testbed.report.compare import OF_THE_POLICY, Row, aligned, gain, row_of
 from testbed.report.figure_columns import GAIN, figure_columns
-from testbed.report.sweep_baseline import baseline_differences_of
+from testbed.report.sweep_baseline import baseline_differences_of, corrected
 from testbed.report.sweep_cells import DIFFERENCES, cells_of, difference_cells_of
 from testbed.report.written import many
 from testbed.results.conditions import NOT_KNOWN, Conditions, conditions_of, differences_of
 from testbed.results.confidence import Estimate, estimate
+from testbed.results.differences import POWER, Difference
 from testbed.results.metrics import columns
 from testbed.results.outcome import ended_if_readable
 from testbed.results.sweep_file import read_manifest
@@ -88,7 +89,7 @@ class CombinationRow:
     seeds: tuple[int, ...]
     planned: int
     figures: Estimates
-    differences: Estimates = field(default_factory=dict)
+    differences: Mapping[str, Difference | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,7 @@ def tabulate(path: Path) -> SweepTable:
     _refuse_other_traffic(trials)
     trials = _with_gains(trials)
     keys = tuple(manifest["parameters"])
-    combinations = tuple(_combinations(manifest, trials))
+    combinations = corrected(tuple(_combinations(manifest, trials)))
     notes = (*_notes(manifest, trials, combinations, missing), *_left_out(left_out))
     head = (manifest["name"], manifest["scenario"]["name"], manifest["question"])
     return SweepTable(*head, keys, combinations, tuple(trials), tuple(left_out), notes)
@@ -231,7 +232,9 @@ def _notes(
     yield "± is half of the 95 % confidence interval of a mean over seeds (Student t)"
     if manifest.get("baseline"):
         against = ", ".join(f"{key}={value}" for key, value in manifest["baseline"].items())
-        yield f"differences are those to {against} under the same seed; * where the interval does not hold 0"
+        yield f"differences are those to {against} under the same seed, with 95 % intervals of the paired t test"
+        yield "* is significant at 5 % after Holm's correction over the combinations, for each figure; n.s. is not"
+        yield f"d is the effect size, mean over standard deviation; so many seeds find it with probability {POWER}"
     if trials:
         yield _proof(trials, manifest["parameters"])
     if manifest["mean_from"]:

@@ -102,12 +102,13 @@ def student_t(degrees: int) -> float:
     low, high = 0.0, _LARGEST_T
     for _ in range(200):
         middle = (low + high) / 2
-        low, high = (middle, high) if _within(middle, min(degrees, _MOST_DEGREES)) < LEVEL else (low, middle)
+        low, high = (middle, high) if probability_within(middle, degrees) < LEVEL else (low, middle)
     return high
 
 
-def _within(t: float, degrees: int) -> float:
+def probability_within(t: float, degrees: int) -> float:
     """Return the probability of a Student variable within ±t."""
+    degrees = min(degrees, _MOST_DEGREES)
     theta = math.atan2(t, math.sqrt(degrees))
     sine, cosine = math.sin(theta), math.cos(theta)
     odd = degrees % 2

@@ -44,16 +44,16 @@ class Setting:
     value: Any
 
     @classmethod
-    def of(cls, option: str) -> Setting:
-        """Return what an option's ``key.path=value`` asks for.
+    def of(cls, option: str, name: str = "--set") -> Setting:
+        """Return what the ``key.path=value`` of the option `name` asks for.
 
         Raises:
             InputError: when it is none, or its value is no YAML.
         """
-        text = f"--set {printable(option)}"
+        text = f"{name} {printable(option)}"
         key, separator, written = option.partition("=")
         if not separator:
-            raise InputError(text, "expected key.path=value", "such as --set buffer.policy=reactive")
+            raise InputError(text, "expected key.path=value", f"such as {name} buffer.policy=reactive")
         return cls(text, key.strip(), parse_value(written, text))
 
 

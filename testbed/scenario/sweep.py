@@ -34,8 +34,8 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -176,6 +176,20 @@ class LoadedSweep:
         """Return the trials in the order they are run: by seed, and after the trial whose mean limit they take."""
         trials = [self._trial(combination, seed) for seed in self.spec.seeds for combination in self.combinations]
         return tuple(sorted(trials, key=lambda trial: (self.spec.seeds.index(trial.seed), trial.mean_from is not None)))
+
+    def against(self, options: Sequence[str]) -> LoadedSweep:
+        """Return the sweep with the baseline that ``key=value`` options name; without any the same.
+
+        Raises:
+            InputError: it is no combination of the sweep.
+        """
+        if not options:
+            return self
+        named = [Setting.of(option, "--baseline") for option in options]
+        spec = self.spec.model_copy(update={"baseline": {setting.key: setting.value for setting in named}})
+        for complaint in _baseline_checks(spec):
+            raise InputError(f"--baseline {complaint.path[-1]}", complaint.happened, complaint.remedy)
+        return replace(self, spec=spec)
 
     def load(self, trial: TrialSpec, mean_bytes: int | None = None) -> loading.LoadedScenario:
         """Return the scenario of a trial.

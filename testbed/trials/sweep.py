@@ -82,6 +82,7 @@ def sweep(
     engine: str = EMULATION,
     *,
     plugins: Sequence[Path] = (),
+    baseline: Sequence[str] = (),
     quiet: bool = False,
     argv: tuple[str, ...] = (),
 ) -> SweepResult:
@@ -93,6 +94,7 @@ def sweep(
             an earlier part of the same sweep.
         engine: which engine runs the trials.
         plugins: files that add policies or families, beside those that the scenario names.
+        baseline: ``key=value``, what the others are compared with, in place of what the file says.
         quiet: say nothing on the way.
         argv: the command line, for the manifest and for hints.
 
@@ -104,7 +106,7 @@ def sweep(
     for plugin in plugins:
         plugged.load(plugin)
     with patience.noted(f"checking the trials of {path}", quiet=quiet):
-        loaded = checked(path, engine, (lambda _: None) if quiet else output.note)
+        loaded = checked(path, engine, (lambda _: None) if quiet else output.note).against(baseline)
     if is_real_time(engine):
         doctor.refuse_without_root(argv)
         doctor.refuse_if_lacking(loaded.load(loaded.trials[0]).scenario, out)
