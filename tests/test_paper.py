@@ -15,7 +15,6 @@ from testbed.errors import InputError, MachineError
 from testbed.paper import drawing, tables
 from testbed.paper.drawing import draw
 from testbed.paper.kinds import KINDS, data_of
-from testbed.paper.of_sweep import _front
 from testbed.paper.series import FigureData, Grid, Series, to_csv
 from testbed.report.written import figure
 from testbed.results.recorded_run import RecordedRun
@@ -62,10 +61,6 @@ def test_a_grid_is_written_cell_by_cell() -> None:
     grid = Grid(["1ms", "2ms"], ["a", "b"], [[1.0, 2.0], [3.0, None]], "loss (%)")
     lines = to_csv(FigureData("heatmap", "delay", ["policy"], grid=grid)).splitlines()
     assert lines == ["row,delay,loss (%)", "a,1ms,1.0", "a,2ms,2.0", "b,1ms,3.0", "b,2ms,"]
-
-
-def test_the_front_is_what_none_beats_in_both() -> None:
-    assert _front([(1, 9), (2, 5), (3, 6), (4, 1), (4, 1), (5, 1)]) == [(1, 9), (2, 5), (4, 1)]
 
 
 @pytest.mark.parametrize(

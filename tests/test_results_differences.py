@@ -60,6 +60,6 @@ def test_no_number_of_seeds_shows_what_is_not_there() -> None:
 
 def test_the_front_has_what_no_other_beats() -> None:
     points = [(3.0, 1.0), (1.0, 3.0), (2.0, 2.0), (2.5, 2.0), (3.0, 2.5), (4.0, 1.0)]
-    assert front(points) == [1, 2, 0]
-    assert front([(1.0, 1.0), (1.0, 1.0)]) == [0], "of equal points the first"
+    assert front(points) == [(1.0, 3.0), (2.0, 2.0), (3.0, 1.0)]
+    assert front([(1.0, 1.0), (1.0, 1.0)]) == [(1.0, 1.0)]
     assert front([]) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from testbed.errors import InputError
@@ -10,6 +9,7 @@ from testbed.paper.of_run import distribution
 from testbed.paper.series import FigureData, Grid, Series
 from testbed.records.histogram import merged
 from testbed.report.figure_columns import FigureColumn, figure_columns
+from testbed.report.pareto import front
 from testbed.report.sweep_cells import floor_of
 from testbed.report.sweep_table import POLICY, CombinationRow, SweepTable
 from testbed.results.confidence import Estimate
@@ -48,18 +48,9 @@ def pareto(path: Path, table: SweepTable, figure: str) -> FigureData:
         series.append(Series(label_of(row), *point, low, high, x_low, x_high, policy=_policy(row)))
     if not series:
         raise _refusal(path, "no combination has loss and memory", "run the sweep first")
-    front = _front(known)
-    series.append(Series("front", [x for x, _ in front], [y for _, y in front]))
+    best = front(known)
+    series.append(Series("front", [x for x, _ in best], [y for _, y in best]))
     return FigureData("pareto", "reserved memory (MB·s)", ["lost by the buffers (%)"], series)
-
-
-def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return the points that no other beats in one figure without being worse in the other, from the left."""
-    front: list[tuple[float, float]] = []
-    for x, y in sorted(set(points)):
-        if not front or y < front[-1][1]:
-            front.append((x, y))
-    return front
 
 
 def bar(path: Path, table: SweepTable, figure: str) -> FigureData:

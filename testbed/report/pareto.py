@@ -13,14 +13,12 @@ from testbed.report import charts, palette
 from testbed.report.sweep_table import CombinationRow
 
 
-def front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Return the places of the points that no other beats, by their first coordinate; of equal points the first."""
-    found: list[int] = []
-    lowest = float("inf")
-    for k in sorted(range(len(points)), key=lambda k: points[k]):
-        if points[k][1] < lowest:
-            found.append(k)
-            lowest = points[k][1]
+def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the points that no other beats, from the left; equal ones once."""
+    found: list[tuple[float, float]] = []
+    for x, y in sorted(points):
+        if not found or y < found[-1][1]:
+            found.append((x, y))
     return found
 
 
@@ -31,7 +29,7 @@ def trace(rows: Sequence[CombinationRow], figure: str) -> charts.Chart:
         for row in rows
         if (x := row.figures[figure]) is not None and (y := row.figures["loss_ratio"]) is not None
     ]
-    chosen = [known[k] for k in front(known)]
+    chosen = front(known)
     drawn: dict[str, Any] = {
         "type": "scatter",
         "mode": "lines+markers",
