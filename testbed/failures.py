@@ -9,12 +9,14 @@ anything else                       Bug: an internal error ("our own bug"), exit
 from __future__ import annotations
 
 import errno
+import gc
 import linecache
 import os
 import re
 import sys
 import traceback
 from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from testbed.errors import Bug, MachineError, PolicyError, TestbedError, ToolError
@@ -22,6 +24,7 @@ from testbed.errors import Bug, MachineError, PolicyError, TestbedError, ToolErr
 _PACKAGE = Path(__file__).resolve().parent
 _POLICIES = _PACKAGE / "policies"
 _LETTERS = 500
+_STEPS, _MOST_PARTS = 5, 20_000  # from a frame to a function that it calls: row, its namespace, the function
 _blamed: set[str] = set()
 
 
@@ -107,7 +110,7 @@ def _of_a_call(error: BaseException) -> PolicyError | None:
     """Return the error of a policy that fits no call of ours, which is raised in our file and not in its own."""
     places, found = _places(error), None
     if isinstance(error, TypeError) and (misfit := _MISFIT.match(str(error))):
-        found = _definition(misfit.group(1))
+        found = _called(misfit.group(1), error) or _definition(misfit.group(1))
     elif isinstance(error, AttributeError) and error.obj is not None:
         owner = error.obj if isinstance(error.obj, type) else type(error.obj)
         found = str(getattr(sys.modules.get(owner.__module__), "__file__", "")), 0
@@ -116,6 +119,45 @@ def _of_a_call(error: BaseException) -> PolicyError | None:
     where = _short(found[0]) + (f", line {found[1]}" if found[1] else "")
     remedy = "make it fit its interface (described in the docstring beside its row)"
     return PolicyError("asking a policy", f"{_words(error)} ({where})", remedy)
+
+
+def _called(name: str, error: BaseException) -> tuple[str, int] | None:
+    """Return file and line of the policy's function of that name which the failing frame has closest at hand.
+
+    Several plug-ins may have classes of one name, and all lambdas have one.
+    """
+    frame = [place for place, _ in traceback.walk_tb(error.__traceback__)][-1]
+    names = frame.f_globals
+    near: list[Any] = [*frame.f_locals.values(), *(names[name] for name in frame.f_code.co_names if name in names)]
+    seen: set[int] = set()
+    for _ in range(_STEPS):
+        for thing in near:
+            if isinstance(thing, FunctionType) and _is_of_a_policy(thing.__code__.co_filename):
+                code = _code_of(name, thing)
+                if code is not None:
+                    return code.co_filename, code.co_firstlineno
+        seen.update(map(id, near))
+        near = [part for thing in near for part in _parts(thing) if id(part) not in seen][:_MOST_PARTS]
+    return None
+
+
+def _code_of(name: str, function: FunctionType) -> CodeType | None:
+    """Return the code of what has this name: the function, or one that it makes."""
+    if function.__qualname__ == name:
+        return function.__code__
+    if name.startswith(f"{function.__qualname__}.<locals>."):
+        parts = (part for part in function.__code__.co_consts if isinstance(part, CodeType))
+        return next((part for part in parts if part.co_name == name.rpartition(".")[2]), None)
+    return None
+
+
+def _parts(thing: Any) -> list[Any]:
+    """Return what a thing holds; of a function, what it closes over; of modules, nothing but of those of policies."""
+    if isinstance(thing, FunctionType):
+        return list(thing.__closure__ or ())
+    if isinstance(thing, ModuleType):
+        return list(vars(thing).values()) if _is_of_a_policy(str(getattr(thing, "__file__", ""))) else []
+    return gc.get_referents(thing)
 
 
 def _definition(name: str) -> tuple[str, int] | None:
@@ -135,7 +177,7 @@ def _definition(name: str) -> tuple[str, int] | None:
 
 def _nested(name: str) -> tuple[str, int] | None:
     """Return the same of a function within a function of a plug-in, or of a lambda; the first of that name."""
-    for file in _blamed:
+    for file in sorted(_blamed):
         waiting: list[Any] = [compile("".join(linecache.getlines(file)), file, "exec")]
         for code in waiting:
             if code.co_name == name:

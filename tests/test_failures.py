@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import sys
 import types
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -69,19 +71,22 @@ short = lambda x: x
 """
 
 
-@pytest.fixture
-def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Return the module of a user's file that the testbed has been told of, and of no other."""
-    monkeypatch.setattr(failures, "_blamed", set())
-    path = tmp_path / "own.py"
+def loaded(path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return the module of a user's file, which the testbed knows as a plug-in."""
     path.write_text(CLASSES)
-    module = types.ModuleType("testbed_plugin_own")
+    module = types.ModuleType(f"testbed_plugin_{path.stem}")
     module.__file__ = str(path)
-    sys.modules[module.__name__] = module
+    monkeypatch.setitem(sys.modules, module.__name__, module)
     exec(compile(CLASSES, str(path), "exec"), module.__dict__)
     failures.blame(path)
-    yield module
-    del sys.modules[module.__name__]
+    return module
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return the module of a user's file that the testbed knows as a plug-in, and no other."""
+    monkeypatch.setattr(failures, "_blamed", set())
+    return loaded(tmp_path / "own.py", monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -101,6 +106,38 @@ def test_a_policy_that_fits_no_call_of_ours_is_named_for_it(plugin: Any, call: A
     error = shown(raised_by(lambda: call(plugin)))
     assert isinstance(error, PolicyError)
     assert said in str(error).replace(f"{Path(plugin.__file__).parent}/", "")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table, which holds what it calls."""
+
+    make: Any
+
+    def call(self) -> Any:
+        return self.make()
+
+
+CALLS = {
+    "a lambda": lambda module: module.short(),
+    "a class": lambda module: module.Rule(),
+    "a method": lambda module: module.Rule(1).size(),
+    "a function within": lambda module: module.make()(),
+    "a lambda in a row": lambda module: Row(module.short).call(),
+    "a class in a row of a table": lambda module: {"own": Row(module.Rule)}["own"].call(),
+    "a function within, bound": lambda module: functools.partial(module.make())(),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_of_two_plugins_with_the_same_names_the_one_that_was_called_is_blamed(
+    plugin: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Any
+) -> None:
+    others = [loaded(tmp_path / f"{name}.py", monkeypatch) for name in ("a", "x", "z")]
+    for module in (plugin, *others):
+        error = shown(raised_by(lambda module=module: call(module)))
+        assert isinstance(error, PolicyError)
+        assert f"({module.__file__}, line" in str(error)
 
 
 def test_a_policy_of_the_tree_that_fits_no_call_is_named_for_it_too() -> None:

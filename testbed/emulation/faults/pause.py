@@ -6,6 +6,7 @@ from pathlib import Path
 
 from testbed.emulation.faults.act import FaultAct, see
 from testbed.emulation.inventory.difference import Difference
+from testbed.emulation.processes.pool_lock import nobody_inside
 from testbed.scenario.fault import FaultSpec
 from testbed.scenario.network import Network
 
@@ -15,10 +16,11 @@ class Act(FaultAct):
 
     def begin(self, spec: FaultSpec) -> None:
         """See `FaultAct.begin`."""
-        for member in self.context.processes_of(spec.node):
-            member.suspend()
-        for member in self.context.processes_of(spec.node):
-            see(f"stopping {member.name}", lambda pid=member.pid: _state(pid) == "T")  # type: ignore[misc]
+        with nobody_inside():
+            for member in self.context.processes_of(spec.node):
+                member.suspend()
+            for member in self.context.processes_of(spec.node):
+                see(f"stopping {member.name}", lambda pid=member.pid: _state(pid) == "T")  # type: ignore[misc]
 
     def end(self, spec: FaultSpec) -> None:
         """See `FaultAct.end`."""

@@ -1,4 +1,8 @@
-"""The lock around the pool's ledger, which every agent and the trial itself change."""
+"""The lock around the pool's ledger, which every agent and the trial itself change.
+
+Who is killed loses the lock, but who is stopped keeps it, and all others would wait for as long as the stop lasts: what
+stops an agent holds the lock meanwhile (`nobody_inside`).
+"""
 
 from __future__ import annotations
 
@@ -23,3 +27,14 @@ def locked(descriptor: int) -> Iterator[None]:
 def open_lock() -> int:
     """Return a descriptor of our own for the lock: flock excludes open files, not forked copies of one."""
     return os.open(_PATH, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+
+
+@contextmanager
+def nobody_inside() -> Iterator[None]:
+    """Hold the lock for the length of the block, by a descriptor of the block's own."""
+    descriptor = open_lock()
+    try:
+        with locked(descriptor):
+            yield
+    finally:
+        os.close(descriptor)

@@ -10,7 +10,6 @@ an agent needs the programs of its node.
 from __future__ import annotations
 
 import mmap
-import os
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -33,7 +32,7 @@ from testbed.emulation.processes.clock import RunClock
 from testbed.emulation.processes.controller_process import beating, emitter
 from testbed.emulation.processes.members import Body, Line, Member, Stopped, wait_all_ready
 from testbed.emulation.processes.mesh import MESH_PORT, SHARED_MESH, MeshHost, MeshParts
-from testbed.emulation.processes.pool_lock import locked, open_lock
+from testbed.emulation.processes.pool_lock import nobody_inside
 from testbed.emulation.processes.pulse import Pulse
 from testbed.emulation.processes.sender import Sender
 from testbed.emulation.processes.shared_state import SharedPeers, SharedState
@@ -294,11 +293,9 @@ class ProcessSet:
 
     def release_memory(self, node: str) -> None:
         """Give back to the pool what a node held that is gone, all but its floor."""
-        lock = open_lock()
-        with locked(lock):
+        with nobody_inside():
             left, now_ns = NodeLeft(node=node, reason="crash"), self._clock.now_ns()
             self._pool.handle(left, now_ns)
-        os.close(lock)
         RecordWriter(self._records_end).send(EventRecord.of(now_ns, left, "pool", "in"))
 
     def revive(self, node: str, buffers: NodeBuffers, t0_ns: int) -> list[Member]:
