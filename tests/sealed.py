@@ -18,6 +18,13 @@ def ring(owner: str, nodes: Sequence[str], run_id: int = RUN_ID, secret: bytes =
     return RunSecret(secret).ring(owner, run_id, (*nodes, BALANCER))
 
 
+def encoded(action: NotifyBalancer) -> bytes:
+    """Return one datagram about all nodes of a notification; agents send one a node."""
+    bodies = [body for _, body in notification.bodies(action)]
+    head = bodies[0][: len(notification.MAGIC) + 1]
+    return head + bytes((len(bodies),)) + b"".join(body[len(head) + 1 :] for body in bodies)
+
+
 class Notifying:
     """Seals notifications of each of `nodes`; `sent_ns` says when, by default always a little later."""
 
@@ -30,5 +37,5 @@ class Notifying:
 
     def __call__(self, action: NotifyBalancer, sent_ns: int | None = None, *, by: str = "") -> bytes:
         self._at_ns = sent_ns
-        ((_, datagram),) = self._sealers[by or action.nodes[0]].seal(notification.encode(action), (BALANCER,))
+        ((_, datagram),) = self._sealers[by or action.nodes[0]].seal(encoded(action), (BALANCER,))
         return datagram

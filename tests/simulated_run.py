@@ -61,9 +61,6 @@ class Recorded:
         self.events: list[dict[str, Any]] = []
         self.told: list[tuple[str, int]] = []
 
-    def append_samples(self, rows: Any) -> None:
-        raise AssertionError("the simulation writes columns")
-
     def append_columns(self, columns: Any) -> None:
         self.columns.append(dict(columns))
 

@@ -472,7 +472,7 @@ def said(*nodes: str, backlog: int = 0, severity: float = 0.0) -> NotifyBalancer
 
 
 def notify(*nodes: str, backlog: int = 0, severity: float = 0.0) -> bytes:
-    return notification.encode(said(*nodes, backlog=backlog, severity=severity))
+    return sealed.encoded(said(*nodes, backlog=backlog, severity=severity))
 
 
 values = st.integers(0, 2**62)
@@ -484,7 +484,7 @@ def test_notification_comes_back_as_it_went(table: dict[str, tuple[int, int, int
     columns = list(zip(*table.values(), strict=True))
     arrays = [np.array(column, dtype=np.float64 if i == 3 else np.int64) for i, column in enumerate(columns)]
     sent = dict(zip(columns_of(NotifyBalancer), arrays, strict=True))
-    assert notification.decode(notification.encode(NotifyBalancer(nodes=tuple(table), **sent))) == NodesNotified(
+    assert notification.decode(sealed.encoded(NotifyBalancer(nodes=tuple(table), **sent))) == NodesNotified(
         nodes=tuple(table), **sent
     )
 

@@ -19,6 +19,7 @@ from testbed.records.samples import SCHEMA
 from testbed.results.recorded_run import is_alive, process_identity
 from testbed.results.run_directory import CHECKPOINT_PERIOD_NS, CHECKPOINT_SHARE, EVENT_AGE_NS, RunDirectory
 from tests import synthetic_run
+from tests.sample_rows import columns
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -77,7 +78,7 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
 
 def test_rows_come_back_in_the_order_of_time(tmp_path: Path) -> None:
     run = RunDirectory.create(tmp_path / "run", {})
-    run.append_samples([sample(20), sample(10, "n2")])
+    run.append_columns(columns([sample(20), sample(10, "n2")]))
     run.append_columns({name: [value] for name, value in sample(5, "n3").items()})
     run.finish("completed")
     table = RunDirectory.open(tmp_path / "run").samples()
@@ -89,9 +90,9 @@ def test_rows_come_back_in_the_order_of_time(tmp_path: Path) -> None:
 def test_equal_rows_give_equal_bytes_however_they_arrived(tmp_path: Path) -> None:
     rows = [sample(t, weight=t) for t in range(1000)]
     one, two = (RunDirectory.create(tmp_path / name, {}) for name in ("one", "two"))
-    one.append_samples(rows)
+    one.append_columns(columns(rows))
     for row in rows:
-        two.append_samples([row])
+        two.append_columns(columns([row]))
         two.checkpoint()
     one.finish("completed")
     two.finish("completed")
@@ -100,9 +101,8 @@ def test_equal_rows_give_equal_bytes_however_they_arrived(tmp_path: Path) -> Non
 
 def test_an_unknown_or_missing_column_is_refused(tmp_path: Path) -> None:
     run = RunDirectory.create(tmp_path / "run", {})
-    run.append_samples([sample(1, color=3)])
     with pytest.raises(KeyError, match="color"):
-        run.samples()
+        run.append_columns(columns([sample(1, color=3)]))
     row = sample()
     del row["limit_bytes"]
     with pytest.raises(KeyError, match="limit_bytes"):
@@ -123,7 +123,7 @@ def test_events_are_in_the_file_half_a_second_later(tmp_path: Path) -> None:
 def test_checkpoints_wait_a_second_and_twenty_times_their_cost(tmp_path: Path) -> None:
     clock = Clock()
     run = RunDirectory.create(tmp_path / "run", {}, clock_ns=clock)
-    run.append_samples([sample()])
+    run.append_columns(columns([sample()]))
     assert not run.checkpoint()
     clock.now_ns = CHECKPOINT_PERIOD_NS
     write, cost_ns = run._samples.write, CHECKPOINT_PERIOD_NS // 4
@@ -135,7 +135,7 @@ def test_checkpoints_wait_a_second_and_twenty_times_their_cost(tmp_path: Path) -
     run._samples.write = slow_write  # type: ignore[method-assign]
     assert run.checkpoint()
     assert RunDirectory.open(tmp_path / "run").samples().num_rows == 1
-    run.append_samples([sample(20)])
+    run.append_columns(columns([sample(20)]))
     done_ns = clock.now_ns
     clock.now_ns = done_ns + CHECKPOINT_SHARE * cost_ns - 1
     assert not run.checkpoint()
@@ -146,7 +146,7 @@ def test_checkpoints_wait_a_second_and_twenty_times_their_cost(tmp_path: Path) -
 
 def test_finishing_again_corrects_the_status_and_keeps_the_data(tmp_path: Path) -> None:
     run = RunDirectory.create(tmp_path / "run", {})
-    run.append_samples([sample()])
+    run.append_columns(columns([sample()]))
     run.append_event(1, {"kind": "A"})
     run.finish("completed")
     run.append_event(2, {"kind": "B"})
@@ -165,12 +165,13 @@ def test_a_killed_writer_leaves_a_readable_directory_that_says_killed(tmp_path: 
         sys.path.insert(0, {str(ROOT)!r})
         from pathlib import Path
         from testbed.results.run_directory import RunDirectory
+        from tests.sample_rows import columns
         from tests.test_results_run_directory import sample
         now = [0]
         run = RunDirectory.create(Path({str(tmp_path / "run")!r}), {{}}, clock_ns=lambda: now[0])
         for k in range(10_000_000):
             now[0] += 10_000_000
-            run.append_samples([sample(now[0])])
+            run.append_columns(columns([sample(now[0])]))
             run.append_event(now[0], {{"kind": "E", "text": "x" * 300}})
             run.checkpoint()
             if k == 1000:
@@ -263,13 +264,13 @@ def limited_to(file_bytes: int) -> tuple[int, int]:
 def test_a_disk_that_takes_no_more_is_an_error_and_keeps_what_it_had(tmp_path: Path) -> None:
     clock = Clock()
     run = RunDirectory.create(tmp_path / "run", {}, clock_ns=clock)
-    run.append_samples([sample()])
+    run.append_columns(columns([sample()]))
     run.append_event(1, {"kind": "E"})
     clock.now_ns = CHECKPOINT_PERIOD_NS
     assert run.checkpoint()
     before = limited_to(8192)
     try:
-        run.append_samples([sample(t, weight=hash(str(t)) % 10**9) for t in range(20_000)])
+        run.append_columns(columns([sample(t, weight=hash(str(t)) % 10**9) for t in range(20_000)]))
         for t_ns in range(2, 500):
             run.append_event(t_ns, {"kind": "E", "text": "x" * 100})
         clock.now_ns = 3 * CHECKPOINT_PERIOD_NS
@@ -295,11 +296,12 @@ def test_a_full_disk_says_so(tmp_path: Path, met: str) -> None:
         from pathlib import Path
         from testbed.errors import ToolError
         from testbed.results.run_directory import RunDirectory
+        from tests.sample_rows import columns
         from tests.test_results_run_directory import sample
         run = RunDirectory.create(Path(sys.argv[1]) / "run", {})
         rows = [sample(t, weight=hash(str(t)) % 10**9) for t in range(60_000)]
         try:
-            run.append_samples(rows if sys.argv[2] == "while they come" else rows[:30_000])
+            run.append_columns(columns(rows if sys.argv[2] == "while they come" else rows[:30_000]))
             run.finish("completed")
         except ToolError as error:
             with suppress(ToolError):

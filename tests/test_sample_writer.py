@@ -16,6 +16,7 @@ from testbed.files.reading import Source
 from testbed.records.samples import COLUMNS, SCHEMA, in_order, table_of
 from testbed.results import sample_file, sample_writer
 from testbed.results.sample_writer import SampleWriter
+from tests.sample_rows import columns
 
 GROUP = 16
 
@@ -23,7 +24,6 @@ GROUP = 16
 @pytest.fixture(autouse=True)
 def _small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sample_writer, "ROW_GROUP_ROWS", GROUP)
-    monkeypatch.setattr(sample_writer, "MANY_ROWS", 5)
 
 
 def row(t_ns: int) -> dict[str, Any]:
@@ -35,20 +35,16 @@ def rows(times: list[int]) -> list[dict[str, Any]]:
     return [row(t_ns) for t_ns in times]
 
 
-def columns(of: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    return {name: [one.get(name) for one in of] for name in COLUMNS}
-
-
 def nearly_in_order(count: int) -> list[int]:
     draws = random.Random(1)
     return sorted(range(1, count + 1), key=lambda t_ns: t_ns + 3 * draws.random())
 
 
-def written(path: Path, times: list[int], at_once: int, *, as_columns: bool = False) -> bytes:
+def written(path: Path, times: list[int], at_once: int) -> bytes:
     writer = SampleWriter(path, "")
     for first in range(0, len(times), at_once):
         some = rows(times[first : first + at_once])
-        writer.append_columns(columns(some)) if as_columns else writer.append_rows(some)
+        writer.append_columns(columns(some))
         writer.write()
     writer.settle()
     return path.read_bytes()
@@ -59,12 +55,12 @@ def test_the_file_is_whole_and_readable_at_any_time(tmp_path: Path) -> None:
     writer.write()
     assert pq.read_table(path).schema.equals(SCHEMA)
     for t_ns in nearly_in_order(10 * GROUP):
-        writer.append_rows([row(t_ns)])
+        writer.append_columns(columns([row(t_ns)]))
         taken.append(row(t_ns))
         writer.write()
         assert in_order(pq.read_table(path)).equals(in_order(table_of(columns(taken))))
         assert writer.rows == len(taken)
-        assert writer._waiting_rows + len(writer._rows) <= 2 * GROUP + 5
+        assert writer._waiting_rows <= 2 * GROUP
     assert len(writer._sealed) == 9
     by_node = sample_file.read_by_node(Source(path, "make it anew"))  # the pages are where the footer says
     assert sum(len(samples.t_ns) for samples in by_node.values()) == 10 * GROUP
@@ -75,7 +71,7 @@ def test_the_file_is_whole_and_readable_at_any_time(tmp_path: Path) -> None:
 def test_equal_rows_give_equal_bytes_however_they_come(tmp_path: Path, count: int) -> None:
     times = nearly_in_order(count)
     first = written(tmp_path / "a", times, 1)
-    assert written(tmp_path / "b", times, 7, as_columns=True) == first
+    assert written(tmp_path / "b", times, 7) == first
     assert written(tmp_path / "c", times, 1000) == first
     assert written(tmp_path / "d", sorted(times), 3) == first
     file = pq.ParquetFile(tmp_path / "a")
@@ -92,14 +88,14 @@ def test_a_row_that_comes_much_too_late_takes_its_place(tmp_path: Path) -> None:
 def test_rows_of_one_instant_stay_in_the_order_they_came(tmp_path: Path) -> None:
     writer = SampleWriter(tmp_path / "a", "")
     for k in range(4 * GROUP):
-        writer.append_rows([{**row(5), "weight": k}])
+        writer.append_columns(columns([{**row(5), "weight": k}]))
     writer.settle()
     assert pq.read_table(tmp_path / "a").column("weight").to_pylist() == list(range(4 * GROUP))
 
 
 def test_a_disk_that_takes_no_more_leaves_the_former_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer, path = SampleWriter(tmp_path / "samples.parquet", ""), tmp_path / "samples.parquet"
-    writer.append_rows(rows(list(range(1, 20))))
+    writer.append_columns(columns(rows(list(range(1, 20)))))
     writer.write()
 
     def full(*_: Any) -> None:
@@ -108,7 +104,7 @@ def test_a_disk_that_takes_no_more_leaves_the_former_file(tmp_path: Path, monkey
     with monkeypatch.context() as patch:
         patch.setattr(sample_writer, "_write_all", full)
         with pytest.raises(ToolError, match="No space left"):
-            writer.append_rows(rows(list(range(20, 60))))
+            writer.append_columns(columns(rows(list(range(20, 60)))))
     assert pq.read_table(path).num_rows == 19
     writer.settle()  # there is room again
     assert pq.read_table(path).column("t_ns").to_pylist() == list(range(1, 60))

@@ -30,7 +30,7 @@ import pyarrow as pa
 from testbed.errors import InputError, ToolError
 from testbed.files import writing
 from testbed.results import recorded_run
-from testbed.results.sample_writer import Rows, SampleWriter
+from testbed.results.sample_writer import SampleWriter
 from testbed.units import NS_PER_MS, NS_PER_S
 
 FinalStatus = Literal["completed", "interrupted", "failed"]
@@ -107,10 +107,6 @@ class RunDirectory:
         """Write a value as JSON and return the path (NaN is refused); raises as `write_text`."""
         target = self.path / name
         return writing.replace_json(target, value, durable=durable, indent=indent, elsewhere=self._elsewhere)
-
-    def append_samples(self, rows: Rows) -> None:
-        """Take in sample rows: mappings with the required columns of `samples.COLUMNS` and any of the others."""
-        self._samples.append_rows(rows)
 
     def append_columns(self, columns: Mapping[str, object]) -> None:
         """Take in sample rows as columns of equal length, for engines that hold arrays over nodes."""

@@ -14,23 +14,20 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pyarrow as pa
 
 from testbed.files import row_groups, writing
 from testbed.files.reading import Source
 from testbed.files.row_groups import MAGIC, RowGroup
-from testbed.records.samples import COLUMNS, SCHEMA, in_order, table_of
+from testbed.records.samples import SCHEMA, in_order, table_of
 from testbed.results import sample_file
 
 ROW_GROUP_ROWS = 1 << 16
-MANY_ROWS = 1 << 10  # as mappings, which take ten times the memory of a table
 MANY_TABLES = 256  # more pieces than this are joined, or a long run spends its time on their seams
-
-Rows = Sequence[Mapping[str, Any]]
 
 
 class SampleWriter:
@@ -43,7 +40,6 @@ class SampleWriter:
 
     def __init__(self, path: Path, elsewhere: str) -> None:
         self._path, self._elsewhere = path, elsewhere
-        self._rows: list[Mapping[str, Any]] = []
         self._tables: list[pa.Table] = []
         self._waiting_rows = 0  # in the tables
         self._sealed: list[RowGroup] = []
@@ -56,17 +52,10 @@ class SampleWriter:
     @property
     def rows(self) -> int:
         """Return how many rows there are."""
-        return sum(group.rows for group in self._sealed) + self._waiting_rows + len(self._rows)
-
-    def append_rows(self, rows: Rows) -> None:
-        """Take in rows as mappings."""
-        self._rows.extend(rows)
-        if len(self._rows) >= MANY_ROWS:
-            self._gather()
+        return sum(group.rows for group in self._sealed) + self._waiting_rows
 
     def append_columns(self, columns: Mapping[str, object]) -> None:
         """Take in rows as columns of equal length."""
-        self._gather()
         self._add(table_of(columns))
 
     def write(self) -> None:
@@ -75,7 +64,6 @@ class SampleWriter:
         Raises:
             ToolError: when the disk does not take them; the former file stays.
         """
-        self._gather()
         if self.rows == self._written_rows:
             return
         writing.replace(self._path, self._into, durable=False, elsewhere=self._elsewhere)
@@ -87,7 +75,6 @@ class SampleWriter:
         Raises:
             ToolError: when the disk does not take them.
         """
-        self._gather()
         self._note_order(self._waiting())
         if not self._ordered:
             self._sort_all()
@@ -95,14 +82,6 @@ class SampleWriter:
         self._written_rows = -1
         self.write()
         self._forget_sealed()
-
-    def _gather(self) -> None:
-        if self._rows:
-            rows, self._rows = self._rows, []
-            unknown = set().union(*rows) - set(COLUMNS)
-            if unknown:
-                raise KeyError(f"unknown columns {sorted(unknown)}")
-            self._add(table_of({name: _column(rows, name) for name in COLUMNS}))
 
     def _add(self, table: pa.Table) -> None:
         self._tables.append(table)
@@ -171,8 +150,3 @@ def _write_all(file: BinaryIO, content: bytes) -> None:
     rest = memoryview(content)
     while rest:
         rest = rest[file.write(rest) :]
-
-
-def _column(rows: Rows, name: str) -> list[Any] | None:
-    values = [row.get(name) for row in rows]
-    return values if any(value is not None for value in values) else None

@@ -35,17 +35,6 @@ _ROW = struct.Struct("!" + "".join("d" if column.type == Floats else "Q" for col
 _MAX_VALUE = 2**62
 
 
-def encode(notification: NotifyBalancer) -> bytes:
-    """Return the datagram.
-
-    Raises:
-        ValueError: more rows than fit, or a value out of range.
-    """
-    if not 1 <= len(notification.nodes) <= MAX_ROWS:
-        raise ValueError(f"a notification has 1 to {MAX_ROWS} rows, not {len(notification.nodes)}")
-    return b"".join((_HEADER.pack(MAGIC, VERSION, len(notification.nodes)), *(row for _, row in _rows(notification))))
-
-
 def bodies(notification: NotifyBalancer) -> Iterator[tuple[str, bytes]]:
     """Yield each node and the datagram that speaks of it alone.
 

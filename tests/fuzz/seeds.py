@@ -212,7 +212,7 @@ def _datagrams() -> None:
         severity_ratio=np.array([0.0, 1.0]),
         arrived_bps=ints,
     )
-    (_new("notifications") / "two.bin").write_bytes(notification.encode(notified))
+    (_new("notifications") / "two.bin").write_bytes(sealed.encoded(notified))
     named = notification.encode_siblings(NameSiblings(nodes=nodes, siblings=("n2", "")))
     (_new("siblings") / "two.bin").write_bytes(named)
     mesh = _new("mesh")
