@@ -1,0 +1,48 @@
+"""`package` and `reproduce`: results that travel, and are made again elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from testbed import output
+from testbed.commands.app import app
+from testbed.commands.options import AsJson
+from testbed.system import patience
+
+
+@app.command(epilog="Example: `python -m testbed package runs/sweep-policies -o policies.zip`")
+def package(
+    path: Annotated[Path, typer.Argument(metavar="RUN|SWEEP|CLAIMS", help="its directory", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.zip", help="the package", show_default=False)],
+) -> None:
+    """Pack a run, a sweep or claims with all that their figures follow from, as an RO-Crate."""
+    from testbed.crate import contents
+
+    with patience.noted(f"packing {path}"):
+        packed = contents.package(path, out)
+    output.say(str(packed))
+
+
+@app.command(epilog="Example: `sudo python -m testbed reproduce policies.zip --out again`")
+def reproduce(
+    path: Annotated[Path, typer.Argument(metavar="FILE.zip", help="a package", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="default reproduced-NAME; refused if it exists")
+    ] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="execute the plug-ins that the package brings")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check a package, run again what this machine can, and say of each run: reproduced, differs, not run."""
+    from testbed.trials import reproducing
+
+    result = reproducing.reproduce(path, out or Path(f"reproduced-{path.stem}"), trust=trust, note=output.note)
+    if as_json:
+        output.say_json([one.to_record() for one in result.runs])
+    else:
+        for one in result.runs:
+            output.say(f"{one.outcome:11} {one.run} ({one.engine}): {one.why}")
+        output.say(f"files: {result.path} (reproduction.json, runs, package)")
+    raise typer.Exit(result.exit_code)

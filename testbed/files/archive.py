@@ -1,0 +1,116 @@
+"""ZIP archives: written so that the same files make the same bytes, and read so that a hostile one does no harm.
+
+A ZIP from elsewhere may name files outside of the folder it is unpacked into, name one twice, hold links, or unpack to
+far more than it takes.  Everything is checked against the directory of the archive before the first byte is unpacked,
+and what is unpacked is counted again, since the directory may lie.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from testbed.files.reading import Source
+
+MAX_FILES = 50_000
+MAX_BYTES = 8 * 10**9  # of all files, unpacked
+MAX_RATIO = 400  # of a file beyond `SMALL_BYTES`; our most regular files reach about 50
+SMALL_BYTES = 10**6
+MAX_NAME_CHARS = 400
+_TIME = (1980, 1, 1, 0, 0, 0)  # the first a ZIP can say
+_CHUNK = 1 << 20
+
+
+def write(out: BinaryIO, files: Mapping[str, Path | bytes]) -> None:
+    """Write an archive into an open file: names sorted, times and permissions fixed."""
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+        for name in sorted(files):
+            about = zipfile.ZipInfo(name, _TIME)
+            about.compress_type, about.external_attr, about.create_system = zipfile.ZIP_DEFLATED, 0o644 << 16, 3
+            content = files[name]
+            with archive.open(about, "w", force_zip64=True) as target:
+                if isinstance(content, bytes):
+                    target.write(content)
+                    continue
+                with content.open("rb") as source:
+                    while chunk := source.read(_CHUNK):
+                        target.write(chunk)
+
+
+def sha256_of(content: Path | bytes) -> str:
+    """Return the SHA-256 of a file, however long, or of bytes, in hexadecimal digits.
+
+    Raises:
+        InputError: when the file cannot be read.
+    """
+    state = hashlib.sha256(content if isinstance(content, bytes) else b"")
+    if isinstance(content, Path):
+        with Source(content, "name a whole directory", follow=False).open() as file:
+            while chunk := file.read(_CHUNK):
+                state.update(chunk)
+    return state.hexdigest()
+
+
+def unpack(source: Source, folder: Path) -> list[str]:
+    """Unpack an archive into an empty folder and return the names in it.
+
+    Raises:
+        InputError: when it is no ZIP, is damaged or cut off, or holds what it may not.
+    """
+    try:
+        with source.open() as file, zipfile.ZipFile(file) as archive:
+            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+            _check(source, entries)
+            left = MAX_BYTES
+            for entry in entries:
+                left -= _unpack_one(source, archive, entry, folder, left)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise source.refusal(f"it is no whole ZIP archive: {error}") from error
+    return [entry.filename for entry in entries]
+
+
+def _check(source: Source, entries: list[zipfile.ZipInfo]) -> None:
+    if len(entries) > MAX_FILES:
+        raise source.refusal(f"it holds {len(entries):,} files, more than {MAX_FILES:,}")
+    if len({entry.filename.casefold() for entry in entries}) < len(entries):
+        raise source.refusal("it holds two files of one name")
+    if sum(entry.file_size for entry in entries) > MAX_BYTES:
+        raise source.refusal(f"it unpacks to more than {MAX_BYTES:,} bytes")
+    for entry in entries:
+        if why := _why_not(entry):
+            raise source.refusal(f"it holds {entry.filename[:80]!r}, {why}")
+
+
+def _why_not(entry: zipfile.ZipInfo) -> str:
+    """Return why an entry is not taken, empty where it is."""
+    parts = PurePosixPath(entry.filename).parts
+    kind = stat.S_IFMT(entry.external_attr >> 16)
+    if entry.filename.startswith("/") or not parts or {"..", "."} & {*parts, *entry.filename.split("/")}:
+        return "which lies outside of it"
+    if len(entry.filename) > MAX_NAME_CHARS or any(not c.isprintable() or c in "\\:" for c in entry.filename):
+        return "which is no name of a file in a package"
+    if kind not in (0, stat.S_IFREG):
+        return "which is no regular file"
+    if entry.flag_bits & 1:
+        return "which is encrypted"
+    if entry.file_size > SMALL_BYTES and entry.file_size > MAX_RATIO * max(entry.compress_size, 1):
+        return f"which unpacks to {entry.file_size:,} bytes of {entry.compress_size:,}"
+    return ""
+
+
+def _unpack_one(source: Source, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path, left: int) -> int:
+    target = folder / entry.filename
+    target.parent.mkdir(parents=True, exist_ok=True)
+    n_bytes = 0
+    with archive.open(entry) as packed, target.open("xb") as file:
+        while chunk := packed.read(_CHUNK):
+            n_bytes += len(chunk)
+            if n_bytes > min(left, entry.file_size):
+                raise source.refusal(f"{entry.filename[:80]!r} unpacks to more than it says")
+            file.write(chunk)
+    return n_bytes
