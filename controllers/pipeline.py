@@ -25,6 +25,14 @@ overwhelmed or dead delays and loses nothing.  The controller only writes slots 
   that did not before is thrown away instead, and its next packet decides and learns.  So AGAIN looks at three bits of
   the source address, other ones for each node; what is in them makes no difference.  This needs ``disable-in-band``
   on the bridge (Mininet sets it): the hidden flows of in-band control look at the whole source address of everything.
+* **Slots in turn.**  A hash deals 30 flows to 3 nodes as dice would: the busiest has 12 or 13 of them.  Under a policy
+  that has its slots taken in turn, HASH asks TURN for the slot in place of hashing.  TURN has one flow, which writes
+  the number of the next slot; the flow of each slot learns that flow anew, with the number of the slot after it, before
+  the first packet leaves.  So the switch counts new flows by itself.  What is learned is as lasting as a pin, and a
+  controller that installs the pipeline begins at slot 0 again.
+
+      HASH ─ unpinned ─▶ TURN ─▶ SLOTS ─▶ LEARN          SLOTS writes the next turn into TURN
+
 * **per-flow**, the policy one may choose for comparison, has no SLOTS and no LEARN: HASH hands unpinned packets to the
   controller, which writes the pin and sends the packet back by PLACED.  PLACED counts what came back; what went is
   for the switch's controller meter to tell, since counts of flows whose way changes meanwhile go to the new way.
@@ -75,6 +83,7 @@ from testbed.controllers.openflow import (
     Value,
     match,
 )
+from testbed.policies.slots import slot_count
 from testbed.records.events import FiveTuple
 from testbed.scenario.tables import BALANCER_POLICIES
 from testbed.units import NS_PER_S
@@ -92,10 +101,12 @@ class Table(IntEnum):
     AGAIN = 6
     FORWARD = 7
     PLACED = 8
+    TURN = 9
 
 
 SLOT, NODE = "reg1", "reg2"  # node numbers count from 1: 0 is "not pinned"
 PIN_COOKIE = 0x5049_4E53  # "PINS" in dumps
+TURN_COOKIE = 0x5455_524E  # "TURN"
 FRAGMENT_COOKIE = 0x4652_4147  # "FRAG": counts the fragments that were dropped
 KERNEL_COOKIE = 0x4B45_524E  # "KERN": counts frames that hosts' kernels sent by themselves, and that were dropped
 ANSWERED_COOKIE = 0x414E_5357  # "ANSW": counts what came back from the controller
@@ -241,7 +252,10 @@ def _affinity_idle_s(config: BalancerConfig) -> int:
 def _placing_by_slots(config: BalancerConfig, slots: Sequence[str]) -> Iterator[FlowMod]:
     yield from _learn(config)
     yield from (_slot(config, slot, node) for slot, node in enumerate(slots))
-    spread = HashToRegister(SLOT, links=len(slots), basis=config.seed & _BASIS_BITS)
+    spread: OpenFlowAction = HashToRegister(SLOT, links=len(slots), basis=config.seed & _BASIS_BITS)
+    if _in_turn(config):
+        spread = Resubmit(Table.TURN)
+        yield FlowMod(Table.TURN, 1, match(), (SetField(SLOT, 0),), cookie=TURN_COOKIE)
     yield FlowMod(Table.HASH, 2, match(**{NODE: 0}), (spread,), goto=Table.SLOTS)
     yield FlowMod(Table.HASH, 1, match(), goto=Table.NODES)
 
@@ -274,8 +288,16 @@ def _learn(config: BalancerConfig) -> Iterator[FlowMod]:
 
 
 def _slot(config: BalancerConfig, slot: int, node: str) -> FlowMod:
-    number = config.number_of(node)
-    return FlowMod(Table.SLOTS, 1, match(**{SLOT: slot}), (SetField(NODE, number),), goto=Table.LEARN)
+    to_node: tuple[OpenFlowAction, ...] = (SetField(NODE, config.number_of(node)),)
+    if _in_turn(config):
+        following = (slot + 1) % slot_count(len(config.nodes))
+        learned = Learn(Table.TURN, 1, 0, TURN_COOKIE, fixed=(), same=(), register=SLOT)
+        to_node = (*to_node, SetField(SLOT, following), learned)
+    return FlowMod(Table.SLOTS, 1, match(**{SLOT: slot}), to_node, goto=Table.LEARN)
+
+
+def _in_turn(config: BalancerConfig) -> bool:
+    return BALANCER_POLICIES[config.spec.policy].in_turn
 
 
 def _classify(config: BalancerConfig) -> Iterator[FlowMod]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -133,6 +134,20 @@ class WholeLife(Trial):
         self.send_flows("n1 back", range(10_000, 10_000 + FLOWS))
 
 
+class InTurn(Trial):
+    """New flows take the slots in turn."""
+
+    POLICY = "turns"
+
+    def run(self) -> dict[str, Any]:
+        balancer = alone(self.config, self.notify_socket)
+        balancer.wait_for(is_kind("BalancerReady"))
+        self.ovs.widen_buffers("s1", "s1-c1")
+        self.send_flows("turns", range(10_000, 10_000 + FLOWS), packets=3)
+        balancer.end(signal.SIGTERM)
+        return self.seen
+
+
 @pytest.fixture(scope="module", params=["os-ken", pytest.param("ryu", marks=pytest.mark.requires("ryu"))])
 def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Run the trial once."""
@@ -229,3 +244,9 @@ def test_sigterm_ends_the_process_cleanly(seen: dict[str, Any]) -> None:
 
 def test_switch_dropped_nothing(seen: dict[str, Any]) -> None:
     assert seen["switch_drops"] == 0
+
+
+def test_flows_take_the_slots_in_turn(tmp_path: Path) -> None:
+    turns = run_in_sandbox(lambda: InTurn(tmp_path))["turns"]
+    assert turns["arrived"] == turns["sent"]
+    assert list(turns["nodes"].values()) == [NODES[k % 64 % 3] for k in range(FLOWS)]

@@ -20,23 +20,26 @@ NAMES = {
     "suspicion": "false-positive rate of the failure detector",
     "balancer": "the balancer's decisions",
     "cluster": "one node against a cluster of three",
+    "map": "where cooperation pays: the cost of a run under pairs of balancer and buffer, cell by cell",
     "kill-start": "what is left of trials that are killed as they start",
     "kill-matrix": "what is left and said when any process of a trial is killed in any phase",
     "verdict": "what disturbs a run, and whether the verdict names it",
     "soak": "memory and descriptors of every process of a long trial",
 }
-ANYBODYS = ("forecaster", "simulate")  # the others need root, and what a run needs of the machine
-LONG = ("nodes", "capacity", "kill-start", "kill-matrix", "verdict", "soak")
+ANYBODYS = ("forecaster", "simulate", "map")  # the others need root, and what a run needs of the machine
+LONG = ("nodes", "capacity", "map", "kill-start", "kill-matrix", "verdict", "soak")
 COUNTED = {
     "failover": "failures of each kind (100)",
     "scale": "seeds of the imbalance (3)",
     "suspicion": "minutes of node time (6)",
     "cluster": "silent crashes (20)",
+    "map": "seeds of each cell (10)",
     "kill-start": "kills (2500)",
     "kill-matrix": "trials (each place of the matrix once)",
     "verdict": "undisturbed runs (3)",
 }
 JUDGED = ("capacity", "kill-matrix", "verdict", "soak")  # a bar that is not passed there is a failure: exit 1
-FILTERED = ("nodes", "capacity", "kill-matrix", "verdict")  # have `run(..., only=TEXT)`
+TABLED = (*JUDGED, "map")  # have a table of their own
+FILTERED = ("nodes", "capacity", "map", "kill-matrix", "verdict")  # have `run(..., only=TEXT)`
 TIMED = ("soak",)  # have `run(minutes=N)`
 DRAWN = ("kill-matrix",)  # have `run(..., seed=N, check_every=N)`

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from testbed import output
-from testbed.bench import ANYBODYS, COUNTED, DRAWN, FILTERED, JUDGED, LONG, NAMES, TIMED
+from testbed.bench import ANYBODYS, COUNTED, DRAWN, FILTERED, JUDGED, LONG, NAMES, TABLED, TIMED
 from testbed.commands.app import app
 from testbed.commands.options import AsJson
 from testbed.errors import EXIT_EXPECTATION_FAILED, EXIT_OK, InputError
@@ -104,10 +104,10 @@ def _module(name: str) -> ModuleType:
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
-    figures = [row for row in rows if row["name"].partition(".")[0] not in JUDGED]
+    figures = [row for row in rows if row["name"].partition(".")[0] not in TABLED]
     if figures:
         _print_figures(figures)
-    for name in JUDGED:
+    for name in TABLED:
         of_it = [row for row in rows if row["name"].partition(".")[0] == name]
         if of_it:
             _print_table(_module(name).table(of_it))

@@ -75,9 +75,11 @@ class BalancerTraits(Traits):
     Attributes:
         places_flows: whether the controller places every flow when its first packet comes; else the switch does, by the
             slots that the policy deals.
+        in_turn: whether each new flow takes the next slot of the table, in place of the slot that its hash names.
     """
 
     places_flows: bool = False
+    in_turn: bool = False
 
 
 def _fits(_: TopologySpec) -> str:
@@ -167,6 +169,8 @@ BALANCER_POLICIES: Registry[BalancerTraits] = Registry(
         "testbed.policies.balancer_least_loaded",
         "testbed.policies.balancer_round_robin",
         "testbed.policies.balancer_by_rate",
+        "testbed.policies.balancer_turns",
+        "testbed.policies.balancer_cooperative",
         "testbed.policies.balancer_hash",
         "testbed.policies.balancer_per_flow",
     ),

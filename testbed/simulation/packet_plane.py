@@ -18,6 +18,7 @@ from testbed.records.events import Ints, TrafficSampled
 from testbed.records.evidence import ClientEvidence, NodeEvidence
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network, bucket_bytes
+from testbed.scenario.tables import BALANCER_POLICIES
 from testbed.simulation.deflection import Deflection, Packets, Step
 from testbed.simulation.delays import DelayCounts
 from testbed.simulation.deliveries import Deliveries
@@ -75,7 +76,8 @@ class PacketPlane:
         self.queues = QueueBank(rates, depths, limit_bytes)
         hashes = flow_hash(plan.flows, plan.clients, network, hash_basis)
         idle_ns = scenario.balancer.affinity_idle_ns
-        self.switch = Switch(hashes, slots, count, idle_ns, len(network.first_tier))
+        in_turn = BALANCER_POLICIES[scenario.balancer.policy].in_turn
+        self.switch = Switch(hashes, slots, count, idle_ns, len(network.first_tier), in_turn=in_turn)
         deflecting = scenario.buffer.deflect
         self.deflection = Deflection(count, plan, model.switch_ns) if deflecting else None
         self._turn_ns = model.switch_ns  # back to the switch and on to the sibling: the way from a client again

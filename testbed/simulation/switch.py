@@ -95,13 +95,22 @@ class Switch:
         nodes: how many nodes there are.
         affinity_idle_ns: a flow silent for so long is placed anew; whole seconds, as OpenFlow counts them.
         first_tier: how many of the nodes the switch gives flows to; they come first.  Default all.
+        in_turn: each new flow takes the next slot, in place of the slot that its hash names.
     """
 
     def __init__(
-        self, hashes: Words, table: Ints, nodes: int, affinity_idle_ns: int, first_tier: int | None = None
+        self,
+        hashes: Words,
+        table: Ints,
+        nodes: int,
+        affinity_idle_ns: int,
+        first_tier: int | None = None,
+        *,
+        in_turn: bool = False,
     ) -> None:
         self._slot = (hashes % np.uint32(len(table))).astype(np.int64)
         self._table = table
+        self._in_turn, self._turn = in_turn, 0  # the slot of the next new flow
         self._removed = np.zeros(nodes, dtype=bool)
         self._idle_ns = -(-affinity_idle_ns // NS_PER_S) * NS_PER_S
         self._pin = np.full(len(hashes), _UNPINNED, dtype=np.int64)
@@ -152,6 +161,8 @@ class Switch:
             homeless |= self._removed[node]
         if homeless.any():
             moved = flow[homeless]
+            if self._in_turn:
+                self._take_turns(moved)
             self._pin[moved] = self._table[self._slot[moved]]
             node = self._pin[flow]
             new = np.concatenate((new, moved))
@@ -160,3 +171,10 @@ class Switch:
             self._strange[flow] = False
             node = self._leads_to[node]
         return node, self._leads_to[self._pin[np.unique(new)]]
+
+    def _take_turns(self, flow: Int32s) -> None:
+        """Give the next slots to flows in the order of their first packets here."""
+        flows, first = np.unique(flow, return_index=True)
+        ranks = np.argsort(np.argsort(first))
+        self._slot[flows] = (self._turn + ranks) % len(self._table)
+        self._turn = (self._turn + len(flows)) % len(self._table)

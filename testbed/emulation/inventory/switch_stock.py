@@ -5,7 +5,8 @@ with the command that made it.  The daemon logs how many flows each connection c
 of the controllers are called ``tcp:…``, those of ``ovs-ofctl`` ``unix#…``, and none of the latter changes flows in a
 run.  What is asked of the switch itself is asked at the start and at the end, all of it at once.
 
-Tables that change by design are left out: pins are learned, slots and the states of nodes belong to the controller.
+Tables that change by design are left out: pins and turns are learned, slots and the states of nodes belong to the
+controller.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from testbed.emulation.inventory.difference import ABSENT, Difference
 from testbed.errors import ToolError
 
 SWITCH = "switch"
-_STEERED = {Table.PINS, Table.SLOTS, Table.NODES}
+_STEERED = {Table.PINS, Table.SLOTS, Table.NODES, Table.TURN}
 _ASKED = {
     "flow": "dump-flows",
     "group": "dump-groups",

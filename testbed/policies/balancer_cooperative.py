@@ -1,0 +1,79 @@
+"""`cooperative`: new flows take turns, in shares that fill the nodes up to one level of work.
+
+The *work* of a node is how long it is busy with what is sure: its backlog and what its present flows bring within
+`HORIZON_S`, at the rate at which it serves, in seconds,
+
+    work = backlog / service rate + smoothed arrival rate / service rate × HORIZON_S
+
+New flows are poured over the nodes as water over uneven ground.  With V bytes of them, each node gets what lifts it to
+a common level L, and a node above the level gets nothing:
+
+    share = max(0, L - work) × service rate,        L such that the shares add up to V
+
+V is the whole question.  A rule that takes V for nothing sends all new flows to the node with the least work, however
+small the difference, and until the next notification that node gets a whole burst (`least-loaded`).  With V without
+bound the work does not matter (`by-rate`).  V is what comes before the next decision can take effect; a burst that the
+nodes can just take brings the service rate of all of them for that time.  So V is that rate for `PLANNED_S`: the pause
+between two decisions (20 ms), the sample (10 ms), and the way there and back, twice that to be on the safe side.
+
+Flows take the slots in turn (`balancer_turns`), and the table is dealt anew with the nodes interleaved, so that even
+the few flows of a small burst are in these shares.
+
+Source: the rule is ours.  Water filling by work is "join the shortest expected delay" with a known batch (Selen, Adan,
+Kapodistria, van Leeuwaarden, "Steady-state analysis of shortest expected delay routing", 2016); that stale state needs
+the jobs of a whole pause to be spread at once is Mitzenmacher's "How useful is old information?", 2000, and Dahlin's
+"Interpreting stale load information", 2000.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from testbed.policies.balancer_view import BalancerRow, ClusterView
+from testbed.policies.slots import deal
+from testbed.records.events import Floats, Ints
+
+HORIZON_S = 0.1
+PLANNED_S = 0.05
+_BITS = 8
+
+
+def filling(work_s: Floats, rate: Floats, volume: float) -> Floats:
+    """Return how `volume` is poured over nodes so that all it reaches have the same work after it, shape [n].
+
+    Args:
+        work_s: before, shape [n].
+        rate: at which each node works off, shape [n]; one of them above 0.  A node without a rate gets nothing.
+        volume: above 0, in the unit of `rate` times seconds.
+    """
+    order = np.argsort(np.where(rate > 0, work_s, np.inf), kind="stable")
+    order = order[: int((rate > 0).sum())]
+    rates = np.cumsum(rate[order])
+    works = np.cumsum(rate[order] * work_s[order])
+    reached = int(np.searchsorted(rates * work_s[order] - works, volume, side="left"))  # nodes below the level
+    level = (volume + works[reached - 1]) / rates[reached - 1]
+    poured: Floats = np.maximum(level - work_s, 0.0) * rate
+    return poured
+
+
+class Cooperative:
+    """Weights are what each node gets of the new flows' bytes."""
+
+    heeds_state = True
+
+    def slots(self, current: Ints, view: ClusterView) -> Ints:
+        """See `SlotRule.slots`."""
+        rate = view.service_bps / _BITS
+        work_s = (view.backlog_bytes + view.rate_bps / _BITS * HORIZON_S) / rate
+        serving = np.where(view.serving, rate, 0.0)
+        return deal(filling(work_s, serving, PLANNED_S * float(serving.sum())), len(current))
+
+
+ROWS = (
+    BalancerRow(
+        name="cooperative",
+        doc="new flows take turns, in shares that bring all nodes to the same work: backlog and arrivals over rate",
+        in_turn=True,
+        rule=lambda _slots, _nodes, _rng: Cooperative(),
+    ),
+)
