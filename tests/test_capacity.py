@@ -33,6 +33,7 @@ COSTS = Costs(
     cores=2,
     other_ratio=0.0,
     agents_ratio=Slope(0.0, 0.0005),  # a tick of 500 us
+    cohort_ratio=Slope(0.0, 0.0015),  # one of many nodes takes 1.5 ms
     mesh_ratio=Slope(0.0, 0.0001),
     control_ratio=Slope(0.05, 0.005),
     rest_ratio=Slope(0.0, 0.0),
@@ -79,6 +80,18 @@ def test_messages_and_ticks_are_counted_from_the_scenario() -> None:
     assert asked.ticks_per_s == 1_000
     assert asked.messages_per_s == 10 * (3 * 100 + 10 * 10)
     assert load(nodes=1).messages_per_s == 0
+    assert load(nodes=30).messages_per_s == 30 * (3 * 100 + (5 + 1) * 10), "in a large mesh states go to five"
+
+
+def test_nodes_that_tick_together_wake_their_agents_once() -> None:
+    assert [load(nodes=nodes).wake_ups_per_s for nodes in (1, 8, 9, 100)] == [100, 800, 100, 100]
+    assert [load(nodes=nodes).ticks_per_s for nodes in (8, 9)] == [800, 900]
+    agents = [forecast(load(nodes=nodes), COSTS).cores_ratio["agents"] for nodes in (8, 9, 100)]
+    assert agents == pytest.approx([0.4, 0.15, 0.15])
+    two_apart, all_apart = load(nodes=30, apart=2), load(nodes=30, apart=30)
+    assert (two_apart.own_ticks, two_apart.common_ticks) == (2, 3)
+    assert (all_apart.own_ticks, all_apart.common_ticks) == (30, 0)
+    assert all_apart.of_nodes(9).own_ticks == 9
 
 
 def test_a_small_load_is_valid_and_its_cores_are_the_sum_of_its_parts() -> None:
@@ -109,7 +122,7 @@ def test_new_flows_cost_the_switch_by_themselves() -> None:
 
 
 def test_what_goes_before_the_switch_is_missing_to_it() -> None:
-    slow = replace(COSTS, agents_ratio=Slope(0.0, 0.0018))
+    slow = replace(COSTS, cohort_ratio=Slope(0.0, 0.018))
     made = forecast(load(nodes=10, pps=10_000), slow)
     assert made.verdict == "INVALID"
     assert math.isinf(value(made, "way from client to node p99"))
@@ -118,7 +131,7 @@ def test_what_goes_before_the_switch_is_missing_to_it() -> None:
 
 def test_one_process_for_all_agents_has_one_core() -> None:
     shared = replace(COSTS, agents=Slope(1.0, 0.0))
-    asked = load(nodes=19, pps=100)
+    asked = load(nodes=19, pps=100, apart=19)
     assert value(forecast(asked, shared), "by an agent process") == pytest.approx(0.95)
     assert value(forecast(asked, COSTS), "by an agent process") == pytest.approx(0.05)
 

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from testbed.capacity.load import Load
 from testbed.files import records
 from testbed.files.records import Count
+from testbed.units import NS_PER_S
 
 
 class Slope(NamedTuple):
@@ -46,7 +48,8 @@ class Costs:
     Attributes:
         cores: how many processors we may use.
         other_ratio: what other work on the machine takes of a core, at the time of the measurement.
-        agents_ratio: of all agents, by ticks a second.
+        agents_ratio: of all agents whose nodes tick one by one, by ticks a second.
+        cohort_ratio: of all agents whose nodes tick together, by wake-ups a second.
         mesh_ratio: of all members of the mesh, by messages a second.
         control_ratio, rest_ratio: of the controllers, and of all that is not named here, by nodes.
         record_ratio: of who writes the samples down, by ticks a second.
@@ -64,6 +67,7 @@ class Costs:
     cores: Count
     other_ratio: float
     agents_ratio: Slope
+    cohort_ratio: Slope
     mesh_ratio: Slope
     control_ratio: Slope
     rest_ratio: Slope
@@ -82,6 +86,11 @@ class Costs:
     def switch_packet_ns(self, pps: float, ports: int) -> float:
         """Return what a packet costs a switch of so many ports at a rate."""
         return float(np.interp(pps, self.paces_pps, [slope.at(ports) for slope in self.switch_ns]))
+
+    def agents_at(self, load: Load) -> float:
+        """Return the share of a core that all agents of a load take."""
+        own = self.agents_ratio.at(load.own_ticks * NS_PER_S / load.interval_ns) if load.own_ticks else 0.0
+        return own + self.cohort_ratio.at(load.common_ticks * NS_PER_S / load.interval_ns)
 
     def densest_ns(self, ports: int) -> float:
         """Return what a packet costs the switch when it has more of them than it can do."""

@@ -101,7 +101,7 @@ def _value(expected: Expected) -> str:
 
 def machine(costs: Costs, load: Load) -> dict[str, float]:
     """Return what the machine does, at the scenario's number of ports and nodes, by a name with its unit."""
-    ticks, messages = load.ticks_per_s, load.messages_per_s
+    messages = load.messages_per_s
     return {
         "cores": costs.cores,
         "other_work_cores": costs.other_ratio,
@@ -110,7 +110,7 @@ def machine(costs: Costs, load: Load) -> dict[str, float]:
         "switch_packet_dense_us": costs.densest_ns(load.ports) / 1e3,
         "switch_new_flow_us": costs.flow_ns / 1e3,
         "send_packet_us": costs.send_packet_ns(0) / 1e3,
-        "agent_tick_us": costs.agents_ratio.at(ticks) / ticks * 1e6,
+        "agent_tick_us": costs.agents_at(load) / load.wake_ups_per_s * 1e6,
         "mesh_message_us": costs.mesh_ratio.at(messages) / messages * 1e6 if messages else 0.0,
         "agent_wake_up_us": costs.late_ns / 1e3,
         "node_memory_mb": costs.node_bytes / 1e6,

@@ -11,13 +11,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from testbed.policies.cohorts import OWN_TICKS, SHARED_TICKS
+from testbed.policies.membership import FAN_OUT, FULL_SYNC_MEMBERS
 from testbed.records.events import Floats
+from testbed.scenario.apart import nodes_apart
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
 from testbed.traffic.plan import PacketPlan
 from testbed.units import NS_PER_MS, NS_PER_S
 
-_STATES_OF_ALL = 100  # members of a mesh in which each sends its state to every other one
 _TCP_SEGMENTS_AND_ANSWERS = 1.5  # every second segment is acknowledged
 _SEGMENT_BITS = 1514 * 8
 _LONGEST_MS = 60_000
@@ -36,6 +38,7 @@ class Load:
         begun_ms: flows that send their first packet in it, float64 [ms].
         bits_per_s: planned traffic in the mean.
         hogs: processes that do nothing but run, of a fault.
+        apart: nodes whose agent has a process of its own, and so ticks by itself (`scenario.apart`).
     """
 
     nodes: int
@@ -48,6 +51,7 @@ class Load:
     begun_ms: Floats
     bits_per_s: float
     hogs: int = 0
+    apart: int = 0
 
     @property
     def ports(self) -> int:
@@ -58,6 +62,21 @@ class Load:
     def ticks_per_s(self) -> float:
         """Return how many samples all agents together take in a second."""
         return _ticks_per_s(self.nodes, self.interval_ns)
+
+    @property
+    def common_ticks(self) -> int:
+        """Return how many ticks of an interval serve several nodes each; nodes apart part those between them."""
+        return SHARED_TICKS + self.apart if self.nodes > OWN_TICKS and self.apart < self.nodes else 0
+
+    @property
+    def own_ticks(self) -> int:
+        """Return how many ticks of an interval serve one node."""
+        return self.apart if self.common_ticks else self.nodes
+
+    @property
+    def wake_ups_per_s(self) -> float:
+        """Return how often in a second agents wake for a sample: once for all nodes that tick together."""
+        return _ticks_per_s(self.own_ticks + self.common_ticks, self.interval_ns)
 
     @property
     def messages_per_s(self) -> float:
@@ -72,7 +91,8 @@ class Load:
 
     def of_nodes(self, nodes: int) -> Load:
         """Return the load of so many nodes, each with the traffic that one has now."""
-        return replace(self.of_rate(nodes / self.nodes), nodes=nodes)
+        apart = nodes if self.apart == self.nodes else min(self.apart, nodes)
+        return replace(self.of_rate(nodes / self.nodes), nodes=nodes, apart=apart)
 
     def of_rate(self, share: float) -> Load:
         """Return the load with this share of the traffic."""
@@ -103,6 +123,7 @@ def load_of(scenario: Scenario, network: Network, plan: PacketPlan) -> Load:
         sent_ms=sent_ms,
         begun_ms=np.bincount(at_ms[first], minlength=length).astype(np.float64),
         bits_per_s=plan.total_bytes * 8 * NS_PER_S / plan.duration_ns,
+        apart=len(nodes_apart(scenario, [node.name for node in network.nodes])),
         hogs=max((fault.target for fault in scenario.faults if fault.kind == "cpu_hog"), default=0),
     )
 
@@ -140,7 +161,8 @@ def messages_per_s(scenario: Scenario) -> float:
 
 
 def _messages_per_s(nodes: int, watchers: int, heartbeat_ns: int, sync_ns: int) -> float:
-    """Return the heartbeats to watchers and the states to all others and the balancer; a node alone has no mesh."""
+    """Return the heartbeats to watchers, and the states to others and the balancer; a node alone has no mesh."""
     beats = min(watchers, nodes - 1) * NS_PER_S / heartbeat_ns
-    states = min(nodes, _STATES_OF_ALL) * NS_PER_S / sync_ns if nodes > 1 else 0.0
+    others = nodes - 1 if nodes <= FULL_SYNC_MEMBERS else FAN_OUT
+    states = (others + 1) * NS_PER_S / sync_ns if nodes > 1 else 0.0
     return nodes * (beats + states)

@@ -122,7 +122,7 @@ class _Demand:
 
     def __init__(self, load: Load, costs: Costs) -> None:
         self.load, self.costs = load, costs
-        self.agents = costs.agents_ratio.at(load.ticks_per_s)
+        self.agents = costs.agents_at(load)
         self.mesh = costs.mesh_ratio.at(load.messages_per_s) if load.nodes > 1 else 0.0
         self.control = costs.control_ratio.at(load.nodes)
         self.beside = costs.rest_ratio.at(load.nodes) + costs.record_ratio.at(load.ticks_per_s) + costs.other_ratio
@@ -277,7 +277,7 @@ def _behind_its_own_ms(demand: _Demand, share: float) -> float:
     load, costs = demand.load, demand.costs
     if round(costs.agents.at(load.nodes)) >= load.nodes and share < 1:
         return 0.0  # each node has a process of its own, which comes to its ticks one by one
-    tick_ns = demand.agents / load.ticks_per_s * NS_PER_S
+    tick_ns = demand.agents / load.wake_ups_per_s * NS_PER_S
     return _exceeded_ms(share, 1, tick_ns * costs.turn_variation / 2, _P99)
 
 
@@ -288,7 +288,7 @@ def _of_one(share: float, processes: float) -> float:
 
 def _turn_ns(demand: _Demand) -> float:
     """Return the mean time of a turn of the processes with fixed priorities: a tick, or a message."""
-    turns = demand.load.ticks_per_s + demand.load.messages_per_s
+    turns = demand.load.wake_ups_per_s + demand.load.messages_per_s
     return (demand.agents + demand.mesh) / turns * NS_PER_S if turns else 0.0
 
 

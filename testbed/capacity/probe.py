@@ -1,8 +1,9 @@
 """The costs of a machine for a scenario, from small trials of it.
 
 Two trials of different size tell what is there anyway from what each node, message and port adds; a scenario as small
-as the smaller needs no other.  A cost within a trial is the processor time of a kind of process between two
-looks at it, divided by what it did meanwhile.
+as the smaller needs no other.  Where the scenario's nodes tick together, those of the larger trial do, too, and its
+agents are the measure of a wake-up for all; those of the smaller, which tick one by one, are that of a tick.  A cost
+within a trial is the processor time of a kind of process between two looks at it, divided by what it did meanwhile.
 
 The larger comes first.  Where that alone takes most of the time there is, it is the only one: then each unit is taken
 for the same, which overstates what is shared among many.
@@ -13,7 +14,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -22,12 +23,14 @@ from testbed.capacity.load import messages_per_s, ticks_per_s
 from testbed.capacity.small_trial import PHASES, QUIET_MS, Phase, Watched, in_small, watch
 from testbed.capacity.spent import AGENTS, CONTROL, MESH, REST, SENDERS, SWITCH, Spent
 from testbed.emulation.machine import cpu_times
+from testbed.policies.cohorts import OWN_TICKS
 from testbed.records.events import Floats
 from testbed.scenario.model import Scenario
-from testbed.units import NS_PER_MS
+from testbed.units import NS_PER_MS, NS_PER_S
 
 SMALL_NODES, SMALL_CLIENTS = 3, 2
 MORE_NODES, MORE_CLIENTS = 7, 9
+TOGETHER_NODES = OWN_TICKS + 1  # the fewest that tick together
 WITHIN_S = 9.0
 _WITH_THE_SMALLER = 1.8  # times as long as the larger trial alone
 _SETTLED_MS = 100  # after which a phase is what it is for
@@ -52,7 +55,7 @@ def _sizes(scenario: Scenario) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return the nodes and clients of the two trials; they are equal for a scenario that is as small."""
     nodes, clients = scenario.topology.all_nodes, scenario.topology.clients
     small = min(SMALL_NODES, nodes), SMALL_CLIENTS
-    many = min(MORE_NODES, nodes)
+    many = TOGETHER_NODES if _tick_together(scenario) else min(MORE_NODES, nodes)
     ports = min(MORE_NODES + MORE_CLIENTS, nodes + clients)  # clients that do not send stand for nodes
     return (many, max(SMALL_CLIENTS, ports - many)), small
 
@@ -67,16 +70,20 @@ def other_ratio() -> float:
 
 
 def _costs(seen: list[Watched], other: float) -> Costs:
-    def line(units: Callable[[Scenario], float], cost: Callable[[Watched], float]) -> Slope:
-        points = [(units(watched.scenario), cost(watched)) for watched in seen]
+    def line(
+        units: Callable[[Scenario], float], cost: Callable[[Watched], float], among: Sequence[Watched] = seen
+    ) -> Slope:
+        points = [(units(watched.scenario), cost(watched)) for watched in among]
         return Slope.through(points[0], points[-1])
 
+    alone = [watched for watched in seen if not _tick_together(watched.scenario)]
     large, small = seen[0], seen[-1]
     fixed_bytes, node_bytes = line(_nodes, lambda w: w.node_bytes)
     return Costs(
         cores=len(os.sched_getaffinity(0)),
         other_ratio=other,
-        agents_ratio=line(ticks_per_s, lambda w: _quiet(w, AGENTS)),
+        agents_ratio=line(ticks_per_s, lambda w: _quiet(w, AGENTS), alone or seen),
+        cohort_ratio=line(_intervals_per_s, lambda w: _quiet(w, AGENTS), seen[:1]),
         mesh_ratio=line(messages_per_s, lambda w: _quiet(w, MESH)),
         control_ratio=line(_nodes, lambda w: _quiet(w, CONTROL)),
         rest_ratio=line(_nodes, lambda w: _quiet(w, REST)),
@@ -92,6 +99,15 @@ def _costs(seen: list[Watched], other: float) -> Costs:
         node_bytes=node_bytes,
         fixed_bytes=large.fixed_bytes + fixed_bytes,
     )
+
+
+def _tick_together(scenario: Scenario) -> bool:
+    """Return whether the nodes of a scenario tick together; a tick of all is one an interval."""
+    return scenario.topology.all_nodes > OWN_TICKS and scenario.agents == "shared"
+
+
+def _intervals_per_s(scenario: Scenario) -> float:
+    return NS_PER_S / scenario.buffer.sample_interval_ns
 
 
 def _processes(seen: list[Watched], kind: str) -> Slope:

@@ -16,7 +16,6 @@ from testbed.doctor.finding import Finding
 from testbed.scenario.model import Scenario
 
 MIN_CPUS = 2
-MAX_NODES_PER_CPU = 16
 LOW_DISK_BYTES, LEAST_DISK_BYTES = 10**9, 50 * 10**6
 
 _FILES, _FILES_A_NODE, _FILES_A_CLIENT = 64, 40, 10
@@ -45,7 +44,7 @@ def _count(scenario: Scenario | None, fixed: int, a_node: int, a_client: int) ->
 def findings(scenario: Scenario | None, out: Path | None) -> Iterator[Finding]:
     """Yield what there is room for."""
     yield _open_files(scenario)
-    yield _cpus(scenario)
+    yield _cpus()
     yield _neighbours(scenario)
     yield _disk(out)
 
@@ -63,14 +62,10 @@ def _written(limit: int) -> str:
     return "any number of" if limit == resource.RLIM_INFINITY else f"{limit:,}"
 
 
-def _cpus(scenario: Scenario | None) -> Finding:
+def _cpus() -> Finding:
     cpus = len(os.sched_getaffinity(0))
-    nodes = scenario.topology.all_nodes if scenario else 1
     if cpus < MIN_CPUS:
         return Finding("cpus", "limited", f"{cpus} CPU: senders, switch and agents disturb each other", "use 2 or more")
-    if nodes > cpus * MAX_NODES_PER_CPU:
-        detail = f"{nodes} nodes on {cpus} CPUs: expect a verdict other than VALID"
-        return Finding("cpus", "limited", detail, "fewer nodes, lower rates, or --engine simulation")
     return Finding("cpus", "ok", f"{cpus} CPUs")
 
 
