@@ -125,7 +125,7 @@ def machine_lines(seen: Foresight) -> list[str]:
         f"switch at {seen.load.ports} ports: {does['switch_pps']:,.0f} packets a second at most; "
         f"{does['switch_packet_alone_us']:.0f} us for a packet by itself, {does['switch_packet_dense_us']:.0f} us "
         f"among many, {does['switch_new_flow_us']:.0f} us for a new flow",
-        f"agents: {does['agent_tick_us']:.0f} us a tick and node, {does['agent_wake_up_us']:.0f} us late; "
+        f"agents: {does['agent_tick_us']:.0f} us a wake-up, {does['agent_wake_up_us']:.0f} us late; "
         f"mesh: {does['mesh_message_us']:.0f} us a message; {does['node_memory_mb']:.1f} MB a node",
         f"cores asked for, of {seen.costs.cores}: {asked}",
     ]
