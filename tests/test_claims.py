@@ -74,6 +74,7 @@ OF_B = {"of": {"buffer.policy": "b"}}
         ({"above": 0.05}, {"b": [0.10, 0.11, 0.12]}, HOLDS),
         ({"between": [0.0, 0.2]}, {"b": [0.10, 0.11, 0.12]}, HOLDS),
         ({"between": [0.2, 0.3]}, {"b": [0.10, 0.11, 0.12]}, FAILS),
+        ({"minus": {"buffer.policy": "a"}, "below": 0}, {"a": [0.1, 0.2], "b": [0.1, 0.2]}, FAILS),  # equal is not less
         ({"below": 0.3}, {"b": [0.10]}, OPEN),  # one seed has no interval
         ({"minus": {"buffer.policy": "a"}, "below": 0}, {"a": [0.5, 0.1, 0.9], "b": [0.4, 0.0, 0.81]}, HOLDS),
         ({"over": {"buffer.policy": "a"}, "below": 0.5}, {"a": [1.0, 2.0, 4.0], "b": [0.4, 0.8, 1.6]}, HOLDS),

@@ -211,3 +211,45 @@ def test_the_description_is_a_crate(packed: Path) -> None:
     assert {one["@id"] for one in graph["#run-0"]["result"]} == {
         name for name in names if name.startswith("data/") and name != "data/scenario.yaml"
     }
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the libraries of the validator
+def test_a_validator_takes_it_without_a_network(packed: Path, tmp_path: Path) -> None:
+    """The rules that the profile requires; the vocabulary of RO-Crate comes from the package `rocrate`, not the net."""
+    services = pytest.importorskip("rocrate_validator.services")
+    rocrate, models = pytest.importorskip("rocrate"), pytest.importorskip("rocrate_validator.models")
+    context = Path(rocrate.__file__).parent / "data" / "ro-crate.jsonld"
+    cache = tmp_path / "cache"
+    with requests_cache_of(cache, context.read_bytes()) as session:
+        assert session.get("https://w3id.org/ro/crate/1.1/context").ok
+    opened(packed, tmp_path / "crate")
+    settings = services.ValidationSettings(
+        rocrate_uri=str(tmp_path / "crate"), profile_identifier="process-run-crate", offline=True,
+        requirement_severity=models.Severity.REQUIRED, cache_path=str(cache),
+    )  # fmt: skip
+    result = services.validate(settings)
+    assert [f"{issue.check.identifier}: {issue.message}" for issue in result.get_issues()] == []
+
+
+def requests_cache_of(path: Path, content: bytes) -> Any:
+    """Return a session that answers every request with `content` and keeps it where the validator looks."""
+    requests_cache = pytest.importorskip("requests_cache")
+    from requests import Response
+    from requests.adapters import BaseAdapter
+    from urllib3.response import HTTPResponse
+
+    class Fixed(BaseAdapter):
+        def send(self, request: Any, *args: Any, **kwargs: Any) -> Response:
+            found = Response()
+            found.status_code, found.url, found.request = 200, request.url, request
+            found.headers["Content-Type"] = "application/ld+json"
+            body = io.BytesIO(content)
+            found.raw = HTTPResponse(body=body, status=200, preload_content=False, request_url=request.url)
+            return found
+
+        def close(self) -> None:
+            pass
+
+    session = requests_cache.CachedSession(str(path), expire_after=-1)
+    session.mount("https://", Fixed())
+    return session
