@@ -302,6 +302,9 @@ def test_probes_over_a_link_are_taken_and_counted() -> None:
             near, far = (netlink.link_lookup(ifname=name)[0] for name in ("sk-near", "sk-far"))
             for index in (near, far):
                 netlink.link("set", index=index, state="up")
+            deadline = time.monotonic() + 5  # what is sent before the kernel has noticed the carrier is lost
+            while any(netlink.get_links(index)[0].get_attr("IFLA_OPERSTATE") != "UP" for index in (near, far)):
+                assert time.monotonic() < deadline
         with (
             SinkProgram(RUN, PacketNumbers(np.full(4, 50))) as sink,
             socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as port,
