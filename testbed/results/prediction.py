@@ -8,6 +8,8 @@
   alarm began earlier, to the onset; at most 1 s, so that a policy that always cries earns no more than that.
 - *Recall*: bursts with a lead above 0, of all bursts.  *Precision*: alarms with a burst during them or within 200 ms
   after them, of all alarms.  *False alarms* are the others, per minute of one node.
+
+`alarms` has the figures of alarms and bursts as events.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import numpy as np
 from testbed.records.events import Floats
 from testbed.records.facts import RunFacts
 from testbed.records.samples import NodeSamples
+from testbed.results.alarms import Watched, alarm_figures
 from testbed.results.queues import Spans, bursts, stretches
 from testbed.units import NS_PER_MS, NS_PER_S
 
@@ -32,13 +35,11 @@ _NS_PER_MIN = 60 * NS_PER_S
 
 @dataclass(frozen=True, slots=True)
 class NodeScore:
-    """The score of one node: counts, and the lead (ns) of each burst that had one."""
+    """The score of one node: how many alarms were right, and the lead (ns) of each burst that had one."""
 
-    bursts: int
-    alarms: int
+    watched: Watched
     true_alarms: int
     leads_ns: Floats
-    watched_ns: int
 
 
 def bursts_of(samples: Mapping[str, NodeSamples], facts: RunFacts) -> dict[str, Spans]:
@@ -53,7 +54,8 @@ def score_node(samples: NodeSamples, found: Spans, floor_bytes: int) -> NodeScor
     alarms = stretches(samples.t_ns, predicted > floor_bytes, JOIN_GAP_NS)
     leads = leads_ns(found, alarms)
     hits = int(np.sum(overlapped(alarms, found, REACH_NS)))
-    return NodeScore(len(found), len(alarms), hits, leads[leads > 0], int(samples.t_ns[-1]) if len(samples.t_ns) else 0)
+    watched_ns = int(samples.t_ns[-1]) if len(samples.t_ns) else 0
+    return NodeScore(Watched(found, alarms, watched_ns), hits, leads[leads > 0])
 
 
 def leads_ns(found: Spans, alarms: Spans) -> Floats:
@@ -88,9 +90,10 @@ def prediction_section(
     if not facts.predicts or not scores:
         return None
     leads = np.concatenate([score.leads_ns for score in scores])
-    n_bursts, n_alarms = sum(score.bursts for score in scores), sum(score.alarms for score in scores)
+    watched = [score.watched for score in scores]
+    n_bursts, n_alarms = sum(len(node.bursts) for node in watched), sum(len(node.alarms) for node in watched)
     true_alarms = sum(score.true_alarms for score in scores)
-    minutes = sum(score.watched_ns for score in scores) / _NS_PER_MIN
+    minutes = sum(node.watched_ns for node in watched) / _NS_PER_MIN
     section: dict[str, Any] = {"bursts": n_bursts, "alarms": n_alarms}
     if leads.size:
         p10, p50 = np.quantile(leads, [0.1, 0.5]) / NS_PER_MS
@@ -101,4 +104,4 @@ def prediction_section(
         section["precision"] = true_alarms / n_alarms
     if minutes:
         section["false_alarms_per_min"] = (n_alarms - true_alarms) / minutes
-    return section
+    return {**section, **alarm_figures(watched, section.get("recall"))}
