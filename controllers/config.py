@@ -62,6 +62,7 @@ class BalancerConfig:
         spec: the policy.
         framework: what speaks OpenFlow.
         pause_ns: how long a node that lives may pause between two notifications.
+        absent: nodes that may be added and are not there yet.
         mesh: what it takes to hear the nodes on each other; None: the balancer relies on notifications and ports.
         seed: drawn from the scenario's; seeds the policy and the switch's hash.
         now_ns: the run's clock, nanoseconds since its start; must not go back.
@@ -81,6 +82,7 @@ class BalancerConfig:
     deflecting: tuple[Host, ...] = ()
     framework: FrameworkName = "os-ken"
     pause_ns: int = KEEPALIVE_NS
+    absent: tuple[str, ...] = ()
     mesh: MeshAccess | None = None
     seed: int = 0
     now_ns: Callable[[], int] = time.monotonic_ns

@@ -13,7 +13,8 @@ from typing import Any
 
 from testbed.policies.agreement import Agreement
 from testbed.policies.base import require_progress
-from testbed.records.events import NodeJoined, NodeLeft, SuspicionsHeard, recast
+from testbed.policies.membership import meshed
+from testbed.records.events import NodeJoined, NodeLeft, StagesAnnounced, SuspicionsHeard, recast
 from testbed.records.processes import SuspicionsChanged
 from testbed.records.written import written
 from testbed.scenario.mesh import MeshSpec
@@ -21,6 +22,7 @@ from testbed.wire.mesh_messages import Codec
 from testbed.wire.sealing import LONG_AGO_NS, Channel, Keyring, is_on
 
 Emit = Callable[[int, dict[str, Any]], None]
+Conclusion = NodeLeft | NodeJoined | StagesAnnounced
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +32,12 @@ class MeshAccess:
     Attributes:
         members: every node of the mesh, the same list everywhere.
         spec: how many monitors each node has, and how often they report.
+        absent: members that are not there yet.
     """
 
     members: tuple[str, ...]
     spec: MeshSpec
+    absent: tuple[str, ...] = ()
 
 
 class MeshReceiver:
@@ -43,7 +47,9 @@ class MeshReceiver:
         """Receive with the keys of `ring`; what was sent before `since_ns` is ignored."""
         self._codec = Codec(ring, _silent, since_ns)
         self._agreement = Agreement(access.members, access.spec.watchers, access.spec.sync_interval_ns)
+        self._agreement.announce([member for member in access.members if member not in access.absent], 0)
         self._emit = emit
+        self._announced: StagesAnnounced | None = None
         self._reports: dict[str, SuspicionsHeard] = {}  # monitor → its last report
 
     @property
@@ -56,10 +62,20 @@ class MeshReceiver:
         """Tell whether a datagram claims to be a message of the mesh."""
         return is_on(Channel.MESH, datagram)
 
-    def hear(self, datagram: bytes, now_ns: int) -> list[NodeLeft | NodeJoined]:
-        """Return who left and who returned because of a datagram; states and heartbeats are not for the balancer."""
-        reports = [event for event in self._codec.decode(datagram) if isinstance(event, SuspicionsHeard)]
-        return [verdict for report in reports for verdict in self._consider(report, now_ns)]
+    def hear(self, datagram: bytes, now_ns: int) -> list[Conclusion]:
+        """Return who left and who returned because of a datagram, and an announcement that says something new.
+
+        States and heartbeats are not for the balancer.
+        """
+        concluded: list[Conclusion] = []
+        for event in self._codec.decode(datagram):
+            if isinstance(event, SuspicionsHeard):
+                concluded += self._consider(event, now_ns)
+            elif isinstance(event, StagesAnnounced) and event != self._announced:
+                self._announced = event
+                self._agreement.announce(meshed(event), now_ns)
+                concluded.append(event)
+        return concluded
 
     def _consider(self, report: SuspicionsHeard, now_ns: int) -> list[NodeLeft | NodeJoined]:
         last = self._reports.get(report.monitor)

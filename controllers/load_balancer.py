@@ -23,7 +23,7 @@ from testbed.controllers import pipeline
 from testbed.controllers.answers import Answers
 from testbed.controllers.config import BalancerConfig
 from testbed.controllers.deflection import Address, Send, SiblingNames
-from testbed.controllers.liveness import MeshReceiver
+from testbed.controllers.liveness import Conclusion, MeshReceiver
 from testbed.controllers.openflow import Message
 from testbed.controllers.replication import Input
 from testbed.controllers.switch import (
@@ -88,9 +88,11 @@ class LoadBalancer:
         """
         names = tuple(node.name for node in config.nodes)
         draws = random.Random(config.seed)
-        self._policy: BalancerPolicy = make_balancer(config.spec, names, draws, config.pause_ns, config.rates_bps)
+        self._policy: BalancerPolicy = make_balancer(
+            config.spec, names, draws, config.pause_ns, config.rates_bps, config.absent
+        )
         self._config, self._emit, self._note = config, emit, note or _nobody
-        self._slots, self._removed = self._policy.slots, set[str]()
+        self._slots, self._removed = self._policy.slots, set(config.absent)
         self._link: Link | None = None
         self._pending: dict[int, _Pending] = {}  # by barrier
         self._ports_down: set[int] = set()
@@ -251,7 +253,7 @@ class LoadBalancer:
         self._note((_FLOW, now_ns, *flow))
         self._feed(FlowArrived(flow=flow), now_ns, happening)
 
-    def _node_changed(self, event: NodeJoined | NodeLeft, now_ns: int) -> None:
+    def _node_changed(self, event: Conclusion, now_ns: int) -> None:
         self._feed(event, now_ns)
         if self._siblings is not None:
             self._siblings.feed(event, now_ns)

@@ -13,10 +13,11 @@ from testbed.scenario.topology import TopologySpec
 
 
 def describe(spec: TopologySpec) -> Network:
-    """Return the cluster of `spec.nodes` nodes and `spec.clients` clients."""
+    """Return the cluster of `spec.nodes` nodes, those that may be added later, and `spec.clients` clients."""
     clients = [Host(f"c{i}", "client") for i in range(1, spec.clients + 1)]
-    nodes = [Host(f"n{i}", "node") for i in range(1, spec.nodes + 1)]
-    backends = [Host(f"b{i}", "backend") for i in range(1, spec.nodes + 1)]
+    count = spec.nodes + spec.spare
+    nodes = [Host(f"n{i}", "node", spare=i > spec.nodes) for i in range(1, count + 1)]
+    backends = [Host(f"b{i}", "backend") for i in range(1, count + 1)]
     links = [Link(client.name, "s1", delay_ns=spec.link_delay_ns) for client in clients]
     links += [Link("s1", node.name, delay_ns=spec.link_delay_ns) for node in nodes]
     served = zip(nodes, backends, spec.rates_bps, strict=True)
@@ -30,6 +31,6 @@ ROWS = (
         name="cluster",
         doc="nodes side by side behind one switch, a backend each; `node_rates` makes them unequal",
         describe=describe,
-        keys=("node_rates",),
+        keys=("node_rates", "spare"),
     ),
 )

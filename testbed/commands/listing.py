@@ -16,7 +16,7 @@ from testbed.errors import InputError
 if TYPE_CHECKING:
     from testbed.registry import Registry
 
-_NAMES = ("policies", "balancers", "topologies", "faults", "shapes", "metrics", "engines", "scenarios")
+_NAMES = ("policies", "balancers", "autoscalers", "topologies", "faults", "shapes", "metrics", "engines", "scenarios")
 
 
 class Line(NamedTuple):
@@ -40,7 +40,7 @@ def list_(
     plugins: PluginFiles = None,
     as_json: AsJson = False,
 ) -> None:
-    """List policies, balancers, topologies, faults, traffic shapes, metrics, engines and shipped scenarios."""
+    """List policies, balancers, autoscalers, topologies, faults, traffic shapes, metrics, engines and shipped scenarios."""
     from testbed.scenario import plugins as plugged
 
     plugged.load_installed()
@@ -71,6 +71,12 @@ def _balancers() -> Iterator[Line]:
     from testbed.scenario.tables import BALANCER_POLICIES
 
     return _rows("balancer policy", BALANCER_POLICIES)
+
+
+def _autoscalers() -> Iterator[Line]:
+    from testbed.scenario.tables import AUTOSCALER_POLICIES
+
+    return _rows("autoscaler", AUTOSCALER_POLICIES)
 
 
 def _topologies() -> Iterator[Line]:
@@ -128,5 +134,9 @@ def _first_line(model: type) -> str:
 
 
 KINDS: dict[str, Callable[[], Iterator[Line]]] = dict(
-    zip(_NAMES, (_policies, _balancers, _topologies, _faults, _shapes, _metrics, _engines, _scenarios), strict=True)
+    zip(
+        _NAMES,
+        (_policies, _balancers, _autoscalers, _topologies, _faults, _shapes, _metrics, _engines, _scenarios),
+        strict=True,
+    )
 )

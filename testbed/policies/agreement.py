@@ -33,6 +33,7 @@ it when it stops notifying); and a node of the smaller side whose monitors are a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from testbed.policies.monitors import monitors_of
@@ -80,6 +81,7 @@ class Agreement:
         self._stale_ns = round(STALE_SYNCS * max(sync_ns, SYNC_NS))
         self._dispute_ns = round(DISPUTE_SYNCS * max(sync_ns, SYNC_NS))
         self._states = {node: _Watched(node, monitors_of(node, members, monitors)) for node in members}
+        self._count, self._present = monitors, frozenset(members)
         self._rank = {node: rank for rank, node in enumerate(members)}
         self._open: set[str] = set()  # nodes that are suspected or dead; only these can change
         self._reported_ns: dict[str, int] = {}
@@ -89,6 +91,25 @@ class Agreement:
         self._hears: dict[str, frozenset[str]] = {}  # monitor → the nodes it heard when it reported last
         self._concluded_ns = 0
         self._larger: frozenset[str] | None = None  # the larger side, once it was asked for in a conclusion
+
+    def announce(self, present: Sequence[str], now_ns: int) -> None:
+        """Take in which members there are by order; those that have come are alive, with time to report.
+
+        A suspicion by a member that does not monitor the node any more is void.
+        """
+        came = set(present) - self._present
+        self._reported_ns.update(dict.fromkeys(came, now_ns))
+        self._present = frozenset(present)
+        self._last.clear()  # a report that is repeated may be by a monitor from now on
+        for node, state in self._states.items():
+            state.monitors = monitors_of(node, present, self._count) if node in self._present else ()
+            if node in came or not state.monitors:
+                state.dead, state.cleared_ns, state.disputed_ns, state.departures_ns = False, None, None, []
+                state.suspected_in, state.unsure, state.heard_in = {}, set(), -1
+            state.suspected_in = {m: lives for m, lives in state.suspected_in.items() if m in state.monitors}
+            state.unsure &= set(state.monitors)
+            if not state.dead and not state.suspected_in:
+                self._open.discard(node)
 
     @property
     def dead(self) -> frozenset[str]:

@@ -15,8 +15,12 @@ notifications.  A node that never notifies is removed by the timeout.
 
 **The notification timeout.**  A node that stops notifying is removed after `SILENT_PAUSES` of the longest pauses
 between two notifications (500 ms at samples of up to 100 ms), and returns with its next notification.  A node also
-leaves when its port goes down, the mesh declares it dead or it is drained; that ends with the `NodeJoined` that names
-the same reason (or none: then every reason is over).
+leaves when its port goes down or the mesh declares it dead; that ends with the `NodeJoined` that names the same reason
+(or none: then every reason is over).
+
+**A cluster that changes by order** is announced as a whole (`StagesAnnounced`).  A node that drains holds no slots and
+keeps its flows; one that is absent, joins or leaves takes part in nothing, for the reason ``drain``.  Where nobody but
+draining nodes is left, they serve.
 
 **Suspect yourself first** (Dadgar et al., "Lifeguard", 2018).  A node counts as silent only if another one notified in
 the last half of that time.  When all of them fall silent, this process itself was stopped or cut off: no node leaves,
@@ -28,7 +32,7 @@ Actions come in the order that never lets the switch send a new flow to a remove
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +55,8 @@ from testbed.records.events import (
     RemoveNode,
     RestoreNode,
     SetSlots,
+    StageOfLife,
+    StagesAnnounced,
 )
 from testbed.scenario.steering import BalancerSpec
 from testbed.scenario.tables import BALANCER_POLICIES
@@ -62,7 +68,8 @@ SILENCE_NS = SILENT_PAUSES * KEEPALIVE_NS  # at the usual pauses
 LEAST_CHANGE_RATIO = 1 / 16
 
 _BY_RATE = ByRate()
-_SILENT = "notifications"
+_SILENT, _DRAIN = "notifications", "drain"
+_FORWARDING = (StageOfLife.SERVING, StageOfLife.DRAINING)
 _NEVER = -(2**62)
 
 
@@ -72,8 +79,9 @@ def make_balancer(
     rng: random.Random,
     pause_ns: int = KEEPALIVE_NS,
     rates_bps: Sequence[int] = (),
+    absent: Collection[str] = (),
 ) -> BalancerPolicy:
-    """Return the policy of `spec` over `nodes`, all of them serving.
+    """Return the policy of `spec` over `nodes`, all of them serving but the `absent` ones.
 
     Args:
         spec: which rule.
@@ -81,13 +89,14 @@ def make_balancer(
         rng: drawn from only here.
         pause_ns: how long a node that lives may pause between two notifications (`readiness.longest_pause_ns`).
         rates_bps: at which the nodes serve; without it they count as equal.
+        absent: nodes that may be added.
     """
     make = balancer_row(spec.policy).rule
     if BALANCER_POLICIES.is_ours(spec.policy):
         rule = make(slot_count(len(nodes)), len(nodes), rng)
     else:
         rule = guard.slot_rule(make, slot_count(len(nodes)), len(nodes), rng)
-    return BalancerPolicy(ClusterView(nodes, pause_ns, rates_bps), rule, pause_ns)
+    return BalancerPolicy(ClusterView(nodes, pause_ns, rates_bps), rule, pause_ns, absent)
 
 
 class BalancerPolicy:
@@ -96,17 +105,19 @@ class BalancerPolicy:
     Nodes that were not given at the start are ignored.
     """
 
-    def __init__(self, view: ClusterView, rule: SlotRule, pause_ns: int) -> None:
+    def __init__(self, view: ClusterView, rule: SlotRule, pause_ns: int, absent: Collection[str] = ()) -> None:
         """Deal the first table; it is `slots`, and no action announces it."""
         nodes, self._view = view.nodes, view
         self._rule, self._silence_ns = rule, SILENT_PAUSES * pause_ns
         self._placer = rule if isinstance(rule, FlowPlacer) else None
-        self._away: list[set[str]] = [set() for _ in nodes]  # the reasons why each node is away
+        self._away: list[set[str]] = [{_DRAIN} if node in absent else set() for node in nodes]  # why each node is
+        self._forwarding = self._view.serving = self._present()
+        self._draining = np.zeros(len(nodes), dtype=bool)
         self._heard_ns = np.full(len(nodes), _NEVER, dtype=np.int64)
         self._asked_ns = _NEVER  # when the rule was asked last
         self._news = False  # a notification came since
         self._checked_ns = _NEVER  # when timeouts were checked last
-        first = deal(view.service_bps.astype(np.float64), slot_count(len(nodes)))
+        first = deal(view.service_bps * view.serving, slot_count(len(nodes)))
         self._table = first if rule.heeds_state else rule.slots(first, self._view)
 
     @property
@@ -122,6 +133,8 @@ class BalancerPolicy:
             self._leave(event)
         elif isinstance(event, NodeJoined):
             self._join(event, now_ns)
+        elif isinstance(event, StagesAnnounced):
+            self._take_stages(event, now_ns)
         elif isinstance(event, FlowArrived):
             return self._place(event, now_ns)
         elif not isinstance(event, DeadlineReached):
@@ -169,6 +182,18 @@ class BalancerPolicy:
             self._restart_clocks_if_isolated(now_ns)
             self._heard_ns[row] = now_ns  # from here it has as long to notify as any other
 
+    def _take_stages(self, event: StagesAnnounced, now_ns: int) -> None:
+        for node, stage in zip(event.nodes, event.stage.tolist(), strict=True):
+            row = self._view.index(node)
+            if row is None:
+                continue
+            self._draining[row] = stage == StageOfLife.DRAINING
+            if stage not in _FORWARDING:
+                self._away[row] = {_DRAIN}  # whatever else kept it away is a matter of its last life
+                self._view.forget(row)
+            elif _DRAIN in self._away[row]:
+                self._join(NodeJoined(node=node), now_ns)
+
     def _present(self) -> NDArray[np.bool_]:
         return np.array([not reasons for reasons in self._away], dtype=bool)
 
@@ -188,15 +213,17 @@ class BalancerPolicy:
             self._away[row].add(_SILENT)
 
     def _decide(self, now_ns: int) -> list[Action]:
-        before = self._view.serving
+        before, served = self._forwarding, self._view.serving
         present = self._present()
-        self._view.serving = present if present.any() else before
-        changed = self._view.serving != before
-        if not changed.any() and not (self._news and now_ns >= self._asked_ns + REWEIGH_INTERVAL_NS):
-            return []
-        deals = self._deal(now_ns, at_least=1 if changed.any() else int(LEAST_CHANGE_RATIO * len(self._table)))
+        self._forwarding = present if present.any() else before
+        fresh = self._forwarding & ~self._draining
+        self._view.serving = fresh if fresh.any() else self._forwarding
+        dealt_anew, changed = bool((self._view.serving != served).any()), self._forwarding != before
+        if not dealt_anew and not (self._news and now_ns >= self._asked_ns + REWEIGH_INTERVAL_NS):
+            return [RemoveNode(node=self._view.nodes[row]) for row in np.flatnonzero(changed)]
+        deals = self._deal(now_ns, at_least=1 if dealt_anew else int(LEAST_CHANGE_RATIO * len(self._table)))
         names = np.array(self._view.nodes, dtype=object)
-        restores = [RestoreNode(node=node) for node in names[changed & self._view.serving]]
+        restores = [RestoreNode(node=node) for node in names[changed & self._forwarding]]
         return [*restores, *deals, *(RemoveNode(node=node) for node in names[changed & before])]
 
     def _deal(self, now_ns: int, at_least: int) -> list[SetSlots]:

@@ -32,6 +32,7 @@ the clock that all nodes share; the newest one is kept.  Every report goes to th
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -48,6 +49,8 @@ from testbed.records.events import (
     SendHeartbeat,
     SendStates,
     SendSuspicions,
+    StageOfLife,
+    StagesAnnounced,
     StatesHeard,
     SuspicionsHeard,
 )
@@ -63,6 +66,7 @@ URGENT_NS = 100 * NS_PER_MS  # a changed report is repeated with every heartbeat
 FRESH_NS = 300 * NS_PER_MS  # older states are ignored, where they come every 100 ms or more often
 FRESH_SYNCS = 3
 SEVERE_STEP = 0.3
+MESHED = (StageOfLife.SERVING, StageOfLife.DRAINING, StageOfLife.LEAVING)  # who is monitored, and monitors
 
 
 class _State(NamedTuple):
@@ -84,30 +88,49 @@ def fresh_ns(sync_ns: int) -> int:
     return max(FRESH_NS, FRESH_SYNCS * sync_ns)
 
 
+def meshed(event: StagesAnnounced) -> tuple[str, ...]:
+    """Return the members of the mesh, by an announcement of the cluster."""
+    return tuple(node for node, stage in zip(event.nodes, event.stage.tolist(), strict=True) if stage in MESHED)
+
+
 class Membership:
     """One member: `HeartbeatHeard`, `SuspicionsHeard`, `StatesHeard` in; `SendHeartbeat` and the like out.
 
-    It learns its own state by a `StatesHeard` that names it.  Nodes that were not members at the start are ignored.
-    `conclusions` collects what it concluded since the last call.
+    It learns its own state by a `StatesHeard` that names it, and by a `StagesAnnounced` which members there are.  Nodes
+    that may never be members are ignored.  `conclusions` collects what it concluded since the last call.
     """
 
     def __init__(
-        self, node: str, members: tuple[str, ...], spec: MeshSpec, rng: random.Random, *, incarnation: int = 0
+        self,
+        node: str,
+        members: tuple[str, ...],
+        spec: MeshSpec,
+        rng: random.Random,
+        *,
+        incarnation: int = 0,
+        absent: Collection[str] = (),
     ) -> None:
-        """Begin; `incarnation` must exceed that of an earlier start, `rng` is drawn from only beyond full sync."""
+        """Begin; `incarnation` must exceed that of an earlier start, `rng` is drawn from only beyond full sync.
+
+        Args:
+            node: this member.
+            members: all there may be.
+            spec: times and numbers.
+            rng: draws recipients.
+            incarnation: the number of this life.
+            absent: members that are not there yet, perhaps this one: it monitors nobody before it is announced.
+        """
         self._node, self._members, self._spec, self._rng = node, members, spec, rng
-        self._others = tuple(member for member in members if member != node)
+        self._present: tuple[str, ...] = ()
         self._row = {member: i for i, member in enumerate(members)}
-        self._monitors = monitors_of(node, members, spec.watchers)
-        self._monitored = monitored_by(node, members, spec.watchers)
         self._full_sync = len(members) <= FULL_SYNC_MEMBERS
-        syncs = 1.0 if self._full_sync else 2.0 * len(self._others) / FAN_OUT  # until one is heard again, by chance
+        syncs = 1.0 if self._full_sync else 2.0 * (len(members) - 1) / FAN_OUT  # until one is heard again, by chance
         self._agreement = Agreement(members, spec.watchers, round(syncs * spec.sync_interval_ns))
         self._fresh_ns, self._urgent_ns = fresh_ns(spec.sync_interval_ns), max(URGENT_NS, 3 * spec.heartbeat_ns)
         self._concluded: list[NodeLeft | NodeJoined] = []
         self.incarnation = incarnation
         self._heard_ns: dict[str, int] = {}
-        self._incarnation_of = dict.fromkeys(self._monitored, 0)
+        self._incarnation_of: dict[str, int] = {}
         self._silent: set[str] = set()
         self._beat_ns = self._sync_ns = self._urgent_until_ns = 0
         self._begun = False
@@ -118,6 +141,7 @@ class Membership:
         self._states: dict[str, _State] = {}
         self._taken_ns = dict.fromkeys(members, -1)  # of the state that is known of each
         self._announced_severity = 0.0  # the highest we knew of, beyond full sync, or had, when we last sent states
+        self._meet(tuple(member for member in members if member not in absent), 0)
 
     # ------------------------------------------------------------------------------------------------------- driven
 
@@ -132,6 +156,8 @@ class Membership:
             return self._consider(event, now_ns)
         if isinstance(event, StatesHeard):
             return self._learn(event, now_ns)
+        if isinstance(event, StagesAnnounced):
+            self._meet(meshed(event), now_ns)
         return self._wake(now_ns) if isinstance(event, DeadlineReached) else []
 
     def next_deadline_ns(self) -> int | None:
@@ -167,6 +193,21 @@ class Membership:
         return max(fresh, default=0.0)
 
     # ----------------------------------------------------------------------------------------------------- liveness
+
+    def _meet(self, present: tuple[str, ...], now_ns: int) -> None:
+        """Take in which members there are; one that is monitored from now on has time to learn of it."""
+        if present == self._present:
+            return
+        self._present, watchers = present, self._spec.watchers
+        self._others = tuple(member for member in present if member != self._node)
+        self._monitors = monitors_of(self._node, present, watchers)
+        self._monitored = monitored_by(self._node, present, watchers)
+        self._incarnation_of = {node: self._incarnation_of.get(node, 0) for node in self._monitored}
+        if self._begun:
+            fresh_ns = now_ns + START_GRACE_NS
+            self._heard_ns = {node: self._heard_ns.get(node, fresh_ns) for node in self._monitored}
+        self._silent &= set(self._monitored)
+        self._agreement.announce(present, now_ns)
 
     def _excuse_own_lag(self, now_ns: int) -> None:
         if now_ns - self._awake_ns > self._spec.heartbeat_ns // 2 and self._begun:
@@ -311,7 +352,7 @@ class Membership:
     def _recipients(self) -> tuple[str, ...]:
         if self._full_sync:
             return self._others
-        return tuple(self._rng.sample(self._others, FAN_OUT))
+        return tuple(self._rng.sample(self._others, min(FAN_OUT, len(self._others))))
 
 
 def _next(due_ns: int, interval_ns: int, now_ns: int) -> int:

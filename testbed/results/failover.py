@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from testbed.records.events import NodeLeft, Record, RemoveNode
+from testbed.records.events import NodeLeft, Record, RemoveNode, StagesAnnounced
 from testbed.records.faults import FaultCommanded, FaultHealed, FaultLosses, FaultNotSeen, FaultObserved
 from testbed.records.processes import ActionsAcknowledged, BalancerReady, ControllerTookOver
 from testbed.records.written import is_a
@@ -30,7 +30,7 @@ from testbed.units import NS_PER_MS, NS_PER_S
 AFTERMATH_NS = NS_PER_S  # a healed fault explains a suspicion for so long
 _KINDS = (
     *(FaultCommanded, FaultObserved, FaultNotSeen, FaultHealed, FaultLosses),
-    *(NodeLeft, RemoveNode, ActionsAcknowledged, ControllerTookOver, BalancerReady),
+    *(NodeLeft, RemoveNode, StagesAnnounced, ActionsAcknowledged, ControllerTookOver, BalancerReady),
 )
 
 Line = Mapping[str, Any]
@@ -162,10 +162,12 @@ def _suspicions(lines: list[Line]) -> list[Line]:
     """Return what took a node away though nothing was seen of its port: the mesh's word, or missing notifications.
 
     The first come to the balancer as events; the second it concludes itself, and a removal without a `NodeLeft` of
-    the same instant is one.
+    the same instant is one, unless the stages of the nodes were announced then: that is by order.
     """
     left = {(line["t_ns"], line["node"]) for line in lines if is_a(line, NodeLeft)}
-    silent = [line for line in lines if is_a(line, RemoveNode) and (line["t_ns"], line["node"]) not in left]
+    ordered_ns = {line["t_ns"] for line in lines if is_a(line, StagesAnnounced)}
+    removed = [line for line in lines if is_a(line, RemoveNode) and line["t_ns"] not in ordered_ns]
+    silent = [line for line in removed if (line["t_ns"], line["node"]) not in left]
     return [*(line for line in lines if is_a(line, NodeLeft) and line["reason"] == "mesh"), *silent]
 
 

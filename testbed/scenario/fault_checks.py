@@ -22,18 +22,21 @@ def fault_checks(scenario: Scenario) -> Iterator[Complaint]:
         return
     network = described(scenario.topology)
     nodes = [node.name for node in network.nodes]
+    most = scenario.autoscaler.max_nodes
     adrift = set()  # faults that miss their target: what state it is in is no question
     for index, fault in enumerate(scenario.faults):
         at: KeyPath = ("faults", index)
-        for complaint in (*_own_checks(fault, at, scenario), *_target_checks(fault, at, network, nodes)):
+        for complaint in (*_own_checks(fault, at, scenario), *_target_checks(fault, at, network, nodes, most)):
             adrift.add(index)
             yield complaint
-    for index, state in astray(scenario.faults):
+    absent = [node.name for node in network.nodes if node.spare]
+    for index, state in astray(scenario.faults, absent):
         row = scenario.faults[index].row
         remedy = f"give it after the {row.heals}" if row.heals else "let it heal before"
         if index not in adrift:
             yield Complaint(("faults", index, row.name), state, remedy)
     yield from _kill_checks(scenario)
+    yield from _last_node_checks(scenario, nodes, absent)
     turns = sum(turns_of(fault) for fault in scenario.faults)
     if turns > MAX_TURNS:
         yield Complaint(("faults",), f"links flap {turns:,} times; {MAX_TURNS:,} at most", "lengthen their period")
@@ -45,14 +48,17 @@ def _own_checks(fault: FaultSpec, at: KeyPath, scenario: Scenario) -> Iterator[C
         yield Complaint((*at, "at"), "it is not within the duration", "give a time before the end")
 
 
-def _target_checks(fault: FaultSpec, at: KeyPath, network: Network, nodes: Sequence[str]) -> Iterator[Complaint]:
+def _target_checks(
+    fault: FaultSpec, at: KeyPath, network: Network, nodes: Sequence[str], most_nodes: int
+) -> Iterator[Complaint]:
     """Yield what is wrong with the target of one fault."""
     row = fault.row
     if fault.link and fault.link != network.link_name(fault.node):
         name, written = complaints.shown(fault.link), network.link_name(nodes[min(1, len(nodes) - 1)])
         yield Complaint((*at, row.name), f"there is no link {name} to a node", f"write it as {written}")
     elif row.target in ("node", "link") and fault.node not in nodes:
-        yield Complaint((*at, row.name), f"there is no node {complaints.shown(fault.node)}", _known(nodes))
+        remedy = f"autoscaler.max is {most_nodes}" if fault.kind == "add" else _known(nodes)
+        yield Complaint((*at, row.name), f"there is no node {complaints.shown(fault.node)}", remedy)
     if row.target == "groups":
         yield from _group_checks(fault.groups, (*at, row.name), nodes)
 
@@ -69,6 +75,18 @@ def _kill_checks(scenario: Scenario) -> Iterator[Complaint]:
         if not alive:
             yield Complaint(("faults", index, kind), "no controller is left by then", "add controller: {standby: true}")
         alive = 0 if target == "controllers" else max(0, alive - 1)
+
+
+def _last_node_checks(scenario: Scenario, nodes: Sequence[str], absent: Sequence[str]) -> Iterator[Complaint]:
+    """Yield drains that would leave no node in service."""
+    serving = set(nodes) - set(absent)
+    given = [(fault.at_ns, index, fault) for index, fault in enumerate(scenario.faults) if fault.row.order]
+    for _, index, fault in sorted(given, key=lambda entry: entry[:2]):
+        kind, node = fault.kind, fault.node
+        serving ^= {node} & (serving if kind == "drain" else set(nodes) - serving)
+        if not serving:
+            yield Complaint(("faults", index, kind), "no node would be in service", "add another node before")
+            return
 
 
 def _group_checks(groups: Sequence[Sequence[str]], at: KeyPath, nodes: Sequence[str]) -> Iterator[Complaint]:

@@ -43,6 +43,7 @@ class FaultKind:
         harmless_ns: one that lasts less explains no suspicion.
         refused_by: engines that cannot carry it out, each with the reason.
         refused_deflecting: engines that cannot carry it out where full nodes deflect, each with the reason.
+        order: whether it is no fault but an order to the cluster (`policies.lifecycle`), which takes its time.
     """
 
     name: str
@@ -64,6 +65,7 @@ class FaultKind:
     harmless_ns: int = 0
     refused_by: Mapping[str, str] = field(default_factory=dict)
     refused_deflecting: Mapping[str, str] = field(default_factory=dict)
+    order: bool = False
 
     @property
     def act(self) -> str:
@@ -83,7 +85,7 @@ class FaultKind:
     @property
     def acts_on_processes(self) -> bool:
         """Return whether it stops or ends the processes of its node, which must be the node's own then."""
-        return self.ends_processes or self.holds_processes
+        return self.ends_processes or self.holds_processes or self.order
 
     @property
     def fails_over(self) -> bool:
@@ -196,6 +198,25 @@ FAULT_KINDS: dict[str, FaultKind] = {
             ends_with_traffic="always",
             stops=EVERYTHING,
             refused_by={"simulation": "virtual time has no processor to be busy"},
+        ),
+        FaultKind(
+            name="drain",
+            doc="an order: the node gets no new flows, and is gone when its flows have ended",
+            breaks="nothing: the node gets no new flows, and is gone when its flows have ended or a deadline is over",
+            target="node",
+            example="n2",
+            states=("in service", "out of service"),
+            stops=frozenset({"agent", "mesh"}),
+            order=True,
+        ),
+        FaultKind(
+            name="add",
+            doc="an order: a node that is out of service is started and, when it is ready, gets new flows",
+            target="node",
+            example="n2",
+            heals="drain",
+            lasts=False,
+            order=True,
         ),
     )
 }

@@ -7,7 +7,7 @@ it has periods: its *turns*.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from testbed.scenario.fault import FaultSpec
@@ -30,15 +30,32 @@ class FaultStep(NamedTuple):
     turn: int = 0
 
 
+class Order(NamedTuple):
+    """An order of the scenario to its cluster: when, which node, and whether it is added or drained."""
+
+    at_ns: int
+    node: str
+    adds: bool
+
+
 def timeline(faults: Sequence[FaultSpec]) -> tuple[FaultStep, ...]:
-    """Return every step of the faults, in order of time."""
-    steps = [FaultStep(end_ns, False, n) for n, end_ns in _ends_ns(faults)]
+    """Return every step of the faults, in order of time; orders to the cluster are in `orders`."""
+    steps = [FaultStep(end_ns, False, n) for n, end_ns in _ends_ns(faults) if not faults[n].row.order]
     for number, spec in enumerate(faults):
+        if spec.row.order:
+            continue
         if spec.row.repeats:
             steps += _turns(number, spec)
         elif not spec.row.heals:
             steps.append(FaultStep(spec.at_ns, True, number))
     return tuple(sorted(steps))
+
+
+def orders(faults: Sequence[FaultSpec]) -> tuple[Order, ...]:
+    """Return the orders to the cluster, in order of time."""
+    given = [Order(spec.at_ns, spec.node, spec.kind == "add") for spec in faults if spec.row.order]
+    ends = [Order(end_ns, faults[n].node, True) for n, end_ns in _ends_ns(faults) if faults[n].row.order]
+    return tuple(sorted({*given, *ends}))
 
 
 def turns_of(spec: FaultSpec) -> int:
@@ -58,9 +75,14 @@ def _turns(number: int, spec: FaultSpec) -> Iterator[FaultStep]:
         yield FaultStep(min(at_ns + spec.period_ns // 2, spec.at_ns + spec.for_ns), False, number, turn)
 
 
-def astray(faults: Sequence[FaultSpec]) -> Iterator[tuple[int, str]]:
-    """Yield the number of each entry that meets its target in a state it cannot change, and that state."""
-    down: dict[tuple[str, str], int | None] = {}  # until when
+def astray(faults: Sequence[FaultSpec], absent: Iterable[str] = ()) -> Iterator[tuple[int, str]]:
+    """Yield the number of each entry that meets its target in a state it cannot change, and that state.
+
+    Args:
+        faults: as a scenario has them.
+        absent: nodes that are out of service at the start.
+    """
+    down: dict[tuple[str, str], int | None] = {("drain", node): None for node in absent}  # until when
     for number, spec in _by_time(faults):
         broken, heals = spec.row.state, bool(spec.row.heals)
         if not spec.node:

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from testbed.errors import InputError
 from testbed.scenario import complaints, document, overrides
 from testbed.scenario import plugins as plugged
+from testbed.scenario.autoscaler_checks import autoscaler_checks
 from testbed.scenario.complaints import Complaint
 from testbed.scenario.document import Document, KeyPath
 from testbed.scenario.fault_checks import fault_checks
@@ -163,6 +164,7 @@ def _across(scenario: Scenario, folder: Path) -> Iterator[Complaint]:
     yield from traffic_checks(scenario)
     yield from _missing_files(scenario, folder)
     yield from fault_checks(scenario)
+    yield from autoscaler_checks(scenario)
 
 
 def _made(scenario: Scenario, file: ScenarioFile, data: dict[str, Any], changed: Sequence[Override]) -> LoadedScenario:

@@ -6,11 +6,13 @@ errors.  `Scenario.resolved()` gives the YAML form back, defaults filled in.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from testbed import units
+from testbed.scenario.autoscaler import AutoscalerSpec
 from testbed.scenario.base import Duration, Spec, Version
 from testbed.scenario.buffer import BufferSpec, bytes_within
 from testbed.scenario.fault import FaultSpec
@@ -22,7 +24,7 @@ from testbed.scenario.sources import (
     TrafficSource,
 )
 from testbed.scenario.steering import BalancerSpec, ControllerSpec
-from testbed.scenario.tables import BALANCER_POLICIES
+from testbed.scenario.tables import BALANCER_POLICIES, TOPOLOGIES
 from testbed.scenario.topology import TopologySpec
 
 MAX_DURATION_NS = 24 * 3600 * units.NS_PER_S
@@ -30,6 +32,7 @@ MAX_SOURCES = 1_000
 MAX_PLUGINS = 100
 MAX_FAULTS = 10_000
 MAX_EXPECTATIONS = 1_000
+_NODE_NAME = re.compile(r"n[1-9][0-9]{0,3}")
 
 
 class Scenario(Spec):
@@ -51,6 +54,7 @@ class Scenario(Spec):
     buffer: BufferSpec = Field(default_factory=BufferSpec)
     balancer: BalancerSpec = Field(default_factory=BalancerSpec)
     controller: ControllerSpec = Field(default_factory=ControllerSpec)
+    autoscaler: AutoscalerSpec = Field(default_factory=lambda: AutoscalerSpec.model_validate({}))
     mesh: MeshSpec = Field(default_factory=lambda: MeshSpec.model_validate({}))
     objective: ObjectiveSpec = Field(default_factory=lambda: ObjectiveSpec.model_validate({}))
     agents: Literal["shared", "separate"] = Field(
@@ -71,6 +75,27 @@ class Scenario(Spec):
     def tcp(self) -> tuple[TcpSpec, ...]:
         """Return the sources of TCP connections, in order."""
         return tuple(source for source in self.traffic if isinstance(source, TcpSpec))
+
+    @property
+    def reshapes(self) -> bool:
+        """Tell whether nodes may be added or drained."""
+        return self.autoscaler.scales or any(fault.row.order for fault in self.faults)
+
+    @property
+    def unsteady(self) -> bool:
+        """Tell whether a node may come, go or fail: only then do nodes monitor each other in virtual time."""
+        return bool(self.faults) or self.autoscaler.scales
+
+    @model_validator(mode="after")
+    def _spare_nodes_are_there(self) -> Scenario:
+        """Let the network have the nodes that may be added, as far as `autoscaler.max` allows."""
+        topology, most = self.topology, self.autoscaler.max_nodes
+        added = [int(f.node[1:]) for f in self.faults if f.kind == "add" and _NODE_NAME.fullmatch(f.node)]
+        wanted = max([number for number in added if number <= most] + [most] * self.autoscaler.scales, default=0)
+        spare = max(topology.spare, wanted - topology.nodes)
+        if spare > topology.spare and "spare" in TOPOLOGIES[topology.family].keys:
+            object.__setattr__(self, "topology", topology.model_copy(update={"spare": spare}))
+        return self
 
     @model_validator(mode="after")
     def _mesh_fits_the_nodes(self) -> Scenario:

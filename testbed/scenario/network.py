@@ -40,11 +40,13 @@ class Host:
         name: letter and number, such as ``n3``.
         role: ``client``, ``node`` or ``backend``.
         tier: 1 for nodes behind the balancer's switch, 2 for a second tier.
+        spare: whether it is out of service at the start of a run.
     """
 
     name: str
     role: Role
     tier: int = 1
+    spare: bool = False
 
     @property
     def number(self) -> int:
@@ -144,6 +146,11 @@ class Network:
             if peer in (link.a, link.b):
                 return f"{name}-eth{index + base}"
         raise KeyError(f"no link between {name} and {peer}")
+
+    @property
+    def spare_nodes(self) -> tuple[str, ...]:
+        """Return the nodes that are out of service at the start, in order."""
+        return tuple(node.name for node in self.nodes if node.spare)
 
     @property
     def switch(self) -> str:

@@ -10,7 +10,14 @@ from collections.abc import Iterable, Iterator
 
 from testbed.registry import Registry
 from testbed.scenario.fault_kinds import FAULT_KINDS, FaultKind
-from testbed.scenario.tables import BALANCER_POLICIES, BUFFER_POLICIES, TOPOLOGIES, TRAFFIC_SHAPES, Traits
+from testbed.scenario.tables import (
+    AUTOSCALER_POLICIES,
+    BALANCER_POLICIES,
+    BUFFER_POLICIES,
+    TOPOLOGIES,
+    TRAFFIC_SHAPES,
+    Traits,
+)
 
 _HEAD = """\
 <!-- made by `make reference` from the rows of the tables in testbed/scenario; do not edit -->
@@ -20,6 +27,7 @@ _HEAD = """\
 _TABLES: tuple[tuple[str, str, Registry[Traits]], ...] = (
     ("Buffer policies", "`buffer.policy`", BUFFER_POLICIES),
     ("Balancer policies", "`balancer.policy`", BALANCER_POLICIES),
+    ("Autoscaler policies", "`autoscaler.policy`", AUTOSCALER_POLICIES),
     ("Topology families", "`topology.family`", TOPOLOGIES),
     ("Traffic shapes", "`traffic.shape`", TRAFFIC_SHAPES),
 )

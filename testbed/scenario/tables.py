@@ -82,6 +82,17 @@ class BalancerTraits(Traits):
     in_turn: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class AutoscalerTraits(Traits):
+    """Of an autoscaler policy.
+
+    Attributes:
+        reads_plan: whether it is given the traffic plan.
+    """
+
+    reads_plan: bool = False
+
+
 def _fits(_: TopologySpec) -> str:
     return ""
 
@@ -175,6 +186,16 @@ BALANCER_POLICIES: Registry[BalancerTraits] = Registry(
         "testbed.policies.balancer_per_flow",
     ),
 )
+AUTOSCALER_POLICIES: Registry[AutoscalerTraits] = Registry(
+    "autoscaler policy",
+    (
+        "testbed.policies.autoscaler_fixed",
+        "testbed.policies.autoscaler_predictive",
+        "testbed.policies.autoscaler_hpa",
+        "testbed.policies.autoscaler_target",
+        "testbed.policies.autoscaler_oracle",
+    ),
+)
 TOPOLOGIES: Registry[FamilyTraits] = Registry(
     "topology family", ("testbed.topologies.single", "testbed.topologies.cluster", "testbed.topologies.cascade")
 )
@@ -228,6 +249,7 @@ class NameBeside(NameIn):
 
 BufferPolicyName = Annotated[str, NameIn(BUFFER_POLICIES)]
 BalancerPolicyName = Annotated[str, NameIn(BALANCER_POLICIES)]
+AutoscalerPolicyName = Annotated[str, NameIn(AUTOSCALER_POLICIES)]
 TopologyFamily = Annotated[str, NameIn(TOPOLOGIES)]
 OwnShape = Annotated[str, NameBeside(TRAFFIC_SHAPES)]
 

@@ -36,6 +36,12 @@ class TopologySpec(Spec):
     second_tier: int = Field(
         0, ge=0, le=1000, description="family cascade: further nodes that take only what the first ones deflect"
     )
+    spare: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="nodes out of service at the start, which may be added; default as many as the scenario may add",
+    )
     switch_ports: Literal["auto", "afxdp", "packet"] = Field(
         "auto", description="how the emulated switch takes frames: AF_XDP sockets, packet sockets, or what fits"
     )
@@ -70,8 +76,9 @@ class TopologySpec(Spec):
             return self
         if "node_rate_bps" in self.model_fields_set:
             raise ValueError("node_rate and node_rates both say how fast nodes serve; give one of the two")
-        if len(self.node_rates) != self.all_nodes:
-            raise ValueError(f"node_rates has {len(self.node_rates)} rates for {self.all_nodes} nodes; give one a node")
+        from_the_start = self.nodes + self.second_tier
+        if len(self.node_rates) != from_the_start:
+            raise ValueError(f"node_rates has {len(self.node_rates)} rates for {from_the_start} nodes; give one a node")
         return self
 
     @model_serializer(mode="wrap")
@@ -84,10 +91,11 @@ class TopologySpec(Spec):
 
     @property
     def rates_bps(self) -> tuple[int, ...]:
-        """Return the rate at which each node of both tiers serves, in order."""
-        return self.node_rates if self.node_rates is not None else (self.node_rate_bps,) * self.all_nodes
+        """Return the rate at which each node of both tiers serves, in order; one that may be added has `node_rate`."""
+        given = self.node_rates or ()
+        return (*given, *((self.node_rate_bps,) * (self.all_nodes - len(given))))
 
     @property
     def all_nodes(self) -> int:
-        """Return how many buffer nodes both tiers have."""
-        return self.nodes + self.second_tier
+        """Return how many buffer nodes both tiers have, those that may be added with them."""
+        return self.nodes + self.second_tier + self.spare

@@ -100,11 +100,15 @@ class Agents:
         """Stop the agent of a node, which is a cohort of its own."""
         self._cohort_of[node].stopped = True
 
-    def kill(self, node: str) -> None:
-        """End the agent of a node, which is a cohort of its own; the pool takes back what the node held."""
+    def begin_absent(self, node: str) -> None:
+        """Let the agent of a node, which is a cohort of its own, not live until it is restarted."""
         cohort = self._cohort_of[node]
         cohort.life, cohort.alive = cohort.life + 1, False
-        left = NodeLeft(node=node, reason="crash")
+
+    def kill(self, node: str, reason: str = "crash") -> None:
+        """End the agent of a node, which is a cohort of its own; the pool takes back what the node held."""
+        self.begin_absent(node)
+        left = NodeLeft(node=node, reason=reason)
         self._history.record(POOL, "in", left)
         self._pool.handle(left, self._agenda.now_ns)
 

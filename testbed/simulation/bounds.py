@@ -28,7 +28,7 @@ def check(scenario: Scenario, network: Network) -> Iterator[Complaint]:
 
 
 def _faults(scenario: Scenario, nodes: int) -> Iterator[Complaint]:
-    if scenario.faults and nodes > LARGEST_MESH:
+    if scenario.unsteady and nodes > LARGEST_MESH:
         happened = f"with {nodes} nodes; the mesh, which notices them, is simulated up to {LARGEST_MESH}"
         yield Complaint(("faults",), happened, "use fewer nodes, or no faults")
     yield from refused_faults(scenario, "simulation", _EMULATE)

@@ -20,6 +20,7 @@ import numpy as np
 from testbed.policies.agreement import Agreement
 from testbed.policies.balancer import make_balancer
 from testbed.policies.deflection import DEFLECTION, DeflectionPolicy
+from testbed.policies.membership import meshed
 from testbed.policies.readiness import longest_pause_ns
 from testbed.records.events import (
     Action,
@@ -33,6 +34,7 @@ from testbed.records.events import (
     RemoveNode,
     RestoreNode,
     SetSlots,
+    StagesAnnounced,
     SuspicionsHeard,
     recast,
 )
@@ -72,10 +74,12 @@ class Control:
         first_tier = tuple(node.name for node in network.first_tier)
         rates_bps = [network.node_rate_bps(node) for node in first_tier]
         pause_ns = longest_pause_ns(scenario.buffer.sample_interval_ns)
-        self._policy = make_balancer(scenario.balancer, first_tier, random.Random(seed), pause_ns, rates_bps)
+        rng, spare = random.Random(seed), network.spare_nodes
+        self._policy = make_balancer(scenario.balancer, first_tier, rng, pause_ns, rates_bps, spare)
         self._deflection = DeflectionPolicy(network.nodes, pause_ns) if scenario.buffer.deflect else None
-        members, mesh = names if scenario.faults else (), scenario.mesh  # no faults, no mesh
+        members, mesh = names if scenario.unsteady else (), scenario.mesh  # nobody to notice, no mesh
         self._agreement = Agreement(members, mesh.watchers, mesh.sync_interval_ns)
+        self._agreement.announce([name for name in members if name not in network.spare_nodes], 0)
         self._reports: dict[str, SuspicionsHeard] = {}  # monitor → its last report
         self._left = 2 if scenario.controller.standby else 1  # controllers
         self._taking_over = False
@@ -124,6 +128,14 @@ class Control:
         """Take in that the switch reports a node's port."""
         event = NodeJoined(node=node, reason=PORT_DOWN) if up else NodeLeft(node=node, reason=PORT_DOWN)
         self._when_active(partial(self._node_changed, event))
+
+    def announced(self, stages: StagesAnnounced) -> None:
+        """Take in the stages of the nodes."""
+        self._when_active(partial(self._take_stages, stages))
+
+    def _take_stages(self, stages: StagesAnnounced) -> None:
+        self._agreement.announce(meshed(stages), self._agenda.now_ns)
+        self._node_changed(stages)
 
     def reported(self, event: SuspicionsHeard) -> None:
         """Take in a report; it is recorded only if it differs from that monitor's last one."""

@@ -29,6 +29,7 @@ import numpy as np
 from testbed.engine import STOPPED_DRAIN_NS, Outcome, Recorder, TrialPlan, Writer
 from testbed.errors import InputError
 from testbed.policies.buffer_rules import heeds_severity
+from testbed.policies.orchestrator import Orchestrator
 from testbed.policies.pool import make_pool
 from testbed.records.engines import SIMULATION
 from testbed.records.evidence import Evidence, NodeEvidence
@@ -39,6 +40,7 @@ from testbed.scenario.network import Network
 from testbed.simulation.agenda import Agenda
 from testbed.simulation.agents import POOL, Agents
 from testbed.simulation.bounds import check
+from testbed.simulation.cluster import Cluster, ClusterParts
 from testbed.simulation.cohorts import make_cohorts
 from testbed.simulation.control import BALANCER, Control
 from testbed.simulation.course import Course
@@ -51,6 +53,7 @@ from testbed.simulation.packet_plane import PacketPlane
 from testbed.simulation.peers import Peers
 from testbed.simulation.sample_rows import SampleRows
 from testbed.system import interrupts
+from testbed.traffic.planned_load import ahead_of
 from testbed.units import NS_PER_MS, NS_PER_S
 
 __all__ = ["BALANCER", "POOL", "SETTLE_NS", "TICKED_NS", "Simulation", "simulate"]
@@ -144,12 +147,18 @@ class _Trial:
             notify=control.notified, slots_held=lambda: control.slots_held, peers=peers,
         )  # fmt: skip
         control.connect(self._plane, self._agents.name)
-        self._faults = None
-        if scenario.faults:
-            mesh = Mesh(names, scenario.mesh, seed_of, agenda, history, model, control.reported)
+        self._faults = self._cluster = None
+        if scenario.unsteady:
+            spare = network.spare_nodes
+            mesh = Mesh(names, scenario.mesh, seed_of, agenda, history, model, control.reported, spare)
+            parts = ClusterParts(self._plane, self._agents, control, mesh, agenda, history, model)
+            orchestrator = Orchestrator(scenario, network, ahead_of(plan, scenario.autoscaler.period_ns))
+            self._cluster = cluster = Cluster(orchestrator, parts, spare)
             rows = {name: row for row, name in enumerate(names)}
-            context = FaultContext(self._plane, self._agents, control, mesh, peers, rows, seed_of, agenda, model)
-            self._faults = Faults(scenario.faults, context, history)
+            context = FaultContext(
+                self._plane, self._agents, cluster, control, mesh, peers, rows, seed_of, agenda, model
+            )
+            self._faults = Faults(scenario.faults, context, history, scenario.balancer.affinity_idle_ns)
         self._course, self._longest_drain_ns = course, trial.longest_drain_ns
         self._ticked_ns = self._end_ns = _NEVER  # until when entries are done, and the run lasts
 
@@ -196,8 +205,9 @@ class _Trial:
     def _all_sent(self) -> None:
         """The last packet has reached its buffer."""
         now_ns, plane = self._agenda.now_ns, self._plane
-        if self._faults is not None:
+        if self._faults is not None and self._cluster is not None:
             self._faults.finish()
+            self._cluster.end()
         plane.advance(now_ns)
         plane.stop_sending()
         self._course.drains_ns = min(plane.empty_ns() - now_ns, self._longest_drain_ns)
@@ -206,11 +216,15 @@ class _Trial:
 
     def _nodes(self) -> tuple[NodeEvidence, ...]:
         nodes = self._plane.node_evidence()
-        if self._faults is None:
+        if self._faults is None or self._cluster is None:
             return nodes
-        done, ran_ns = self._faults.done, self._ran_ns
+        done, cluster, ran_ns = self._faults.done, self._cluster, self._ran_ns
         return tuple(
-            replace(node, crashes=done.crashes(node.node), absent_ns=done.absent_ns(node.node, ran_ns))
+            replace(
+                node,
+                crashes=done.crashes(node.node),
+                absent_ns=done.absent_ns(node.node, ran_ns) + cluster.absent_ns(node.node, ran_ns),
+            )
             for node in nodes
         )
 
@@ -219,6 +233,6 @@ class _Trial:
         scenario = self._scenario
         if self._faults is None:
             return ()  # a pin of a serving node is never changed
-        if scenario.buffer.deflect or scenario.duration_ns > scenario.balancer.affinity_idle_ns:
+        if scenario.buffer.deflect:
             return None
         return self._faults.moved_flows_ns()

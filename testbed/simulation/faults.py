@@ -25,14 +25,15 @@ class Faults:
         done: those that were carried out.
     """
 
-    def __init__(self, specs: tuple[FaultSpec, ...], context: FaultContext, history: History) -> None:
+    def __init__(self, specs: tuple[FaultSpec, ...], context: FaultContext, history: History, idle_ns: int) -> None:
+        """Enter them; a flow that is silent for `idle_ns` may rightly change node."""
         self._specs, self._context, self._agenda, self._history = specs, context, context.agenda, history
-        acts = {spec.row.act for spec in specs if not spec.row.heals}
+        acts = {spec.row.act for spec in specs if not spec.row.heals and not spec.row.order}
         self._acts: dict[str, FaultAct] = {
             kind: importlib.import_module(f"testbed.simulation.fault_acts.{kind}").Act(context) for kind in acts
         }
         self.done = CarriedOut(tuple(context.row_of))
-        self._sending = True
+        self._sending, self._idle_ns = True, idle_ns
         self._lost_before: dict[FaultStep, int] = {}  # before each fault that takes a node away
         for step in timeline(specs):
             self._agenda.at(step.at_ns, partial(self._begin if step.begins else self._heal_at, step))
@@ -57,7 +58,7 @@ class Faults:
 
     def moved_flows_ns(self) -> tuple[int, ...]:
         """Return when the flows began that changed node for no fault; call it when the queues are drained."""
-        return self.done.moved_flows_ns(self._counters.lost())
+        return self.done.moved_flows_ns(self._counters.lost(), self._idle_ns)
 
     @property
     def _counters(self) -> FaultLossCounters:

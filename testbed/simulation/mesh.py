@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from testbed.policies.membership import BALANCER, Membership
+from testbed.policies.membership import BALANCER, Membership, meshed
 from testbed.records.events import (
     Action,
     DeadlineReached,
@@ -27,6 +27,7 @@ from testbed.records.events import (
     NodeLeft,
     SendHeartbeat,
     SendSuspicions,
+    StagesAnnounced,
     SuspicionsHeard,
 )
 from testbed.records.processes import MemberDied, MemberHeard, MemberReturned, MemberSilent
@@ -58,6 +59,7 @@ class Mesh:
         spec: times and numbers.
         seed_of: derives the seed of a named stream.
         reported: hands a report to the balancer, when it has got there.
+        absent: members that are not there yet.
     """
 
     def __init__(
@@ -69,10 +71,11 @@ class Mesh:
         history: History,
         model: NetworkModel,
         reported: Callable[[SuspicionsHeard], None],
+        absent: tuple[str, ...] = (),
     ) -> None:
         self._agenda, self._history, self._model, self._reported = agenda, history, model, reported
         self._spec, self._members_named = spec, members
-        self._seed_of = seed_of
+        self._seed_of, self._absent = seed_of, absent
         self._cut: set[tuple[str, str]] = set()  # pairs (from, to) whose messages reach nobody
         self._draws = {name: random.Random(seed_of(f"network {name}")) for name in members}
         self._members = {name: self._born(name, self._draws[name].randrange(spec.heartbeat_ns)) for name in members}
@@ -80,7 +83,7 @@ class Mesh:
     def _born(self, name: str, born_ns: int) -> _Member:
         """Return a member that will be there from `born_ns` on."""
         rng = random.Random(self._seed_of(f"mesh {name}"))
-        policy = Membership(name, self._members_named, self._spec, rng, incarnation=born_ns)
+        policy = Membership(name, self._members_named, self._spec, rng, incarnation=born_ns, absent=self._absent)
         member = _Member(name, policy, self._draws[name], born_ns)
         self._agenda.at(born_ns, partial(self._deadline, member))
         return member
@@ -94,6 +97,13 @@ class Mesh:
     def restart(self, node: str) -> None:
         """Begin a new life of a killed member, which is above that of any before: the run's clock does not go back."""
         self._members[node] = self._born(node, self._agenda.now_ns)
+
+    def announced(self, stages: StagesAnnounced) -> None:
+        """Let every living member hear which members there are."""
+        there = meshed(stages)
+        self._absent = tuple(node for node in self._members_named if node not in there)
+        for name in self._members_named:
+            self._deliver(name, stages)
 
     def stop(self, node: str) -> None:
         """Stop the member of a node; messages wait for it."""

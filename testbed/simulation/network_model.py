@@ -43,6 +43,7 @@ class NetworkModel:
         port_ns: from a link that goes down or up to the switch acting on it.
         port_report_ns: from there to the balancer.
         takeover_ns: from the end of a controller to the pipeline of its standby in force.
+        start_ns: from the order that adds a node to all its parts running, beyond its boot and warm-up.
         message_ns, message_spread_ns: of the mesh, from member to member or balancer: least, and mean of the rest.
         message_loss_ratio: of those messages, 0..1.
     """
@@ -55,6 +56,7 @@ class NetworkModel:
     port_ns: int = 4_800 * NS_PER_US
     port_report_ns: int = 100 * NS_PER_US
     takeover_ns: int = 17 * NS_PER_MS
+    start_ns: int = 100 * NS_PER_MS
     message_ns: int = 60 * NS_PER_US
     message_spread_ns: int = 100 * NS_PER_US
     message_loss_ratio: float = 0.0

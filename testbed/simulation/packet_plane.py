@@ -84,10 +84,10 @@ class PacketPlane:
         self._ecn_bytes = scenario.buffer.ecn_threshold_bytes
         self._meter = Meter(self._nodes)
         self._delays = DelayCounts(count)
-        self._deliveries = Deliveries(self._nodes, plan, by_flow=bool(scenario.faults))
+        self._deliveries = Deliveries(self._nodes, plan, by_flow=scenario.unsteady)
         self.losses: dict[int, LinkLoss] = {}
         self._crashed, self._cut = np.zeros((2, count), dtype=bool)
-        self.fault_losses = FaultLossCounters(count, plan) if scenario.faults else None
+        self.fault_losses = FaultLossCounters(count, plan) if scenario.unsteady else None
         self._first_limit_bytes = limit_bytes.copy()
         self._plan = plan
         way = way_of(network, model)
@@ -131,6 +131,12 @@ class PacketPlane:
         """Return what has been served since the start, a byte in service not counted."""
         served: Ints = self._passed_bytes()[rows] - self.queues.backlog_bytes()[rows]
         return served
+
+    def looks(self) -> dict[str, tuple[int, int, int]]:
+        """Return the packets and bytes that came to each node since the start, and the bytes that wait there."""
+        meter = self._meter
+        columns = (meter.arrived_pkts.tolist(), meter.arrived_bytes.tolist(), self.queues.backlog_bytes().tolist())
+        return dict(zip(self._nodes, zip(*columns, strict=True), strict=True))
 
     def deflected(self, rows: slice) -> tuple[Ints, Ints]:
         """Return the bytes and packets handed to siblings since the start."""

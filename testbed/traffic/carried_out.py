@@ -110,11 +110,16 @@ class CarriedOut:
         """See `FlowHistory.end_epoch`; the last one ends when the queues are drained."""
         return self._history.end_epoch(tables)
 
-    def moved_flows_ns(self, lost: LostPackets) -> tuple[int, ...]:
-        """Return when the flows began that changed node though no fault hit them; when the last epoch has ended."""
+    def moved_flows_ns(self, lost: LostPackets, idle_ns: int) -> tuple[int, ...]:
+        """Return when the flows began that changed node though no fault hit them; when the last epoch has ended.
+
+        A flow that is silent for `idle_ns` may rightly be placed anew, and the switch counts idle times no finer than
+        by half of that: such flows are left out.
+        """
         hits = [(node, fault.span) for fault in self._faults.values() for node in fault.victims]
         moved = self._history.moved_flows(hits, lost)
-        return tuple(lost.planned_ns[lost.numbers.first[moved]].tolist())
+        steady = [flow for flow in moved.tolist() if lost.longest_silence_ns(flow) < idle_ns // 2]
+        return tuple(lost.planned_ns[lost.numbers.first[steady]].tolist())
 
     def _crashed_now(self) -> set[str]:
         return {f.spec.node for f in self._faults.values() if f.spec.row.ends_processes and f.over_ns is None}

@@ -86,6 +86,11 @@ class LostPackets:
     def __len__(self) -> int:
         return len(self.flow)
 
+    def longest_silence_ns(self, flow: int) -> int:
+        """Return the longest time between two packets of a flow, as planned; 0 for a flow of one packet."""
+        first = int(self.numbers.first[flow])
+        return int(np.diff(self.planned_ns[first : first + int(self.numbers.count[flow])]).max(initial=0))
+
 
 class _Epoch(NamedTuple):
     """What the sinks knew at the end of an epoch; arrays of shape [nodes, flows].

@@ -22,11 +22,14 @@ from typing import Any, Protocol
 from testbed.errors import InputError
 from testbed.forecaster.maker import forecaster_maker
 from testbed.forecaster.runtime.artefact import DEFAULT_MODEL
+from testbed.policies.autoscaler import AUTOSCALER, Ahead, make_autoscaler
 from testbed.policies.balancer import make_balancer
 from testbed.policies.brain import NodeBrain
 from testbed.policies.cohorts import BRAIN, make_brain, rows_of
 from testbed.policies.deflection import DEFLECTION, DeflectionPolicy
 from testbed.policies.forecast import MakeForecaster
+from testbed.policies.lifecycle import LIFECYCLE
+from testbed.policies.orchestrator import make_lifecycle
 from testbed.policies.pool import Pool, make_pool
 from testbed.policies.readiness import longest_pause_ns
 from testbed.records.events import Action, Event, LimitGranted, NodeJoined, PeersAssessed, Record, TrafficSampled
@@ -36,11 +39,12 @@ from testbed.results.recorded_run import RecordedRun
 from testbed.scenario import plugins as plugged
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
-from testbed.scenario.tables import BUFFER_POLICIES
+from testbed.scenario.tables import AUTOSCALER_POLICIES, BUFFER_POLICIES
 from testbed.simulation.engine import BALANCER, POOL
 from testbed.simulation.recorded_inputs import Line, RecordedInputs
 from testbed.topologies import describe
 from testbed.traffic import plan_file
+from testbed.traffic.planned_load import ahead_of
 from testbed.units import NS_PER_S
 
 _ABOUT = ("t_ns", "policy", "direction")  # of a line, not of the event or action in it
@@ -102,7 +106,8 @@ def replay(run_dir: Path, model_path: Path | None = None) -> Difference | None:
     scenario = run.scenario()
     model_path = model_path or _own_model(run, scenario)
     network = describe(scenario.topology)
-    policies = _Policies(scenario, network, _forecasters(run, scenario, network, model_path), _balancer_seed(run))
+    forecasters, seed = _forecasters(run, scenario, network, model_path), _balancer_seed(run)
+    policies = _Policies(scenario, network, forecasters, _ahead(run, scenario), seed)
     inputs = RecordedInputs(run, tuple(node.name for node in network.nodes))
     comparison = _Comparison(policies, inputs)
     for line in inputs.lines():
@@ -148,6 +153,13 @@ def _forecasters(run: RecordedRun, scenario: Scenario, network: Network, model_p
     return forecaster_maker(scenario.buffer, plan, len(network.first_tier), model_path)
 
 
+def _ahead(run: RecordedRun, scenario: Scenario) -> Ahead:
+    """Return the planned load, read only for an autoscaler that knows it."""
+    if not AUTOSCALER_POLICIES[scenario.autoscaler.policy].reads_plan:
+        return lambda _from_ns, _to_ns: 0
+    return ahead_of(plan_file.read(run.path / "plan.parquet"), scenario.autoscaler.period_ns)
+
+
 class _Replayed(Protocol):
     def handle(self, event: Any, now_ns: int) -> list[Any]: ...
 
@@ -155,11 +167,13 @@ class _Replayed(Protocol):
 class _Policies:
     """The policies of a scenario, made when they are first fed."""
 
-    def __init__(self, scenario: Scenario, network: Network, make_forecaster: MakeForecaster, seed: int) -> None:
+    def __init__(
+        self, scenario: Scenario, network: Network, make_forecaster: MakeForecaster, ahead: Ahead, seed: int
+    ) -> None:
         self._scenario, self._network, self._make_forecaster = scenario, network, make_forecaster
         self._pause_ns = longest_pause_ns(scenario.buffer.sample_interval_ns)
         self._nodes = tuple(node.name for node in network.nodes)
-        self._seed = seed
+        self._seed, self._capacity = seed, (network.node_rate_bps(self._nodes[0]), ahead)
         self._made: dict[str, _Replayed] = {}
 
     def feed(self, name: str, event: Event | Action, now_ns: int) -> list[Action | Event]:
@@ -178,8 +192,12 @@ class _Policies:
         if name == BALANCER:
             first_tier = tuple(node.name for node in self._network.first_tier)
             rates_bps = [self._network.node_rate_bps(node) for node in first_tier]
-            draws = random.Random(self._seed)
-            return make_balancer(self._scenario.balancer, first_tier, draws, self._pause_ns, rates_bps)
+            rng, spare = random.Random(self._seed), self._network.spare_nodes
+            return make_balancer(self._scenario.balancer, first_tier, rng, self._pause_ns, rates_bps, spare)
+        if name == LIFECYCLE:
+            return make_lifecycle(self._scenario, self._network)
+        if name == AUTOSCALER:
+            return make_autoscaler(self._scenario.autoscaler, *self._capacity)
         if name == DEFLECTION:
             return DeflectionPolicy(self._network.nodes, self._pause_ns)
         if name.partition(":")[0] == BRAIN and isinstance(event, (PeersAssessed, TrafficSampled)):

@@ -6,7 +6,8 @@ number of a node (16 bits), which is its place in the run's list, and the column
 order (64 bits each), all in network byte order.  The sender is not named in the body: a heartbeat is of its sender, a
 report is by its sender, and in a mesh where each member sends to all others a message holds the state of its sender
 alone.  In a larger mesh states are passed on (`policies.membership`), so there a member may lie about the state of
-another; about liveness only monitors report, each what it observed itself.
+another; about liveness only monitors report, each what it observed itself.  The stages of the nodes are announced by
+the orchestrator, and by nobody else.
 """
 
 from __future__ import annotations
@@ -25,8 +26,12 @@ from testbed.records.events import (
     HeartbeatHeard,
     Record,
     SendHeartbeat,
+    SendStages,
     SendStates,
     SendSuspicions,
+    StageOfLife,
+    Stages,
+    StagesAnnounced,
     States,
     StatesHeard,
     Suspicions,
@@ -36,15 +41,16 @@ from testbed.records.events import (
 )
 from testbed.wire.sealing import LONG_AGO_NS, Channel, Keyring, Opener, Sealer
 
-_HEARTBEAT, _SUSPICIONS, _STATES = 0, 1, 2
+_HEARTBEAT, _SUSPICIONS, _STATES, _STAGES = 0, 1, 2, 3
 _MAX_VALUE = 2**62 - 1
 _MAX_MESSAGES = 15  # of a datagram: the length of msgpack's short array
 _SHORT_ARRAY = 0x90
 _KEPT_BODIES = 16  # of a sender: one interval's states and report go to recipients of three kinds
-MAX_BYTES = 4096  # of a datagram; more is cut off by who receives it, and so ignored
+ORCHESTRATOR = "orchestrator"  # whose announcements count
+MAX_BYTES = 16_384  # of a datagram; more is cut off by who receives it, and so ignored
 
 
-Sent = SendHeartbeat | SendSuspicions | SendStates
+Sent = SendHeartbeat | SendSuspicions | SendStates | SendStages
 
 
 class _Table:
@@ -64,7 +70,8 @@ class _Table:
         self.row = struct.Struct("!H" + "".join("d" if name in self.ratios else "Q" for name in self.columns))
 
 
-_REPORT, _STATE = _Table(Suspicions), _Table(States)
+_REPORT, _STATE, _STAGE = _Table(Suspicions), _Table(States), _Table(Stages)
+_TABLES = {SendSuspicions: (_SUSPICIONS, _REPORT), SendStates: (_STATES, _STATE), SendStages: (_STAGES, _STAGE)}
 
 
 class Said(NamedTuple):
@@ -90,7 +97,7 @@ class Decoder:
     def __init__(self, members: Sequence[str]) -> None:
         """Decode for a mesh of `members`; a node's number is its place among them."""
         self._members = members
-        self._passed_on = sum(member != BALANCER for member in members) > FULL_SYNC_MEMBERS
+        self._passed_on = sum(member not in (BALANCER, ORCHESTRATOR) for member in members) > FULL_SYNC_MEMBERS
         self._known: dict[str, dict[bytes, Said]] = {member: {} for member in members}
         self._last: dict[tuple[str, Any], tuple[Any, Event]] = {}  # of each sender and kind
 
@@ -134,6 +141,11 @@ class Decoder:
             return SuspicionsHeard(monitor=sender, **self._columns(_REPORT, rows))
         if kind == _STATES:
             return StatesHeard(**self._columns(_STATE, rows))
+        if kind == _STAGES and sender == ORCHESTRATOR:
+            announced = StagesAnnounced(**self._columns(_STAGE, rows))
+            if not set(announced.stage.tolist()) <= set(StageOfLife):
+                raise ValueError("stage out of range")
+            return announced
         raise ValueError("no message of this version")
 
     def _columns(self, table: _Table, rows: bytes) -> dict[str, Any]:
@@ -194,7 +206,7 @@ class Codec:
     def _packed(self, action: Sent) -> bytes:
         if isinstance(action, SendHeartbeat):
             return bytes(self._pack((_HEARTBEAT, action.incarnation)))
-        number, table = (_SUSPICIONS, _REPORT) if isinstance(action, SendSuspicions) else (_STATES, _STATE)
+        number, table = _TABLES[type(action)]
         columns = [getattr(action, name).tolist() for name in table.columns]
         rows = zip((self._number[node] for node in action.nodes), *columns, strict=True)
         return bytes(self._pack((number, b"".join([table.row.pack(*row) for row in rows]))))

@@ -141,7 +141,7 @@ class Counting:
         before = self._qdiscs_before[node]
         qdisc = self._qdiscs[node].find() or before  # taken away: the inventory names it, what it counted is lost
         counts, edges_ns = self._sinks[node].delay_histogram()
-        discarded, by_faults = faults.counters.discarded_pkts[node], bool(self._scenario.faults)
+        discarded, by_faults = faults.counters.discarded_pkts[node], self._scenario.unsteady
         return NodeEvidence(
             node=node,
             arrived_pkts=int(data["arrived_pkts"]),
@@ -182,11 +182,11 @@ class Counting:
         return Histogram.of(delays_ns[delays_ns > 0])
 
     def _moved_flows_ns(self, faults: Faults, lost: LostPackets) -> tuple[int, ...] | None:
-        """Return when the flows began that changed node for no fault; None where they may: deflection, idle flows."""
+        """Return when the flows began that changed node for no fault; None where they may: deflection."""
         scenario = self._scenario
-        if scenario.buffer.deflect or scenario.duration_ns > scenario.balancer.affinity_idle_ns:
+        if scenario.buffer.deflect:
             return None
-        return faults.done.moved_flows_ns(lost)
+        return faults.done.moved_flows_ns(lost, scenario.balancer.affinity_idle_ns)
 
     def _deflected(self, program: NodeProgram) -> dict[str, Any]:
         if not self._scenario.buffer.deflect:

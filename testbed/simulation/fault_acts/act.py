@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from testbed.scenario.fault import FaultSpec
 from testbed.simulation.agenda import Agenda
 from testbed.simulation.agents import Agents
+from testbed.simulation.cluster import Cluster
 from testbed.simulation.control import Control
 from testbed.simulation.mesh import Mesh
 from testbed.simulation.network_model import NetworkModel
@@ -24,6 +25,7 @@ class FaultContext:
 
     plane: PacketPlane
     agents: Agents
+    cluster: Cluster
     control: Control
     mesh: Mesh
     peers: Peers | None

@@ -18,13 +18,15 @@ class Act(FaultAct):
         context.plane.crash(context.row_of[spec.node])
         context.agents.kill(spec.node)
         context.mesh.kill(spec.node)
+        context.cluster.failed(spec.node)
 
     def end(self, spec: FaultSpec) -> None:
         """See `FaultAct.end`."""
         context = self.context
         context.plane.restart(context.row_of[spec.node])
-        context.agents.restart(spec.node)
-        context.mesh.restart(spec.node)
+        if context.cluster.runs(spec.node):
+            context.agents.restart(spec.node)
+            context.mesh.restart(spec.node)
 
     def lost_packets(self, node: str) -> int:
         """See `FaultAct.lost_packets`."""

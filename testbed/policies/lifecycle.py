@@ -1,0 +1,203 @@
+"""The life of the nodes: who is started, who serves, who is drained, and when a drained node is gone.
+
+    absent ── add ──▶ joining ── ready ──▶ serving ── drain ──▶ draining ── flows ended ──▶ leaving ──▶ absent
+                                               ▲                   │  (or the deadline)     queue empty
+                                               └──────── add ──────┘
+
+Orders come one by one, from the scenario (`AddOrdered`, `DrainOrdered`) and from the autoscaler (`SizeOrdered`); each
+is carried out or refused when it comes, so of two at one time the second finds what the first has made of the cluster.
+
+**Adding.**  A node is *ready* when all its parts run (`NodeReady`), and no earlier than `boot` + `warm_up` after its
+start.  It serves from then on.  One that is not ready `JOIN_WITHIN_NS` later is given up.
+
+**Draining.**  A drained node keeps its flows.  The switch forgets a flow that was silent for `affinity_idle`; so a node
+that no packet has reached for so long has no flow left.  After `drain_deadline` it is gone though flows go on, and
+these move to other nodes.  What is in its queue by then is still served: a node that leaves is stopped when its queue
+is empty and the packets that were under way to it have come.
+
+**A change of size** starts the absent nodes with the lowest numbers, and takes back drains before: a node that still
+has its flows is there at once.  It cancels joining nodes, then drains serving ones, the highest numbers first.  The
+last serving node stays.
+
+**A node that dies** while it joins is given up, and stopped; while it drains, it has left with its flows.  One that
+dies while it serves is the business of the failure detector: it may come back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+from testbed.records.events import (
+    Action,
+    AddOrdered,
+    DeadlineReached,
+    DrainOrdered,
+    Event,
+    NodeFailed,
+    NodeObserved,
+    NodeReady,
+    RefuseOrder,
+    SizeOrdered,
+    StageOfLife,
+    StagesAnnounced,
+    StartNode,
+    StopNode,
+)
+from testbed.scenario.autoscaler import AutoscalerSpec
+from testbed.units import NS_PER_MS, NS_PER_S
+
+LIFECYCLE = "lifecycle"  # the policy's name in the history
+JOIN_WITHIN_NS = 10 * NS_PER_S
+LOOK_NS = 20 * NS_PER_MS  # interval between two observations of a node that drains or leaves
+SETTLED_NS = 50 * NS_PER_MS  # by then the switch has changed, and what it sent before has come
+
+_ABSENT, _JOINING, _SERVING, _DRAINING, _LEAVING = StageOfLife
+
+
+@dataclass(slots=True)
+class _Life:
+    """Where a node is, since when, and whether all its parts run."""
+
+    stage: StageOfLife
+    since_ns: int = 0
+    runs: bool = False
+    again: bool = False  # to be added as soon as it is gone
+
+
+class Lifecycle:
+    """Orders and what is seen of the nodes in; `StartNode`, `StopNode`, `RefuseOrder` out.
+
+    `stages` says who serves; whoever drives the policy announces it when it changes.
+    """
+
+    def __init__(self, nodes: tuple[str, ...], spare: Collection[str], spec: AutoscalerSpec, idle_ns: int) -> None:
+        """Begin with all `nodes` serving but the `spare` ones.
+
+        Args:
+            nodes: all there may be.
+            spare: those that are absent.
+            spec: times of a node.
+            idle_ns: a flow that was silent for so long has no node any more.
+        """
+        self._lives = {node: _Life(_ABSENT if node in spare else _SERVING) for node in nodes}
+        self._ready_ns, self._deadline_ns, self._idle_ns = spec.horizon_ns, spec.drain_deadline_ns, idle_ns
+
+    @property
+    def stages(self) -> StagesAnnounced:
+        """Return the stage of every node."""
+        stage = np.array([life.stage for life in self._lives.values()], dtype=np.int64)
+        return StagesAnnounced(nodes=tuple(self._lives), stage=stage)
+
+    def at(self, *stages: StageOfLife) -> list[str]:
+        """Return the nodes in one of these stages, in order."""
+        return [node for node, life in self._lives.items() if life.stage in stages]
+
+    def handle(self, event: Event, now_ns: int) -> list[Action]:
+        """See `Policy.handle`."""
+        if isinstance(event, AddOrdered):
+            return self._add(event.node, now_ns)
+        if isinstance(event, DrainOrdered):
+            return self._drain(event.node, now_ns)
+        if isinstance(event, SizeOrdered):
+            return self._resize(event.size, now_ns)
+        if isinstance(event, NodeReady):
+            self._lives[event.node].runs = True
+        elif isinstance(event, NodeFailed):
+            return self._failed(event.node, now_ns)
+        elif isinstance(event, NodeObserved):
+            return self._observed(event, now_ns)
+        elif not isinstance(event, DeadlineReached):
+            return []
+        return self._due(now_ns)
+
+    def next_deadline_ns(self) -> int | None:
+        """See `Policy.next_deadline_ns`: a node is ready or given up, or the deadline of a drain is over."""
+        deadlines = [self._until_ns(life) for life in self._lives.values()]
+        return min((due for due in deadlines if due is not None), default=None)
+
+    def _until_ns(self, life: _Life) -> int | None:
+        """Return until when a node stays in its stage at most; None where only an event ends it."""
+        if life.stage == _JOINING:
+            return life.since_ns + self._ready_ns + (0 if life.runs else JOIN_WITHIN_NS)
+        return life.since_ns + self._deadline_ns if life.stage == _DRAINING else None
+
+    def _due(self, now_ns: int) -> list[Action]:
+        """Let every node go on whose time has come."""
+        actions: list[Action] = []
+        for node, life in self._lives.items():
+            until_ns = self._until_ns(life)
+            if until_ns is None or now_ns < until_ns:
+                continue
+            if life.stage == _JOINING and not life.runs:
+                actions += self._stop(node, "late", now_ns)
+            else:
+                self._enter(node, _SERVING if life.stage == _JOINING else _LEAVING, now_ns)
+        return actions
+
+    # ------------------------------------------------------------------------------------------------------- orders
+
+    def _add(self, node: str, now_ns: int) -> list[Action]:
+        life = self._lives.get(node)
+        if life is None:
+            return [RefuseOrder(node=node, reason="there may be no such node")]
+        if life.stage == _ABSENT:
+            return self._start(node, now_ns)
+        if life.stage == _DRAINING:
+            self._enter(node, _SERVING, now_ns)
+        elif life.stage == _LEAVING:
+            life.again = True
+        else:
+            return [RefuseOrder(node=node, reason=f"it is {life.stage.name.lower()} already")]
+        return []
+
+    def _drain(self, node: str, now_ns: int) -> list[Action]:
+        life = self._lives.get(node)
+        if life is None or life.stage in (_ABSENT, _DRAINING, _LEAVING):
+            stage = "absent" if life is None else life.stage.name.lower()
+            return [RefuseOrder(node=node, reason=f"it is {stage} already")]
+        if life.stage == _JOINING:
+            return self._stop(node, "cancelled", now_ns)
+        if len(self.at(_SERVING)) == 1:
+            return [RefuseOrder(node=node, reason="it is the last node that serves")]
+        self._enter(node, _DRAINING, now_ns)
+        return []
+
+    def _resize(self, size: int, now_ns: int) -> list[Action]:
+        lacking = size - len(self.at(_SERVING, _JOINING))
+        if lacking > 0:
+            chosen = [*self.at(_DRAINING), *self.at(_ABSENT)][:lacking]
+            return [action for node in chosen for action in self._add(node, now_ns)]
+        chosen = [*reversed(self.at(_JOINING)), *reversed(self.at(_SERVING))][:-lacking] if lacking else []
+        return [action for node in chosen for action in self._drain(node, now_ns)]
+
+    # ---------------------------------------------------------------------------------------------- what is observed
+
+    def _failed(self, node: str, now_ns: int) -> list[Action]:
+        life = self._lives[node]
+        return self._stop(node, "failed", now_ns) if life.stage in (_JOINING, _DRAINING, _LEAVING) else []
+
+    def _observed(self, seen: NodeObserved, now_ns: int) -> list[Action]:
+        life = self._lives[seen.node]
+        silent_ns = min(seen.silent_ns, now_ns - life.since_ns)
+        if life.stage == _DRAINING and seen.silent_ns >= self._idle_ns and silent_ns >= SETTLED_NS:
+            self._enter(seen.node, _LEAVING, now_ns)
+        elif life.stage == _LEAVING and silent_ns >= SETTLED_NS and not seen.backlog_bytes:
+            again = life.again
+            return [*self._stop(seen.node, "drained", now_ns), *(self._start(seen.node, now_ns) if again else [])]
+        return []
+
+    # ------------------------------------------------------------------------------------------------------- stages
+
+    def _enter(self, node: str, stage: StageOfLife, now_ns: int) -> None:
+        self._lives[node].stage, self._lives[node].since_ns = stage, now_ns
+
+    def _start(self, node: str, now_ns: int) -> list[Action]:
+        self._lives[node] = _Life(_JOINING, now_ns)
+        return [StartNode(node=node)]
+
+    def _stop(self, node: str, reason: str, now_ns: int) -> list[Action]:
+        self._lives[node] = _Life(_ABSENT, now_ns)
+        return [StopNode(node=node, reason=reason)]

@@ -1,0 +1,183 @@
+"""The orchestrator: carries out the orders of a scenario and of the autoscaler, the same in both engines.
+
+    orders of the scenario ─────────────────────────┐
+    loads ── autoscaler ─ ScaleDecided ─ SizeOrdered ─▶ lifecycle ─▶ StartNode, StopNode, stages to announce
+    NodeReady, NodeFailed, NodeObserved ─────────────┘
+
+It has no I/O.  An engine asks when it is to be woken (`next_ns`), hands over what it sees (`wake`, `tell`) and carries
+out what comes back: a `Turn`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from testbed.policies.autoscaler import AUTOSCALER, Ahead, make_autoscaler
+from testbed.policies.base import Policy, require_progress
+from testbed.policies.lifecycle import LIFECYCLE, LOOK_NS, Lifecycle
+from testbed.records.events import (
+    Action,
+    AddOrdered,
+    DeadlineReached,
+    DrainOrdered,
+    Event,
+    LoadMeasured,
+    NodeObserved,
+    ScaleDecided,
+    SizeOrdered,
+    StageOfLife,
+    StagesAnnounced,
+    StartNode,
+    StopNode,
+)
+from testbed.scenario.fault_timeline import orders
+from testbed.scenario.model import Scenario
+from testbed.scenario.network import Network
+from testbed.units import NS_PER_S
+
+_PASSING = (StageOfLife.DRAINING, StageOfLife.LEAVING)
+
+
+class NodeLook(NamedTuple):
+    """What is seen of a node: counters since the start of the run, and its queue now."""
+
+    arrived_pkts: int
+    arrived_bytes: int
+    backlog_bytes: int
+
+
+Look = Callable[[], Mapping[str, NodeLook]]
+
+
+class Noted(NamedTuple):
+    """An input or output of one of the policies."""
+
+    policy: str
+    direction: Literal["in", "out"]
+    record: Event | Action
+
+
+@dataclass(slots=True)
+class Turn:
+    """What came of a turn.
+
+    Attributes:
+        history: inputs and outputs of the policies, in order.
+        actions: nodes to start and to stop, in order.
+        announced: the stages of the cluster, where they have changed.
+    """
+
+    history: list[Noted] = field(default_factory=list)
+    actions: list[StartNode | StopNode] = field(default_factory=list)
+    announced: StagesAnnounced | None = None
+
+
+def make_lifecycle(scenario: Scenario, network: Network) -> Lifecycle:
+    """Return the life of a scenario's nodes."""
+    names = tuple(node.name for node in network.nodes)
+    idle_ns = -(-scenario.balancer.affinity_idle_ns // NS_PER_S) * NS_PER_S  # the switch counts whole seconds
+    return Lifecycle(names, network.spare_nodes, scenario.autoscaler, idle_ns)
+
+
+class Orchestrator:
+    """Drives lifecycle and autoscaler."""
+
+    def __init__(self, scenario: Scenario, network: Network, ahead: Ahead) -> None:
+        """Get ready for a scenario; `ahead` is for a rule that knows the plan."""
+        self._spec, self._orders = scenario.autoscaler, list(orders(scenario.faults))
+        self._lifecycle = make_lifecycle(scenario, network)
+        self._autoscaler = make_autoscaler(self._spec, network.node_rate_bps(network.nodes[0].name), ahead)
+        self._measure_ns = self._spec.period_ns if self._spec.scales else None
+        self._measured_bytes, self._measured_ns = 0, 0
+        self._look_ns: int | None = None
+        self._arrived: dict[str, tuple[int, int]] = {}  # of nodes on their way out: packets, and since when so many
+        self._ended = False
+
+    @property
+    def stages(self) -> StagesAnnounced:
+        """Return the stage of every node."""
+        return self._lifecycle.stages
+
+    def next_ns(self) -> int | None:
+        """Return when `wake` is due; None: never, unless something is told before."""
+        due = (self._next_order_ns, self._measure_ns, self._look_ns, self._lifecycle.next_deadline_ns())
+        return None if self._ended else min((at for at in due if at is not None), default=None)
+
+    def end(self) -> None:
+        """Order nothing more: the traffic is over."""
+        self._ended = True
+
+    def wake(self, now_ns: int, look: Look) -> Turn:
+        """Do what is due; `look` is asked for the nodes if that needs it."""
+        turn = Turn()
+        while self._next_order_ns is not None and self._next_order_ns <= now_ns:
+            order = self._orders.pop(0)
+            self._feed(AddOrdered(node=order.node) if order.adds else DrainOrdered(node=order.node), now_ns, turn)
+        due_ns = self._lifecycle.next_deadline_ns()
+        if due_ns is not None and due_ns <= now_ns:
+            self._feed(DeadlineReached(), now_ns, turn)
+            require_progress(LIFECYCLE, self._lifecycle, now_ns)
+        if self._look_ns is not None and self._look_ns <= now_ns:
+            self._observe(look(), now_ns, turn)
+        if self._measure_ns is not None and self._measure_ns <= now_ns:
+            self._measure(sum(seen.arrived_bytes for seen in look().values()), now_ns, turn)
+        return self._ended_with(turn, now_ns)
+
+    def tell(self, event: Event, now_ns: int) -> Turn:
+        """Take in that a node is ready or has failed."""
+        turn = Turn()
+        self._feed(event, now_ns, turn)
+        return self._ended_with(turn, now_ns)
+
+    @property
+    def _next_order_ns(self) -> int | None:
+        return self._orders[0].at_ns if self._orders else None
+
+    def _observe(self, seen: Mapping[str, NodeLook], now_ns: int, turn: Turn) -> None:
+        for node in self._lifecycle.at(*_PASSING):
+            pkts, since_ns = self._arrived.get(node, (-1, now_ns))
+            if seen[node].arrived_pkts != pkts:
+                pkts, since_ns = seen[node].arrived_pkts, now_ns
+            self._arrived[node] = pkts, since_ns
+            backlog = seen[node].backlog_bytes
+            self._feed(NodeObserved(node=node, silent_ns=now_ns - since_ns, backlog_bytes=backlog), now_ns, turn)
+        self._look_ns = None
+
+    def _measure(self, arrived_bytes: int, now_ns: int, turn: Turn) -> None:
+        came, lasted_ns = arrived_bytes - self._measured_bytes, now_ns - self._measured_ns
+        self._measured_bytes, self._measured_ns = arrived_bytes, now_ns
+        self._measure_ns = now_ns // self._spec.period_ns * self._spec.period_ns + self._spec.period_ns
+        at = self._lifecycle.at
+        load = LoadMeasured(
+            load_bps=round(came * 8 * NS_PER_S / lasted_ns),
+            serving=len(at(StageOfLife.SERVING)),
+            joining=len(at(StageOfLife.JOINING)),
+        )
+        for decided in _noted(AUTOSCALER, self._autoscaler, load, now_ns, turn):
+            if isinstance(decided, ScaleDecided) and decided.size != decided.current:
+                self._feed(SizeOrdered(size=decided.size), now_ns, turn)
+
+    def _feed(self, event: Event, now_ns: int, turn: Turn) -> None:
+        before = self._lifecycle.stages
+        for action in _noted(LIFECYCLE, self._lifecycle, event, now_ns, turn):
+            if isinstance(action, (StartNode, StopNode)):
+                turn.actions.append(action)
+        if self._lifecycle.stages != before:
+            turn.announced = self._lifecycle.stages
+
+    def _ended_with(self, turn: Turn, now_ns: int) -> Turn:
+        """Return the turn; nodes on their way out are looked at again soon."""
+        passing = self._lifecycle.at(*_PASSING)
+        self._arrived = {node: seen for node, seen in self._arrived.items() if node in passing}
+        if passing and self._look_ns is None:
+            self._look_ns = now_ns + LOOK_NS
+        return turn
+
+
+def _noted(name: str, policy: Policy, event: Event, now_ns: int, turn: Turn) -> list[Action]:
+    turn.history.append(Noted(name, "in", event))
+    actions = policy.handle(event, now_ns)
+    turn.history += [Noted(name, "out", action) for action in actions]
+    return actions

@@ -1,0 +1,139 @@
+"""What the policies are given and answer that decide how many nodes there are, and when each of them serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Annotated, ClassVar
+
+from testbed.records.events.balancer import Node
+from testbed.records.events.node import Nodes
+from testbed.records.events.record import Action, Doc, Event, Ints, Record, Short
+
+
+class StageOfLife(IntEnum):
+    """Where a node is between absent and absent.
+
+    Attributes:
+        ABSENT: nothing of it runs.
+        JOINING: it is started; no flow goes to it.
+        SERVING: it gets new flows.
+        DRAINING: it keeps its flows and gets no new ones.
+        LEAVING: no flow goes to it any more; its queue empties.
+    """
+
+    ABSENT = 0
+    JOINING = 1
+    SERVING = 2
+    DRAINING = 3
+    LEAVING = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Stages(Record):
+    """The stage of life of every node."""
+
+    nodes: Nodes
+    stage: Annotated[Ints, Doc("0 absent, 1 joining, 2 serving, 3 draining, 4 leaving", "number")]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class StagesAnnounced(Stages, Event):
+    """The whole cluster as the orchestrator announces it, to the balancer and to the members of the mesh."""
+
+    short: ClassVar[Short] = Short.NEVER
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class SendStages(Stages, Action):
+    """Announce the whole cluster to the balancer and to the members of the mesh."""
+
+    to: Annotated[tuple[str, ...], Doc("recipients", "names")]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class AddOrdered(Event):
+    """The scenario orders that `node` be added."""
+
+    node: Node
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class DrainOrdered(Event):
+    """The scenario orders that `node` be drained."""
+
+    node: Node
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class SizeOrdered(Event):
+    """The autoscaler orders that so many nodes serve."""
+
+    size: Annotated[int, Doc("how many", "nodes")]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class NodeReady(Event):
+    """All parts of a node that was started run."""
+
+    node: Node
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class NodeFailed(Event):
+    """The processes of a node have ended though nobody ordered it."""
+
+    node: Node
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class NodeObserved(Event):
+    """What a node that is drained, or leaves, still has to do."""
+
+    node: Node
+    silent_ns: Annotated[int, Doc("for how long no packet has reached it")]
+    backlog_bytes: Annotated[int, Doc("what waits in its queue")]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class StartNode(Action):
+    """Start all parts of `node`."""
+
+    node: Node
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class StopNode(Action):
+    """End all parts of `node`."""
+
+    node: Node
+    reason: Annotated[str, Doc("why", "drained, failed, cancelled or late")]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class RefuseOrder(Action):
+    """An order about `node` cannot be carried out, and changes nothing."""
+
+    node: Node
+    reason: Annotated[str, Doc("why", "text")]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class LoadMeasured(Event):
+    """The load of the whole cluster since the last measurement."""
+
+    load_bps: Annotated[int, Doc("what reached the nodes, dropped or not")]
+    serving: Annotated[int, Doc("nodes that serve", "nodes")]
+    joining: Annotated[int, Doc("nodes that are started and do not serve yet", "nodes")]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ScaleDecided(Action):
+    """How many nodes are to serve or join from now on, and why."""
+
+    size: Annotated[int, Doc("how many", "nodes")]
+    current: Annotated[int, Doc("nodes that serve or join at that time", "nodes")]
+    required: Annotated[int, Doc("what the rule asked for, before all bounds", "nodes")]
+    load_bps: Annotated[int, Doc("load that was measured")]
+    expected_bps: Annotated[int, Doc("load that the rule decided by: measured, or its forecast")]
+    reason: Annotated[str, Doc("what decided", "text")]

@@ -1,0 +1,40 @@
+"""Whether the bounds of the autoscaler fit the cluster: what neither of the two can see alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from testbed.scenario.complaints import Complaint
+from testbed.scenario.model import Scenario
+from testbed.scenario.tables import TOPOLOGIES
+
+
+def autoscaler_checks(scenario: Scenario) -> Iterator[Complaint]:
+    """Yield bounds that exclude each other, and what a cluster that changes cannot have beside it."""
+    spec, topology = scenario.autoscaler, scenario.topology
+    if spec.min_nodes > spec.max_nodes:
+        happened = f"it is more than autoscaler.max ({spec.max_nodes})"
+        yield Complaint(("autoscaler", "min"), happened, "raise max or lower min")
+    elif spec.scales and not spec.min_nodes <= topology.nodes <= spec.max_nodes:
+        within = f"{spec.min_nodes} to {spec.max_nodes}"
+        happened = f"{topology.nodes} nodes at the start are not within autoscaler.min and max ({within})"
+        yield Complaint(("topology", "nodes"), happened, "change one of the three")
+    if scenario.reshapes:
+        yield from _companions(scenario)
+
+
+def _companions(scenario: Scenario) -> Iterator[Complaint]:
+    """Yield what a cluster whose nodes come and go cannot be combined with."""
+    if "spare" not in TOPOLOGIES[scenario.topology.family].keys:
+        happened = f"nodes of family {scenario.topology.family} can be neither added nor drained"
+        yield Complaint(("topology", "family"), happened, "use family: cluster")
+    if scenario.topology.node_rates is not None:
+        happened = "a node that may be added has no rate there"
+        yield Complaint(("topology", "node_rates"), happened, "give node_rate, or keep the nodes as they are")
+    if scenario.buffer.deflect:
+        happened = "nodes that are added or drained are not named as siblings"
+        yield Complaint(("buffer", "deflect"), happened, "leave it out, or keep the nodes as they are")
+    for index, source in enumerate(scenario.traffic):
+        if source in scenario.tcp:
+            happened = "its connections last for the whole run, and would end with a drained node"
+            yield Complaint(("traffic", index, "shape"), happened, "send planned packets alone")
