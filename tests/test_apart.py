@@ -42,7 +42,7 @@ def test_a_node_is_apart_when_a_fault_stops_or_ends_its_processes(kind: str):
     target = {"node": "n2", "link": "s1-n2", "groups": [["n1"], ["n2", "n3"]], "machine": 1}
     needs = {key: yaml.safe_load(example) for key, example in row.needs.items()}
     fault = {"at": "5s", kind: target.get(row.target, "controller"), **needs}
-    stopped = row.ends_processes or row.holds_processes
+    stopped = row.ends_processes or row.holds_processes or row.order
     assert nodes_apart(scenario(fault), NODES) == ({"n2"} if stopped else set())
 
 

@@ -24,7 +24,9 @@ def defects(row: FaultKind) -> list[str]:
     found += [] if row.example else ["example"]
     for engine in ENGINES:
         try:
-            found += [] if row.heals or engine in row.refused_by else _without_act(f"{ACTS[engine]}.{row.act}")
+            found += (
+                [] if row.heals or row.order or engine in row.refused_by else _without_act(f"{ACTS[engine]}.{row.act}")
+            )
         except ModuleNotFoundError:
             found.append(f"act in the {engine}")
     return found

@@ -36,23 +36,12 @@ def check(scenario: Scenario, network: Network) -> Iterator[Complaint]:
     if scenario.topology.switch_ports == "afxdp":
         yield from _link_faults(scenario)
     yield from _interface_names(network)
-    yield from _changes_of_the_cluster(scenario)
     for rate_bps in {link.rate_bps for link in network.links if link.rate_bps}:
         if not SMALLEST_RATE_BPS <= rate_bps <= LARGEST_RATE_BPS:
             within = f"{rate_text(SMALLEST_RATE_BPS)} to {rate_text(LARGEST_RATE_BPS)}"
             happened = f"{rate_text(rate_bps)} is beyond the kernel's token bucket, which has {within}"
             key = "node_rate" if scenario.topology.node_rates is None else "node_rates"
             yield Complaint(("topology", key), happened, f"change it, or {_SIMULATE}")
-
-
-def _changes_of_the_cluster(scenario: Scenario) -> Iterator[Complaint]:
-    """Yield what adds or drains nodes."""
-    happened = "nodes are added and drained in virtual time alone"
-    if scenario.autoscaler.scales:
-        yield Complaint(("autoscaler", "policy"), happened, _SIMULATE)
-    for index, fault in enumerate(scenario.faults):
-        if fault.row.order:
-            yield Complaint(("faults", index, fault.kind), happened, _SIMULATE)
 
 
 def _link_faults(scenario: Scenario) -> Iterator[Complaint]:

@@ -19,6 +19,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from testbed.emulation.cluster import Announcer, Cluster
 from testbed.emulation.cpu_quota import CpuQuota
 from testbed.emulation.dataplane.counting import Counting
 from testbed.emulation.dataplane.node_buffers import NodeBuffers
@@ -40,10 +41,12 @@ from testbed.emulation.processes.stage_watch import ordered_faults, packet_stage
 from testbed.emulation.processes.status_table import SETTING_UP_NS, TRAFFIC, TRIAL, StatusTable
 from testbed.engine import TrialPlan
 from testbed.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TOOL_FAILED, Interrupted, ToolError
+from testbed.policies.orchestrator import Orchestrator
 from testbed.records.events import LogEntry
-from testbed.records.evidence import TcpEvidence
+from testbed.records.evidence import NodeEvidence, TcpEvidence
 from testbed.records.registry import evaluate_declarations
 from testbed.system import interrupts, kernel, waiting
+from testbed.traffic.planned_load import ahead_of
 from testbed.units import NS_PER_MS, NS_PER_S
 
 _START_AHEAD_NS = 60 * NS_PER_MS  # between "all are ready" and t0: time to hand t0 to every member
@@ -68,6 +71,7 @@ class Trial:
         self._stopping = False
         self._may_count = False
         self._fates: list[Callable[[], str | None]] = []  # each says how a part of the trial has ended
+        self._cluster: Cluster | None = None
         self._let_go: Collection[str] = ()  # the members that a fault has ended
 
     def run(self) -> int:
@@ -173,8 +177,9 @@ class Trial:
         buffers.begin(t0_ns)
         for member in self._processes.all:
             member.start(t0_ns)
-        if self._plan.scenario.faults:
+        if self._plan.scenario.unsteady:
             kernel.run_in_real_time(_FAULT_PRIORITY)  # a fault is to happen at its time, and all of it at once
+        self._cluster = self._make_cluster(t0_ns) if self._plan.scenario.reshapes else None
         self._setup_s = (t0_ns - self._plan.began_ns) / NS_PER_S
         self._row.does(TRAFFIC)
         self._watch_until_sent(watch)
@@ -193,7 +198,8 @@ class Trial:
         sources = self._processes.sources
         told = False
         while not all(source.ended() for source in sources):
-            waiting.readable([self._inventory.fileno()], self._until_next_fault_ns())
+            filenos = self._cluster.filenos() if self._cluster else []
+            waiting.readable([self._inventory.fileno(), *filenos], self._until_due_ns())
             self._row.sign(time.monotonic_ns())
             if self._stopping and not told:
                 told = True
@@ -201,10 +207,14 @@ class Trial:
                     source.stop()
             self._inventory.look(self._watched())
             self._faults.carry_out_due()
+            if self._cluster is not None:
+                self._cluster.turn()
             watch.tick()
             self._check_parts()
             self._check_end()
         self._faults.finish()
+        if self._cluster is not None:
+            self._cluster.end()
 
     def _check_end(self) -> None:
         """Fail if a source still sends long after the last packet was due."""
@@ -233,11 +243,29 @@ class Trial:
             members={member.name: member for member in processes.others},
             release=processes.release_memory,
             revive=lambda node: processes.revive(node, buffers, self._t0_ns),
+            failed=lambda node: self._cluster.failed(node) if self._cluster else None,
+            runs=lambda node: self._cluster is None or self._cluster.runs(node),
         )
         return Faults(self._plan.scenario.faults, context, buffers.sinks, self._clock.now_ns, write)
 
-    def _until_next_fault_ns(self) -> int:
-        due_ns = self._faults.next_ns()
+    def _make_cluster(self, t0_ns: int) -> Cluster:
+        plan, processes = self._plan, self._processes
+        ahead = ahead_of(plan.packets, plan.scenario.autoscaler.period_ns)
+        announcer = Announcer(plan.network, processes.orchestrator_ring(), self._clock.now_ns)
+        return Cluster(
+            Orchestrator(plan.scenario, plan.network, ahead),
+            announcer,
+            processes,
+            self._buffers,
+            self._faults.counters,
+            t0_ns,
+            self._records.send,
+            plan.network.spare_nodes,
+        )
+
+    def _until_due_ns(self) -> int:
+        due = (self._faults.next_ns(), self._cluster.next_ns() if self._cluster else None)
+        due_ns = min((at_ns for at_ns in due if at_ns is not None), default=None)
         return _WATCH_NS if due_ns is None else min(_WATCH_NS, max(0, due_ns - self._clock.now_ns()))
 
     def _check_parts(self) -> None:
@@ -270,6 +298,14 @@ class Trial:
 
     # ------------------------------------------------------------------------------------------------------ finish
 
+    def _with_absence(self, node: NodeEvidence) -> NodeEvidence:
+        """Return the evidence of a node with the time for which it was absent by order, too."""
+        if self._cluster is None:
+            return node
+        interval_ns = self._plan.scenario.buffer.sample_interval_ns
+        by_order_ns = self._cluster.absent_ns(node.node, self._ran_ns, interval_ns)
+        return replace(node, absent_ns=(node.absent_ns or 0) + by_order_ns)
+
     def _finish(self, counting: Counting) -> None:
         living = self._living
         self._row.does("ending the processes of the trial", SETTING_UP_NS)
@@ -277,7 +313,7 @@ class Trial:
         self._fates.remove(self._fate_of_member)
         for member in living:
             member.stop()
-        join_all(living)
+        join_all([*living, *(self._cluster.members() if self._cluster else ())])
         self._row.does("counting", SETTING_UP_NS)
         self._faults.close()
         reports, modes = [sender.reported() for sender in self._processes.senders], self._buffers.xdp_modes
@@ -293,7 +329,8 @@ class Trial:
             evidence,
             tcp=tuple(TcpEvidence(**source.reported()) for source in self._processes.tcp),
             stages=(*sender_stages(reports), *packet_stages(self._buffers), *self._stages),
-            ordered=ordered_faults(self._faults.done),
+            ordered=(*ordered_faults(self._faults.done), *(self._cluster.ordered() if self._cluster else ())),
+            nodes=tuple(self._with_absence(node) for node in evidence.nodes),
             changes=self._changes,
         )
         if fate := self._switch.fate():

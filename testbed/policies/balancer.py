@@ -117,7 +117,7 @@ class BalancerPolicy:
         self._asked_ns = _NEVER  # when the rule was asked last
         self._news = False  # a notification came since
         self._checked_ns = _NEVER  # when timeouts were checked last
-        first = deal(view.service_bps * view.serving, slot_count(len(nodes)))
+        first = deal((view.service_bps * view.serving).astype(np.float64), slot_count(len(nodes)))
         self._table = first if rule.heeds_state else rule.slots(first, self._view)
 
     @property

@@ -112,13 +112,8 @@ class Membership:
     ) -> None:
         """Begin; `incarnation` must exceed that of an earlier start, `rng` is drawn from only beyond full sync.
 
-        Args:
-            node: this member.
-            members: all there may be.
-            spec: times and numbers.
-            rng: draws recipients.
-            incarnation: the number of this life.
-            absent: members that are not there yet, perhaps this one: it monitors nobody before it is announced.
+        `absent` are those of all `members` that are not there yet.  One that is absent itself monitors nobody before it
+        is announced.
         """
         self._node, self._members, self._spec, self._rng = node, members, spec, rng
         self._present: tuple[str, ...] = ()
@@ -207,6 +202,7 @@ class Membership:
             fresh_ns = now_ns + START_GRACE_NS
             self._heard_ns = {node: self._heard_ns.get(node, fresh_ns) for node in self._monitored}
         self._silent &= set(self._monitored)
+        self._reported = None  # it is about other nodes
         self._agreement.announce(present, now_ns)
 
     def _excuse_own_lag(self, now_ns: int) -> None:

@@ -15,7 +15,7 @@ MAX_RATE_BPS = 100 * 10**9
 
 
 NodeRate = Annotated[Rate, Field(gt=0, le=MAX_RATE_BPS)]
-OWNED_KEYS = ("second_tier", "node_rates")  # have a meaning in the families that declare them, and in no other
+OWNED_KEYS = ("second_tier", "node_rates", "spare")  # have a meaning in the families that declare them, and in no other
 
 
 class TopologySpec(Spec):

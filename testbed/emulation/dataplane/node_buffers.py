@@ -112,6 +112,10 @@ class NodeBuffers:
         """Give a node whose queue was discarded the queue and the limit it began with."""
         with kernel.network_of(self._network.pid(node)):
             shaping.renew_queue(self._egress(node))
+        self.restore_limit(node)
+
+    def restore_limit(self, node: str) -> None:
+        """Give a node whose agent begins anew the limit it began with."""
         names = [host.name for host in self._plan.network.nodes]
         self.programs[node].set_limit(int(self.limit_bytes[names.index(node)]))
 

@@ -54,6 +54,8 @@ class FaultContext:
         members: every process of the trial that a fault may hit, by name.
         release: returns the memory of a node to the pool.
         revive: restarts the processes of a node and returns them, running.
+        failed: takes in that a fault has ended the processes of a node.
+        runs: tells whether a node is not out of service by order.
         counters: the losses of the acts.
     """
 
@@ -63,6 +65,8 @@ class FaultContext:
     members: dict[str, Member]
     release: Callable[[str], None]
     revive: Callable[[str], list[Member]]
+    failed: Callable[[str], None] = lambda _node: None
+    runs: Callable[[str], bool] = lambda _node: True
     counters: LossCounters = field(default_factory=LossCounters)
 
     def alive(self, *names: str) -> list[Member]:

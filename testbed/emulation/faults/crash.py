@@ -34,6 +34,7 @@ class Act(FaultAct):
         context.counters.discarded_pkts[node] += context.buffers.discard_queue(node)
         self._crashed.add(node)
         context.release(node)
+        context.failed(node)
 
     def end(self, spec: FaultSpec) -> None:
         """See `FaultAct.end`."""
@@ -42,7 +43,7 @@ class Act(FaultAct):
         self._crashed.discard(node)
         context.buffers.renew_queue(node)
         context.buffers.programs[node].set_crashed(False)
-        for member in context.revive(node):
+        for member in context.revive(node) if context.runs(node) else ():
             context.members[member.name] = member
             context.counters.ended.discard(member.name)
 

@@ -28,7 +28,7 @@ class Acts:
         """Get ready for these faults; before traffic, as counting begins on the links they take down."""
         by_act: dict[str, list[FaultSpec]] = {}
         for spec in specs:
-            if not spec.row.heals:
+            if not spec.row.heals and not spec.row.order:
                 by_act.setdefault(spec.row.act, []).append(spec)
         self._acts = {kind: act_of(kind)(context, members) for kind, members in by_act.items()}
 

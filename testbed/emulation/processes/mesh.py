@@ -68,6 +68,7 @@ class MeshParts:
         seed: of the draws of recipients in large meshes.
         state: what the agent publishes.
         peers: where the agent looks for what the others announce.
+        absent: members that are not there when it begins.
     """
 
     node: str
@@ -79,6 +80,7 @@ class MeshParts:
     seed: int
     state: SharedState
     peers: SharedPeers
+    absent: tuple[str, ...] = ()
 
 
 class HostedMember:
@@ -105,7 +107,9 @@ class HostedMember:
         """Begin a life, with the first wake-up at a time to come."""
         parts, born_ns = self._parts, self._now_ns()  # above that of any life before: the clock does not go back
         self._codec = Codec(parts.ring, self._now_ns, born_ns, self._decoder)
-        self._policy = Membership(parts.node, parts.members, parts.spec, random.Random(parts.seed), incarnation=born_ns)
+        self._policy = Membership(
+            parts.node, parts.members, parts.spec, random.Random(parts.seed), incarnation=born_ns, absent=parts.absent
+        )
         self.due_ns = at_ns
 
     def hear(self) -> None:

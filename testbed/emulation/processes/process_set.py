@@ -17,8 +17,6 @@ from dataclasses import replace
 import numpy as np
 
 from testbed.controllers import process, replication, standby
-from testbed.controllers.config import BalancerConfig, Station, Vip
-from testbed.controllers.liveness import MeshAccess
 from testbed.emulation.dataplane.limit_watch import LimitWatch
 from testbed.emulation.dataplane.node_buffers import NodeBuffers
 from testbed.emulation.inventory.processes import Watched
@@ -27,6 +25,7 @@ from testbed.emulation.network.open_vswitch import OpenVSwitch
 from testbed.emulation.processes import bulk_tcp
 from testbed.emulation.processes.agent_parts import AgentParts, NodeCells, agent_parts
 from testbed.emulation.processes.agents import SHARED_AGENTS, Agents
+from testbed.emulation.processes.balancer_config import balancer_config
 from testbed.emulation.processes.channel import EventRecord, RecordWriter
 from testbed.emulation.processes.clock import RunClock
 from testbed.emulation.processes.controller_process import beating, emitter
@@ -41,14 +40,14 @@ from testbed.engine import TrialPlan
 from testbed.policies.cohorts import Cohort, divided
 from testbed.policies.membership import BALANCER
 from testbed.policies.pool import make_pool
-from testbed.policies.readiness import longest_pause_ns
 from testbed.records.events import Ints, NodeLeft
 from testbed.records.processes import BalancerReady, StandbyReady
 from testbed.scenario.apart import nodes_apart
-from testbed.scenario.network import VIP_IP, VIP_IP6, VIP_MAC, Host
+from testbed.scenario.network import Host
 from testbed.system import kernel
 from testbed.traffic.frames import ECT_0, PLANNED_DSCP
 from testbed.traffic.plan import PacketPlan
+from testbed.wire.mesh_messages import ORCHESTRATOR
 from testbed.wire.sealing import Keyring, RunSecret
 
 NOTIFY_PORT = 7000
@@ -68,6 +67,7 @@ class ProcessSet:
         others: who serves until told to end.
         pulses: of every process with a loop, by the name of the member, and of the agent and the mesh member of every
             node, as ``agent`` or ``mesh`` and its name, also where they share one; a node's outlive its processes.
+        absent: nodes that are no members of the mesh at present.
         limits: what watches the limits of nodes, by the brain that sets them; empty before the agents are forked.
     """
 
@@ -83,6 +83,7 @@ class ProcessSet:
         self.limits: dict[str, LimitWatch] = {}
         self._until_ns: dict[str, int] = {}
         self._secret = RunSecret()
+        self.absent = plan.network.spare_nodes
         self._states = {node.name: SharedState() for node in plan.network.nodes}
         self._peers = {node.name: SharedPeers() for node in plan.network.nodes}
 
@@ -101,7 +102,12 @@ class ProcessSet:
         return Member(name, live, self._records_end, row)
 
     def _ring(self, member: str) -> Keyring:
-        return self._secret.ring(member, self._plan.run_id, (*self._mesh_members, BALANCER))
+        orchestrator = (ORCHESTRATOR,) if self._plan.scenario.reshapes else ()
+        return self._secret.ring(member, self._plan.run_id, (*self._mesh_members, BALANCER, *orchestrator))
+
+    def orchestrator_ring(self) -> Keyring:
+        """Return the keys with which the stages of the nodes are announced."""
+        return self._ring(ORCHESTRATOR)
 
     @property
     def sources(self) -> list[Member]:
@@ -188,7 +194,9 @@ class ProcessSet:
 
     def fork_controllers(self, switch: OpenVSwitch) -> None:
         """Fork the balancer of the switch, and the standby with the other end of a line to it."""
-        config = self._balancer_config(switch)
+        config = balancer_config(
+            self._plan, switch, self._mesh_members, CONTROLLER_PORT, self._clock.now_ns, self._ring(BALANCER)
+        )
         notifications = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         notifications.bind((MESH_SUPERVISOR_IP, NOTIFY_PORT))
         ends = list(replication.line()) if self._plan.scenario.controller.standby else []
@@ -212,35 +220,6 @@ class ProcessSet:
         for end in (notifications, *ends):
             end.close()
 
-    def _balancer_config(self, switch: OpenVSwitch) -> BalancerConfig:
-        plan, network = self._plan, self._plan.network
-        ends = [*network.clients, *network.nodes]
-        interfaces = {host.name: network.switch_port(host.name) for host in ends}
-        ports = switch.port_numbers(list(interfaces.values()))
-
-        def station(name: str) -> Station:
-            host = network.host(name)
-            return Station(name, ports[interfaces[name]], host.mac, host.ip, host.ip6)
-
-        return BalancerConfig(
-            dpid=network.datapath_id(network.switch),
-            listen_port=CONTROLLER_PORT,
-            vip=Vip(VIP_IP, VIP_MAC, VIP_IP6),
-            clients=tuple(station(client.name) for client in network.clients),
-            nodes=tuple(station(node.name) for node in network.first_tier),
-            rates_bps=tuple(network.node_rate_bps(node.name) for node in network.first_tier),
-            second_tier=tuple(station(node.name) for node in network.nodes if node.tier > 1),
-            deflecting=network.nodes if plan.scenario.buffer.deflect else (),
-            pause_ns=longest_pause_ns(plan.scenario.buffer.sample_interval_ns),
-            mesh=MeshAccess(self._mesh_members, plan.scenario.mesh),
-            spec=plan.scenario.balancer,
-            framework=plan.scenario.controller.framework,
-            seed=plan.seed_of("balancer"),
-            now_ns=self._clock.now_ns,
-            since_ns=self._clock.now_ns(),
-            ring=self._ring(BALANCER),
-        )
-
     def fork_agents(self, buffers: NodeBuffers) -> None:
         """Fork the agents: one process for all nodes but those that live apart; all share the ledger of the pool."""
         names, spec = self._mesh_members, self._plan.scenario.buffer
@@ -252,7 +231,8 @@ class ProcessSet:
         shared = [cohort for cohort in cohorts if not cohort.apart]
         if shared:
             self.others.append(self._fork_agents(SHARED_AGENTS, shared, buffers))
-        self.others += [self._fork_agents(f"agent {node}", [cohort], buffers) for node, cohort in self._apart.items()]
+        alone = [(node, cohort) for node, cohort in self._apart.items() if node not in self._plan.network.spare_nodes]
+        self.others += [self._fork_agents(f"agent {node}", [cohort], buffers) for node, cohort in alone]
 
     def _fork_agents(self, name: str, cohorts: Sequence[Cohort], buffers: NodeBuffers) -> Member:
         interval_ns = self._plan.scenario.buffer.sample_interval_ns
@@ -283,7 +263,8 @@ class ProcessSet:
         shared = [node for node in names if node not in apart]
         if len(names) > 1:
             self.others += [self._fork_mesh(SHARED_MESH, shared)] if shared else []
-            self.others += [self._fork_mesh(f"mesh {node}", [node]) for node in names if node in apart]
+            alone = apart - set(self._plan.network.spare_nodes)
+            self.others += [self._fork_mesh(f"mesh {node}", [node]) for node in names if node in alone]
 
     def _fork_mesh(self, name: str, nodes: Sequence[str]) -> Member:
         if f"mesh {nodes[0]}" not in self.pulses:
@@ -291,27 +272,41 @@ class ProcessSet:
             self.pulses.update({f"mesh {node}": pulse for node in nodes})
         return self._fork(name, MeshHost([self._mesh_parts(node) for node in nodes], self.pulses[f"mesh {nodes[0]}"]))
 
-    def release_memory(self, node: str) -> None:
+    def release_memory(self, node: str, reason: str = "crash") -> None:
         """Give back to the pool what a node held that is gone, all but its floor."""
         with nobody_inside():
-            left, now_ns = NodeLeft(node=node, reason="crash"), self._clock.now_ns()
+            left, now_ns = NodeLeft(node=node, reason=reason), self._clock.now_ns()
             self._pool.handle(left, now_ns)
         RecordWriter(self._records_end).send(EventRecord.of(now_ns, left, "pool", "in"))
 
     def revive(self, node: str, buffers: NodeBuffers, t0_ns: int) -> list[Member]:
         """Start the processes of a crashed node anew and return them, running."""
+        members = self.fork_node(node, buffers)
+        wait_all_ready(members, self._status.row(TRIAL))
+        self.take_in(members, t0_ns)
+        return members
+
+    def of_node(self, node: str) -> list[Member]:
+        """Return the last processes of a node that lives apart."""
+        return [member for member in self.others if member.name in (f"agent {node}", f"mesh {node}")]
+
+    def fork_node(self, node: str, buffers: NodeBuffers) -> list[Member]:
+        """Fork the processes of a node that lives apart and has none; return them, not ready yet."""
         members = [self._fork_agents(f"agent {node}", [self._apart[node]], buffers)]
         if len(self._mesh_members) > 1:
             members.append(self._fork_mesh(f"mesh {node}", [node]))
-        wait_all_ready(members, self._status.row(TRIAL))
+        return members
+
+    def take_in(self, members: Sequence[Member], t0_ns: int) -> None:
+        """Start members that are ready, in the place of those that had their names before."""
         for member in members:
             member.start(t0_ns)
         fresh = {member.name: member for member in members}
         for former in self.others:
             if former.name in fresh:
                 former.close()
-        self.others = [fresh.get(member.name, member) for member in self.others]
-        return members
+        before = [member for member in self.others if member.name not in fresh]
+        self.others = [*before, *members]
 
     def _mesh_parts(self, node: str) -> MeshParts:
         plan, network = self._plan, self._plan.network
@@ -323,6 +318,7 @@ class ProcessSet:
                 BALANCER: (MESH_SUPERVISOR_IP, NOTIFY_PORT),
             },
             members=self._mesh_members,
+            absent=self.absent,
             spec=plan.scenario.mesh,
             ring=self._ring(node),
             seed=plan.seed_of(f"mesh {node}"),
