@@ -13,7 +13,7 @@ from typing import Any
 
 from testbed.policies.agreement import Agreement
 from testbed.policies.base import require_progress
-from testbed.policies.membership import meshed
+from testbed.policies.lifecycle import meshed
 from testbed.records.events import NodeJoined, NodeLeft, StagesAnnounced, SuspicionsHeard, recast
 from testbed.records.processes import SuspicionsChanged
 from testbed.records.written import written

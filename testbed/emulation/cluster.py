@@ -23,7 +23,8 @@ from testbed.emulation.processes.members import Member
 from testbed.emulation.processes.mesh import MESH_PORT
 from testbed.emulation.processes.process_set import NOTIFY_PORT, ProcessSet
 from testbed.errors import ToolError
-from testbed.policies.membership import BALANCER, meshed
+from testbed.policies.lifecycle import meshed
+from testbed.policies.membership import BALANCER
 from testbed.policies.orchestrator import NodeLook, Orchestrator, Turn
 from testbed.records.events import NodeFailed, NodeReady, SendStages, StagesAnnounced, StartNode
 from testbed.records.stages import OrderedFault

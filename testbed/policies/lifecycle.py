@@ -54,7 +54,14 @@ JOIN_WITHIN_NS = 10 * NS_PER_S
 LOOK_NS = 20 * NS_PER_MS  # interval between two observations of a node that drains or leaves
 SETTLED_NS = 50 * NS_PER_MS  # by then the switch has changed, and what it sent before has come
 
+MESHED = (StageOfLife.SERVING, StageOfLife.DRAINING, StageOfLife.LEAVING)  # who is monitored, and monitors
+
 _ABSENT, _JOINING, _SERVING, _DRAINING, _LEAVING = StageOfLife
+
+
+def meshed(event: StagesAnnounced) -> tuple[str, ...]:
+    """Return the members of the mesh, by an announcement of the cluster."""
+    return tuple(node for node, stage in zip(event.nodes, event.stage.tolist(), strict=True) if stage in MESHED)
 
 
 @dataclass(slots=True)

@@ -38,6 +38,7 @@ from typing import NamedTuple
 import numpy as np
 
 from testbed.policies.agreement import HEARD, SILENT, UNSURE, Agreement
+from testbed.policies.lifecycle import meshed
 from testbed.policies.monitors import monitored_by, monitors_of
 from testbed.records.events import (
     Action,
@@ -49,7 +50,6 @@ from testbed.records.events import (
     SendHeartbeat,
     SendStates,
     SendSuspicions,
-    StageOfLife,
     StagesAnnounced,
     StatesHeard,
     SuspicionsHeard,
@@ -66,7 +66,6 @@ URGENT_NS = 100 * NS_PER_MS  # a changed report is repeated with every heartbeat
 FRESH_NS = 300 * NS_PER_MS  # older states are ignored, where they come every 100 ms or more often
 FRESH_SYNCS = 3
 SEVERE_STEP = 0.3
-MESHED = (StageOfLife.SERVING, StageOfLife.DRAINING, StageOfLife.LEAVING)  # who is monitored, and monitors
 
 
 class _State(NamedTuple):
@@ -86,11 +85,6 @@ _SEVERITY, _TAKEN, _ROW = 0, 1, 2  # places in it: by its name a value takes thr
 def fresh_ns(sync_ns: int) -> int:
     """Return the age up to which a state is used, where states come every `sync_ns`."""
     return max(FRESH_NS, FRESH_SYNCS * sync_ns)
-
-
-def meshed(event: StagesAnnounced) -> tuple[str, ...]:
-    """Return the members of the mesh, by an announcement of the cluster."""
-    return tuple(node for node, stage in zip(event.nodes, event.stage.tolist(), strict=True) if stage in MESHED)
 
 
 class Membership:

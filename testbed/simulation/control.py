@@ -20,7 +20,7 @@ import numpy as np
 from testbed.policies.agreement import Agreement
 from testbed.policies.balancer import make_balancer
 from testbed.policies.deflection import DEFLECTION, DeflectionPolicy
-from testbed.policies.membership import meshed
+from testbed.policies.lifecycle import meshed
 from testbed.policies.readiness import longest_pause_ns
 from testbed.records.events import (
     Action,

@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from testbed.policies.membership import BALANCER, Membership, meshed
+from testbed.policies.lifecycle import meshed
+from testbed.policies.membership import BALANCER, Membership
 from testbed.records.events import (
     Action,
     DeadlineReached,
