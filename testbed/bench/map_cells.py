@@ -102,7 +102,7 @@ def cells() -> dict[str, dict[str, Any]]:
         "elephants, unequal, reports every 100 ms": _scenario(
             _UNEQUAL, _FAMILIES["elephants"], sample_interval="100ms"
         ),
-        "elephants, unequal, actuation 200 ms": _scenario(
-            _UNEQUAL, _FAMILIES["elephants"], actuation_delay="200ms"
+        "elephants, unequal, actuation 100 ms": _scenario(
+            _UNEQUAL, _FAMILIES["elephants"], actuation_delay="100ms"
         ),
     }  # fmt: skip
