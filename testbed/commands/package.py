@@ -13,7 +13,7 @@ from testbed.commands.options import AsJson
 from testbed.system import patience
 
 
-@app.command(epilog="Example: `python -m testbed package runs/sweep-policies -o policies.zip`")
+@app.command(epilog="Example: `python -m testbed package runs/sweep-policies -o runs/policies.zip`")
 def package(
     path: Annotated[Path, typer.Argument(metavar="RUN|SWEEP|CLAIMS", help="its directory", show_default=False)],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.zip", help="the package", show_default=False)],
@@ -26,7 +26,7 @@ def package(
     output.say(str(packed))
 
 
-@app.command(epilog="Example: `sudo python -m testbed reproduce policies.zip --out again`")
+@app.command(epilog="Example: `sudo python -m testbed reproduce runs/policies.zip --out runs/again`")
 def reproduce(
     path: Annotated[Path, typer.Argument(metavar="FILE.zip", help="a package", show_default=False)],
     out: Annotated[

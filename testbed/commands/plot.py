@@ -16,7 +16,7 @@ Directory = Annotated[Path, typer.Argument(metavar="RUN|SWEEP", help="its direct
 Kind = Literal["cdf", "timeline", "pareto", "bar", "heatmap", "fault"]
 
 
-@app.command(epilog="Example: `python -m testbed plot runs/sweep-policies --kind pareto -o pareto.pdf`")
+@app.command(epilog="Example: `python -m testbed plot runs/sweep-policies --kind pareto -o runs/pareto.pdf`")
 def plot(
     path: Directory,
     kind: Annotated[

@@ -1,7 +1,7 @@
 """Figures as PDF, SVG or PNG by matplotlib: of the width of a column, fonts embedded, the same file from the same data.
 
 Matplotlib is optional (extra ``plot``) and imported when a figure is drawn.  Colours are those of the pages
-(`report.palette`); since not all readers see twelve colours, lines differ in their dashes and points in their marks.
+(`report.palette`); since not all readers see so many colours, lines differ in their dashes and points in their marks.
 """
 
 from __future__ import annotations

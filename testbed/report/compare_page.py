@@ -101,6 +101,7 @@ def render_page(
         notes=notes,
         charts=drawn,
         tables=tables,
+        explains_gain=any("gain" in table.headers for table in tables),
         figures=script_data({figure.name: figure.chart for figure in drawn}),
         plotly=plotly_script(),
     )

@@ -1,8 +1,8 @@
 """Colours: one for each policy, the same on every page and figure.
 
-The twelve colours were chosen, of a grid over hue, saturation and lightness, as those that stay furthest apart for
+The eighteen colours were chosen, of a grid over hue, saturation and lightness, as those that stay furthest apart for
 readers who see all colours, no red (protanopia) or no green (deuteranopia), among those with a contrast of at least
-2.6 against white and against the dark background of the pages.  Twelve colours cannot be told apart by all readers, so
+2.6 against white and against the dark background of the pages.  So many colours cannot be told apart by all readers, so
 a policy has a symbol, too.
 
 Source: G. M. Machado, M. M. Oliveira, L. A. F. Fernandes, "A physiologically-based model for simulation of color vision
@@ -18,15 +18,16 @@ from testbed.registry import Registry
 from testbed.scenario.tables import BALANCER_POLICIES, BUFFER_POLICIES
 
 COLOURS = (
-    "#b82c09", "#82673e", "#b99b6e", "#266c9b", "#c3306b", "#33a7f4",
-    "#2cb809", "#335af4", "#30a6c3", "#269b9b", "#306bc3", "#3380f4",
+    "#cc79a7", "#e8640c", "#900ce8", "#825a3e", "#f663f6", "#4f60a5",
+    "#b99b6e", "#b82c09", "#c99090", "#a54f71", "#09b82c", "#6d53d4",
+    "#82823e", "#5387d4", "#9090c9", "#cd33f4", "#d4536d", "#c33089",
 )  # fmt: skip
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "triangle-down", "pentagon", "star", "hexagon")
 NEUTRAL = "#7b8794"  # for what is no series: a line of reference, all nodes together
 
 
 def colour(number: int) -> str:
-    """Return a colour for the series of that number; they repeat after twelve."""
+    """Return a colour for the series of that number; they repeat after eighteen."""
     return COLOURS[number % len(COLOURS)]
 
 
