@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,8 +10,9 @@ import yaml
 
 import testbed
 from testbed.errors import TestbedError
-from testbed.scenario import loading, plugins
+from testbed.scenario import loading
 from testbed.trials.replay import replay
+from tests.plugin_files import none_left, writer  # noqa: F401 (a fixture for every test)
 
 SCENARIO = {
     **{"version": 1, "name": "small", "seed": 3, "duration": "300ms", "plugins": ["./own.py"]},
@@ -38,24 +39,12 @@ from testbed.results.metrics import Metric
 def peak(run): return {count}
 ROWS = (Metric(name="{name}", unit="furlongs", doc="of a test", section="Mine", label="highest", count=peak{more}),)
 """
-PEAK = {"count": "max(int(rows.backlog_bytes.max()) for rows in run.rows.values())", "name": "own.peak", "more": ""}
-
-
-@pytest.fixture(autouse=True)
-def none_left() -> Iterator[None]:
-    yield
-    plugins.forget([plugin.path for plugin in plugins.loaded()])
+PEAK = {"count": "max(int(rows.arrived_bytes.max()) for rows in run.rows.values())", "name": "own.peak", "more": ""}
 
 
 @pytest.fixture
 def written(tmp_path: Path) -> Callable[..., Path]:
-    def write(source: str, **changes: object) -> Path:
-        (tmp_path / "own.py").write_text(source)
-        path = tmp_path / "small.yaml"
-        path.write_text(yaml.safe_dump({**SCENARIO, **changes}))
-        return path
-
-    return write
+    return writer(tmp_path, SCENARIO)
 
 
 def shaped(written: Callable[..., Path], source: dict[str, object] = SAW, **changes: str) -> Path:

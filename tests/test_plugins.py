@@ -6,11 +6,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 
 import testbed
 from testbed.errors import PolicyError, TestbedError
@@ -19,6 +18,7 @@ from testbed.scenario import loading, plugins
 from testbed.scenario.tables import BALANCER_POLICIES, BUFFER_POLICIES
 from testbed.system import places
 from testbed.trials.replay import replay
+from tests.plugin_files import none_left, writer  # noqa: F401 (a fixture for every test)
 
 OWN_POLICY = places.scenarios() / "plugins" / "ewma_peak.py"
 SCENARIO = {
@@ -58,21 +58,9 @@ ROWS = (FamilyTraits(name="own-pair", doc="two nodes", describe=cluster.describe
 """
 
 
-@pytest.fixture(autouse=True)
-def none_left() -> Iterator[None]:
-    yield
-    plugins.forget([plugin.path for plugin in plugins.loaded()])
-
-
 @pytest.fixture
 def written(tmp_path: Path) -> Callable[..., Path]:
-    def write(source: str, **changes: object) -> Path:
-        (tmp_path / "own.py").write_text(source)
-        path = tmp_path / "small.yaml"
-        path.write_text(yaml.safe_dump({**SCENARIO, **changes}))
-        return path
-
-    return write
+    return writer(tmp_path, SCENARIO)
 
 
 def good(**changes: str) -> str:

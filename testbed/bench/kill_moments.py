@@ -1,4 +1,4 @@
-"""When to kill: the phases of a trial, told from outside by its processes and the counters of its clients.
+"""When to kill: the phases of a trial, known from outside by its processes and the counters of its clients.
 
 A phase begins with something that can be seen (a process that is there, or gone; packets that were sent); the signal is
 sent an instant later that is drawn anew each time, within what the phase lasts at least.

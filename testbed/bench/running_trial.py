@@ -175,7 +175,7 @@ class RunningTrial:
 
 
 def _begin(parent: int) -> None:
-    """Begin as a command in a terminal does, whatever we were told to ignore, and leave no core dump behind."""
+    """Begin as a command in a terminal does, whatever signals we ignore, and leave no core dump behind."""
     kernel.die_with_parent(parent)
     for number in interrupts.STOP_SIGNALS:
         signal.signal(number, signal.SIG_DFL)

@@ -2,7 +2,7 @@
 
 All of it runs in a network namespace of a child process; the far end of the pair drops what it gets.  Every figure is
 the median of `_REPEATS` runs.  The rate is that of a plan whose packets are all due at once.  Punctuality at 100,000
-packets a second is told twice: by the sender's own report (from the planned instant to the return of the system call),
+packets a second is measured by the sender's own report (from the planned instant to the return of the system call),
 and as the far end sees it, for the sender and tcpreplay alike: the kernel's arrival stamps against an even schedule
 laid through the most punctual packet.  Beside it stands the processor time, because tcpreplay buys its punctuality by
 never sleeping.  Scapy's `sendpfast` is tcpreplay behind a Python loop that writes the capture, so it is listed as

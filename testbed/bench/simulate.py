@@ -3,7 +3,7 @@
 A node-second is one node for one second of virtual time, its drain included.  The load is the same at every size: nodes
 of 10 Mbit/s, 30 % of it steady, and bursts that overload some of them, about 300 packets of 1500 B a second and node.
 Every figure is the best of `_REPEATS` runs, recorded into a run directory as any run is, on one core: a child process
-is told to keep its linear algebra to one thread.  The plan is made before the clock starts.
+keeps its linear algebra to one thread.  The plan is made before the clock starts.
 
 The rival is the plainest SimPy programme that offers the same packets to the same queues: a process a node that waits
 for the next arrival and does the queue's arithmetic, no policies, no metering, no record.  So it does less.

@@ -45,9 +45,9 @@ def _disturbed(disturbance: Disturbance, ms: float, which: str) -> Row:
     reasons = [reason for reason in summary["verdict_reasons"] if re.search(disturbance.named_by, reason)]
     must = ms >= disturbance.from_ms or ms == LEFT_MS
     made = row(f"verdict.{disturbance.relies_on}", float(bool(reasons)), "named", ">= 1" if must else "")
-    told = (reasons or summary["verdict_reasons"] or [""])[0]
+    reason = (reasons or summary["verdict_reasons"] or [""])[0]
     return {
-        **made, "note": told, "disturbance": disturbance.name, "asked_ms": ms, "held_ms": held_ms,
+        **made, "note": reason, "disturbance": disturbance.name, "asked_ms": ms, "held_ms": held_ms,
         "from_ms": disturbance.from_ms, "verdict": summary["verdict"],
     }  # fmt: skip
 
@@ -55,9 +55,9 @@ def _disturbed(disturbance: Disturbance, ms: float, which: str) -> Row:
 def _control(number: int) -> Row:
     output.note(f"  undisturbed, {number}")
     summary, _ = _trial(None, LEFT_MS)
-    told = (summary["verdict_reasons"] or [""])[0]
+    reason = (summary["verdict_reasons"] or [""])[0]
     made = row(f"verdict.{_CONTROL}", float(summary["verdict"] == "VALID"), "valid", ">= 1")
-    return {**made, "note": told, "disturbance": "none", "asked_ms": 0.0, "held_ms": 0.0, "from_ms": NEVER,
+    return {**made, "note": reason, "disturbance": "none", "asked_ms": 0.0, "held_ms": 0.0, "from_ms": NEVER,
             "verdict": summary["verdict"]}  # fmt: skip
 
 

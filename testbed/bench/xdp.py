@@ -6,7 +6,7 @@ machine hits all alike; every figure is the median over the runs.  The floor of 
 "parse + clock": the same parser and one reading of the clock.
 
 A resize is one store into a mapping shared with the kernel; its rivals change the limit of a qdisc, as a process and
-by netlink.  Each is done many times and the 99th percentile is told.  All of it runs in a child process with a network
+by netlink.  Each is done many times and the 99th percentile taken.  All of it runs in a child process with a network
 namespace of its own.
 """
 
