@@ -234,7 +234,7 @@ def _notes(
         against = ", ".join(f"{key}={value}" for key, value in manifest["baseline"].items())
         yield f"differences are those to {against} under the same seed, with 95 % intervals of the paired t test"
         yield "* is significant at 5 % after Holm's correction over the combinations, for each figure; n.s. is not"
-        yield f"d is the effect size, mean over standard deviation; with so many seeds it is found with probability {POWER}"
+        yield f"d is the effect size, mean over deviation; with so many seeds it is found with probability {POWER}"
         yield "the number of seeds is for one comparison alone; Holm's correction over several asks for more"
     if trials:
         yield _proof(trials, manifest["parameters"])
