@@ -22,8 +22,10 @@ class Station:
 
     Attributes:
         name: as in the topology, such as ``n1``.
-        port: OpenFlow port number of the switch's end of the link.
+        port: OpenFlow port of the balancer's switch towards it.
         mac, ip, ip6: addresses of the host's end; `ip6` may be empty.
+        more_ports: further ports of the balancer's switch from which it is as far.
+        hangs_at: where it hangs, as `PortChanged` names that port; None: at `port`.
     """
 
     name: str
@@ -31,6 +33,18 @@ class Station:
     mac: str
     ip: str
     ip6: str = ""
+    more_ports: tuple[int, ...] = ()
+    hangs_at: int | None = None
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """Return all ports towards it."""
+        return (self.port, *self.more_ports)
+
+    @property
+    def watched_port(self) -> int:
+        """Return the port that goes down with its link."""
+        return self.port if self.hangs_at is None else self.hangs_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +67,7 @@ class BalancerConfig:
     """Everything `load_balancer.serve` needs.
 
     Attributes:
-        dpid: datapath id of the bridge; other switches that connect are ignored.
+        dpid: datapath id of the bridge; of other switches that connect only the states of ports are taken in.
         listen_port: TCP port on 127.0.0.1 the switch connects to.
         nodes: in an order that never changes: a node's number in the switch is its place, counted from 1.
         second_tier: nodes that get no flows, only what others deflect to them.
@@ -61,6 +75,7 @@ class BalancerConfig:
         rates_bps: at which `nodes` serve; empty: they count as equal.
         spec: the policy.
         framework: what speaks OpenFlow.
+        path_basis: with what the hash begins by which the switch chooses among ports towards a station.
         pause_ns: how long a node that lives may pause between two notifications.
         absent: nodes that may be added and are not there yet.
         mesh: what it takes to hear the nodes on each other; None: the balancer relies on notifications and ports.
@@ -81,6 +96,7 @@ class BalancerConfig:
     second_tier: tuple[Station, ...] = ()
     deflecting: tuple[Host, ...] = ()
     framework: FrameworkName = "os-ken"
+    path_basis: int = 0
     pause_ns: int = KEEPALIVE_NS
     absent: tuple[str, ...] = ()
     mesh: MeshAccess | None = None
@@ -101,16 +117,22 @@ class BalancerConfig:
         if not 1 <= len(self.nodes) <= MAX_NODES:
             raise InputError("configuring the balancer", f"{len(self.nodes)} nodes", f"give 1 to {MAX_NODES}")
         stations = self.stations
-        for attribute in ("name", "port", "mac", "ip"):
+        for attribute in ("name", "watched_port", "mac", "ip"):
             seen = [getattr(station, attribute) for station in stations]
             twice = sorted({str(value) for value in seen if seen.count(value) > 1})
             if twice:
-                raise InputError("configuring the balancer", f"{attribute} {', '.join(twice)} is used twice")
+                what = attribute.replace("watched_", "")
+                raise InputError("configuring the balancer", f"{what} {', '.join(twice)} is used twice")
 
     @property
     def stations(self) -> tuple[Station, ...]:
         """Return who is at a port of the switch."""
         return (*self.clients, *self.nodes, *self.second_tier)
+
+    @property
+    def port_sets(self) -> tuple[tuple[int, ...], ...]:
+        """Return the sets of several ports that are as good towards a station, each once, in order."""
+        return tuple(dict.fromkeys(station.ports for station in self.stations if station.more_ports))
 
     def number_of(self, node: str) -> int:
         """Return the number of a node in the switch's tables (KeyError when there is no such node)."""

@@ -20,6 +20,7 @@ from testbed.controllers.switch import (
     PortChanged,
     Refused,
     SlaveGranted,
+    far_port,
 )
 from testbed.errors import ToolError
 from testbed.scenario.steering import FrameworkName
@@ -42,6 +43,7 @@ class SwitchReports:
         """A connection finished its handshake, or is lost."""
         datapath = event.datapath
         if datapath.id != self._dpid:
+            self._far_switch(datapath, event.state)
             return
         if event.state == self._framework.handler.MAIN_DISPATCHER:
             self._connections[datapath] = DatapathConnection(self._framework, datapath)
@@ -49,6 +51,12 @@ class SwitchReports:
             self._report(Connected(self._connections[datapath], ports))
         elif datapath in self._connections:
             self._report(Disconnected(self._connections.pop(datapath)))
+
+    def _far_switch(self, datapath: Any, state: str) -> None:
+        """Another switch is there: it forwards by itself, and says which of its ports have a carrier."""
+        if state == self._framework.handler.MAIN_DISPATCHER:
+            for number, port in datapath.ports.items():
+                self._report(PortChanged(far_port(datapath.id, number), self._is_up(port)))
 
     def barrier_replied(self, event: Any) -> None:
         """Everything before a barrier is in force."""
@@ -58,9 +66,12 @@ class SwitchReports:
 
     def port_changed(self, event: Any) -> None:
         """A port came, went, or its carrier did."""
-        if event.msg.datapath in self._connections:
-            gone = event.msg.reason == self._framework.proto.OFPPR_DELETE
-            self._report(PortChanged(event.msg.desc.port_no, not gone and self._is_up(event.msg.desc)))
+        datapath, port = event.msg.datapath, event.msg.desc
+        gone = event.msg.reason == self._framework.proto.OFPPR_DELETE
+        if datapath in self._connections:
+            self._report(PortChanged(port.port_no, not gone and self._is_up(port)))
+        elif datapath.id != self._dpid:
+            self._report(PortChanged(far_port(datapath.id, port.port_no), not gone and self._is_up(port)))
 
     def packet_came(self, event: Any) -> None:
         """The switch asks about a packet."""

@@ -97,7 +97,7 @@ class LoadBalancer:
         self._pending: dict[int, _Pending] = {}  # by barrier
         self._ports_down: set[int] = set()
         self._answers = Answers()
-        self._node_at = {node.port: node.name for node in (*config.nodes, *config.second_tier)}
+        self._node_at = {node.watched_port: node.name for node in (*config.nodes, *config.second_tier)}
         self._siblings: SiblingNames | None = None
         if config.deflecting and send:
             seal = Sealer(config.ring, Channel.SIBLINGS, config.now_ns).seal

@@ -82,7 +82,11 @@ class MessageBuilder:
 
     def _group_mod(self, datapath: Any, mod: GroupMod) -> Any:
         buckets = [
-            self._parser.OFPBucket(watch_port=bucket.watch_port, actions=self._actions(bucket.actions))
+            self._parser.OFPBucket(
+                watch_port=self._proto.OFPP_ANY if bucket.watch_port is None else bucket.watch_port,
+                watch_group=self._proto.OFPG_ANY if bucket.watch_group is None else bucket.watch_group,
+                actions=self._actions(bucket.actions),
+            )
             for bucket in mod.buckets
         ]
         kind = self._proto.OFPGT_FF

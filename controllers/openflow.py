@@ -118,10 +118,11 @@ class FlowMod:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """A list of actions that is live while `watch_port` is up."""
+    """A list of actions that is live while `watch_port` is up, or a bucket of the group `watch_group` is live."""
 
-    watch_port: int
+    watch_port: int | None
     actions: tuple[OpenFlowAction, ...]
+    watch_group: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,9 @@ overwhelmed or dead delays and loses nothing.  The controller only writes slots 
 
       HASH ─ unpinned ─▶ TURN ─▶ SLOTS ─▶ LEARN          SLOTS writes the next turn into TURN
 
+* **Several switches.**  A station at another switch is reached by a port that leads there, or by one of several that
+  are as good (PATHS): a hash chooses, and where the chosen port is down another one serves.  The node's bucket watches
+  all of them by the group of their set.  The other switches forward by destination address.
 * **per-flow**, the policy one may choose for comparison, has no SLOTS and no LEARN: HASH hands unpinned packets to the
   controller, which writes the pin and sends the packet back by PLACED.  PLACED counts what came back; what went is
   for the switch's controller meter to tell, since counts of flows whose way changes meanwhile go to the new way.
@@ -61,7 +64,6 @@ overwhelmed or dead delays and loses nothing.  The controller only writes slots 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from enum import IntEnum
 
 from testbed.controllers.config import BalancerConfig, Station
 from testbed.controllers.openflow import (
@@ -83,26 +85,12 @@ from testbed.controllers.openflow import (
     Value,
     match,
 )
+from testbed.controllers.paths import any_of, paths, towards
+from testbed.controllers.table_numbers import Table
 from testbed.policies.slots import slot_count
 from testbed.records.events import FiveTuple
 from testbed.scenario.tables import BALANCER_POLICIES
 from testbed.units import NS_PER_S
-
-
-class Table(IntEnum):
-    """The tables, in the order packets meet them."""
-
-    CLASSIFY = 0
-    PINS = 1
-    HASH = 2
-    SLOTS = 3
-    LEARN = 4
-    NODES = 5
-    AGAIN = 6
-    FORWARD = 7
-    PLACED = 8
-    TURN = 9
-
 
 SLOT, NODE = "reg1", "reg2"  # node numbers count from 1: 0 is "not pinned"
 PIN_COOKIE = 0x5049_4E53  # "PINS" in dumps
@@ -138,7 +126,8 @@ def install(config: BalancerConfig, slots: Sequence[str], removed: Collection[st
     """
     states = [_removed(config, n.name) if n.name in removed else _serving(config, n.name) for n in config.nodes]
     placing = _placing_by_controller() if is_per_flow(config) else _placing_by_slots(config, slots)
-    return (*_groups(config), *_forward(config), *_again(config), *states, *placing, *_classify(config))
+    ways = (*paths(config), *_groups(config), *_forward(config))
+    return (*ways, *_again(config), *states, *placing, *_classify(config))
 
 
 def is_per_flow(config: BalancerConfig) -> bool:
@@ -195,11 +184,14 @@ def restore_node(config: BalancerConfig, node: str) -> tuple[Message, ...]:
 def _groups(config: BalancerConfig) -> Iterator[GroupMod]:
     for number in range(1, len(config.nodes) + 1):
         chain = [config.nodes[(number - 1 + k) % len(config.nodes)] for k in range(FALLBACKS + 1)]
-        yield GroupMod(number, tuple(_bucket(node) for node in dict.fromkeys(chain)))
+        yield GroupMod(number, tuple(_bucket(config, node) for node in dict.fromkeys(chain)))
 
 
-def _bucket(node: Station) -> Bucket:
-    return Bucket(node.port, (SetField("eth_dst", node.mac), Output(node.port)))
+def _bucket(config: BalancerConfig, node: Station) -> Bucket:
+    actions = (SetField("eth_dst", node.mac), *towards(config, node))
+    if node.more_ports:
+        return Bucket(None, actions, watch_group=any_of(config, node))
+    return Bucket(node.port, actions)
 
 
 def _serving(config: BalancerConfig, node: str) -> FlowMod:
@@ -227,12 +219,13 @@ def _three_bits(number: int) -> str:
 
 def _forward(config: BalancerConfig) -> Iterator[FlowMod]:
     for client in config.clients:
-        home = (SetField("eth_src", config.vip.mac), SetField("eth_dst", client.mac), Output(client.port))
+        rewritten = (SetField("eth_src", config.vip.mac), SetField("eth_dst", client.mac))
+        home = (*rewritten, *towards(config, client))
         for kind, source, target in _families(config.vip.ip, config.vip.ip6, client.ip, client.ip6):
             answer = _addresses(kind, src=source, dst=target)
             yield FlowMod(Table.FORWARD, _RETURN, match(eth_type=kind, **answer), home)
     for station in config.stations:
-        yield FlowMod(Table.FORWARD, _REST, match(eth_dst=station.mac), (Output(station.port),))
+        yield FlowMod(Table.FORWARD, _REST, match(eth_dst=station.mac), towards(config, station))
     yield from _dropped_of_kernels()
 
 
@@ -301,8 +294,8 @@ def _in_turn(config: BalancerConfig) -> bool:
 
 
 def _classify(config: BalancerConfig) -> Iterator[FlowMod]:
-    for node in config.nodes:
-        marked = match(in_port=node.port, eth_src=DEFLECTED)
+    for port in dict.fromkeys(port for node in config.nodes for port in node.ports):
+        marked = match(in_port=port, eth_src=DEFLECTED)
         yield FlowMod(Table.CLASSIFY, _MARKED, marked, goto=Table.FORWARD)
     yield from _arp_answers(config)
     for kind, address in ((_IPV4, config.vip.ip), (_IPV6, config.vip.ip6)):

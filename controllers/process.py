@@ -38,6 +38,7 @@ from testbed.controllers.switch import (
     PacketIn,
     PortChanged,
     Role,
+    is_far,
 )
 from testbed.policies.membership import BALANCER
 from testbed.records.events import LogEntry
@@ -206,7 +207,8 @@ class ActiveController:
     def _connected(self, happening: Connected, happened_ns: int) -> None:
         self._connection = happening.connection
         ports = sorted(happening.ports_up.items())
-        self._held = [(happened_ns, PortChanged(port, up)) for port, up in ports]
+        far = [held for held in self._held if isinstance(held[1], PortChanged) and is_far(held[1].port)]
+        self._held = [*far, *((happened_ns, PortChanged(port, up)) for port, up in ports)]
         self._ask()
 
     def _disconnected(self, happening: Disconnected) -> None:

@@ -31,7 +31,16 @@ from testbed.controllers.process import (
     stopping_on_sigterm,
 )
 from testbed.controllers.replication import Follower
-from testbed.controllers.switch import Connected, Connection, Disconnected, Happening, PortChanged, Role, SlaveGranted
+from testbed.controllers.switch import (
+    Connected,
+    Connection,
+    Disconnected,
+    Happening,
+    PortChanged,
+    Role,
+    SlaveGranted,
+    is_far,
+)
 from testbed.policies.membership import BALANCER
 from testbed.records.processes import ControllerTookOver, StandbyReady
 from testbed.records.written import written
@@ -91,7 +100,8 @@ class Following:
 
     def _take(self, happening: Happening) -> None:
         if isinstance(happening, Connected):
-            self.connection, self.ports_up = happening.connection, dict(happening.ports_up)
+            far = {port: up for port, up in self.ports_up.items() if is_far(port)}
+            self.connection, self.ports_up = happening.connection, {**far, **happening.ports_up}
             happening.connection.request_role(Role.SLAVE, PRIMARY_GENERATION)
             self._balancer.prepare(happening.connection)
         elif isinstance(happening, Disconnected):

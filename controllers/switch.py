@@ -15,6 +15,8 @@ from typing import Protocol
 
 from testbed.controllers.openflow import Message
 
+_PORT_BITS = 32
+
 
 class Role(Enum):
     """What a controller is to the switch; the switch has one master and refuses the orders of slaves."""
@@ -78,10 +80,20 @@ class Acknowledged:
 
 @dataclass(frozen=True, slots=True)
 class PortChanged:
-    """A port gained or lost its carrier."""
+    """A port gained or lost its carrier; one of another switch than the balancer's is named by `far_port`."""
 
     port: int
     up: bool
+
+
+def far_port(dpid: int, port: int) -> int:
+    """Return the number by which a port of another switch is known; OpenFlow's own have 32 bits."""
+    return dpid << _PORT_BITS | port
+
+
+def is_far(port: int) -> bool:
+    """Return whether the number is that of a port of another switch."""
+    return port >> _PORT_BITS > 0
 
 
 @dataclass(frozen=True, slots=True)

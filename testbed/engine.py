@@ -61,9 +61,10 @@ class TrialPlan:
     @property
     def longest_drain_ns(self) -> int:
         """Return how long the queues may drain after the traffic: as long as a full one takes, within bounds."""
-        slowest_bps = min(link.rate_bps for link in self.network.links if link.rate_bps)
+        slowest_bps = min(self.network.node_rate_bps(node.name) for node in self.network.nodes)
         full_ns = self.scenario.buffer.max_bytes * 8 * NS_PER_S // slowest_bps
-        return min(full_ns + NS_PER_S, LONGEST_DRAIN_NS)
+        trunks = (link.queue_bytes * 8 * NS_PER_S // link.rate_bps for link in self.network.trunks if link.rate_bps)
+        return min(full_ns + max(trunks, default=0) + NS_PER_S, LONGEST_DRAIN_NS)
 
 
 class Writer(Protocol):

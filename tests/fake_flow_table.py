@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from testbed.controllers.openflow import (
     CONTROLLER,
     IN_PORT,
+    Bucket,
     CopyField,
     FlowMod,
     GroupMod,
@@ -74,7 +75,7 @@ class FakeSwitch:
 
     def _leaving(self, in_port: int, fields: Packet, actions: Iterable[OpenFlowAction]) -> list[tuple[int, Packet]]:
         self._sent, self._lookups = [], 0
-        registers = {f"reg{i}": 0 for i in range(4)}
+        registers = {f"reg{i}": 0 for i in range(5)}
         self._carry_out(actions, {**fields, **registers, "in_port": in_port})
         hidden = {*registers, "in_port"}
         return [(port, {k: v for k, v in packet.items() if k not in hidden}) for port, packet in self._sent]
@@ -139,9 +140,14 @@ class FakeSwitch:
 
     def _to_group(self, group: GroupMod, packet: Packet) -> None:
         for bucket in group.buckets:
-            if bucket.watch_port not in self.ports_down:
+            if self._is_live(bucket):
                 self._carry_out(bucket.actions, dict(packet))
                 return
+
+    def _is_live(self, bucket: Bucket) -> bool:
+        if bucket.watch_group is not None:
+            return any(self._is_live(other) for other in self.groups[bucket.watch_group].buckets)
+        return bucket.watch_port not in self.ports_down
 
     def _output(self, action: Output, packet: Packet) -> None:
         if action.port == IN_PORT:

@@ -24,7 +24,7 @@ from testbed.results.accounting import account
 from testbed.results.fidelity import judge
 from testbed.results.summary import summarise
 from testbed.scenario.model import Scenario
-from testbed.scenario.network import Link, bucket_bytes
+from testbed.scenario.network import bucket_bytes
 from testbed.simulation.engine import SETTLE_NS
 from testbed.simulation.network_model import NetworkModel
 from testbed.traffic.plan import make_plan
@@ -280,12 +280,18 @@ def test_a_buffer_the_kernel_could_not_have_is_refused() -> None:
         simulated_run.scenario("static-max", max="2GB")
 
 
-def test_links_that_differ_are_refused() -> None:
+def test_a_client_that_is_farther_away_than_another_delays_its_own_packets_alone() -> None:
     spec = simulated_run.scenario("reactive")
     network = topologies.describe(spec.topology)
-    links = tuple(Link(e.a, e.b, e.rate_bps, 5 if e.a == "c1" else 0) for e in network.links)
-    with pytest.raises(InputError, match="the links of c1 to c2 differ in delay"):
-        simulated_run._simulate(spec, replace(network, links=links), make_plan(spec, network, Path()), None)
+    links = tuple(replace(e, delay_ns=5 * NS_PER_MS if e.a == "c1" else 0) for e in network.links)
+    slower = replace(network, links=links)
+    plan = make_plan(spec, network, Path())
+    near, far = (simulated_run._simulate(spec, n, plan, simulated_run.Recorded()) for n in (network, slower))
+    assert account(far).unaccounted_pkts == 0
+    late = [node.delay.largest_ns - before.delay.largest_ns for node, before in zip(far.nodes, near.nodes, strict=True)]
+    assert max(late) >= 4 * NS_PER_MS
+    quickest = [node.delay.counts.nonzero()[0][0] for evidence in (near, far) for node in evidence.nodes[:1]]
+    assert quickest[0] == quickest[1], "packets of the other client come as they came"
 
 
 def test_a_node_that_serves_nothing_is_refused() -> None:

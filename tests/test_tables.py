@@ -107,7 +107,8 @@ def test_a_policy_without_options_takes_none():
 def test_an_unknown_name_is_refused_with_those_that_there_are(tmp_path):
     path = tmp_path / "x.yaml"
     path.write_text("version: 1\nname: x\nduration: 1s\ntopology: {family: clustre}\ntraffic: []\n")
-    with pytest.raises(InputError, match="one of single, cluster, cascade, got 'clustre'; did you mean 'cluster'"):
+    there = "one of single, cluster, cascade, two-switch, tree, leaf-spine"
+    with pytest.raises(InputError, match=f"{there}, got 'clustre'; did you mean 'cluster'"):
         load(path)
 
 
@@ -131,4 +132,4 @@ def test_a_family_added_at_run_time_describes_its_network():
         assert [node.name for node in describe(spec).nodes] == ["n1", "n2"]
     finally:
         TOPOLOGIES.remove("pair")
-    assert np.array_equal(TOPOLOGIES.names, ["single", "cluster", "cascade"])
+    assert np.array_equal(TOPOLOGIES.names, ["single", "cluster", "cascade", "two-switch", "tree", "leaf-spine"])

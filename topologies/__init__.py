@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from testbed.scenario.network import Network
-from testbed.scenario.tables import TOPOLOGIES
+from testbed.scenario.tables import described
 from testbed.scenario.topology import TopologySpec
 
 
 def describe(spec: TopologySpec) -> Network:
     """Return the network that a scenario's `topology` names."""
-    return TOPOLOGIES[spec.family].describe(spec)
+    return described(spec)

@@ -36,12 +36,21 @@ def check(scenario: Scenario, network: Network) -> Iterator[Complaint]:
     if scenario.topology.switch_ports == "afxdp":
         yield from _link_faults(scenario)
     yield from _interface_names(network)
+    yield from _links(scenario)
     for rate_bps in {link.rate_bps for link in network.links if link.rate_bps}:
         if not SMALLEST_RATE_BPS <= rate_bps <= LARGEST_RATE_BPS:
             within = f"{rate_text(SMALLEST_RATE_BPS)} to {rate_text(LARGEST_RATE_BPS)}"
             happened = f"{rate_text(rate_bps)} is beyond the kernel's token bucket, which has {within}"
             key = "node_rate" if scenario.topology.node_rates is None else "node_rates"
             yield Complaint(("topology", key), happened, f"change it, or {_SIMULATE}")
+
+
+def _links(scenario: Scenario) -> Iterator[Complaint]:
+    """Yield what links between switches cannot have."""
+    for pattern, spec in scenario.topology.links.items():
+        if spec.rate_bps is not None:
+            happened = "the capacity of a link between switches is not emulated"
+            yield Complaint(("topology", "links", pattern, "rate"), happened, _SIMULATE)
 
 
 def _link_faults(scenario: Scenario) -> Iterator[Complaint]:

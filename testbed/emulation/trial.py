@@ -29,7 +29,7 @@ from testbed.emulation.faults.faults import Faults
 from testbed.emulation.inventory.inventory import Inventory
 from testbed.emulation.inventory.processes import Watched
 from testbed.emulation.machine import MachineWatch
-from testbed.emulation.network import switch_ports
+from testbed.emulation.network import forwarding, switch_ports
 from testbed.emulation.network.mininet import EmulatedNetwork
 from testbed.emulation.network.names import write_names
 from testbed.emulation.network.open_vswitch import OpenVSwitch
@@ -151,14 +151,15 @@ class Trial:
         self._buffers = NodeBuffers(plan, self._network, doing, self._ports.of("afxdp"))
         doing("forking agents and the mesh")
         self._switch.connect_controllers(
-            plan.network.switch, self._processes.controller_ports
+            plan.network.data_switches, self._processes.controller_ports
         )  # they have had time to listen
+        forwarding.install(plan.network, self._switch, plan.seed_of("paths"))
         self._processes.fork_agents(self._buffers)
         self._processes.fork_mesh()
         self._processes.wait_ready()
         self._switch.count_packet_ins(plan.network.switch)
         for port in self._ports.of("packet")[:1]:
-            self._switch.widen_buffers(plan.network.switch, port)
+            self._switch.widen_buffers(port.rpartition("-")[0], port)
 
     # ----------------------------------------------------------------------------------------------------- traffic
 

@@ -129,6 +129,21 @@ class NodeEvidence:
 
 
 @dataclass(frozen=True, slots=True)
+class TrunkEvidence:
+    """What a link between two switches lost.
+
+    Attributes:
+        link: its name, such as ``s1-s2``.
+        link_dropped_pkts: frames dropped at its interfaces, in either direction, planned or not.
+        queue_dropped_pkts: packets of the plan that its queues refused, for a link with a rate.
+    """
+
+    link: str
+    link_dropped_pkts: int | None = None
+    queue_dropped_pkts: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TcpEvidence:
     """What one source of TCP connections saw, according to its kernel (TCP_INFO).
 
@@ -161,6 +176,7 @@ class Evidence:
         ran_ns: how long the trial ran, first planned packet to the end of sending (shorter than planned when
             interrupted).
         clients, nodes: one entry each, in the order of the network.
+        trunks: one entry a link between switches.
         tcp: one entry a TCP source, in the order of the scenario.
         fates: what became of the planned packets, each identified; None where packets are only counted.
         switch_dropped_pkts: frames that found the sockets of the switch full.
@@ -235,6 +251,7 @@ class Evidence:
     setup_s: float | None = None
     teardown_s: float | None = None
     tcp: tuple[TcpEvidence, ...] = ()
+    trunks: tuple[TrunkEvidence, ...] = ()
 
     def to_record(self) -> dict[str, Any]:
         """Return the JSON form, written to ``evidence.json``."""

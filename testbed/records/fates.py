@@ -17,6 +17,7 @@ class FateEvidence:
         missing_pkts: those sent and seen at no end.
         repeated_pkts: how often a packet came to an end, of whatever kind and wherever, after its first.
         unsent_pkts: those seen at an end though no sender sent them.
+        link_pkts: those that the full queue of a link between switches refused and that came to no other end.
         unplanned_pkts: packets of the run at the sinks that the plan does not have.
     """
 
@@ -28,3 +29,4 @@ class FateEvidence:
     repeated_pkts: int
     unsent_pkts: int
     unplanned_pkts: int
+    link_pkts: int = 0

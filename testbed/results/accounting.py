@@ -1,17 +1,19 @@
 """Where every planned packet went.
 
-A packet that was sent is delivered, dropped by a buffer, or lost to a fault of the scenario.  These are ends at which a
+A packet that was sent is delivered, dropped by a buffer or by the full queue of a link between switches, or lost to a
+fault of the scenario.  These are ends at which a
 program of ours knows each packet by its number (`FateEvidence`), so one that ends twice makes up for no other.  What is
 left is *missing*: sent, and seen at no end.
 
-    sent = delivered + dropped by a buffer + lost to a fault + missing
+    sent = delivered + dropped by a buffer or a full link + lost to a fault + missing
 
 Missing packets were lost at places of the kernel and of the switch, which count without knowing what they drop: frames
 of other traffic are in those counts.  But at the program of each node, and at its sink, planned packets alone are
 counted, so it is known how many are missing *ahead* of the nodes, and how many *behind* each of them:
 
-    ahead       sent + deflected - arrived at the nodes, or lost there to a fault
-                    at the switch, on the links of clients and nodes, malformed or expired when they came to a node
+    ahead       sent + deflected - dropped by full links - arrived at the nodes, or lost there to a fault
+                    at the switches, on the links to clients and nodes and between switches, malformed or expired when
+                    they came to a node
     behind n    admitted by n - delivered at its sink
                     at the qdisc, on the link, in the queue still, thrown away with the queue when the node crashed
 
@@ -27,7 +29,8 @@ from dataclasses import dataclass
 
 from testbed.records.evidence import Evidence, NodeEvidence, total
 
-SUMMARY_PLACES = ("buffer", "qdisc", "switch", "fault", "other")
+SUMMARY_PLACES = ("buffer", "link", "qdisc", "switch", "fault", "other")
+_LINK = "link"  # only a network of several switches has it
 _UNROUTED = "switch, no matching route"
 _IN_SUMMARY = {
     **dict.fromkeys(("switch", "switch refused", _UNROUTED, "packet-ins"), "switch"),
@@ -44,7 +47,8 @@ class Accounting:
     Attributes:
         sent_pkts, sent_bytes, delivered_pkts, delivered_bytes, in_flight_pkts: totals of the trial; a packet that was
             delivered twice counts once, its bytes twice.
-        dropped_pkts: by place of the summary: ``buffer``, ``qdisc``, ``switch``, ``fault``, ``other``.
+        dropped_pkts: by place of the summary: ``buffer``, ``link`` (between switches, its queue full), ``qdisc``,
+            ``switch``, ``fault``, ``other``.
         stray_pkts: those lost neither by a buffer nor to a fault, by the place that explains it.
         others_pkts: what those places counted beyond that, lost of other traffic.
         unaccounted_pkts: what is left over; negative when more came out than went in.
@@ -72,11 +76,13 @@ class _Stretch:
 def account(evidence: Evidence) -> Accounting:
     """Return the packet accounting.  A place nobody measured counts 0, so a loss there shows as unaccounted."""
     sent = sum(client.sent_pkts for client in evidence.clients)
-    delivered, by_buffers, by_faults = _known_ends(evidence)
+    delivered, by_buffers, by_links, by_faults = _known_ends(evidence)
     explained, beyond = _explain([_ahead(evidence, sent), *map(_behind, evidence.nodes)])
     in_flight, discarded = explained.pop(_IN_FLIGHT, 0), explained.pop(_THROWN_AWAY, 0)
-    dropped = Counter(dict.fromkeys(SUMMARY_PLACES, 0))
+    dropped = Counter({place: 0 for place in SUMMARY_PLACES if place != _LINK or evidence.trunks})
     dropped.update({"buffer": by_buffers, "fault": by_faults + discarded})
+    if evidence.trunks:
+        dropped[_LINK] = by_links
     for place, count in explained.items():
         dropped[_IN_SUMMARY.get(place, "other")] += count
     return Accounting(
@@ -101,13 +107,17 @@ def counted_places(evidence: Evidence) -> dict[str, int | None]:
     return {place: total(counts) for place, counts in places.items() if place not in (_IN_FLIGHT, _THROWN_AWAY)}
 
 
-def _known_ends(evidence: Evidence) -> tuple[int, int, int]:
-    """Return how many packets were delivered, dropped by buffers and lost to faults, each packet once."""
+def _known_ends(evidence: Evidence) -> tuple[int, int, int, int]:
+    """Return how many packets were delivered, dropped by buffers and by full links, and lost to faults, each once."""
     nodes, fates = evidence.nodes, evidence.fates
     if fates is not None:
-        return fates.delivered_pkts, fates.dropped_pkts, fates.fault_pkts
-    delivered = sum(node.delivered_pkts for node in nodes)
-    return delivered, sum(node.dropped_pkts for node in nodes), sum(node.fault_dropped_pkts or 0 for node in nodes)
+        return fates.delivered_pkts, fates.dropped_pkts, fates.link_pkts, fates.fault_pkts
+    delivered, dropped = sum(node.delivered_pkts for node in nodes), sum(node.dropped_pkts for node in nodes)
+    return delivered, dropped, _refused_by_links(evidence), sum(node.fault_dropped_pkts or 0 for node in nodes)
+
+
+def _refused_by_links(evidence: Evidence) -> int:
+    return sum(trunk.queue_dropped_pkts or 0 for trunk in evidence.trunks)
 
 
 def _ahead(evidence: Evidence, sent_pkts: int) -> _Stretch:
@@ -120,12 +130,13 @@ def _ahead(evidence: Evidence, sent_pkts: int) -> _Stretch:
         _UNROUTED: evidence.switch_unrouted_pkts,
         "packet-ins": evidence.packet_ins_lost_pkts,
         "links of clients": total(client.link_dropped_pkts for client in evidence.clients),
+        "links between switches": total(trunk.link_dropped_pkts for trunk in evidence.trunks),
         "links to nodes": total(node.link_dropped_pkts for node in nodes),
         "malformed": total(node.malformed_pkts for node in nodes),
         "expired": total(node.ttl_expired_pkts for node in nodes),
         "aborted": total(node.aborted_pkts for node in nodes),
     }
-    return _Stretch(sent_pkts + deflected - arrived, places)
+    return _Stretch(sent_pkts + deflected - arrived - _refused_by_links(evidence), places)
 
 
 def _behind(node: NodeEvidence) -> _Stretch:

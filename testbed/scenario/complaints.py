@@ -99,6 +99,10 @@ def locate(location: Iterable[str | int], root: type[BaseModel] = Scenario) -> P
     choices: dict[str, type[BaseModel]] = {}
     name, field = "", None
     for element in location:
+        if field is not None and get_origin(field.annotation) is dict:  # a key that the user made up
+            path.append(element)
+            name, field = "", None
+            continue
         if element in choices and choices.keys() != {""} and path and isinstance(path[-1], int):
             model, choices = choices[str(element)], {}
             continue

@@ -53,7 +53,10 @@ def _target_checks(
 ) -> Iterator[Complaint]:
     """Yield what is wrong with the target of one fault."""
     row = fault.row
-    if fault.link and fault.link != network.link_name(fault.node):
+    if fault.link in {link.name for link in network.trunks}:
+        happened = f"{fault.link} is a link between switches, and faults hit links of nodes"
+        yield Complaint((*at, row.name), happened, f"such as {network.link_name(nodes[0])}")
+    elif fault.link and not _may_be_link(fault.link, fault.node, network, nodes):
         name, written = complaints.shown(fault.link), network.link_name(nodes[min(1, len(nodes) - 1)])
         yield Complaint((*at, row.name), f"there is no link {name} to a node", f"write it as {written}")
     elif row.target in ("node", "link") and fault.node not in nodes:
@@ -61,6 +64,11 @@ def _target_checks(
         yield Complaint((*at, row.name), f"there is no node {complaints.shown(fault.node)}", remedy)
     if row.target == "groups":
         yield from _group_checks(fault.groups, (*at, row.name), nodes)
+
+
+def _may_be_link(link: str, node: str, network: Network, nodes: Sequence[str]) -> bool:
+    """Return whether it is the link of a node, or would be if there were such a node."""
+    return link == network.link_name(node) if node in nodes else link.rpartition("-")[0] in network.data_switches
 
 
 def _known(nodes: Sequence[str]) -> str:

@@ -27,6 +27,7 @@ from testbed.scenario.model import MAX_PLUGINS, Scenario
 from testbed.scenario.overrides import Override, Setting
 from testbed.scenario.salvage import Remains
 from testbed.scenario.sources import TraceSpec
+from testbed.scenario.topology_checks import topology_checks
 from testbed.scenario.traffic_checks import traffic_checks
 
 MAX_LINES = 4
@@ -161,6 +162,7 @@ def _given(
 
 def _across(scenario: Scenario, folder: Path) -> Iterator[Complaint]:
     """Yield what is wrong between the parts of a scenario, and what it names in vain."""
+    yield from topology_checks(scenario)
     yield from traffic_checks(scenario)
     yield from _missing_files(scenario, folder)
     yield from fault_checks(scenario)

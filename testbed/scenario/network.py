@@ -4,6 +4,9 @@ A family in ``topologies/`` returns a `Network`; the emulation builds it out of 
 arrays.  Names follow Mininet: clients ``c1…``, nodes ``n1…``, backends ``b1…``, switches ``s1…``, mesh switch ``m1``,
 interfaces ``{host}-eth{k}`` in the order of the links.  Addresses derive from the number, so that any capture reads
 without a map.
+
+A network may have several switches.  One of them, of kind ``openflow``, owns the VIP: it chooses the node of each
+packet.  The others, of kind ``plain``, forward by destination address along shortest paths (`routing`).
 """
 
 from __future__ import annotations
@@ -76,10 +79,10 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """A switch: ``openflow`` (controlled by the controller) or ``mesh`` (a plain learning bridge)."""
+    """A switch: ``openflow`` (the balancer's, which owns the VIP), ``plain`` or ``mesh`` (a learning bridge)."""
 
     name: str
-    kind: Literal["openflow", "mesh"] = "openflow"
+    kind: Literal["openflow", "plain", "mesh"] = "openflow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +90,30 @@ class Link:
     """A full-duplex link between `a` and `b`.
 
     Attributes:
-        rate_bps: rate of the direction a → b; None is not limited.
+        rate_bps: rate of the direction a → b, of a link between switches that of each direction; None is not limited.
         delay_ns: one-way propagation delay.
+        queue_bytes: what may wait for a link between switches, in each direction; of no meaning without a rate.
     """
 
     a: str
     b: str
     rate_bps: int | None = None
     delay_ns: int = 0
+    queue_bytes: int = 0
+
+    @property
+    def name(self) -> str:
+        """Return how a scenario names it, such as ``s1-n2``."""
+        return f"{self.a}-{self.b}"
+
+    @property
+    def directions(self) -> tuple[tuple[str, str], tuple[str, str]]:
+        """Return who sends to whom, in either direction."""
+        return (self.a, self.b), (self.b, self.a)
+
+    def end_beside(self, end: str) -> str:
+        """Return its other end."""
+        return self.b if end == self.a else self.a
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,21 +185,46 @@ class Network:
         """Return the number by which a switch makes itself known to the controller, from 1 on."""
         return [one.name for one in self.switches].index(switch) + 1
 
+    @property
+    def data_switches(self) -> tuple[str, ...]:
+        """Return the switches that carry planned packets, the one of the balancer first."""
+        return (self.switch, *(switch.name for switch in self.switches if switch.kind == "plain"))
+
+    @property
+    def trunks(self) -> tuple[Link, ...]:
+        """Return the links between two of those switches, in order."""
+        ends = set(self.data_switches)
+        return tuple(link for link in self.links if link.a in ends and link.b in ends)
+
+    def switch_of(self, host: str) -> str:
+        """Return the switch that a client or node hangs on (KeyError when there is none)."""
+        data = {switch.name for switch in self.switches if switch.kind != "mesh"}
+        for link in self.links_of(host):
+            if (end := link.end_beside(host)) in data:
+                return end
+        raise KeyError(f"{host} hangs on no switch")
+
     def data_interface(self, host: str) -> str:
-        """Return the interface of a host towards the switch."""
-        return self.interface(host, self.switch)
+        """Return the interface of a host towards its switch."""
+        return self.interface(host, self.switch_of(host))
 
     def switch_port(self, host: str) -> str:
-        """Return the interface of the switch towards a host."""
-        return self.interface(self.switch, host)
+        """Return the interface of its switch towards a host."""
+        return self.interface(self.switch_of(host), host)
+
+    @property
+    def switch_ports(self) -> tuple[str, ...]:
+        """Return every port of the switches that carry planned packets: to clients, to nodes, between switches."""
+        ends = [self.switch_port(host.name) for host in (*self.clients, *self.nodes)]
+        return (*ends, *(self.interface(*pair) for link in self.trunks for pair in link.directions))
 
     def mesh_interface(self, node: str) -> str:
         """Return the interface of a node on the mesh."""
         return self.interface(node, self.mesh_switch)
 
     def link_name(self, node: str) -> str:
-        """Return how a scenario names the link between the switch and a node, such as ``s1-n2``."""
-        return f"{self.switch}-{node}"
+        """Return how a scenario names the link between a node and its switch, such as ``s1-n2``."""
+        return f"{self.switch_of(node)}-{node}"
 
     def node_rate_bps(self, node: str) -> int:
         """Return the rate at which `node` serves its buffer: that of its link to the backend or next tier."""

@@ -14,6 +14,7 @@ from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler, Vali
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 from testbed.registry import Registry
+from testbed.scenario.link_spec import with_links
 
 if TYPE_CHECKING:
     from testbed.scenario.network import Network
@@ -197,7 +198,15 @@ AUTOSCALER_POLICIES: Registry[AutoscalerTraits] = Registry(
     ),
 )
 TOPOLOGIES: Registry[FamilyTraits] = Registry(
-    "topology family", ("testbed.topologies.single", "testbed.topologies.cluster", "testbed.topologies.cascade")
+    "topology family",
+    (
+        "testbed.topologies.single",
+        "testbed.topologies.cluster",
+        "testbed.topologies.cascade",
+        "testbed.topologies.two_switch",
+        "testbed.topologies.tree",
+        "testbed.topologies.leaf_spine",
+    ),
 )
 
 TRAFFIC_SHAPES: Registry[ShapeTraits] = Registry("traffic shape", ("testbed.traffic.shapes",))
@@ -256,7 +265,7 @@ OwnShape = Annotated[str, NameBeside(TRAFFIC_SHAPES)]
 
 def described(topology: TopologySpec) -> Network:
     """Return the network that a scenario's `topology` names."""
-    return TOPOLOGIES[topology.family].describe(topology)
+    return with_links(TOPOLOGIES[topology.family].describe(topology), topology.links)
 
 
 def options_of(row: Traits, given: Mapping[str, Any] | None) -> BaseModel | None:

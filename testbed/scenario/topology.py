@@ -6,12 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from testbed import units
 from testbed.scenario.base import Duration, Rate, Spec
+from testbed.scenario.link_spec import MAX_LINK_DELAY_NS, MAX_RATE_BPS, LinkSpec
 from testbed.scenario.tables import TOPOLOGIES, TopologyFamily, options_of
-
-MAX_LINK_DELAY_NS = 10 * units.NS_PER_S
-MAX_RATE_BPS = 100 * 10**9
 
 
 NodeRate = Annotated[Rate, Field(gt=0, le=MAX_RATE_BPS)]
@@ -44,6 +41,9 @@ class TopologySpec(Spec):
     )
     switch_ports: Literal["auto", "afxdp", "packet"] = Field(
         "auto", description="how the emulated switch takes frames: AF_XDP sockets, packet sockets, or what fits"
+    )
+    links: dict[str, LinkSpec] = Field(
+        {}, description="capacity, queue and delay of single links, by name, such as `s1-s2`; `*` stands for any part"
     )
     options: dict[str, Any] | None = Field(None, description="keys that the family itself declares")
 

@@ -10,7 +10,7 @@ from testbed.scenario.engine_checks import refused_choices, refused_faults
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
 from testbed.scenario.sources import TcpSpec
-from testbed.simulation.network_model import NetworkModel, service_rates_bps, way_of
+from testbed.simulation.network_model import service_rates_bps
 
 LARGEST_MESH = 300  # members; the mesh is simulated message by message, each member with the state of all others
 _EMULATE = "use --engine emulation"
@@ -40,6 +40,5 @@ def _network(network: Network) -> Iterator[Complaint]:
         return
     try:
         service_rates_bps(network)
-        way_of(network, NetworkModel())
     except InputError as error:
         yield Complaint(("topology",), error.happened, error.remedy)

@@ -137,7 +137,10 @@ class _Trial:
         self._samples = SampleRows(writer)
         control = Control(scenario, network, seed, agenda, history, model)
         basis = seed & _BASIS_BITS
-        self._plane = PacketPlane(scenario, network, plan, limits, control.slots, hash_basis=basis, model=model)
+        self._plane = PacketPlane(
+            scenario, network, plan, limits, control.slots,
+            hash_basis=basis, path_seed=seed_of("paths"), model=model,
+        )  # fmt: skip
         peers = None
         if len(names) > 1 and heeds_severity(scenario.buffer):
             peers = Peers(names, scenario.mesh.sync_interval_ns, model.message_ns, agenda)
@@ -175,6 +178,7 @@ class _Trial:
             ran_ns=self._ran_ns,
             clients=self._plane.client_evidence(),
             nodes=self._nodes(),
+            trunks=self._plane.trunk_evidence(),
             faults_unseen=None if self._faults is None else (),
             fault_counted_pkts=counted,
             fault_numbered_pkts=numbered,

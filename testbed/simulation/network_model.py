@@ -1,12 +1,12 @@
 """What virtual time knows of the machinery between the policies: constants where the kernel has distributions.
 
-A packet is `switch_ns` plus the delays of its two links behind its planned instant when it meets the buffer of its
-node, waits there as the queue says, and is `node_ns` later at the sink.  A decision is `decision_ns` behind the sample
-it was made from when the limit is in force and the notification leaves; the notification is `notification_ns` later at
-the balancer, and what the balancer decides is in the switch after `flow_mod_ns`.  A link that goes down or up is a port
-down or up in the switch after `port_ns`, and the balancer hears of it `port_report_ns` later.  Messages of the mesh
-take `message_ns` and an exponential rest of `message_spread_ns` in the mean, or get lost with probability
-`message_loss_ratio`: none do by themselves, as in the emulation.
+A packet is `switch_ns` plus the delays of its links, and `hop_ns` for each link between switches, behind its planned
+instant when it meets the buffer of its node, waits there as the queue says, and is `node_ns` later at the sink.  A
+decision is `decision_ns` behind the sample it was made from when the limit is in force and the notification leaves; the
+notification is `notification_ns` later at the balancer, and what the balancer decides is in the switch after
+`flow_mod_ns`.  A link that goes down or up is a port down or up in the switch after `port_ns`, and the balancer hears
+of it `port_report_ns` later.  Messages of the mesh take `message_ns` and an exponential rest of `message_spread_ns` in
+the mean, or get lost with probability `message_loss_ratio`: none do by themselves, as in the emulation.
 
 The constants are the medians of emulated runs of ``burst.yaml``, ``flap.yaml`` (port) and ``controller-loss.yaml``
 (takeover, one run) on a machine of two cores.  What they leave out is the
@@ -20,7 +20,6 @@ import dataclasses
 import math
 import random
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -36,6 +35,7 @@ class NetworkModel:
 
     Attributes:
         switch_ns: client's kernel, switch and node's interface together, per packet.
+        hop_ns: from one switch to the next, per packet, beyond the delay and the queue of the link.
         node_ns: forwarding in the node and the way to the sink, per packet, beyond waiting and service.
         decision_ns: from a sample to the limit in force, and to the notification on its way.
         notification_ns: from node to balancer.
@@ -49,6 +49,7 @@ class NetworkModel:
     """
 
     switch_ns: int = 45 * NS_PER_US
+    hop_ns: int = 30 * NS_PER_US
     node_ns: int = 25 * NS_PER_US
     decision_ns: int = 300 * NS_PER_US
     notification_ns: int = 350 * NS_PER_US
@@ -94,32 +95,7 @@ def service_rates_bps(network: Network) -> Ints:
     return np.array([rate_of[node.name] for node in network.nodes], dtype=np.int64)
 
 
-class Way(NamedTuple):
-    """How long a packet takes from its client to the switch's decision, and from there to the buffer of a node."""
-
-    to_switch_ns: int
-    to_buffer_ns: int
-
-
-def way_of(network: Network, model: NetworkModel) -> Way:
-    """Return the way of every packet.
-
-    Raises:
-        InputError: when it is not as far from every client to every node.
-    """
-    delay_of = _access_delays_ns(network)
-    legs: list[int] = []
-    for hosts in (network.clients, network.nodes):
-        delays = {delay_of[host.name] for host in hosts}
-        if len(delays) != 1:
-            names = f"{hosts[0].name} to {hosts[-1].name}"
-            raise InputError("simulating the network", f"the links of {names} differ in delay", "give them one delay")
-        legs += delays
-    return Way(legs[0] + model.switch_ns, legs[1])
-
-
-def _access_delays_ns(network: Network) -> dict[str, int]:
-    """Return for each host at the balancer's switch the delay of its link there."""
-    switches = {switch.name for switch in network.switches if switch.kind == "openflow"}
-    ends = ((link.a, link.b, link.delay_ns) for link in network.links)
-    return {a if b in switches else b: delay_ns for a, b, delay_ns in ends if (a in switches) != (b in switches)}
+def access_delay_ns(network: Network, host: str) -> int:
+    """Return the delay of the link between a host and its switch."""
+    switch = network.switch_of(host)
+    return next(link.delay_ns for link in network.links_of(host) if link.end_beside(host) == switch)

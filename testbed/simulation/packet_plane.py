@@ -10,12 +10,13 @@ has crashed, or with the queue of one that does), or in flight: still in a queue
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from testbed.records.events import Ints, TrafficSampled
-from testbed.records.evidence import ClientEvidence, NodeEvidence
+from testbed.records.evidence import ClientEvidence, NodeEvidence, TrunkEvidence
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network, bucket_bytes
 from testbed.scenario.tables import BALANCER_POLICIES
@@ -23,9 +24,10 @@ from testbed.simulation.deflection import Deflection, Packets, Step
 from testbed.simulation.delays import DelayCounts
 from testbed.simulation.deliveries import Deliveries
 from testbed.simulation.fault_loss_counters import FaultLossCounters
+from testbed.simulation.journeys import NOBODY, Journeys
 from testbed.simulation.link_loss import LinkLoss
 from testbed.simulation.meter import Meter
-from testbed.simulation.network_model import NetworkModel, service_rates_bps, way_of
+from testbed.simulation.network_model import NetworkModel, service_rates_bps
 from testbed.simulation.queues import Arrivals, QueueBank
 from testbed.simulation.switch import Switch, flow_hash
 from testbed.traffic.fault_losses import FlowRows
@@ -47,6 +49,7 @@ class PacketPlane:
         limit_bytes: first limits, shape [n].
         slots: first slot table, rows of nodes, int64.
         hash_basis: of the switch.
+        path_seed: decides which of several ways through the switches a flow takes.
         model: delays.
 
     Attributes:
@@ -67,6 +70,7 @@ class PacketPlane:
         slots: Ints,
         *,
         hash_basis: int,
+        path_seed: int,
         model: NetworkModel,
     ) -> None:
         self._nodes = tuple(node.name for node in network.nodes)
@@ -80,7 +84,6 @@ class PacketPlane:
         self.switch = Switch(hashes, slots, count, idle_ns, len(network.first_tier), in_turn=in_turn)
         deflecting = scenario.buffer.deflect
         self.deflection = Deflection(count, plan, model.switch_ns) if deflecting else None
-        self._turn_ns = model.switch_ns  # back to the switch and on to the sibling: the way from a client again
         self._ecn_bytes = scenario.buffer.ecn_threshold_bytes
         self._meter = Meter(self._nodes)
         self._delays = DelayCounts(count)
@@ -90,11 +93,10 @@ class PacketPlane:
         self.fault_losses = FaultLossCounters(count, plan) if scenario.unsteady else None
         self._first_limit_bytes = limit_bytes.copy()
         self._plan = plan
-        way = way_of(network, model)
-        self.behind_switch_ns = way.to_buffer_ns
-        self._way_ns = sum(way)
-        self._whole_way_ns = self._way_ns + model.node_ns
-        self._step_ns = min(LONGEST_STEP_NS, self.queues.longest_step_ns)
+        self._journeys = Journeys(plan, network, model, path_seed)
+        self.behind_switch_ns = self._journeys.behind_switch_ns
+        self._node_ns = model.node_ns
+        self._step_ns = min(LONGEST_STEP_NS, self.queues.longest_step_ns, self._journeys.longest_step_ns)
         self._next, self._end = 0, len(plan)
 
     def advance(self, until_ns: int) -> None:
@@ -116,11 +118,12 @@ class PacketPlane:
 
     def empty_ns(self) -> int:
         """Return when the last packet that has been sent is served, given that all of them have arrived."""
-        return self.queues.now_ns + self.queues.empty_after_ns()
+        late_ns = self._journeys.longest_ns if self._journeys.under_way else 0
+        return self.queues.now_ns + late_ns + self.queues.empty_after_ns()
 
     def arrived_by_ns(self, sent_ns: int) -> int:
-        """Return when a packet sent at `sent_ns` is at its buffer."""
-        return sent_ns + self._way_ns
+        """Return when a packet sent at `sent_ns` is at its buffer at the latest."""
+        return sent_ns + self._journeys.longest_ns
 
     def read(self, rows: slice, interval_ns: int) -> TrafficSampled:
         """Return what the nodes of `rows` saw since they were read last, and their state now."""
@@ -182,10 +185,13 @@ class PacketPlane:
         now_ns, last = self.queues.now_ns, self._next + _STEP_PKTS - 1
         if last >= self._end:
             return now_ns + self._step_ns
-        return min(now_ns + self._step_ns, max(int(self._plan.t_ns[last]) + self._way_ns, now_ns + 1))
+        least_ns = int(self._plan.t_ns[last]) + self._journeys.shortest_ns
+        return min(now_ns + self._step_ns, max(least_ns, now_ns + 1))
 
     def _nothing_comes(self) -> bool:
-        return self._next >= self._end and not (self.deflection is not None and self.deflection.under_way)
+        if self._next < self._end or self._journeys.under_way:
+            return False
+        return not (self.deflection is not None and self.deflection.under_way)
 
     def _step(self, until_ns: int) -> None:
         packets = self._spared(self._arriving(until_ns))
@@ -206,12 +212,16 @@ class PacketPlane:
     def _arriving(self, until_ns: int) -> Packets:
         """Return the packets that reach a buffer by then, dead or not."""
         plan, begin = self._plan, self._next
-        end = self._next = min(self._end, int(np.searchsorted(plan.t_ns, until_ns - self._way_ns, side="right")))
-        t_ns = plan.t_ns[begin:end] + self._way_ns
-        node, new_flows = self.switch.route(plan.flow[begin:end], t_ns)
+        sent_ns = until_ns - self._journeys.shortest_ns
+        end = self._next = min(self._end, int(np.searchsorted(plan.t_ns, sent_ns, side="right")))
+        sent = slice(begin, end)
+        unplaced = np.full(end - begin, NOBODY, dtype=np.int64)
+        packets = Packets(plan.t_ns[sent], plan.size_bytes[sent].astype(np.int64), unplaced, np.arange(begin, end))
+        met = self._journeys.to_balancer(packets, until_ns)
+        node, new_flows = self.switch.route(plan.flow[met.number], met.t_ns)
         if len(new_flows):
             self._meter.count_new_flows(new_flows)
-        packets = Packets(t_ns, plan.size_bytes[begin:end].astype(np.int64), node, np.arange(begin, end))
+        packets = self._journeys.to_buffers(replace(met, node=node), until_ns)
         return packets if self.deflection is None else self.deflection.joined(packets, until_ns)
 
     def _spared(self, packets: Packets) -> Packets:
@@ -253,23 +263,27 @@ class PacketPlane:
         arrivals, served = step.arrivals, step.served
         passed = slice(None) if served.admitted is None else served.admitted
         node, waiting_ns = arrivals.node[passed], served.waiting_ns[passed]
-        delay_ns = waiting_ns + self._whole_way_ns
-        order = arrivals.order[passed]
-        if step.packets.handed is not None:
-            delay_ns += self._turn_ns * step.packets.handed[order]
-        self._deliveries.admit(arrivals.t_ns[passed] + waiting_ns, node, step.packets.number[order], delay_ns)
+        number = step.packets.number[arrivals.order[passed]]
+        served_ns = arrivals.t_ns[passed] + waiting_ns
+        self._deliveries.admit(served_ns, node, number, served_ns + self._node_ns - self._plan.t_ns[number])
+
+    def trunk_evidence(self) -> tuple[TrunkEvidence, ...]:
+        """Return what the links between switches lost so far."""
+        return self._journeys.trunk_evidence()
 
     # --------------------------------------------------------------------------------------------------- the counters
 
     def client_evidence(self) -> tuple[ClientEvidence, ...]:
-        """Return what each client has sent."""
+        """Return what each client has sent, but for what is on its way to a buffer when a run is stopped."""
         plan, count = self._plan, len(self._plan.clients)
         pkts, amounts = np.zeros((2, count), dtype=np.int64)
-        for begin in range(0, self._next, _BLOCK_PKTS):
-            block = slice(begin, min(begin + _BLOCK_PKTS, self._next))
+        blocks: list[slice | Ints] = [
+            slice(begin, min(begin + _BLOCK_PKTS, self._next)) for begin in range(0, self._next, _BLOCK_PKTS)
+        ]
+        for sign, block in [(1, block) for block in blocks] + [(-1, self._journeys.under_way_rows())]:
             client = plan.flows.client[plan.flow[block]]
-            pkts += np.bincount(client, minlength=count)
-            amounts += np.bincount(client, weights=plan.size_bytes[block], minlength=count).astype(np.int64)
+            pkts += sign * np.bincount(client, minlength=count)
+            amounts += sign * np.bincount(client, weights=plan.size_bytes[block], minlength=count).astype(np.int64)
         return tuple(
             ClientEvidence(name, planned_pkts=sent, sent_pkts=sent, sent_bytes=amount)
             for name, sent, amount in zip(plan.clients, pkts.tolist(), amounts.tolist(), strict=True)

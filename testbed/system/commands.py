@@ -26,6 +26,7 @@ def run(
     env: Mapping[str, str] | None = None,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     tied: bool = False,
+    stdin: str = "",
 ) -> str:
     """Run a command to its end and return what it wrote to standard output.
 
@@ -34,6 +35,7 @@ def run(
         argv: the command.
         env: variables beside ours.
         timeout_s: how long it may take.
+        stdin: what it reads from standard input.
         tied: whether it dies with this process; for what takes long outside a sandbox, as a start takes 7 ms more.
 
     Raises:
@@ -44,7 +46,7 @@ def run(
         done = subprocess.run(
             list(argv),
             env={**os.environ, **(env or {})},
-            stdin=subprocess.DEVNULL,
+            input=stdin,
             capture_output=True,
             text=True,
             errors="replace",

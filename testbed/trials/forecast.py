@@ -23,7 +23,7 @@ def forecast_lines(loaded: LoadedScenario) -> Iterator[str]:
     """
     scenario, network = loaded.scenario, topologies.describe(loaded.scenario.topology)
     plan = make_plan(scenario, network, TraceFiles(loaded.path.parent))
-    serves_bps = sum(link.rate_bps or 0 for link in network.links)
+    serves_bps = sum(network.node_rate_bps(node.name) for node in network.nodes)
     for index, name in enumerate(plan.sources):
         yield f"{name}: {_sent(plan, plan.source == index)}"
     yield f"together: {_sent(plan, np.ones(len(plan), bool))}; {_load(plan, serves_bps)}"

@@ -27,7 +27,7 @@ from testbed.emulation.network.open_vswitch import OpenVSwitch
 from testbed.emulation.network.switch_counts import SwitchCounts
 from testbed.emulation.processes.sender import SendReport
 from testbed.records.engines import EMULATION
-from testbed.records.evidence import ClientEvidence, Evidence, NodeEvidence
+from testbed.records.evidence import ClientEvidence, Evidence, NodeEvidence, TrunkEvidence
 from testbed.records.fates import FateEvidence
 from testbed.records.histogram import Histogram
 from testbed.scenario.model import Scenario
@@ -65,12 +65,7 @@ class Counting:
         self._qdiscs = buffers.qdiscs
         self._qdiscs_before = {node: reader.read() for node, reader in self._qdiscs.items()}
         self._links = LinkDrops(network, afxdp)
-        self._switch = SwitchCounts(
-            switch, plan.network.switch, [plan.network.switch_port(end) for end in self._ends_at_switch()]
-        )
-
-    def _ends_at_switch(self) -> list[str]:
-        return [host.name for host in (*self._described.clients, *self._described.nodes)]
+        self._switch = SwitchCounts(switch, plan.network.switch, plan.network.switch_ports)
 
     def evidence(
         self,
@@ -96,6 +91,7 @@ class Counting:
             clients=tuple(self._client_evidence(record) for record in senders),
             nodes=tuple(self._node_evidence(node, faults, ran_ns, cut_pkts.get(node, 0)) for node in self._programs),
             fates=self._fate_evidence(fates),
+            trunks=self._trunk_evidence(),
             switch_dropped_pkts=switch.dropped_pkts + self._links.at_sockets(),
             switch_refused_pkts=switch.refused_pkts,
             switch_unrouted_pkts=switch.unrouted_pkts,
@@ -129,7 +125,11 @@ class Counting:
     def _client_evidence(self, record: SenderRecord) -> ClientEvidence:
         client = record["client"]
         sent = client_evidence(record, self._planned_pkts(client))
-        return replace(sent, link_dropped_pkts=self._links.between(client, self._described.switch))
+        return replace(sent, link_dropped_pkts=self._links.between(client, self._described.switch_of(client)))
+
+    def _trunk_evidence(self) -> tuple[TrunkEvidence, ...]:
+        trunks = self._described.trunks
+        return tuple(TrunkEvidence(link.name, link_dropped_pkts=self._links.between(link.a, link.b)) for link in trunks)
 
     def _planned_pkts(self, client: str) -> int:
         return len(self._packets.of_client(client))
@@ -158,7 +158,7 @@ class Counting:
             qdisc_sent_pkts=(qdisc.sent_pkts - before.sent_pkts) % 2**32,  # the kernel's counter has 32 bits
             qdisc_sent_bytes=qdisc.sent_bytes - before.sent_bytes,
             qdisc_dropped_pkts=qdisc.dropped_pkts - before.dropped_pkts - discarded - cut_pkts,
-            link_dropped_pkts=self._links.between(self._described.switch, node),
+            link_dropped_pkts=self._links.between(self._described.switch_of(node), node),
             backend_link_dropped_pkts=self._links.between(node, self._described.next_hop(node)),
             reordered_pkts=sink.reordered_pkts,
             duplicate_pkts=sink.duplicate_pkts,

@@ -16,6 +16,7 @@ from testbed.errors import MachineError, ToolError
 from testbed.policies.brain import NodeBrain
 from testbed.records.events import Ints
 from testbed.scenario.network import bucket_bytes
+from testbed.scenario.routing import longest_delay_ns, routes_of
 from testbed.system import kernel
 from testbed.traffic.frames import PLANNED_DSCP
 from testbed.traffic.numbers import PacketNumbers
@@ -87,8 +88,8 @@ class NodeBuffers:
     def _way_delay_ns(self, node: str) -> int:
         """Return the delay of the links from a client to the node; of clients that differ, the largest."""
         network = self._plan.network
-        before_ns = max(link.delay_ns for client in network.clients for link in network.links_of(client.name))
-        return before_ns + max(link.delay_ns for link in network.links_of(node))
+        routes = routes_of(network)
+        return max(longest_delay_ns(network, routes, client.name, node) for client in network.clients)
 
     def begin(self, t0_ns: int) -> None:
         """Tell the programs when the run begins."""

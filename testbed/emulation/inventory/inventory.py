@@ -42,7 +42,7 @@ class Inventory:
             now_ns: the run's clock.
         """
         self._described, self._now_ns = network.network, now_ns
-        self._switch = SwitchStock(network.network.switch, RUNDIR / "conf.db", logs / "ovs-vswitchd.log")
+        self._switch = SwitchStock(network.network.data_switches, RUNDIR / "conf.db", logs / "ovs-vswitchd.log")
         pids = {SWITCH: os.getpid(), **{host.name: network.pid(host.name) for host in network.network.hosts}}
         self._namespaces = {}
         self._heard = select.epoll()

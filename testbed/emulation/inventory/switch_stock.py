@@ -15,10 +15,10 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from testbed.controllers.pipeline import Table
+from testbed.controllers.table_numbers import Table
 from testbed.emulation.inventory.difference import ABSENT, Difference
 from testbed.errors import ToolError
 
@@ -59,19 +59,19 @@ class Appended:
 
 
 class SwitchStock:
-    """The stock of one bridge."""
+    """The stock of the bridges of one daemon, the balancer's first."""
 
-    def __init__(self, bridge: str, database: Path, log: Path) -> None:
+    def __init__(self, bridges: Sequence[str], database: Path, log: Path) -> None:
         """Take stock; call `settled` before the first packet."""
-        self._bridge = bridge
+        self._bridges = bridges
         self._database, self._log = Appended(database), Appended(log)
         self._found: list[Difference] = []
-        self._asking = _ask(bridge)
+        self._asking = [_ask(bridge) for bridge in bridges]
         self._first: dict[str, _Things] = {}
 
     def settled(self) -> None:
         """Wait for what was asked of the switch."""
-        self._first = _answers(self._asking)
+        self._first = self._answered(self._asking)
 
     def look(self, now_ns: int) -> None:
         """Take in what was appended to the two files."""
@@ -82,8 +82,17 @@ class SwitchStock:
     def differences(self, now_ns: int) -> list[Difference]:
         """Return all that has changed since the start."""
         self.look(now_ns)
-        last = _answers(_ask(self._bridge))
+        last = self._answered([_ask(bridge) for bridge in self._bridges])
         return [*self._found, *(found for kind in _ASKED for found in _between(kind, self._first[kind], last[kind]))]
+
+    def _answered(self, asked: Sequence[dict[str, subprocess.Popen[str]]]) -> dict[str, _Things]:
+        """Return what each bridge says of itself; things of others than the balancer's have its name before theirs."""
+        found: dict[str, _Things] = {kind: {} for kind in _ASKED}
+        for bridge, processes in zip(self._bridges, asked, strict=True):
+            for kind, things in _answers(processes).items():
+                plainly = kind == "port" or bridge == self._bridges[0]  # names of ports are there once anyway
+                found[kind] |= {name if plainly else f"{bridge}: {name}": thing for name, thing in things.items()}
+        return found
 
 
 def _change(kind: str, what: str, now_ns: int) -> Difference:

@@ -179,6 +179,9 @@ class EmulatedNetwork:
         for host in self.network.hosts:
             with kernel.network_of(self.pid(host.name)):
                 offloads.switch_off(self._interfaces(host))
+        trunks = [self.network.interface(*ends) for link in self.network.trunks for ends in link.directions]
+        if trunks:
+            offloads.switch_off(trunks)
 
     def _interfaces(self, host: Host) -> list[str]:
         return [f"{host.name}-eth{index}" for index in range(len(self.network.links_of(host.name)))]
@@ -238,7 +241,7 @@ class EmulatedNetwork:
         if not link.delay_ns:
             return
         hosts = {host.name for host in self.network.hosts}
-        for here, there in ((link.a, link.b), (link.b, link.a)):
+        for here, there in link.directions:
             interface = self.network.interface(here, there)
             if here in hosts:
                 with kernel.network_of(self.pid(here)):

@@ -110,10 +110,22 @@ class OpenVSwitch:
                 return fate_of(name, process.returncode)
         return None
 
-    def connect_controllers(self, bridge: str, ports: Sequence[int]) -> None:
-        """Let `bridge` connect to controllers on 127.0.0.1, which should be listening: a refusal costs a second."""
+    def connect_controllers(self, bridges: Sequence[str], ports: Sequence[int]) -> None:
+        """Let bridges connect to controllers on 127.0.0.1, which should be listening: a refusal costs a second."""
         targets = [f"tcp:127.0.0.1:{port}" for port in ports]
-        commands.run("connecting the controllers", ["ovs-vsctl", "set-controller", bridge, *targets])
+        argv = [word for bridge in bridges for word in ("--", "set-controller", bridge, *targets)]
+        commands.run("connecting the controllers", ["ovs-vsctl", *argv])
+
+    def add_groups(self, bridge: str, groups: Sequence[str]) -> None:
+        """Give a bridge that no controller steers its groups, as ``ovs-ofctl`` writes them."""
+        if groups:
+            text = "\n".join(groups)
+            commands.run(f"installing the groups of {bridge}", [*_OFCTL, "add-groups", bridge, "-"], stdin=text)
+
+    def add_flows(self, bridge: str, flows: Sequence[str]) -> None:
+        """Give a bridge that no controller steers its flows, as ``ovs-ofctl`` writes them."""
+        text = "\n".join(flows)
+        commands.run(f"installing the flows of {bridge}", [*_OFCTL, "add-flows", bridge, "-"], stdin=text)
 
     def port_numbers(self, interfaces: list[str]) -> dict[str, int]:
         """Return the OpenFlow port number of each interface."""

@@ -1,4 +1,4 @@
-"""What the switch takes in and does not give out, of frames of any traffic.
+"""What the switches take in and do not give out, of frames of any traffic: one daemon carries all, and counts so.
 
     a full packet socket      `dropped`, by the kernel's own count for each socket (`link_drops` for AF_XDP sockets)
     no way in its tables      `unrouted`: the action of the flow was to drop; but for fragments to the VIP and what
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from pyroute2 import IPRoute
@@ -59,8 +60,8 @@ class _Counts(NamedTuple):
 class SwitchCounts:
     """Counts from its making on."""
 
-    def __init__(self, switch: OpenVSwitch, bridge: str, ports: list[str]) -> None:
-        """Begin; `ports` are the interfaces of the bridge, in this network namespace."""
+    def __init__(self, switch: OpenVSwitch, bridge: str, ports: Sequence[str]) -> None:
+        """Begin; `bridge` is the balancer's, `ports` are those of all bridges, in this network namespace."""
         self._switch, self._bridge, self._ports = switch, bridge, ports
         switch.dropped_pkts()
         self._apart_before = self._apart(settled=True)  # set-up sends some of these

@@ -12,8 +12,8 @@ It is taken where everything allows it, and packet sockets are where something d
 
 - this Open vSwitch has no such port, or the kernel refuses its program (it is looked at after the port was made);
 - the memory of all ports together is more than half of what is free;
-- a fault takes the port's link down: an AF_XDP socket sends past the classifier that notes what a cut link costs,
-  packet by packet (`failing_link`), so the ports of these links keep packet sockets.
+- a fault takes the port's link down, or the link has a rate or a delay: an AF_XDP socket sends past the classifier that
+  notes what a cut or full link costs, packet by packet (`failing_link`, `trunk`), and past every queueing discipline.
 
 Source: Open vSwitch 3.1, lib/netdev-afxdp.c (rings of 2048, and four times as many frames of 4096 bytes as both hold);
 Linux, net/xdp/xsk.c (copy mode: `__dev_direct_xmit`, without queueing discipline or classifier).
@@ -24,7 +24,7 @@ from __future__ import annotations
 import re
 import shlex
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -74,17 +74,31 @@ def choose(scenario: Scenario, network: Network, switch: OpenVSwitch) -> SwitchP
     Raises:
         MachineError: the scenario wants AF_XDP ports, which this machine does not have.
     """
-    ends = [host.name for host in (*network.clients, *network.nodes)]
-    ports = [network.switch_port(end) for end in ends]
+    ports = network.switch_ports
     wanted = scenario.topology.switch_ports
     refusal = "" if wanted == "packet" else _refusal(switch, len(ports))
     if refusal:
         refuse_if_demanded(wanted, refusal)
     if wanted == "packet" or refusal:
         return all_packet(ports, refusal)
-    failing = {network.switch_port(fault.node) for fault in scenario.faults if fault.row.takes_link_down}
-    because = "packets that a link fault costs are noted where packet sockets send" if failing else ""
-    return SwitchPorts({port: "packet" if port in failing else "afxdp" for port in ports}, because)
+    kept = {*_failing(scenario, network), *_queueing(network)}
+    because = "what a link loses, queues or delays passes only where packet sockets send" if kept else ""
+    return SwitchPorts({port: "packet" if port in kept else "afxdp" for port in ports}, because)
+
+
+def _failing(scenario: Scenario, network: Network) -> Iterator[str]:
+    """Yield the ports of links that a fault takes down."""
+    return (network.switch_port(fault.node) for fault in scenario.faults if fault.row.takes_link_down)
+
+
+def _queueing(network: Network) -> Iterator[str]:
+    """Yield the ports whose link has a queueing discipline."""
+    trunks = [(*ends, bool(link.rate_bps or link.delay_ns)) for link in network.trunks for ends in link.directions]
+    yield from (network.interface(here, there) for here, there, queues in trunks if queues)
+    for host in (*network.clients, *network.nodes):
+        switch = network.switch_of(host.name)
+        if any(link.delay_ns for link in network.links_of(host.name) if link.end_beside(host.name) == switch):
+            yield network.interface(switch, host.name)
 
 
 def all_packet(ports: Collection[str], because: str) -> SwitchPorts:

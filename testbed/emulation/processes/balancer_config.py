@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from testbed.controllers.config import BalancerConfig, Station, Vip
+from testbed.controllers.config import BalancerConfig, Vip
 from testbed.controllers.liveness import MeshAccess
+from testbed.emulation.network.forwarding import stations_of
 from testbed.emulation.network.open_vswitch import OpenVSwitch
 from testbed.engine import TrialPlan
 from testbed.policies.readiness import longest_pause_ns
 from testbed.scenario.network import VIP_IP, VIP_IP6, VIP_MAC
+from testbed.scenario.routing import path_basis
 from testbed.wire.sealing import Keyring
 
 
@@ -23,14 +25,7 @@ def balancer_config(
 ) -> BalancerConfig:
     """Return the configuration of a trial's balancer; `members` are those of the mesh, `now_ns` is the run's clock."""
     network = plan.network
-    ends = [*network.clients, *network.nodes]
-    interfaces = {host.name: network.switch_port(host.name) for host in ends}
-    ports = switch.port_numbers(list(interfaces.values()))
-
-    def station(name: str) -> Station:
-        host = network.host(name)
-        return Station(name, ports[interfaces[name]], host.mac, host.ip, host.ip6)
-
+    station = stations_of(network, switch.port_numbers(list(network.switch_ports)))
     return BalancerConfig(
         dpid=network.datapath_id(network.switch),
         listen_port=listen_port,
@@ -46,6 +41,7 @@ def balancer_config(
         spec=plan.scenario.balancer,
         framework=plan.scenario.controller.framework,
         seed=plan.seed_of("balancer"),
+        path_basis=path_basis(network, network.switch, plan.seed_of("paths")),
         now_ns=now_ns,
         since_ns=now_ns(),
         ring=ring,

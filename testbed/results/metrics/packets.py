@@ -7,6 +7,7 @@ from testbed.results.metrics import Metric
 
 _PLACES = {
     "buffer": "packets that the nodes' buffers refused",
+    "link": "packets that the full queue of a link between switches refused",
     "qdisc": "packets lost in the egress queue of a node",
     "switch": "packets lost in the switch, or refused by it",
     "fault": "packets that a fault of the scenario lost",
