@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from testbed.records.evidence import TcpEvidence
+from testbed.records.evidence import TcpEvidence, TrunkEvidence
 from testbed.records.histogram import Histogram
 from testbed.records.samples import by_node
 from testbed.results.failover import failover_section
@@ -80,7 +80,7 @@ def test_every_figure_it_can_hold_is_known_to_expectations() -> None:
     tcp = {"tcp_arrived_pkts": 9, "tcp_dropped_pkts": 1, "tcp_marked_pkts": 2}
     nodes = tuple(replace(node, **more, **tcp) for node in made.evidence.nodes)
     source = TcpEvidence("bulk", "c1", "cubic", 2, 0, 10**9, 1000, 1, Histogram.of([10**6]))
-    rest = {"tcp": (source,), "first_delay": Histogram.of([10**6])}
+    rest = {"tcp": (source,), "trunks": (TrunkEvidence("s1-s2"),), "first_delay": Histogram.of([10**6])}
     full = summary_of(replace(made, evidence=replace(made.evidence, nodes=nodes, **rest)))
     outside = {"schema", "seed"}
     found = {path for path in leaves(full) if not path.startswith("tcp.sources")}

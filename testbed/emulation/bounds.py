@@ -49,7 +49,7 @@ def _links(scenario: Scenario) -> Iterator[Complaint]:
     """Yield what links between switches cannot have."""
     for pattern, spec in scenario.topology.links.items():
         if spec.rate_bps is not None:
-            happened = "the capacity of a link between switches is not emulated"
+            happened = "the rate of a link between switches is not emulated"
             yield Complaint(("topology", "links", pattern, "rate"), happened, _SIMULATE)
 
 

@@ -1,4 +1,4 @@
-"""A network as an SVG: clients, the switch, nodes by tier, backends, from left to right; the mesh below."""
+"""A network as an SVG: clients, switches by distance from the balancer, nodes by tier, backends; the mesh below."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from markupsafe import escape
 
 from testbed.scenario.network import Link, Network
+from testbed.scenario.routing import routes_of
 from testbed.units import duration_text, rate_text
 
 _WIDE, _HIGH, _TOP = 190, 56, 60  # between columns, between rows, above the first
@@ -44,11 +45,18 @@ def _columns(network: Network) -> list[list[str]]:
     tiers = sorted({node.tier for node in network.nodes})
     columns = [
         [client.name for client in network.clients],
-        [switch.name for switch in network.switches if switch.kind != "mesh"],
+        *_switches(network),
         *([node.name for node in network.nodes if node.tier == tier] for tier in tiers),
         [backend.name for backend in network.of_role("backend")],
     ]
     return [column for column in columns if column]
+
+
+def _switches(network: Network) -> list[list[str]]:
+    """Return the switches that carry planned packets, by their distance from the balancer's."""
+    hops = routes_of(network).hops
+    distances = {name: hops.get((name, network.switch), 0) for name in network.data_switches}
+    return [[name for name, far in distances.items() if far == one] for one in sorted(set(distances.values()))]
 
 
 def _link(link: Link, network: Network, places: Places) -> Iterator[str]:
