@@ -8,8 +8,8 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from testbed import units
 from testbed.scenario.base import Duration, IpVersion, Number, Rate, Size, Spec
+from testbed.scenario.link_spec import MAX_RATE_BPS
 from testbed.scenario.tables import TRAFFIC_SHAPES, OwnShape, options_of
-from testbed.scenario.topology import MAX_RATE_BPS
 
 CongestionControl = Literal["cubic", "bbr", "reno"]
 RowKind = Literal["bins", "bursts"]

@@ -28,7 +28,7 @@ from testbed.simulation.deflection import Packets
 from testbed.simulation.flow_paths import NO_LINK, FlowPaths
 from testbed.simulation.network_model import NetworkModel, access_delay_ns
 from testbed.simulation.queues import Arrivals, QueueBank
-from testbed.traffic.plan import PacketPlan
+from testbed.traffic.plan import Int32s, PacketPlan
 from testbed.units import NS_PER_S
 
 NOBODY = -1  # node of a packet that has not met the balancer
@@ -45,7 +45,7 @@ class Stage:
         ahead_ns: time of the hops, of each place and flow; one row or column stands for all.
     """
 
-    def __init__(self, flow: Ints, place: Ints | None, ahead_ns: Ints) -> None:
+    def __init__(self, flow: Int32s, place: Ints | None, ahead_ns: Ints) -> None:
         alike = ahead_ns.size > 0 and bool((ahead_ns == ahead_ns.flat[0]).all())
         self._flow, self._place, self._ahead_ns = flow, place, ahead_ns[:1, :1] if alike else ahead_ns
         self._waiting = Packets(_NONE, _NONE, _NONE, _NONE)
@@ -90,7 +90,7 @@ class QueueStage(Stage):
         links: all links.
     """
 
-    def __init__(self, flow: Ints, place: Ints | None, ahead_ns: Ints, taken: Ints, links: Sequence[Link]) -> None:
+    def __init__(self, flow: Int32s, place: Ints | None, ahead_ns: Ints, taken: Ints, links: Sequence[Link]) -> None:
         super().__init__(flow, place, ahead_ns)
         here = _limited(taken, links)
         row_of = np.full(len(links) + 1, NO_LINK, dtype=np.int64)  # the last one is that of `NO_LINK`
@@ -197,7 +197,7 @@ class _Hops:
         self._hop_ns = np.array([*(hop_ns + link.delay_ns for link in links), 0], dtype=np.int64)
 
     def stages(
-        self, flow: Ints, place: Ints | None, first_ns: Ints, layers: Sequence[Ints]
+        self, flow: Int32s, place: Ints | None, first_ns: Ints, layers: Sequence[Ints]
     ) -> tuple[list[QueueStage], Ints]:
         """Return the stages with queues, and the time behind the last one."""
         made, ahead_ns = [], first_ns
