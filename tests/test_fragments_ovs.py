@@ -105,7 +105,7 @@ class Fragments(Trial):
     def _lose(self) -> None:
         """Send what has no way: a fragment, each kind of a kernel's own frames, and three packets of traffic."""
         self.ovs.count_packet_ins("s1")
-        counts = SwitchCounts(self.ovs, "s1", [f"s1-{name}" for name in ("c1", *NODES)])
+        counts = SwitchCounts(self.ovs, ["s1"], [f"s1-{name}" for name in ("c1", *NODES)])
         frames = [bytes(frame) for frame in (ipv4(FLOWS[0], "first", UDP), *BY_KERNELS, *3 * [TRAFFIC_WITHOUT_A_WAY])]
         self._arrived(frames)
         self.seen["lost"] = counts.loss(0)._asdict()

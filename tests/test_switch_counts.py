@@ -47,7 +47,7 @@ class Starved:
             for packet_socket in self._ovs._sockets:
                 packet_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_bytes)
         self._shape("80kbit")
-        counts = SwitchCounts(self._ovs, "s1", [f"s1-{name}" for name in ("c1", *NODES)])
+        counts = SwitchCounts(self._ovs, ["s1"], [f"s1-{name}" for name in ("c1", *NODES)])
         frame = build(10_000, kind) + bytes(900)
         sent = FRAMES if kind == "udp" else WITHOUT_A_WAY
         for _ in range(sent):

@@ -104,7 +104,7 @@ class Overrun:
         self._wire = Wire(("c1", *NODES))
         way = f"in_port={self._ports['c1']},udp,actions=output:{self._ports['n1']}"
         commands.run("a flow", ["ovs-ofctl", "-O", "OpenFlow13", "add-flow", "s1", way])
-        self._counts = SwitchCounts(self._ovs, "s1", [f"s1-{name}" for name in ("c1", *NODES)])
+        self._counts = SwitchCounts(self._ovs, ["s1"], [f"s1-{name}" for name in ("c1", *NODES)])
 
     def run(self) -> dict[str, Any]:
         return {

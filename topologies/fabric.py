@@ -40,7 +40,8 @@ def describe(
         links.append(Link(client.name, clients_on[index % len(clients_on)], delay_ns=spec.link_delay_ns))
     for index, node in enumerate(nodes):
         links.append(Link(nodes_on[index * len(nodes_on) // len(nodes)], node.name, delay_ns=spec.link_delay_ns))
-    links += [Link(node.name, backend.name, spec.node_rate_bps) for node, backend in zip(nodes, backends, strict=True)]
+    served = zip(nodes, backends, spec.rates_bps, strict=True)
+    links += [Link(node.name, backend.name, rate_bps) for node, backend, rate_bps in served]
     links += [Link(node.name, MESH) for node in nodes]
     first, *others = switches
     made = (Switch(first), *(Switch(name, "plain") for name in others), Switch(MESH, "mesh"))

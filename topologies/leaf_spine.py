@@ -49,6 +49,7 @@ ROWS = (
         doc="`leaves` each linked to all `spines` (`options`), flows spread over the spines by a hash of their 5-tuple",
         source="Al-Fares, Loukissas, Vahdat, A Scalable, Commodity Data Center Network Architecture (SIGCOMM 2008)",
         describe=describe,
+        keys=("node_rates",),
         defaults={"nodes": 8},
         options=LeafSpineOptions,
     ),

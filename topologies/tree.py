@@ -57,6 +57,7 @@ ROWS = (
         name="tree",
         doc="a tree of switches (`options`: `depth`, `fanout`); balancer and clients at the root, nodes at the leaves",
         describe=describe,
+        keys=("node_rates",),
         options=TreeOptions,
         refusal=_refusal,
     ),

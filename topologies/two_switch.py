@@ -23,5 +23,6 @@ ROWS = (
         name="two-switch",
         doc="clients and balancer on one switch, the nodes on another, one link between them",
         describe=describe,
+        keys=("node_rates",),
     ),
 )

@@ -10,7 +10,6 @@ from testbed.scenario.base import Duration, Rate, Spec
 from testbed.scenario.link_spec import MAX_LINK_DELAY_NS, MAX_RATE_BPS, LinkSpec
 from testbed.scenario.tables import TOPOLOGIES, TopologyFamily, options_of
 
-
 NodeRate = Annotated[Rate, Field(gt=0, le=MAX_RATE_BPS)]
 OWNED_KEYS = ("second_tier", "node_rates", "spare")  # have a meaning in the families that declare them, and in no other
 

@@ -65,7 +65,7 @@ class Counting:
         self._qdiscs = buffers.qdiscs
         self._qdiscs_before = {node: reader.read() for node, reader in self._qdiscs.items()}
         self._links = LinkDrops(network, afxdp)
-        self._switch = SwitchCounts(switch, plan.network.switch, plan.network.switch_ports)
+        self._switch = SwitchCounts(switch, plan.network.data_switches, plan.network.switch_ports)
 
     def evidence(
         self,

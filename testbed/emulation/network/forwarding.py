@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from testbed.controllers.config import Station
+from testbed.controllers.pipeline import KERNEL_COOKIE
 from testbed.controllers.switch import far_port
 from testbed.controllers.table_numbers import Table
 from testbed.emulation.network.open_vswitch import OpenVSwitch
@@ -24,6 +25,12 @@ from testbed.scenario.network import VIP_MAC, Network
 from testbed.scenario.routing import Routes, path_basis, routes_of
 
 _BROADCAST = "ff:ff:ff:ff:ff:ff"
+_KERNELS = f"cookie={KERNEL_COOKIE:#x},table=0"  # as in the balancer's pipeline: what hosts' kernels send by themselves
+_DROPPED_OF_KERNELS = (
+    f"{_KERNELS},priority=1,dl_dst=01:00:00:00:00:00/01:00:00:00:00:00,actions=drop",
+    f"{_KERNELS},priority=0,arp,actions=drop",
+    *(f"{_KERNELS},priority=0,icmp6,icmp_type={kind},actions=drop" for kind in range(133, 138)),
+)
 
 
 def install(network: Network, switch: OpenVSwitch, seed: int) -> None:
@@ -67,6 +74,7 @@ def _tables(
     sets = list(dict.fromkeys(tuple(ports) for _, ports in ways if len(ports) > 1))
     flows = [f"table=0,priority=1,dl_dst={mac},actions={_towards(ports, sets, basis)}" for mac, ports in ways]
     flows.append(f"table=0,priority=2,arp,dl_dst={_BROADCAST},actions=output:{to_balancer[0]}")
+    flows += _DROPPED_OF_KERNELS
     groups, paths = [], []
     for number, path, chain in _paths(sets):
         group = number << 8 | path

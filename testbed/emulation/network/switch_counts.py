@@ -60,9 +60,10 @@ class _Counts(NamedTuple):
 class SwitchCounts:
     """Counts from its making on."""
 
-    def __init__(self, switch: OpenVSwitch, bridge: str, ports: Sequence[str]) -> None:
-        """Begin; `bridge` is the balancer's, `ports` are those of all bridges, in this network namespace."""
-        self._switch, self._bridge, self._ports = switch, bridge, ports
+    def __init__(self, switch: OpenVSwitch, bridges: Sequence[str], ports: Sequence[str]) -> None:
+        """Begin; of `bridges` the first is the balancer's, `ports` are those of all, in this network namespace."""
+        self._switch, self._bridges, self._ports = switch, bridges, ports
+        self._bridge = bridges[0]
         switch.dropped_pkts()
         self._apart_before = self._apart(settled=True)  # set-up sends some of these
         self._before, self._unrouted_before = self._read(), self._unrouted()
@@ -96,7 +97,8 @@ class SwitchCounts:
     def _apart(self, *, settled: bool) -> tuple[int, int]:
         """Return the fragments and the kernels' own frames that were dropped up to now."""
         fragments = self._switch.matched_pkts(self._bridge, FRAGMENT_COOKIE, settled=settled)
-        return fragments, self._switch.matched_pkts(self._bridge, KERNEL_COOKIE, settled=False)
+        kernels = (self._switch.matched_pkts(bridge, KERNEL_COOKIE, settled=False) for bridge in self._bridges)
+        return fragments, sum(kernels)
 
     def _read(self) -> _Counts | None:
         received = [int(count) for count in _RECEIVED.findall(self._switch.ask("dpif-netdev/pmd-stats-show"))]
