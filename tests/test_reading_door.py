@@ -60,7 +60,7 @@ OWN: dict[str, dict[str, str]] = {
     "testbed/scenario/sweep.py": {"load_sweep": "`document.read_bytes` uses the door"},
     "testbed/system/kernel.py": {"enter_namespace": PROC},
     "testbed/system/kernel_probes.py": {"_in_child": "a pipe to a child"},
-    "testbed/system/probes.py": {"kernel_features": SAID},
+    "testbed/system/probes.py": {"kernel_features": SAID, "_wait_until_made": OURS},
     "testbed/system/streams.py": {"secure": "standard input", "reserve": "/dev/null"},
     "testbed/traffic/csv_rows.py": {"_loaded": "rows that the door has read"},
     "testbed/trials/process.py": {"__call__": OURS},

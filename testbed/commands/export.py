@@ -14,8 +14,8 @@ from testbed.system import patience
 
 
 @app.command(
-    epilog="Example: `python -m testbed export runs/burst-20260101T120000Z-1 --openmetrics -o run.om`\n\n"
-    "Then: `promtool tsdb create-blocks-from openmetrics run.om data` and `prometheus --storage.tsdb.path=data "
+    epilog="Example: `python -m testbed export runs/burst-20260101T120000Z-1 --openmetrics -o runs/burst.om`\n\n"
+    "Then: `promtool tsdb create-blocks-from openmetrics runs/burst.om data` and `prometheus --storage.tsdb.path=data "
     "--storage.tsdb.retention.time=10y`"
 )
 def export(

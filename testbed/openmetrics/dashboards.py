@@ -21,8 +21,7 @@ from testbed.files import writing
 SCHEMA_VERSION = 39  # of Grafana 11; later ones migrate it as they load it
 _DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 _WIDTH, _HEIGHT, _COLUMNS = 12, 8, 2
-_RUN = 'run=~"$run"'
-_NODE = f'{_RUN},node=~"$node"'
+_RUN, _NODE = 'run=~"$run"', 'run=~"$run",node=~"$node"'
 
 
 @dataclass(frozen=True, slots=True)
