@@ -103,6 +103,7 @@ setup(
         "pyyaml>=6",
         "rich>=13",
         "scapy>=2.5",
+        "threadpoolctl>=3.2",
         "typer>=0.12",
     ],
     extras_require={

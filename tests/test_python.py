@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -105,3 +106,23 @@ def test_expectations_of_a_users_test(simulated: Any, path: Path) -> None:
         run.expect("traffic.sent_packets < 1")
     with pytest.raises(InputError):
         run.expect("traffic.nothing < 1")
+
+
+def test_a_trial_from_python_computes_with_one_thread(path: Path, tmp_path: Path) -> None:
+    """The environment of the command line is not there, and NumPy is imported before us."""
+    program = f"""
+import numpy, threadpoolctl, testbed
+from testbed.simulation import engine
+def threads(): return max(pool["num_threads"] for pool in threadpoolctl.threadpool_info())
+threadpoolctl.threadpool_limits(2)
+before, seen, simulate = threads(), [], engine.simulate
+def watched(*given, **named):
+    seen.append(threads())
+    return simulate(*given, **named)
+engine.simulate = watched
+testbed.simulate({str(path)!r}, out={str(tmp_path / "run")!r})
+print(before, *seen, threads())
+"""
+    without = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = subprocess.run([sys.executable, "-c", program], env=without, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1:] == ["2 1 2"], done.stdout + done.stderr

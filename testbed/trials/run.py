@@ -40,6 +40,7 @@ from testbed.scenario.loading import LoadedScenario
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
 from testbed.system import interrupts, patience
+from testbed.system.threads import one_thread
 from testbed.traffic import plan_file
 from testbed.traffic.plan import PacketPlan
 from testbed.traffic.streams import derived_seed
@@ -261,8 +262,9 @@ class _Run:
 
     def _trial(self, plan: TrialPlan) -> Outcome:
         if not is_real_time(self._options.engine):  # there is nothing to look at
-            return self._prepared.engine.run(plan, self)
-        with self._view:
+            with one_thread():
+                return self._prepared.engine.run(plan, self)
+        with self._view, one_thread():
             return self._prepared.engine.run(plan, self)
 
     def _write_plan(self) -> None:
