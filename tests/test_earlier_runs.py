@@ -46,7 +46,12 @@ def test_the_lines_of_faults_mean_what_they_meant(runs: Path) -> None:
     assert summary is not None
     about_faults = FaultLines()
     collections.deque(about_faults.passing(run.events()), maxlen=0)
-    assert failover_section(about_faults.lines) == summary["failover"]
+    section = failover_section(about_faults.lines)
+    assert section is not None
+    for now, then in zip(section["faults"], summary["failover"]["faults"], strict=True):
+        for name in now.keys() - then.keys():  # what later versions say beside
+            del now[name]
+    assert section == summary["failover"]
 
 
 def test_a_run_of_another_schema_says_so_and_what_to_do(runs: Path, tmp_path: Path) -> None:

@@ -59,8 +59,8 @@ def test_a_full_disk_below_standard_output_is_said(tiny: Path) -> None:
     with open("/dev/full", "w", encoding="utf-8") as full:
         done = call("validate", tiny, stdout=full)
     assert done.returncode == EXIT_TOOL_FAILED
-    assert done.stderr == (
-        "testbed: writing standard output: no space left on device; make room, or send it elsewhere\n"
+    assert done.stderr.splitlines()[-1] == (  # a busy machine says before that it is still checking
+        "testbed: writing standard output: no space left on device; make room, or send it elsewhere"
     )
 
 

@@ -40,7 +40,10 @@ def test_rates_run_on_into_the_second_tier() -> None:
         ({"nodes": 4, "node_rates": _RATES}, "3 rates for 4 nodes"),
         ({"node_rates": []}, "0 rates for 3 nodes"),
         ({"node_rates": _RATES, "node_rate": "5Mbit"}, "give one of the two"),
-        ({"family": "single", "node_rates": ["5Mbit"]}, "node_rates is for family cluster, cascade, not single"),
+        (
+            {"family": "single", "node_rates": ["5Mbit"]},
+            "node_rates is for family cluster, cascade, two-switch, tree, leaf-spine, not single",
+        ),
         ({"node_rates": ["0Mbit", "1Mbit", "1Mbit"]}, "greater than 0"),
         ({"node_rates": [7, "1Mbit", "1Mbit"]}, "unit"),
     ],

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-import select
 import sys
 import termios
 import tty
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from testbed.system.waiting import readable
+from testbed.units import NS_PER_S
 
 Next = Callable[[float], str]
 """Waits so many seconds at most and returns the key that was hit, empty when there was none."""
@@ -33,10 +35,10 @@ def keys() -> Iterator[Next]:
 
 
 def _waited(seconds: float) -> str:
-    select.select([], [], [], seconds)
+    readable([], int(seconds * NS_PER_S))
     return ""
 
 
 def _key(terminal: int, seconds: float) -> str:
-    ready, _, _ = select.select([terminal], [], [], seconds)
+    ready = readable([terminal], int(seconds * NS_PER_S))
     return os.read(terminal, 1).decode(errors="replace") if ready else ""

@@ -72,7 +72,8 @@ class OpenVSwitch:
         commands.run("making the switch database", ["ovsdb-tool", "create", str(database), str(SCHEMA)])
         remote = f"--remote=punix:{RUNDIR}/db.sock"
         self._start(["ovsdb-server", str(database), remote, "--pidfile", "--no-chdir"], logs, RUNDIR / "db.sock")
-        commands.run("initialising the switch database", ["ovs-vsctl", "--no-wait", "init"])
+        # The socket is there a moment before it is listened at: --retry.
+        commands.run("initialising the switch database", ["ovs-vsctl", "--retry", "--no-wait", "init"])
         self._set_options(idle_ns)
         argv = ["ovs-vswitchd", f"unix:{RUNDIR}/db.sock", "--pidfile", "--no-chdir"]
         self._start(argv, logs, RUNDIR / "ovs-vswitchd.pid", _REAL_TIME_PRIORITY)
