@@ -1,4 +1,4 @@
-"""`headroom`: weights are the free buffer each node is predicted to have, times its spare share of the traffic.
+"""`headroom`: weights are the free buffer each node is predicted to have, times its spare share of the mean rate.
 
 Free buffer is the limit less the greater of backlog and predicted need.  The spare share falls in a line from twice
 the mean rate: a node at the mean has 1, an idle one 2, one at twice the mean 0.  So a burst that is only foreseen
@@ -37,7 +37,7 @@ class Headroom:
 ROWS = (
     BalancerRow(
         name="headroom",
-        doc="by the free buffer each node is predicted to have, times its spare share of the traffic",
+        doc="in proportion to predicted free buffer × (2 − arrival rate ÷ mean arrival rate of the nodes)",
         rule=lambda _slots, _nodes, _rng: Headroom(),
     ),
 )

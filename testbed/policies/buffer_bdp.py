@@ -49,7 +49,8 @@ class BdpRule:
 ROWS = (
     BufferPolicy(
         name="bdp",
-        doc="always what the node serves in a round trip (`options.rtt`), over the root of `options.flows`",
+        doc="always what the node serves in a round trip (`options.rtt`), "
+        "divided by the square root of `options.flows`",
         source='Appenzeller, Keslassy, McKeown, "Sizing router buffers", SIGCOMM 2004',
         options=BdpOptions,
         rated_rule=BdpRule,

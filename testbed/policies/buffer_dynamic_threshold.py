@@ -54,7 +54,7 @@ ROWS = (
     ),
     BufferPolicy(
         name="abm",
-        doc="as dynamic-threshold, but all nodes that hold more than their first grant share `alpha`",
+        doc="as dynamic-threshold, but all nodes that hold more than their initial limit share `alpha`",
         source='Addanki et al., "ABM: active buffer management in datacenters", SIGCOMM 2022',
         shares_pool=True,
         among_active=True,

@@ -46,7 +46,7 @@ SAFE_RATIO = 0.2
 
 
 class PieRule:
-    """Sets the limit that drops the share which the controller asks for."""
+    """Sets the limit so that the drop rate is that of the PIE controller."""
 
     asks_always = False
 
@@ -98,7 +98,7 @@ class PieRule:
 ROWS = (
     BufferPolicy(
         name="pie",
-        doc="the limit that drops the share which a controller of the delay asks for (`options.target`)",
+        doc="sets the limit so that the drop rate is that of the PIE controller (`options.target`)",
         source='Pan et al., "PIE", HPSR 2013; RFC 8033; here by limits, not by chance',
         options=PieOptions,
         sheds=True,

@@ -53,7 +53,7 @@ class Pool:
         nodes: the nodes that share it.
         grants_bytes: what each holds at the start, int64 [n]; kept and changed in place.
         alpha: ratio of the dynamic threshold; None is first come, first served.
-        among_active: whether the nodes that hold more than their first grant share alpha.
+        among_active: whether the nodes that hold more than their initial limit share alpha.
 
     Raises:
         ValueError: when the first grants exceed the capacity or do not fit the nodes.

@@ -26,7 +26,9 @@ class FaultCommanded(AboutFault, LogEntry):
     """The command that injects a fault was issued; that it is in force is `FaultObserved`."""
 
     t_commanded_ns: Annotated[int, Doc("when it was commanded, on the run's clock")]
-    for_ns: Annotated[int | None, Doc("how long it is to last; None: until another entry heals it, or for good")] = None
+    for_ns: Annotated[int | None, Doc("how long it is to last; `null`: until another entry heals it, or for good")] = (
+        None
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -72,10 +74,10 @@ class FaultLoss(Record):
         int, Doc("of these, flows that continued, at another node or at this one after it recovered", "flows")
     ]
     lost_pkts: Annotated[int, Doc("packets lost at the node or its link, according to packet numbers")]
-    first_lost_ns: Annotated[int | None, Doc("planned send time of the first lost packet; None without any")] = None
-    last_lost_ns: Annotated[int | None, Doc("planned send time of the last lost packet; None without any")] = None
+    first_lost_ns: Annotated[int | None, Doc("planned send time of the first lost packet; `null` without any")] = None
+    last_lost_ns: Annotated[int | None, Doc("planned send time of the last lost packet; `null` without any")] = None
     first_good_ns: Annotated[
-        int | None, Doc("planned send time of the first packet delivered after the fault; None without any")
+        int | None, Doc("planned send time of the first packet delivered after the fault; `null` without any")
     ] = None
 
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from testbed.records.events import Doc, LogEntry, Node, Suspicions
+from testbed.records.events.balancer import SLOTS
 
 _LOOP = Doc("from the arrival of the event that led to it to the confirmation by the switch")
-_MESSAGES = Doc("messages that the switch confirmed; None in virtual time", "messages")
+_MESSAGES = Doc("messages that the switch confirmed; `null` in virtual time", "messages")
 _REMOVED = Doc("nodes that it removed from forwarding", "names")
 _BY_FLAW = "datagrams that were ignored, by flaw: malformed, forged, late…"
 
@@ -27,7 +28,7 @@ class BalancerReady(LogEntry):
     control_loop_us: Annotated[float, Doc("from the grant of the master role to the confirmation by the switch")]
     messages: Annotated[int | None, _MESSAGES] = None
     removed: Annotated[tuple[str, ...], _REMOVED] = ()
-    slots: Annotated[tuple[str, ...], Doc("slots[i] is the node that new flows hashing to i go to", "names")] = ()
+    slots: Annotated[tuple[str, ...], SLOTS] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -47,7 +48,9 @@ class BalancerStopped(LogEntry):
     late: Annotated[int, Doc("notifications discarded as too old", "datagrams")]
     malformed: Annotated[int, Doc("datagrams to the notification port that were ignored for a flaw", "datagrams")]
     ignored: Annotated[dict[str, int], Doc(_BY_FLAW, "datagrams")]
-    mesh_ignored: Annotated[dict[str, int] | None, Doc("the same of the mesh; None without a mesh", "datagrams")] = None
+    mesh_ignored: Annotated[dict[str, int] | None, Doc("the same of the mesh; `null` without a mesh", "datagrams")] = (
+        None
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -114,7 +117,11 @@ class NotificationLost(LogEntry):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class MemberSilent(LogEntry):
-    """The member no longer receives heartbeats of `node`, which it monitors."""
+    """The member (see `policy`), a monitor of `node`, now suspects it.
+
+    It has received no heartbeat of it for `mesh.misses` intervals and a half (55 ms by default).  Not yet a removal:
+    see `MemberDied`.
+    """
 
     node: Node
 

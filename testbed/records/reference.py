@@ -41,7 +41,13 @@ sample. Times are ns since the start of the run.
 | `deflection` | the policy that names siblings |
 | `mesh` | the failure detector in the controller |
 | `mesh:n1` | the mesh member of `n1` |
+| `lifecycle` | the stages of all nodes (`AddOrdered`, `SizeOrdered`, `StartNode`): part of the orchestrator |
+| `autoscaler` | the rule that decides the number of nodes (`LoadMeasured`, `ScaleDecided`): part of the orchestrator |
 | absent | a fault, a TCP source, or an agent that reports a lost notification or a new sibling |
+
+The *orchestrator* starts and stops nodes: it carries out `add` and `drain` of the scenario and the decisions of the
+autoscaler. It announces the stages of all nodes: the `StagesAnnounced` lines of `balancer`, `mesh` and `mesh:n1` are
+those that reached them. The *brain* of a node is its policy: precursors, forecast, sizing rule.
 
 For example, the brain of `n1` set its limit to 1,242,185 bytes at 1.33 s:
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from itertools import groupby
 
 from testbed.scenario.keys import Key, keys
 
@@ -19,14 +18,16 @@ _HEAD = """\
 A quantity is a text with its unit: durations in ns, us, ms, s, min, h; sizes in B, kB, MB, GB; rates in bit, kbit,
 Mbit, Gbit (a second). Prefixes are decimal. `--set` reaches every key by its path, an entry of `traffic` by its name or
 number. An editor learns the keys from `python -m testbed validate --schema`. Names of policies, families, shapes and
-faults: [choices](choices.md).
+faults: [choices](choices.md). A key inside a group (`on.pareto.mean`) is *required* only where its group is given.
 """
 
 
 def page() -> str:
     """Return the page, as Markdown."""
-    sections = groupby(keys(), lambda key: _section(key.path))
-    return "\n".join([_HEAD, *(line for title, rows in sections for line in _table(title, list(rows)))])
+    sections: dict[str, list[Key]] = {}
+    for key in keys():
+        sections.setdefault(_section(key.path), []).append(key)
+    return "\n".join([_HEAD, *(line for title, rows in sections.items() for line in _table(title, rows))])
 
 
 def _section(path: str) -> str:

@@ -25,15 +25,15 @@ DEFAULT_QUEUE_BYTES = 500_000
 LARGEST_FRAME_BYTES = 3500
 
 
+_RATE = "simulation only: capacity of a link between switches, in each direction"
+_QUEUE = "simulation only: what may wait for the link, in each direction; default 0.5MB"
+
+
 class LinkSpec(Spec):
     """One entry of `topology.links`."""
 
-    rate_bps: Rate | None = Field(
-        None, alias="rate", gt=0, le=MAX_RATE_BPS, description="of a link between switches: its capacity, each way"
-    )
-    queue_bytes: Size | None = Field(
-        None, alias="queue", ge=LARGEST_FRAME_BYTES, le=10**9, description="what may wait for it, each way; 0.5MB"
-    )
+    rate_bps: Rate | None = Field(None, alias="rate", gt=0, le=MAX_RATE_BPS, description=_RATE)
+    queue_bytes: Size | None = Field(None, alias="queue", ge=LARGEST_FRAME_BYTES, le=10**9, description=_QUEUE)
     delay_ns: Duration | None = Field(None, alias="delay", le=MAX_LINK_DELAY_NS, description="one-way delay")
 
     @model_validator(mode="after")

@@ -34,7 +34,9 @@ class MeshSpec(Spec):
     misses: int = Field(
         5, ge=2, le=100, description="consecutive heartbeats that may be missing before a node is suspected"
     )
-    watchers: int = Field(3, ge=1, le=16, description="monitors of each node; with 1, that one alone decides")
+    watchers: int = Field(
+        3, ge=1, le=16, description="number of monitors ('watchers') of each node; with 1, that one alone decides"
+    )
 
     @property
     def silence_ns(self) -> int:

@@ -38,7 +38,7 @@ _NODE_NAME = re.compile(r"n[1-9][0-9]{0,3}")
 class Scenario(Spec):
     """One experiment, complete."""
 
-    version: Version = Field(description="of this form of file")
+    version: Version = Field(description="version of the file format")
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$", description="of the scenario; run directories begin with it")
     plugins: tuple[str, ...] = Field(
         (),
@@ -46,7 +46,7 @@ class Scenario(Spec):
         strict=False,
         description="files that add policies, families, shapes, metrics; paths start here",
     )
-    seed: int = Field(1, ge=0, lt=2**32, description="of all that is random; the same seed plans the same packets")
+    seed: int = Field(1, ge=0, lt=2**32, description="seed of all random numbers; the same seed plans the same packets")
     duration_ns: Duration = Field(
         alias="duration", ge=100 * units.NS_PER_MS, le=MAX_DURATION_NS, description="how long traffic is sent"
     )
@@ -58,7 +58,7 @@ class Scenario(Spec):
     mesh: MeshSpec = Field(default_factory=lambda: MeshSpec.model_validate({}))
     objective: ObjectiveSpec = Field(default_factory=lambda: ObjectiveSpec.model_validate({}))
     agents: Literal["shared", "separate"] = Field(
-        "shared", description="in the emulation: one process for the nodes that no fault stops or ends, or one a node"
+        "shared", description="in the emulation: one process for the nodes that no fault stops or ends, or one per node"
     )
     traffic: tuple[TrafficSource, ...] = Field(min_length=1, max_length=MAX_SOURCES, strict=False)
     faults: tuple[FaultSpec, ...] = Field((), max_length=MAX_FAULTS, strict=False)

@@ -31,11 +31,12 @@ _TABLES: tuple[tuple[str, str, Registry[Traits]], ...] = (
     ("Topology families", "`topology.family`", TOPOLOGIES),
     ("Traffic shapes", "`traffic.shape`", TRAFFIC_SHAPES),
 )
+_NOTES = {"Traffic shapes": "`tcp` and `trace` are no rows: see [scenario.md](scenario.md).\n"}
 
 
 def page() -> str:
     """Return the page, as Markdown."""
-    parts = [_table(title, key, table) for title, key, table in _TABLES]
+    parts = [_table(title, key, table) + _NOTES.get(title, "") for title, key, table in _TABLES]
     return "\n".join([_HEAD, *parts, "## Faults\n", *fault_table(), "", *_refused(FAULT_KINDS.values()), ""])
 
 

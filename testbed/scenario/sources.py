@@ -23,23 +23,28 @@ ETHERNET_BYTES = 1514  # the largest frame of an ordinary link
 MAX_PACKET_BYTES = 3500  # the largest that XDP takes whole, in a page beside its headroom; links are made as wide
 
 
+_ONE_OF = "give exactly one of constant, exponential, pareto"
+_CONSTANT = f"constant duration; {_ONE_OF}"
+_MEAN = f"mean of the distribution; {_ONE_OF}"
+
+
 class ParetoSpec(Spec):
     """Pareto durations: heavy tail with shape `alpha` > 1 and the given mean."""
 
-    mean_ns: Duration = Field(alias="mean", gt=0, description="mean of the distribution")
+    mean_ns: Duration = Field(alias="mean", gt=0, description=_MEAN)
     alpha: Number = Field(gt=1.0, description="shape; the nearer to 1, the heavier the tail")
 
 
 class ExponentialSpec(Spec):
     """Exponential durations."""
 
-    mean_ns: Duration = Field(alias="mean", gt=0, description="mean of the distribution")
+    mean_ns: Duration = Field(alias="mean", gt=0, description=_MEAN)
 
 
 class DurationDist(Spec):
     """A distribution of durations: exactly one of the keys."""
 
-    constant_ns: Duration | None = Field(None, alias="constant", gt=0, description="the same each time")
+    constant_ns: Duration | None = Field(None, alias="constant", gt=0, description=_CONSTANT)
     exponential: ExponentialSpec | None = None
     pareto: ParetoSpec | None = None
 
@@ -71,7 +76,7 @@ SourceRate = Annotated[Rate, AfterValidator(_sent_by_a_machine)]
 class SourceSpec(Spec):
     """What every traffic source has."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$", description="of the source, unlike all others")
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$", description="unique name of the source")
     client: str = Field(alias="from", description="the host that sends, such as c1")
     flows: int = Field(100, ge=1, le=20_000, description="distinct UDP flows (source ports)")
     packet_bytes: Size = Field(
@@ -160,7 +165,7 @@ class TcpSpec(Spec):
     They are not planned packets: what they send depends on what the network does.
     """
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$", description="of the source, unlike all others")
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$", description="unique name of the source")
     client: str = Field(alias="from", description="the host that sends, such as c1")
     shape: Literal["tcp"] = Field(description="this kind of source")
     congestion: CongestionControl = Field("cubic", description="congestion control of the sender")

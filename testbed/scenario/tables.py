@@ -55,7 +55,7 @@ class BufferTraits(Traits):
         needs_model: whether none is shipped for it.
         heeds_precursors: whether its sizes depend on how strongly a burst is announced.
         shares_pool: whether a node holds at most `alpha` × the free pool.
-        among_active: whether the nodes that hold more than their first grant share that `alpha`.
+        among_active: whether the nodes that hold more than their initial limit share that `alpha`.
         sheds: whether it drops to shorten a queue: its sizes are in force at once, below the backlog, too.
     """
 

@@ -36,7 +36,7 @@ class TopologySpec(Spec):
         0,
         ge=0,
         le=1000,
-        description="nodes out of service at the start, which may be added; default as many as the scenario may add",
+        description="nodes out of service at the start; at least as many as faults and autoscaler may add",
     )
     switch_ports: Literal["auto", "afxdp", "packet"] = Field(
         "auto", description="how the emulated switch takes frames: AF_XDP sockets, packet sockets, or what fits"

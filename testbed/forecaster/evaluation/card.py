@@ -19,24 +19,27 @@ buffer.  Inputs are dimensionless, so one model serves any link rate; it was tra
 """
 
 _LIMITS = """\
-- A burst that nothing announces cannot be foreseen.  The rows *unannounced* say what is left then; there the closed
-  loop is hardly better than with Holt's smoothing.
+- A burst that nothing announces cannot be foreseen.  The rows *unannounced* say what is left then.  There the loss in
+  the closed loop is 15 to 18 % lower than with Holt's smoothing at an actuation delay of 50 ms, with 6 to 7 % more
+  memory, and 6 to 12 % lower at equal memory; without a delay the two are equal.
 - Nor can one whose announcement is still to come.  The ramps of generated traffic are 20 to 120 ms long, so within 20
-  samples of 10 ms most onsets lie beyond every ramp: who knows exactly when a ramp is under way has the AUC in the
-  column *ceiling* below, and the model is there.
+  samples of 10 ms most onsets lie beyond every ramp.  The column *AUC of a perfect precursor detector* above says what
+  can be known then, and the model is there; at short horizons the model exceeds it, since it also sees the first
+  arrivals.
 - Generated traffic decides most of what the model knows: ramps before bursts, Pareto, exponential and constant bursts,
-  crowds of short ones, frames by the clock.  Traffic of another kind should be scored before the model is relied on.
+  crowds of short ones, periodic frames.  Traffic of another kind should be scored before the model is relied on.
 - Validation series come from the same generator as those of training, with other random numbers.  The default width and
   number of epochs were chosen with such figures in view, so they flatter a little.
-- Bursts that come by the clock, such as the frames of video, are learnt from generated frames.  Rules fitted to the
-  stream itself are better still, and beyond two frames the quantile covers more than it promises.
+- Periodic bursts, such as the frames of video, are learnt from generated frames.  Rules fitted to the
+  stream itself are better still, and beyond two frames the coverage lies above the nominal quantile.
 - Of samples shorter than 10 ms it has learnt less.  At 1 ms, bursts that nothing announces cost more at equal memory
   than with Holt's smoothing (`evaluate --interval 1`), and bursts shorter than a sample that depend on nothing are
   forecast worse, within 1 or 2 samples, than by the last value.
 - The first 20 samples give no forecast.
 - The quantile is calibrated over all instants together, not for each node and not inside bursts.
 - The closed loop above is a fluid replay of single queues, not a run of the testbed.
-- The backlog is taken as measured; a sketch that reports wrong numbers of new flows costs skill, not safety.
+- The backlog is taken as measured.  The number of new flows comes from an approximate counter (sketch); its errors
+  worsen the forecast, but cause no loss.
 """
 
 
@@ -99,7 +102,7 @@ def _scores(metrics: dict[str, Any]) -> list[str]:
 
 _FORECAST_NOTE = """\
 *pinball* is in units of rate × interval a sample.  *skill* is 1 − loss / loss of the rival (above 0: better).
-*generated frames*: sources that send by the clock; a meta file: sums of its held-out hosts, at held-out times where
+*generated frames*: periodic sources; a meta file: sums of its held-out hosts, at held-out times where
 the hosts were recorded together.
 *coverage* is the share of instants at which the prediction sufficed; an instant at which the queue will not grow is
 covered whatever is predicted, so coverage lies above the nominal where such instants prevail.  *AUC* is the mean over
@@ -110,9 +113,9 @@ strength ≥ 0.3, *unannounced*: no precursor.  A burst counts as begun when two
 _LOOP_NOTE = """\
 Loss in per cent of the arrived bytes, in brackets the mean limit of a node in MB.  The project's own buffer policies
 with their default settings on fluid queues: limits from 0.5 to 10 MB, a sample every 10 ms, no shared pool; 32 nodes,
-20 s.  What *static-max* loses no policy can save: those bursts are larger than the cap.  *lstm*, *holt* and *oracle*
-stand on the reactive floor, which holds most of the memory.  *static-mean* holds the mean of *lstm* for all of the
-time."""
+20 s.  No policy can avoid the loss of *static-max*: those bursts are larger than the cap.  *lstm*, *holt* and *oracle*
+never ask for less than *reactive*, which accounts for most of their memory.  *static-mean* holds the mean of *lstm* for
+all of the time."""
 
 
 def _loops(rows: Sequence[dict[str, Any]]) -> str:

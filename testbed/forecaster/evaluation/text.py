@@ -19,12 +19,14 @@ _NOTE = """\
 *skill* is 1 − loss / loss of the rival (above 0: the model is better), in brackets the 95 % bootstrap interval over
 series (over ten blocks of time where there are fewer than three series).  last value: the queue stays as it is;
 constant, AR, linear and trees were fitted to the first 40 % of the very series they are judged on, which the model
-never saw.  *coverage*: share of kept promises of the quantile; *weighty*: of predictions above a quarter of an
-interval of link time, since a promise of next to nothing is kept wherever nothing happens.  *corrected*: with
-`policies/forecast_corrected.py`; *gated*: with `policies/forecast_gated.py`, as in a run.  *AUC*: mean over series,
-instants outside bursts; *ceiling*: that of one who knows exactly when a precursor is under way and nothing else.  Loss
-is compared at the mean memory of the LSTM at the margin given, each policy at the settings of its own that lose least
-with that much; memory in ms of link time; at the cap nothing is lost, so all loss is the policy's."""
+never saw.  *coverage*: share of instants at which the peak stayed at or below the predicted quantile;
+*weighty*: the same, over predictions above 0.25 × rate × interval, since near-zero predictions hold trivially in idle
+times.  *corrected*: with `policies/forecast_corrected.py`; *gated*: with `policies/forecast_gated.py`, as in a run.
+*AUC*: mean over series, instants outside bursts; *AUC of a perfect precursor detector*: that of one who knows
+exactly when a precursor is under way and nothing else.  *late by*: median delay of the forecast behind the true
+peak, in samples (the shift at which the two correlate best); negative: ahead.  Loss is compared at the mean memory
+of the LSTM at the margin given, each policy at the settings of its own that lose least with that much; memory in ms
+of link time; at the cap nothing is lost, so all loss is the policy's."""
 
 
 def as_markdown(document: dict[str, Any]) -> str:
@@ -98,7 +100,7 @@ def _promises(rows: Sequence[dict[str, Any]]) -> str:
     rivals = [name for name in rows[0]["onset"]["auc"] if name != "LSTM"]
     head = (
         *("horizon", *(f"coverage, {name}" for name in names), "weighty", "pinball corrected", "pinball gated"),
-        *("AUC", "ceiling", "best rival's AUC", "PR-AUC", "prevalence"),
+        *("AUC", "AUC of a perfect precursor detector", "best rival's AUC", "PR-AUC", "prevalence"),
     )
     return table(head, [_promise(row, names, rivals) for row in rows])
 

@@ -9,6 +9,11 @@ from testbed.records.events.node import Nodes
 from testbed.records.events.record import Action, Doc, Event, FiveTuple
 
 Node = Annotated[str, Doc("the node it is about", "name")]
+SLOTS = Doc(
+    "slots[i] is the node of slot i. A new flow takes the slot of its hash; under `cooperative` and `turns` it takes "
+    "the next slot in turn",
+    "names",
+)
 _FLOW = Doc("source, destination, protocol, source port, destination port", "5-tuple")
 
 
@@ -44,7 +49,7 @@ class DeadlineReached(Event):
 class SetSlots(Action):
     """Give the slots of the balancer's table to nodes."""
 
-    slots: Annotated[tuple[str, ...], Doc("slots[i] is the node that new flows hashing to i go to", "names")]
+    slots: Annotated[tuple[str, ...], SLOTS]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

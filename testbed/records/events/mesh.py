@@ -12,9 +12,8 @@ from testbed.records.events.record import Action, Doc, Event, Floats, Ints, Reco
 Recipients = Annotated[tuple[str, ...], Doc("the members it is sent to", "names")]
 _LIFE = "incarnation number: run-clock time of the last (re)start"
 _SILENT = (
-    "0: its heartbeats are received; 1: they are missed, the node is suspected; 2: missed, and so are those of other "
-    "nodes that this monitor watches, so it may itself be cut off (UNSURE): a receiver then removes nobody at once, it "
-    "waits for further reports and keeps the largest set of nodes that hear each other"
+    "0: heard; 1: suspected; 2: unsure: the monitor also misses other nodes, so it may itself be cut off. On 2 the "
+    "receiver waits for more reports and keeps the largest mutually reachable set"
 )
 
 

@@ -15,7 +15,7 @@ from testbed.records.events.record import Doc, Event, Ints, Record, Short, colum
 _ARRIVED = Doc("data bytes that reached the buffer in the interval, dropped ones included")
 _SAME_IN_PKTS = Doc("the same in packets")
 _DROPPED = Doc("bytes the buffer refused in the interval")
-_BACKLOG = Doc("fluid queue of the buffer (XDP) at t_ns")
+_BACKLOG = Doc("backlog as computed by the XDP program at `t_ns`")
 _LIMIT = Doc("buffer limit in force at t_ns")
 _NEW_FLOWS = Doc("flows first seen in the interval", "flows")
 _GAP_MAX = Doc("longest gap between two arrivals in the interval")
@@ -37,9 +37,9 @@ class SampleRow(Record):
         int | None,
         Doc("bytes in the egress qdisc after the decision; while there is no backlog, read only every tenth sample"),
     ] = None
-    backlog_beside_bytes: Annotated[int | None, Doc("fluid queue of the buffer at the moment the qdisc was read")] = (
-        None
-    )
+    backlog_beside_bytes: Annotated[
+        int | None, Doc("backlog as computed by the XDP program at the moment the qdisc was read")
+    ] = None
     limit_bytes: Annotated[int, _LIMIT]
     predicted_bytes: Annotated[int | None, Doc("largest forecast of the backlog, as made from this sample")] = None
     weight: Annotated[int | None, Doc("slots of the balancer's table that belong to the node", "slots")] = None

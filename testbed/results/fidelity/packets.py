@@ -105,7 +105,7 @@ CHECKS = (
     ),
     Question(
         "loss outside the buffer",
-        "packets were lost where the scenario loses none",
+        "packets were lost elsewhere than in a buffer, in a link queue or by a fault",
         A_QUIETER_MACHINE,
         _stray_loss,
         STRAY_LOSS_RATIO,
@@ -113,7 +113,7 @@ CHECKS = (
     ),
     Question(
         "TCP lost outside the buffer",
-        "segments of TCP were lost where the scenario loses none; the counters there include frames of any traffic",
+        "TCP segments were lost elsewhere than in a buffer or by a fault; the counters there include all traffic",
         A_QUIETER_MACHINE,
         _stray_tcp_loss,
         STRAY_LOSS_RATIO,

@@ -81,7 +81,7 @@ CHECKS = (
     ),
     Question(
         "planned packets that nobody sent or gave up",
-        "sent + unsent packets of the sender's report ≠ planned packets",
+        "planned packets missing from the sender's report (neither sent nor unsent)",
         "report this, with the run directory",
         _unexplained,
         UNEXPLAINED_PKTS,

@@ -139,12 +139,13 @@ CHECKS = (
     ),
     _stall_question(
         "the way from client to node", "way",
-        "packets were held between the client's send call and the node's program; every packet is measured",
+        "packets were held on the path between the client's send call and the node's program; every packet is measured",
         _way_cause,
     ),
     _stall_question(
         "the way from node to sink", "queue",
-        "packets reached the sink later than the node's queue and rate explain; every delivered packet is measured",
+        "packets were held on the path from node to sink, beyond the node's queue and rate; "
+        "every delivered packet is measured",
         _stood_still("the egress of {}, or its backend, held packets"),
     ),
     _stall_question(

@@ -48,7 +48,7 @@ def _unbuffered(run: Run) -> Measured | None:
 CHECKS = (
     Question(
         "way from client to node p99",
-        "the network held packets before they came to a buffer, beyond the delay of the links",
+        "network delay from client to node beyond that of the links: packets were held before they came to a buffer",
         A_QUIETER_MACHINE,
         _taken("way"),
         WAY_P99_MS,
@@ -56,7 +56,7 @@ CHECKS = (
     ),
     Question(
         "way from node to sink p99, beyond the queue",
-        "packets took longer behind the buffer than its backlog and the link's rate explain",
+        "packets took longer on the path from node to sink than the node's backlog and the link's rate explain",
         "look for another queue or limit on the node's link, or end other work on this machine",
         _taken("queue"),
         QUEUE_P99_MS,

@@ -16,7 +16,8 @@ ROWS = (
     Metric(
         name="buffer.loss_ratio",
         unit="ratio",
-        doc="packets dropped by the buffers over packets that arrived at the buffers; a deflected packet arrives once",
+        doc="packets dropped by the buffers over packets that arrived at the buffers; a deflected packet is counted as "
+        "one arrival here, although two nodes count it (`arrived_pkts`)",
         section="Buffer",
         label="loss ratio",
         lower_is_better=True,

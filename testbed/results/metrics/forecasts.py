@@ -26,7 +26,7 @@ ROWS = (
     Metric(
         name="prediction.recall",
         unit="ratio",
-        doc="bursts that an alarm announced, of all bursts",
+        doc="bursts with an alarm in force at their onset, whenever it began, of all bursts",
         section="Prediction",
         label="announced (recall)",
         lower_is_better=False,
@@ -65,7 +65,8 @@ ROWS = (
     Metric(
         name="prediction.event_recall",
         unit="ratio",
-        doc="bursts with an alarm that begins less than 1 s before their onset (the matching window), of all bursts",
+        doc="bursts with an alarm that began within 1 s before their onset (the matching window), of all bursts; "
+        "an alarm that began earlier does not count",
         section="Prediction",
         label="announced by an alarm that began within 1 s",
         lower_is_better=False,
