@@ -58,7 +58,7 @@ def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="its name, such as my-policy", show_default=False)],
     folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="where to; default here")] = Path(),
 ) -> None:
-    """Write a commented plug-in or scenario to begin with, and a test that passes."""
+    """Write a commented template of a plug-in or scenario, and a passing test."""
     texts = _texts(kind, name)
     there = next((file for file in texts if (folder / file).exists()), None)
     if there is not None:
