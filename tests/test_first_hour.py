@@ -236,6 +236,8 @@ def test_a_network_is_drawn_whole(name: str, tmp_path: Path) -> None:
         ("testbed run x.yaml --set balancer.policy=head", ["headroom"]),
         ("testbed run x.yaml --set controller.standby=", []),
         ("testbed run --engine sim", ["simulation"]),
+        ("/x/testbed/.venv/bin/python -m testbed run --engine sim", ["simulation"]),
+        ("/x/testbed/.venv/bin/testbed run --engine sim", ["simulation"]),
         ("testbed list bal", ["balancers"]),
         ("testbed new fore", ["forecaster"]),
         ("testbed run scen", []),  # files are the shell's

@@ -48,9 +48,15 @@ def completion(
     if line is None:
         output.say((_ZSH if shell == "zsh" else "") + _SCRIPT)
         return
-    words = line.partition("testbed")[2].split(" ")[1:]
+    words = _behind_the_program(line.split(" "))
     for word in _continuations([word for word in words[:-1] if word], words[-1] if words else ""):
         output.say(word)
+
+
+def _behind_the_program(words: list[str]) -> list[str]:
+    """Return the words behind ``testbed`` or ``python -m testbed``; a path to either may have folders of that name."""
+    at = next((place for place, word in enumerate(words) if word.rpartition("/")[2] == "testbed"), len(words))
+    return words[at + 1 :]
 
 
 def _continuations(before: list[str], begun: str) -> Iterator[str]:
