@@ -14,7 +14,7 @@ from testbed.emulation.processes.channel import Failure, channel
 from testbed.emulation.processes.status_table import StatusTable
 from testbed.emulation.sandbox import Sandbox
 from testbed.emulation.supervisor import _Watch, fate_of_sandbox
-from testbed.errors import EXIT_INTERRUPTED, EXIT_TOOL_FAILED, Bug, ToolError
+from testbed.errors import EXIT_INTERRUPTED, EXIT_TOOL_FAILED, Bug, Interrupted, ToolError
 from testbed.system import interrupts, kernel
 
 
@@ -99,6 +99,26 @@ def test_what_the_guard_finds_ends_a_sandbox_that_does_not_answer() -> None:
 def test_who_died_is_said() -> None:
     assert fate_of_sandbox(-9).startswith("the guard of its sandbox was ended by SIGKILL")
     assert fate_of_sandbox(128 + 9).startswith("the first process of its sandbox was ended by SIGKILL")
+
+
+def test_a_stop_before_the_trial_takes_stops_is_an_interruption_and_no_kill() -> None:
+    """PID 1 takes them from its first moment on, and ends by itself: its status is 128 + SIGINT all the same."""
+    reader, records = channel()
+    watch = _Watch(reader, StatusTable(1), kill_start.Nobody())
+    assert isinstance(watch._reason(EXIT_INTERRUPTED), Interrupted)
+    watch._take(Failure.of("the sandbox", Interrupted("running the sandbox", "interrupted")))
+    assert isinstance(watch._reason(EXIT_INTERRUPTED), Interrupted)
+    reader.close()
+    records.close()
+
+
+@pytest.mark.requires("root")
+def test_pid_1_that_is_stopped_at_once_ends_with_the_status_of_an_interruption() -> None:
+    def body() -> int:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return 0
+
+    assert Sandbox(body, failed=lambda _: None).wait() == EXIT_INTERRUPTED
 
 
 @pytest.mark.requires("root", "bpf", "ovs", "mininet")

@@ -33,7 +33,7 @@ from testbed.emulation.recording import Recording
 from testbed.emulation.sandbox import Sandbox, Watch
 from testbed.emulation.trial import Trial
 from testbed.engine import Recorder, TrialPlan
-from testbed.errors import EXIT_OK, Interrupted, TestbedError, ToolError
+from testbed.errors import EXIT_INTERRUPTED, EXIT_OK, Interrupted, TestbedError, ToolError
 from testbed.scenario.complaints import Complaint, refuse_first
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
@@ -197,6 +197,8 @@ class _Watch:
         """Return why there is no outcome."""
         if self._stops > 1:
             return Interrupted("running the trial", "interrupted twice, and so ended before its results were counted")
+        if status == EXIT_INTERRUPTED and self._failure is None:
+            return Interrupted("running the trial", "interrupted before its processes took requests to stop")
         if self._failure is not None and not self._was_ended_by_others(status):
             return self._failure.error
         if self._left_doing:
@@ -207,13 +209,18 @@ class _Watch:
     def _was_ended_by_others(self, status: int) -> bool:
         """Tell whether guard or PID 1 was killed; what its processes say as that ends them is no cause."""
         by_us = self._left_doing or (self._failure is not None and self._failure.ends)
-        return not by_us and (status < 0 or status > _KILLED)
+        return not by_us and _ended_by_a_signal(status)
+
+
+def _ended_by_a_signal(status: int) -> bool:
+    """Tell whether guard or PID 1 was killed.  `EXIT_INTERRUPTED` is no sign of that: SIGINT kills no PID 1."""
+    return status < 0 or (status > _KILLED and status != EXIT_INTERRUPTED)
 
 
 def fate_of_sandbox(status: int) -> str:
     """Return what the status of the guard says: its own end by a signal, else that of the sandbox's first process."""
     if status < 0:
         return f"the guard of its sandbox was ended by {named(-status)}, and everything inside with it"
-    if status > _KILLED:
+    if _ended_by_a_signal(status):
         return f"the first process of its sandbox was ended by {named(status - _KILLED)}, and everything inside with it"
     return f"it ended with status {status}" if status != EXIT_OK else "it ended without a result"
