@@ -70,6 +70,7 @@ PROBES: dict[str, Callable[[], str]] = {
     "torch": lambda: _module("torch"),
     "onnx": lambda: _module("onnx") or _module("onnxruntime"),
     "tshark": lambda: _program("tshark"),
+    "rocrate": lambda: _module("rocrate_validator") or _module("rocrate") or _module("requests_cache"),
     "promtool": lambda: _program("promtool"),
     "chromium": lambda: _program("chromium", "chromium-browser", "google-chrome"),
 }

@@ -213,11 +213,13 @@ def test_the_description_is_a_crate(packed: Path) -> None:
     }
 
 
+@pytest.mark.requires("rocrate")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the libraries of the validator
 def test_a_validator_takes_it_without_a_network(packed: Path, tmp_path: Path) -> None:
     """The rules that the profile requires; the vocabulary of RO-Crate comes from the package `rocrate`, not the net."""
-    services = pytest.importorskip("rocrate_validator.services")
-    rocrate, models = pytest.importorskip("rocrate"), pytest.importorskip("rocrate_validator.models")
+    import rocrate
+    from rocrate_validator import models, services
+
     context = Path(rocrate.__file__).parent / "data" / "ro-crate.jsonld"
     cache = tmp_path / "cache"
     with requests_cache_of(cache, context.read_bytes()) as session:
@@ -233,7 +235,7 @@ def test_a_validator_takes_it_without_a_network(packed: Path, tmp_path: Path) ->
 
 def requests_cache_of(path: Path, content: bytes) -> Any:
     """Return a session that answers every request with `content` and keeps it where the validator looks."""
-    requests_cache = pytest.importorskip("requests_cache")
+    import requests_cache
     from requests import Response
     from requests.adapters import BaseAdapter
     from urllib3.response import HTTPResponse

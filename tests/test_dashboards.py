@@ -18,13 +18,12 @@ import pytest
 
 from testbed.errors import EXIT_INVALID, EXIT_OK
 from testbed.openmetrics.dashboards import DASHBOARDS, document, text
-from testbed.openmetrics.families import EVENT_FAMILIES, SAMPLE_FAMILIES
+from testbed.openmetrics.families import EVENT_FAMILIES, RUN_FAMILIES, SAMPLE_FAMILIES
 from testbed.results.recorded_run import RecordedRun
 from tests.command import ROOT, call
 
 DEPLOY = ROOT / "deploy"
 RULES = DEPLOY / "prometheus"
-OTHERS = ("testbed_node_delay_seconds", "testbed_verdict_check", "testbed_scrape_cpu_seconds")
 QUERIES = [
     pytest.param(query, panel.table, id=f"{dashboard.name}-{panel.title}-{number}")
     for dashboard in DASHBOARDS
@@ -46,16 +45,8 @@ faults: [{at: 1500ms, crash: n2}]
 
 def names() -> set[str]:
     """Return the names of all series there can be."""
-    plain = {family.name: family.kind for family in (*SAMPLE_FAMILIES, *EVENT_FAMILIES)}
-    counters = {f"{name}_total" for name, kind in plain.items() if kind == "counter"}
-    gauges = {name for name, kind in plain.items() if kind == "gauge"}
-    histograms = {f"{name}_bucket" for name, kind in plain.items() if kind == "histogram"}
-    return (
-        counters
-        | gauges
-        | histograms
-        | {*OTHERS, *(f"{name}{end}" for name in OTHERS for end in ("_bucket", "_total"))}
-    )
+    suffixes = {"counter": "_total", "gauge": "", "histogram": "_bucket", "info": "_info"}
+    return {one.name + suffixes[one.kind] for one in (*SAMPLE_FAMILIES, *EVENT_FAMILIES, *RUN_FAMILIES)}
 
 
 @pytest.mark.parametrize(

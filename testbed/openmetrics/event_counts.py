@@ -18,7 +18,7 @@ class EventCounts:
         for family in EVENT_FAMILIES:
             counting = (family, family.counts())
             for kind in family.records:
-                self._of_kind[kind].append(counting)
+                self._of_kind[kind.__name__].append(counting)
             if not family.records:
                 self._of_any.append(counting)
 

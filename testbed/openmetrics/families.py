@@ -3,7 +3,7 @@
 A family says where its values come from: a column of the samples (`records.samples`) or records of ``events.jsonl``.
 `live.py` and `history.py` read these rows, ``docs/reference/openmetrics.md`` is made from them.  Names follow the
 conventions of Prometheus: a prefix, base units (seconds, bytes, ratios of 1), and ``_total`` at a counter, which the
-exposition adds.  Every series has the labels `RUN_LABELS`; one about a node has ``node`` beside.
+exposition adds.  Every series has the labels of `run_labels`; one about a node has ``node`` beside.
 
 Source: https://prometheus.io/docs/practices/naming/ and the OpenMetrics specification 1.0.
 """
@@ -15,13 +15,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from testbed.records.events import NodesNotified, PlaceFlow, Record, RemoveNode, RestoreNode, SetBufferLimit, SetSlots
+from testbed.records.facts import RunFacts
+from testbed.records.faults import FaultCommanded, FaultHealed, FaultObserved
+from testbed.records.processes import ControllerTookOver, MemberDied, MemberSilent, NotificationLost
 from testbed.units import NS_PER_S
-
-RUN_LABELS = ("run", "scenario", "policy")
-"""Labels of every series: name of the run directory, name of the scenario, buffer policy."""
 
 BUCKETS_S = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Upper bounds of the buckets of every histogram but the last, which has none; in seconds."""
+
+
+def run_labels(run: str, facts: RunFacts) -> dict[str, str]:
+    """Return the labels of every series; `run` is the name of the run directory, ``policy`` the buffer's."""
+    return {"run": run, "scenario": facts.scenario, "policy": facts.buffer_policy}
 
 
 class Fold(enum.Enum):
@@ -57,6 +63,29 @@ class SampleFamily:
         return "counter" if self.fold is Fold.RUNNING else self.fold.value
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFamily:
+    """A metric family of the run as a whole, or of what only the end of a run tells.
+
+    Attributes:
+        name, doc: as of a `SampleFamily`.
+        kind: the type of OpenMetrics.
+        labels: beside those of the run.
+        only: ``live`` or ``export``, when the other has no such value; empty: both have.
+    """
+
+    name: str
+    doc: str
+    kind: str
+    labels: tuple[str, ...] = ()
+    only: str = ""
+
+    @property
+    def sample(self) -> str:
+        """Return the name of its samples; a histogram has several, with suffixes."""
+        return self.name + {"info": "_info", "counter": "_total"}.get(self.kind, "")
+
+
 Event = Mapping[str, Any]
 Counts = Callable[[Event], tuple[str, ...]]
 """Returns the value of a family's label for each unit that a record counts for."""
@@ -76,7 +105,7 @@ class EventFamily:
 
     name: str
     doc: str
-    records: tuple[str, ...] = ()
+    records: tuple[type[Record], ...] = ()
     label: str = "node"
     counts: Callable[[], Counts] = lambda: _nodes
 
@@ -115,6 +144,38 @@ class _SlotsMoved:
         self._slots = slots
         return tuple("" for _ in range(moved))
 
+
+BUILD = RunFamily(name="testbed_build", doc="Version of the testbed.", kind="info", labels=("version",))
+RUN = RunFamily(
+    name="testbed_run", doc="What is being run.", kind="info", labels=("engine", "balancer", "seed"), only="live"
+)
+RUN_TIME = RunFamily(
+    name="testbed_run_time_seconds", doc="Time of the last sample on the run's clock.", kind="gauge", only="live"
+)
+RUN_PLANNED = RunFamily(
+    name="testbed_run_planned_seconds", doc="How long traffic is planned to last.", kind="gauge", only="live"
+)
+SCRAPE_CPU = RunFamily(
+    name="testbed_scrape_cpu_seconds",
+    doc="Processor time that answering scrapes took.",
+    kind="counter",
+    only="live",
+)
+DELAY = RunFamily(
+    name="testbed_node_delay_seconds",
+    doc="One-way delay from client to sink through a node, counted to the end of the run.",
+    kind="histogram",
+    labels=("node",),
+    only="export",
+)
+VERDICT = RunFamily(
+    name="testbed_verdict_check",
+    doc="Checks of the verdict; the value is always 1.",
+    kind="gauge",
+    labels=("check", "verdict"),
+    only="export",
+)
+RUN_FAMILIES = (BUILD, RUN, RUN_TIME, RUN_PLANNED, SCRAPE_CPU, DELAY, VERDICT)
 
 SAMPLE_FAMILIES: tuple[SampleFamily, ...] = (
     SampleFamily(
@@ -189,71 +250,71 @@ SAMPLE_FAMILIES: tuple[SampleFamily, ...] = (
 
 EVENT_FAMILIES = (
     EventFamily(
-        name="testbed_node_limit_changes", doc="Changes of the buffer limit of a node.", records=("SetBufferLimit",)
+        name="testbed_node_limit_changes", doc="Changes of the buffer limit of a node.", records=(SetBufferLimit,)
     ),
     EventFamily(
         name="testbed_balancer_notifications",
         doc="Notifications of a node that reached the balancer.",
-        records=("NodesNotified",),
+        records=(NodesNotified,),
     ),
     EventFamily(
         name="testbed_balancer_notifications_lost",
         doc="Notifications that an agent could not send.",
-        records=("NotificationLost",),
+        records=(NotificationLost,),
     ),
     EventFamily(
         name="testbed_balancer_nodes_removed",
         doc="Failovers: how often the balancer took a node out of forwarding.",
-        records=("RemoveNode",),
+        records=(RemoveNode,),
     ),
     EventFamily(
         name="testbed_balancer_nodes_restored",
         doc="How often the balancer let a node forward again.",
-        records=("RestoreNode",),
+        records=(RestoreNode,),
     ),
     EventFamily(
         name="testbed_balancer_flows_placed",
         doc="Flows that the balancer placed at a node one by one.",
-        records=("PlaceFlow",),
+        records=(PlaceFlow,),
     ),
     EventFamily(
         name="testbed_mesh_suspicions",
         doc="How often a monitor began to miss the heartbeats of a node.",
-        records=("MemberSilent",),
+        records=(MemberSilent,),
     ),
-    EventFamily(name="testbed_mesh_deaths", doc="How often a member took a node for dead.", records=("MemberDied",)),
+    EventFamily(name="testbed_mesh_deaths", doc="How often a member took a node for dead.", records=(MemberDied,)),
     EventFamily(
         name="testbed_faults_commanded",
         doc="Faults that the scenario ordered, by kind.",
-        records=("FaultCommanded",),
+        records=(FaultCommanded,),
         label="fault",
         counts=lambda: _what,
     ),
     EventFamily(
         name="testbed_faults_observed",
         doc="Ordered faults that were seen to be in force, by kind.",
-        records=("FaultObserved",),
+        records=(FaultObserved,),
         label="fault",
         counts=lambda: _what,
     ),
     EventFamily(
         name="testbed_faults_healed",
         doc="Ordered faults that were seen to be over, by kind.",
-        records=("FaultHealed",),
+        records=(FaultHealed,),
         label="fault",
         counts=lambda: _what,
     ),
     EventFamily(
         name="testbed_controller_takeovers",
         doc="How often a standby controller took over.",
-        records=("ControllerTookOver",),
+        records=(ControllerTookOver,),
         label="",
         counts=lambda: _once,
     ),
     EventFamily(
         name="testbed_balancer_slots_moved",
         doc="Slots of the balancer's table that were given to another node.",
-        records=("SetSlots",),
+        records=(SetSlots,),
         label="",
         counts=_SlotsMoved,
     ),

@@ -23,7 +23,17 @@ from prometheus_client.openmetrics.exposition import generate_latest
 from testbed import __version__
 from testbed.errors import InputError
 from testbed.openmetrics.event_counts import EventCounts
-from testbed.openmetrics.families import BUCKETS_S, EVENT_FAMILIES, SAMPLE_FAMILIES, Fold, SampleFamily
+from testbed.openmetrics.families import (
+    BUCKETS_S,
+    BUILD,
+    DELAY,
+    EVENT_FAMILIES,
+    SAMPLE_FAMILIES,
+    VERDICT,
+    Fold,
+    SampleFamily,
+    run_labels,
+)
 from testbed.records.events import Floats, Ints
 from testbed.records.evidence import Evidence
 from testbed.records.histogram import Histogram
@@ -58,11 +68,13 @@ class _One:
 
 def _metrics(run: RecordedRun) -> Iterator[Metric]:
     facts = run.facts
-    labels = {"run": run.path.resolve().name, "scenario": facts.scenario, "policy": facts.buffer_policy}
+    labels = run_labels(run.path.resolve().name, facts)
     start = _start(run)
     rows = run.samples_by_node()
     last_ns = max((int(of_node.t_ns[-1]) for of_node in rows.values() if len(of_node.t_ns)), default=0)
-    yield _info("testbed_build", "Version of the testbed.", labels | {"version": __version__}, start.at(last_ns))
+    build = Metric(BUILD.name, BUILD.doc, BUILD.kind)
+    build.add_sample(BUILD.sample, {**labels, "version": __version__}, 1, start.at(last_ns))
+    yield build
     for family in SAMPLE_FAMILIES:
         yield _of_samples(family, rows, labels, start)
     yield from _of_events(run, labels, start)
@@ -90,12 +102,6 @@ class _Start:
     def at(self, t_ns: int) -> float:
         """Return the time of day in seconds, whole milliseconds."""
         return (self._ms + t_ns // _MS) / 1000
-
-
-def _info(name: str, doc: str, labels: Mapping[str, str], at_s: float) -> Metric:
-    metric = Metric(name, doc, "info")
-    metric.add_sample(f"{name}_info", dict(labels), 1, at_s)
-    return metric
 
 
 def _of_samples(
@@ -171,7 +177,7 @@ def _of_events(run: RecordedRun, labels: Mapping[str, str], start: _Start) -> It
 
 
 def _sojourn(evidence: Evidence, labels: Mapping[str, str], at_s: float) -> Metric:
-    metric = Metric("testbed_node_delay_seconds", "One-way delay from client to sink through a node.", "histogram")
+    metric = Metric(DELAY.name, DELAY.doc, DELAY.kind)
     for node in evidence.nodes:
         if node.delay is not None:
             for suffix, more, value in _buckets(node.delay):
@@ -195,7 +201,7 @@ def _of_verdict(run: RecordedRun, labels: Mapping[str, str], at_s: float) -> Ite
     fidelity = run.document("fidelity.json")
     if fidelity is None:
         return
-    metric = Metric("testbed_verdict_check", "Checks of the verdict; the value is always 1.", "gauge")
+    metric = Metric(VERDICT.name, VERDICT.doc, VERDICT.kind)
     for check in _judged(fidelity["checks"]):
         metric.add_sample(metric.name, {**labels, **check}, 1, at_s)
     yield metric

@@ -7,7 +7,7 @@ that nobody looks at pays a list's append for each block of samples.  The trial 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,18 @@ from prometheus_client.metrics_core import Metric
 
 from testbed import __version__
 from testbed.openmetrics.event_counts import EventCounts
-from testbed.openmetrics.families import BUCKETS_S, SAMPLE_FAMILIES, Fold, SampleFamily
+from testbed.openmetrics.families import (
+    BUCKETS_S,
+    BUILD,
+    RUN,
+    RUN_PLANNED,
+    RUN_TIME,
+    SAMPLE_FAMILIES,
+    SCRAPE_CPU,
+    Fold,
+    RunFamily,
+    SampleFamily,
+)
 from testbed.records.events import Floats, Ints
 from testbed.units import NS_PER_S
 
@@ -29,8 +40,8 @@ class LiveMetrics:
         scrapes, spent_ns: how many were answered, and the processor time that took; kept by the server.
 
     Args:
-        labels: value of each of `families.RUN_LABELS`.
-        info: what else is to be known of the run, as labels of ``testbed_run_info``.
+        labels: those of every series (`families.run_labels`).
+        info: what else is to be known of the run, the labels of `families.RUN`.
         planned_ns: how long traffic is planned to last.
     """
 
@@ -68,15 +79,16 @@ class LiveMetrics:
         yield from metrics
 
     def _run_metrics(self) -> Iterator[Metric]:
-        yield self._metric("testbed_build", "Version of the testbed.", "info", [({"version": __version__}, 1)], "_info")
-        yield self._metric("testbed_run", "What is being run.", "info", [(self._info, 1)], "_info")
-        yield self._gauge("testbed_run_time_seconds", "Time of the last sample on the run's clock.", self._t_ns)
-        yield self._gauge("testbed_run_planned_seconds", "How long traffic is planned to last.", self._planned_ns)
-        doc = "Processor time that answering scrapes took."
-        yield self._metric("testbed_scrape_cpu_seconds", doc, "counter", [({}, self.spent_ns / NS_PER_S)], "_total")
+        yield self._of_run(BUILD, 1, {"version": __version__})
+        yield self._of_run(RUN, 1, self._info)
+        yield self._of_run(RUN_TIME, self._t_ns / NS_PER_S)
+        yield self._of_run(RUN_PLANNED, self._planned_ns / NS_PER_S)
+        yield self._of_run(SCRAPE_CPU, self.spent_ns / NS_PER_S)
 
-    def _gauge(self, name: str, doc: str, value_ns: int) -> Metric:
-        return self._metric(name, doc, "gauge", [({}, value_ns / NS_PER_S)])
+    def _of_run(self, family: RunFamily, value: float, labels: Mapping[str, str] | None = None) -> Metric:
+        metric = Metric(family.name, family.doc, family.kind)
+        metric.add_sample(family.sample, {**self._labels, **(labels or {})}, value)
+        return metric
 
     def _sample_metrics(self) -> Iterator[Metric]:
         for family, folded in self._folded.items():
@@ -88,16 +100,11 @@ class LiveMetrics:
 
     def _event_metrics(self) -> Iterator[Metric]:
         for family, series in self._events.series():
-            samples = [({family.label: value} if family.label else {}, count) for value, count in series]
-            yield self._metric(family.name, family.doc, family.kind, samples, "_total")
-
-    def _metric(
-        self, name: str, doc: str, kind: str, samples: Sequence[tuple[Mapping[str, str], float]], suffix: str = ""
-    ) -> Metric:
-        metric = Metric(name, doc, kind)
-        for labels, value in samples:
-            metric.add_sample(name + suffix, {**self._labels, **labels}, value)
-        return metric
+            metric = Metric(family.name, family.doc, family.kind)
+            for value, count in series:
+                own = {family.label: value} if family.label else {}
+                metric.add_sample(f"{family.name}_total", {**self._labels, **own}, count)
+            yield metric
 
     # ------------------------------------------------------------------------------------------------ what is folded
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
-from testbed.openmetrics.families import BUCKETS_S, EVENT_FAMILIES, RUN_LABELS, SAMPLE_FAMILIES, EventFamily, Fold
+from testbed.openmetrics.families import BUCKETS_S, EVENT_FAMILIES, RUN_FAMILIES, SAMPLE_FAMILIES, EventFamily, Fold
 
 _HEAD = f"""\
 <!-- made by `make reference` from the rows in testbed/openmetrics/families.py; do not edit -->
@@ -16,19 +16,12 @@ _HEAD = f"""\
 # Metrics for Prometheus
 
 `run --metrics ADDRESS` serves these while a trial runs; `export RUN --openmetrics` writes those of a finished run with
-a time at each point. Every series has the labels {", ".join(f"`{name}`" for name in RUN_LABELS)}. A counter has
-`_total` behind its name, a histogram `_bucket`, `_count` and `_sum`; its upper bounds are
+a time at each point. Every series has the labels `run`, `scenario` and `policy` (the buffer's). A counter has
+`_total` behind its name, an info `_info`, a histogram `_bucket`, `_count` and `_sum`; its upper bounds are
 {", ".join(f"{bound:g}" for bound in BUCKETS_S)} s and infinity.
 
 | metric | type | further labels | only | meaning |
-|---|---|---|---|---|
-| `testbed_build_info` | info | `version` |  | Version of the testbed. |
-| `testbed_run_info` | info | `engine`, `balancer`, `seed` | live | What is being run. |
-| `testbed_run_time_seconds` | gauge |  | live | Time of the last sample on the run's clock. |
-| `testbed_run_planned_seconds` | gauge |  | live | How long traffic is planned to last. |
-| `testbed_scrape_cpu_seconds` | counter |  | live | Processor time that answering scrapes took. |
-| `testbed_node_delay_seconds` | histogram | `node` | export | One-way delay from client to sink, at the end. |
-| `testbed_verdict_check` | gauge | `check`, `verdict` | export | Checks of the verdict; the value is always 1. |"""
+|---|---|---|---|---|"""
 
 
 def page() -> str:
@@ -37,6 +30,8 @@ def page() -> str:
 
 
 def _rows() -> Iterator[str]:
+    for one in RUN_FAMILIES:
+        yield _row(one.name, one.kind, "`, `".join(one.labels), one.doc, one.only)
     for sampled in SAMPLE_FAMILIES:
         source = "cumulative " if sampled.fold is Fold.RUNNING else ""
         yield _row(sampled.name, sampled.kind, "node", f"{sampled.doc} From the {source}column `{sampled.column}`.")
@@ -45,11 +40,11 @@ def _rows() -> Iterator[str]:
 
 
 def _source(family: EventFamily) -> str:
-    return f"From the records {', '.join(f'`{kind}`' for kind in family.records)}." if family.records else ""
+    return f"From the records {', '.join(f'`{kind.__name__}`' for kind in family.records)}." if family.records else ""
 
 
-def _row(name: str, kind: str, label: str, doc: str) -> str:
-    return f"| `{name}` | {kind} | {f'`{label}`' if label else ''} |  | {doc.strip()} |"
+def _row(name: str, kind: str, labels: str, doc: str, only: str = "") -> str:
+    return f"| `{name}` | {kind} | {f'`{labels}`' if labels else ''} | {only} | {doc.strip()} |"
 
 
 if __name__ == "__main__":

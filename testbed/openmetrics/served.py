@@ -43,11 +43,11 @@ class ServedMetrics:
         """Take in what is to be run, and the name of its directory."""
         if self._server is None:
             return
+        from testbed.openmetrics.families import run_labels
         from testbed.openmetrics.live import LiveMetrics
 
-        labels = {"run": run, "scenario": facts.scenario, "policy": facts.buffer_policy}
         info = {"engine": facts.engine, "balancer": facts.balancer_policy, "seed": str(facts.seed)}
-        self._metrics = LiveMetrics(labels, info, facts.duration_ns)
+        self._metrics = LiveMetrics(run_labels(run, facts), info, facts.duration_ns)
 
     def append_columns(self, columns: Mapping[str, object]) -> None:
         """Take in rows of samples; scrapes are answered from the first ones on."""

@@ -17,7 +17,17 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from testbed.records.events import Ints
+from testbed.records.events import Ints, Record, RemoveNode, RestoreNode
+from testbed.records.faults import FaultCommanded, FaultHealed, FaultNotSeen, FaultObserved
+from testbed.records.processes import (
+    ControllerTookOver,
+    MemberDied,
+    MemberReturned,
+    MemberSilent,
+    NotificationLost,
+    SwitchLost,
+    TrialFailed,
+)
 from testbed.records.samples import NodeSamples
 from testbed.results.recorded_run import RecordedRun
 from testbed.units import NS_PER_MS, NS_PER_S
@@ -31,21 +41,22 @@ _COLUMNS = ("predicted_bytes", "weight", "severity_ratio")
 _LEVELS = " ▁▂▃▄▅▆▇█"
 _MB = 10**6
 # Records that a reader of a trial wants to see as they happen, and the words for them.
-_WORDS = {
-    "FaultCommanded": "fault ordered: {what} {nodes}",
-    "FaultObserved": "fault in force: {what} {nodes}",
-    "FaultNotSeen": "fault not seen: {what} {nodes}",
-    "FaultHealed": "fault over: {what} {nodes}",
-    "MemberSilent": "{node} suspected by {policy}",
-    "MemberDied": "{node} dead, says {policy}",
-    "MemberReturned": "{node} is back, says {policy}",
-    "RemoveNode": "balancer takes {node} out of forwarding",
-    "RestoreNode": "balancer lets {node} forward again",
-    "ControllerTookOver": "the standby controller took over",
-    "SwitchLost": "a controller lost the switch",
-    "NotificationLost": "a notification of {node} was lost",
-    "TrialFailed": "the trial failed: {error}",
+_WORDS: Mapping[type[Record], str] = {
+    FaultCommanded: "fault ordered: {what} {nodes}",
+    FaultObserved: "fault in force: {what} {nodes}",
+    FaultNotSeen: "fault not seen: {what} {nodes}",
+    FaultHealed: "fault over: {what} {nodes}",
+    MemberSilent: "{node} suspected by {policy}",
+    MemberDied: "{node} dead, says {policy}",
+    MemberReturned: "{node} is back, says {policy}",
+    RemoveNode: "balancer takes {node} out of forwarding",
+    RestoreNode: "balancer lets {node} forward again",
+    ControllerTookOver: "the standby controller took over",
+    SwitchLost: "a controller lost the switch",
+    NotificationLost: "a notification of {node} was lost",
+    TrialFailed: "the trial failed: {error}",
 }
+_WORDS_OF = {kind.__name__: words for kind, words in _WORDS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +100,7 @@ class Watch:
         self._rows = self._run.samples_by_node(_COLUMNS)
         for event in islice(self._run.events(), self._events_seen, None):
             self._events_seen += 1
-            words = _WORDS.get(event["kind"])
+            words = _WORDS_OF.get(event["kind"])
             if words is not None:
                 self._happened.append(Happened(event["t_ns"], words.format_map(_Fields(event))))
 
