@@ -13,6 +13,7 @@ import importlib.util
 import json
 import os
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -166,6 +167,15 @@ def _marks() -> set[str]:
 
 def _leftovers(session: str, before: set[str]) -> list[str]:
     return _started_by(session) + sorted(_marks() - before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_plug_in_is_left() -> Iterator[None]:
+    """Forget the plug-ins that a file of tests loaded: workers run files in any order and combination."""
+    yield
+    plugins = sys.modules.get("testbed.scenario.plugins")
+    if plugins is not None:
+        plugins.forget([plugin.path for plugin in plugins.loaded()])
 
 
 @pytest.fixture(scope="session", autouse=True)
