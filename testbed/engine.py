@@ -21,6 +21,7 @@ from typing import Any, Protocol, cast
 from testbed.policies.forecast import MakeForecaster
 from testbed.records.engines import ENGINES
 from testbed.records.evidence import Evidence
+from testbed.records.phases import Phases
 from testbed.scenario.complaints import Complaint
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
@@ -41,7 +42,7 @@ class TrialPlan:
         make_forecaster: gives a fresh forecaster for nodes and their rates, None when the policy has none.
         seed_of: derives the seed of a named stream.
         logs: where processes of the trial write.
-        began_ns: when the set-up began (CLOCK_MONOTONIC).
+        phases: of the set-up, begun.
         run_id: the mark in every data packet.
     """
 
@@ -51,7 +52,7 @@ class TrialPlan:
     make_forecaster: MakeForecaster
     seed_of: Callable[[str], int]
     logs: Path
-    began_ns: int = 0
+    phases: Phases = field(default_factory=Phases)
 
     @property
     def run_id(self) -> int:

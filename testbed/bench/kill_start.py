@@ -25,6 +25,7 @@ from testbed.bench.leavings import Surroundings, descendants, end_descendants
 from testbed.bench.rows import Row, percentile, row
 from testbed.emulation.supervisor import emulate
 from testbed.engine import TrialPlan
+from testbed.records.phases import Phases
 from testbed.scenario.model import Scenario
 from testbed.system import kernel
 from testbed.traffic.plan import make_plan
@@ -100,7 +101,7 @@ def _spread(number: int, count: int, first_ns: int, last_ns: int) -> int:
 
 def _kill(plan: TrialPlan, victim: str, after_ns: int, surroundings: Surroundings, tally: _Tally) -> None:
     began_ns = time.monotonic_ns()
-    supervisor = _forked(lambda: emulate(replace(plan, began_ns=began_ns), Nobody()))
+    supervisor = _forked(lambda: emulate(replace(plan, phases=Phases(began_ns)), Nobody()))
     target = supervisor if victim == "supervisor" else _first_child(supervisor)
     kernel.sleep_until(time.monotonic_ns() + after_ns)
     os.kill(target, signal.SIGKILL)  # a zombie at worst: nobody has waited for it

@@ -15,6 +15,7 @@ from testbed.bench.rows import Row, row
 from testbed.bench.watched_trial import WatchedTrial, watched
 from testbed.capacity.spent import AGENTS, CONTROL, MESH, SENDERS, SWITCH
 from testbed.errors import TestbedError
+from testbed.records.phases import longest
 
 _KINDS = (AGENTS, MESH, CONTROL, SWITCH, SENDERS)
 _DURATION = "4s"
@@ -88,7 +89,7 @@ def _rows(size: Size, trial: WatchedTrial) -> Iterator[Row]:
     memory = sum(trial.pss_bytes.get(kind, 0) for kind in (AGENTS, MESH)) / nodes / 1e6
     yield _row(size, "memory a node (PSS)", memory, "MB", f"<= {_MEMORY_BAR_MB}")
     setup = f"<= {SETUP_BARS_S[nodes]:g}" if nodes in SETUP_BARS_S else ""
-    yield _row(size, "set-up", summary["setup_s"], "s", setup)
+    yield _row(size, "set-up", summary["setup_s"], "s", setup, longest(trial.setup))
     loop = f"<= {_LOOP_BAR_US[nodes]}" if nodes in _LOOP_BAR_US else ""
     yield _row(size, "agent loop p99", (summary.get("control_loop_us") or {}).get("p99", 0.0), "us", loop)
     lost = summary["traffic"]["unaccounted_packets"]

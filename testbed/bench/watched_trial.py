@@ -36,11 +36,13 @@ class WatchedTrial:
         summary: ``summary.json``.
         cores: share of a core that each kind of process took while traffic flowed.
         pss_bytes: memory of each kind at the end.
+        setup: the course of the set-up, as the manifest has it.
     """
 
     summary: Mapping[str, Any]
     cores: Mapping[str, float]
     pss_bytes: Mapping[str, int]
+    setup: Mapping[str, Any]
 
 
 def load_of_data(scenario: Mapping[str, Any], folder: Path) -> LoadedScenario:
@@ -71,7 +73,7 @@ def watched(scenario: Mapping[str, Any]) -> WatchedTrial:
             watcher.join()
         t0_ns = began_ns + round(result.summary["setup_s"] * NS_PER_S)
         cores = _cores(looks, t0_ns, t0_ns + loaded.scenario.duration_ns)
-        return WatchedTrial(result.summary, cores, _memory(result.path))
+        return WatchedTrial(result.summary, cores, _memory(result.path), result.manifest["setup"])
 
 
 def _watch(line: Connection, root: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -87,6 +88,7 @@ def _run_trials(
     quiet: bool,
     metrics: str = "",
 ) -> NoReturn:
+    from testbed.records.phases import set_up_lines
     from testbed.report.terminal import print_verdict
     from testbed.scenario.loading import load
     from testbed.trials import run as trials
@@ -97,6 +99,9 @@ def _run_trials(
         results.append(result)
         if not quiet:
             print_verdict(result.summary, result.path, output.console(stderr=as_json))
+        if os.environ.get("TESTBED_DEBUG"):
+            for line in set_up_lines(result.manifest.get("setup", {})):
+                output.note(line)
     if as_json:
         output.say_json(results[0].summary if repeat == 1 else [result.summary for result in results])
     raise typer.Exit(next((result.exit_code for result in results if result.exit_code), EXIT_OK))

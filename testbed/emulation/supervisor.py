@@ -82,6 +82,7 @@ def emulate(plan: TrialPlan, recorder: Recorder) -> engine.Outcome:
         TestbedError: what failed inside, as it was raised there.
     """
     refuse_first(check(plan.scenario, plan.network))
+    plan.phases.begin("making the sandbox", time.monotonic_ns())
     reader, records = channel()
     table = _table_for(plan)
     watch = _Watch(reader, table, Recording(recorder, plan.network))

@@ -13,8 +13,7 @@ import signal
 import socket
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -111,52 +110,48 @@ class Trial:
 
     def _prepare(self) -> None:
         doing = partial(self._row.does, patience_ns=SETTING_UP_NS)
-        doing("starting the switch")
+        self._phase("starting the switch")
         evaluate_declarations()
         self._real_time = kernel.may_run_in_real_time()
         # A cached flow must be gone before its pin is: else it would follow the slots for a moment.
         self._switch = OpenVSwitch(self._plan.logs, self._plan.scenario.balancer.affinity_idle_ns // 2)
         self._fates.append(self._switch.fate)
-        with self._failing_with_the_switch():
+        with self._switch.needed():
             self._build(doing)
 
-    @contextmanager
-    def _failing_with_the_switch(self) -> Iterator[None]:
-        """Fail as soon as a daemon of the switch ends, for the length of the block: who waits for it waits for ever."""
-        ours = os.getpid()
-
-        def look(*_: object) -> None:
-            if os.getpid() == ours and (fate := self._switch.fate()):
-                raise ToolError("starting the trial", fate, "read logs/ in the run directory")
-
-        before = signal.signal(signal.SIGCHLD, look)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGCHLD, before)
+    def _phase(self, name: str) -> None:
+        """Begin a phase of the set-up."""
+        self._row.does(name, SETTING_UP_NS)
+        self._plan.phases.begin(name, time.monotonic_ns())
 
     def _build(self, doing: Callable[[str], None]) -> None:
         plan = self._plan
         largest_bytes = max(source.packet_bytes for source in plan.scenario.planned)
         ports = switch_ports.choose(plan.scenario, plan.network, self._switch)
+        self._phase("making the network")
         self._network = EmulatedNetwork(plan.network, largest_bytes, doing, ports.of("afxdp"))
+        self._phase("waiting for the ports of the switch")
         self._ports = switch_ports.settled(ports, plan.scenario.topology.switch_ports, self._switch)
         write_names(plan.network)
-        doing("forking senders and controllers")
+        self._phase("forking senders and controllers")
         self._processes = ProcessSet(plan, self._records_end, self._clock, self._network, self._status)
         self._fates.append(self._fate_of_member)
         self._processes.fork_senders()  # their frames take longest to make
         self._processes.fork_tcp()
         self._processes.fork_controllers(self._switch)
+        self._phase("loading the programs")
         self._buffers = NodeBuffers(plan, self._network, doing, self._ports.of("afxdp"))
-        doing("forking agents and the mesh")
+        self._phase("connecting the controllers")
         self._switch.connect_controllers(
             plan.network.data_switches, self._processes.controller_ports
         )  # they have had time to listen
         forwarding.install(plan.network, self._switch, plan.seed_of("paths"))
+        self._phase("forking agents and the mesh")
         self._processes.fork_agents(self._buffers)
         self._processes.fork_mesh()
+        self._phase("waiting for the processes")
         self._processes.wait_ready()
+        self._phase("settling the switch")
         self._switch.count_packet_ins(plan.network.switch)
         for port in self._ports.of("packet")[:1]:
             self._switch.widen_buffers(port.rpartition("-")[0], port)
@@ -169,10 +164,12 @@ class Trial:
         self._faults = self._make_faults()
         self._let_go = self._faults.counters.ended
         self._may_count = True
-        self._row.does("taking stock", SETTING_UP_NS)
+        self._phase("taking stock")
         counting = Counting(self._plan, buffers, self._switch, self._network, self._ports.of("afxdp"))
         self._inventory = Inventory(self._network, buffers.programs, self._plan.logs, self._clock.now_ns)
         watch = MachineWatch(self._quota)
+        self._phase("handing out the start")
+        ready_s = {member.name: self._plan.phases.since_s(member.ready_ns) for member in self._processes.all}
         t0_ns = self._t0_ns = time.monotonic_ns() + _START_AHEAD_NS
         self._clock.start_at(t0_ns)
         buffers.begin(t0_ns)
@@ -181,7 +178,8 @@ class Trial:
         if self._plan.scenario.unsteady:
             kernel.run_in_real_time(_FAULT_PRIORITY)  # a fault is to happen at its time, and all of it at once
         self._cluster = self._make_cluster(t0_ns) if self._plan.scenario.reshapes else None
-        self._setup_s = (t0_ns - self._plan.began_ns) / NS_PER_S
+        self._setup = {"phases_s": self._plan.phases.lasted_s(t0_ns), "ready_s": ready_s}
+        self._setup_s = self._plan.phases.since_s(t0_ns)
         self._row.does(TRAFFIC)
         self._watch_until_sent(watch)
         now_ns = time.monotonic_ns()
@@ -336,7 +334,7 @@ class Trial:
         )
         if fate := self._switch.fate():
             raise ToolError("ending the trial", fate, "read logs/ in the run directory")
-        manifest = {"xdp_modes": modes, "members": costs, "switch_ports": self._ports.record()}
+        manifest = {"xdp_modes": modes, "members": costs, "setup": self._setup, "switch_ports": self._ports.record()}
         self._records.send(Outcome(evidence, manifest, self._stopping))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +29,7 @@ from testbed.openmetrics.served import ServedMetrics
 from testbed.records.engines import EMULATION, is_real_time
 from testbed.records.evidence import Evidence
 from testbed.records.facts import RunFacts
+from testbed.records.phases import Phases
 from testbed.report.live import LiveView
 from testbed.results import fidelity, provenance
 from testbed.results.metrics import Metric
@@ -80,10 +81,12 @@ class RunResult:
     Attributes:
         path: its directory.
         summary: the content of ``summary.json``.
+        manifest: what its engine has to say in ``manifest.json``: the course of the set-up, for one.
     """
 
     path: Path
     summary: dict[str, Any]
+    manifest: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
@@ -105,26 +108,30 @@ def run(loaded: LoadedScenario, options: RunOptions, began_ns: int | None = None
     Raises:
         TestbedError: see the classes in `errors`; each knows its exit code.
     """
-    began_ns = time.monotonic_ns() if began_ns is None else began_ns
+    phases = Phases(time.monotonic_ns() if began_ns is None else began_ns, "starting Python and loading the scenario")
+    phases.begin("asking what the machine lacks", time.monotonic_ns())
     if is_real_time(options.engine):
         doctor.refuse_without_root(options.argv)
         doctor.refuse_if_lacking(loaded.scenario, options.out)
     with ServedMetrics(options.metrics) as metrics:
         if metrics.where and not options.quiet:
             output.note(f"testbed: metrics at {metrics.where}")
-        return _run(loaded, options, began_ns, metrics)
+        return _run(loaded, options, phases, metrics)
 
 
-def _run(loaded: LoadedScenario, options: RunOptions, began_ns: int, metrics: ServedMetrics) -> RunResult:
+def _run(loaded: LoadedScenario, options: RunOptions, phases: Phases, metrics: ServedMetrics) -> RunResult:
+    phases.begin("planning the traffic", time.monotonic_ns())
     with patience.noted("planning the traffic", quiet=options.quiet):
         prepared = _prepare(loaded, options)
+    phases.begin("foreseeing the verdict", time.monotonic_ns())
     _foretell(prepared, options)
+    phases.begin("making the run directory", time.monotonic_ns())
     path = options.out or _default_path(loaded)
     if options.overwrite and os.path.lexists(path):
         replacing.remove(path, loaded.path)
     with recorded(partial(RunDirectory.create, path, prepared.manifest)) as directory, announced(directory.path):
         inputs.write_scenario(loaded, directory)
-        result = _Run(prepared, directory, options, metrics).carry_out(began_ns)
+        result = _Run(prepared, directory, options, metrics).carry_out(phases)
         with patience.noted("writing the page", quiet=options.quiet):
             from testbed.report import page  # after the trial: what draws takes a while to import
 
@@ -244,9 +251,9 @@ class _Run:
             quiet=options.quiet or not options.live,
         )
 
-    def carry_out(self, began_ns: int) -> RunResult:
+    def carry_out(self, phases: Phases) -> RunResult:
         logs = (self._directory.path / "logs").resolve()
-        outcome = self._trial(replace(self._prepared.trial, logs=logs, began_ns=began_ns))
+        outcome = self._trial(replace(self._prepared.trial, logs=logs, phases=phases))
         with patience.noted("writing the results", quiet=self._options.quiet):
             self._write_plan()
             self._directory.settle()
@@ -258,7 +265,7 @@ class _Run:
         in_flight_pkts = summary["traffic"]["in_flight_packets"]
         if in_flight_pkts and not outcome.interrupted and not self._options.quiet:
             output.note(f"testbed: the queues did not drain in time: {in_flight_pkts:,} packets count as in flight")
-        return RunResult(self._directory.path, summary)
+        return RunResult(self._directory.path, summary, outcome.manifest)
 
     def _trial(self, plan: TrialPlan) -> Outcome:
         if not is_real_time(self._options.engine):  # there is nothing to look at

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import struct
 import subprocess
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from testbed.emulation.processes.members import fate_of
@@ -110,6 +112,21 @@ class OpenVSwitch:
             if process.poll() is not None:
                 return fate_of(name, process.returncode)
         return None
+
+    @contextmanager
+    def needed(self) -> Iterator[None]:
+        """Fail as soon as a daemon ends, for the length of the block: who waits for it waits for ever."""
+        ours = os.getpid()
+
+        def look(*_: object) -> None:
+            if os.getpid() == ours and (fate := self.fate()):
+                raise ToolError("starting the trial", fate, "read logs/ in the run directory")
+
+        before = signal.signal(signal.SIGCHLD, look)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGCHLD, before)
 
     def connect_controllers(self, bridges: Sequence[str], ports: Sequence[int]) -> None:
         """Let bridges connect to controllers on 127.0.0.1, which should be listening: a refusal costs a second."""

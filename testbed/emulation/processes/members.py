@@ -115,6 +115,11 @@ class Member:
             self.join(END_WITHIN_S)
             raise ToolError(f"starting {self.name}", self.fate(), "read logs/trial.log")
 
+    @property
+    def ready_ns(self) -> int:
+        """Return when the member, which waits for its start, became ready (CLOCK_MONOTONIC)."""
+        return self._row.seen(0).since_ns
+
     def start(self, t0_ns: int) -> None:
         """Give the member its start time."""
         self._line.send(struct.pack("q", t0_ns))
