@@ -111,9 +111,10 @@ def test_every_check_has_a_line_with_both_bounds(question):
     assert question.remedy
 
 
-def test_the_readme_names_what_there_is():
+def test_readme_and_scenario_page_name_what_there_is():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    scenario = (ROOT / "docs/scenario.md").read_text(encoding="utf-8")
     assert "\n".join(list(commands_reference.exit_codes())[2:]) in readme
-    assert "\n".join(choices_reference.fault_table()) in readme
+    assert "\n".join(choices_reference.fault_table()) in scenario
     for table in (BUFFER_POLICIES, BALANCER_POLICIES, TOPOLOGIES):
-        assert [name for name in table.names if f"`{name}`" not in readme] == []
+        assert [name for name in table.names if f"`{name}`" not in scenario] == []

@@ -41,7 +41,7 @@ def page() -> str:
 
 
 def fault_table() -> Iterator[str]:
-    """Yield the lines of the table of faults, which the README has, too."""
+    """Yield the lines of the table of faults, which the page on scenarios has, too."""
     yield from ("| fault | breaks | heals by |", "|---|---|---|")
     healers = {row.heals: row for row in FAULT_KINDS.values() if row.heals}
     for row in FAULT_KINDS.values():
