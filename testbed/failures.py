@@ -48,6 +48,13 @@ def shown(error: BaseException, attempted: str, remedy: str) -> TestbedError:
     )
 
 
+def words_within(error: BaseException, path: Path) -> str:
+    """Return what was raised and in which line of a user's file, such as ``line 3: ValueError: …``."""
+    lines = [place.lineno for place in _places(error) if place.filename == str(path) and place.lineno is not None]
+    where = f"line {lines[-1]}: " if lines else ""
+    return f"{where}{type(error).__name__}: {error}".splitlines()[0]
+
+
 # What the system may refuse any program, by error number, and how to fix it.  A limit or a right that is missing is a
 # lack of the machine; a disk that is full or broken is a tool that failed.
 _LIMITS = {

@@ -36,7 +36,7 @@ def check(scenario: Scenario, network: Network) -> Iterator[Complaint]:
     if scenario.topology.switch_ports == "afxdp":
         yield from _link_faults(scenario)
     yield from _interface_names(network)
-    yield from _links(scenario)
+    yield from _links(scenario, network)
     for rate_bps in {link.rate_bps for link in network.links if link.rate_bps}:
         if not SMALLEST_RATE_BPS <= rate_bps <= LARGEST_RATE_BPS:
             within = f"{rate_text(SMALLEST_RATE_BPS)} to {rate_text(LARGEST_RATE_BPS)}"
@@ -45,12 +45,15 @@ def check(scenario: Scenario, network: Network) -> Iterator[Complaint]:
             yield Complaint(("topology", key), happened, f"change it, or {_SIMULATE}")
 
 
-def _links(scenario: Scenario) -> Iterator[Complaint]:
-    """Yield what links between switches cannot have."""
-    for pattern, spec in scenario.topology.links.items():
-        if spec.rate_bps is not None:
-            happened = "the rate of a link between switches is not emulated"
-            yield Complaint(("topology", "links", pattern, "rate"), happened, _SIMULATE)
+def _links(scenario: Scenario, network: Network) -> Iterator[Complaint]:
+    """Yield what links between switches cannot have, whether the scenario says it of them or their family does."""
+    happened = "the rate of a link between switches is not emulated"
+    limiting = [pattern for pattern, spec in scenario.topology.links.items() if spec.rate_bps is not None]
+    for pattern in limiting:
+        yield Complaint(("topology", "links", pattern, "rate"), happened, _SIMULATE)
+    limited = [link.name for link in network.trunks if link.rate_bps is not None]
+    if limited and not limiting:
+        yield Complaint(("topology", "family"), f"{happened}, and that of {limited[0]} has one", _SIMULATE)
 
 
 def _link_faults(scenario: Scenario) -> Iterator[Complaint]:

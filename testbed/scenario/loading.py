@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from testbed.errors import InputError
-from testbed.scenario import complaints, document, overrides
+from testbed.scenario import complaints, document, overrides, topo_class
 from testbed.scenario import plugins as plugged
 from testbed.scenario.autoscaler_checks import autoscaler_checks
 from testbed.scenario.complaints import Complaint
@@ -223,13 +223,19 @@ def _plugins(data: dict[str, Any], folder: Path, parsed: Document, changed: Sequ
     plugged.load_installed()
     given = data.get("plugins")
     texts = [text for text in given[:MAX_PLUGINS] if isinstance(text, str)] if isinstance(given, list) else []
+    topo = topo_class.file_of(data)
+    named = [*texts, *([topo] if topo is not None else [])]
     done = 0
     try:
-        for done, _ in enumerate(plugged.load_named(folder, texts), 1):  # noqa: B007 (which one fails is its number)
+        for done, _ in enumerate(plugged.load_named(folder, named), 1):  # noqa: B007 (which one fails is its number)
             pass
     except InputError as error:
-        refuse([Complaint(("plugins", done), f"{error.attempted}: {error.happened}", error.remedy)], parsed, changed)
-    return texts
+        at: KeyPath = ("plugins", done) if done < len(texts) else ("topology", "file")
+        refuse([Complaint(at, f"{error.attempted}: {error.happened}", error.remedy)], parsed, changed)
+    if topo is not None:
+        refuse([*topo_class.name_family(data, folder / topo)], parsed, changed)
+        data["plugins"] = named
+    return named
 
 
 def _sources_without_kind(data: dict[str, Any]) -> Iterator[Complaint]:

@@ -4,7 +4,8 @@
     --plugin FILE              of a verb                      ├──▶ load ──▶ the registries of `tables`
     entry points `testbed.plugins` of installed packages ─────┘
 
-A plug-in declares rows in `ROWS`, as the files of the testbed itself do; nothing about it is second class.
+A plug-in declares rows in `ROWS`, as the files of the testbed itself do; nothing about it is second class.  A file with
+`Topo` classes of Mininet declares a family by each of them (`mininet_topo`).
 
 **A plug-in is code.**  Whoever runs a scenario runs its plug-ins, with all rights of the user.  What only looks at
 files that may come from elsewhere (`validate`, `replay`) executes none by default: `executing_none`.
@@ -18,7 +19,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
-import traceback
 import types
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,6 +33,7 @@ from testbed import failures
 from testbed.errors import InputError
 from testbed.files.reading import Source
 from testbed.registry import Registry
+from testbed.scenario import mininet_topo
 from testbed.scenario.tables import (
     BALANCER_POLICIES,
     BUFFER_POLICIES,
@@ -58,6 +59,8 @@ _TABLES: tuple[tuple[type[Traits], Registry[Any]], ...] = (
 )
 _NOT_MADE = (BufferTraits, BalancerTraits, ShapeTraits, MetricTraits)  # only rows of their children can be made
 _CODE = "a plug-in is code: read it, then say `--plugins allow`"
+_OF_MININET = ("mininet", "mininet.topo")
+_MININET = "install Mininet: its package is called mininet in Debian and Ubuntu"
 _consent = ContextVar("consent", default=True)
 
 
@@ -190,15 +193,18 @@ def _executed(path: Path, source: bytes) -> types.ModuleType:
     except (Exception, SystemExit) as error:
         if before is not None:
             sys.modules[name] = before
-        raise PluginError(f"load the plug-in {path}", _words(error, path), "fix it") from error
+        remedy = _MININET if isinstance(error, ModuleNotFoundError) and error.name in _OF_MININET else "fix it"
+        raise PluginError(f"load the plug-in {path}", failures.words_within(error, path), remedy) from error
     return module
 
 
 def _rows_of(module: types.ModuleType, path: Path) -> tuple[Traits, ...]:
-    attempted, rows = f"load the plug-in {path}", getattr(module, "ROWS", None)
+    attempted, rows = f"load the plug-in {path}", getattr(module, "ROWS", ())
     remedy = "end it with ROWS = (BufferPolicy(...),), or a BalancerRow, FamilyTraits, Shape or Metric"
-    if not isinstance(rows, (tuple, list)) or not rows:
-        raise PluginError(attempted, "it declares no ROWS", remedy)
+    if isinstance(rows, (tuple, list)):
+        rows = [*rows, *mininet_topo.rows_of(module, path)]
+    if not isinstance(rows, list) or not rows:
+        raise PluginError(attempted, "it declares no ROWS, and no Topo class of Mininet", remedy)
     for row in rows:
         if not isinstance(row, Traits) or not any(isinstance(row, kind) for kind, _ in _TABLES):
             raise PluginError(attempted, f"its ROWS hold a {type(row).__name__}, which is no row of a table", remedy)
@@ -224,18 +230,3 @@ def _add(rows: Sequence[Traits], path: Path) -> None:
 
 def _table_of(row: Traits) -> Registry[Any]:
     return next(table for kind, table in _TABLES if isinstance(row, kind))
-
-
-def _words(error: BaseException, path: Path | None) -> str:
-    """Return what was raised and in which line of the file."""
-    lines = list(_lines_within(error, path))
-    where = f"line {lines[-1]}: " if lines else ""
-    return f"{where}{type(error).__name__}: {error}".splitlines()[0]
-
-
-def _lines_within(error: BaseException, path: Path | None) -> Iterator[int]:
-    for frame in traceback.extract_tb(error.__traceback__):
-        if path is not None and frame.filename == str(path) and frame.lineno is not None:
-            yield frame.lineno
-    if isinstance(error, SyntaxError) and error.lineno is not None:
-        yield error.lineno

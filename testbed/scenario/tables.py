@@ -98,6 +98,10 @@ def _fits(_: TopologySpec) -> str:
     return ""
 
 
+def _free(_: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    return {}
+
+
 @dataclass(frozen=True, kw_only=True)
 class FamilyTraits(Traits):
     """Of a topology family.
@@ -107,12 +111,14 @@ class FamilyTraits(Traits):
         defaults: values of keys of `topology` where the scenario has none and the family needs others.
         keys: keys of `topology` that have a meaning in this family, of those that do not have one in every family.
         refusal: returns why a `topology` of this family cannot be, empty where it can.
+        sizes: returns the values of keys of `topology` that follow from its `options`, where they do.
     """
 
     describe: Callable[[TopologySpec], Network]
     defaults: Mapping[str, Any] = field(default_factory=dict)
     keys: tuple[str, ...] = ()
     refusal: Callable[[TopologySpec], str] = _fits
+    sizes: Callable[[Mapping[str, Any] | None], Mapping[str, Any]] = _free
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from testbed.scenario.base import Duration, Rate, Spec
 from testbed.scenario.link_spec import MAX_LINK_DELAY_NS, MAX_RATE_BPS, LinkSpec
@@ -14,10 +14,22 @@ NodeRate = Annotated[Rate, Field(gt=0, le=MAX_RATE_BPS)]
 OWNED_KEYS = ("second_tier", "node_rates", "spare")  # have a meaning in the families that declare them, and in no other
 
 
+def _names_a_family(schema: dict[str, Any]) -> None:
+    """Let a scenario give `file` in place of `family`; loading makes one of the other (`loading`)."""
+    schema["required"] = [key for key in schema["required"] if key != "family"]
+    schema["anyOf"] = [{"required": ["family"]}, {"required": ["file"]}]
+
+
 class TopologySpec(Spec):
     """Which network: a family and its size."""
 
-    family: TopologyFamily = Field(description="one of the files in topologies/")
+    model_config = ConfigDict(json_schema_extra=_names_a_family)
+
+    family: TopologyFamily = Field(description="one of the files in topologies/, or of a plug-in")
+    file: str | None = Field(
+        None, description="file with Mininet `Topo` classes, in place of a family; paths start here"
+    )
+    class_name: str | None = Field(None, alias="class", description="which class of `file`; not needed if it has one")
     nodes: int = Field(3, ge=1, le=1000, description="buffer nodes behind the balancer")
     clients: int = Field(2, ge=1, le=200, description="hosts that send")
     node_rate_bps: Rate = Field(
@@ -50,7 +62,9 @@ class TopologySpec(Spec):
     @classmethod
     def _defaults_of_the_family(cls, data: Any) -> Any:
         if isinstance(data, dict) and isinstance(data.get("family"), str) and data["family"] in TOPOLOGIES:
-            return {**TOPOLOGIES[data["family"]].defaults, **data}
+            row, options = TOPOLOGIES[data["family"]], data.get("options")
+            follows = row.sizes(options) if options is None or isinstance(options, dict) else {}
+            return {**row.defaults, **follows, **data}
         return data
 
     @model_validator(mode="after")
@@ -62,6 +76,12 @@ class TopologySpec(Spec):
                 raise ValueError(f"{key} is for family {owners}, not {self.family}")
         if refusal := row.refusal(self):
             raise ValueError(refusal)
+        return self
+
+    @model_validator(mode="after")
+    def _a_class_has_a_file(self) -> TopologySpec:
+        if self.file is not None or self.class_name is not None:
+            raise ValueError("class is for a file of Mininet Topo classes; write file and class in place of family")
         return self
 
     @model_validator(mode="after")
