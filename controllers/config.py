@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from testbed.controllers.liveness import MeshAccess
 from testbed.errors import InputError
 from testbed.policies.readiness import KEEPALIVE_NS
+from testbed.scenario.balancer import BalancerSpec, FrameworkName
 from testbed.scenario.network import Host
-from testbed.scenario.steering import BalancerSpec, FrameworkName
 from testbed.wire.sealing import LONG_AGO_NS, Keyring
 
 MAX_NODES = 2000

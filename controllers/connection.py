@@ -23,7 +23,7 @@ from testbed.controllers.switch import (
     far_port,
 )
 from testbed.errors import ToolError
-from testbed.scenario.steering import FrameworkName
+from testbed.scenario.balancer import FrameworkName
 
 LISTEN_HOST = "127.0.0.1"
 ECHO_INTERVAL_S = 2.0

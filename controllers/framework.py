@@ -25,7 +25,7 @@ from typing import Any, Protocol
 from testbed import installing
 from testbed.controllers.bell import Bell
 from testbed.errors import MachineError, ToolError
-from testbed.scenario.steering import FrameworkName
+from testbed.scenario.balancer import FrameworkName
 
 PACKAGES: dict[FrameworkName, str] = {"os-ken": "os_ken", "ryu": "ryu"}
 

@@ -23,8 +23,8 @@ from testbed.emulation.network.open_vswitch import OpenVSwitch
 from testbed.emulation.sandbox import Sandbox
 from testbed.policies.membership import BALANCER
 from testbed.records.events import NotifyBalancer
+from testbed.scenario.balancer import BalancerSpec, FrameworkName
 from testbed.scenario.network import VIP_IP, VIP_IP6, VIP_MAC, Host
-from testbed.scenario.steering import BalancerSpec, FrameworkName
 from testbed.system import commands
 from testbed.units import NS_PER_S
 from tests import sealed

@@ -15,8 +15,8 @@ from testbed.controllers import pipeline
 from testbed.policies.balancer import REWEIGH_INTERVAL_NS, make_balancer
 from testbed.policies.balancer_cooperative import filling
 from testbed.records.events import NodesNotified, SetSlots
+from testbed.scenario.balancer import BalancerSpec
 from testbed.scenario.network import VIP_IP, VIP_MAC
-from testbed.scenario.steering import BalancerSpec
 from testbed.simulation.switch import Switch
 from testbed.units import NS_PER_S
 from tests.fake_flow_table import FakeSwitch

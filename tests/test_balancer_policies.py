@@ -31,7 +31,7 @@ from testbed.records.events import (
     RestoreNode,
     SetSlots,
 )
-from testbed.scenario.steering import BalancerSpec
+from testbed.scenario.balancer import BalancerSpec
 from testbed.scenario.tables import BALANCER_POLICIES
 from testbed.units import NS_PER_MS
 

@@ -24,9 +24,9 @@ from testbed.records.events import (
 )
 from testbed.results.accounting import account
 from testbed.results.failover import failover_section
+from testbed.scenario.balancer import BalancerSpec
 from testbed.scenario.loading import load
 from testbed.scenario.model import Scenario
-from testbed.scenario.steering import BalancerSpec
 from testbed.trials.replay import replay
 from testbed.units import NS_PER_MS, NS_PER_S
 from testbed.wire.mesh_messages import ORCHESTRATOR, Codec

@@ -32,10 +32,10 @@ from testbed.records.events import (
     SendSuspicions,
     SuspicionsHeard,
 )
+from testbed.scenario.balancer import BalancerSpec
 from testbed.scenario.buffer import BufferSpec
 from testbed.scenario.mesh import MeshSpec
 from testbed.scenario.network import Host
-from testbed.scenario.steering import BalancerSpec
 from testbed.scenario.tables import BALANCER_POLICIES
 from testbed.simulation.agenda import MOST_WAKES, Agenda
 from testbed.units import NS_PER_MS

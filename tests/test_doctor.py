@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from testbed import doctor, errors, installing
-from testbed.doctor import room
+from testbed.doctor import resources
+from testbed.scenario.balancer import ControllerSpec
 from testbed.scenario.model import Scenario
-from testbed.scenario.steering import ControllerSpec
 from testbed.system import places, probes
 from tests.command import call, write_tiny
 
@@ -184,14 +184,14 @@ def test_open_files_are_judged_by_the_scenario(machine, monkeypatch, nodes, limi
     assert finding.status == status
     if status == "missing":
         assert f"the hard limit is {limit}" in finding.detail
-        assert finding.remedy.startswith(f"raise it: `ulimit -Hn {room.files(scenario(nodes=nodes))}`")
+        assert finding.remedy.startswith(f"raise it: `ulimit -Hn {resources.files(scenario(nodes=nodes))}`")
 
 
 @pytest.mark.parametrize(("nodes", "kept", "status"), [(3, 1024, "ok"), (600, 1024, "missing"), (600, 4096, "ok")])
 def test_neighbours_are_judged_by_the_scenario(machine, monkeypatch, tmp_path, nodes, kept, status):
     path = tmp_path / "gc_thresh3"
     path.write_text(f"{kept}\n")
-    monkeypatch.setattr(room, "_GC_THRESH", path)
+    monkeypatch.setattr(resources, "_GC_THRESH", path)
     finding = found(doctor.diagnose(scenario(nodes=nodes)), "neighbours")
     assert finding.status == status
     assert status == "ok" or "sudo sysctl net.ipv4.neigh.default.gc_thresh3=2400" in finding.remedy
@@ -202,7 +202,7 @@ def test_the_kernel_is_asked_for_as_many_processes_as_the_scenario_has(machine, 
     monkeypatch.setattr(probes, "kernel_features", lambda processes: asked.append(processes) or machine)
     for nodes in (1, 40):
         doctor.diagnose(scenario(nodes=nodes))
-    assert asked == [room.processes(scenario(nodes=1)), room.processes(scenario(nodes=40))]
+    assert asked == [resources.processes(scenario(nodes=1)), resources.processes(scenario(nodes=40))]
     assert asked[1] > 4 * 40 + 20
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from testbed.doctor import room
+from testbed.doctor import resources
 from testbed.results.recorded_run import RecordedRun
 from testbed.scenario.loading import load
 from testbed.system import places
@@ -120,8 +120,8 @@ def test_a_run_keeps_to_what_it_is_refused_without(tmp_path: Path) -> None:
         processes = max(processes, sum(threads for _, threads in held))
         time.sleep(0.02)
     process.communicate()
-    assert 5 * 20 < files <= room.files(spec)
-    assert 5 * 4 < processes <= room.processes(spec)
+    assert 5 * 20 < files <= resources.files(spec)
+    assert 5 * 4 < processes <= resources.processes(spec)
 
 
 def test_kill_9_leaves_nothing_and_loses_nothing_written(tmp_path: Path) -> None:

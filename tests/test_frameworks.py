@@ -17,8 +17,8 @@ from testbed.controllers.messages import MessageBuilder
 from testbed.controllers.switch import Acknowledged, Connected, Happening, MasterGranted, Role
 from testbed.errors import EXIT_MACHINE_LACKS, MachineError
 from testbed.policies.membership import BALANCER
+from testbed.scenario.balancer import BalancerSpec
 from testbed.scenario.network import VIP_IP, VIP_IP6, VIP_MAC, Host
-from testbed.scenario.steering import BalancerSpec
 from tests import sealed
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 import topologies
 from testbed.policies.balancer import make_balancer
 from testbed.policies.balancer_view import ClusterView
+from testbed.scenario.balancer import BalancerSpec
 from testbed.scenario.model import Scenario
-from testbed.scenario.steering import BalancerSpec
 from testbed.scenario.topology import TopologySpec
 
 _RATES = ["10Mbit", "20Mbit", "40Mbit"]

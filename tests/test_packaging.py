@@ -222,8 +222,8 @@ def test_the_readme_has_the_two_commands_and_ci_runs_the_second():
 def test_what_installs_a_thing_is_said_in_one_place_alone():
     sources = [path for folder in ("testbed", "controllers", "topologies") for path in (ROOT / folder).rglob("*.py")]
     saying = {path.name for path in sources if re.search("pip install|make setup|make ryu|apt-get", path.read_text())}
-    # steering.py: a description of a key names make ryu; contents.py: the README of a package, for another machine.
-    assert saying == {"installing.py", "steering.py", "contents.py"}
+    # balancer.py: a description of a key names make ryu; contents.py: the README of a package, for another machine.
+    assert saying == {"installing.py", "balancer.py", "contents.py"}
 
 
 def test_in_the_tree_make_installs_what_the_makefile_can(monkeypatch, tmp_path):

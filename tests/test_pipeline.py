@@ -27,8 +27,8 @@ from testbed.errors import InputError, ToolError
 from testbed.policies.balancer import SILENCE_NS
 from testbed.policies.membership import BALANCER
 from testbed.records.events import NodesNotified, NotifyBalancer, Record, columns_of
+from testbed.scenario.balancer import BalancerSpec
 from testbed.scenario.network import VIP_IP, VIP_IP6, VIP_MAC, Host
-from testbed.scenario.steering import BalancerSpec
 from testbed.units import NS_PER_MS
 from testbed.wire import notification
 from testbed.wire.five_tuple import five_tuple

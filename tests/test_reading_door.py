@@ -39,7 +39,7 @@ OWN: dict[str, dict[str, str]] = {
     "testbed/commands/new.py": {"_filled": PACKAGE},
     "testbed/crate/contents.py": {"_licence": PACKAGE},
     "testbed/doctor/kernel.py": {"_group_without_share": PROC},
-    "testbed/doctor/room.py": {"_neighbours": PROC},
+    "testbed/doctor/resources.py": {"_neighbours": PROC},
     "testbed/emulation/cpu_quota.py": {"__init__": PROC, "_folders": PROC},
     "testbed/emulation/entering.py": {"children": PROC, "_shells": PROC},
     "testbed/emulation/inventory/settings.py": {"_content": PROC},

@@ -2,7 +2,7 @@
 
     finding ─┬ kernel     what a run does to the kernel, tried
              ├ software   programs, libraries, frameworks
-             ├ room       how much of what is limited: files, terminals, processors, disk
+             ├ resources  how much of what is limited: files, terminals, processors, disk
              └ verdict    what a scenario will come to (`testbed.capacity`), measured by `doctor SCENARIO` alone
 
 ``diagnose`` tries things and never asks for versions to decide.  ``refuse_if_lacking`` turns what is missing into the

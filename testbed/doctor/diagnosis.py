@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from testbed.doctor import kernel, room, software
+from testbed.doctor import kernel, resources, software
 from testbed.doctor.finding import Finding, Status
 from testbed.errors import MachineError
 from testbed.scenario.model import Scenario
@@ -27,7 +27,7 @@ def diagnose(scenario: Scenario | None = None, out: Path | None = None) -> list[
         _root(root),
         *(kernel.findings(scenario) if root else [_untried()]),
         *software.findings(scenario, switch=not root),
-        *room.findings(scenario, out),
+        *resources.findings(scenario, out),
     ]
 
 

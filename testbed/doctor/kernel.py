@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from testbed.doctor import room, software
+from testbed.doctor import resources, software
 from testbed.doctor.finding import Finding
 from testbed.scenario.model import Scenario
 from testbed.system import probes
@@ -56,7 +56,7 @@ _NEEDS = {
 
 def findings(scenario: Scenario | None) -> Iterator[Finding]:
     """Yield what the kernel lets a run do; only root can try it."""
-    refusals = probes.kernel_features(room.processes(scenario))
+    refusals = probes.kernel_features(resources.processes(scenario))
     if refusals.get("probing"):
         remedy = "run it as root, and report it if that is of no help"
         yield Finding("kernel", "missing", f"what it offers could not be tried: {refusals['probing']}", remedy)

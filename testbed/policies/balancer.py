@@ -58,7 +58,7 @@ from testbed.records.events import (
     StageOfLife,
     StagesAnnounced,
 )
-from testbed.scenario.steering import BalancerSpec
+from testbed.scenario.balancer import BalancerSpec
 from testbed.scenario.tables import BALANCER_POLICIES
 from testbed.units import NS_PER_MS
 

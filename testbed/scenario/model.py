@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from testbed import units
 from testbed.scenario.autoscaler import AutoscalerSpec
+from testbed.scenario.balancer import BalancerSpec, ControllerSpec
 from testbed.scenario.base import Duration, Spec, Version
 from testbed.scenario.buffer import BufferSpec, bytes_within
 from testbed.scenario.fault import FaultSpec
@@ -23,7 +24,6 @@ from testbed.scenario.sources import (
     TcpSpec,
     TrafficSource,
 )
-from testbed.scenario.steering import BalancerSpec, ControllerSpec
 from testbed.scenario.tables import BALANCER_POLICIES, TOPOLOGIES
 from testbed.scenario.topology import TopologySpec
 

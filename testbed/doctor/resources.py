@@ -42,7 +42,7 @@ def _count(scenario: Scenario | None, fixed: int, a_node: int, a_client: int) ->
 
 
 def findings(scenario: Scenario | None, out: Path | None) -> Iterator[Finding]:
-    """Yield what there is room for."""
+    """Yield what the limits of this machine allow."""
     yield _open_files(scenario)
     yield _cpus()
     yield _neighbours(scenario)
