@@ -83,6 +83,7 @@ class BalancerConfig:
         now_ns: the run's clock, nanoseconds since its start; must not go back.
         since_ns: when this controller was started, for one that may have been there before: older messages are ignored.
         ring: its keys; every node is a member.
+        listening: called when the switch can connect, which tries again a second after it was refused.
         beat: called once a turn of the controller's loop, every `LONGEST_WAIT_NS` at least: shows when it stood still.
     """
 
@@ -104,6 +105,7 @@ class BalancerConfig:
     now_ns: Callable[[], int] = time.monotonic_ns
     since_ns: int = LONG_AGO_NS
     ring: Keyring = field(kw_only=True, repr=False)
+    listening: Callable[[], None] = lambda: None
     beat: Callable[[], None] = lambda: None
     _numbers: dict[str, int] = field(init=False, repr=False, compare=False)  # asked for with every slot that moves
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,7 @@ from testbed.scenario.balancer import FrameworkName
 LISTEN_HOST = "127.0.0.1"
 ECHO_INTERVAL_S = 2.0
 MAX_UNANSWERED_ECHOES = 5
+_LISTENING_WITHIN_S, _POLL_S = 10.0, 0.001
 
 Report = Callable[[Happening], None]
 
@@ -109,13 +111,14 @@ class SwitchReports:
 def listen(name: FrameworkName, port: int, dpid: int, report: Report) -> None:
     """Listen for the switch on 127.0.0.1 and report what happens, from threads that end with the process.
 
-    Once a process: the framework's application registry is global.
+    The switch can connect when this returns.  Once a process: the framework's application registry is global.
 
     Raises:
         MachineError: the framework is not installed.
         ToolError: the port is taken, or the framework did not start.
     """
-    _probe_port(port)
+    if refusal := _refusal(port):
+        raise ToolError(f"listening on {LISTEN_HOST}:{port}", refusal)
     framework = frameworks.load(name)
     framework.start(
         _application(framework, SwitchReports(framework, dpid, report)),
@@ -124,16 +127,28 @@ def listen(name: FrameworkName, port: int, dpid: int, report: Report) -> None:
         echo_request_interval=ECHO_INTERVAL_S,
         maximum_unreplied_echo_requests=MAX_UNANSWERED_ECHOES,
     )
+    _wait_until_listening(port)
 
 
-def _probe_port(port: int) -> None:
-    """Refuse a port that is taken here: the framework's listening thread would die of it in silence."""
+def _wait_until_listening(port: int) -> None:
+    """Wait for the thread of the framework that listens; it says nothing, but the port is then taken."""
+    deadline = time.monotonic() + _LISTENING_WITHIN_S
+    while not _refusal(port):
+        if time.monotonic() > deadline:
+            happened = f"the framework did not listen within {_LISTENING_WITHIN_S:g} s"
+            raise ToolError(f"listening on {LISTEN_HOST}:{port}", happened)
+        time.sleep(_POLL_S)
+
+
+def _refusal(port: int) -> str:
+    """Return why nobody else could listen at a port, empty when somebody could."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LISTEN_HOST, port))
         except OSError as error:
-            raise ToolError(f"listening on {LISTEN_HOST}:{port}", str(error)) from error
+            return str(error)
+    return ""
 
 
 def _application(framework: Framework, reports: SwitchReports) -> type:

@@ -272,6 +272,7 @@ def serve(
     balancer = LoadBalancer(config, emit, sender_of(notify_socket), note)
     with stopping_on_sigterm(inbox.stop):
         connection.listen(config.framework, config.listen_port, config.dpid, inbox.post)
+        config.listening()
         ActiveController(balancer, inbox, notify_socket, config.now_ns, emit, journal=journal).until_stopped()
     balancer.stop(config.now_ns())
 

@@ -134,6 +134,7 @@ def stand_by(config: BalancerConfig, notify_socket: socket.socket, emit: Emit, p
     balancer = LoadBalancer(config, mute.emit, mute.send)
     with stopping_on_sigterm(inbox.stop):
         connection.listen(config.framework, config.listen_port, config.dpid, inbox.post)
+        config.listening()
         following = Following(balancer, inbox, follower, config.now_ns, emit)
         reason = following.until_primary_is_gone()
         if reason is None:

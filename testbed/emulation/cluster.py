@@ -191,7 +191,7 @@ class Cluster:
         for descriptor in waiting.readable(sorted(unready), 0):
             member = next(member for member in self._starting[node] if member.fileno() == descriptor)
             try:
-                member.take_ready()
+                member.take()
             except ToolError:
                 self.failed(node)
                 return

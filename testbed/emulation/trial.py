@@ -18,6 +18,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from testbed.controllers import framework
 from testbed.emulation.cluster import Announcer, Cluster
 from testbed.emulation.cpu_quota import CpuQuota
 from testbed.emulation.dataplane.counting import Counting
@@ -131,6 +132,7 @@ class Trial:
         self._phase("making the network")
         self._network = EmulatedNetwork(plan.network, largest_bytes, doing, ports.of("afxdp"))
         self._phase("waiting for the ports of the switch")
+        framework.preload(plan.scenario.controller.framework)  # while the switch makes its ports
         self._ports = switch_ports.settled(ports, plan.scenario.topology.switch_ports, self._switch)
         write_names(plan.network)
         self._phase("forking senders and controllers")
@@ -142,9 +144,8 @@ class Trial:
         self._phase("loading the programs")
         self._buffers = NodeBuffers(plan, self._network, doing, self._ports.of("afxdp"))
         self._phase("connecting the controllers")
-        self._switch.connect_controllers(
-            plan.network.data_switches, self._processes.controller_ports
-        )  # they have had time to listen
+        self._processes.wait_listening()
+        self._switch.connect_controllers(plan.network.data_switches, self._processes.controller_ports)
         forwarding.install(plan.network, self._switch, plan.seed_of("paths"))
         self._phase("forking agents and the mesh")
         self._processes.fork_agents(self._buffers)

@@ -16,6 +16,7 @@ import os
 import resource
 import socket
 from collections.abc import Callable, Collection, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +24,18 @@ from mininet.link import Link as MininetLink
 from mininet.log import setLogLevel
 from mininet.net import Mininet
 from mininet.node import Switch as MininetSwitch
-from pyroute2 import IPRoute
 
-from testbed.emulation.network import neighbours, offloads, shaping
+from testbed.emulation.network import offloads, shaping
+from testbed.emulation.network import route_requests as rt
 from testbed.emulation.network.hosts import NamespaceHost
+from testbed.emulation.network.route_requests import RouteRequests
 from testbed.emulation.network.switch_ports import Switch
 from testbed.scenario.network import DATA_PREFIX, VIP_IP, VIP_IP6, VIP_MAC, Host, Link, Network
 from testbed.system import kernel
 
 MESH_PREFIX = 16
 MESH_SUPERVISOR_IP = "10.1.255.254"
-_IFA_F_NODAD = 0x02
-_NUD_PERMANENT = 0x80
-_SCOPE_LINK = 253
+_LOOPBACK = 1  # its index in every namespace
 
 _ETHERNET_BYTES = 14
 
@@ -56,10 +56,10 @@ class VethLink(MininetLink):  # type: ignore[misc]
     """A veth pair made by one netlink message, each end born in its namespace."""
 
     mtu = 1500
-    netlink: IPRoute
+    netlink: RouteRequests
 
     @classmethod
-    def of_mtu(cls, mtu: int, netlink: IPRoute) -> type[VethLink]:
+    def of_mtu(cls, mtu: int, netlink: RouteRequests) -> type[VethLink]:
         """Return the class of links that carry so much, made through `netlink` (Mininet makes them without asking)."""
         return type(cls.__name__, (cls,), {"mtu": mtu, "netlink": netlink})
 
@@ -75,9 +75,8 @@ class VethLink(MininetLink):  # type: ignore[misc]
         deleteIntfs: bool = True,  # noqa: N803
     ) -> None:
         """Make the pair (Mininet calls this)."""
-        peer = {"ifname": intfname2, "address": addr2, "net_ns_pid": node2.pid, "mtu": cls.mtu}
-        own = {"ifname": intfname1, "address": addr1, "net_ns_pid": node1.pid, "mtu": cls.mtu}
-        cls.netlink.link("add", kind="veth", peer=peer, **own)
+        pair = rt.veth(node1.pid, intfname1, addr1, node2.pid, intfname2, addr2, cls.mtu)
+        cls.netlink.carry_out(f"making the link {intfname1}-{intfname2}", [pair])
 
 
 class KernelBridge(MininetSwitch):  # type: ignore[misc]
@@ -85,14 +84,13 @@ class KernelBridge(MininetSwitch):  # type: ignore[misc]
 
     def start(self, controllers: list[Any]) -> None:
         """Make the bridge and plug in every interface."""
-        with IPRoute() as netlink:
-            netlink.link("add", ifname=self.name, kind="bridge")
-            bridge = netlink.link_lookup(ifname=self.name)[0]
-            for name in self.intfNames():
-                if name != "lo":
-                    netlink.link("set", index=netlink.link_lookup(ifname=name)[0], master=bridge, state="up")
-            netlink.addr("add", index=bridge, address=MESH_SUPERVISOR_IP, prefixlen=MESH_PREFIX)
-            netlink.link("set", index=bridge, state="up")
+        attempted = f"making the bridge {self.name}"
+        with RouteRequests() as netlink:
+            netlink.carry_out(attempted, [rt.bridge(self.name)])
+            bridge = socket.if_nametoindex(self.name)
+            ports = [socket.if_nametoindex(name) for name in self.intfNames() if name != "lo"]
+            settings = [rt.address(bridge, MESH_SUPERVISOR_IP, MESH_PREFIX), rt.up(bridge)]
+            netlink.carry_out(attempted, [*(rt.up(port, bridge) for port in ports), *settings])
 
     def stop(self, deleteIntfs: bool = True) -> None:  # noqa: N803
         """Do nothing: the bridge ends with the sandbox."""
@@ -123,7 +121,7 @@ class EmulatedNetwork:
         _raise_file_limit()
         _quiet_namespace()
         self.largest_frame_bytes = max(VethLink.mtu + _ETHERNET_BYTES, largest_frame_bytes)
-        with IPRoute() as netlink:
+        with RouteRequests() as netlink:
             wide = VethLink.of_mtu(self.largest_frame_bytes - _ETHERNET_BYTES, netlink)
             self._net = Mininet(build=False, controller=None, host=NamespaceHost, link=wide, autoSetMacs=False)
             self._add_hosts()
@@ -191,50 +189,59 @@ class EmulatedNetwork:
         return int(self._net[host].pid)
 
     def _configure(self, host: Host) -> None:
-        with kernel.network_of(self.pid(host.name)), IPRoute() as netlink:
+        """Give a host addresses, routes and neighbours, in one go."""
+        with kernel.network_of(self.pid(host.name)), RouteRequests() as netlink:
             interfaces = [socket.if_nametoindex(name) for name in self._interfaces(host)]
-            for index in (1, *interfaces):
-                netlink.link("set", index=index, state="up")
-            {"client": self._configure_client, "node": self._configure_node, "backend": self._configure_backend}[
-                host.role
-            ](netlink, host, interfaces)
+            if host.role == "node":
+                _write_sysctl("net/ipv4/ip_forward", "1")
+                _write_sysctl("net/ipv6/conf/all/forwarding", "1")
+            settings = [*map(rt.up, (_LOOPBACK, *interfaces)), *self._settings_of(host, interfaces)]
+            netlink.carry_out(f"configuring {host.name}", settings)
 
-    def _configure_client(self, netlink: IPRoute, host: Host, interfaces: list[int]) -> None:
-        _address(netlink, interfaces[0], host.ip, DATA_PREFIX)
-        _address(netlink, interfaces[0], host.ip6, 64)
-        for vip in (VIP_IP, VIP_IP6):
-            _neighbour(netlink, interfaces[0], vip, VIP_MAC)
+    def _settings_of(self, host: Host, interfaces: list[int]) -> list[bytes]:
+        if host.role == "client":
+            return self._settings_of_client(host, *interfaces)
+        return (self._settings_of_node if host.role == "node" else self._settings_of_backend)(host, *interfaces)
 
-    def _configure_node(self, netlink: IPRoute, host: Host, interfaces: list[int]) -> None:
-        _write_sysctl("net/ipv4/ip_forward", "1")
-        _write_sysctl("net/ipv6/conf/all/forwarding", "1")
-        outside, inside, mesh = interfaces
+    def _settings_of_client(self, host: Host, outside: int) -> list[bytes]:
+        vips = [rt.neighbour(outside, vip, VIP_MAC) for vip in (VIP_IP, VIP_IP6)]
+        return [rt.address(outside, host.ip, DATA_PREFIX), rt.address(outside, host.ip6, 64), *vips]
+
+    def _settings_of_node(self, host: Host, outside: int, inside: int, mesh: int) -> list[bytes]:
         backend = self.network.host(self.network.next_hop(host.name))
-        _address(netlink, outside, host.ip, DATA_PREFIX)
-        _configure_outside(netlink, host, outside, self.network.clients)
-        _address(netlink, inside, _inner_ip(host), 32)
-        _address(netlink, mesh, mesh_ip(host), MESH_PREFIX)
-        peers = [peer for peer in self.network.nodes if peer is not host]
-        neighbours.make_permanent(mesh, [(mesh_ip(peer), self.mesh_mac(peer)) for peer in peers])
-        for vip, length in ((VIP_IP, 32), (VIP_IP6, 128)):
-            netlink.route("add", dst=f"{vip}/{length}", oif=inside)
-            _neighbour(netlink, inside, vip, backend.mac)
+        ways = [rt.route(inside, vip) for vip in (f"{VIP_IP}/32", f"{VIP_IP6}/128")]
+        return [
+            rt.address(outside, host.ip, DATA_PREFIX),
+            *_settings_outside(host, outside, self.network.clients),
+            rt.address(inside, _inner_ip(host), 32),
+            rt.address(mesh, mesh_ip(host), MESH_PREFIX),
+            *(rt.neighbour(mesh, ip, mac) for name, ip, mac in self._mesh_stations if name != host.name),
+            *ways,
+            *(rt.neighbour(inside, vip, backend.mac) for vip in (VIP_IP, VIP_IP6)),
+        ]
+
+    @cached_property
+    def _mesh_stations(self) -> list[tuple[str, str, str]]:
+        """Return name, IP and MAC address of every node on the mesh."""
+        return [(node.name, mesh_ip(node), self.mesh_mac(node)) for node in self.network.nodes]
 
     def mesh_mac(self, node: Host) -> str:
         """Return the address of the node's interface on the mesh: its last."""
         return node.mac_of(len(self.network.links_of(node.name)) - 1)
 
-    def _configure_backend(self, netlink: IPRoute, host: Host, interfaces: list[int]) -> None:
+    def _settings_of_backend(self, host: Host, inside: int) -> list[bytes]:
         node = next(node for node in self.network.nodes if self.network.next_hop(node.name) == host.name)
+        inner_ip = _inner_ip(node)
         inner_mac = node.mac_of(int(self.network.interface(node.name, host.name).rsplit("eth", 1)[1]))
-        _address(netlink, interfaces[0], VIP_IP, 32)
-        _address(netlink, interfaces[0], VIP_IP6, 128)
-        netlink.route("add", dst=f"{_inner_ip(node)}/32", oif=interfaces[0], scope=_SCOPE_LINK)
-        netlink.route("add", dst="default", gateway=_inner_ip(node), oif=interfaces[0])
-        _neighbour(netlink, interfaces[0], _inner_ip(node), inner_mac)
-        netlink.route("add", family=10, dst="fd00::/64", oif=interfaces[0])
-        for client in self.network.clients:
-            _neighbour(netlink, interfaces[0], client.ip6, inner_mac)
+        return [
+            rt.address(inside, VIP_IP, 32),
+            rt.address(inside, VIP_IP6, 128),
+            rt.route(inside, f"{inner_ip}/32", scope=rt.SCOPE_LINK),
+            rt.route(inside, "default", inner_ip),
+            rt.neighbour(inside, inner_ip, inner_mac),
+            rt.route(inside, "fd00::/64"),
+            *(rt.neighbour(inside, client.ip6, inner_mac) for client in self.network.clients),
+        ]
 
     def _delay(self, link: Link) -> None:
         """Delay what either end of the link sends."""
@@ -257,25 +264,23 @@ class NodeLink:
         """Open a netlink socket in the node's namespace; it stays there."""
         self._host, self._clients = network.network.host(node), network.network.clients
         with kernel.network_of(network.pid(node)):
-            self._netlink = IPRoute()
+            self._netlink = RouteRequests()
             self._index = socket.if_nametoindex(network.network.data_interface(node))
 
     def down(self) -> None:
         """Take it down."""
-        self._netlink.link("set", index=self._index, state="down")
+        self._netlink.carry_out(f"taking the link of {self._host.name} down", [rt.down(self._index)])
 
     def up(self) -> None:
         """Take it up, and give it back what it lost when it went down."""
-        self._netlink.link("set", index=self._index, state="up")
-        _configure_outside(self._netlink, self._host, self._index, self._clients)
+        settings = _settings_outside(self._host, self._index, self._clients)
+        self._netlink.carry_out(f"taking the link of {self._host.name} up", [rt.up(self._index), *settings])
 
 
-def _configure_outside(netlink: IPRoute, host: Host, outside: int, clients: Sequence[Host]) -> None:
-    """Give a node's data interface what the kernel takes away when it goes down."""
-    _address(netlink, outside, host.ip6, 64)
-    for client in clients:
-        _neighbour(netlink, outside, client.ip, client.mac)
-        _neighbour(netlink, outside, client.ip6, client.mac)
+def _settings_outside(host: Host, outside: int, clients: Sequence[Host]) -> list[bytes]:
+    """Return what gives a node's data interface what the kernel takes away when it goes down."""
+    known = [rt.neighbour(outside, ip, client.mac) for client in clients for ip in (client.ip, client.ip6)]
+    return [rt.address(outside, host.ip6, 64), *known]
 
 
 def _raise_file_limit() -> None:
@@ -302,13 +307,3 @@ def _write_sysctl(name: str, value: str) -> None:
     path = Path("/proc/sys") / name
     if os.path.exists(path):
         path.write_text(value)
-
-
-def _address(netlink: IPRoute, index: int, address: str, prefix: int) -> None:
-    family = {"family": 10, "flags": _IFA_F_NODAD} if ":" in address else {}
-    netlink.addr("replace", index=index, address=address, prefixlen=prefix, **family)
-
-
-def _neighbour(netlink: IPRoute, index: int, address: str, mac: str) -> None:
-    family = {"family": 10} if ":" in address else {}
-    netlink.neigh("replace", dst=address, lladdr=mac, ifindex=index, state=_NUD_PERMANENT, **family)

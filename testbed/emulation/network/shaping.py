@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from pyroute2 import IPRoute, NetlinkError
 
+from testbed.emulation.network.route_requests import NEW_QDISC, RouteRequests, added, attribute
 from testbed.errors import MachineError, ToolError
 from testbed.scenario.network import bucket_bytes
 from testbed.units import NS_PER_S, NS_PER_US
@@ -32,6 +33,10 @@ _ENDLESS_PKTS = 1_000_000  # a queue or delay line that must not drop
 _RTM_NEWQDISC, _RTM_GETQDISC, _NLMSG_ERROR, _NLMSG_DONE = 36, 38, 2, 3
 _DUMP = 0x301  # REQUEST | ROOT | MATCH
 _HEADER = struct.Struct("IHHII")  # length, type, flags, sequence, port
+_TCA_KIND, _TCA_OPTIONS, _TCA_TBF_PARMS = 1, 2, 1
+_TBF = struct.Struct("xBxxxxxxI12xIII")  # link layer and rate, no peak rate, limit, depth (ticks), no MTU
+_ETHERNET = 1
+_TICK_NS = 64  # of the packet scheduler
 _TCMSG = struct.Struct("4xiII4x")  # interface, handle, parent
 _FIXED_BYTES = _HEADER.size + _TCMSG.size
 _ANSWER_BYTES = 1 << 15
@@ -41,10 +46,18 @@ _TC_ROOT = 0xFFFFFFFF
 
 def shape(interface: str, rate_bps: int, room_bytes: int) -> None:
     """Put the rate limit on `interface` (of the current network namespace) over a FIFO of `room_bytes`."""
-    with IPRoute() as netlink:
-        index = netlink.link_lookup(ifname=interface)[0]
-        depth = bucket_bytes(rate_bps) + rate_bps * _ON_THE_WAY_NS // (8 * NS_PER_S)
-        netlink.tc("add", "tbf", index=index, handle="1:", rate=rate_bps // 8, burst=depth, limit=room_bytes)
+    depth = bucket_bytes(rate_bps) + rate_bps * _ON_THE_WAY_NS // (8 * NS_PER_S)
+    qdisc = _token_bucket(socket.if_nametoindex(interface), rate_bps // 8, depth, room_bytes)
+    with RouteRequests() as netlink:
+        netlink.carry_out(f"limiting the rate of {interface}", [qdisc])
+
+
+def _token_bucket(index: int, rate_bytes: int, depth_bytes: int, room_bytes: int) -> bytes:
+    """Return the request for a TBF at an interface; its kernel takes the depth as the time that it serves."""
+    ticks = depth_bytes * NS_PER_S // rate_bytes // _TICK_NS
+    settings = _TBF.pack(_ETHERNET, rate_bytes, room_bytes, ticks, 0)
+    kind = attribute(_TCA_KIND, b"tbf\0") + attribute(_TCA_OPTIONS, attribute(_TCA_TBF_PARMS, settings))
+    return added(NEW_QDISC, _TCMSG.pack(index, _HANDLE, _TC_ROOT) + kind)
 
 
 def discard_queue(interface: str) -> None:

@@ -65,7 +65,8 @@ class SwitchCounts:
         self._switch, self._bridges, self._ports = switch, bridges, ports
         self._bridge = bridges[0]
         switch.dropped_pkts()
-        self._apart_before = self._apart(settled=True)  # set-up sends some of these
+        switch.settle_counts()
+        self._apart_before = self._apart()  # set-up sends some of these
         self._before, self._unrouted_before = self._read(), self._unrouted()
 
     def loss(self, swallowed_pkts: int) -> SwitchLoss:
@@ -76,7 +77,7 @@ class SwitchCounts:
         """
         asked = self._switch.packet_ins(self._bridge)
         unanswered = asked - self._switch.matched_pkts(self._bridge, ANSWERED_COOKIE)
-        apart = [now - before for now, before in zip(self._apart(settled=False), self._apart_before, strict=True)]
+        apart = [now - before for now, before in zip(self._apart(), self._apart_before, strict=True)]
         unrouted, refused = self._unrouted_and_refused(swallowed_pkts + unanswered)
         if unrouted is not None:
             unrouted = max(0, unrouted - sum(apart))
@@ -94,9 +95,9 @@ class SwitchCounts:
         unrouted = min(missing, self._unrouted() - self._unrouted_before)
         return unrouted, missing - unrouted
 
-    def _apart(self, *, settled: bool) -> tuple[int, int]:
+    def _apart(self) -> tuple[int, int]:
         """Return the fragments and the kernels' own frames that were dropped up to now."""
-        fragments = self._switch.matched_pkts(self._bridge, FRAGMENT_COOKIE, settled=settled)
+        fragments = self._switch.matched_pkts(self._bridge, FRAGMENT_COOKIE, settled=False)
         kernels = (self._switch.matched_pkts(bridge, KERNEL_COOKIE, settled=False) for bridge in self._bridges)
         return fragments, sum(kernels)
 

@@ -33,7 +33,9 @@ from mininet.node import OVSSwitch
 from pyroute2 import IPRoute
 
 from testbed.emulation.network import offloads
+from testbed.emulation.network import route_requests as rt
 from testbed.emulation.network.open_vswitch import OpenVSwitch
+from testbed.emulation.network.route_requests import RouteRequests
 from testbed.errors import MachineError
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
@@ -180,9 +182,9 @@ class Switch(OVSSwitch):  # type: ignore[misc]
     def start(self, controllers: list[Any]) -> None:
         """Make the bridge with its ports, and take these up."""
         super().start(controllers)
-        with IPRoute() as netlink:
-            for name in self.intfNames():
-                netlink.link("set", index=socket.if_nametoindex(name), state="up")
+        with RouteRequests() as netlink:
+            ports = [rt.up(socket.if_nametoindex(name)) for name in self.intfNames()]
+            netlink.carry_out(f"taking the ports of {self.name} up", ports)
 
     @classmethod
     def batchStartup(cls, switches: list[Any], run: Any = None) -> list[Any]:  # noqa: N802 (Mininet's names)

@@ -14,10 +14,10 @@ from testbed.emulation.processes.pulse import Pulse
 from testbed.records.events import Record
 
 
-def beating(config: BalancerConfig, pulse: Pulse) -> BalancerConfig:
-    """Return the configuration with the pulse of the process that calls this, begun."""
+def beating(config: BalancerConfig, pulse: Pulse, line: Line) -> BalancerConfig:
+    """Return the configuration with the pulse and the line of the process that calls this; the pulse has begun."""
     pulse.begin(time.monotonic_ns())
-    return replace(config, beat=lambda: pulse.beat(time.monotonic_ns()))
+    return replace(config, beat=lambda: pulse.beat(time.monotonic_ns()), listening=line.say_listening)
 
 
 def emitter(line: Line, records: RecordWriter, ready: type[Record]) -> Callable[[int, dict[str, Any]], None]:

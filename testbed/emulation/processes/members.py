@@ -28,7 +28,7 @@ from testbed.units import NS_PER_S
 READY_WITHIN_NS = 60 * NS_PER_S  # since the last one became ready
 END_WITHIN_S = 10.0
 AT_WORK = "at work"
-_READY = b"r"
+_READY, LISTENING = b"r", b"l"  # what a process says: that all is prepared; that others can connect to it
 _FEW = 4
 
 Body = Callable[["Line", RecordWriter], None]
@@ -54,6 +54,10 @@ class Line:
         """Say that all is prepared, without waiting for the start."""
         self._row.does(AT_WORK)
         self._end.send(_READY)
+
+    def say_listening(self) -> None:
+        """Say that others can connect, before all is prepared."""
+        self._end.send(LISTENING)
 
     def sign(self) -> None:
         """Give a sign of life, for a loop without a pulse."""
@@ -105,13 +109,13 @@ class Member:
         """Return a descriptor that can be read when the member is ready, or has ended instead."""
         return self._line.fileno()
 
-    def take_ready(self) -> None:
+    def take(self, said: bytes = _READY) -> None:
         """Take in what is to be read.
 
         Raises:
-            ToolError: the member ended before it was ready.
+            ToolError: the member ended before it said that.
         """
-        if self._line.recv(1) != _READY:
+        if self._line.recv(1) != said:
             self.join(END_WITHIN_S)
             raise ToolError(f"starting {self.name}", self.fate(), "read logs/trial.log")
 
@@ -200,8 +204,8 @@ class Member:
         return True
 
 
-def wait_all_ready(members: Iterable[Member], row: Row) -> None:
-    """Wait until every member is ready; `row` says for whom.
+def wait_all_ready(members: Iterable[Member], row: Row, said: bytes = _READY) -> None:
+    """Wait until every member is ready, or until what it says next is `said`; `row` says for whom.
 
     Raises:
         ToolError: one ended instead, or none became ready for `READY_WITHIN_NS`.
@@ -215,7 +219,7 @@ def wait_all_ready(members: Iterable[Member], row: Row) -> None:
             happened = f"not ready within {READY_WITHIN_NS // NS_PER_S} s: {names}"
             raise ToolError("starting the processes of the trial", happened, "read logs/trial.log")
         for descriptor in ready:
-            waited_for.pop(descriptor).take_ready()
+            waited_for.pop(descriptor).take(said)
 
 
 def _first_ready(descriptors: list[int]) -> list[int]:

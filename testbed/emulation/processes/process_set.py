@@ -29,7 +29,7 @@ from testbed.emulation.processes.balancer_config import balancer_config
 from testbed.emulation.processes.channel import EventRecord, RecordWriter
 from testbed.emulation.processes.clock import RunClock
 from testbed.emulation.processes.controller_process import beating, emitter
-from testbed.emulation.processes.members import Body, Line, Member, Stopped, wait_all_ready
+from testbed.emulation.processes.members import LISTENING, Body, Line, Member, Stopped, wait_all_ready
 from testbed.emulation.processes.mesh import MESH_PORT, SHARED_MESH, MeshHost, MeshParts
 from testbed.emulation.processes.pool_lock import nobody_inside
 from testbed.emulation.processes.pulse import Pulse
@@ -206,19 +206,24 @@ class ProcessSet:
             for end in ends[1:]:
                 end.close()
             kernel.run_in_real_time(_CONTROLLER_PRIORITY, with_threads=True)
-            first = beating(config, pulses[0])
+            first = beating(config, pulses[0], line)
             process.serve(first, notifications, emitter(line, records, BalancerReady), *ends[:1])
 
         def follow(line: Line, records: RecordWriter) -> None:
             ends[0].close()
             kernel.run_in_real_time(_CONTROLLER_PRIORITY, with_threads=True)
-            second = beating(replace(config, listen_port=STANDBY_PORT), pulses[1])
+            second = beating(replace(config, listen_port=STANDBY_PORT), pulses[1], line)
             standby.stand_by(second, notifications, emitter(line, records, StandbyReady), ends[1])
 
         bodies = (balance, follow) if ends else (balance,)
         self.others += [self._fork(name, body) for name, body in zip(CONTROLLERS, bodies, strict=False)]
         for end in (notifications, *ends):
             end.close()
+
+    def wait_listening(self) -> None:
+        """Wait until the switch can connect to every controller: one that refuses it is tried again a second later."""
+        controllers = [member for member in self.others if member.name in CONTROLLERS]
+        wait_all_ready(controllers, self._status.row(TRIAL), LISTENING)
 
     def fork_agents(self, buffers: NodeBuffers) -> None:
         """Fork the agents: one process for all nodes but those that live apart; all share the ledger of the pool."""
