@@ -138,6 +138,25 @@ class TraceSpec(SourceSpec):
     )
     rate_scale: Number = Field(1.0, gt=0, le=1e6, description="multiplies the bytes")
     stretch: Number = Field(1.0, gt=0, le=1e6, description="multiplies the times")
+    replay: Literal["bytes", "packets"] = Field(
+        "bytes", description="of a capture: its bytes over time, or each packet with its size, five-tuple and gap"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_packet_of_a_capture_is_an_ordinary_frame(cls, data: Any) -> Any:
+        """Take `packet` for the longest frame where sizes are those of the capture."""
+        if isinstance(data, dict) and data.get("replay") == "packets":
+            return {"packet": f"{ETHERNET_BYTES}B", **data}
+        return data
+
+    @model_validator(mode="after")
+    def _packets_keep_their_bytes(self) -> TraceSpec:
+        if self.replay == "packets" and self.rate_scale != 1.0:
+            raise ValueError("rate_scale changes sizes, which replay: packets keeps; use stretch, or replay: bytes")
+        if self.replay == "packets" and (self.rows is not None or self.bin_ns is not None):
+            raise ValueError("rows and bin are for CSV, and replay: packets is for captures; leave them out")
+        return self
 
     @model_validator(mode="after")
     def _bins_have_a_length(self) -> TraceSpec:

@@ -42,12 +42,15 @@ class Capture:
         n_bytes: int64 [n], original lengths, captured in full or not.
         timed: bool [n], whether the packet has a time at all.
         link_types: what the frames are, as pcap numbers it: 1 is Ethernet.
+        at, held: int64 [n], where in the file the bytes of the packet begin, and how many of them it holds.
     """
 
     t_ns: Ints
     n_bytes: Ints
     timed: NDArray[np.bool_]
     link_types: frozenset[int]
+    at: Ints
+    held: Ints
 
 
 def foreign(content: bytes | bytearray) -> str:

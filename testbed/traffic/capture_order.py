@@ -40,7 +40,8 @@ def in_order(capture: Capture, name: str) -> tuple[Capture, tuple[str, ...]]:
     order = np.argsort(capture.t_ns, kind="stable")
     packets = "1 packet" if count == 1 else f"{count:,} packets"
     note = f"{packets} stood behind later ones, by {worst_ns / NS_PER_MS:g} ms at most; sorted by time"
-    return replace(capture, t_ns=capture.t_ns[order], n_bytes=capture.n_bytes[order]), (note,)
+    sorted_columns = {key: getattr(capture, key)[order] for key in ("t_ns", "n_bytes", "timed", "at", "held")}
+    return replace(capture, **sorted_columns), (note,)
 
 
 def _refuse_timeless(capture: Capture, name: str) -> None:

@@ -47,14 +47,16 @@ def read_pcap(content: bytes | bytearray, name: str) -> Capture:
     if (major, minor) != (543, 0) and (major != 2 or minor > 4):
         raise refusal(name, f"pcap version {major}.{minor} is not known", "convert it: `editcap -F pcap IN OUT`")
     swapped = (major, minor) == (543, 0) or minor < 3
-    at = _packets_at(content, order, _PACKET_HEADERS[magic], 12 if swapped else 8, name)
+    at, header_bytes = _packets_at(content, order, _PACKET_HEADERS[magic], 12 if swapped else 8, name)
     word = words(content, order)
     seconds, parts = word[at].astype(np.int64), word[at + 4].astype(np.int64)
     per_second = NS_PER_S if magic == _NANO else 10**6
     refuse_where(name, parts >= per_second, "has a part of a second that is more than a second")
     lengths = word[at + (8 if swapped else 12)].astype(np.int64)
     t_ns = seconds * NS_PER_S + parts * (NS_PER_S // per_second)
-    return Capture(t_ns, lengths, np.ones(len(at), np.bool_), frozenset({int(word[20]) & 0xFFFF}))
+    held = word[at + (12 if swapped else 8)].astype(np.int64)
+    link_types = frozenset({int(word[20]) & 0xFFFF})
+    return Capture(t_ns, lengths, np.ones(len(at), np.bool_), link_types, at + header_bytes, held)
 
 
 def _order_of(content: bytes | bytearray) -> str:
@@ -65,8 +67,10 @@ def _order_of(content: bytes | bytearray) -> str:
     return ""
 
 
-def _packets_at(content: bytes | bytearray, order: str, headers: tuple[int, ...], length_at: int, name: str) -> Ints:
-    """Return where each packet begins, under the first length of their headers that leads to the end of the file."""
+def _packets_at(
+    content: bytes | bytearray, order: str, headers: tuple[int, ...], length_at: int, name: str
+) -> tuple[Ints, int]:
+    """Return where each packet begins, and the first length of their headers that leads to the end of the file."""
     refused: list[InputError] = []
     for header_bytes in headers:
         try:
@@ -74,7 +78,7 @@ def _packets_at(content: bytes | bytearray, order: str, headers: tuple[int, ...]
         except InputError as error:
             refused.append(error)
         else:
-            return np.frombuffer(found, np.int64) if found else np.zeros(0, np.int64)
+            return (np.frombuffer(found, np.int64) if found else np.zeros(0, np.int64)), header_bytes
     raise refused[0]
 
 

@@ -88,6 +88,8 @@ def read_pcapng(content: bytes | bytearray, name: str) -> Capture:
         np.concatenate([part.n_bytes for part in parts]),
         np.concatenate([part.timed for part in parts]),
         frozenset().union(*(part.link_types for part in parts)),
+        np.concatenate([part.at for part in parts]),
+        np.concatenate([part.held for part in parts]),
     )
 
 
@@ -172,7 +174,9 @@ def _packets_of(content: bytes | bytearray, section: _Section, before: int, name
     seconds = seconds + clocks.offset_s[number]
     refuse_where(name, (seconds < 0) | (seconds > _LATEST_S), "has a time before 1970 or after 2242", before + row)
     t_ns[row] = seconds * NS_PER_S + parts_ns
-    return Capture(t_ns, n_bytes, timed, clocks.link_types)
+    begins, there = np.zeros(len(t_ns), np.int64), np.zeros(len(t_ns), np.int64)
+    begins[row], there[row] = at + 28, held  # a packet without a time is refused, whatever it holds
+    return Capture(t_ns, n_bytes, timed, clocks.link_types, begins, there)
 
 
 def _interface_numbers(field: NDArray[np.uint32], kind: Ints, order: str) -> Ints:

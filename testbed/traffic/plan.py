@@ -180,7 +180,7 @@ def make_plan(scenario: Scenario, network: Network, base_dir: Path | traces.Trac
         source=source,
         flow=flow.astype(np.int32),
         seq=_sequence_numbers(flow, len(flows)),
-        size_bytes=np.array([source.packet_bytes for source in scenario.planned], np.int32)[source],
+        size_bytes=np.concatenate([_sizes(*pair) for pair in zip(scenario.planned, parts, strict=True)])[order],
         notes=tuple(notes),
     )
 
@@ -188,9 +188,16 @@ def make_plan(scenario: Scenario, network: Network, base_dir: Path | traces.Trac
 def _packets_of(source: SourceSpec, scenario: Scenario, files: traces.TraceFiles, notes: list[str]) -> Packets:
     if not isinstance(source, TraceSpec):
         return packets_of(source, scenario.duration_ns, scenario.seed)
-    trace = files.for_run(source, scenario.duration_ns)
-    notes += [f"traffic.{source.name}: {source.trace}: {note}" for note in trace.notes]
-    return traces.replay(source, trace, scenario.duration_ns, scenario.seed)
+    notes += [f"traffic.{source.name}: {source.trace}: {note}" for note in files.notes(source, scenario.duration_ns)]
+    if source.replay == "packets":
+        return traces.replay_packets(source, files.captured(source), scenario.duration_ns)
+    return traces.replay(source, files.for_run(source, scenario.duration_ns), scenario.duration_ns, scenario.seed)
+
+
+def _sizes(source: SourceSpec, packets: Packets) -> Int32s:
+    if packets.size_bytes is None:
+        return np.full(len(packets.t_ns), source.packet_bytes, np.int32)
+    return packets.size_bytes.astype(np.int32)
 
 
 def _flow_table(sources: Sequence[SourceSpec], clients: tuple[str, ...]) -> FlowTable:

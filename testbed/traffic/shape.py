@@ -32,10 +32,12 @@ class Packets:
     Attributes:
         t_ns: int64 [n], instants since the start of the run.
         flow: int64 [n], which of the source's own flows, from 0.
+        size_bytes: int64 [n], length of each frame; None: all have `packet_bytes`.
     """
 
     t_ns: Ints
     flow: Ints
+    size_bytes: Ints | None = None
 
 
 def gap_ns(spec: SourceSpec, rate_bps: int) -> float:

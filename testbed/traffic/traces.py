@@ -11,7 +11,8 @@ Times count from the first row.  `stretch` multiplies times, `rate_scale` multip
 curve of bytes over time, and packet k leaves when the curve reaches k x packet_bytes: bytes are kept to within one
 packet over any span, whatever the size of the recorded packets.  The bytes of a burst leave at no more than
 `BURST_LINE_BPS`, one behind the other, as a host behind a link of that rate would send them.  A trace longer than the
-run is cut.  Bins that end before the run does are refused: the rest would be a silence that nobody recorded.  Bursts
+run is cut.  With `replay: packets` the packets of a capture leave one by one instead (``captured_packets.py``).  Bins
+that end before the run does are refused: the rest would be a silence that nobody recorded.  Bursts
 have no such end.
 """
 
@@ -26,9 +27,10 @@ from numpy.typing import NDArray
 
 from testbed.files import npz
 from testbed.records.events import Floats, Ints
-from testbed.scenario.sources import RowKind, TraceSpec
+from testbed.scenario.sources import MIN_PACKET6_BYTES, MIN_PACKET_BYTES, RowKind, TraceSpec
 from testbed.traffic import bins, capture, csv_rows
 from testbed.traffic.capture_order import in_order
+from testbed.traffic.captured_packets import CapturedPackets, packets_in
 from testbed.traffic.pcap import is_pcap, read_pcap
 from testbed.traffic.pcapng import is_pcapng, read_pcapng
 from testbed.traffic.shape import Packets, check_count, spread
@@ -42,6 +44,10 @@ _ETHERNET = 1
 _MOST_HELD = 4
 _BIN_TOLERANCE = 1e-3  # of the run: times are often written with few decimals
 _CAPTURES = (".pcap", ".pcapng", ".cap")
+_BYTES_ALONE = (
+    "replay: bytes: its bytes over time, as packets of {spec.packet_bytes} bytes on {spec.flows} flows of the testbed; "
+    "replay: packets keeps sizes, five-tuples and gaps"
+)
 _WANTED = "an .npz trace holds bytes_per_bin (1-D) and bin_s"
 
 
@@ -54,12 +60,14 @@ class Trace:
         n_bytes: float64 [n].
         bin_s: length of the bins, which follow each other without a gap; 0.0 when the rows are bursts.
         notes: what was found out or mended, and nobody had said, each a line.
+        captured: whether it is of a capture.
     """
 
     t_s: Floats
     n_bytes: Floats
     bin_s: float
     notes: tuple[str, ...] = ()
+    captured: bool = False
 
 
 def load(path: Path, rows: RowKind | None = None, bin_s: float | None = None) -> Trace:
@@ -122,6 +130,7 @@ class TraceFiles:
     def __init__(self, base_dir: Path) -> None:
         """Read paths relative to `base_dir`, the folder of the scenario."""
         self._base_dir, self._load = base_dir, lru_cache(maxsize=_MOST_HELD)(load)
+        self._captured = lru_cache(maxsize=_MOST_HELD)(load_packets)
 
     def for_run(self, spec: TraceSpec, duration_ns: int) -> Trace:
         """Return the trace of a source, for a run of that length.
@@ -136,6 +145,48 @@ class TraceFiles:
             happened = f"it ends after {lasts_s:g} s, the run after {duration_ns / NS_PER_S:g}"
             raise refusal(str(path), happened, "shorten the duration, or raise the source's stretch")
         return trace
+
+    def captured(self, spec: TraceSpec) -> CapturedPackets:
+        """Return the packets of the capture of a source.
+
+        Raises:
+            InputError: it is no capture of Ethernet frames, or holds one that is longer than the source's `packet`.
+        """
+        path = self._base_dir / spec.trace
+        found = self._captured(path)
+        found.refuse_longer(spec.packet_bytes, str(path))
+        return found
+
+    def notes(self, spec: TraceSpec, duration_ns: int) -> tuple[str, ...]:
+        """Return what was found out or mended in the trace of a source, and how a capture is replayed, a line each."""
+        if spec.replay == "packets":
+            found = self.captured(spec)
+            return (*found.notes, *found.words(least_bytes(spec), spec.flows))
+        trace = self.for_run(spec, duration_ns)
+        return (*trace.notes, *([_BYTES_ALONE.format(spec=spec)] if trace.captured else []))
+
+
+def load_packets(path: Path) -> CapturedPackets:
+    """Read the packets of a capture, with the five-tuple of each; see `load`."""
+    content = contents(path)
+    if not (is_pcap(content) or is_pcapng(content)):
+        raise refusal(str(path), "it is no capture", "replay: packets is for pcap and pcapng; leave it out")
+    found, notes = in_order(capture_in(content, str(path)), str(path))
+    return packets_in(content, found, notes, str(path))
+
+
+def least_bytes(spec: TraceSpec) -> int:
+    """Return how long a planned frame is at least: headers and the testbed's own mark."""
+    return MIN_PACKET_BYTES if spec.ip == 4 else MIN_PACKET6_BYTES
+
+
+def replay_packets(spec: TraceSpec, found: CapturedPackets, duration_ns: int) -> Packets:
+    """Return the packets of a capture one by one: when, of which flow, how long."""
+    t_ns = np.rint(np.minimum(found.t_ns * spec.stretch, _MAX_TIME_S * NS_PER_S)).astype(np.int64)
+    count = int(np.searchsorted(t_ns, duration_ns))
+    check_count(spec, count)
+    size_bytes = np.maximum(found.n_bytes[:count], least_bytes(spec))
+    return Packets(t_ns[:count], found.tuple_of[:count].astype(np.int64) % spec.flows, size_bytes)
 
 
 def replay(spec: TraceSpec, trace: Trace, duration_ns: int, seed: int) -> Packets:
@@ -223,11 +274,15 @@ def _of_npz(content: bytes | bytearray, name: str) -> Trace:
     return _of_bins(values, bin_s)
 
 
+def capture_in(content: bytes | bytearray, name: str) -> capture.Capture:
+    """Return the packets of a capture of either format, in the order of the file."""
+    return read_pcap(content, name) if is_pcap(content) else read_pcapng(content, name)
+
+
 def _of_capture(content: bytes | bytearray, name: str) -> Trace:
-    read = read_pcap(content, name) if is_pcap(content) else read_pcapng(content, name)
-    found, notes = in_order(read, name)
+    found, notes = in_order(capture_in(content, name), name)
     others = sorted(found.link_types - {_ETHERNET})
     if others:
         types = ", ".join(map(str, others))
         notes = (*notes, f"its frames are not all Ethernet (link type {types}); their lengths count as recorded")
-    return Trace((found.t_ns - found.t_ns[0]) / NS_PER_S, found.n_bytes.astype(np.float64), 0.0, notes)
+    return Trace((found.t_ns - found.t_ns[0]) / NS_PER_S, found.n_bytes.astype(np.float64), 0.0, notes, True)

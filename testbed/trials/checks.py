@@ -119,6 +119,6 @@ def _notes(loaded: LoadedScenario, files: TraceFiles) -> list[str]:
     notes = []
     for index, source in enumerate(loaded.scenario.traffic):
         if isinstance(source, TraceSpec):
-            trace = files.for_run(source, loaded.scenario.duration_ns)
-            notes += [f"{loaded.where('traffic', index, 'trace')}: {note}" for note in trace.notes]
+            found = files.notes(source, loaded.scenario.duration_ns)
+            notes += [f"{loaded.where('traffic', index, 'trace')}: {note}" for note in found]
     return notes

@@ -50,6 +50,10 @@ def _trace(folder: Path, name: str) -> None:
     traces.load(folder / name)
 
 
+def _captured(folder: Path, name: str) -> None:
+    traces.load_packets(folder / name)
+
+
 def _without_plotly() -> None:
     """Leave out Plotly's script, 5 MB in each page that nobody damages; for this process alone."""
     page.plotly_script = compare_page.plotly_script = Markup
@@ -148,6 +152,7 @@ TARGETS: dict[str, Target] = {
         Target("csv", "traces-csv", _trace, InputError),
         Target("npz", "traces-npz", _trace, InputError),
         Target("pcap", "traces-pcap", _trace, InputError),
+        Target("captured", "traces-pcap", _captured, InputError),
         Target("report", "runs", _report, InputError, _OF_A_REPORT),
         Target("compare", "runs", _compare, InputError, ("manifest.json", "summary.json", "scenario.yaml")),
         Target("replay", "runs", _replay, InputError, _OF_A_REPLAY),
