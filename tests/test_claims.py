@@ -18,6 +18,7 @@ from testbed.results.confidence import student_t
 from testbed.scenario.claim import LoadedClaim, TestSpec, load_claim
 from testbed.scenario.sweep import load_sweep
 from testbed.trials import claims as testing
+from testbed.trials.sweep import checked
 
 CLAIM = """\
 version: 1
@@ -149,3 +150,11 @@ def test_the_claims_that_come_with_the_project_are_sound(tmp_path: Path) -> None
             file = tmp_path / f"{path.stem}-{quick}.yaml"
             file.write_text(json.dumps(claim.sweep_data(quick=quick)))
             assert len(load_sweep(file).trials) >= 2
+
+
+def test_a_scenario_that_is_a_link_to_itself_is_refused_in_words(tmp_path: Path) -> None:
+    claim = load_claim(write(tmp_path))
+    (tmp_path / "small.yaml").unlink()
+    (tmp_path / "small.yaml").symlink_to("small.yaml")
+    with pytest.raises(InputError, match="there is no file"):
+        checked(testing.write_sweep(claim, tmp_path / "out", quick=True))

@@ -255,3 +255,25 @@ def requests_cache_of(path: Path, content: bytes) -> Any:
     session = requests_cache.CachedSession(str(path), expire_after=-1)
     session.mount("https://", Fixed())
     return session
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_package_packed_in_another_way_is_refused(packed: Path, tmp_path: Path, method: int) -> None:
+    """LZMA asks for as much memory as the archive says."""
+    shutil.copyfile(packed, tmp_path / "x.zip")
+    with zipfile.ZipFile(tmp_path / "x.zip", "a", method) as target:
+        target.writestr("data/more", b"x" * 100)
+    with pytest.raises(InputError, match="packed in another way"):
+        opened(tmp_path / "x.zip", tmp_path / "out")
+
+
+def test_a_directory_that_is_too_large_and_a_file_without_a_name_are_refused(packed: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="lies outside"):
+        opened(rewritten(packed, tmp_path / "x.zip", lambda files: files.update({"": b"x"})), tmp_path / "a")
+    with zipfile.ZipFile(tmp_path / "y.zip", "w") as target:
+        for number in range(200):
+            about = zipfile.ZipInfo(f"{number}")
+            about.comment = bytes(60_000)
+            target.writestr(about, b"")
+    with pytest.raises(InputError, match="its directory is larger"):
+        opened(tmp_path / "y.zip", tmp_path / "b")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import testbed
-from testbed.errors import PolicyError, TestbedError
+from testbed.errors import InputError, PolicyError, TestbedError
 from testbed.files.reading import Source
 from testbed.scenario import loading, plugins
 from testbed.scenario.tables import BALANCER_POLICIES, BUFFER_POLICIES
@@ -253,3 +253,10 @@ def test_a_policy_outside_the_tree_runs_on_the_real_kernel(written: Callable[...
     assert run.summary["traffic"]["unaccounted_packets"] == 0
     assert {limit for event in run.events("SetBufferLimit") for limit in event["limit_bytes"]} == {70000}
     assert replay(run.path) is None
+
+
+def test_a_link_to_itself_is_refused_in_words(tmp_path: Path) -> None:
+    """`Path.resolve` raises RuntimeError for one."""
+    (tmp_path / "loop.py").symlink_to("loop.py")
+    with pytest.raises(InputError, match="symbolic link"):
+        plugins.load(tmp_path / "loop.py")

@@ -83,6 +83,15 @@ class Costs:
     node_bytes: float
     fixed_bytes: float
 
+    def __post_init__(self) -> None:
+        """Refuse curves without a point, or with a point that only one of them has.
+
+        Raises:
+            ValueError: they are such.
+        """
+        if not self.paces_pps or not len(self.paces_pps) == len(self.switch_ns) == len(self.send_ns):
+            raise ValueError("the costs of switch and sender are not given at the same paces")
+
     def switch_packet_ns(self, pps: float, ports: int) -> float:
         """Return what a packet costs a switch of so many ports at a rate."""
         return float(np.interp(pps, self.paces_pps, [slope.at(ports) for slope in self.switch_ns]))

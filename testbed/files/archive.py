@@ -8,7 +8,9 @@ and what is unpacked is counted again, since the directory may lie.
 from __future__ import annotations
 
 import hashlib
+import io
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -24,6 +26,10 @@ SMALL_BYTES = 10**6
 MAX_NAME_CHARS = 400
 _TIME = (1980, 1, 1, 0, 0, 0)  # the first a ZIP can say
 _CHUNK = 1 << 20
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others ask for as much memory as the archive says
+_MAX_DIRECTORY_BYTES = 10 * 10**6
+# What `zipfile` raises for an archive that is none, damaged or cut off.
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, UnicodeError, struct.error)
 
 
 def write(out: BinaryIO, files: Mapping[str, Path | bytes]) -> None:
@@ -56,6 +62,25 @@ def sha256_of(content: Path | bytes) -> str:
     return state.hexdigest()
 
 
+class _Bounded(io.BufferedReader):
+    """A file of which no more is read at once than the directory of an archive may take: `zipfile` reads it whole."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__(io.FileIO(file.fileno(), closefd=False))
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read as the base class does.
+
+        Raises:
+            zipfile.BadZipFile: when more is asked for.
+        """
+        most = _MAX_DIRECTORY_BYTES + 1
+        content = super().read(most if size is None or size < 0 else min(size, most))
+        if len(content) > _MAX_DIRECTORY_BYTES:
+            raise zipfile.BadZipFile(f"its directory is larger than {_MAX_DIRECTORY_BYTES:,} bytes")
+        return content
+
+
 def unpack(source: Source, folder: Path) -> list[str]:
     """Unpack an archive into an empty folder and return the names in it.
 
@@ -63,13 +88,13 @@ def unpack(source: Source, folder: Path) -> list[str]:
         InputError: when it is no ZIP, is damaged or cut off, or holds what it may not.
     """
     try:
-        with source.open() as file, zipfile.ZipFile(file) as archive:
-            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+        with source.open() as file, zipfile.ZipFile(_Bounded(file)) as archive:
+            entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
             _check(source, entries)
             left = MAX_BYTES
             for entry in entries:
                 left -= _unpack_one(source, archive, entry, folder, left)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except _DAMAGED as error:
         raise source.refusal(f"it is no whole ZIP archive: {error}") from error
     return [entry.filename for entry in entries]
 
@@ -94,6 +119,8 @@ def _why_not(entry: zipfile.ZipInfo) -> str:
         return "which lies outside of it"
     if len(entry.filename) > MAX_NAME_CHARS or any(not c.isprintable() or c in "\\:" for c in entry.filename):
         return "which is no name of a file in a package"
+    if entry.compress_type not in _METHODS:
+        return "which is packed in another way than ours"
     if kind not in (0, stat.S_IFREG):
         return "which is no regular file"
     if entry.flag_bits & 1:

@@ -70,9 +70,12 @@ def load_onnx(path: Path) -> OnnxModel:
         session = _session(content)
     except Exception as error:
         raise source.refusal(f"onnxruntime cannot load it ({_short(error)})") from error
-    if defect := _defect(session):
+    try:  # a name in it that is no UTF-8 text is raised when it is asked for
+        defect, said = _defect(session), session.get_modelmeta().custom_metadata_map
+    except UnicodeDecodeError as error:
+        raise source.refusal(f"it has a name that is no UTF-8 text ({error.reason})") from error
+    if defect:
         raise source.refusal(defect)
-    said = session.get_modelmeta().custom_metadata_map
     try:
         horizons = (
             tuple(int(word) for word in said["horizon_samples"].split(",")) if "horizon_samples" in said else None

@@ -202,7 +202,7 @@ def _of_verdict(run: RecordedRun, labels: Mapping[str, str], at_s: float) -> Ite
     if fidelity is None:
         return
     metric = Metric(VERDICT.name, VERDICT.doc, VERDICT.kind)
-    for check in _judged(fidelity["checks"]):
+    for check in _judged(fidelity.get("checks", ())):
         metric.add_sample(metric.name, {**labels, **check}, 1, at_s)
     yield metric
 

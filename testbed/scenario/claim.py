@@ -17,6 +17,7 @@ with `over` its ratio to the combination that differs in those values, seed by s
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,7 +127,7 @@ class LoadedClaim:
     def sweep_data(self, *, quick: bool) -> dict[str, Any]:
         """Return the sweep as data of a sweep file; the path of its scenario is absolute."""
         data = {"version": 1, "name": self.spec.name, **self.spec.sweep}
-        data["scenario"] = str((self.path.parent / str(data.get("scenario", ""))).resolve())
+        data["scenario"] = os.path.abspath(self.path.parent / str(data.get("scenario", "")))
         if quick:
             data["seeds"] = self.spec.quick.seeds
             data["set"] = {**data.get("set", {}), **self.spec.quick.settings}

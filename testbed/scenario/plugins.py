@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import sys
 import types
 from collections.abc import Iterable, Iterator, Sequence
@@ -109,7 +110,7 @@ def load(path: Path) -> Plugin:
     Raises:
         PluginError: it cannot be read, does not end, raises, or declares what is no row or has a name that is taken.
     """
-    path = path.resolve()
+    path = _true(path)
     source = Source(path, "name a Python file", f"load the plug-in {path}").read(MAX_BYTES)
     known = _loaded.get(path)
     if known is not None and known.source == source:
@@ -121,6 +122,11 @@ def load(path: Path) -> Plugin:
     _loaded[path] = Plugin(path, source, rows)
     failures.blame(path)
     return _loaded[path]
+
+
+def _true(path: Path) -> Path:
+    """Return where links lead; `Path.resolve` raises for a link to itself, which reading it refuses in words."""
+    return Path(os.path.realpath(path))
 
 
 @contextmanager
@@ -153,7 +159,7 @@ def load_named(folder: Path, texts: Sequence[str]) -> Iterator[Plugin]:
 def forget(paths: Iterable[Path]) -> None:
     """Take the rows of plug-ins out of the tables, such as those of a run that was replayed."""
     for path in paths:
-        plugin = _loaded.pop(path.resolve(), None)
+        plugin = _loaded.pop(_true(path), None)
         for row in plugin.rows if plugin is not None else ():
             _table_of(row).remove(row.name)
 

@@ -79,12 +79,17 @@ def claims(
     return ClaimsResult(out, tuple(found), code)
 
 
+def write_sweep(claim: LoadedClaim, out: Path, *, quick: bool) -> Path:
+    """Write the sweep of a claim as a sweep file below `out`, and return its path."""
+    file = writing.folder(out / "sweeps") / f"{claim.spec.name}.yaml"
+    text = json.dumps(claim.sweep_data(quick=quick), indent=2, ensure_ascii=False)  # JSON is YAML
+    return writing.replace(file, f"# {' '.join(claim.spec.statement.split())}\n{text}\n", durable=False)
+
+
 def _tested(
     claim: LoadedClaim, out: Path, engine: str, *, quick: bool, quiet: bool, argv: tuple[str, ...]
 ) -> tuple[ClaimOutcome, int]:
-    file = writing.folder(out / "sweeps") / f"{claim.spec.name}.yaml"
-    text = json.dumps(claim.sweep_data(quick=quick), indent=2, ensure_ascii=False)  # JSON is YAML
-    writing.replace(file, f"# {' '.join(claim.spec.statement.split())}\n{text}\n", durable=False)
+    file = write_sweep(claim, out, quick=quick)
     folder = out / claim.spec.name
     result = sweep.sweep(file, folder, engine, quiet=quiet, argv=argv)
     return outcomes_of.judge(claim, result.table, folder, engine), result.exit_code

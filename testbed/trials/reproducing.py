@@ -53,15 +53,25 @@ def reproduce(
     """
     if out.exists():
         raise InputError(f"--out {out}", "it is there", "name a folder that is not")
-    package = opened(path, writing.folder(out / "package"))
-    note(f"{package.name}: {package.kind} of {len(package.runs)} runs, every file as it was packed")
-    if package.version != testbed.__version__:
-        note(f"it was made by version {package.version}, this is {testbed.__version__}")
-    _refuse_untrusted(package, trust, note)
+    package = examined(path, writing.folder(out / "package"), trust=trust, note=note)
     with TrialProcesses(lambda: None) as run_trial:
         found = tuple(_made_again(package, run, out, run_trial) for run in package.runs)
     writing.replace_json(out / "reproduction.json", [one.to_record() for one in found], durable=False)
     return ReproduceResult(out, found, _exit_code(found))
+
+
+def examined(path: Path, folder: Path, *, trust: bool, note: Callable[[str], None]) -> Package:
+    """Unpack a package into an empty folder and return it, checked as far as that goes without running anything.
+
+    Raises:
+        InputError: as of `reproduce`.
+    """
+    package = opened(path, folder)
+    note(f"{package.name}: {package.kind} of {len(package.runs)} runs, every file as it was packed")
+    if package.version != testbed.__version__:
+        note(f"it was made by version {package.version}, this is {testbed.__version__}")
+    _refuse_untrusted(package, trust, note)
+    return package
 
 
 def _refuse_untrusted(package: Package, trust: bool, note: Callable[[str], None]) -> None:

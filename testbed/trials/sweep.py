@@ -171,7 +171,7 @@ class _Sweep:
         self._loaded, self._out, self._run_trial, self._progress = loaded, out, run_trial, progress
         self._engine, self._argv, self._started_utc = engine, argv, provenance.utc_now()
         self._there = SweepRuns(loaded, out, engine)
-        self._plugins = [word for plugin in plugins for word in ("--plugin", str(plugin.resolve()))]
+        self._plugins = [word for plugin in plugins for word in ("--plugin", os.path.realpath(plugin))]
         self._failures = 0
 
     def carry_out(self) -> SweepResult:

@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import Path
 from random import Random
 
-from tests.fuzz import mutate_bytes, mutate_json, mutate_npz, mutate_parquet, mutate_text
+from tests.fuzz import mutate_bytes, mutate_json, mutate_npz, mutate_parquet, mutate_text, mutate_zip
 
 CORPUS = Path(__file__).parent / "corpus"
 
@@ -35,6 +35,7 @@ _MUTATORS: Mapping[str, Callable[[bytes, Random], bytes]] = {
     ".csv": mutate_text.mutate,
     ".npz": mutate_npz.mutate,
     ".parquet": mutate_parquet.mutate,
+    ".zip": mutate_zip.mutate,
 }
 _NO_FILE_SHARE = 0.02
 

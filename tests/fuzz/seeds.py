@@ -1,10 +1,12 @@
-"""``python -m tests.fuzz.seeds``: makes the corpus anew, small sound inputs of every kind (as root: it emulates, too).
+"""``python -m tests.fuzz.seeds [PART...]``: makes the corpus anew, small sound inputs of every kind.
 
+As root it emulates, too.
 The corpus is kept, so that a number means the same input until somebody makes it anew.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -18,15 +20,19 @@ from typing import Any
 import numpy as np
 import yaml
 
+from testbed.capacity.costs import Costs, Slope
+from testbed.crate import contents
+from testbed.forecaster.evaluation import text as evaluation_text
 from testbed.forecaster.runtime import artefact
 from testbed.forecaster.runtime.features import FEATURES
 from testbed.forecaster.runtime.horizons import HORIZON_SAMPLES
+from testbed.forecaster.training import onnx_export
 from testbed.policies.membership import BALANCER
 from testbed.records.events import NameSiblings, NotifyBalancer, SendHeartbeat, SendStates, SendSuspicions
 from testbed.wire import mesh_messages, notification
 from tests import sealed
 from tests.fuzz.inputs import CORPUS
-from tests.fuzz.targets import NODES
+from tests.fuzz.targets import CARD, NODES
 
 _SMALL = {
     "version": 1,
@@ -69,16 +75,37 @@ _SWEEP = {
     "mean_from": "lstm",
     "seeds": [1, 2],
 }
+_LSTM, _STATIC = {"buffer.policy": "lstm"}, {"buffer.policy": "static-min"}
+_CLAIM = {
+    "version": 1,
+    "name": "less",
+    "statement": "lstm loses less than static-min.",
+    "note": "The margin is small.",
+    "sweep": {"scenario": "small.yaml", "set": {"buffer.policy": ["static-min", "static-mean", "lstm"]}, "seeds": 2},
+    "quick": {"seeds": 2, "set": {"duration": "200ms"}},
+    "engines": ["simulation"],
+    "tests": [
+        {"quantity": "buffer.loss_ratio", "of": _LSTM, "minus": _STATIC, "below": 0},
+        {"quantity": "buffer.reserved_mb_s", "of": _LSTM, "over": _STATIC, "between": [1, 9]},
+        {"quantity": "traffic.dropped_packets.buffer", "zero": True},
+    ],
+}
 
 
 def main() -> None:
-    """Make the corpus."""
+    """Make the corpus; of some parts alone where their names are given."""
+    parts = {
+        part.__name__.strip("_"): part
+        for part in (_scenarios_and_runs, _swept, _claims, _packages, _traces, _models, _measured, _datagrams)
+    }
+    for name in sys.argv[1:] or parts:
+        parts[name]()
+
+
+def _scenarios_and_runs() -> None:
     with tempfile.TemporaryDirectory() as folder:
         _scenarios(Path(folder))
         _runs(Path(folder))
-    _traces()
-    _models()
-    _datagrams()
 
 
 def _new(name: str) -> Path:
@@ -119,12 +146,40 @@ def _runs(folder: Path) -> None:
         if (folder / run).exists():
             _copy_run(folder / run, runs / run)
     shutil.copy(runs / "oracle/plan.parquet", _new("plans"))
+    _copy_sweep(_made_sweep(folder), _new("sweep-runs") / "both")
+
+
+def _made_sweep(folder: Path) -> Path:
+    for name, data in (("sweep", _SWEEP), ("small", _SMALL)):
+        (folder / f"{name}.yaml").write_text(_text(data))
     _testbed(folder, "sweep", "sweep.yaml", "--engine", "simulation", "--out", "swept")
-    target = _new("sweep-runs") / "both"
+    return folder / "swept"
+
+
+def _copy_sweep(swept: Path, target: Path, *more: str) -> None:
     target.mkdir()
-    shutil.copy(folder / "swept/sweep.json", target)
-    for run in (path for path in (folder / "swept").iterdir() if path.is_dir()):
+    for name in ("sweep.json", *more):
+        shutil.copy(swept / name, target)
+    for run in (path for path in swept.iterdir() if path.is_dir()):
         _copy_run(run, target / run.name, "manifest.json", "summary.json", "scenario.yaml")
+
+
+def _swept() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        _copy_sweep(_made_sweep(Path(folder)), _new("sweep-results") / "both", "sweep.yaml")
+
+
+def _claims() -> None:
+    claim = _new("claims") / "small"
+    claim.mkdir()
+    (claim / "claim.yaml").write_text(_text(_CLAIM))
+    (claim / "small.yaml").write_text(_text(_SMALL))
+
+
+def _packages() -> None:
+    packages = _new("packages")
+    for name, path in (("run", CORPUS / "runs" / "lstm"), ("sweep", CORPUS / "sweep-results" / "both")):
+        contents.package(path, packages / f"{name}.zip")
 
 
 def _copy_run(run: Path, target: Path, *names: str) -> None:
@@ -200,6 +255,23 @@ def _models() -> None:
     weights = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
     folder = _new("models") / "small"
     artefact.save_model(folder / "model.npz", weights, {"quantile": 0.95, "seed": 1, "metrics": {"mae": 1.5}})
+    onnx_export.write_onnx(artefact.load_model(folder / "model.npz"), _new("onnx") / "small.onnx")
+    place = f"{evaluation_text.BEGIN}\nold\n{evaluation_text.END}"
+    card = f"# Model\n\nweights {CARD['model_sha256']}\n\n{place}\n\n## Limits\n\nnone\n"
+    (_new("cards") / "MODEL.md").write_text(card)
+
+
+def _measured() -> None:
+    line = Slope(1.0, 2.0)
+    numbers = {field.name: line if "Slope" in str(field.type) else 2 for field in dataclasses.fields(Costs)}
+    curves = {"paces_pps": (1e3, 1e4), "switch_ns": (line, line), "send_ns": (5e3, 4e3)}
+    costs = Costs(**{**numbers, **curves}).to_record()  # type: ignore[arg-type]
+    entry = {"machine": "any", "costs": costs}
+    folder = _new("costs") / "one"
+    (folder / "testbed").mkdir(parents=True)
+    (folder / "testbed" / "capacity.json").write_text(json.dumps({"0" * 12: entry}))
+    mark = {"path": "/tmp/run", "process": {"pid": 1, "start_ticks": 2, "boot": "3"}}
+    (_new("marks") / "mark.json").write_text(json.dumps(mark))
 
 
 def _datagrams() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import math
+import os
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -13,18 +15,32 @@ from typing import Any
 import msgpack  # type: ignore[import-untyped]
 from markupsafe import Markup
 
+from testbed.capacity import measured
 from testbed.commands import ps
+from testbed.crate import comparing
 from testbed.errors import InputError
+from testbed.files.reading import Source
+from testbed.forecaster import onnx_network
 from testbed.forecaster.data import traces as host_traces
+from testbed.forecaster.evaluation import text as evaluation_text
 from testbed.forecaster.runtime import artefact
+from testbed.openmetrics import history
+from testbed.paper import kinds, series, tables
 from testbed.policies.membership import BALANCER
 from testbed.report import agreement, compare, compare_page, page, sweep_page, sweep_table
-from testbed.results.recorded_run import RecordedRun
+from testbed.report import claims as outcomes
+from testbed.results import running
+from testbed.results.outcome import ended_if_readable
+from testbed.results.recorded_run import RecordedRun, is_alive
 from testbed.results.running import RunningRun
-from testbed.scenario import loading
+from testbed.scenario import loading, plugins
+from testbed.scenario.claim import load_claim
+from testbed.scenario.sweep import LoadedSweep
 from testbed.traffic import plan_file, traces
-from testbed.trials import checks, replay
+from testbed.trials import checks, replay, reproducing, sweep_runs
+from testbed.trials import claims as testing
 from testbed.trials.sweep import checked
+from testbed.trials.sweep_runs import SweepRuns
 from testbed.wire import mesh_messages, notification, sealing
 from tests import sealed
 from tests.fuzz import inputs, mutate_bytes, mutate_json
@@ -32,6 +48,11 @@ from tests.fuzz.inputs import Target
 
 NODES = ("n1", "n2", "n3")
 _OF_A_REPORT = ("manifest.json", "samples.parquet", "evidence.json", "summary.json", "fidelity.json")
+CARD: dict[str, Any] = {
+    **{"model_sha256": "0" * 64, "quantile": 0.95, "interval_ms": 10, "actuation_ms": 10, "stretch": 1.0},
+    **{"rate": "40 Mbit/s", "command": "evaluate", "traces": [], "sets": []},
+}  # an evaluation of nothing
+_OF_A_SWEEP = ("sweep.json", "policy=lstm,seed=1/summary.json", "policy=static-min,seed=2/manifest.json")
 _OF_A_REPLAY = ("events.jsonl", "events.jsonl", "samples.parquet", "manifest.json", "scenario.yaml", "plan.parquet")
 
 
@@ -80,6 +101,81 @@ def _table(folder: Path, name: str) -> None:
     table = sweep_table.tabulate(folder)
     (table.text() + sweep_page.render(table) + json.dumps(table.to_record(), allow_nan=False)).encode()
     agreement.text(agreement.judge(table, table)).encode()
+
+
+def _claim(folder: Path, name: str) -> None:
+    claim = load_claim(folder / "claim.yaml")
+    for quick in (False, True):
+        checked(testing.write_sweep(claim, folder / "out", quick=quick), "simulation")
+
+
+def _package(folder: Path, name: str) -> None:
+    package = reproducing.examined(folder / name, folder / "unpacked", trust=False, note=str.encode)
+    for run in package.runs:
+        ran = ended_if_readable(package.folder / run["path"])
+        if ran is not None:
+            comparing.compared(run, ran, ran, package.version).why.encode()
+        with contextlib.suppress(InputError), plugins.executing_none():
+            loading.load(package.folder / run["path"] / "scenario.yaml")
+
+
+@functools.cache
+def _loaded_sweep() -> LoadedSweep:
+    return checked(inputs.CORPUS / "sweeps" / "both" / "sweep.yaml", "simulation")
+
+
+def _resume(folder: Path, name: str) -> None:
+    there = SweepRuns(_loaded_sweep(), folder, "simulation")
+    there.refuse_another_sweep()
+    for trial in _loaded_sweep().trials:
+        there.refuse_stale(trial)
+        there.mean_bytes(trial)
+        there.open(trial)
+        json.dumps(sweep_runs.summary_of(folder / trial.name), allow_nan=False).encode()
+
+
+def _figures(folder: Path, name: str) -> None:
+    """Read a sweep as `claims`, `plot` and `table` do."""
+    claim = load_claim(inputs.CORPUS / "claims" / "small" / "claim.yaml")
+    outcomes.markdown([outcomes.judge(claim, sweep_table.tabulate(folder), folder, "simulation")]).encode()
+    with contextlib.suppress(InputError):
+        series.to_csv(kinds.data_of(folder, "bar")).encode()
+    tables.table(folder, "latex").encode()
+
+
+def _export(folder: Path, name: str) -> None:
+    """Read a run as `export`, `plot`, `table` and `watch` do."""
+    run = RecordedRun.open(folder)
+    for text in history.exposition(run):
+        text.encode()
+    for kind in ("timeline", "heatmap"):
+        with contextlib.suppress(InputError):
+            series.to_csv(kinds.data_of(folder, kind)).encode()
+    tables.table(folder, "markdown").encode()
+
+
+def _mark(folder: Path, name: str) -> None:
+    is_alive(running._read_mark(Source(folder / name, "it is not ours"))["process"])
+
+
+def _costs(folder: Path, name: str) -> None:
+    """Read what was measured of the machine; what cannot be read holds nothing, so nothing is refused."""
+    os.environ["XDG_CACHE_HOME"] = str(folder)
+    setattr(measured, "_machine", lambda: "any")  # noqa: B010 - for this process alone
+    small = loading.load(inputs.CORPUS / "scenarios" / "small" / "small.yaml").scenario
+    found = measured.recall(small)
+    if found is None:
+        raise InputError("recalling costs", "nothing holds")
+    for of in (found.costs.switch_packet_ns(5e3, 4), found.costs.send_packet_ns(5e3), found.costs.densest_ns(4)):
+        f"{of:,.0f}".encode()
+
+
+def _card(folder: Path, name: str) -> None:
+    evaluation_text.write_section(folder / name, CARD)
+
+
+def _onnx(folder: Path, name: str) -> None:
+    onnx_network.load_onnx(folder / name)
 
 
 def _plan(folder: Path, name: str) -> None:
@@ -158,6 +254,15 @@ TARGETS: dict[str, Target] = {
         Target("replay", "runs", _replay, InputError, _OF_A_REPLAY),
         Target("plan", "plans", _plan, InputError),
         Target("table", "sweep-runs", _table, InputError, ()),
+        Target("resume", "sweep-results", _resume, InputError, (*_OF_A_SWEEP, "sweep.yaml")),
+        Target("figures", "sweep-results", _figures, InputError, _OF_A_SWEEP),
+        Target("export", "runs", _export, InputError, _OF_A_REPORT),
+        Target("claim", "claims", _claim, InputError),
+        Target("package", "packages", _package, InputError),
+        Target("mark", "marks", _mark, InputError),
+        Target("costs", "costs", _costs, InputError),
+        Target("card", "cards", _card, InputError),
+        Target("onnx", "onnx", _onnx, InputError),
         Target("model", "models", _model, InputError),
         Target("host-trace", "host-traces", _host_trace, InputError),
         Target("notification", "notifications", _notification, ValueError, bare=True),

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.fuzz import inputs
+from tests.fuzz import doors, inputs
 from tests.fuzz.inputs import Target
 
 CPU_S = 2.0
@@ -60,6 +60,7 @@ class Tally:
     slowest_s: float = 0.0
     largest_bytes: int = 0
     findings: list[Finding] = field(default_factory=list)
+    reached: list[str] = field(default_factory=list)  # the readers, as `doors` names them
 
     def add(self, other: Tally) -> None:
         self.inputs += other.inputs
@@ -68,6 +69,7 @@ class Tally:
         self.slowest_s = max(self.slowest_s, other.slowest_s)
         self.largest_bytes = max(self.largest_bytes, other.largest_bytes)
         self.findings += other.findings
+        self.reached = sorted({*self.reached, *other.reached})
 
 
 class _Hangs(BaseException):
@@ -105,12 +107,14 @@ def _child(target: Target, seed: int, numbers: range, progress: mmap.mmap, told:
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
-        tally = Tally()
+        tally, reached = Tally(), set[str]()
+        doors.record(reached)
         _limit()
         seeds = inputs.seeds_of(target)
         with tempfile.TemporaryDirectory(prefix="testbed-fuzz-") as scratch:
             for one in fed(target, seeds, seed, numbers, Path(scratch) / "input", progress):
                 tally.add(one)
+        tally.reached = sorted(reached)
         told.write(json.dumps(asdict(tally)).encode())
         told.flush()
         code = 0
