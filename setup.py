@@ -16,8 +16,8 @@ DATA_SUFFIXES = {
     "scenarios": ("*.yaml", "sweeps/*.yaml", "claims/*.yaml", "plugins/*", "traces/*"),
 }
 
-EVALUATE = ["onnx>=1.16", "scikit-learn>=1.4"]
-TRAIN = ["torch>=2.2", "scikit-learn>=1.4"]  # a trained model is evaluated, for its card
+EVALUATE = ["onnx>=1.16", "scikit-learn>=1.4", "scipy>=1.10"]
+TRAIN = ["torch>=2.2", "scikit-learn>=1.4", "scipy>=1.10"]  # a trained model is evaluated, for its card
 TEST = ["jsonschema>=4.20", "pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100"]
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10"]  # `make docs`
 ONNX = ["onnxruntime>=1.17"]  # buffer: {policy: onnx}

@@ -81,8 +81,8 @@ SEEDED = {"Generator", "Random", "PCG64", "Philox", "SeedSequence", "BitGenerato
 UNREACHABLE = {
     "testbed.simulation": {"mininet", "pyroute2", *FRAMEWORKS, "torch"},
     "testbed.emulation": {"torch"},
-    "testbed.forecaster": {"torch", "sklearn"},
-    "testbed.forecaster.runtime": {"torch", "sklearn"},
+    "testbed.forecaster": {"torch", "sklearn", "scipy"},
+    "testbed.forecaster.runtime": {"torch", "sklearn", "scipy"},
     "testbed.policies": {"torch", "mininet", *FRAMEWORKS},
     "testbed.report": {"mininet", "pyroute2", "torch", *FRAMEWORKS},
     # The door is there before anything that may be missing, broken or interrupted while it is imported.

@@ -17,6 +17,7 @@ import pytest
 
 from testbed.errors import InputError, MachineError
 from testbed.forecaster.evaluation import evaluate as evaluation
+from testbed.forecaster.evaluation import fitted_rivals
 from testbed.forecaster.evaluation import series as evaluation_series
 from testbed.forecaster.evaluation import text as evaluation_text
 from testbed.forecaster.evaluation.evaluate import EvaluateConfig, evaluate
@@ -27,6 +28,7 @@ from testbed.forecaster.runtime.artefact import load_model
 def _short_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation, "MAX_LOOP_STEPS", 0)
     monkeypatch.setattr(evaluation, "MAX_LOOP_ROWS", 2)
+    monkeypatch.setattr(fitted_rivals, "BUDGET", 1)
 
 
 def csv(path: Path, n_bytes: Any, bin_s: float = 0.01) -> Path:

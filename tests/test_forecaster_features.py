@@ -5,16 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from testbed.forecaster.runtime.features import FEATURE_NAMES, FEATURES, FeatureExtractor
+from testbed.forecaster.runtime.features import ALL, ALL_NAMES, FEATURE_NAMES, FEATURES, FeatureExtractor
 
 INTERVAL_NS = 10_000_000
 
 
 def run(
-    rate_bps: np.ndarray, rows: np.ndarray, interval_ns: int = INTERVAL_NS, took_ns: int | None = None
+    rate_bps: np.ndarray,
+    rows: np.ndarray,
+    interval_ns: int = INTERVAL_NS,
+    took_ns: int | None = None,
+    width: int = FEATURES,
 ) -> np.ndarray:
-    """Return features [steps, FEATURES, n] of samples [steps, 4, n]."""
-    out = np.empty((FEATURES, len(rate_bps)), dtype=np.float32)
+    """Return features [steps, width, n] of samples [steps, 4, n]."""
+    out = np.empty((width, len(rate_bps)))
     extractor = FeatureExtractor(rate_bps, interval_ns, out)
     steps = []
     for row in rows:
@@ -67,3 +71,37 @@ def test_a_link_just_filled_reads_log_two() -> None:
 
 def test_huge_counts_stay_finite() -> None:
     assert np.isfinite(run(np.array([1_000_000]), np.full((3, 4, 1), 2**62))).all()
+
+
+def clock(period: int, steps: int = 600) -> np.ndarray:
+    """Return samples of one node that gets two intervals' worth of bytes every `period` samples."""
+    rows = np.zeros((steps, 4, 1), dtype=np.int64)
+    rows[::period, 0] = rows[::period, 1] = 100_000
+    return rows
+
+
+@pytest.mark.parametrize("period", [2, 5, 17, 30])
+def test_the_period_of_a_clock_is_found_and_what_comes_next_is_known(period: int) -> None:
+    features = run(np.array([40_000_000]), clock(period), width=ALL)[-3 * period :, :, 0]
+    values = dict(zip(ALL_NAMES, features.T, strict=True))
+    assert np.all(values["period"] * 64 == period)
+    assert np.all(values["period_misfit"] < 0.2)
+    assert np.array_equal(values["next_arrived"][:-1], values["arrived"][1:])
+    assert np.array_equal(values["next_arrived_2"][:-2], values["arrived"][2:])
+    assert values["next_growth_1"].max() == pytest.approx(np.log(2))  # two intervals come, one is served
+    assert values["next_growth_1"].min() == 0
+
+
+def test_noise_has_no_period_worth_the_name() -> None:
+    rows = np.random.default_rng(5).integers(0, 100_000, (600, 4, 1))
+    misfit = run(np.array([40_000_000]), rows, width=ALL)[200:, ALL_NAMES.index("period_misfit"), 0]
+    assert np.median(misfit) > 0.7
+
+
+def test_one_node_by_itself_has_the_period_it_has_among_others(rows: np.ndarray) -> None:
+    rate = np.array([10_000_000, 40_000_000, 1_000_000_000])
+    rows = np.concatenate([rows, np.repeat(clock(5, 100), 3, axis=2), rows])
+    together = run(rate, rows, width=ALL)
+    for node in range(3):
+        alone = run(rate[node : node + 1], rows[:, :, node : node + 1], width=ALL)
+        assert np.array_equal(together[:, :, node], alone[:, :, 0])

@@ -13,6 +13,8 @@ import pytest
 
 from testbed.errors import InputError
 from testbed.forecaster.runtime.artefact import DEFAULT_MODEL, load_model, save_model
+from testbed.forecaster.runtime.cell import run_series
+from testbed.forecaster.runtime.features import ALL, ALL_NAMES
 
 CARD = Path(__file__).parent.parent / "MODEL.md"
 
@@ -53,6 +55,21 @@ def test_what_is_saved_is_what_loads(tmp_path: Path) -> None:
     again = load_model(save_model(tmp_path / "deep" / "m.npz", weights, {"quantile": 0.9}))
     assert again.quantile == 0.9
     assert all(np.array_equal(getattr(again, name), weights[name]) for name in names)
+
+
+def test_a_model_may_take_the_period_of_the_arrivals_too(tmp_path: Path) -> None:
+    rng, hidden = np.random.default_rng(1), 4
+    shapes = {"weight_ih": (4 * hidden, ALL), "weight_hh": (4 * hidden, hidden), "bias": (4 * hidden,)}
+    shapes |= {"head_weight": (10, hidden), "head_bias": (10,)}
+    weights = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    model = load_model(save_model(tmp_path / "m.npz", weights, {"quantile": 0.9}))
+    assert model.features == ALL
+    assert model.manifest["architecture"]["features"] == list(ALL_NAMES)
+    inputs = rng.uniform(0, 2, (3, 30, ALL)).astype(np.float32)
+    repeats, blind = run_series(model, inputs)[0], run_series(load_model(), inputs)[0]
+    inputs[:, :, -1] += 1
+    assert not np.array_equal(run_series(model, inputs)[0], repeats)
+    assert np.array_equal(run_series(load_model(), inputs)[0], blind)
 
 
 def test_a_missing_model_is_refused(tmp_path: Path) -> None:

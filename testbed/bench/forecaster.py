@@ -31,7 +31,6 @@ import numpy as np
 from testbed.emulation.processes.agents import REAL_TIME_PRIORITY
 from testbed.forecaster.runtime.artefact import Model, load_model
 from testbed.forecaster.runtime.cell import Cell
-from testbed.forecaster.runtime.features import FEATURES
 from testbed.forecaster.runtime.horizons import HORIZON_SAMPLES
 from testbed.forecaster.runtime.lstm import LstmForecaster
 from testbed.forecaster.training.onnx_export import write_onnx
@@ -160,12 +159,12 @@ def _prediction(model: Model) -> Step:
     return lambda index: forecaster.step(samples[index], index)
 
 
-def _inputs() -> np.ndarray[Any, Any]:
-    return np.random.default_rng(2).uniform(0, 3, (_BLOCK, 1, 1, FEATURES)).astype(np.float32)
+def _inputs(model: Model) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(2).uniform(0, 3, (_BLOCK, 1, 1, model.features)).astype(np.float32)
 
 
 def _cell(model: Model) -> Step:
-    cell, inputs = Cell(model, 1), _inputs()
+    cell, inputs = Cell(model, 1), _inputs(model)
 
     def step(index: int) -> object:
         cell.inputs[:, 0] = inputs[index, 0, 0]
@@ -194,7 +193,7 @@ def _onnx_runtime(model: Model) -> Step:
     with tempfile.TemporaryDirectory(prefix="testbed-bench-") as folder:
         path = str(write_onnx(model, Path(folder) / "model.onnx"))
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    inputs = _inputs()
+    inputs = _inputs(model)
     state = [np.zeros((1, 1, model.hidden), dtype=np.float32) for _ in range(2)]
 
     def step(index: int) -> object:
@@ -211,8 +210,8 @@ def _torch(model: Model) -> Step:
     from testbed.forecaster.training.network import ForecastNetwork
 
     torch.set_num_threads(1)
-    network = ForecastNetwork(FEATURES, model.hidden, len(HORIZON_SAMPLES)).eval()
-    inputs = [torch.from_numpy(one) for one in _inputs()]
+    network = ForecastNetwork(model.features, model.hidden, len(HORIZON_SAMPLES)).eval()
+    inputs = [torch.from_numpy(one) for one in _inputs(model)]
     state: Any = None
 
     def step(index: int) -> object:

@@ -23,6 +23,9 @@ def train(
         list[Path] | None,
         typer.Option("--trace", metavar="FILE.npz", help="recorded host traces to add to the generated ones"),
     ] = None,
+    periods: Annotated[
+        bool, typer.Option("--periods", help="let the model see the period of the arrivals, too (11 more inputs)")
+    ] = False,
     card: Annotated[
         Path | None,
         typer.Option("--card", metavar="FILE.md", help="where the model card goes; default MODEL.md in --out"),
@@ -47,5 +50,7 @@ def train(
                 tasks[step.stage] = bars.add_task(step.stage, total=step.total)
             bars.update(tasks[step.stage], completed=step.done)
 
-        path = fit(TrainConfig(out=out, card=card, seed=seed, epochs=epochs, traces=tuple(traces or ())), show)
+        path = fit(
+            TrainConfig(out=out, card=card, seed=seed, epochs=epochs, periods=periods, traces=tuple(traces or ())), show
+        )
     output.say(path)

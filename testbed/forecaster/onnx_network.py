@@ -2,7 +2,8 @@
 
 The network is asked once a sample and a node.  By the names of its inputs and outputs:
 
-    features   float32 [w, n, 8]   the last w samples (w = 1 for one that keeps a state), see `runtime.features`
+    features   float32 [w, n, f]   the last w samples (w = 1 for one that keeps a state), see `runtime.features`; f is
+                                   8 or 19: how many of the inputs, from the first on, the network takes
     NAME       float32 […]         any further input is a state: zeros at first, then the output NAME_next
     growth     float32 [n, h]      log(1 + (need − backlog) / u): need is the peak backlog within each horizon, of which
                                    the network predicts a quantile, u what the link serves in a sample interval
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from testbed import installing
 from testbed.errors import MachineError, PolicyError
 from testbed.files.reading import Source
-from testbed.forecaster.runtime.features import FEATURES
+from testbed.forecaster.runtime.features import WIDTHS
 from testbed.forecaster.runtime.horizons import HORIZON_SAMPLES, MOST_GROWTH
 from testbed.records.events import Floats
 
@@ -122,8 +123,8 @@ def _defect(session: Any) -> str:
     if "features" not in inputs or "growth" not in outputs:
         return f"it has inputs {', '.join(inputs)} and outputs {', '.join(sorted(outputs))}, not features and growth"
     shape = inputs["features"].shape
-    if len(shape) != 3 or shape[2] != FEATURES or not isinstance(shape[0], int) or not 0 < shape[0] <= MAX_WINDOW:
-        return f"its input features has shape {shape}, not [samples, nodes, {FEATURES}]"
+    if len(shape) != 3 or shape[2] not in WIDTHS or not isinstance(shape[0], int) or not 0 < shape[0] <= MAX_WINDOW:
+        return f"its input features has shape {shape}, not [samples, nodes, {' or '.join(map(str, WIDTHS))}]"
     if lost := next((name for name in inputs if name != "features" and f"{name}_next" not in outputs), ""):
         return f"its input {lost} has no output {lost}_next"
     if other := next((one for one in inputs.values() if one.type != "tensor(float)"), None):
@@ -145,11 +146,11 @@ class OnnxNetwork:
         self._single = shapes["features"][1] == 1  # one node a call
         self._calls = nodes if self._single else 1
         width, horizons = (1 if self._single else nodes), len(model.horizon_samples)
-        window = int(shapes.pop("features")[0])
-        self._window = np.zeros((window, nodes, FEATURES), np.float32)
+        window, _, features = shapes.pop("features")
+        self._window = np.zeros((window, nodes, features), np.float32)
         start = {name: np.zeros(_sized(shape, width), np.float32) for name, shape in shapes.items()}
         self._states: list[dict[str, Float32s]] = [dict(start) for _ in range(self._calls)]
-        self.inputs = np.zeros((FEATURES, nodes), np.float32)
+        self.inputs = np.zeros((features, nodes), np.float32)
         self.logits = np.zeros((horizons, nodes), np.float32)
         self._growth = np.zeros((horizons, nodes))
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from testbed.policies.forecast_path import PathForecast
+from testbed.policies.forecast_path import PathForecast, Z
 from testbed.records.events import ForecastMade, Ints, TrafficSampled
 
 GAIN = 0.4
@@ -20,10 +20,12 @@ ERROR_GAIN = 0.1
 
 
 class EwmaForecaster:
-    """Predicts a constant rate for each of n nodes; arguments as for `PathForecast`."""
+    """Predicts a constant rate for each of n nodes; arguments as for `PathForecast`, and the gain."""
 
-    def __init__(self, rate_bps: Ints, interval_ns: int, horizon_ns: tuple[int, ...]) -> None:
-        self._path = PathForecast(rate_bps, interval_ns, horizon_ns)
+    def __init__(
+        self, rate_bps: Ints, interval_ns: int, horizon_ns: tuple[int, ...], z: float = Z, gain: float = GAIN
+    ) -> None:
+        self._path, self._gain = PathForecast(rate_bps, interval_ns, horizon_ns, z), gain
         self._level = np.zeros(len(rate_bps))
         self._variance = np.zeros(len(rate_bps))
         self._started = False
@@ -39,7 +41,7 @@ class EwmaForecaster:
         if not self._started:
             self._level, self._started = arrived.copy(), True
         error = arrived - self._level
-        self._level += GAIN * error
+        self._level += self._gain * error
         self._variance += ERROR_GAIN * (error * error - self._variance)
         path = np.repeat(self._level[:, None], len(self._path.steps), axis=1)
         return self._path.made(sample, path, np.sqrt(self._variance))

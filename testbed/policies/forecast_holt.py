@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from testbed.policies.forecast_path import PathForecast
+from testbed.policies.forecast_path import PathForecast, Z
 from testbed.records.events import ForecastMade, Ints, TrafficSampled
 
 GAIN = 0.5
@@ -27,10 +27,19 @@ ERROR_GAIN = 0.1
 
 
 class HoltForecaster:
-    """Predicts level and damped trend of the rate for each of n nodes; arguments as for `PathForecast`."""
+    """Predicts level and damped trend of the rate for each of n nodes; arguments: of `PathForecast`, and the gains."""
 
-    def __init__(self, rate_bps: Ints, interval_ns: int, horizon_ns: tuple[int, ...]) -> None:
-        self._path = PathForecast(rate_bps, interval_ns, horizon_ns)
+    def __init__(
+        self,
+        rate_bps: Ints,
+        interval_ns: int,
+        horizon_ns: tuple[int, ...],
+        z: float = Z,
+        gain: float = GAIN,
+        trend_gain: float = TREND_GAIN,
+    ) -> None:
+        self._path = PathForecast(rate_bps, interval_ns, horizon_ns, z)
+        self._gain, self._trend_gain = gain, gain * trend_gain
         self._level, self._trend = np.zeros(len(rate_bps)), np.zeros(len(rate_bps))
         self._variance = np.zeros(len(rate_bps))
         self._reach = np.cumsum(DAMPING**self._path.steps)
@@ -49,8 +58,8 @@ class HoltForecaster:
         self._trend *= DAMPING
         self._level += self._trend
         error = arrived - self._level
-        self._level += GAIN * error
-        self._trend += GAIN * TREND_GAIN * error
+        self._level += self._gain * error
+        self._trend += self._trend_gain * error
         self._variance += ERROR_GAIN * (error * error - self._variance)
         path = self._trend[:, None] * self._reach
         path += self._level[:, None]

@@ -57,15 +57,16 @@ class PathForecast:
         rate_bps: service rates, shape [n].
         interval_ns: length of a step of the path, the nominal sample interval.
         horizon_ns: horizons, ascending.
+        z: quantile of the normal distribution that is added.
     """
 
-    def __init__(self, rate_bps: Ints, interval_ns: int, horizon_ns: tuple[int, ...]) -> None:
+    def __init__(self, rate_bps: Ints, interval_ns: int, horizon_ns: tuple[int, ...], z: float = Z) -> None:
         self.horizon_ns = horizon_ns
         self.served = fluid.service_bytes(rate_bps, interval_ns)
         self.interval_ns = interval_ns
         self._horizon_steps: Ints = -(-np.array(horizon_ns, dtype=np.int64) // interval_ns)
         self.steps: Floats = np.arange(1.0, self._horizon_steps[-1] + 1)
-        self._spread = Z * np.diff(np.sqrt(self.steps), prepend=0.0)
+        self._spread = z * np.diff(np.sqrt(self.steps), prepend=0.0)
 
     def arrived(self, sample: TrafficSampled) -> Floats:
         """Return the sample's arrivals as bytes a nominal interval, shape [n]; a late sample counts by its length."""

@@ -21,7 +21,7 @@ from testbed import units
 from testbed.forecaster.data.frames import FrameProfile, generate_frames
 from testbed.forecaster.data.generate import NodeTraffic, TrafficProfile, generate
 from testbed.forecaster.data.targets import Bools, bursts, limited_path, needs, onset_within
-from testbed.forecaster.runtime.features import FEATURES, FeatureExtractor
+from testbed.forecaster.runtime.features import ALL, FeatureExtractor
 from testbed.forecaster.runtime.horizons import LOOK_AHEAD
 from testbed.policies import fluid
 from testbed.records.events import Floats, Ints, TrafficSampled
@@ -78,7 +78,7 @@ class Dataset:
 
     Attributes:
         samples: what the inputs were made from, LOOK_AHEAD samples longer.
-        inputs: float32 [S, T, FEATURES].
+        inputs: float32 [S, T, ALL]; a model takes the first of them.
         growth: log(1 + (need - backlog) / u), float32 [S, T, h].
         onset: whether a burst starts within the horizon, bool [S, T, h].
         calm: no burst is under way, bool [S, T].
@@ -103,11 +103,11 @@ class Dataset:
 
 
 def features_of(samples: Samples) -> Float32s:
-    """Return the inputs of the network for every sample, float32 [S, T, FEATURES]."""
+    """Return the inputs of the network for every sample, float32 [S, T, ALL]."""
     series, steps = samples.arrived_bytes.shape
-    out = np.empty((FEATURES, series), dtype=np.float32)
+    out = np.empty((ALL, series), dtype=np.float32)
     extractor = FeatureExtractor(samples.rate_bps, samples.interval_ns, out)
-    inputs = np.empty((series, steps, FEATURES), dtype=np.float32)
+    inputs = np.empty((series, steps, ALL), dtype=np.float32)
     for step, event in enumerate(samples.events()):
         extractor.step(
             event.arrived_bytes, event.peak_1ms_bytes, event.backlog_bytes, event.new_flows, event.interval_ns

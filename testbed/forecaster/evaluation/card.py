@@ -86,8 +86,11 @@ def _made(manifest: dict[str, Any], hidden: int) -> str:
 
 def _options(config: dict[str, Any]) -> str:
     options = {"seed": config["seed"], "epochs": config["epochs"]}
-    return "".join(f" --{name} {value}" for name, value in options.items()) + "".join(
-        f" --trace {name}" for name in config["traces"]
+    periods = " --periods" if config.get("periods") else ""
+    return (
+        "".join(f" --{name} {value}" for name, value in options.items())
+        + periods
+        + "".join(f" --trace {name}" for name in config["traces"])
     )
 
 

@@ -1,138 +1,129 @@
-"""Rivals that learn: from the first part of the very series they are judged on, which the shipped model never saw.
+"""Rivals that are fitted and tuned: to the first part of the very series they are judged on, which the model never saw.
 
-* constant: the quantile of the growth in the first part, whatever the samples say.
-* AR: the arrivals as an autoregression of `ORDER` samples, fitted by least squares and run on into the future; the
-  need is that of the path plus what the quantile of the normal distribution adds (as `policies/forecast_path.py`).
-* linear: quantile regression of the growth on the window, by iteratively reweighted least squares.
-* trees: gradient-boosted trees (scikit-learn) on the same window, one for each horizon.
-
-The window is the arrivals of the last `WINDOW` samples and the network's own inputs of the last.  linear and trees fit
-log(1 + growth), as the network does; a quantile passes through a monotone function unharmed.
-
-Source: G. Bassett, R. Koenker, 1978 (quantile regression); J. H. Friedman, 2001 (boosting).
+Each has the same budget: `SETTINGS` names `BUDGET` settings for each.  A setting is fitted on the first three quarters
+of the first part and judged on the last quarter, by the pinball loss at the horizon number `TUNED_AT`; the best one is
+fitted again, on all of the first part.  Smoothers have nothing to fit; their gains, and what they add for the quantile,
+are chosen in the same way.  *constant* is the quantile of the growth in the first part, whatever the samples say.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 
-from testbed.forecaster.evaluation.rolling import Group
+from testbed.forecaster.evaluation.regressions import (
+    HORIZONS,
+    Regression,
+    Stretch,
+    fit_autoregression,
+    fit_linear,
+    fit_trees,
+)
+from testbed.forecaster.evaluation.rivals import SMOOTHERS, forecaster_needs
+from testbed.forecaster.evaluation.rolling import Group, needs_in_intervals
 from testbed.forecaster.runtime.horizons import HORIZON_SAMPLES, LOOK_AHEAD
 from testbed.records.events import Floats
+from testbed.units import NS_PER_MS
 
-WINDOW = 20
-ORDER = 10
-MAX_ROWS = 12_000
-_IRLS_STEPS = 20
-_RIDGE = 1e-6
-_NORMAL_QUANTILE = 1.6449  # of 0.95
-_TREES = {"max_iter": 60, "max_leaf_nodes": 15, "learning_rate": 0.1, "early_stopping": False, "random_state": 0}
+BUDGET = 6
+TUNED_AT = 3
+TUNING_ROWS = 4000
+_LEAST_ROWS = 50  # fewer choose nothing: then the first setting serves
+_SHARE = 0.75
 
 Fitted = dict[str, list[Floats]]
+Setting = Mapping[str, Any]
+
+# The first of each is what is used where there is too little to choose by.
+SETTINGS: Mapping[str, tuple[Setting, ...]] = {
+    "EWMA": tuple({"gain": gain, "z": z} for z in (1.2816, 1.6449) for gain in (0.4, 0.15, 0.8)),
+    "Holt": tuple(
+        {"gain": gain, "trend_gain": trend, "z": z}
+        for z in (1.2816, 1.6449)
+        for gain, trend in ((0.5, 0.4), (0.3, 0.1), (0.8, 0.2))
+    ),
+    "AR": tuple({"order": order} for order in (10, 2, 5, 20, 30, 40)),
+    "linear": tuple({"length": length, "ridge": ridge} for ridge in (1e-6, 1e-3) for length in (20, 5, 40)),
+    "trees": tuple({"leaves": leaves, "rate": rate} for rate in (0.1, 0.05) for leaves in (15, 7, 31)),
+}
+FITS: Mapping[str, Callable[..., Regression]] = {
+    "AR": fit_autoregression,
+    "linear": fit_linear,
+    "trees": fit_trees,
+}
 
 
 def fitted_rivals(groups: Sequence[Group], quantile: float) -> Fitted:
     """Return, by name of the rival, the growth it predicts in every group, [S, T, h] in intervals."""
-    windows = [_windows(group) for group in groups]
-    rows, targets = _training_rows(groups, windows)
-    predicted: Fitted = {"constant": [_constant(group, targets, quantile) for group in groups]}
-    predicted["AR"] = _autoregression(groups)
-    weights = [_quantile_regression(rows, np.log1p(target), quantile) for target in targets.T]
-    predicted["linear"] = [
-        np.stack([np.expm1(np.clip(_with_one(window) @ w, 0, 14)) for w in weights], axis=2) for window in windows
-    ]
-    predicted["trees"] = _trees(rows, targets, windows, quantile)
+    whole = [Stretch(group, _first_part(group)) for group in groups]
+    parts = [_divided(one.span) for one in whole]
+    fitting, judging = ([Stretch(g, part[k]) for g, part in zip(groups, parts, strict=True)] for k in (0, 1))
+    predicted: Fitted = {name: _smoothed(name, groups, judging, quantile) for name in SMOOTHERS}
+    predicted["constant"] = _constant(whole, groups, quantile)
+    for name in FITS:
+        setting = chosen(name, fitting, judging, quantile)
+        model = FITS[name](whole, quantile, **setting)
+        predicted[name] = [model.growth(group) for group in groups]
     return predicted
 
 
-def _windows(group: Group) -> Floats:
-    """Return the inputs of a regression for every sample, [S, T, WINDOW + FEATURES]."""
-    arrived = np.log1p(group.arrived)
-    padded = np.pad(arrived, ((0, 0), (WINDOW - 1, 0)), mode="edge")
-    past = np.lib.stride_tricks.sliding_window_view(padded, WINDOW, axis=1)[:, : group.length]
-    return np.concatenate([past, group.inputs], axis=2).astype(np.float64)
-
-
-def _training_rows(groups: Sequence[Group], windows: Sequence[Floats]) -> tuple[Floats, Floats]:
-    """Return inputs and growths of the first parts, at most about `MAX_ROWS`; their futures end before the judged."""
-    parts = [slice(group.first, max(group.first + 1, group.split - LOOK_AHEAD)) for group in groups]
-    rows = np.concatenate([w[:, p].reshape(-1, w.shape[2]) for w, p in zip(windows, parts, strict=True)])
-    growth = [g.growth[:, p].reshape(-1, len(HORIZON_SAMPLES)) for g, p in zip(groups, parts, strict=True)]
-    every = max(1, len(rows) // MAX_ROWS)
-    return rows[::every], np.concatenate(growth)[::every]
-
-
-def _constant(group: Group, targets: Floats, quantile: float) -> Floats:
-    return np.broadcast_to(np.quantile(targets, quantile, axis=0), group.growth.shape)
-
-
-def _with_one(window: Floats) -> Floats:
-    return np.concatenate([window, np.ones((*window.shape[:-1], 1))], axis=-1)
-
-
-def _quantile_regression(rows: Floats, target: Floats, quantile: float) -> Floats:
-    """Return weights and offset that nearly minimise the pinball loss."""
-    inputs = _with_one(rows)
-    ridge = _RIDGE * len(inputs) * np.eye(inputs.shape[1])
-    weight = np.ones(len(inputs))
-    solution: Floats = np.zeros(inputs.shape[1])
-    for _ in range(_IRLS_STEPS):
-        weighted = inputs * weight[:, None]
-        solution = _solved(weighted.T @ inputs + ridge, weighted.T @ target)
-        short = target - inputs @ solution
-        weight = np.where(short > 0, quantile, 1 - quantile) / np.maximum(np.abs(short), 1e-3)
-    return solution
-
-
-def _solved(matrix: Floats, right: Floats) -> Floats:
-    """Return the shortest solution of the normal equations, which far above the rate say less than they seem to."""
-    return np.asarray(np.linalg.lstsq(matrix, right, rcond=None)[0], np.float64)
-
-
-def _autoregression(groups: Sequence[Group]) -> list[Floats]:
-    lagged, following = zip(*(_lags(group.arrived[:, : group.split]) for group in groups), strict=True)
-    inputs, target = _with_one(np.concatenate(lagged)), np.concatenate(following)
-    ridge = _RIDGE * len(inputs) * np.eye(ORDER + 1)
-    weights = _solved(inputs.T @ inputs + ridge, inputs.T @ target)
-    deviation = float(np.std(target - inputs @ weights))
-    return [_run_on(group, weights, deviation) for group in groups]
-
-
-def _lags(arrived: Floats) -> tuple[Floats, Floats]:
-    """Return the `ORDER` values before each value (latest first), and the values."""
-    view = np.lib.stride_tricks.sliding_window_view(arrived, ORDER + 1, axis=1).reshape(-1, ORDER + 1)
-    return view[:, -2::-1], view[:, -1]
-
-
-def _run_on(group: Group, weights: Floats, deviation: Floats | float) -> Floats:
-    padded = np.pad(group.arrived, ((0, 0), (ORDER - 1, 0)), mode="edge")
-    past = np.lib.stride_tricks.sliding_window_view(padded, ORDER, axis=1)[:, : group.length, ::-1]
-    state, backlog = past.copy(), group.backlog
-    walk, highest = backlog.copy(), np.zeros_like(backlog)
-    growth = np.empty(group.growth.shape)
-    for step in range(1, LOOK_AHEAD + 1):
-        coming = np.clip(state @ weights[:-1] + weights[-1], 0.0, 1e6)
-        state = np.concatenate([coming[..., None], state[..., :-1]], axis=2)
-        spread = _NORMAL_QUANTILE * deviation * (np.sqrt(step) - np.sqrt(step - 1))
-        walk = np.maximum(walk + coming + spread - 1.0, 0.0)
-        highest = np.maximum(highest, walk - backlog)
-        if step in HORIZON_SAMPLES:
-            growth[:, :, HORIZON_SAMPLES.index(step)] = highest
-    return growth
-
-
-def _trees(rows: Floats, targets: Floats, windows: Sequence[Floats], quantile: float) -> list[Floats]:
-    from sklearn.ensemble import HistGradientBoostingRegressor
-
-    fitted = [
-        HistGradientBoostingRegressor(loss="quantile", quantile=quantile, **_TREES).fit(rows, np.log1p(target))
-        for target in targets.T
+def chosen(name: str, fitting: Sequence[Stretch], judging: Sequence[Stretch], quantile: float) -> Setting:
+    """Return the setting of a regression that, fitted on some stretches, does best on others."""
+    settings = SETTINGS[name][:BUDGET]
+    if _count(fitting) < _LEAST_ROWS or len(settings) == 1:
+        return settings[0]
+    rows = {} if name == "AR" else {"most": TUNING_ROWS}
+    fit = partial(FITS[name], fitting, quantile, (TUNED_AT,), **rows)
+    losses = [
+        _loss(judging, [model.growth(one.series)[:, :, 0] for one in judging], quantile)
+        for model in (fit(**setting) for setting in settings)
     ]
-    return [np.stack([_grown(tree, window) for tree in fitted], axis=2) for window in windows]
+    return settings[int(np.argmin(losses))]
 
 
-def _grown(tree: object, window: Floats) -> Floats:
-    raw = tree.predict(window.reshape(-1, window.shape[2]))  # type: ignore[attr-defined]
-    return np.asarray(np.expm1(np.clip(raw, 0, 14))).reshape(window.shape[:2])
+def _first_part(group: Group) -> slice:
+    """Return the span whose futures end before what is judged."""
+    return slice(group.first, max(group.first + 1, group.split - LOOK_AHEAD))
+
+
+def _divided(span: slice) -> tuple[slice, slice]:
+    """Return where to fit and where to choose; the futures of the former end before the latter, if there is room."""
+    border = span.start + max(1, round(_SHARE * (span.stop - span.start)))
+    return slice(span.start, max(span.start + 1, border - LOOK_AHEAD)), slice(min(border, span.stop - 1), span.stop)
+
+
+def _count(stretches: Sequence[Stretch]) -> int:
+    return sum(len(one.series.arrived) * (one.span.stop - one.span.start) for one in stretches)
+
+
+def _loss(stretches: Sequence[Stretch], said: Sequence[Floats], quantile: float) -> float:
+    """Return the mean pinball loss over the stretches at the horizon number `TUNED_AT`."""
+    total = 0.0
+    for (series, span), growth in zip(stretches, said, strict=True):
+        short = series.growth[:, span, TUNED_AT] - growth[:, span]
+        total += float(np.maximum(quantile * short, (quantile - 1) * short).sum())
+    return total / _count(stretches)
+
+
+def _smoothed(name: str, groups: Sequence[Group], judging: Sequence[Stretch], quantile: float) -> list[Floats]:
+    """Return the growth of the smoother with the setting that does best where the others are judged, too."""
+    settings = SETTINGS[name][: BUDGET if _count(judging) >= _LEAST_ROWS else 1]
+    tried = [[_smoothed_growth(name, setting, group) for group in groups] for setting in settings]
+    losses = [_loss(judging, [growth[:, :, TUNED_AT] for growth in said], quantile) for said in tried]
+    return tried[int(np.argmin(losses))]
+
+
+def _smoothed_growth(name: str, setting: Setting, group: Group) -> Floats:
+    samples = group.samples
+    horizon_ns = tuple(horizon * samples.interval_ns for horizon in HORIZON_SAMPLES)
+    forecaster = SMOOTHERS[name](samples.rate_bps, samples.interval_ns, horizon_ns, **setting)
+    return needs_in_intervals(forecaster_needs(forecaster, samples), group, samples.interval_ns // NS_PER_MS)
+
+
+def _constant(whole: Sequence[Stretch], groups: Sequence[Group], quantile: float) -> list[Floats]:
+    growth = np.concatenate([one.series.growth[:, one.span].reshape(-1, len(HORIZONS)) for one in whole])
+    level = np.quantile(growth, quantile, axis=0)
+    return [np.broadcast_to(level, group.growth.shape) for group in groups]

@@ -16,6 +16,7 @@ from testbed.forecaster.evaluation import metrics
 from testbed.forecaster.evaluation.bootstrap import BLOCKS, block_means, mean_interval, ratio_interval
 from testbed.forecaster.evaluation.config import EvaluateConfig
 from testbed.forecaster.evaluation.fitted_rivals import fitted_rivals
+from testbed.forecaster.evaluation.ranking import ranking
 from testbed.forecaster.evaluation.rivals import forecaster_needs, rival_needs
 from testbed.forecaster.evaluation.rolling import Group, needs_in_intervals
 from testbed.forecaster.runtime.artefact import Model
@@ -41,9 +42,8 @@ def spoken(groups: Sequence[Group], model: Model, config: EvaluateConfig) -> tup
     told = list(zip(groups, growths[LSTM], strict=True))
     growths[CORRECTED] = [_corrected(group, growth, model, config) for group, growth in told]
     growths[GATED] = [_gated(group, growth, model, config) for group, growth in told]
-    for name in (LAST_VALUE, "EWMA", "Holt"):
-        needs = [rival_needs(name, group.samples) for group in groups]
-        growths[name] = [needs_in_intervals(n, g, config.interval_ms) for n, g in zip(needs, groups, strict=True)]
+    needs = [rival_needs(LAST_VALUE, group.samples) for group in groups]
+    growths[LAST_VALUE] = [needs_in_intervals(n, g, config.interval_ms) for n, g in zip(needs, groups, strict=True)]
     growths |= fitted_rivals(groups, model.quantile)
     scores: list[Scores] = []
     for index in range(len(HORIZON_SAMPLES)):
@@ -125,6 +125,25 @@ def forecast_row(
         "skill_over": skills,
         "coverage": {name: _coverage(groups, growths[name], index) for name in growths if name.startswith(LSTM)},
         "onset": _onset_row(groups, scores[index], index),
+        "ranking": ranking(series_losses(groups, growths, index, model.quantile), LSTM),
+    }
+
+
+def series_losses(groups: Sequence[Group], growths: Growths, index: int, quantile: float) -> dict[str, Floats]:
+    """Return the pinball loss of every series over its judged part, [series], by forecaster."""
+    ranked = {name: said for name, said in growths.items() if name not in (CORRECTED, GATED)}
+    return {
+        name: np.concatenate(
+            [
+                metrics.pinball_losses(
+                    group.growth[:, group.split :, index],  # type: ignore[arg-type]
+                    growth[:, group.split :, index],  # type: ignore[arg-type]
+                    quantile,
+                )
+                for group, growth in zip(groups, said, strict=True)
+            ]
+        )
+        for name, said in ranked.items()
     }
 
 

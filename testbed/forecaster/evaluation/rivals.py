@@ -5,6 +5,8 @@ Two repeat the past; two are the smoothing forecasters that buffer policies may 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +18,7 @@ from testbed.policies.forecast_holt import HoltForecaster
 from testbed.records.events import Ints
 
 RIVALS = ("last value", "last peak", "EWMA", "Holt")
+SMOOTHERS: Mapping[str, Callable[..., Forecaster]] = {"EWMA": EwmaForecaster, "Holt": HoltForecaster}
 
 
 def rival_needs(name: str, samples: Samples) -> NDArray[np.int64]:
@@ -30,9 +33,7 @@ def rival_needs(name: str, samples: Samples) -> NDArray[np.int64]:
     if name == "last peak":
         return np.stack([_last_peak(samples.backlog_bytes, horizon) for horizon in HORIZON_SAMPLES], axis=2)
     horizon_ns = tuple(horizon * samples.interval_ns for horizon in HORIZON_SAMPLES)
-    setting = (samples.rate_bps, samples.interval_ns, horizon_ns)
-    forecaster = HoltForecaster(*setting) if name == "Holt" else EwmaForecaster(*setting)
-    return forecaster_needs(forecaster, samples)
+    return forecaster_needs(SMOOTHERS[name](samples.rate_bps, samples.interval_ns, horizon_ns), samples)
 
 
 def forecaster_needs(forecaster: Forecaster, samples: Samples) -> NDArray[np.int64]:

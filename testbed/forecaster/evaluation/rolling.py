@@ -32,7 +32,7 @@ class Group:
     Attributes:
         names: of the series.
         samples: LOOK_AHEAD longer.
-        inputs: of the network, [S, T, FEATURES].
+        inputs: of the network, [S, T, ALL].
         arrived, backlog: [S, T].
         growth: of the need over the backlog that came true, [S, T, h].
         onset: whether a burst started within the horizon, [S, T, h].

@@ -18,8 +18,11 @@ _MAX_CARD_BYTES = 10**6
 _NOTE = """\
 *skill* is 1 − loss / loss of the rival (above 0: the model is better), in brackets the 95 % bootstrap interval over
 series (over ten blocks of time where there are fewer than three series).  last value: the queue stays as it is;
-constant, AR, linear and trees were fitted to the first 40 % of the very series they are judged on, which the model
-never saw.  *coverage*: share of instants at which the peak stayed at or below the predicted quantile;
+constant, AR, linear and trees were fitted, EWMA and Holt tuned, on the first 40 % of the very series they are judged
+on, which the model never saw; each had as many settings to choose from (`fitted_rivals.py`).  *mean rank*: of the
+pinball loss, 1 is best; + : the LSTM is better than this one, − : worse, = : not significant (Wilcoxon's signed-rank
+test over the series, Holm's correction over the rivals, 5 %), ? : too few series.
+*coverage*: share of instants at which the peak stayed at or below the predicted quantile;
 *weighty*: the same, over predictions above 0.25 × rate × interval, since near-zero predictions hold trivially in idle
 times.  *corrected*: with `policies/forecast_corrected.py`; *gated*: with `policies/forecast_gated.py`, as in a run.
 *AUC*: mean over series, instants outside bursts; *AUC of a perfect precursor detector*: that of one who knows
@@ -73,6 +76,7 @@ def _set(judged: dict[str, Any]) -> Iterable[str]:
     yield f"#### {judged['name']}: {len(series)} series, {seconds:,.0f} s, {bursts:,} bursts"
     yield from (f"- {note}" for note in judged["notes"])
     yield _skills(judged["forecast"])
+    yield _ranking(judged["forecast"])
     yield _promises(judged["forecast"])
     yield _alarms(judged["alarms"])
     yield _lags(judged["lag_samples"])
@@ -93,6 +97,20 @@ def _skills(rows: Sequence[dict[str, Any]]) -> str:
         for row in rows
     ]
     return table(head, body)
+
+
+_SIGNS = {"better": "+", "worse": "−", "not significant": "=", "too few series": "?", None: ""}
+
+
+def _ranking(rows: Sequence[dict[str, Any]]) -> str:
+    """Return mean ranks by horizon, and how the LSTM does against each forecaster; best over all horizons first."""
+    cells: dict[str, list[tuple[float, str]]] = {name: [] for name in (one["name"] for one in rows[0]["ranking"])}
+    for row in rows:
+        for one in row["ranking"]:
+            cells[one["name"]].append((one["mean_rank"], _SIGNS[one["own_is"]]))
+    ordered = sorted(cells.items(), key=lambda item: sum(rank for rank, _ in item[1]))
+    head = ("mean rank over the series", *(f"{row['horizon_ms']} ms" for row in rows))
+    return table(head, [(name, *(f"{rank:.1f} {sign}".rstrip() for rank, sign in found)) for name, found in ordered])
 
 
 def _promises(rows: Sequence[dict[str, Any]]) -> str:

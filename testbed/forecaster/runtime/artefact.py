@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from testbed.errors import InputError
 from testbed.files import json_text, npz, writing
 from testbed.files.reading import Source
-from testbed.forecaster.runtime.features import FEATURE_NAMES, FEATURES
+from testbed.forecaster.runtime.features import ALL_NAMES, FEATURES, WIDTHS
 from testbed.forecaster.runtime.horizons import HORIZON_SAMPLES
 
 Float32s = NDArray[np.float32]
@@ -39,7 +39,7 @@ class Model:
     """Weights of the LSTM in torch's layout and what its manifest says.
 
     Attributes:
-        weight_ih: [4 H, FEATURES], gates in the order input, forget, cell, output.
+        weight_ih: [4 H, features], gates in the order input, forget, cell, output.
         weight_hh: [4 H, H].
         bias: [4 H], the sum of torch's two.
         head_weight: [2 h, H]: h rows of growth, h rows of onset logits.
@@ -59,6 +59,11 @@ class Model:
     quantile: float
     sha256: str
     manifest: Mapping[str, Any]
+
+    @property
+    def features(self) -> int:
+        """Return how many of the inputs (`features.ALL_NAMES`), from the first on, it takes."""
+        return int(self.weight_ih.shape[1])
 
     @property
     def hidden(self) -> int:
@@ -87,7 +92,7 @@ def save_model(path: Path, weights: Mapping[str, Float32s], manifest: Mapping[st
             "cell": "lstm",
             "layers": 1,
             "hidden": int(weights["weight_hh"].shape[1]),
-            "features": list(FEATURE_NAMES),
+            "features": list(ALL_NAMES[: weights["weight_ih"].shape[1]]),
             "horizon_samples": list(HORIZON_SAMPLES),
         },
         "weights_sha256": hashlib.sha256(packed.getvalue()).hexdigest(),
@@ -145,11 +150,16 @@ def _check_manifest(path: Path, manifest: dict[str, Any], raw: bytes) -> None:
     if manifest.get("schema") != SCHEMA:
         raise _refusal(path, f"schema {manifest.get('schema')!r}, this version reads {SCHEMA}")
     architecture = manifest.get("architecture")
-    known = {"cell": "lstm", "layers": 1, "features": list(FEATURE_NAMES), "horizon_samples": list(HORIZON_SAMPLES)}
+    known = {
+        "cell": ("lstm",),
+        "layers": (1,),
+        "features": tuple(list(ALL_NAMES[:width]) for width in (FEATURES, *WIDTHS)),
+        "horizon_samples": (list(HORIZON_SAMPLES),),
+    }
     for key, expected in known.items():
         found = architecture.get(key) if isinstance(architecture, dict) else None
-        if found != expected:
-            raise _refusal(path, f"made for {key} {found!r}, this version has {expected!r}")
+        if found not in expected:
+            raise _refusal(path, f"made for {key} {found!r}, this version has {expected[0]!r}")
     quantile = manifest.get("quantile")
     if not isinstance(quantile, float) or not 0 < quantile < 1:
         raise _refusal(path, f"quantile {quantile!r} is not between 0 and 1")
@@ -177,7 +187,7 @@ def _check_shapes(path: Path, model: Model, manifest: dict[str, Any]) -> None:
     if not isinstance(hidden, int) or not 0 < hidden <= 1024:
         raise _refusal(path, f"hidden width {hidden!r} is not between 1 and 1024")
     expected = {
-        "weight_ih": (4 * hidden, FEATURES),
+        "weight_ih": (4 * hidden, len(manifest["architecture"]["features"])),
         "weight_hh": (4 * hidden, hidden),
         "bias": (4 * hidden,),
         "head_weight": (heads, hidden),

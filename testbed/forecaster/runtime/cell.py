@@ -27,7 +27,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed.forecaster.runtime.artefact import Model
-from testbed.forecaster.runtime.features import FEATURES
 from testbed.forecaster.runtime.horizons import MOST_GROWTH
 from testbed.records.events import Floats
 
@@ -39,7 +38,8 @@ class Cell:
     """The recurrent state of n nodes and the buffers of a step.
 
     Attributes:
-        inputs: [FEATURES, n], to be filled before each step; as all arrays float64, or float32 above `EXACT_NODES`.
+        inputs: [model.features, n], to be filled before each step; as all arrays float64, or float32 above
+            `EXACT_NODES`.
         raw: [2 h, n], what the head says after the last step: h rows of growth, h of onset logits.
         logits: [h, n], the latter.
     """
@@ -49,9 +49,10 @@ class Cell:
         kind: type[np.floating[Any]] = np.float64 if nodes <= EXACT_NODES else np.float32
         self._gate_weights, self._head_weights = _fused(model, kind)
         # Rows of the stack: inputs, state h, ones.  The gates read all of it, the head all but the inputs.
-        self._stack = np.zeros((FEATURES + hidden + 1, nodes), dtype=kind)
+        features = model.features
+        self._stack = np.zeros((features + hidden + 1, nodes), dtype=kind)
         self._stack[-1] = 1.0
-        self.inputs, self._recurrent = self._stack[:FEATURES], self._stack[FEATURES:]
+        self.inputs, self._recurrent = self._stack[:features], self._stack[features:]
         self._hidden = self._recurrent[:-1]
         self._cell = np.zeros((hidden, nodes), dtype=kind)
         self._scratch = np.empty_like(self._cell)
@@ -115,14 +116,14 @@ def run_series(model: Model, inputs: Float32s) -> tuple[Float32s, Float32s]:
 
     Args:
         model: the weights.
-        inputs: float32 [series, samples, FEATURES].
+        inputs: float32 [series, samples, features]; of them the model's first are taken.
     """
     series, samples, _ = inputs.shape
     cell = Cell(model, series)
     growth = np.empty((series, samples, len(model.horizon_samples)), dtype=np.float32)
     logits = np.empty_like(growth)
     for step in range(samples):
-        cell.inputs[:] = inputs[:, step].T
+        cell.inputs[:] = inputs[:, step, : model.features].T
         cell.advance()
         growth[:, step] = cell.growth().T
         logits[:, step] = cell.logits.T

@@ -6,7 +6,8 @@ Mbit/s and at 10 Gbit/s.  All inputs pass through ``log(1 + x)``, which keeps a 
 of a tenth on one scale without constants fitted to some data set.
 
 Three running means and one decaying maximum carry what a short recurrent memory would have to relearn: the usual
-load, the usual rate of new flows, and how high bursts have filled the queue in the last seconds.
+load, the usual rate of new flows, and how high bursts have filled the queue in the last seconds.  What the arrivals
+repeat is found by `periods`.  A model may do without: then only the first `BASE` inputs are computed.
 
 Left out on purpose: ``gap_max_ns`` (the kernel sees a gap only when it ends, a trace of bins not at all below a bin)
 and ``dropped_*`` (they follow from arrivals and backlog, and depend on the limit that the forecast itself moves).
@@ -24,11 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed import units
+from testbed.forecaster.runtime.periods import PERIOD_NAMES, PeriodFeatures
 from testbed.policies.arithmetic import Arrays, Numbers, Values
 from testbed.policies.fluid import service_bytes
 from testbed.records.events import Ints
 
-FEATURE_NAMES = (
+BASE_NAMES = (
     "arrived",
     "peak_1ms",
     "backlog",
@@ -38,6 +40,10 @@ FEATURE_NAMES = (
     "new_flows_slow",
     "backlog_envelope",
 )
+ALL_NAMES = (*BASE_NAMES, *PERIOD_NAMES)
+BASE, ALL = len(BASE_NAMES), len(ALL_NAMES)
+WIDTHS = (BASE, ALL)  # how many of the inputs, from the first on, a model may take
+FEATURE_NAMES = BASE_NAMES  # those of the shipped model
 FEATURES = len(FEATURE_NAMES)
 
 FAST_WEIGHT = 0.2  # running mean over about 5 samples
@@ -52,13 +58,16 @@ class FeatureExtractor:
     Args:
         rate_bps: service rates, shape [n].
         interval_ns: nominal sample interval.
-        out: array of floats of shape [FEATURES, n], overwritten by each step.
+        out: array of floats, overwritten by each step, of shape [BASE, n], or [ALL, n] for a model that takes
+            the period, too.
     """
 
     def __init__(self, rate_bps: Ints, interval_ns: int, out: NDArray[Any]) -> None:
         self._ops = ops = Arrays if len(rate_bps) > 1 else Numbers
         self._out = out
-        self._rows = out if len(rate_bps) > 1 else out[:, 0]
+        self._base = out[:BASE]
+        self._rows = self._base if len(rate_bps) > 1 else out[:BASE, 0]
+        self._periods = PeriodFeatures(len(rate_bps)) if len(out) > BASE else None
         self._interval_ns = interval_ns
         self._per_interval, self._per_ms = (
             ops.of_array(1.0 / service_bytes(rate_bps, ns)) for ns in (interval_ns, units.NS_PER_MS)
@@ -84,4 +93,13 @@ class FeatureExtractor:
         self._means = fast, slow, flow_mean
         self._envelope = ops.maximum(self._envelope * ENVELOPE_DECAY, backlog)
         self._rows[:] = cast("Any", (arrived, peak, backlog, flows, fast, slow, flow_mean, self._envelope))
-        np.log1p(self._out, self._out)
+        np.log1p(self._base, self._base)
+        if self._periods is not None:
+            self._write_periods(self._periods, arrived, backlog)
+
+    def _write_periods(self, periods: PeriodFeatures, arrived: Any, backlog: Any) -> None:
+        level, peak, rows = self._rows[0], self._rows[1], self._out[BASE:]
+        if self._ops is Arrays:
+            periods.step(level, peak, arrived, backlog, rows)
+        else:
+            periods.step_of_one(level.item(), peak.item(), arrived, backlog, rows[:, 0])

@@ -30,7 +30,7 @@ class Network(Protocol):
     """What makes growth of features; `cell.Cell` is one.
 
     Attributes:
-        inputs: float32 [FEATURES, n], to be filled before each step.
+        inputs: float32 [features, n], to be filled before each step.
         logits: float32 [h, n], onset logits after the last step, always the same array.
     """
 

@@ -23,6 +23,7 @@ class TrainConfig:
         epochs: passes over the training series.
         series, validation_series: number of generated series.
         samples: samples a series.
+        periods: let the model see the period of the arrivals, too (`runtime.periods`).
         hidden: width of the recurrent state.
         batch: series side by side.
         chunk: samples between two steps of the optimiser.
@@ -42,6 +43,7 @@ class TrainConfig:
     series: int = 1200
     validation_series: int = 128
     samples: int = 2000
+    periods: bool = False
     hidden: int = 64
     batch: int = 64
     chunk: int = 100

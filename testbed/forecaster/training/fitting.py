@@ -17,7 +17,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from testbed.files import writing
 from testbed.files.reading import Source
 from testbed.forecaster.data.dataset import Dataset
-from testbed.forecaster.runtime.features import FEATURES
+from testbed.forecaster.runtime.features import ALL, BASE
 from testbed.forecaster.runtime.horizons import HORIZON_SAMPLES
 from testbed.forecaster.runtime.lstm import WARM_UP_SAMPLES
 from testbed.forecaster.training.config import TrainConfig
@@ -54,7 +54,7 @@ def fit(config: TrainConfig, data: TrainingData, after_epoch: Callable[[int, flo
 
 def _fit(config: TrainConfig, data: TrainingData, after_epoch: Callable[[int, float], None]) -> tuple[Weights, float]:
     torch.manual_seed(config.seed)
-    network = ForecastNetwork(FEATURES, config.hidden, len(HORIZON_SAMPLES))
+    network = ForecastNetwork(_width(config), config.hidden, len(HORIZON_SAMPLES))
     optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
     checkpoint = config.out / CHECKPOINT
     done, loss = _resume(checkpoint, config, network, optimiser)
@@ -64,7 +64,7 @@ def _fit(config: TrainConfig, data: TrainingData, after_epoch: Callable[[int, fl
         losses = []
         for part, rows in _batches(config, data, epoch):
             state: State = None
-            for chunk in _walk(part, rows, config.chunk):
+            for chunk in _walk(part, rows, config):
                 for group in optimiser.param_groups:
                     group["lr"] = config.learning_rate * _schedule(step, total_steps)
                 loss, state = _step(config, network, optimiser, chunk, state)
@@ -74,6 +74,10 @@ def _fit(config: TrainConfig, data: TrainingData, after_epoch: Callable[[int, fl
         _save(checkpoint, config, network, optimiser, epoch + 1, loss)
         after_epoch(epoch + 1, loss)
     return exported(network), loss
+
+
+def _width(config: TrainConfig) -> int:
+    return ALL if config.periods else BASE
 
 
 def _batches(config: TrainConfig, data: TrainingData, epoch: int) -> list[Batch]:
@@ -100,9 +104,10 @@ class Chunk(NamedTuple):
     skip: int
 
 
-def _walk(part: Dataset, rows: NDArray[np.int64], length: int) -> Iterator[Chunk]:
+def _walk(part: Dataset, rows: NDArray[np.int64], config: TrainConfig) -> Iterator[Chunk]:
     """Yield the chunks of a batch in order of time; the first has the warm-up in front."""
-    inputs, growth = torch.from_numpy(part.inputs[rows]), torch.from_numpy(part.growth[rows])
+    length = config.chunk
+    inputs, growth = torch.from_numpy(part.inputs[rows][:, :, : _width(config)]), torch.from_numpy(part.growth[rows])
     onset = torch.from_numpy(part.onset[rows].astype(np.float32))
     start, skip = 0, WARM_UP_SAMPLES
     for _ in range(_chunks(part, length)):

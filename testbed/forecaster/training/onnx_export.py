@@ -1,6 +1,6 @@
 """The model as ONNX, for other runtimes: the graph is written down by hand, so torch's exporter is not needed.
 
-Inputs ``features`` [1, n, FEATURES] (one sample, as `features.FeatureExtractor` makes them) and the state ``h``, ``c``
+Inputs ``features`` [1, n, features] (one sample, as `features.FeatureExtractor` makes them) and the state ``h``, ``c``
 [1, n, H]; outputs ``growth`` and ``onset_logit`` [n, horizons] and the next state ``h_next``, ``c_next``.  Our own cell
 stays the runtime of a node: it takes less time for a step (ARCHITECTURE.md) and needs no package.
 """
@@ -17,7 +17,6 @@ from testbed import installing
 from testbed.errors import MachineError
 from testbed.files import writing
 from testbed.forecaster.runtime.artefact import Model
-from testbed.forecaster.runtime.features import FEATURES
 from testbed.forecaster.runtime.horizons import MOST_GROWTH
 
 _OPSET, _IR_VERSION = 17, 8
@@ -50,7 +49,7 @@ def write_onnx(model: Model, path: Path) -> Path:
     graph = helper.make_graph(
         [helper.make_node(kind, into, out, **extra) for kind, into, out, extra in _steps(hidden)],
         "testbed",
-        [info("features", [1, "nodes", FEATURES]), info("h", [1, *state]), info("c", [1, *state])],
+        [info("features", [1, "nodes", model.features]), info("h", [1, *state]), info("c", [1, *state])],
         [
             *(info(name, ["nodes", horizons]) for name in ("growth", "onset_logit")),
             *(info(name, [1, *state]) for name in ("h_next", "c_next")),
