@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TypeGuard
 
@@ -26,11 +26,15 @@ from testbed.traffic.plan import PacketPlan
 from testbed.traffic.streams import derived_seed
 
 
-def _resolved_text(loaded: LoadedScenario, plugins: Collection[str], model: str) -> str:
+def _resolved_text(loaded: LoadedScenario, plugins: Collection[str], model: str, traces: Mapping[str, str]) -> str:
+    """Return the scenario with every default, and the names of its files as the run directory has them."""
     question = "".join(f"# {line}".rstrip() + "\n" for line in loaded.question.splitlines())
     resolved = loaded.scenario.resolved() | ({"plugins": list(plugins)} if plugins else {})
     if model:
         resolved["buffer"]["model"] = model
+    for source in resolved["traffic"]:
+        if "trace" in source:
+            source["trace"] = traces[source["trace"]]
     return question + yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True)
 
 
@@ -75,21 +79,27 @@ def _model_files(path: Path) -> dict[str, bytes]:
     return {f"model/{one.path.name}": one.read(MAX_FILE_BYTES) for one in sources if one.exists()}
 
 
+def _traces_of(loaded: LoadedScenario) -> dict[str, str]:
+    """Return the traces that a scenario names, as it names them, each with the name of its copy."""
+    named = dict.fromkeys(source.trace for source in loaded.scenario.traffic if isinstance(source, TraceSpec))
+    return {text: f"traces/{number}-{Path(text).name}" for number, text in enumerate(named, 1)}
+
+
 def write_scenario(loaded: LoadedScenario, directory: RunDirectory) -> None:
-    """Write the scenario as it is run, and beside it the code and the model that it brings along."""
-    plugins = plugins_of(loaded)
-    if plugins:
-        writing.folder(directory.path / "plugins")
-    for name, plugin in plugins.items():
-        directory.write_text(name, plugin.source, durable=False)
-    path = model_of(loaded)
-    copies = {} if path is None else _model_files(path)
-    if copies:
-        writing.folder(directory.path / "model")
-    for name, content in copies.items():
-        directory.write_text(name, content, durable=False)
-    resolved = _resolved_text(loaded, plugins, next(iter(copies), ""))
+    """Write the scenario as it is run, and beside it all that it names: a run can be made again from its directory."""
+    plugins, traces, path = plugins_of(loaded), _traces_of(loaded), model_of(loaded)
+    model = {} if path is None else _model_files(path)
+    _copy(directory, {name: plugin.source for name, plugin in plugins.items()}.items())
+    _copy(directory, model.items())
+    _copy(directory, ((copy, trace_file.packed(loaded.path.parent / text)) for text, copy in traces.items()))
+    resolved = _resolved_text(loaded, plugins, next(iter(model), ""), traces)
     directory.write_text("scenario.yaml", resolved, durable=False)
+
+
+def _copy(directory: RunDirectory, files: Iterable[tuple[str, bytes]]) -> None:
+    for name, content in files:
+        writing.folder((directory.path / name).parent)
+        directory.write_text(name, content, durable=False)
 
 
 def hashes_of(loaded: LoadedScenario, plan: PacketPlan, engine: Engine) -> dict[str, str]:

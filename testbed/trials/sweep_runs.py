@@ -147,9 +147,14 @@ def _difference(path: Path, wanted: LoadedScenario, engine: str) -> str:
         found = run.scenario()
     except InputError:
         return "scenario.yaml"
-    both = (one.resolved() | {"plugins": []} for one in (found, wanted.scenario))  # compared by their hashes, see below
-    settings = next(settings_differing(*({**one, "buffer": one["buffer"] | {"model": None}} for one in both)), "")
+    settings = next(settings_differing(*(_without_files(one.resolved()) for one in (found, wanted.scenario))), "")
     return settings or _hash_that_differs(run.manifest.get("hashes", {}), wanted)
+
+
+def _without_files(resolved: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the names of plug-ins, model and traces, which a run has under others; they are compared by hashes."""
+    traffic = [{**source, "trace": None} if "trace" in source else source for source in resolved["traffic"]]
+    return {**resolved, "plugins": [], "traffic": traffic, "buffer": resolved["buffer"] | {"model": None}}
 
 
 def _hash_that_differs(recorded: Mapping[str, str], wanted: LoadedScenario) -> str:
