@@ -12,7 +12,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 DATA_SUFFIXES = {
-    "bpf": ("*.c", "*.h", "Makefile", "build/*.o"),
+    "bpf": ("*.c", "*.h", "Makefile", "build/*.o", "build/*.so"),
     "scenarios": ("*.yaml", "sweeps/*.yaml", "claims/*.yaml", "plugins/*", "traces/*"),
 }
 

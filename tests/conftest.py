@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from testbed.simulation import compiled
 from testbed.system import probes
 
 SESSION_VARIABLE = "TESTBED_TEST_SESSION"
@@ -62,6 +63,7 @@ def _mininet() -> str:
 
 PROBES: dict[str, Callable[[], str]] = {
     "root": _root,
+    "step": lambda: "" if compiled.library() else "bpf/build/step.so is not compiled (make bpf)",
     "bpf": lambda: _kernel()["bpf"] or _kernel().get("native_xdp", "no namespaces to try native XDP in"),
     "ovs": probes.open_vswitch,
     "netem": lambda: _kernel().get("netem", "no namespaces to try netem in"),

@@ -123,7 +123,7 @@ class BalancerPolicy:
     @property
     def slots(self) -> tuple[str, ...]:
         """Return the node of each slot, as the last `SetSlots` said."""
-        return tuple(self._view.nodes[i] for i in self._table.tolist())
+        return tuple(map(self._view.nodes.__getitem__, self._table.tolist()))
 
     def handle(self, event: Event, now_ns: int) -> list[Action]:
         """See `Policy.handle`."""

@@ -41,6 +41,8 @@ EVENT_BATCH_BYTES = 256 * 1024  # a batch is held in memory until it is this lar
 CHECKPOINT_PERIOD_NS = NS_PER_S
 CHECKPOINT_SHARE = 20  # a rewrite may take one part in so many of the time
 
+_LINE = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+
 _WRITTEN_ON_THE_WAY = ("scenario.yaml", "plan.parquet", "events.jsonl", "samples.parquet")
 
 
@@ -114,7 +116,7 @@ class RunDirectory:
 
     def append_event(self, t_ns: int, record: Mapping[str, Any]) -> None:
         """Take in one record for ``events.jsonl``: at most 0.5 s later it is in the file if `checkpoint` is called."""
-        line = json.dumps({"t_ns": t_ns, **record}, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+        line = _LINE.encode({"t_ns": t_ns, **record}).encode() + b"\n"
         self._event_lines.append(line)
         self._event_bytes += len(line)
         if self._event_bytes >= EVENT_BATCH_BYTES or self._clock_ns() >= self._events_due_ns:

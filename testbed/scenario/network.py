@@ -124,9 +124,15 @@ class Network:
     switches: tuple[Switch, ...]
     links: tuple[Link, ...]
     _by_name: dict[str, Host] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _links_of: dict[str, tuple[Link, ...]] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._by_name.update({host.name: host for host in self.hosts})
+        at: dict[str, list[Link]] = {}
+        for link in self.links:
+            for end in dict.fromkeys((link.a, link.b)):
+                at.setdefault(end, []).append(link)
+        self._links_of.update({end: tuple(links) for end, links in at.items()})
 
     def host(self, name: str) -> Host:
         """Return the host of that name (KeyError when there is none)."""
@@ -153,7 +159,7 @@ class Network:
 
     def links_of(self, name: str) -> tuple[Link, ...]:
         """Return the links at a host or switch, in the order of their interfaces."""
-        return tuple(link for link in self.links if name in (link.a, link.b))
+        return self._links_of.get(name, ())
 
     def interface(self, name: str, peer: str) -> str:
         """Return the interface of `name` on its link to `peer`, such as ``n1-eth0``.

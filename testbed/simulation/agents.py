@@ -117,7 +117,7 @@ class Agents:
         cohort, now_ns = self._cohort_of[node], self._agenda.now_ns
         cohort.alive, cohort.stopped, cohort.missed = True, False, []
         cohort.brain, cohort.ticked_ns = cohort.make_brain(), now_ns
-        cohort.heard = np.zeros(len(cohort.brain.nodes))
+        cohort.heard, cohort.edition = np.zeros(len(cohort.brain.nodes)), -1
         self._history.record(cohort.policy, "in", NodeJoined(node=node, reason=RESTARTED))
         self._tick_next(cohort)
 
@@ -149,18 +149,18 @@ class Agents:
         now_ns, plane = self._agenda.now_ns, self._plane
         plane.advance(now_ns)
         self._put_names_into_force(cohort)
-        sample = plane.read(cohort.rows, now_ns - cohort.ticked_ns)
+        sample, delivered_bytes = plane.read(cohort.rows, now_ns - cohort.ticked_ns)
         cohort.ticked_ns = now_ns
         self._hear_peers(cohort)
         self._feed(cohort, sample)
+        severity_ratio = cohort.brain.severity_ratio
         if self._peers is not None:
-            self._peers.assess(cohort.rows, cohort.brain.severity_ratio)
+            self._peers.assess(cohort.rows, severity_ratio)
         decided: dict[str, Ints | Floats] = {
             "predicted_bytes": cohort.brain.predicted_bytes,
-            "severity_ratio": cohort.brain.severity_ratio,
+            "severity_ratio": severity_ratio,
             "weight": self._slots_held()[cohort.rows],
-            "delivered_bytes": plane.delivered_bytes(cohort.rows),
-            "delivered_t_ns": np.full(len(sample.nodes), now_ns, dtype=np.int64),
+            "delivered_bytes": delivered_bytes,
         }
         self._samples.add(now_ns, sample, {**decided, **self._deflected(cohort)})
         self._tick_next(cohort)
@@ -168,6 +168,10 @@ class Agents:
     def _hear_peers(self, cohort: Cohort) -> None:
         if self._peers is None or not cohort.brain.heeds_peers:
             return
+        self._peers.refresh()
+        if self._peers.edition == cohort.edition:
+            return
+        cohort.edition = self._peers.edition
         heard = self._peers.heard(cohort.rows)
         changed = np.flatnonzero(heard != cohort.heard)
         if len(changed):

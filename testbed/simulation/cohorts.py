@@ -31,6 +31,7 @@ class Cohort:
         phase_ns: it ticks at phase + k × interval, k from 1.
         ticked_ns: when it did last.
         heard: what its brain was last told that the peers announce, shape [n].
+        edition: of the peers' severities that was in.
         deflected: bytes and packets handed to siblings up to then.
         make_brain: gives a fresh brain, for another life.
         life, alive: how often it was killed, and whether it lives.
@@ -44,6 +45,7 @@ class Cohort:
     make_brain: Callable[[], NodeBrain]
     ticked_ns: int = 0
     heard: Floats = field(init=False)
+    edition: int = -1
     deflected: tuple[Ints, ...] = ()
     life: int = 0
     alive: bool = True

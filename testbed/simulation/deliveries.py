@@ -32,6 +32,7 @@ class Deliveries:
 
     Attributes:
         epoch: the present one.
+        block, block_pkts: columns that somebody else fills with packets, int64 [4, p], and how many they hold.
     """
 
     def __init__(self, nodes: tuple[str, ...], plan: PacketPlan, *, by_flow: bool) -> None:
@@ -41,19 +42,28 @@ class Deliveries:
         self._waiting: Columns = (np.zeros(0, dtype=np.int64),) * 4
         self._fresh: list[Columns] = []
         self._fresh_pkts = 0
+        self.block = np.empty((4, _BLOCK_PKTS), dtype=np.int64)
+        self.block_pkts = 0
 
     def admit(self, departs_ns: Ints, node: Ints, number: Ints, delay_ns: Ints) -> None:
         """Take in packets, shape [p]."""
         self._fresh.append((departs_ns, node, number, delay_ns))
         self._fresh_pkts += len(node)
 
+    def close_block(self) -> None:
+        """Take in what has been written into the block, and begin it anew."""
+        if self.block_pkts:
+            self.admit(*self.block[:, : self.block_pkts].copy())
+            self.block_pkts = 0
+
     @property
     def worth_it(self) -> bool:
         """Tell whether so many packets have come since `deliver` that it pays to call it."""
-        return self._fresh_pkts >= max(_BLOCK_PKTS, len(self._waiting[0]))
+        return self._fresh_pkts + self.block_pkts >= max(_BLOCK_PKTS, len(self._waiting[0]))
 
     def deliver(self, until_ns: int) -> tuple[Ints, Ints]:
         """Deliver what departs by `until_ns`; return node and delay of each packet."""
+        self.close_block()
         self._waiting = tuple(np.concatenate(parts) for parts in zip(self._waiting, *self._fresh, strict=True))
         self._fresh, self._fresh_pkts = [], 0
         departs_ns, node, number, delay_ns = self._waiting

@@ -155,6 +155,11 @@ class Journeys:
         self.longest_step_ns = min(stage.longest_step_ns for stage in every)
 
     @property
+    def alike(self) -> bool:
+        """Return whether all packets take `shortest_ns`, and so none waits anywhere on its way."""
+        return self.shortest_ns == self.longest_ns
+
+    @property
     def under_way(self) -> bool:
         """Return whether packets are on their way."""
         return any(stage.under_way for stage in (*self._before, *self._behind))

@@ -7,6 +7,8 @@ open at the last reading counted whole in both readings, as the ring of the kern
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from testbed.records.events import Ints, TrafficSampled
@@ -38,6 +40,14 @@ class Meter:
         )
         self._gap_max_ns, self._peak_bytes, self._bin_bytes = np.zeros((3, count), dtype=np.int64)
         self._last_ns, self._bin = np.full((2, count), _NEVER, dtype=np.int64)
+
+    def state(self) -> dict[str, Ints]:
+        """Return the arrays of the state, which are never replaced, by their names in ``bpf/step.c``."""
+        return {
+            **{"sums": self._sums, "read_sums": self._read, "deflected_bytes": self.deflected_bytes},
+            **{"marked_pkts": self.marked_pkts, "gap_max_ns": self._gap_max_ns, "peak_bytes": self._peak_bytes},
+            **{"bin_bytes": self._bin_bytes, "last_ns": self._last_ns, "bin": self._bin},
+        }
 
     def count(self, arrivals: Arrivals, dropped: Bools | None) -> None:
         """Take in the packets of a step and which were dropped, bool [p] in their order; None: none."""
@@ -93,6 +103,24 @@ class Meter:
         self._gap_max_ns[row] = 0
         self._peak_bytes[row] = self._bin_bytes[row] if self._bin[row] == now_ns // NS_PER_MS else 0
 
+    def sample(self, rows: slice, interval_ns: int, seen: Sequence[Ints]) -> TrafficSampled:
+        """Return a sample of what was read: counts as in `state`, backlog, limit, gap and peak, each [rows]."""
+        arrived_bytes, arrived_pkts, dropped_bytes, dropped_pkts, new_flows, backlog_bytes, limit_bytes, *maxima = seen
+        gap_max_ns, peak_1ms_bytes = maxima
+        return TrafficSampled(
+            nodes=self._nodes[rows],
+            interval_ns=interval_ns,
+            arrived_bytes=arrived_bytes,
+            arrived_pkts=arrived_pkts,
+            dropped_bytes=dropped_bytes,
+            dropped_pkts=dropped_pkts,
+            backlog_bytes=backlog_bytes,
+            limit_bytes=limit_bytes,
+            new_flows=new_flows,
+            gap_max_ns=gap_max_ns,
+            peak_1ms_bytes=peak_1ms_bytes,
+        )
+
     def read(
         self, rows: slice, now_ns: int, interval_ns: int, backlog_bytes: Ints, limit_bytes: Ints
     ) -> TrafficSampled:
@@ -101,19 +129,10 @@ class Meter:
         self._read[:, rows] = self._sums[:, rows]
         last_ns = self._last_ns[rows]
         silence_ns = np.where(last_ns == _NEVER, 0, now_ns - last_ns)
-        sample = TrafficSampled(
-            nodes=self._nodes[rows],
-            interval_ns=interval_ns,
-            arrived_bytes=arrived_bytes,
-            arrived_pkts=arrived_pkts,
-            dropped_bytes=dropped_bytes,
-            dropped_pkts=dropped_pkts,
-            backlog_bytes=backlog_bytes[rows],
-            limit_bytes=limit_bytes[rows],
-            new_flows=new_flows,
-            gap_max_ns=np.maximum(self._gap_max_ns[rows], silence_ns),
-            peak_1ms_bytes=self._peak_bytes[rows].copy(),
-        )
+        counts = (arrived_bytes, arrived_pkts, dropped_bytes, dropped_pkts, new_flows)
+        gap_ns, peak_bytes = np.maximum(self._gap_max_ns[rows], silence_ns), self._peak_bytes[rows].copy()
+        seen = (*counts, backlog_bytes[rows], limit_bytes[rows], gap_ns, peak_bytes)
+        sample = self.sample(rows, interval_ns, seen)
         self._gap_max_ns[rows] = 0
         self._peak_bytes[rows] = np.where(self._bin[rows] == now_ns // NS_PER_MS, self._bin_bytes[rows], 0)
         return sample

@@ -20,6 +20,9 @@ from testbed.records.evidence import ClientEvidence, NodeEvidence, TrunkEvidence
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network, bucket_bytes
 from testbed.scenario.tables import BALANCER_POLICIES
+from testbed.simulation import compiled
+from testbed.simulation.client_counts import sent_by_clients
+from testbed.simulation.compiled import CompiledPlane
 from testbed.simulation.deflection import Deflection, Packets, Step
 from testbed.simulation.delays import DelayCounts
 from testbed.simulation.deliveries import Deliveries
@@ -36,7 +39,6 @@ from testbed.units import NS_PER_MS
 
 LONGEST_STEP_NS = 100 * NS_PER_MS
 _STEP_PKTS = 1 << 17  # more of them than this one step need not serve: a request to stop waits for a step
-_BLOCK_PKTS = 1 << 20
 
 
 class PacketPlane:
@@ -90,6 +92,7 @@ class PacketPlane:
         self._deliveries = Deliveries(self._nodes, plan, by_flow=scenario.unsteady)
         self.losses: dict[int, LinkLoss] = {}
         self._crashed, self._cut = np.zeros((2, count), dtype=bool)
+        self._dead = False  # whether any node is one or the other
         self.fault_losses = FaultLossCounters(count, plan) if scenario.unsteady else None
         self._first_limit_bytes = limit_bytes.copy()
         self._plan = plan
@@ -98,6 +101,8 @@ class PacketPlane:
         self._node_ns = model.node_ns
         self._step_ns = min(LONGEST_STEP_NS, self.queues.longest_step_ns, self._journeys.longest_step_ns)
         self._next, self._end = 0, len(plan)
+        self._alike = self._journeys.alike and self.deflection is None
+        self._compiled = self._compiled_plane()
 
     def advance(self, until_ns: int) -> None:
         """Let everything happen up to and including `until_ns`."""
@@ -125,15 +130,19 @@ class PacketPlane:
         """Return when a packet sent at `sent_ns` is at its buffer at the latest."""
         return sent_ns + self._journeys.longest_ns
 
-    def read(self, rows: slice, interval_ns: int) -> TrafficSampled:
-        """Return what the nodes of `rows` saw since they were read last, and their state now."""
-        queues = self.queues
-        return self._meter.read(rows, queues.now_ns, interval_ns, queues.backlog_bytes(), queues.limit_bytes)
+    def read(self, rows: slice, interval_ns: int) -> tuple[TrafficSampled, Ints]:
+        """Return what the nodes of `rows` saw since they were read last, and their state now.
 
-    def delivered_bytes(self, rows: slice) -> Ints:
-        """Return what has been served since the start, a byte in service not counted."""
-        served: Ints = self._passed_bytes()[rows] - self.queues.backlog_bytes()[rows]
-        return served
+        Returns:
+            The sample, and the bytes that have been served since the start, a byte in service not counted.
+        """
+        queues = self.queues
+        if self._compiled is not None:
+            *seen, served = self._compiled.read(rows, queues.now_ns)
+            return self._meter.sample(rows, interval_ns, seen), served
+        backlog_bytes = queues.backlog_bytes()
+        served = self._passed_bytes()[rows] - backlog_bytes[rows]
+        return self._meter.read(rows, queues.now_ns, interval_ns, backlog_bytes, queues.limit_bytes), served
 
     def looks(self) -> dict[str, tuple[int, int, int]]:
         """Return the packets and bytes that came to each node since the start, and the bytes that wait there."""
@@ -149,7 +158,7 @@ class PacketPlane:
 
     def crash(self, row: int) -> None:
         """Let a node take in nothing any more, and throw away what waits there."""
-        self._crashed[row] = True
+        self._crashed[row] = self._dead = True
         self.queues.clear(row)
         assert self.fault_losses is not None
         self._deliver()
@@ -158,12 +167,14 @@ class PacketPlane:
     def restart(self, row: int) -> None:
         """Let a crashed node take packets in again, with an empty queue and the limit it began with."""
         self._crashed[row] = False
+        self._dead = bool((self._crashed | self._cut).any())
         self.queues.set_limit(slice(row, row + 1), self._first_limit_bytes[row : row + 1])
         self._meter.forget(row, self.queues.now_ns)
 
     def set_link(self, row: int, *, down: bool) -> None:
         """Let nothing cross the link of a node, or everything again; the switch does not know of it yet."""
         self._cut[row] = down
+        self._dead = bool((self._crashed | self._cut).any())
 
     def flows(self) -> dict[str, FlowRows]:
         """Return what every sink has seen of each flow, by node; only where the scenario has faults."""
@@ -193,7 +204,34 @@ class PacketPlane:
             return False
         return not (self.deflection is not None and self.deflection.under_way)
 
+    def _compiled_plane(self) -> CompiledPlane | None:
+        """Return the parts as the library sees them, None without it."""
+        plan, losses = self._plan, self.fault_losses
+        others = {
+            **{"sent_ns": plan.t_ns, "flow": plan.flow, "size_bytes": plan.size_bytes},
+            **{"nodes": len(self._nodes), "way_ns": self._journeys.shortest_ns, "node_ns": self._node_ns},
+            "discarded_bytes": None if losses is None else losses.discarded_bytes,
+            "ecn_bytes": -1 if self._ecn_bytes is None else self._ecn_bytes,
+        }
+        return compiled.of_parts(
+            {**self.switch.state(), **self._meter.state(), **others}, self.queues, self._deliveries
+        )
+
     def _step(self, until_ns: int) -> None:
+        left = self._compiled.take(self._next, self._end, until_ns) if self._compiled and self._plain else None
+        if left is None:
+            self._step_by_arrays(until_ns)
+        else:
+            self._next = left
+        if self._deliveries.worth_it:
+            self._deliver()
+
+    @property
+    def _plain(self) -> bool:
+        """Tell whether a compiled step would do what the next step is to do."""
+        return self._alike and not self._dead and not any(link.active for link in self.losses.values())
+
+    def _step_by_arrays(self, until_ns: int) -> None:
         packets = self._spared(self._arriving(until_ns))
         if not len(packets):
             self.queues.idle_until(until_ns)
@@ -206,8 +244,6 @@ class PacketPlane:
             self._swallow(*lost)
         self._count(step)
         self._take_in(step)
-        if self._deliveries.worth_it:
-            self._deliver()
 
     def _arriving(self, until_ns: int) -> Packets:
         """Return the packets that reach a buffer by then, dead or not."""
@@ -274,20 +310,8 @@ class PacketPlane:
     # --------------------------------------------------------------------------------------------------- the counters
 
     def client_evidence(self) -> tuple[ClientEvidence, ...]:
-        """Return what each client has sent, but for what is on its way to a buffer when a run is stopped."""
-        plan, count = self._plan, len(self._plan.clients)
-        pkts, amounts = np.zeros((2, count), dtype=np.int64)
-        blocks: list[slice | Ints] = [
-            slice(begin, min(begin + _BLOCK_PKTS, self._next)) for begin in range(0, self._next, _BLOCK_PKTS)
-        ]
-        for sign, block in [(1, block) for block in blocks] + [(-1, self._journeys.under_way_rows())]:
-            client = plan.flows.client[plan.flow[block]]
-            pkts += sign * np.bincount(client, minlength=count)
-            amounts += sign * np.bincount(client, weights=plan.size_bytes[block], minlength=count).astype(np.int64)
-        return tuple(
-            ClientEvidence(name, planned_pkts=sent, sent_pkts=sent, sent_bytes=amount)
-            for name, sent, amount in zip(plan.clients, pkts.tolist(), amounts.tolist(), strict=True)
-        )
+        """Return what each client has sent, but for what is on its way when a run is stopped."""
+        return sent_by_clients(self._plan, self._next, self._journeys.under_way_rows())
 
     def node_evidence(self) -> tuple[NodeEvidence, ...]:
         """Return what each node counted so far; what waits there now is in flight."""
@@ -326,5 +350,4 @@ class PacketPlane:
     def _deflected(self, row: int) -> dict[str, Any]:
         if self.deflection is None:
             return {}
-        counts = ("deflected_pkts", "deflected_in_pkts")
-        return {name: int(getattr(self._meter, name)[row]) for name in counts}
+        return {name: int(getattr(self._meter, name)[row]) for name in ("deflected_pkts", "deflected_in_pkts")}

@@ -16,11 +16,15 @@ from testbed.policies.membership import SEVERE_STEP, fresh_ns
 from testbed.records.events import Floats, Ints
 from testbed.simulation.agenda import Agenda
 
-_LONG_AGO_NS = -(2**62)
+_LONG_AGO_NS, _NEVER_NS = -(2**62), 2**61
 
 
 class Peers:
-    """What n nodes sent, and what each has received from the others."""
+    """What n nodes sent, and what each has received from the others.
+
+    Attributes:
+        edition: number of what is heard: as long as it stays, every node hears the same.
+    """
 
     def __init__(self, nodes: tuple[str, ...], sync_ns: int, message_ns: int, agenda: Agenda) -> None:
         self._row_of = {node: row for row, node in enumerate(nodes)}
@@ -28,29 +32,41 @@ class Peers:
         self._own, self._told, self._there = np.zeros((3, len(nodes)))
         self._own_ns, self._there_ns = np.full((2, len(nodes)), _LONG_AGO_NS)
         self._side = np.zeros(len(nodes), dtype=np.int64)  # of a divided mesh
+        self._heard, self._stale_ns, self.edition = np.zeros(len(nodes)), 0, 0
         agenda.after(sync_ns, self._sync)
 
     def assess(self, rows: slice, severity_ratio: Floats) -> None:
         """Take in how strongly a burst is announced to the nodes of `rows` now."""
         self._own[rows], self._own_ns[rows] = severity_ratio, self._agenda.now_ns
-        risen = np.flatnonzero(self._own >= self._told + SEVERE_STEP)
-        if len(risen):
-            self._tell(risen)
+        risen = severity_ratio >= self._told[rows] + SEVERE_STEP
+        if risen.any():
+            self._tell(rows.start + np.flatnonzero(risen))
 
     def heard(self, rows: slice) -> Floats:
         """Return the highest fresh severity that has reached each node of `rows` from the others, 0..1."""
-        fresh = np.where(self._there_ns > self._agenda.now_ns - fresh_ns(self._sync_ns), self._there, 0.0)
-        heard = np.zeros(len(fresh))
+        self.refresh()
+        return self._heard[rows]
+
+    def refresh(self) -> None:
+        """Take in what has arrived, and what is not fresh any more; `edition` rises if that may change anything."""
+        now_ns = self._agenda.now_ns
+        if now_ns < self._stale_ns:
+            return
+        fresh = self._there_ns > now_ns - fresh_ns(self._sync_ns)
+        self._stale_ns = int(self._there_ns.min(where=fresh, initial=_NEVER_NS)) + fresh_ns(self._sync_ns)
+        there = np.where(fresh, self._there, 0.0)
+        self._heard = np.zeros(len(there))
         for side in np.unique(self._side):
             members = np.flatnonzero(self._side == side)
-            heard[members] = _highest_of_others(fresh[members])
-        return heard[rows]
+            self._heard[members] = _highest_of_others(there[members])
+        self.edition += 1
 
     def divide(self, groups: Sequence[Iterable[str]], *, apart: bool) -> None:
         """Let nothing pass between the groups, or let it pass again."""
         for side, group in enumerate(groups):
             for node in group:
                 self._side[self._row_of[node]] = side if apart else 0
+        self._stale_ns = 0
 
     def _sync(self) -> None:
         self._tell(np.arange(len(self._own)))
@@ -62,6 +78,7 @@ class Peers:
 
         def arrive() -> None:
             self._there[rows], self._there_ns[rows] = told, taken_ns
+            self._stale_ns = 0
 
         self._agenda.after(self._message_ns, arrive)
 

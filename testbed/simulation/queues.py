@@ -158,8 +158,12 @@ class QueueBank:
         """Serve without arrivals, for any time."""
         needed_ns = -((self._floor - self._debt) // self._rate)  # until the bucket is full; what is longer may overflow
         served_ns = np.minimum(until_ns - self.now_ns, needed_ns)
-        self._debt = np.maximum(self._debt - served_ns * self._rate, self._floor)
+        self._debt[:] = np.maximum(self._debt - served_ns * self._rate, self._floor)
         self.now_ns = until_ns
+
+    def state(self) -> dict[str, Ints]:
+        """Return the arrays of the state, which are never replaced, by their names in ``bpf/step.c``."""
+        return {"rate_bps": self._rate, "floor_nb": self._floor, "limit_nb": self._limit, "debt_nb": self._debt}
 
     def serve(self, arrivals: Arrivals, until_ns: int) -> Served:
         """Take in the packets of a step, from `now_ns` on, and serve to its end, at most `longest_step_ns` from now."""
@@ -192,7 +196,7 @@ class QueueBank:
 
     def put_back(self, queues: list[OneQueue], until_ns: int) -> None:
         """Take in what became of the queues, and serve to the end of the step."""
-        self._debt = np.array([queue.debt_at(until_ns) for queue in queues], dtype=np.int64)
+        self._debt[:] = [queue.debt_at(until_ns) for queue in queues]
         self.now_ns = until_ns
 
     def clear(self, row: int) -> None:
@@ -255,5 +259,5 @@ class QueueBank:
         since = np.full(len(self._debt), self.now_ns, dtype=np.int64)
         since[a.rows] = a.t_ns[a.last]
         self._debt[a.rows] = after[a.last]
-        self._debt = np.maximum(self._debt - (until_ns - since) * self._rate, self._floor)
+        self._debt[:] = np.maximum(self._debt - (until_ns - since) * self._rate, self._floor)
         self.now_ns = until_ns

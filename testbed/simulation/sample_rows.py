@@ -5,6 +5,7 @@ They are handed on after so many ticks at the latest, because what a killed run 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 
 import numpy as np
@@ -15,6 +16,7 @@ from testbed.records.events import MEASURED, Floats, Ints, TrafficSampled
 _BATCH_ROWS = 1 << 17
 _BATCH_TICKS = 500
 
+_measured = operator.attrgetter(*MEASURED)
 _Columns = Mapping[str, Ints | Floats]
 
 
@@ -24,18 +26,14 @@ class SampleRows:
     def __init__(self, recorder: Writer) -> None:
         self._recorder = recorder
         self._nodes: list[str] = []
+        self._instants: list[tuple[int, int]] = []  # time of each tick, and how many rows it has
         self._ticks: list[_Columns] = []
 
     def add(self, t_ns: int, sample: TrafficSampled, decided: _Columns) -> None:
         """Take in one tick: the sample and the further columns, one row a node."""
         self._nodes += sample.nodes
-        self._ticks.append(
-            {
-                "t_ns": np.full(len(sample.nodes), t_ns, dtype=np.int64),
-                **{name: getattr(sample, name) for name in MEASURED},
-                **decided,
-            }
-        )
+        self._instants.append((t_ns, len(sample.nodes)))
+        self._ticks.append({**dict(zip(MEASURED, _measured(sample), strict=True)), **decided})
         if len(self._nodes) >= _BATCH_ROWS or len(self._ticks) >= _BATCH_TICKS:
             self.flush()
             self._recorder.checkpoint()
@@ -46,5 +44,6 @@ class SampleRows:
             columns: dict[str, object] = {
                 name: np.concatenate([tick[name] for tick in self._ticks]) for name in self._ticks[0]
             }
-            self._recorder.append_columns({"node": self._nodes, **columns})
-            self._nodes, self._ticks = [], []
+            t_ns = np.repeat(*np.array(self._instants, dtype=np.int64).T)
+            self._recorder.append_columns({"node": self._nodes, "t_ns": t_ns, **columns, "delivered_t_ns": t_ns})
+            self._nodes, self._instants, self._ticks = [], [], []

@@ -21,6 +21,7 @@ Where Open vSwitch is compiled for SSE 4.2 it uses CRC32 instead; the packages o
 from __future__ import annotations
 
 import ipaddress
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,7 @@ _UNPINNED = -1
 FALLBACKS = 2  # further nodes a number may lead to
 
 Words = NDArray[np.uint32]
+AnyArray = NDArray[Any]
 
 
 def flow_hash(flows: FlowTable, clients: tuple[str, ...], network: Network, basis: int) -> Words:
@@ -109,8 +111,9 @@ class Switch:
         in_turn: bool = False,
     ) -> None:
         self._slot = (hashes % np.uint32(len(table))).astype(np.int64)
-        self._table = table
-        self._in_turn, self._turn = in_turn, 0  # the slot of the next new flow
+        self._table = table.copy()
+        self._in_turn = in_turn
+        self._turn = np.zeros(1, dtype=np.int64)  # the slot of the next new flow
         self._removed = np.zeros(nodes, dtype=bool)
         self._idle_ns = -(-affinity_idle_ns // NS_PER_S) * NS_PER_S
         self._pin = np.full(len(hashes), _UNPINNED, dtype=np.int64)
@@ -122,7 +125,16 @@ class Switch:
 
     def set_slots(self, table: Ints) -> None:
         """Deal the slots anew: for flows to come."""
-        self._table = table
+        self._table[:] = table
+
+    def state(self) -> dict[str, AnyArray | int]:
+        """Return the state, with arrays that are never replaced, by the names in ``bpf/step.c``."""
+        return {
+            **{"table": self._table, "slots": len(self._table), "slot": self._slot, "pin": self._pin},
+            **{"seen_ns": self._seen_ns, "strange": self._strange, "removed": self._removed},
+            **{"leads_to": self._leads_to, "turn": self._turn, "in_turn": self._in_turn},
+            **{"meter_idle_ns": METER_IDLE_NS, "pin_idle_ns": self._idle_ns},
+        }
 
     def remove(self, node: int) -> None:
         """Stop forwarding to a node; its flows hash anew."""
@@ -177,4 +189,4 @@ class Switch:
         flows, first = np.unique(flow, return_index=True)
         ranks = np.argsort(np.argsort(first))
         self._slot[flows] = (self._turn + ranks) % len(self._table)
-        self._turn = (self._turn + len(flows)) % len(self._table)
+        self._turn[:] = (self._turn + len(flows)) % len(self._table)

@@ -24,6 +24,11 @@ def scenarios() -> Path:
     return root() / "scenarios"
 
 
+def step_library() -> Path:
+    """Return where the compiled step of the simulation is, if it has been compiled."""
+    return root() / "bpf" / "build" / "step.so"
+
+
 def bpf_object(name: str) -> Path:
     """Return the compiled BPF program `name`, such as ``"node"``.
 

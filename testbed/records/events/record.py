@@ -45,6 +45,7 @@ _NAMES: dict[type[Any], tuple[str, ...]] = {}  # what was asked for before
 _FIELDS: dict[type[Any], tuple[Field, ...]] = {}
 _GETTERS: dict[type[Any], Callable[[Any], tuple[Any, ...]]] = {}
 _GROUPS: set[type] = set()  # whose subclasses are registered
+_PLAIN = frozenset({int, float, str, bool, type(None)})
 _R = TypeVar("_R", bound="Record")
 
 
@@ -117,8 +118,9 @@ class Record:
 
     def to_record(self) -> dict[str, Any]:
         """Return ``{"kind": class name, field: plain value, ...}``; arrays become lists."""
-        fields = {name: plain(getattr(self, name)) for name in names_of(type(self))}
-        return {"kind": type(self).__name__, **fields}
+        kind = type(self)
+        values = map(plain, getter_of(kind)(self))
+        return {"kind": kind.__name__, **dict(zip(names_of(kind), values, strict=True))}
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle by the values alone: a row of samples crosses from process to process a hundred times a second."""
@@ -242,10 +244,12 @@ def _restored(kind: type[_R], values: tuple[Any, ...]) -> _R:
 
 def plain(value: Any) -> Any:
     """Return a value as JSON has it."""
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, tuple):
-        return [plain(item) for item in value]
+        return [item if type(item) in _PLAIN else plain(item) for item in value]
     return value
