@@ -22,7 +22,6 @@ from testbed.scenario.network import Network, bucket_bytes
 from testbed.scenario.tables import BALANCER_POLICIES
 from testbed.simulation import compiled
 from testbed.simulation.client_counts import sent_by_clients
-from testbed.simulation.compiled import CompiledPlane
 from testbed.simulation.deflection import Deflection, Packets, Step
 from testbed.simulation.delays import DelayCounts
 from testbed.simulation.deliveries import Deliveries
@@ -204,12 +203,12 @@ class PacketPlane:
             return False
         return not (self.deflection is not None and self.deflection.under_way)
 
-    def _compiled_plane(self) -> CompiledPlane | None:
+    def _compiled_plane(self) -> compiled.CompiledPlane | None:
         """Return the parts as the library sees them, None without it."""
-        plan, losses = self._plan, self.fault_losses
+        plan, losses, way_ns = self._plan, self.fault_losses, self._journeys.shortest_ns
         others = {
             **{"sent_ns": plan.t_ns, "flow": plan.flow, "size_bytes": plan.size_bytes},
-            **{"nodes": len(self._nodes), "way_ns": self._journeys.shortest_ns, "node_ns": self._node_ns},
+            **{"nodes": len(self._nodes), "way_ns": way_ns, "node_ns": self._node_ns},
             "discarded_bytes": None if losses is None else losses.discarded_bytes,
             "ecn_bytes": -1 if self._ecn_bytes is None else self._ecn_bytes,
         }
@@ -228,7 +227,7 @@ class PacketPlane:
 
     @property
     def _plain(self) -> bool:
-        """Tell whether a compiled step would do what the next step is to do."""
+        """Tell whether a compiled step may be the next one."""
         return self._alike and not self._dead and not any(link.active for link in self.losses.values())
 
     def _step_by_arrays(self, until_ns: int) -> None:
@@ -275,8 +274,7 @@ class PacketPlane:
         return packets.only(~lost)
 
     def _swallow(self, node: Ints, number: Ints) -> None:
-        if len(node):
-            assert self.fault_losses is not None
+        if len(node) and self.fault_losses is not None:
             self.fault_losses.swallow(node, number, self._cut)
 
     def _count(self, step: Step) -> None:
@@ -306,8 +304,6 @@ class PacketPlane:
     def trunk_evidence(self) -> tuple[TrunkEvidence, ...]:
         """Return what the links between switches lost so far."""
         return self._journeys.trunk_evidence()
-
-    # --------------------------------------------------------------------------------------------------- the counters
 
     def client_evidence(self) -> tuple[ClientEvidence, ...]:
         """Return what each client has sent, but for what is on its way when a run is stopped."""
