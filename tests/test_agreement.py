@@ -42,6 +42,23 @@ def test_what_is_the_same_agrees() -> None:
     assert all(found.values())
 
 
+@pytest.mark.parametrize(("cost", "agrees"), [(2.19, True), (2.21, False), (0.3, False)])
+def test_the_cost_is_judged_and_ranked_where_the_runs_have_one(cost: float, agrees: bool) -> None:
+    def costing(value: float) -> Any:
+        found = table(SAME)
+        costs = (value, 1.0)
+        rows = [
+            replace(row, figures={**row.figures, "cost": estimate([one, one])})
+            for row, one in zip(found.combinations, costs, strict=True)
+        ]
+        return replace(found, combinations=tuple(rows))
+
+    found = verdicts(costing(2.0), costing(cost))
+    assert found["static-min cost MB"] is agrees
+    assert found["reactive cost MB"] is True
+    assert found["all ranking by cost MB"] is (cost > 1)
+
+
 @pytest.mark.parametrize(
     ("changed", "agrees"),
     [

@@ -12,15 +12,18 @@ interval, as `simulate` has them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from testbed import output, topologies
-from testbed.bench.map_cells import cells
+from testbed.bench import map_cells, map_emulated, map_weights
+from testbed.bench.map_weights import Parts, weighed
 from testbed.bench.rows import Row, row
+from testbed.errors import InputError
+from testbed.records.engines import EMULATION, SIMULATION
 from testbed.records.facts import RunFacts
 from testbed.records.samples import by_node, table_of
 from testbed.results.confidence import Estimate, estimate
@@ -45,6 +48,8 @@ RIVALS: tuple[Pair, ...] = (
     ("by-rate", "bdp"),
 )
 ABLATIONS: tuple[Pair, ...] = (("turns", "reactive"), ("cooperative", "lstm"), ("ready-first", "lstm"))
+# In the emulation a run takes seconds of real time: there ours meets the rivals that are the best of most cells.
+EMULATED: tuple[Pair, ...] = (OURS, RIVALS[0], RIVALS[2], RIVALS[4])
 PAYS_RATIO = 0.15  # of the rival's cost: what a row has to save to be said to pay
 _MB = 10**6
 
@@ -66,14 +71,54 @@ class _Samples:
         """Do nothing: no file is written."""
 
 
-def run(count: int = SEEDS, only: str = "") -> list[Row]:
-    """Measure and return a row for each cell whose name contains `only`, over `count` seeds."""
-    return [_measured(name, data, count) for name, data in cells().items() if only in name]
+def run(
+    count: int | None = None,
+    only: str = "",
+    engine: str = SIMULATION,
+    cells: str = "",
+    weights: bool = False,
+) -> list[Row]:
+    """Measure and return a row for each cell.
+
+    Args:
+        count: seeds of each cell; default `SEEDS`, in the emulation `map_emulated.SEEDS`.
+        only: cells whose names contain this text.
+        engine: which engine carries the runs out; the emulation takes fewer pairs.
+        cells: ``five`` for the cells `map_emulated.FIVE`, the default in the emulation; ``all`` for all.
+        weights: also rank the pairs under other weights of the cost.
+
+    Raises:
+        InputError: there is no such set of cells, or no such engine.
+    """
+    if engine not in (SIMULATION, EMULATION):
+        raise InputError(f"bench map --engine {engine}", "there is none", f"name {SIMULATION} or {EMULATION}")
+    names = _cells_of(cells or ("five" if engine == EMULATION else "all"))
+    emulated = map_emulated.EmulatedCosts() if engine == EMULATION else None
+    seeds = range(1, (count or (map_emulated.SEEDS if emulated else SEEDS)) + 1)
+    rows = []
+    for name, data in map_cells.cells().items():
+        if name in names and only in name:
+            output.note(f"{name} …")
+            costs = emulated.of_cell(name, data, EMULATED, seeds) if emulated else _costs(data, seeds)
+            if costs[OURS]:
+                rows.append(_row(name, costs, weights=weights))
+    return rows
+
+
+def _cells_of(chosen: str) -> Collection[str]:
+    sets: dict[str, Collection[str]] = {"all": list(map_cells.cells()), "five": map_emulated.FIVE}
+    if chosen not in sets:
+        raise InputError(f"bench map --cells {chosen}", "there is no such set", f"name {' or '.join(sets)}")
+    return sets[chosen]
 
 
 def table(rows: Iterable[Row]) -> Iterator[Sequence[str]]:
     """Yield the head and a line for each row."""
-    ablations = [f"{balancer} + {buffer}" for balancer, buffer in ABLATIONS]
+    rows = list(rows)
+    if rows and "rankings" in rows[0]:
+        yield from map_weights.table(rows)
+        return
+    ablations = [name for pair in ABLATIONS if (name := " + ".join(pair)) in (rows[0]["costs"] if rows else ())]
     yield ("cell", "ours", "best rival", "its cost", "saved", "difference", "finding", *ablations)
     for found in rows:
         saved = "" if found["ratio"] is None else f"{1 - found['ratio']:.0%}"
@@ -83,17 +128,18 @@ def table(rows: Iterable[Row]) -> Iterator[Sequence[str]]:
         yield (name, ours, found["rival"], rival, saved, found["difference"], found["note"], *others)
 
 
-def _measured(name: str, data: Mapping[str, Any], seeds: int) -> Row:
-    output.note(f"{name} …")
-    costs = _costs(data, range(1, seeds + 1))
+def _row(name: str, parts: Mapping[Pair, Sequence[Parts]], *, weights: bool) -> Row:
+    costs = {pair: [weighed(one) for one in found] for pair, found in parts.items()}
     mean = {pair: float(np.mean(found)) for pair, found in costs.items()}
-    best = min(RIVALS, key=mean.__getitem__)
+    best = min((pair for pair in RIVALS if pair in mean), key=mean.__getitem__)
     apart = estimate([ours - theirs for ours, theirs in zip(costs[OURS], costs[best], strict=True)])
     finding, difference = _finding(apart, mean[best])
     return {
         **row(f"map.{name}", mean[OURS], "MB", "", " + ".join(best), mean[best], finding),
         "difference": difference,
         "costs": {" + ".join(pair): cost for pair, cost in mean.items()},
+        "seeds": len(costs[OURS]),
+        **({"ours": " + ".join(OURS), "rankings": map_weights.rankings(parts)} if weights else {}),
     }
 
 
@@ -109,17 +155,17 @@ def _finding(apart: Estimate | None, rival_cost: float) -> tuple[str, str]:
     return ("pays" if -apart.mean >= PAYS_RATIO * rival_cost else "better"), written
 
 
-def _costs(data: Mapping[str, Any], seeds: Iterable[int]) -> dict[Pair, list[float]]:
-    """Return the cost of every pair under each seed, in MB."""
+def _costs(data: Mapping[str, Any], seeds: Iterable[int]) -> dict[Pair, list[Parts]]:
+    """Return the parts of the cost of every pair under each seed, in MB."""
     pairs = (OURS, *RIVALS, *ABLATIONS)
-    costs: dict[Pair, list[float]] = {pair: [] for pair in pairs}
+    costs: dict[Pair, list[Parts]] = {pair: [] for pair in pairs}
     for seed in seeds:
         plan: PacketPlan | None = None  # the same for all: policies change no packet
         for pair in pairs:
             scenario = _with_policies(data, pair, seed)
             if plan is None:
                 plan = make_plan(scenario, topologies.describe(scenario.topology), places.scenarios())
-            costs[pair].append(cost_mb(scenario, plan))
+            costs[pair].append(simulated_cost(scenario, plan))
     return costs
 
 
@@ -129,8 +175,8 @@ def _with_policies(data: Mapping[str, Any], pair: Pair, seed: int) -> Scenario:
     return Scenario.model_validate({**data, **chosen, "seed": seed})
 
 
-def cost_mb(scenario: Scenario, plan: PacketPlan) -> float:
-    """Return the cost of a simulated run without faults, as its summary would have it, without writing it."""
+def simulated_cost(scenario: Scenario, plan: PacketPlan) -> Parts:
+    """Return the cost of a simulated run without faults in its parts, as its summary has them, without writing it."""
     network, writer = topologies.describe(scenario.topology), _Samples()
     evidence = simulate(trial_plan(scenario, network, plan, Path("logs")), writer, cohorts=1)
     columns = {
@@ -141,4 +187,4 @@ def cost_mb(scenario: Scenario, plan: PacketPlan) -> float:
     facts = RunFacts.of(scenario, network, "simulation")
     end_ns = min(evidence.ran_ns, facts.duration_ns)
     reserved = sum(reserved_byte_ns(rows[node], (), facts.floor_bytes, end_ns) for node in rows) / _MB / NS_PER_S
-    return objective_section(facts, evidence, rows, {}, reserved)["cost"]
+    return objective_section(facts, evidence, rows, {}, reserved)

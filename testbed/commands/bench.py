@@ -17,6 +17,7 @@ from testbed.bench import ANYBODYS, COUNTED, DRAWN, FILTERED, JUDGED, LONG, NAME
 from testbed.commands.app import app
 from testbed.commands.options import AsJson
 from testbed.errors import EXIT_EXPECTATION_FAILED, EXIT_OK, InputError
+from testbed.records.engines import EMULATION
 
 _COUNTS = "; ".join(f"{name}: {what}" for name, what in COUNTED.items())
 
@@ -29,7 +30,7 @@ def bench(
     ] = None,
     count: Annotated[
         int | None,
-        typer.Option("--count", "--trials", min=1, help=f"number of repetitions: {_COUNTS}"),
+        typer.Option("--count", "--trials", "--seeds", min=1, help=f"number of repetitions: {_COUNTS}"),
     ] = None,
     only: Annotated[
         str,
@@ -47,14 +48,24 @@ def bench(
     minutes: Annotated[
         float | None, typer.Option("--minutes", min=0.2, help=f"{', '.join(TIMED)}: duration in minutes (default 30)")
     ] = None,
+    engine: Annotated[
+        str | None, typer.Option("--engine", help="map: simulation (default) or emulation, which needs root")
+    ] = None,
+    cells: Annotated[
+        str | None, typer.Option("--cells", metavar="SET", help="map: all, or five (default in the emulation)")
+    ] = None,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="map: rank the pairs under other weights of the cost")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run benchmarks, each with a baseline measured in the same invocation; Ctrl-C prints what is complete."""
     chosen = names or [name for name in NAMES if name not in LONG]
     options = {"count": count, "only": only or None, "seed": seed, "check_every": check_every, "minutes": minutes}
+    options |= {"engine": engine, "cells": cells, "weights": weights or None}
     given = {name: value for name, value in options.items() if value is not None}
     _check(chosen, given)
-    if set(chosen) - set(ANYBODYS):
+    if set(chosen) - set(ANYBODYS) or engine == EMULATION:
         _refuse_if_lacking()
     rows: list[dict[str, Any]] = []
     try:
@@ -78,6 +89,7 @@ def _check(names: list[str], given: Collection[str]) -> None:
         "seed": DRAWN,
         "check_every": DRAWN,
         "minutes": TIMED,
+        **dict.fromkeys(("engine", "cells", "weights"), ("map",)),
     }
     for option in given:
         without = sorted(set(names) - set(takers[option]))

@@ -31,7 +31,7 @@ around `handle`.
 
 Source: A. K. Choudhury, E. L. Hahne, "Dynamic queue length thresholds for shared-memory packet switches", IEEE/ACM
 Transactions on Networking 6(2), 1998, equation 1; V. Addanki, M. Apostolaki, M. Ghobadi, S. Schmid, L. Vanbever, "ABM:
-active buffer management in datacenters", SIGCOMM 2022, equation 3.  Ours count reserved memory where theirs count
+active buffer management in datacenters", SIGCOMM 2022.  Ours count reserved memory where theirs count
 queued packets.
 """
 

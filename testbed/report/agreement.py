@@ -5,6 +5,7 @@ The engines carried out the same packets under the same seeds, so a combination 
     loss ratio          within 1 percentage point or 10 % of the emulated one
     p99 delay           within 10 %
     reserved memory     within 5 %
+    cost                within 10 % or 0.1 MB
 
 **Decided or not.**  The seeds are the same in both engines, so the differences are taken seed by seed, and their mean
 has a 95 % interval.  The engines *agree* where the whole interval lies within what is allowed, they *differ* where all
@@ -12,7 +13,7 @@ of it lies beyond, and the figure is *undecided* where it holds the bound: more 
 interval; it decides only where both engines gave the very same value.
 
 **Ranking.**  Whoever compares policies needs their order more than their figures.  Policies that differ in nothing else
-are ranked by loss and by memory; two of them are *reversed* when the engines put them in opposite order and both put
+are ranked by loss, memory and cost; two of them are *reversed* when the engines put them in opposite order and both put
 more between them than the bounds above allow for noise and than their intervals are wide.  Policies that one engine
 cannot tell apart are a tie there (≈) and have no order.
 """
@@ -62,7 +63,9 @@ class Bound:
 
 LOSS = Bound("loss_ratio", "loss", 0.10, 0.01)
 MEMORY = Bound("reserved_mb_s", "reserved MB·s", 0.05)
-BOUNDS = (LOSS, Bound("p99_ms", "p99 delay ms", 0.10), MEMORY)
+COST = Bound("cost", "cost MB", 0.10, 0.1)
+BOUNDS = (LOSS, Bound("p99_ms", "p99 delay ms", 0.10), MEMORY, COST)
+RANKED = (LOSS, MEMORY, COST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,7 @@ def judge(emulated: SweepTable, simulated: SweepTable) -> list[Judgement]:
     note = _refuse_other_conditions(emulated, simulated)
     pairs = list(zip(emulated.combinations, simulated.combinations, strict=True))
     found = _paired(emulated, simulated)
-    figures = [_judged(emulated.name, a, b, bound, found) for a, b in pairs for bound in BOUNDS]
+    figures = [_judged(emulated.name, a, b, bound, found) for a, b in pairs for bound in BOUNDS if _has(a, bound)]
     return [replace(judgement, note=note) for judgement in (*figures, *_rankings(emulated.name, pairs))]
 
 
@@ -198,6 +201,11 @@ def _judged(sweep: str, emulated: CombinationRow, simulated: CombinationRow, bou
     return Judgement(*head, *figures, agrees, undecided=agrees is None)
 
 
+def _has(row: CombinationRow, bound: Bound) -> bool:
+    """Tell whether the figure exists; runs of earlier versions have no cost."""
+    return bound.figure in row.figures
+
+
 def _width(ours: Estimate, theirs: Estimate, bound: Bound, pairs: Sequence[tuple[Row, Row]]) -> float | None:
     """Return half of the interval of the difference, None where one seed leaves it unknown."""
     values = [(a.value(bound.figure), b.value(bound.figure)) for a, b in pairs]
@@ -226,7 +234,7 @@ def _rankings(sweep: str, pairs: Sequence[tuple[CombinationRow, CombinationRow]]
         if POLICY in pair[0].parameters:
             groups.setdefault(_label(others), []).append(pair)
     for label, members in groups.items():
-        for bound in (LOSS, MEMORY):
+        for bound in (one for one in RANKED if any(_has(a, one) for a, _ in members)):
             yield _ranking(sweep, label, members, bound)
 
 

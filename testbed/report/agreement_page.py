@@ -54,7 +54,7 @@ def _chart(tables: Sequence[tuple[SweepTable, SweepTable]], bound: Bound) -> cha
         pairs = [
             (ours.mean, theirs.mean, ", ".join(a.parameters.values()))
             for a, b in zip(emulated.combinations, simulated.combinations, strict=True)
-            if (ours := a.figures[bound.figure]) is not None and (theirs := b.figures[bound.figure]) is not None
+            if (ours := a.figures.get(bound.figure)) is not None and (theirs := b.figures.get(bound.figure)) is not None
         ]
         columns = {"x": [pair[0] for pair in pairs], "y": [pair[1] for pair in pairs], "text": [p[2] for p in pairs]}
         marker = {"size": 11, "color": palette.colour(k), "symbol": palette.symbol(k)}
