@@ -13,8 +13,9 @@ import pytest
 from testbed.files.event_records import from_record
 from testbed.policies.agreement import DISPUTE_NS, HOLD_NS, MEMORY_NS, STALE_NS, Agreement
 from testbed.policies.base import replay
-from testbed.policies.membership import BALANCER, FAN_OUT, FULL_SYNC_MEMBERS, GOSSIP_ROWS, Membership
+from testbed.policies.membership import BALANCER, Membership
 from testbed.policies.monitors import monitored_by, monitors_of
+from testbed.policies.sharing import FULL_SYNC_MEMBERS, GOSSIP_ROWS
 from testbed.records.events import (
     Action,
     DeadlineReached,
@@ -512,7 +513,7 @@ def test_beyond_full_sync_states_go_to_a_few_and_carry_others() -> None:
     for name in members[:40]:
         member.handle(state(name, 5, 0.1), 6)
     sent = [action for action in member.handle(DeadlineReached(), 10) if isinstance(action, SendStates)]
-    assert (len(sent), len(sent[0].to), len(sent[0].nodes)) == (1, FAN_OUT, 1 + GOSSIP_ROWS)
+    assert (len(sent), len(sent[0].to), len(sent[0].nodes)) == (1, SPEC.fanout, 1 + GOSSIP_ROWS)
     assert sent[0].nodes[0] == "n0"
 
 

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.policies.membership import BALANCER, FULL_SYNC_MEMBERS, GOSSIP_ROWS
+from testbed.policies.membership import BALANCER
+from testbed.policies.sharing import FULL_SYNC_MEMBERS, GOSSIP_ROWS
 from testbed.records.events import (
     Action,
     HeartbeatHeard,

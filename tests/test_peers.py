@@ -10,8 +10,9 @@ import pytest
 
 from testbed.emulation.processes.shared_state import PeersState, SharedPeers
 from testbed.policies.brain import NodeBrain
-from testbed.policies.membership import FRESH_NS, SEVERE_STEP, Membership
+from testbed.policies.membership import Membership
 from testbed.policies.peers import PEER_WEIGHT, joined
+from testbed.policies.sharing import FRESH_NS, SEVERE_STEP
 from testbed.records.events import DeadlineReached, ForecastMade, PeersAssessed, RequestLimit, SendStates, StatesHeard
 from testbed.scenario.buffer import BufferSpec
 from testbed.scenario.mesh import MeshSpec

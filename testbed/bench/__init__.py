@@ -18,6 +18,7 @@ NAMES = {
     "capacity": "whether the verdict that doctor foretells is the one that a run gets",
     "scale": "goodput of more nodes, and how evenly each balancer policy loads them",
     "suspicion": "false-positive rate of the failure detector",
+    "gossip": "the mesh that gossips, from 100 members to 10,000",
     "balancer": "the balancer's decisions",
     "cluster": "one node against a cluster of three",
     "map": "where cooperation pays: the cost of a run under pairs of balancer and buffer, cell by cell",
@@ -26,12 +27,13 @@ NAMES = {
     "verdict": "what disturbs a run, and whether the verdict names it",
     "soak": "memory and descriptors of every process of a long trial",
 }
-ANYBODYS = ("forecaster", "simulate", "map")  # the others need root, and what a run needs of the machine
-LONG = ("nodes", "capacity", "map", "kill-start", "kill-matrix", "verdict", "soak")
+ANYBODYS = ("forecaster", "simulate", "map", "gossip")  # the others need root, and what a run needs of the machine
+LONG = ("nodes", "capacity", "map", "gossip", "kill-start", "kill-matrix", "verdict", "soak")
 COUNTED = {
     "failover": "failures of each kind (100)",
     "scale": "seeds of the imbalance (3)",
     "suspicion": "minutes of node time (6)",
+    "gossip": "minutes of calm (1)",
     "cluster": "silent crashes (20)",
     "map": "seeds of each cell (10)",
     "kill-start": "kills (2500)",
@@ -40,6 +42,6 @@ COUNTED = {
 }
 JUDGED = ("capacity", "kill-matrix", "verdict", "soak")  # a bar that is not passed there is a failure: exit 1
 TABLED = (*JUDGED, "map")  # have a table of their own
-FILTERED = ("nodes", "capacity", "map", "kill-matrix", "verdict")  # have `run(..., only=TEXT)`
+FILTERED = ("nodes", "capacity", "map", "gossip", "kill-matrix", "verdict")  # have `run(..., only=TEXT)`
 TIMED = ("soak",)  # have `run(minutes=N)`
 DRAWN = ("kill-matrix",)  # have `run(..., seed=N, check_every=N)`

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from testbed.policies.cohorts import OWN_TICKS, SHARED_TICKS
-from testbed.policies.membership import FAN_OUT, FULL_SYNC_MEMBERS
+from testbed.policies.sharing import FULL_SYNC_MEMBERS
 from testbed.records.events import Floats
 from testbed.scenario.apart import nodes_apart
+from testbed.scenario.mesh import FANOUT
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
 from testbed.traffic.plan import PacketPlan
@@ -33,7 +34,7 @@ class Load:
         nodes: buffer nodes of both tiers.
         clients: hosts that send or could.
         interval_ns: sample interval.
-        heartbeat_ns, sync_ns, watchers: of the mesh.
+        heartbeat_ns, sync_ns, watchers, fanout: of the mesh.
         sent_ms: packets that each sending client sends in each millisecond, float64 [client, ms].
         begun_ms: flows that send their first packet in it, float64 [ms].
         bits_per_s: planned traffic in the mean.
@@ -52,6 +53,7 @@ class Load:
     bits_per_s: float
     hogs: int = 0
     apart: int = 0
+    fanout: int = FANOUT
 
     @property
     def ports(self) -> int:
@@ -81,7 +83,7 @@ class Load:
     @property
     def messages_per_s(self) -> float:
         """Return how many messages the mesh sends in a second."""
-        return _messages_per_s(self.nodes, self.watchers, self.heartbeat_ns, self.sync_ns)
+        return _messages_per_s(self.nodes, self.watchers, self.heartbeat_ns, self.sync_ns, self.fanout)
 
     @property
     def arrived_ms(self) -> Floats:
@@ -120,6 +122,7 @@ def load_of(scenario: Scenario, network: Network, plan: PacketPlan) -> Load:
         heartbeat_ns=scenario.mesh.heartbeat_ns,
         sync_ns=scenario.mesh.sync_interval_ns,
         watchers=scenario.mesh.watchers,
+        fanout=scenario.mesh.fanout,
         sent_ms=sent_ms,
         begun_ms=np.bincount(at_ms[first], minlength=length).astype(np.float64),
         bits_per_s=plan.total_bytes * 8 * NS_PER_S / plan.duration_ns,
@@ -157,12 +160,13 @@ def _ticks_per_s(nodes: int, interval_ns: int) -> float:
 def messages_per_s(scenario: Scenario) -> float:
     """Return how many messages the mesh of a scenario sends in a second."""
     mesh = scenario.mesh
-    return _messages_per_s(scenario.topology.all_nodes, mesh.watchers, mesh.heartbeat_ns, mesh.sync_interval_ns)
+    nodes, watchers = scenario.topology.all_nodes, mesh.watchers
+    return _messages_per_s(nodes, watchers, mesh.heartbeat_ns, mesh.sync_interval_ns, mesh.fanout)
 
 
-def _messages_per_s(nodes: int, watchers: int, heartbeat_ns: int, sync_ns: int) -> float:
+def _messages_per_s(nodes: int, watchers: int, heartbeat_ns: int, sync_ns: int, fanout: int) -> float:
     """Return the heartbeats to watchers, and the states to others and the balancer; a node alone has no mesh."""
     beats = min(watchers, nodes - 1) * NS_PER_S / heartbeat_ns
-    others = nodes - 1 if nodes <= FULL_SYNC_MEMBERS else FAN_OUT
+    others = nodes - 1 if nodes <= FULL_SYNC_MEMBERS else fanout
     states = (others + 1) * NS_PER_S / sync_ns if nodes > 1 else 0.0
     return nodes * (beats + states)

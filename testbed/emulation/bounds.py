@@ -36,6 +36,9 @@ def check(scenario: Scenario, network: Network) -> Iterator[Complaint]:
     if scenario.topology.switch_ports == "afxdp":
         yield from _link_faults(scenario)
     yield from _interface_names(network)
+    if scenario.mesh.gossips:
+        happened = "the mesh that gossips has no datagrams yet"
+        yield Complaint(("mesh", "dissemination"), happened, f"use full, or {_SIMULATE}")
     yield from _links(scenario, network)
     for rate_bps in {link.rate_bps for link in network.links if link.rate_bps}:
         if not SMALLEST_RATE_BPS <= rate_bps <= LARGEST_RATE_BPS:

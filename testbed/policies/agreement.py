@@ -53,7 +53,7 @@ MEMORY_NS = 10 * NS_PER_S
 
 
 @dataclass(slots=True)
-class _Watched:
+class Watched:
     """What is known of one node."""
 
     node: str
@@ -70,19 +70,23 @@ class _Watched:
 class Agreement:
     """Suspicions in, `NodeLeft` and `NodeJoined` with the reason ``mesh`` out."""
 
-    def __init__(self, members: tuple[str, ...], monitors: int, sync_ns: int = SYNC_NS) -> None:
+    def __init__(
+        self, members: tuple[str, ...], monitors: int, sync_ns: int = SYNC_NS, about: Sequence[str] | None = None
+    ) -> None:
         """Begin with every member alive.
 
         Args:
             members: every node of the mesh.
             monitors: how many each node has.
             sync_ns: the interval at which a monitor's report arrives here, changed or not.
+            about: the nodes to conclude about; default all members.
         """
         self._stale_ns = round(STALE_SYNCS * max(sync_ns, SYNC_NS))
         self._dispute_ns = round(DISPUTE_SYNCS * max(sync_ns, SYNC_NS))
-        self._states = {node: _Watched(node, monitors_of(node, members, monitors)) for node in members}
-        self._count, self._present = monitors, frozenset(members)
-        self._rank = {node: rank for rank, node in enumerate(members)}
+        about = members if about is None else about
+        self._count, self._present = monitors, frozenset(about)
+        self._states = {node: Watched(node, self._monitors_of(node, members)) for node in about}
+        self._rank = {node: rank for rank, node in enumerate(about)}
         self._open: set[str] = set()  # nodes that are suspected or dead; only these can change
         self._reported_ns: dict[str, int] = {}
         self._began_ns = 0  # when we began to listen: counts as a report of those that have not reported yet
@@ -102,7 +106,7 @@ class Agreement:
         self._present = frozenset(present)
         self._last.clear()  # a report that is repeated may be by a monitor from now on
         for node, state in self._states.items():
-            state.monitors = monitors_of(node, present, self._count) if node in self._present else ()
+            state.monitors = self._monitors_of(node, present) if node in self._present else ()
             if node in came or not state.monitors:
                 state.dead, state.cleared_ns, state.disputed_ns, state.departures_ns = False, None, None, []
                 state.suspected_in, state.unsure, state.heard_in = {}, set(), -1
@@ -110,6 +114,9 @@ class Agreement:
             state.unsure &= set(state.monitors)
             if not state.dead and not state.suspected_in:
                 self._open.discard(node)
+
+    def _monitors_of(self, node: str, present: Sequence[str]) -> tuple[str, ...]:
+        return monitors_of(node, present, self._count)
 
     @property
     def dead(self) -> frozenset[str]:
@@ -167,14 +174,15 @@ class Agreement:
         self._concluded_ns, self._larger = now_ns, None
         if not self._open or self._isolated(now_ns):
             return []
+        return self._conclude_about(self._opened(), now_ns)
+
+    def _conclude_about(self, opened: Sequence[tuple[str, Watched]], now_ns: int) -> list[NodeLeft | NodeJoined]:
         found: list[NodeLeft | NodeJoined] = []
-        for node, state in self._opened():
+        for node, state in opened:
             suspecting = self._suspecting(state)
             if not state.dead and self._is_gone(state, suspecting, now_ns):
-                state.dead, state.cleared_ns, state.disputed_ns = True, None, None
-                state.departures_ns = [t for t in state.departures_ns if t > now_ns - MEMORY_NS] + [now_ns]
-                found.append(NodeLeft(node=node, reason=REASON))
-            elif state.dead and suspecting:
+                found.append(departed(state, now_ns))
+            elif state.dead and (suspecting or not self._is_heard(state)):
                 state.cleared_ns = None
             elif state.dead and state.cleared_ns is None:
                 state.cleared_ns = now_ns
@@ -185,7 +193,7 @@ class Agreement:
                 self._open.discard(node)
         return found
 
-    def _is_gone(self, state: _Watched, suspecting: list[str], now_ns: int) -> bool:
+    def _is_gone(self, state: Watched, suspecting: list[str], now_ns: int) -> bool:
         current = self._current(state, now_ns)
         if not suspecting or len(suspecting) < min(NEED, len(current)):
             state.disputed_ns = None
@@ -198,6 +206,10 @@ class Agreement:
             return False
         self._larger = self._larger_side(now_ns) if self._larger is None else self._larger
         return state.node not in self._larger
+
+    def _is_heard(self, state: Watched) -> bool:
+        """Return whether a node that nobody suspects is heard."""
+        return True
 
     def _larger_side(self, now_ns: int) -> frozenset[str]:
         """Return the largest set of nodes that hear each other, by reports no older than the dispute time.
@@ -222,46 +234,59 @@ class Agreement:
         """
         if not self._open:
             return None
-        returns = [_back_ns(state) for _, state in self._opened() if state.dead and state.cleared_ns is not None]
-        since_ns = [state.disputed_ns for _, state in self._opened() if state.disputed_ns is not None]
-        settled = [at_ns + self._dispute_ns for at_ns in since_ns if at_ns + self._dispute_ns > self._concluded_ns]
-        due_ns = min([*returns, *settled, *self._expiries()], default=None)
+        due_ns = self._due_ns(self._opened())
         return None if due_ns is None or self._isolated(max(due_ns, self._concluded_ns)) else due_ns
 
-    def _opened(self) -> list[tuple[str, _Watched]]:
+    def _due_ns(self, opened: Sequence[tuple[str, Watched]]) -> int | None:
+        returns = [_back_ns(state) for _, state in opened if state.dead and state.cleared_ns is not None]
+        since_ns = [state.disputed_ns for _, state in opened if state.disputed_ns is not None]
+        settled = [at_ns + self._dispute_ns for at_ns in since_ns if at_ns + self._dispute_ns > self._concluded_ns]
+        return min([*returns, *settled, *self._expiries(opened)], default=None)
+
+    def _opened(self) -> list[tuple[str, Watched]]:
         """Return the open nodes in the order of the members."""
         return [(node, self._states[node]) for node in sorted(self._open, key=self._rank.__getitem__)]
 
-    def _expiries(self) -> list[int]:
+    def _expiries(self, opened: Sequence[tuple[str, Watched]]) -> list[int]:
         """Return when the monitors of nodes that are suspected, but not by enough, become stale."""
         expiries = [
             self._last_report_ns(monitor) + self._stale_ns
-            for _, state in self._opened()
+            for _, state in opened
             if not state.dead and self._suspecting(state)
             for monitor in state.monitors
         ]
         return [stale_ns for stale_ns in expiries if stale_ns > self._concluded_ns]
 
-    def _suspecting(self, state: _Watched) -> list[str]:
+    def _suspecting(self, state: Watched) -> list[str]:
         """Return the live monitors whose suspicion is not refuted."""
         return [
             monitor
             for monitor, incarnation in state.suspected_in.items()
-            if incarnation >= state.heard_in and not self._states[monitor].dead
+            if incarnation >= state.heard_in and not self._is_dead(monitor)
         ]
 
-    def _current(self, state: _Watched, now_ns: int) -> list[str]:
+    def _current(self, state: Watched, now_ns: int) -> list[str]:
         since_ns = now_ns - self._stale_ns
         return [
             monitor
             for monitor in state.monitors
-            if not self._states[monitor].dead and self._last_report_ns(monitor) > since_ns
+            if not self._is_dead(monitor) and self._last_report_ns(monitor) > since_ns
         ]
+
+    def _is_dead(self, member: str) -> bool:
+        return self._states[member].dead
 
     def _last_report_ns(self, monitor: str) -> int:
         return self._reported_ns.get(monitor, self._began_ns)
 
 
-def _back_ns(state: _Watched) -> int:
+def departed(state: Watched, now_ns: int) -> NodeLeft:
+    """Take in that a node has left from now on."""
+    state.dead, state.cleared_ns, state.disputed_ns = True, None, None
+    state.departures_ns = [t for t in state.departures_ns if t > now_ns - MEMORY_NS] + [now_ns]
+    return NodeLeft(node=state.node, reason=REASON)
+
+
+def _back_ns(state: Watched) -> int:
     assert state.cleared_ns is not None
     return state.cleared_ns + min(HOLD_MAX_NS, HOLD_NS << (len(state.departures_ns) - 1))

@@ -6,8 +6,6 @@
     state       every 100 ms and       to all                        limit, backlog, prediction, severity
                 at a severe burst
 
-A severe burst is one that raises the severity by `SEVERE_STEP`; its announcement does not wait for the interval.
-
 **Liveness has messages of its own.**  A node is silent when its monitor has not heard it for `MeshSpec.silence_ns`
 (55 ms by default: five heartbeats and a half).  So a crash is noticed 45 to 55 ms after it, by all monitors at almost
 the same moment, and a stop of less than 45 ms is not taken for one.  When the reports suffice to declare a node dead is
@@ -21,25 +19,21 @@ its suspicions as `UNSURE`: it may be the one that is cut off.
 **Refutation.**  A member that is suspected raises its incarnation above the suspected one and sends a heartbeat at
 once.
 
-**Sharing.**  Up to `FULL_SYNC_MEMBERS` members each sends to all others, which is n² messages.  Beyond, each sends to
-`FAN_OUT` members drawn anew each time (Demers et al., "Epidemic algorithms", 1987): n messages.  With its own state it
-passes on the `GOSSIP_ROWS` most severe of the recent ones it knows, since what a node heeds of the others is the
-highest severity (`peers_severity_ratio`).  A severe burst does not wait: a member that learns of a severity higher by
-`SEVERE_STEP` than the highest it knew when it last sent passes it on at once.  A state is as new as its `taken_ns`, on
-the clock that all nodes share; the newest one is kept.  Every report goes to the balancer directly.
+**Sharing.**  What goes to whom of the states is in ``sharing.py``.  Reports go to the same recipients, and every one to
+the balancer directly.  A mesh that gossips (``gossip.py``) reports by exception, and so grows to thousands of members.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Collection
-from typing import NamedTuple
 
 import numpy as np
 
 from testbed.policies.agreement import HEARD, SILENT, UNSURE, Agreement
 from testbed.policies.lifecycle import meshed
 from testbed.policies.monitors import monitored_by, monitors_of
+from testbed.policies.sharing import Sharing
 from testbed.records.events import (
     Action,
     DeadlineReached,
@@ -48,7 +42,6 @@ from testbed.records.events import (
     NodeJoined,
     NodeLeft,
     SendHeartbeat,
-    SendStates,
     SendSuspicions,
     StagesAnnounced,
     StatesHeard,
@@ -58,33 +51,8 @@ from testbed.scenario.mesh import MeshSpec
 from testbed.units import NS_PER_MS
 
 BALANCER = "balancer"
-FULL_SYNC_MEMBERS = 16
-FAN_OUT = 5
-GOSSIP_ROWS = 8
 START_GRACE_NS = 200 * NS_PER_MS
 URGENT_NS = 100 * NS_PER_MS  # a changed report is repeated with every heartbeat for so long, three times at least
-FRESH_NS = 300 * NS_PER_MS  # older states are ignored, where they come every 100 ms or more often
-FRESH_SYNCS = 3
-SEVERE_STEP = 0.3
-
-
-class _State(NamedTuple):
-    """What is known of a member; of two the greater announces the more severe burst, or is the newer."""
-
-    severity_ratio: float
-    taken_ns: int
-    row: int
-    limit_bytes: int
-    backlog_bytes: int
-    predicted_bytes: int
-
-
-_SEVERITY, _TAKEN, _ROW = 0, 1, 2  # places in it: by its name a value takes three times as long, and there are many
-
-
-def fresh_ns(sync_ns: int) -> int:
-    """Return the age up to which a state is used, where states come every `sync_ns`."""
-    return max(FRESH_NS, FRESH_SYNCS * sync_ns)
 
 
 class Membership:
@@ -111,11 +79,9 @@ class Membership:
         """
         self._node, self._members, self._spec, self._rng = node, members, spec, rng
         self._present: tuple[str, ...] = ()
-        self._row = {member: i for i, member in enumerate(members)}
-        self._full_sync = len(members) <= FULL_SYNC_MEMBERS
-        syncs = 1.0 if self._full_sync else 2.0 * (len(members) - 1) / FAN_OUT  # until one is heard again, by chance
-        self._agreement = Agreement(members, spec.watchers, round(syncs * spec.sync_interval_ns))
-        self._fresh_ns, self._urgent_ns = fresh_ns(spec.sync_interval_ns), max(URGENT_NS, 3 * spec.heartbeat_ns)
+        self._sharing = Sharing(node, members, spec, rng)
+        self._agreement = self._detector()
+        self._urgent_ns = max(URGENT_NS, 3 * spec.heartbeat_ns)
         self._concluded: list[NodeLeft | NodeJoined] = []
         self.incarnation = incarnation
         self._heard_ns: dict[str, int] = {}
@@ -127,10 +93,8 @@ class Membership:
         self._due_ns: int | None = None  # when we want to be woken; computed when asked for, or to know how late we are
         self._found: list[tuple[int, int]] = []  # what we reported last, and the report
         self._reported: SuspicionsHeard | None = None
-        self._states: dict[str, _State] = {}
-        self._taken_ns = dict.fromkeys(members, -1)  # of the state that is known of each
-        self._announced_severity = 0.0  # the highest we knew of, beyond full sync, or had, when we last sent states
-        self._meet(tuple(member for member in members if member not in absent), 0)
+        there = tuple(member for member in members if member not in absent) if absent else members
+        self._meet(there, 0)
 
     # ------------------------------------------------------------------------------------------------------- driven
 
@@ -144,7 +108,8 @@ class Membership:
         if isinstance(event, SuspicionsHeard):
             return self._consider(event, now_ns)
         if isinstance(event, StatesHeard):
-            return self._learn(event, now_ns)
+            severe = self._sharing.learn(event, now_ns)
+            return self._sharing.share(self._recipients(), now_ns) if severe else []
         if isinstance(event, StagesAnnounced):
             self._meet(meshed(event), now_ns)
         return self._wake(now_ns) if isinstance(event, DeadlineReached) else []
@@ -157,7 +122,7 @@ class Membership:
 
     def would_send(self, severity_ratio: float, now_ns: int) -> bool:
         """Return whether a state of this node would be sent now; one that would not need not be handed in."""
-        return now_ns >= self._sync_ns or self._is_severe(severity_ratio)
+        return now_ns >= self._sync_ns or self._sharing.is_severe(severity_ratio)
 
     def conclusions(self) -> list[NodeLeft | NodeJoined]:
         """Return what this member concluded since the last call: who left, who returned."""
@@ -176,28 +141,42 @@ class Membership:
 
     def peers_severity_ratio(self, now_ns: int) -> float:
         """Return how strongly the other living members' precursors announce a burst: the highest fresh one, 0..1."""
-        since_ns, passed_over = now_ns - self._fresh_ns, {self._node, *self.dead}
-        states = self._states.items()
-        fresh = [s[_SEVERITY] for node, s in states if s[_TAKEN] > since_ns and node not in passed_over]
-        return max(fresh, default=0.0)
+        return self._sharing.severity_ratio({self._node, *self.dead}, now_ns)
 
     # ----------------------------------------------------------------------------------------------------- liveness
+
+    def _detector(self) -> Agreement:
+        """Return what concludes here; a report of one member arrives after `syncs` intervals again, in the mean."""
+        members, spec = self._members, self._spec
+        syncs = 1.0 if self._sharing.full_sync else 2.0 * (len(members) - 1) / spec.fanout
+        return Agreement(members, spec.watchers, round(syncs * spec.sync_interval_ns))
+
+    def _neighbours(self, present: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return who monitors this member, and whom it monitors."""
+        watchers = self._spec.watchers
+        return monitors_of(self._node, present, watchers), monitored_by(self._node, present, watchers)
+
+    def _recipients(self) -> tuple[str, ...]:
+        """Return whom to send states and reports now."""
+        return self._sharing.recipients(tuple([member for member in self._present if member != self._node]))
+
+    def _attend(self, now_ns: int) -> None:
+        """Let the detector know which members there are."""
+        self._agreement.announce(self._present, now_ns)
 
     def _meet(self, present: tuple[str, ...], now_ns: int) -> None:
         """Take in which members there are; one that is monitored from now on has time to learn of it."""
         if present == self._present:
             return
-        self._present, watchers = present, self._spec.watchers
-        self._others = tuple(member for member in present if member != self._node)
-        self._monitors = monitors_of(self._node, present, watchers)
-        self._monitored = monitored_by(self._node, present, watchers)
+        self._present = present
+        self._monitors, self._monitored = self._neighbours(present)
         self._incarnation_of = {node: self._incarnation_of.get(node, 0) for node in self._monitored}
         if self._begun:
             fresh_ns = now_ns + START_GRACE_NS
             self._heard_ns = {node: self._heard_ns.get(node, fresh_ns) for node in self._monitored}
         self._silent &= set(self._monitored)
         self._reported = None  # it is about other nodes
-        self._agreement.announce(present, now_ns)
+        self._attend(now_ns)
 
     def _excuse_own_lag(self, now_ns: int) -> None:
         if now_ns - self._awake_ns > self._spec.heartbeat_ns // 2 and self._begun:
@@ -256,15 +235,15 @@ class Membership:
     def _wake(self, now_ns: int) -> list[Action]:
         self._suspect(now_ns)
         actions: list[Action] = []
-        sync = report = now_ns >= self._sync_ns
+        sync, urgent = now_ns >= self._sync_ns, False
         if now_ns >= self._beat_ns:
             actions += self._beat(now_ns)
-            report |= now_ns < self._urgent_until_ns
-        recipients = self._recipients() if report else ()  # the same ones of both: one datagram each
-        if report:
-            actions.append(self._report(recipients, now_ns))
+            urgent = now_ns < self._urgent_until_ns
+        recipients = self._recipients() if sync or urgent else ()  # the same ones of both: one datagram each
+        if self._reports(sync=sync, urgent=urgent):
+            actions.append(self._report(self._report_to(recipients, now_ns), now_ns))
         if sync:
-            actions += self._share(recipients, now_ns)
+            actions += self._sharing.share(recipients, now_ns)
             self._sync_ns = _next(self._sync_ns, self._spec.sync_interval_ns, now_ns)
         self._concluded += self._agreement.conclude(now_ns)
         return actions
@@ -272,6 +251,14 @@ class Membership:
     def _beat(self, now_ns: int) -> list[Action]:
         self._beat_ns = _next(self._beat_ns, self._spec.heartbeat_ns, now_ns)
         return [SendHeartbeat(to=self._monitors, incarnation=self.incarnation)] if self._monitors else []
+
+    def _reports(self, *, sync: bool, urgent: bool) -> bool:
+        """Return whether it is time to report."""
+        return sync or urgent
+
+    def _report_to(self, recipients: tuple[str, ...], now_ns: int) -> tuple[str, ...]:
+        """Return whom to report to besides the balancer, if `recipients` are sent states now."""
+        return recipients
 
     def _report(self, recipients: tuple[str, ...], now_ns: int) -> Action:
         nodes = self._monitored
@@ -294,55 +281,6 @@ class Membership:
             deadlines.append(min(hearing) + self._spec.silence_ns)
         concluding_ns = self._agreement.next_deadline_ns()
         return min(deadlines) if concluding_ns is None else min(*deadlines, concluding_ns)
-
-    # ------------------------------------------------------------------------------------------------------- states
-
-    def _learn(self, event: StatesHeard, now_ns: int) -> list[Action]:
-        severe, since_ns, taken_of = False, now_ns - self._fresh_ns, self._taken_ns
-        sizes = (column.tolist() for column in (event.limit_bytes, event.backlog_bytes, event.predicted_bytes))
-        rows = zip(event.nodes, event.severity_ratio.tolist(), event.taken_ns.tolist(), *sizes, strict=True)
-        for node, severity_ratio, taken_ns, limit_bytes, backlog_bytes, predicted_bytes in rows:
-            if taken_ns <= taken_of.get(node, taken_ns):  # what is passed on is known mostly; a stranger has no news
-                continue
-            taken_of[node] = taken_ns
-            sized = (limit_bytes, backlog_bytes, predicted_bytes)
-            self._states[node] = _State(severity_ratio, taken_ns, self._row[node], *sized)
-            if self._is_severe(severity_ratio):
-                severe |= node == self._node or (not self._full_sync and taken_ns > since_ns)
-        return self._share(self._recipients(), now_ns) if severe else []
-
-    def _is_severe(self, severity_ratio: float) -> bool:
-        return severity_ratio >= self._announced_severity + SEVERE_STEP
-
-    def _share(self, recipients: tuple[str, ...], now_ns: int) -> list[Action]:
-        """Send our own state, and beyond full sync the most severe of the others' with it."""
-        own = self._states.get(self._node)
-        states = ([] if own is None else [own]) + ([] if self._full_sync else self._most_severe(now_ns))
-        if not states or not recipients:
-            return []
-        self._announced_severity = max(state.severity_ratio for state in states)
-        severity, taken_ns, rows, limit, backlog, predicted = zip(*states, strict=True)
-        return [
-            SendStates(
-                to=recipients,
-                nodes=tuple(self._members[row] for row in rows),
-                taken_ns=np.array(taken_ns),
-                limit_bytes=np.array(limit),
-                backlog_bytes=np.array(backlog),
-                predicted_bytes=np.array(predicted),
-                severity_ratio=np.array(severity),
-            )
-        ]
-
-    def _most_severe(self, now_ns: int) -> list[_State]:
-        own, since_ns = self._row[self._node], now_ns - self._fresh_ns
-        others = [state for state in self._states.values() if state[_TAKEN] > since_ns and state[_ROW] != own]
-        return sorted(others, reverse=True)[:GOSSIP_ROWS]
-
-    def _recipients(self) -> tuple[str, ...]:
-        if self._full_sync:
-            return self._others
-        return tuple(self._rng.sample(self._others, min(FAN_OUT, len(self._others))))
 
 
 def _next(due_ns: int, interval_ns: int, now_ns: int) -> int:

@@ -10,12 +10,15 @@ is then noticed 50 to 70 ms after it.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from testbed import units
 from testbed.scenario.base import Duration, Spec
 
 SMALL_MESH = 16
+FANOUT = 5
 _OF_LARGE = {"heartbeat_ns": 20 * units.NS_PER_MS, "misses": 3}
 
 
@@ -37,6 +40,19 @@ class MeshSpec(Spec):
     watchers: int = Field(
         3, ge=1, le=16, description="number of monitors ('watchers') of each node; with 1, that one alone decides"
     )
+
+    dissemination: Literal["full", "gossip"] = Field(
+        "full",
+        description="full: all members report all the time; gossip: only news is sent, and passed on",
+    )
+    fanout: int = Field(
+        FANOUT, ge=2, le=50, description="members to send states and news to at a time, beyond 16 nodes or with gossip"
+    )
+
+    @property
+    def gossips(self) -> bool:
+        """Tell whether only news is sent, and passed on."""
+        return self.dissemination == "gossip"
 
     @property
     def silence_ns(self) -> int:

@@ -28,9 +28,9 @@ def check(scenario: Scenario, network: Network) -> Iterator[Complaint]:
 
 
 def _faults(scenario: Scenario, nodes: int) -> Iterator[Complaint]:
-    if scenario.unsteady and nodes > LARGEST_MESH:
+    if scenario.unsteady and nodes > LARGEST_MESH and not scenario.mesh.gossips:
         happened = f"with {nodes} nodes; the mesh, which notices them, is simulated up to {LARGEST_MESH}"
-        yield Complaint(("faults",), happened, "use fewer nodes, or no faults")
+        yield Complaint(("faults",), happened, "use fewer nodes, or mesh.dissemination: gossip")
     yield from refused_faults(scenario, "simulation", _EMULATE)
 
 

@@ -17,9 +17,9 @@ from functools import partial
 
 import numpy as np
 
-from testbed.policies.agreement import Agreement
 from testbed.policies.balancer import make_balancer
 from testbed.policies.deflection import DEFLECTION, DeflectionPolicy
+from testbed.policies.gossip import make_detector
 from testbed.policies.lifecycle import meshed
 from testbed.policies.readiness import longest_pause_ns
 from testbed.records.events import (
@@ -77,8 +77,8 @@ class Control:
         rng, spare = random.Random(seed), network.spare_nodes
         self._policy = make_balancer(scenario.balancer, first_tier, rng, pause_ns, rates_bps, spare)
         self._deflection = DeflectionPolicy(network.nodes, pause_ns) if scenario.buffer.deflect else None
-        members, mesh = names if scenario.unsteady else (), scenario.mesh  # nobody to notice, no mesh
-        self._agreement = Agreement(members, mesh.watchers, mesh.sync_interval_ns)
+        members = names if scenario.unsteady else ()  # nobody to notice, no mesh
+        self._agreement = make_detector(members, scenario.mesh)
         self._agreement.announce([name for name in members if name not in network.spare_nodes], 0)
         self._reports: dict[str, SuspicionsHeard] = {}  # monitor → its last report
         self._left = 2 if scenario.controller.standby else 1  # controllers

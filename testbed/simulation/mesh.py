@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from testbed.policies.gossip import make_member
 from testbed.policies.lifecycle import meshed
 from testbed.policies.membership import BALANCER, Membership
 from testbed.records.events import (
@@ -26,7 +27,9 @@ from testbed.records.events import (
     Event,
     HeartbeatHeard,
     NodeLeft,
+    RumoursHeard,
     SendHeartbeat,
+    SendRumours,
     SendSuspicions,
     StagesAnnounced,
     SuspicionsHeard,
@@ -61,6 +64,9 @@ class Mesh:
         seed_of: derives the seed of a named stream.
         reported: hands a report to the balancer, when it has got there.
         absent: members that are not there yet.
+
+    Attributes:
+        sent: messages so far, one for each recipient.
     """
 
     def __init__(
@@ -77,6 +83,7 @@ class Mesh:
         self._agenda, self._history, self._model, self._reported = agenda, history, model, reported
         self._spec, self._members_named = spec, members
         self._seed_of, self._absent = seed_of, absent
+        self.sent = 0
         self._cut: set[tuple[str, str]] = set()  # pairs (from, to) whose messages reach nobody
         self._draws = {name: random.Random(seed_of(f"network {name}")) for name in members}
         self._members = {name: self._born(name, self._draws[name].randrange(spec.heartbeat_ns)) for name in members}
@@ -84,7 +91,7 @@ class Mesh:
     def _born(self, name: str, born_ns: int) -> _Member:
         """Return a member that will be there from `born_ns` on."""
         rng = random.Random(self._seed_of(f"mesh {name}"))
-        policy = Membership(name, self._members_named, self._spec, rng, incarnation=born_ns, absent=self._absent)
+        policy = make_member(name, self._members_named, self._spec, rng, incarnation=born_ns, absent=self._absent)
         member = _Member(name, policy, self._draws[name], born_ns)
         self._agenda.at(born_ns, partial(self._deadline, member))
         return member
@@ -141,13 +148,9 @@ class Mesh:
             self._feed(member, DeadlineReached())
 
     def _send(self, member: _Member, action: Action) -> None:
-        assert isinstance(action, (SendHeartbeat, SendSuspicions))
-        if isinstance(action, SendHeartbeat):
-            event: Event = HeartbeatHeard(node=member.name, incarnation=action.incarnation)
-        else:
-            event = SuspicionsHeard(
-                monitor=member.name, nodes=action.nodes, incarnation=action.incarnation, silent=action.silent
-            )
+        assert isinstance(action, (SendHeartbeat, SendSuspicions, SendRumours))
+        event = _arriving(member.name, action)
+        self.sent += len(action.to)
         for name in action.to:
             delay_ns = self._model.message_delay_ns(member.draws)
             if delay_ns is not None and (member.name, name) not in self._cut:
@@ -176,3 +179,12 @@ class Mesh:
         for conclusion in policy.conclusions():
             fate = MemberDied if isinstance(conclusion, NodeLeft) else MemberReturned
             self._history.note(fate(node=conclusion.node), told)
+
+
+def _arriving(sender: str, action: SendHeartbeat | SendSuspicions | SendRumours) -> Event:
+    """Return what recipients hear of what a member sends."""
+    if isinstance(action, SendHeartbeat):
+        return HeartbeatHeard(node=sender, incarnation=action.incarnation)
+    if isinstance(action, SendRumours):
+        return RumoursHeard(nodes=action.nodes, incarnation=action.incarnation, dead=action.dead)
+    return SuspicionsHeard(monitor=sender, nodes=action.nodes, incarnation=action.incarnation, silent=action.silent)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from testbed.policies.membership import SEVERE_STEP, fresh_ns
+from testbed.policies.sharing import SEVERE_STEP, fresh_ns
 from testbed.records.events import Floats, Ints
 from testbed.simulation.agenda import Agenda
 

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import msgpack  # type: ignore[import-untyped]
 import numpy as np
 
-from testbed.policies.membership import BALANCER, FULL_SYNC_MEMBERS
+from testbed.policies.membership import BALANCER
+from testbed.policies.sharing import FULL_SYNC_MEMBERS
 from testbed.records.events import (
     Event,
     Floats,

@@ -15,8 +15,8 @@ from testbed.emulation.processes.shared_state import SharedPeers, SharedState
 from testbed.engine import TrialPlan
 from testbed.policies.brain import NodeBrain
 from testbed.policies.cohorts import Cohort, make_brain
-from testbed.policies.membership import fresh_ns
 from testbed.policies.pool import Pool
+from testbed.policies.sharing import fresh_ns
 from testbed.wire.sealing import Keyring
 
 

@@ -40,7 +40,10 @@ from testbed.records.events.cluster import (
 )
 from testbed.records.events.mesh import (
     HeartbeatHeard,
+    Rumours,
+    RumoursHeard,
     SendHeartbeat,
+    SendRumours,
     SendStates,
     SendSuspicions,
     States,
@@ -112,9 +115,12 @@ __all__ = [
     "RemoveNode",
     "RequestLimit",
     "RestoreNode",
+    "Rumours",
+    "RumoursHeard",
     "SampleRow",
     "ScaleDecided",
     "SendHeartbeat",
+    "SendRumours",
     "SendStages",
     "SendStates",
     "SendSuspicions",

@@ -68,6 +68,29 @@ class SendSuspicions(Suspicions, Action):
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Rumours(Record):
+    """What the monitors of `nodes` concluded; of two the one of the later incarnation counts, of equal ones `dead`."""
+
+    nodes: Nodes
+    incarnation: Annotated[Ints, Doc(f"{_LIFE} of each, as last heard by its monitors", "ns")]
+    dead: Annotated[Ints, Doc("1: dead in that incarnation; 0: alive in it", "0 or 1")]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class RumoursHeard(Rumours, Event):
+    """Rumours were received, passed on by any member."""
+
+    short: ClassVar[Short] = Short.NEVER
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class SendRumours(Rumours, Action):
+    """Send each of `to` these rumours; arrives there as `RumoursHeard`."""
+
+    to: Recipients
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class States(Record):
     """The state of `nodes` at `taken_ns`."""
 

@@ -1,0 +1,240 @@
+"""A member of a mesh that gossips: what each member sends does not grow with the number of members.
+
+    heartbeat   every 10 or 20 ms     to its monitors             as in ``membership.py``
+    report      while it suspects     to the node's monitors,     for each node it monitors: heard or silent
+                                      the node, the balancer
+    rumour      when monitors have    to `fanout` members drawn   a node is dead, or alive, in an incarnation
+                concluded             at random, passed on
+
+**Detection and dissemination are apart** (Das, Gupta and Motivala, "SWIM", 2002, whose idea this is).  Who monitors a
+node finds out that it is silent, asks the node's other monitors (``agreement_by_exception.py``), and concludes.  What
+they concluded is a *rumour*, which spreads like an infection: a member that learns something new sends it to `fanout`
+members drawn at random, at once and again every `GAP_NS`, in so many rounds that each new rumour is sent to
+`RETELLING` × ln(members) members by each that knows it; then it falls silent.  All n members know it after about
+log(n) / log(fanout) steps, each as long as a message takes, and all but about one of n in the mean.  Of many rumours
+those that were sent least often go first, `ROWS` in a message.
+
+Taken from SWIM: this separation, the spreading of news instead of state, the number of repetitions (its λ log n), the
+least sent first, the incarnations and their order, and that a node refutes its death by a higher incarnation.  Not
+taken: its probes of random members.  They detect a crash after e/(e − 1) periods in the mean, but without a bound;
+monitors that expect heartbeats notice it within `MeshSpec.silence_ns`, at any number of members.
+
+**Return.**  A node that hears that it is dead raises its incarnation above the one named and sends a heartbeat.  Its
+monitors tell it, when they hear one of an incarnation that is known as dead: it may have been cut off from the rumour.
+When they have found it free of suspicions for as long as ``agreement.py`` demands, the rumour is that it is alive.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+from testbed.policies.agreement import Agreement
+from testbed.policies.agreement_by_exception import AgreementByException
+from testbed.policies.membership import Membership
+from testbed.policies.monitors import rings_of
+from testbed.records.events import (
+    Action,
+    Event,
+    HeartbeatHeard,
+    NodeJoined,
+    NodeLeft,
+    RumoursHeard,
+    SendRumours,
+    SuspicionsHeard,
+)
+from testbed.scenario.mesh import MeshSpec
+from testbed.units import NS_PER_MS
+
+RETELLING = 2.0
+GAP_NS = 5 * NS_PER_MS
+ROWS = 64  # of a message: 1 kB
+REASON = "rumour"
+DEAD, ALIVE = 1, 0
+
+
+@dataclass(slots=True)
+class _Rumour:
+    """What is passed on of a node."""
+
+    incarnation: int
+    dead: int
+    rounds: int  # in which it is still to be sent
+
+
+def _news(node: str, dead: int) -> NodeLeft | NodeJoined:
+    return NodeLeft(node=node, reason=REASON) if dead else NodeJoined(node=node, reason=REASON)
+
+
+def rounds_of(members: int, fanout: int) -> int:
+    """Return in how many rounds a member sends a rumour."""
+    return max(1, math.ceil(RETELLING * math.log(max(members, 2)) / fanout))
+
+
+class GossipMembership(Membership):
+    """One member: see `Membership`; `RumoursHeard` in and `SendRumours` out, too."""
+
+    def handle(self, event: Event, now_ns: int) -> list[Action]:
+        """See `Policy.handle`."""
+        if type(event) is HeartbeatHeard:
+            super().handle(event, now_ns)
+            return self._told_of_its_death(event) if self._gone else []
+        if isinstance(event, RumoursHeard):
+            self._excuse_own_lag(now_ns)
+            self._due_ns, actions = None, self._believe(event, now_ns)
+        else:
+            actions = super().handle(event, now_ns)
+        return actions + self._spread(now_ns)
+
+    @property
+    def dead(self) -> frozenset[str]:
+        """Return the members that count as dead here."""
+        return frozenset(self._gone)
+
+    # ----------------------------------------------------------------------------------------------------- liveness
+
+    def _detector(self) -> Agreement:
+        self._believed: dict[
+            str, tuple[int, int]
+        ] = {}  # what is known of members that have been dead: incarnation, and whether it is dead
+        self._gone: set[str] = set()
+        self._rumours: dict[str, _Rumour] = {}
+        self._asked: dict[str, int] = {}  # monitors that asked for our report: until when it is sent to them
+        self._spread_ns = 0
+        detector = AgreementByException(self._members, self._spec.watchers, self._spec.sync_interval_ns, ())
+        detector.believe(self._gone)
+        self._by_exception = detector
+        return detector
+
+    def _neighbours(self, present: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        rings = rings_of(present, self._spec.watchers)
+        return rings.monitors_of(self._node), rings.monitored_by(self._node)
+
+    def _meet(self, present: tuple[str, ...], now_ns: int) -> None:
+        if present == self._present:
+            return
+        super()._meet(present, now_ns)
+        self._gone &= set(present) if self._gone else self._gone
+        self._rounds = rounds_of(len(present), self._spec.fanout)
+
+    def _attend(self, now_ns: int) -> None:
+        self._by_exception.attend(self._monitored, self._present)
+
+    def _recipients(self) -> tuple[str, ...]:
+        """Return other members, drawn at random."""
+        count = min(self._spec.fanout + 1, len(self._present))  # one more than needed, since we may be among them
+        drawn = [member for member in self._rng.sample(self._present, count) if member != self._node]
+        return tuple(drawn[: self._spec.fanout])
+
+    def _consider(self, event: SuspicionsHeard, now_ns: int) -> list[Action]:
+        """Answer the monitor of a node that we monitor, too."""
+        actions = super()._consider(event, now_ns)
+        ours = set(self._monitored).intersection(event.nodes) - self._gone
+        if event.monitor not in self._asked and any(event.silent[event.nodes.index(node)] for node in ours):
+            self._asked[event.monitor] = now_ns + self._urgent_ns
+            self._urge(now_ns)
+            self._due_ns = None
+        return actions
+
+    def _reports(self, *, sync: bool, urgent: bool) -> bool:
+        return urgent or (sync and bool(self._silent))
+
+    def _report_to(self, recipients: tuple[str, ...], now_ns: int) -> tuple[str, ...]:
+        self._asked = {monitor: at_ns for monitor, at_ns in self._asked.items() if at_ns > now_ns}
+        rings = rings_of(self._present, self._spec.watchers)
+        about = [node for node in self._monitored if self._is_undecided(node)]
+        others = [name for node in about for name in (node, *rings.monitors_of(node))]
+        return tuple(name for name in dict.fromkeys((*others, *self._asked)) if name != self._node)
+
+    def _is_undecided(self, node: str) -> bool:
+        """Return whether others need our report: on one suspected that lives, or one heard that counts as dead."""
+        return self._by_exception.is_open(node) and (node in self._silent) != (node in self._gone)
+
+    # ------------------------------------------------------------------------------------------------------ rumours
+
+    def _told_of_its_death(self, event: HeartbeatHeard) -> list[Action]:
+        """Let a node know what is believed of the incarnation that it still is in."""
+        incarnation, dead = self._believed.get(event.node, (-1, ALIVE))
+        if not dead or event.incarnation > incarnation:
+            return []
+        return [self._message((event.node,), {event.node: _Rumour(incarnation, DEAD, 0)})]
+
+    def _believe(self, event: RumoursHeard, now_ns: int) -> list[Action]:
+        refuted = False
+        for node, incarnation, dead in zip(event.nodes, event.incarnation.tolist(), event.dead.tolist(), strict=True):
+            if node == self._node:
+                refuted |= self._refuted(incarnation, dead)
+            elif self._learn_of(node, incarnation, dead):
+                self._concluded.append(_news(node, dead))
+        if self._by_exception.has_open:  # it may have waited for a monitor that is dead
+            self._concluded += self._agreement.conclude(now_ns)
+        return self._beat(now_ns) if refuted else []
+
+    def _refuted(self, incarnation: int, dead: int) -> bool:
+        if not dead or incarnation < self.incarnation:
+            return False
+        self.incarnation = incarnation + 1
+        return True
+
+    def _learn_of(self, node: str, incarnation: int, dead: int) -> bool:
+        """Take in a rumour; return whether it changes who counts as dead."""
+        if (incarnation, dead) <= self._believed.get(node, (-1, ALIVE)):
+            return False
+        self._believed[node] = incarnation, dead
+        self._rumours[node] = _Rumour(incarnation, dead, self._rounds)
+        changed = bool(dead) != (node in self._gone)
+        (self._gone.add if dead else self._gone.discard)(node)
+        return changed
+
+    def _spread(self, now_ns: int) -> list[Action]:
+        """Send what is new, if it is time to; what was concluded here is new."""
+        if self._concluded:
+            self._concluded = [news for conclusion in self._concluded for news in self._known(conclusion)]
+        if not self._rumours or now_ns < self._spread_ns:
+            return []
+        chosen = sorted(self._rumours.items(), key=lambda item: -item[1].rounds)[:ROWS]
+        for node, rumour in chosen:
+            rumour.rounds -= 1
+            if not rumour.rounds:
+                del self._rumours[node]
+        self._spread_ns, self._due_ns = now_ns + GAP_NS, None
+        return [self._message(self._recipients(), dict(chosen))]
+
+    def _known(self, conclusion: NodeLeft | NodeJoined) -> list[NodeLeft | NodeJoined]:
+        """Take in what was concluded here, and return it if it was not known by a rumour."""
+        if conclusion.reason == REASON:
+            return [conclusion]
+        node, dead = conclusion.node, DEAD if isinstance(conclusion, NodeLeft) else ALIVE
+        return [_news(node, dead)] if self._learn_of(node, self._by_exception.life_of(node), dead) else []
+
+    def _message(self, to: tuple[str, ...], rumours: dict[str, _Rumour]) -> Action:
+        columns = np.array([(rumour.incarnation, rumour.dead) for rumour in rumours.values()], dtype=np.int64).T
+        return SendRumours(to=to, nodes=tuple(rumours), incarnation=columns[0], dead=columns[1])
+
+    def _earliest_ns(self) -> int:
+        earliest_ns = super()._earliest_ns()
+        return min(earliest_ns, self._spread_ns) if self._rumours else earliest_ns
+
+
+def make_member(
+    node: str,
+    members: tuple[str, ...],
+    spec: MeshSpec,
+    rng: random.Random,
+    *,
+    incarnation: int = 0,
+    absent: Collection[str] = (),
+) -> Membership:
+    """Return a member as the scenario's mesh has them; see `Membership`."""
+    made = GossipMembership if spec.gossips else Membership
+    return made(node, members, spec, rng, incarnation=incarnation, absent=absent)
+
+
+def make_detector(members: tuple[str, ...], spec: MeshSpec) -> Agreement:
+    """Return what concludes for the balancer, from the reports that come to it."""
+    made = AgreementByException if spec.gossips else Agreement
+    return made(members, spec.watchers, spec.sync_interval_ns)

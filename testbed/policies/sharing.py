@@ -1,0 +1,125 @@
+"""How members of the mesh share their states: limit, backlog, prediction, severity.
+
+Up to `FULL_SYNC_MEMBERS` members each sends to all others, which is n² messages.  Beyond, and in a mesh that gossips,
+each sends to a few members (`fanout`) drawn anew each time (Demers et al., "Epidemic algorithms", 1987): n messages.
+With its own state it passes on the `GOSSIP_ROWS` most severe of the recent ones it knows, since what a node heeds of
+the others is the highest severity (`peers_severity_ratio`).
+
+A severe burst is one that raises the severity by `SEVERE_STEP`; its announcement does not wait for the interval.  A
+member that learns of a severity higher by that than the highest it knew when it last sent passes it on at once.  A
+state is as new as its `taken_ns`, on the clock that all nodes share; the newest one is kept.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Mapping
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from testbed.records.events import Action, SendStates, StatesHeard
+from testbed.scenario.mesh import MeshSpec
+from testbed.units import NS_PER_MS
+
+FULL_SYNC_MEMBERS = 16
+GOSSIP_ROWS = 8
+FRESH_NS = 300 * NS_PER_MS  # older states are ignored, where they come every 100 ms or more often
+FRESH_SYNCS = 3
+SEVERE_STEP = 0.3
+
+
+class _State(NamedTuple):
+    """What is known of a member; of two the greater announces the more severe burst, or is the newer."""
+
+    severity_ratio: float
+    taken_ns: int
+    row: int
+    limit_bytes: int
+    backlog_bytes: int
+    predicted_bytes: int
+
+
+_SEVERITY, _TAKEN, _ROW = 0, 1, 2  # places in it: by its name a value takes three times as long, and there are many
+
+
+def fresh_ns(sync_ns: int) -> int:
+    """Return the age up to which a state is used, where states come every `sync_ns`."""
+    return max(FRESH_NS, FRESH_SYNCS * sync_ns)
+
+
+@lru_cache(maxsize=64)  # the members of one process have one table
+def _rows(members: tuple[str, ...]) -> Mapping[str, int]:
+    return {member: i for i, member in enumerate(members)}
+
+
+class Sharing:
+    """The states that one member knows, and what it sends of them.
+
+    Attributes:
+        full_sync: whether each member sends to all others.
+    """
+
+    def __init__(self, node: str, members: tuple[str, ...], spec: MeshSpec, rng: random.Random) -> None:
+        """Begin with nothing known; `rng` is drawn from only beyond full sync."""
+        self._node, self._members, self._row, self._rng = node, members, _rows(members), rng
+        self.full_sync = len(members) <= FULL_SYNC_MEMBERS and not spec.gossips
+        self._fanout, self._fresh_ns = spec.fanout, fresh_ns(spec.sync_interval_ns)
+        self._states: dict[str, _State] = {}
+        self._announced_severity = 0.0  # the highest we knew of, beyond full sync, or had, when we last sent states
+
+    def learn(self, event: StatesHeard, now_ns: int) -> bool:
+        """Take in states; return whether one of them is so severe that it is to be sent at once."""
+        severe, since_ns, known = False, now_ns - self._fresh_ns, self._states
+        sizes = (column.tolist() for column in (event.limit_bytes, event.backlog_bytes, event.predicted_bytes))
+        rows = zip(event.nodes, event.severity_ratio.tolist(), event.taken_ns.tolist(), *sizes, strict=True)
+        for node, severity_ratio, taken_ns, limit_bytes, backlog_bytes, predicted_bytes in rows:
+            last = known.get(node)
+            if (last is not None and taken_ns <= last[_TAKEN]) or node not in self._row:
+                continue  # what is passed on is known mostly; a stranger has no news
+            sized = (limit_bytes, backlog_bytes, predicted_bytes)
+            known[node] = _State(severity_ratio, taken_ns, self._row[node], *sized)
+            if self.is_severe(severity_ratio):
+                severe |= node == self._node or (not self.full_sync and taken_ns > since_ns)
+        return severe
+
+    def is_severe(self, severity_ratio: float) -> bool:
+        """Return whether a severity does not wait for the interval."""
+        return severity_ratio >= self._announced_severity + SEVERE_STEP
+
+    def share(self, recipients: tuple[str, ...], now_ns: int) -> list[Action]:
+        """Send our own state, and beyond full sync the most severe of the others' with it."""
+        own = self._states.get(self._node)
+        states = ([] if own is None else [own]) + ([] if self.full_sync else self._most_severe(now_ns))
+        if not states or not recipients:
+            return []
+        self._announced_severity = max(state.severity_ratio for state in states)
+        severity, taken_ns, rows, limit, backlog, predicted = zip(*states, strict=True)
+        return [
+            SendStates(
+                to=recipients,
+                nodes=tuple(self._members[row] for row in rows),
+                taken_ns=np.array(taken_ns),
+                limit_bytes=np.array(limit),
+                backlog_bytes=np.array(backlog),
+                predicted_bytes=np.array(predicted),
+                severity_ratio=np.array(severity),
+            )
+        ]
+
+    def _most_severe(self, now_ns: int) -> list[_State]:
+        own, since_ns = self._row[self._node], now_ns - self._fresh_ns
+        others = [state for state in self._states.values() if state[_TAKEN] > since_ns and state[_ROW] != own]
+        return sorted(others, reverse=True)[:GOSSIP_ROWS]
+
+    def recipients(self, others: tuple[str, ...]) -> tuple[str, ...]:
+        """Return whom to send states now, of all other members."""
+        if self.full_sync:
+            return others
+        return tuple(self._rng.sample(others, min(self._fanout, len(others))))
+
+    def severity_ratio(self, passed_over: Collection[str], now_ns: int) -> float:
+        """Return the highest fresh severity, 0..1, of all but some members."""
+        since_ns, states = now_ns - self._fresh_ns, self._states.items()
+        return max([s[_SEVERITY] for node, s in states if s[_TAKEN] > since_ns and node not in passed_over], default=0)
