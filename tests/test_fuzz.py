@@ -23,7 +23,6 @@ COUNTS = {"export": 20, "figures": 30, "resume": 20}  # of readers that take a w
 UNFED = {
     "testbed/scenario/plugins.py: load": "code that is executed: whoever trusts it can do all that it does",
     "testbed/forecaster/training/fitting.py: _resume": "the checkpoint of one's own training, unpacked without code",
-    "testbed/results/provenance.py: sha256_of": "bytes that are hashed, whatever they are",
     "testbed/trials/inputs.py: _model_files": "bytes that are copied; `model` and `onnx` feed their reader",
     "testbed/results/sample_writer.py: _sort_all": "what this very process has written",
     "testbed/commands/logs.py: logs": "bytes that are shown as text, whatever they are",

@@ -53,6 +53,7 @@ CARD: dict[str, Any] = {
     **{"rate": "40 Mbit/s", "command": "evaluate", "traces": [], "sets": []},
 }  # an evaluation of nothing
 _OF_A_SWEEP = ("sweep.json", "policy=lstm,seed=1/summary.json", "policy=static-min,seed=2/manifest.json")
+_OF_A_RESUMED = ("sweep.json", "sweep.yaml", *("policy=lstm,seed=1/scenario.yaml",) * 3)
 _OF_A_REPLAY = ("events.jsonl", "events.jsonl", "samples.parquet", "manifest.json", "scenario.yaml", "plan.parquet")
 
 
@@ -254,7 +255,7 @@ TARGETS: dict[str, Target] = {
         Target("replay", "runs", _replay, InputError, _OF_A_REPLAY),
         Target("plan", "plans", _plan, InputError),
         Target("table", "sweep-runs", _table, InputError, ()),
-        Target("resume", "sweep-results", _resume, InputError, (*_OF_A_SWEEP, "sweep.yaml")),
+        Target("resume", "sweep-results", _resume, InputError, _OF_A_RESUMED),
         Target("figures", "sweep-results", _figures, InputError, _OF_A_SWEEP),
         Target("export", "runs", _export, InputError, _OF_A_REPORT),
         Target("claim", "claims", _claim, InputError),
