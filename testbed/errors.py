@@ -25,8 +25,8 @@ CODES_OF_EXIT = {
     EXIT_TOOL_FAILED: "a tool, a node or a policy failed, or the output could not be written",
     EXIT_INVALID: "the trial ran but its verdict is INVALID",
     EXIT_BUG: "internal error (a bug): please report it",
-    EXIT_INTERRUPTED: "interrupted; the run directory is complete up to that time and marked as interrupted "
-    "(as `completed` if only the page was missing)",
+    EXIT_INTERRUPTED: "interrupted; the run directory holds everything up to that time and is marked `interrupted`. "
+    "If only the report page was missing, it is marked `completed`",
 }
 
 

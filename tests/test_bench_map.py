@@ -32,7 +32,7 @@ def test_no_rival_predicts_and_the_traffic_is_there() -> None:
 
 @pytest.mark.parametrize(
     ("mean", "half_width", "finding"),
-    [(-2.0, 1.0, "pays"), (-1.0, 0.5, "better"), (-1.0, 1.5, "not significant"), (2.0, 1.0, "worse")],
+    [(-2.0, 1.0, "better"), (-1.0, 0.5, "slightly better"), (-1.0, 1.5, "not significant"), (2.0, 1.0, "worse")],
 )
 def test_a_finding_needs_an_interval_that_does_not_hold_0(mean: float, half_width: float, finding: str) -> None:
     assert bench_map._finding(Estimate(mean, half_width, 10), 10.0)[0] == finding

@@ -21,7 +21,7 @@ NAMES = {
     "gossip": "the mesh that gossips, from 100 members to 10,000",
     "balancer": "the balancer's decisions",
     "cluster": "one node against a cluster of three",
-    "map": "where cooperation pays: the cost of a run under pairs of balancer and buffer, cell by cell",
+    "map": "when a state-aware balancer helps: the cost of a run under pairs of balancer and buffer, cell by cell",
     "kill-start": "what is left of trials that are killed as they start",
     "kill-matrix": "what is left and said when any process of a trial is killed in any phase",
     "verdict": "what disturbs a run, and whether the verdict names it",

@@ -50,7 +50,7 @@ RIVALS: tuple[Pair, ...] = (
 ABLATIONS: tuple[Pair, ...] = (("turns", "reactive"), ("cooperative", "lstm"), ("ready-first", "lstm"))
 # In the emulation a run takes seconds of real time: there ours meets the rivals that are the best of most cells.
 EMULATED: tuple[Pair, ...] = (OURS, RIVALS[0], RIVALS[2], RIVALS[4])
-PAYS_RATIO = 0.15  # of the rival's cost: what a row has to save to be said to pay
+BETTER_RATIO = 0.15  # of the rival's cost: what a row has to save to be better
 _MB = 10**6
 
 
@@ -152,7 +152,7 @@ def _finding(apart: Estimate | None, rival_cost: float) -> tuple[str, str]:
         return "not significant", written
     if apart.mean > 0:
         return "worse", written
-    return ("pays" if -apart.mean >= PAYS_RATIO * rival_cost else "better"), written
+    return ("better" if -apart.mean >= BETTER_RATIO * rival_cost else "slightly better"), written
 
 
 def _costs(data: Mapping[str, Any], seeds: Iterable[int]) -> dict[Pair, list[Parts]]:

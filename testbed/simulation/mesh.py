@@ -4,7 +4,7 @@
 
 It is there only where a scenario has faults.  Without any, all it could say is that everybody lives: a heartbeat is
 late by less than a millisecond here and 55 ms are allowed.  That is what keeps a thousand nodes cheap, whose mesh would
-be 300,000 heartbeats a second.
+be 150,000 heartbeats a second.
 
 Every message is simulated by itself.  States are not: what a node hears of the others' buffers is in ``peers.py``.
 Delay and loss of a message are drawn from a stream of its sender, so that one node's messages do not shift those of
