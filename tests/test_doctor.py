@@ -95,14 +95,23 @@ def test_without_namespaces_the_network_is_not_tried_but_told(machine):
     assert found(doctor.diagnose(), "native_xdp").status == "missing"
 
 
-@pytest.mark.parametrize(("delay", "status"), [("0ms", "limited"), ("1ms", "missing")])
-def test_netem_is_missed_only_by_scenarios_with_link_delay(machine, delay, status):
+@pytest.mark.parametrize(
+    ("topology", "status", "said"),
+    [
+        ({"link_delay": "0ms"}, "limited", ""),
+        ({"link_delay": "1ms"}, "missing", r"the delay of c1-s1 \(1ms\) and 4 more links needs the netem qdisc"),
+        ({"links": {"s1-n2": {"delay": "2ms"}}}, "missing", r"the delay of s1-n2 \(2ms\) needs the netem qdisc"),
+        ({"family": "two-switch", "links": {"s1-s2": {"delay": "2ms"}}}, "missing", "the delay of s1-s2"),
+        ({"links": {"s1-n2": {"delay": "0ms"}}}, "limited", ""),
+    ],
+)
+def test_netem_is_missed_only_by_scenarios_with_a_link_delay(machine, topology, status, said):
     machine["netem"] = "tc: Error: Specified qdisc kind is unknown."
-    asked = scenario(link_delay=delay)
+    asked = scenario(**topology)
     assert found(doctor.diagnose(asked), "netem").status == status
     assert found(doctor.diagnose(), "netem").status == "limited"
     if status == "missing":
-        with pytest.raises(errors.MachineError, match="link_delay needs the netem qdisc") as caught:
+        with pytest.raises(errors.MachineError, match=said) as caught:
             doctor.refuse_if_lacking(asked)
         assert caught.value.exit_code == errors.EXIT_MACHINE_LACKS
     else:

@@ -13,6 +13,7 @@ NAMES = {
     "sender": "the paced sender",
     "queue": "the modelled queue beside the qdisc, at 10, 100 and 500 Mbit/s",
     "simulate": "the simulation engine",
+    "hop": "from one switch to the next, beside what the simulation takes it for",
     "failover": "failover: silent crashes and links that go down",
     "nodes": "what a node costs, from 3 nodes to 100",
     "capacity": "whether the verdict that doctor foretells is the one that a run gets",

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from testbed import units
 from testbed.doctor import resources, software
 from testbed.doctor.finding import Finding
 from testbed.scenario.model import Scenario
+from testbed.scenario.tables import described
 from testbed.system import probes
 
 _OTHER_KERNEL = "boot the distribution's stock kernel"
@@ -113,7 +115,11 @@ def _group_without_share() -> Path | None:
 def _netem(refusal: str, scenario: Scenario | None) -> Finding:
     if not refusal:
         return Finding("netem", "ok", "link delay (netem) works")
-    if scenario is not None and scenario.topology.link_delay_ns > 0:
-        remedy = f"set topology.link_delay to 0ms or {_OTHER_KERNEL}"
-        return Finding("netem", "missing", f"topology.link_delay needs the netem qdisc: {refusal}", remedy)
-    return Finding("netem", "limited", f"no scenarios with link_delay: {refusal}", _OTHER_KERNEL)
+    delayed = [] if scenario is None else [link for link in described(scenario.topology).links if link.delay_ns]
+    if not delayed:
+        return Finding("netem", "limited", f"no scenarios with a link delay, but simulated: {refusal}", _OTHER_KERNEL)
+    first = delayed[0]
+    what = f"the delay of {first.name} ({units.duration_text(first.delay_ns)})"
+    what += f" and {len(delayed) - 1} more links" if len(delayed) > 1 else ""
+    remedy = f"take it out (topology.link_delay, topology.links, the family), simulate, or {_OTHER_KERNEL}"
+    return Finding("netem", "missing", f"{what} needs the netem qdisc: {refusal}", remedy)

@@ -9,9 +9,9 @@ of it `port_report_ns` later.  Messages of the mesh take `message_ns` and an exp
 the mean, or get lost with probability `message_loss_ratio`: none do by themselves, as in the emulation.
 
 The constants are the medians of emulated runs of ``burst.yaml``, ``flap.yaml`` (port) and ``controller-loss.yaml``
-(takeover, one run) on a machine of two cores.  What they leave out is the
-spread: the emulation has ticks that come late and packets that wait for a softirq, tens of microseconds at the median
-and now and then milliseconds.  The queues that a scenario studies are 40 ms long and more.
+(takeover, one run) on a machine of two cores; `hop_ns` is an estimate, and `bench hop` measures it where it runs.  What
+they leave out is the spread: the emulation has ticks that come late and packets that wait for a softirq, tens of
+microseconds at the median and now and then milliseconds.  The queues that a scenario studies are 40 ms long and more.
 """
 
 from __future__ import annotations
