@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -377,3 +379,26 @@ def test_a_run_without_fixed_priorities_goes_on_and_says_so(tmp_path):
     assert summary["verdict"] != "VALID"
     assert any("fixed priorities refused" in reason for reason in summary["verdict_reasons"])
     assert summary["traffic"]["unaccounted_packets"] == 0
+
+
+def test_the_kernel_is_tried_while_something_else_is_done(machine, monkeypatch) -> None:
+    begun = probes.Started([sys.executable, "-c", 'print(\'{"veth": "no"}\')'])
+    monkeypatch.setattr(probes, "probing_kernel", lambda processes: begun)
+    with doctor.probing(scenario()) as probe:
+        assert found(doctor.diagnose(scenario(), probe=probe), "veth").detail.endswith(": no")
+
+
+def test_a_probe_that_nobody_waits_for_is_ended(machine) -> None:
+    with probes.Started(["sleep", "60"]) as started:
+        pass
+    assert started._process.returncode == -signal.SIGKILL
+
+
+def test_a_probe_that_cannot_be_started_is_said_by_the_diagnosis(machine, monkeypatch) -> None:
+    monkeypatch.setattr(probes, "probing_kernel", _refusing)
+    with doctor.probing(scenario()) as probe:
+        assert probe is None
+
+
+def _refusing(_processes: int) -> None:
+    raise OSError(errno.EAGAIN, "no more processes")

@@ -6,7 +6,9 @@ import getpass
 import hashlib
 import json
 import platform
+import signal
 import time
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -56,7 +58,7 @@ def test_a_program_that_is_missing_fails_or_hangs_is_left_out(monkeypatch: pytes
         "good": ("echo", "v1.2.3"),
     }
     began = time.monotonic()
-    assert provenance._answers(questions) == {"good": "v1.2.3"}
+    assert provenance.Asked(questions).answers() == {"good": "v1.2.3"}
     assert time.monotonic() - began < 10
 
 
@@ -77,3 +79,15 @@ def test_hashes_are_of_contents(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"content")
     expected = "sha256:" + hashlib.sha256(b"content").hexdigest()
     assert provenance.sha256_of(tmp_path / "file") == provenance.sha256_of(b"content") == expected
+
+
+def test_questions_that_nobody_waits_for_are_ended() -> None:
+    with provenance.Asked({"slow": ("sleep", "60"), "absent": ("no-such-program",)}) as asked:
+        (slow,) = asked._asked.values()
+    assert slow.returncode == -signal.SIGKILL
+
+
+def test_the_version_of_a_package_is_that_of_its_description() -> None:
+    for name in ("numpy", "pydantic"):
+        assert provenance._package_version(name) == metadata.version(name)
+    assert provenance._package_version("no-such-package") is None

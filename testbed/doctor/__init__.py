@@ -11,6 +11,7 @@ error a run ends with (status 3).
 
 from testbed.doctor.diagnosis import as_root, diagnose, refuse_if_lacking, refuse_without_root, to_record, worst
 from testbed.doctor.finding import Finding, Status
+from testbed.doctor.kernel import probing
 from testbed.doctor.verdict import capacity, unmeasured
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "as_root",
     "capacity",
     "diagnose",
+    "probing",
     "refuse_if_lacking",
     "refuse_without_root",
     "to_record",

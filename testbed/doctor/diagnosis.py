@@ -13,19 +13,21 @@ from testbed.doctor import kernel, resources, software
 from testbed.doctor.finding import Finding, Status
 from testbed.errors import MachineError
 from testbed.scenario.model import Scenario
+from testbed.system.probes import Started
 
 
-def diagnose(scenario: Scenario | None = None, out: Path | None = None) -> list[Finding]:
+def diagnose(scenario: Scenario | None = None, out: Path | None = None, probe: Started | None = None) -> list[Finding]:
     """Return what this machine offers and lacks for `scenario`, or for any.  Takes about half a second.
 
     Args:
         scenario: what is to run.
         out: where its run directory is to go; None: below the current folder.
+        probe: what `kernel.probing` began; None: the kernel is tried now.
     """
     root = os.geteuid() == 0
     return [
         _root(root),
-        *(kernel.findings(scenario) if root else [_untried()]),
+        *(kernel.findings(scenario, probe) if root else [_untried()]),
         *software.findings(scenario, switch=not root),
         *resources.findings(scenario, out),
     ]
@@ -58,13 +60,13 @@ def refuse_without_root(argv: Sequence[str]) -> None:
         raise MachineError(words[0], "namespaces and XDP need root", f"use: {as_root(words)}")
 
 
-def refuse_if_lacking(scenario: Scenario | None, out: Path | None = None) -> None:
+def refuse_if_lacking(scenario: Scenario | None, out: Path | None = None, probe: Started | None = None) -> None:
     """End a run of `scenario` (None: of any) early, with everything this machine lacks for it in at most five lines.
 
     Raises:
         MachineError: names up to four things and how to fix each.
     """
-    missing = [finding for finding in diagnose(scenario, out) if finding.status == "missing"]
+    missing = [finding for finding in diagnose(scenario, out, probe) if finding.status == "missing"]
     if not missing:
         return
     first, *others = missing

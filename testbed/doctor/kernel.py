@@ -6,6 +6,7 @@ Fixed priorities are the one thing a run goes on without: it is slower to react 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,9 +57,17 @@ _NEEDS = {
 }
 
 
-def findings(scenario: Scenario | None) -> Iterator[Finding]:
-    """Yield what the kernel lets a run do; only root can try it."""
-    refusals = probes.kernel_features(resources.processes(scenario))
+def probing(scenario: Scenario | None) -> AbstractContextManager[probes.Started | None]:
+    """Begin to try what the kernel lets a run do; None where that fails: `findings` tries again and says why."""
+    try:
+        return probes.probing_kernel(resources.processes(scenario))
+    except OSError:
+        return nullcontext()
+
+
+def findings(scenario: Scenario | None, probe: probes.Started | None = None) -> Iterator[Finding]:
+    """Yield what the kernel lets a run do, by what `probing` began; only root can try it."""
+    refusals = probes.features_found(probe) if probe else probes.kernel_features(resources.processes(scenario))
     if refusals.get("probing"):
         remedy = "run it as root, and report it if that is of no help"
         yield Finding("kernel", "missing", f"what it offers could not be tried: {refusals['probing']}", remedy)

@@ -54,6 +54,7 @@ def collect(
     seeds: Mapping[str, int],
     facts: Mapping[str, Any],
     ovs_datapath: str | None = None,
+    asked: Asked | None = None,
 ) -> dict[str, Any]:
     """Return the manifest of a run that starts now, as JSON data.
 
@@ -63,8 +64,9 @@ def collect(
         seeds: every derived seed by the name of its stream.
         facts: `RunFacts.to_record()`.
         ovs_datapath: the datapath type of the run's switch, when it has one.
+        asked: what was asked of other programs before; None: it is asked now.
     """
-    answers = _answers({**COMMANDS, **_git_questions()})
+    answers = (asked or Asked()).answers()
     tools = {name: _version(answers[name]) for name in COMMANDS if answers.get(name)}
     switch = {"version": tools.pop("openvswitch", None), "datapath": ovs_datapath}
     return {
@@ -139,20 +141,37 @@ def _git_questions() -> dict[str, tuple[str, ...]]:
     }
 
 
-def _answers(questions: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Run all commands side by side; those that are missing, fail or hang are left out."""
-    asked = {name: process for name, argv in questions.items() if (process := _start(argv)) is not None}
-    answers = {}
-    for name, process in asked.items():
-        try:
-            output, _ = process.communicate(timeout=ANSWER_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
+class Asked:
+    """Questions to other programs, all asked at once; they think of the answers while something else is done."""
+
+    def __init__(self, questions: Mapping[str, Sequence[str]] | None = None) -> None:
+        """Ask what a manifest says, or other questions: commands by their names."""
+        questions = {**COMMANDS, **_git_questions()} if questions is None else questions
+        self._asked = {name: process for name, argv in questions.items() if (process := _start(argv)) is not None}
+
+    def __enter__(self) -> Asked:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End those whose answer nobody waited for."""
+        for process in self._asked.values():
             process.kill()
             process.communicate()
-            continue
-        if process.returncode == 0:
-            answers[name] = output.strip()
-    return answers
+
+    def answers(self) -> dict[str, str]:
+        """Return the answers, once; those that are missing, fail or hang are left out."""
+        asked, self._asked = self._asked, {}
+        answers = {}
+        for name, process in asked.items():
+            try:
+                output, _ = process.communicate(timeout=ANSWER_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+                continue
+            if process.returncode == 0:
+                answers[name] = output.strip()
+        return answers
 
 
 def as_text(word: str) -> str:
@@ -184,10 +203,13 @@ def _packages() -> dict[str, str]:
 
 
 def _package_version(name: str) -> str | None:
+    """Return the version of a package; of its description only that line is read, as to parse all takes 9 ms."""
     try:
-        return metadata.version(name)
+        description = metadata.distribution(name).read_text("METADATA") or ""
     except metadata.PackageNotFoundError:
         return None
+    found = re.search(r"^Version: *(\S+)", description, re.MULTILINE)
+    return found[1] if found else metadata.version(name)
 
 
 def _text(path: str) -> str | None:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,44 +32,89 @@ def tool(name: str) -> str | None:
     return shutil.which(name, path=environment()["PATH"])
 
 
+class Started:
+    """A command without input that runs while something else is done; leaving the block ends it."""
+
+    def __init__(
+        self, argv: Sequence[str], folder: str | None = None, variables: Mapping[str, str] | None = None
+    ) -> None:
+        """Start it in `folder`, with further environment `variables`; OSError: it is not there."""
+        self._program = argv[0]
+        self._process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            cwd=folder,
+            env={**environment(), **(variables or {})},
+            preexec_fn=commands.dies_with_us(),  # noqa: PLW1509 - one system call
+        )
+
+    def __enter__(self) -> Started:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.returncode is None:
+            self._process.kill()
+            self._process.communicate()
+
+    def output(self) -> str:
+        """Wait for its end and return its output, once.
+
+        Raises:
+            OSError: when it fails (with its last line) or takes longer than a minute.
+        """
+        try:
+            output, errors = self._process.communicate(timeout=_SECONDS)
+        except subprocess.TimeoutExpired as expired:
+            raise OSError(errno.ETIMEDOUT, f"{self._program} did not end within {_SECONDS} s") from expired
+        if self._process.returncode != 0:
+            said = (errors.strip() or output.strip() or f"status {self._process.returncode}").splitlines()[-1]
+            raise OSError(errno.EIO, f"{self._program}: {said}")
+        return output
+
+
 def command(*argv: str, folder: str | None = None, **variables: str) -> str:
     """Run a command without input, in `folder` and with further environment `variables`, and return its output.
 
     Raises:
         OSError: when it is not there, fails (with its last line) or takes longer than a minute.
     """
-    try:
-        done = subprocess.run(
-            argv,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_SECONDS,
-            cwd=folder,
-            env={**environment(), **variables},
-            check=False,
-            preexec_fn=commands.dies_with_us(),
-        )
-    except subprocess.TimeoutExpired as expired:
-        raise OSError(errno.ETIMEDOUT, f"{argv[0]} did not end within {_SECONDS} s") from expired
-    if done.returncode != 0:
-        said = (done.stderr.strip() or done.stdout.strip() or f"status {done.returncode}").splitlines()[-1]
-        raise OSError(errno.EIO, f"{argv[0]}: {said}")
-    return done.stdout
+    with Started(argv, folder, variables) as started:
+        return started.output()
+
+
+def probing_kernel(processes: int = 0) -> Started:
+    """Begin to try what a run does to the kernel, for `kernel_features`; takes about 0.2 s.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    modules = os.pathsep.join(path for path in sys.path if os.path.isabs(path))
+    # In a folder where nothing lies that Python could take for a module.
+    argv = (sys.executable, "-m", "testbed.system.kernel_probes", str(processes))
+    return Started(argv, "/", {"PYTHONPATH": modules})
 
 
 def kernel_features(processes: int = 0) -> dict[str, str]:
     """Return, for each thing a run does to the kernel, why it cannot be done here; an empty text where it can.
 
     The names are those of `testbed.system.kernel_probes`; what takes namespaces is absent where there are none.
-    `probing` is why nothing could be tried at all.  With so many processes at once.  Takes about 0.2 s.
+    `probing` is why nothing could be tried at all.  With so many processes at once.
     """
-    modules = os.pathsep.join(path for path in sys.path if os.path.isabs(path))
     try:
-        # In a folder where nothing lies that Python could take for a module.
-        argv = (sys.executable, "-m", "testbed.system.kernel_probes", str(processes))
-        found: dict[str, str] = json.loads(command(*argv, folder="/", PYTHONPATH=modules))
+        with probing_kernel(processes) as probe:
+            return features_found(probe)
+    except OSError as error:
+        return dict.fromkeys(("probing", "bpf", "namespaces"), str(error.strerror))
+
+
+def features_found(probe: Started) -> dict[str, str]:
+    """Return what `probing_kernel` has found, as `kernel_features` does."""
+    try:
+        found: dict[str, str] = json.loads(probe.output())
     except OSError as error:
         return dict.fromkeys(("probing", "bpf", "namespaces"), str(error.strerror))
     return {"probing": "", **found}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -109,20 +110,36 @@ def run(loaded: LoadedScenario, options: RunOptions, began_ns: int | None = None
         TestbedError: see the classes in `errors`; each knows its exit code.
     """
     phases = Phases(time.monotonic_ns() if began_ns is None else began_ns, "starting Python and loading the scenario")
-    phases.begin("asking what the machine lacks", time.monotonic_ns())
-    if is_real_time(options.engine):
-        doctor.refuse_without_root(options.argv)
-        doctor.refuse_if_lacking(loaded.scenario, options.out)
+    with provenance.Asked() as asked:
+        if is_real_time(options.engine):
+            _refuse_if_lacking(loaded.scenario, options, phases)
+        return _measured(loaded, options, phases, asked)
+
+
+def _refuse_if_lacking(scenario: Scenario, options: RunOptions, phases: Phases) -> None:
+    """Refuse a run that the machine lacks something for; what the engine needs is imported while that is tried."""
+    doctor.refuse_without_root(options.argv)
+    with doctor.probing(scenario) as probe:
+        phases.begin("loading the engine", time.monotonic_ns())
+        with suppress(ImportError):  # what is missing the diagnosis says better
+            engine_of(options.engine)
+        phases.begin("asking what the machine lacks", time.monotonic_ns())
+        doctor.refuse_if_lacking(scenario, options.out, probe)
+
+
+def _measured(loaded: LoadedScenario, options: RunOptions, phases: Phases, asked: provenance.Asked) -> RunResult:
     with ServedMetrics(options.metrics) as metrics:
         if metrics.where and not options.quiet:
             output.note(f"testbed: metrics at {metrics.where}")
-        return _run(loaded, options, phases, metrics)
+        return _run(loaded, options, phases, metrics, asked)
 
 
-def _run(loaded: LoadedScenario, options: RunOptions, phases: Phases, metrics: ServedMetrics) -> RunResult:
+def _run(
+    loaded: LoadedScenario, options: RunOptions, phases: Phases, metrics: ServedMetrics, asked: provenance.Asked
+) -> RunResult:
     phases.begin("planning the traffic", time.monotonic_ns())
     with patience.noted("planning the traffic", quiet=options.quiet):
-        prepared = _prepare(loaded, options)
+        prepared = _prepare(loaded, options, asked)
     phases.begin("foreseeing the verdict", time.monotonic_ns())
     _foretell(prepared, options)
     phases.begin("making the run directory", time.monotonic_ns())
@@ -186,7 +203,7 @@ class _Prepared:
     manifest: Mapping[str, Any]
 
 
-def _prepare(loaded: LoadedScenario, options: RunOptions) -> _Prepared:
+def _prepare(loaded: LoadedScenario, options: RunOptions, asked: provenance.Asked) -> _Prepared:
     scenario = loaded.scenario
     network, plan = checks.planned(loaded, options.engine)
     if not options.quiet:
@@ -200,6 +217,7 @@ def _prepare(loaded: LoadedScenario, options: RunOptions) -> _Prepared:
         seeds=inputs.seeds_of(loaded),
         facts=facts.to_record(),
         ovs_datapath=engine.datapath(),
+        asked=asked,
     )
     manifest["notes"] = list(plan.notes)
     trial = trial_plan(scenario, network, plan, model=inputs.model_of(loaded))
