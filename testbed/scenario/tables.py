@@ -226,6 +226,7 @@ METRICS: Registry[MetricTraits] = Registry(
         "testbed.results.metrics.connections",
         "testbed.results.metrics.failover",
         "testbed.results.metrics.control",
+        "testbed.results.metrics.elasticity",
     ),
 )
 

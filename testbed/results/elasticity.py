@@ -1,0 +1,81 @@
+"""How well the number of nodes followed the load: elasticity in time and amount, from what the autoscaler measured.
+
+Once a period the autoscaler measures the load (``LoadMeasured``: what reached the nodes, dropped or not) and how many
+nodes serve.  With r the rate of a node, over the periods of lengths d that add up to T,
+
+    demand = max(1, ceil(load / r))              nodes that the load of the period needed
+    under  = max(0, demand - serving)            nodes that were missing,  over = max(0, serving - demand)
+
+    time share      sum of d where under > 0 (over > 0), by T
+    amount          sum of d x under (over), by the sum of d x demand
+    jitter          (changes of serving - changes of demand), by T: above 0 the scaling oscillates, below it lags behind
+
+Demand is what was measured, not what was planned: what a fault or the switch lost is not in it.
+
+Source: these are the dimensions of N. Herbst et al., "Ready for Rain? A View from SPEC Research on the Future of Cloud
+Metrics", SPEC-RG-2016-01 (2016): timeshare and accuracy of under- and over-provisioning, and jitter.  Amounts here are
+relative to the demand.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from testbed.records.events import LoadMeasured
+from testbed.records.written import is_a
+from testbed.units import NS_PER_S
+
+
+@dataclass(frozen=True, slots=True)
+class Elasticity:
+    """The figures of one run; ratios of time and of node-time.
+
+    Attributes:
+        under_time_ratio: share of the time in which nodes were missing.
+        over_time_ratio: share of the time in which there were too many.
+        under_ratio: missing node-time, by what was needed.
+        over_ratio: node-time too many, by what was needed.
+        jitter_per_min: changes of what served beyond those of what was needed, a minute.
+    """
+
+    under_time_ratio: float
+    over_time_ratio: float
+    under_ratio: float
+    over_ratio: float
+    jitter_per_min: float
+
+
+def elasticity(events: Iterable[Mapping[str, Any]], node_rate_bps: int) -> Elasticity | None:
+    """Return the figures of a run's records, None where no load was measured twice."""
+    periods = list(_periods(events, node_rate_bps))
+    total_ns = sum(lasted_ns for lasted_ns, _, _ in periods)
+    if not total_ns:
+        return None
+    needed = sum(lasted_ns * demand for lasted_ns, demand, _ in periods)
+    lacks = [(lasted_ns, demand - serving) for lasted_ns, demand, serving in periods]
+    jitter = _changes([serving for *_, serving in periods]) - _changes([demand for _, demand, _ in periods])
+    return Elasticity(
+        under_time_ratio=sum(lasted_ns for lasted_ns, lack in lacks if lack > 0) / total_ns,
+        over_time_ratio=sum(lasted_ns for lasted_ns, lack in lacks if lack < 0) / total_ns,
+        under_ratio=sum(lasted_ns * max(0, lack) for lasted_ns, lack in lacks) / needed,
+        over_ratio=sum(lasted_ns * max(0, -lack) for lasted_ns, lack in lacks) / needed,
+        jitter_per_min=jitter * 60 * NS_PER_S / total_ns,
+    )
+
+
+def _periods(events: Iterable[Mapping[str, Any]], node_rate_bps: int) -> Iterable[tuple[int, int, int]]:
+    """Yield how long each period lasted, the nodes it needed, and those that served at its end."""
+    before_ns: int | None = None
+    for event in events:
+        if is_a(event, LoadMeasured):
+            if before_ns is not None:
+                needed = max(1, -(-event["load_bps"] // node_rate_bps))
+                yield event["t_ns"] - before_ns, needed, event["serving"]
+            before_ns = event["t_ns"]
+
+
+def _changes(sizes: list[int]) -> int:
+    return sum(after != before for before, after in itertools.pairwise(sizes))
