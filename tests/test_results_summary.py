@@ -81,7 +81,10 @@ def test_every_figure_it_can_hold_is_known_to_expectations() -> None:
     nodes = tuple(replace(node, **more, **tcp) for node in made.evidence.nodes)
     source = TcpEvidence("bulk", "c1", "cubic", 2, 0, 10**9, 1000, 1, Histogram.of([10**6]))
     rest = {"tcp": (source,), "trunks": (TrunkEvidence("s1-s2"),), "first_delay": Histogram.of([10**6])}
-    full = summary_of(replace(made, evidence=replace(made.evidence, nodes=nodes, **rest)))
+    load, decided = {"load_bps": 9, "serving": 1, "joining": 0}, {"size": 2, "current": 1}
+    events = [*made.events, (1, {"kind": "LoadMeasured", **load}), (2, {"kind": "LoadMeasured", **load})]
+    events.append((2, {"kind": "ScaleDecided", **decided}))
+    full = summary_of(replace(made, events=events, evidence=replace(made.evidence, nodes=nodes, **rest)))
     outside = {"schema", "seed"}
     found = {path for path in leaves(full) if not path.startswith("tcp.sources")}
     found |= {f"failover.{path}" for path in leaves(failover_section(FAILOVER) or {})}
