@@ -44,6 +44,7 @@ class TrialPlan:
         logs: where processes of the trial write.
         phases: of the set-up, begun.
         run_id: the mark in every data packet.
+        restarts: whether a process that ends unordered is started anew, where the engine can, or ends the trial.
     """
 
     scenario: Scenario
@@ -53,6 +54,7 @@ class TrialPlan:
     seed_of: Callable[[str], int]
     logs: Path
     phases: Phases = field(default_factory=Phases)
+    restarts: bool = False
 
     @property
     def run_id(self) -> int:

@@ -15,13 +15,18 @@ _FILE_WIDTH = 200  # of tables that go to a file or a pipe: nothing is cut off t
 
 
 def say(text: object) -> None:
-    """Print a result."""
-    print(text)
+    """Print a result, at once: it may be one of many."""
+    print(text, flush=True)
 
 
 def say_json(value: object) -> None:
     """Print a result for programs."""
     print(json.dumps(value, indent=2, allow_nan=False))
+
+
+def say_json_line(value: object) -> None:
+    """Print a result for programs in one line, at once."""
+    print(json.dumps(value, allow_nan=False), flush=True)
 
 
 def note(text: object) -> None:

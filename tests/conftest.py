@@ -75,6 +75,7 @@ PROBES: dict[str, Callable[[], str]] = {
     "tshark": lambda: _program("tshark"),
     "rocrate": lambda: _module("rocrate_validator") or _module("rocrate") or _module("requests_cache"),
     "promtool": lambda: _program("promtool"),
+    "systemd-analyze": lambda: _program("systemd-analyze"),
     "chromium": lambda: _program("chromium", "chromium-browser", "google-chrome"),
 }
 

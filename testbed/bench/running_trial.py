@@ -53,8 +53,14 @@ class RunningTrial:
         out: the run directory.
     """
 
-    def __init__(self, folder: Path, scenario: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> None:
-        """Start a run of `scenario`, without its version, in `folder`; `environment` is beside ours."""
+    def __init__(
+        self,
+        folder: Path,
+        scenario: Mapping[str, Any],
+        environment: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
+    ) -> None:
+        """Start a run of `scenario`, without its version, in `folder`; `environment` and `options` are beside ours."""
         source, self.out = folder / "trial.yaml", folder / "run"
         source.write_text(yaml.safe_dump({"version": 1, **scenario}), encoding="utf-8")
         self._argv = [
@@ -67,6 +73,7 @@ class RunningTrial:
             str(self.out),
             "--no-live",
             "--json",
+            *options,
         ]
         self._process = subprocess.Popen(
             self._argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -52,11 +52,16 @@ def run(
             help="serve OpenMetrics while the trial runs, such as 127.0.0.1:9464 or unix:/run/testbed.sock",
         ),
     ] = "",
+    restart: Annotated[
+        bool,
+        typer.Option("--restart", help="start processes that die anew, and name them in the verdict (emulation)"),
+    ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Run one trial: emulated on the real kernel (needs root), or simulated in virtual time."""
-    _run_trials(scenario, seed, settings, plugins, engine, out, overwrite, repeat, not no_live, as_json, quiet, metrics)
+    options = (engine, out, overwrite, repeat, not no_live, as_json, quiet, metrics, restart)
+    _run_trials(scenario, seed, settings, plugins, *options)
 
 
 @app.command(epilog="Example: `python -m testbed simulate scenarios/burst.yaml --set buffer.policy=reactive`")
@@ -87,13 +92,14 @@ def _run_trials(
     as_json: bool,
     quiet: bool,
     metrics: str = "",
+    restart: bool = False,
 ) -> NoReturn:
     from testbed.records.phases import set_up_lines
     from testbed.report.terminal import print_verdict
     from testbed.scenario.loading import load
     from testbed.trials import run as trials
 
-    options = trials.RunOptions(engine, out, live, quiet, tuple(sys.argv[1:]), overwrite, metrics)
+    options = trials.RunOptions(engine, out, live, quiet, tuple(sys.argv[1:]), overwrite, metrics, restart)
     results = []
     for result in trials.repeated(load(scenario, settings or (), seed, plugins or ()), options, repeat):
         results.append(result)

@@ -85,7 +85,7 @@ def emulate(plan: TrialPlan, recorder: Recorder) -> engine.Outcome:
     plan.phases.begin("making the sandbox", time.monotonic_ns())
     reader, records = channel()
     table = _table_for(plan)
-    watch = _Watch(reader, table, Recording(recorder, plan.network))
+    watch = _Watch(reader, table, Recording(recorder, plan.network), outlives=plan.restarts)
     quota = CpuQuota()  # opened here: the sandbox has a /sys without control groups
     with interrupts.taken(watch.stop), closing(reader):
         sandbox = Sandbox(
@@ -117,8 +117,9 @@ def _guarding(table: StatusTable, records: socket.socket) -> Watch:
 
 
 class _Watch:
-    def __init__(self, reader: RecordReader, table: StatusTable, recording: Recording) -> None:
+    def __init__(self, reader: RecordReader, table: StatusTable, recording: Recording, outlives: bool) -> None:
         self._reader, self._recording = reader, recording
+        self._outlives = outlives  # the trial the failure of one of its processes, unless it ends itself
         self._row, self._watchdog = table.row(TRIAL), Watchdog(table, _MORE_PATIENCE_NS)
         self._sandbox: Sandbox | None = None
         self._failure: Failure | None = None
@@ -169,8 +170,8 @@ class _Watch:
         elif isinstance(message, EventRecord):
             self._recording.event(message.t_ns, message.line)
         elif isinstance(message, Failure):
-            self._failure = message if self._failure is None or message.ends else self._failure
-            self._over_ns = time.monotonic_ns()
+            self._failure = message if self._failure is None or message.ends or self._outlives else self._failure
+            self._over_ns = self._over_ns if self._outlives and not message.ends else time.monotonic_ns()
         else:
             self._outcome, self._over_ns = message, time.monotonic_ns()
 

@@ -16,7 +16,6 @@ import traceback
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from testbed.controllers import framework
 from testbed.emulation.cluster import Announcer, Cluster
@@ -39,13 +38,14 @@ from testbed.emulation.processes.members import Member, join_all
 from testbed.emulation.processes.process_set import ProcessSet
 from testbed.emulation.processes.stage_watch import ordered_faults, packet_stages, process_stages, sender_stages
 from testbed.emulation.processes.status_table import SETTING_UP_NS, TRAFFIC, TRIAL, StatusTable
+from testbed.emulation.restarts import Restarts
 from testbed.engine import TrialPlan
 from testbed.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TOOL_FAILED, Interrupted, ToolError
 from testbed.policies.orchestrator import Orchestrator
 from testbed.records.events import LogEntry
 from testbed.records.evidence import NodeEvidence, TcpEvidence
 from testbed.records.registry import evaluate_declarations
-from testbed.system import interrupts, kernel, waiting
+from testbed.system import interrupts, kernel, streams, waiting
 from testbed.traffic.planned_load import ahead_of
 from testbed.units import NS_PER_MS, NS_PER_S
 
@@ -76,7 +76,7 @@ class Trial:
 
     def run(self) -> int:
         """Do the trial."""
-        _log_to(self._plan.logs / "trial.log")
+        streams.send_to(self._plan.logs / "trial.log")
         for number in interrupts.STOP_SIGNALS:
             signal.signal(number, self._stop)
         try:
@@ -140,7 +140,7 @@ class Trial:
         self._fates.append(self._fate_of_member)
         self._processes.fork_senders()  # their frames take longest to make
         self._processes.fork_tcp()
-        self._processes.fork_controllers(self._switch)
+        self._processes.others += self._processes.fork_controllers(self._switch)
         self._phase("loading the programs")
         self._buffers = NodeBuffers(plan, self._network, doing, self._ports.of("afxdp"))
         self._phase("connecting the controllers")
@@ -162,7 +162,8 @@ class Trial:
     def _go(self) -> Counting:
         """Start the clock, watch until the senders are done, and return what counts the outcome."""
         buffers = self._buffers
-        self._faults = self._make_faults()
+        context = self._context_of_faults()
+        self._faults = Faults(self._plan.scenario.faults, context, buffers.sinks, self._clock.now_ns, self._write)
         self._let_go = self._faults.counters.ended
         self._may_count = True
         self._phase("taking stock")
@@ -179,6 +180,7 @@ class Trial:
         if self._plan.scenario.unsteady:
             kernel.run_in_real_time(_FAULT_PRIORITY)  # a fault is to happen at its time, and all of it at once
         self._cluster = self._make_cluster(t0_ns) if self._plan.scenario.reshapes else None
+        self._restarts = self._make_restarts(context, t0_ns)
         self._setup = {"phases_s": self._plan.phases.lasted_s(t0_ns), "ready_s": ready_s}
         self._setup_s = self._plan.phases.since_s(t0_ns)
         self._row.does(TRAFFIC)
@@ -210,6 +212,8 @@ class Trial:
             if self._cluster is not None:
                 self._cluster.turn()
             watch.tick()
+            if self._plan.restarts:
+                self._restarts.look()
             self._check_parts()
             self._check_end()
         self._faults.finish()
@@ -231,12 +235,12 @@ class Trial:
         daemons = [Watched(name, pid) for name, pid in {**self._switch.pids, "trial": os.getpid()}.items()]
         return daemons + self._processes.watched(self._processes.others if self._stopping else self._processes.all)
 
-    def _make_faults(self) -> Faults:
-        def write(record: LogEntry) -> None:
-            self._records.send(EventRecord.of(self._clock.now_ns(), record))
+    def _write(self, record: LogEntry) -> None:
+        self._records.send(EventRecord.of(self._clock.now_ns(), record))
 
+    def _context_of_faults(self) -> FaultContext:
         processes, buffers = self._processes, self._buffers
-        context = FaultContext(
+        return FaultContext(
             network=self._network,
             buffers=buffers,
             seed_of=self._plan.seed_of,
@@ -246,7 +250,9 @@ class Trial:
             failed=lambda node: self._cluster.failed(node) if self._cluster else None,
             runs=lambda node: self._cluster is None or self._cluster.runs(node),
         )
-        return Faults(self._plan.scenario.faults, context, buffers.sinks, self._clock.now_ns, write)
+
+    def _make_restarts(self, faults: FaultContext, t0_ns: int) -> Restarts:
+        return Restarts(self._processes, self._buffers, self._switch, faults, t0_ns, self._row, self._write)
 
     def _make_cluster(self, t0_ns: int) -> Cluster:
         plan, processes = self._plan, self._processes
@@ -332,16 +338,9 @@ class Trial:
             ordered=(*ordered_faults(self._faults.done), *(self._cluster.ordered() if self._cluster else ())),
             nodes=tuple(self._with_absence(node) for node in evidence.nodes),
             changes=self._changes,
+            restarted=tuple(self._restarts.fates),
         )
         if fate := self._switch.fate():
             raise ToolError("ending the trial", fate, "read logs/ in the run directory")
         manifest = {"xdp_modes": modes, "members": costs, "setup": self._setup, "switch_ports": self._ports.record()}
         self._records.send(Outcome(evidence, manifest, self._stopping))
-
-
-def _log_to(path: Path) -> None:
-    """Send what this process and its children print to a file."""
-    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o644)
-    for stream in (1, 2):
-        os.dup2(descriptor, stream)
-    os.close(descriptor)

@@ -213,6 +213,7 @@ class Evidence:
         suspended_ns: time the machine was suspended while the trial ran.
         control_loop: sample to notification of all agents, when not kept by node.
         setup_s, teardown_s: wall time to build and to remove the network.
+        restarted: what became of each process that ended unordered and was started anew, in the order of time.
     """
 
     engine: str
@@ -252,6 +253,7 @@ class Evidence:
     teardown_s: float | None = None
     tcp: tuple[TcpEvidence, ...] = ()
     trunks: tuple[TrunkEvidence, ...] = ()
+    restarted: tuple[str, ...] = ()
 
     def to_record(self) -> dict[str, Any]:
         """Return the JSON form, written to ``evidence.json``."""

@@ -173,6 +173,15 @@ class TcpSampled(LogEntry):
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ProcessRestarted(LogEntry):
+    """A process of the trial ended though nothing had ordered it, and was started anew (`run --restart`)."""
+
+    process: Annotated[str, Doc("name of the process", "name")]
+    fate: Annotated[str, Doc("how it ended", "text")]
+    took_ms: Annotated[float, Doc("from the discovery of its end until the new process was at work")]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class TrialFailed(LogEntry):
     """The trial could not go on."""
 

@@ -19,6 +19,7 @@ from testbed.scenario.buffer import BufferSpec, bytes_within
 from testbed.scenario.fault import FaultSpec
 from testbed.scenario.mesh import MeshSpec
 from testbed.scenario.objective import ObjectiveSpec
+from testbed.scenario.serving import ServeSpec
 from testbed.scenario.sources import (
     SourceSpec,
     TcpSpec,
@@ -61,6 +62,7 @@ class Scenario(Spec):
         "shared", description="in the emulation: one process for the nodes that no fault stops or ends, or one per node"
     )
     traffic: tuple[TrafficSource, ...] = Field(min_length=1, max_length=MAX_SOURCES, strict=False)
+    serve: ServeSpec | None = None
     faults: tuple[FaultSpec, ...] = Field((), max_length=MAX_FAULTS, strict=False)
     expect: tuple[str, ...] = Field(
         (), max_length=MAX_EXPECTATIONS, strict=False, description="`path op number` over summary.json"

@@ -16,6 +16,7 @@ import io
 import os
 import select
 import sys
+from pathlib import Path
 from typing import TextIO
 
 from testbed.errors import ToolError
@@ -115,3 +116,11 @@ def _in_ascii(sign: str) -> str:
     if ord(sign) in _ESCAPED_BYTES:
         return f"\\x{ord(sign) - 0xDC00:02x}"
     return _ASCII.get(sign) or sign.encode("ascii", "backslashreplace").decode("ascii")
+
+
+def send_to(path: Path) -> None:
+    """Send what this process and its children print to a file."""
+    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    os.close(descriptor)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import TypeGuard
+from typing import Protocol, TypeGuard
 
 import yaml
 
@@ -15,7 +15,6 @@ from testbed.forecaster.runtime.artefact import DEFAULT_MODEL, MAX_FILE_BYTES
 from testbed.results import provenance
 from testbed.results.expectations import Expectation
 from testbed.results.metrics import METRICS, Metric
-from testbed.results.run_directory import RunDirectory
 from testbed.scenario import plugins as plugged
 from testbed.scenario.loading import LoadedScenario
 from testbed.scenario.plugins import Plugin
@@ -79,13 +78,22 @@ def _model_files(path: Path) -> dict[str, bytes]:
     return {f"model/{one.path.name}": one.read(MAX_FILE_BYTES) for one in sources if one.exists()}
 
 
+class Folder(Protocol):
+    """Where a scenario is written with all that it names; a `RunDirectory` is one."""
+
+    path: Path
+
+    def write_text(self, name: str, text: str | bytes, *, durable: bool = True) -> Path:
+        """Write a file of the folder and return its path."""
+
+
 def _traces_of(loaded: LoadedScenario) -> dict[str, str]:
     """Return the traces that a scenario names, as it names them, each with the name of its copy."""
     named = dict.fromkeys(source.trace for source in loaded.scenario.traffic if isinstance(source, TraceSpec))
     return {text: f"traces/{number}-{Path(text).name}" for number, text in enumerate(named, 1)}
 
 
-def write_scenario(loaded: LoadedScenario, directory: RunDirectory) -> None:
+def write_scenario(loaded: LoadedScenario, directory: Folder) -> None:
     """Write the scenario as it is run, and beside it all that it names: a run can be made again from its directory."""
     plugins, traces, path = plugins_of(loaded), _traces_of(loaded), model_of(loaded)
     model = {} if path is None else _model_files(path)
@@ -96,7 +104,7 @@ def write_scenario(loaded: LoadedScenario, directory: RunDirectory) -> None:
     directory.write_text("scenario.yaml", resolved, durable=False)
 
 
-def _copy(directory: RunDirectory, files: Iterable[tuple[str, bytes]]) -> None:
+def _copy(directory: Folder, files: Iterable[tuple[str, bytes]]) -> None:
     for name, content in files:
         writing.folder((directory.path / name).parent)
         directory.write_text(name, content, durable=False)

@@ -80,12 +80,18 @@ class TrialProcesses:
         if self._child is not None:
             self._child.send_signal(signal.SIGINT)
 
-    def _stopped(self) -> bool:
+    def stopped(self) -> bool:
+        """Tell whether a request to stop has come."""
         return self._signals > 0
+
+    def end_current(self) -> None:
+        """End the trial that runs, if one does, in order; others may follow."""
+        if self._child is not None:
+            self._child.send_signal(signal.SIGINT)
 
     def __call__(self, call: TrialCall) -> Ended:
         """Run a trial to its end; once stopped, run none any more."""
-        if self._stopped():
+        if self.stopped():
             return Ended(EXIT_INTERRUPTED)
         with open(os.memfd_create("said"), "w+b") as said:  # no folder need be one that can be written to
             self._child = subprocess.Popen(
@@ -96,7 +102,7 @@ class TrialProcesses:
                 start_new_session=True,
                 preexec_fn=partial(kernel.die_with_parent, os.getpid()),  # noqa: PLW1509 - there is no other thread
             )
-            if self._stopped():  # while it was being started
+            if self.stopped():  # while it was being started
                 self._child.send_signal(signal.SIGINT)
             try:
                 code = self._wait(self._child)
@@ -104,7 +110,7 @@ class TrialProcesses:
                 self._child = None
             said.seek(0)
             text = said.read().decode(errors="replace").strip().removeprefix("testbed: ")
-        return Ended(EXIT_INTERRUPTED if self._stopped() else code, text)
+        return Ended(EXIT_INTERRUPTED if self.stopped() else code, text)
 
     def _wait(self, child: subprocess.Popen[bytes]) -> int:
         descriptor = os.pidfd_open(child.pid)

@@ -64,6 +64,7 @@ class RunOptions:
         argv: the command line, for the manifest.
         overwrite: replace a run that is in the way.
         metrics: where metrics are served while the trial runs, such as ``127.0.0.1:9464``; empty: nowhere.
+        restarts: start processes that die anew instead of ending the trial.
     """
 
     engine: str = EMULATION
@@ -73,6 +74,7 @@ class RunOptions:
     argv: tuple[str, ...] = ()
     overwrite: bool = False
     metrics: str = ""
+    restarts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +273,8 @@ class _Run:
 
     def carry_out(self, phases: Phases) -> RunResult:
         logs = (self._directory.path / "logs").resolve()
-        outcome = self._trial(replace(self._prepared.trial, logs=logs, phases=phases))
+        order = replace(self._prepared.trial, logs=logs, phases=phases, restarts=self._options.restarts)
+        outcome = self._trial(order)
         with patience.noted("writing the results", quiet=self._options.quiet):
             self._write_plan()
             self._directory.settle()

@@ -192,8 +192,8 @@ class ProcessSet:
         """Return the ports on 127.0.0.1 the switch is to connect to."""
         return (CONTROLLER_PORT, STANDBY_PORT) if self._plan.scenario.controller.standby else (CONTROLLER_PORT,)
 
-    def fork_controllers(self, switch: OpenVSwitch) -> None:
-        """Fork the balancer of the switch, and the standby with the other end of a line to it."""
+    def fork_controllers(self, switch: OpenVSwitch) -> list[Member]:
+        """Fork the balancer of the switch, and the standby with the other end of a line to it; return them."""
         config = balancer_config(
             self._plan, switch, self._mesh_members, CONTROLLER_PORT, self._clock.now_ns, self._ring(BALANCER)
         )
@@ -216,9 +216,10 @@ class ProcessSet:
             standby.stand_by(second, notifications, emitter(line, records, StandbyReady), ends[1])
 
         bodies = (balance, follow) if ends else (balance,)
-        self.others += [self._fork(name, body) for name, body in zip(CONTROLLERS, bodies, strict=False)]
+        controllers = [self._fork(name, body) for name, body in zip(CONTROLLERS, bodies, strict=False)]
         for end in (notifications, *ends):
             end.close()
+        return controllers
 
     def wait_listening(self) -> None:
         """Wait until the switch can connect to every controller: one that refuses it is tried again a second later."""
@@ -233,9 +234,9 @@ class ProcessSet:
         self._pool = make_pool(spec, names, ledger)
         cohorts = divided(names, spec.sample_interval_ns, apart=nodes_apart(self._plan.scenario, names))
         self._apart = {names[cohort.rows.start]: cohort for cohort in cohorts if cohort.apart}
-        shared = [cohort for cohort in cohorts if not cohort.apart]
-        if shared:
-            self.others.append(self._fork_agents(SHARED_AGENTS, shared, buffers))
+        self._shared = [cohort for cohort in cohorts if not cohort.apart]
+        if self._shared:
+            self.others.append(self._fork_agents(SHARED_AGENTS, self._shared, buffers))
         alone = [(node, cohort) for node, cohort in self._apart.items() if node not in self._plan.network.spare_nodes]
         self.others += [self._fork_agents(f"agent {node}", [cohort], buffers) for node, cohort in alone]
 
@@ -265,9 +266,9 @@ class ProcessSet:
         """Fork the mesh: one process for all nodes but those that live apart; a node alone has nobody to monitor it."""
         names = self._mesh_members
         apart = nodes_apart(self._plan.scenario, names)
-        shared = [node for node in names if node not in apart]
+        self._shared_mesh = [node for node in names if node not in apart]
         if len(names) > 1:
-            self.others += [self._fork_mesh(SHARED_MESH, shared)] if shared else []
+            self.others += [self._fork_mesh(SHARED_MESH, self._shared_mesh)] if self._shared_mesh else []
             alone = apart - set(self._plan.network.spare_nodes)
             self.others += [self._fork_mesh(f"mesh {node}", [node]) for node in names if node in alone]
 
@@ -301,6 +302,23 @@ class ProcessSet:
         if len(self._mesh_members) > 1:
             members.append(self._fork_mesh(f"mesh {node}", [node]))
         return members
+
+    def nodes_of(self, name: str) -> list[str]:
+        """Return the nodes whose agent is the process of that name; none for any other process."""
+        if name == SHARED_AGENTS:
+            return [node for cohort in self._shared for node in self._mesh_members[cohort.rows]]
+        kind, _, node = name.partition(" ")
+        return [node] if kind == "agent" else []
+
+    def fork_anew(self, name: str, buffers: NodeBuffers, switch: OpenVSwitch) -> list[Member]:
+        """Fork the process of a name once more, and return it, not ready yet; nothing for one that cannot be."""
+        kind, _, node = name.partition(" ")
+        if kind in (SHARED_AGENTS, "agent"):
+            return [self._fork_agents(name, [self._apart[node]] if node else self._shared, buffers)]
+        if kind == SHARED_MESH:
+            return [self._fork_mesh(name, [node] if node else self._shared_mesh)]
+        alone = name in CONTROLLERS and not self._plan.scenario.controller.standby
+        return self.fork_controllers(switch) if alone else []
 
     def take_in(self, members: Sequence[Member], t0_ns: int) -> None:
         """Start members that are ready, in the place of those that had their names before."""

@@ -1,4 +1,4 @@
-"""Check of the run as a whole: that it was made to its end."""
+"""Checks of the run as a whole: that it was made to its end, by the processes it began with."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from testbed.units import NS_PER_S
 
 # What was measured until then is right, but a part of the scenario was not carried out: a caveat of every figure.
 INTERRUPTIONS = Bound(0, float("inf"))
+# Each is a fault that the scenario did not order; packets are accounted for all the same.
+RESTARTS = Bound(0, float("inf"))
+_NAMED = 3
 
 
 def _interrupted(run: Run) -> Measured:
@@ -14,6 +17,12 @@ def _interrupted(run: Run) -> Measured:
         return Measured(0)
     ran_s, planned_s = run.evidence.ran_ns / NS_PER_S, run.facts.duration_ns / NS_PER_S
     return Measured(1, cause=f"interrupted after {ran_s:.3g} of {planned_s:.3g} s")
+
+
+def _restarted(run: Run) -> Measured:
+    fates = run.evidence.restarted
+    more = f" and {len(fates) - _NAMED} more" if len(fates) > _NAMED else ""
+    return Measured(len(fates), cause="; ".join(fates[:_NAMED]) + more)
 
 
 CHECKS = (
@@ -24,5 +33,13 @@ CHECKS = (
         _interrupted,
         INTERRUPTIONS,
         "",
+    ),
+    Question(
+        "restarted processes",
+        "processes of the run ended by a fault that the scenario did not order, and were started anew",
+        "find out what ended them: read logs/ in the run directory",
+        _restarted,
+        RESTARTS,
+        "processes",
     ),
 )
