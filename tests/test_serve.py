@@ -147,12 +147,14 @@ def test_verdicts_are_bounded(windows: Windows, monkeypatch: pytest.MonkeyPatch)
 def test_the_scenario_in_force_is_a_copy_and_a_wrong_one_does_not_replace_it(windows: Windows, tmp_path: Path) -> None:
     scenario = write_tiny(tmp_path)
     notes: list[str] = []
-    one = _Service(windows, ServeOptions(lambda: load(scenario), "", lambda _: None, notes.append), ServiceManager({}))
+    manager = ServiceManager({})
+    one = _Service(windows, ServeOptions(lambda: load(scenario), "", lambda _: None, notes.append), manager)
     copy = windows.path / "scenario/scenario.yaml"
     before = copy.read_text()
     scenario.write_text("version: 1\nname: Broken!\n")
     one.hang_up()
     one.tick()
+    manager.close()
     assert copy.read_text() == before
     assert any("the scenario in force stays" in note for note in notes)
 

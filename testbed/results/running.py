@@ -28,7 +28,7 @@ from testbed.results.forms import ProcessForm
 from testbed.results.recorded_run import is_alive, process_identity
 
 MARK = "testbed-run"
-_VERBS = ("run", "simulate", "sweep", "agree", "bench")
+_VERBS = ("run", "serve", "simulate", "sweep", "agree", "bench")
 _LINK = f"/memfd:{MARK} (deleted)"
 _MAX_MARK_BYTES = 100_000
 
