@@ -64,6 +64,7 @@ OWN: dict[str, dict[str, str]] = {
     "testbed/system/streams.py": {"secure": "standard input", "reserve": "/dev/null"},
     "testbed/traffic/csv_rows.py": {"_loaded": "rows that the door has read"},
     "testbed/trials/process.py": {"__call__": OURS},
+    "testbed/trials/windows.py": {"__init__": "a folder, for its lock"},
 }
 
 
