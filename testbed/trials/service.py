@@ -244,11 +244,10 @@ class _Service:
 
 
 def _rates(loaded: LoadedScenario, factor: float) -> Iterator[str]:
-    """Yield the settings of each source at a factor of its rate, and where its trace is: the copy has none."""
+    """Yield the settings of each source at a factor of its rate."""
     for source in loaded.scenario.traffic:
         where = f"traffic.{source.name}"
         if isinstance(source, TraceSpec):
-            yield f"{where}.trace={(loaded.path.parent / source.trace).resolve()}"
             yield f"{where}.rate_scale={source.rate_scale * factor!r}"
         elif isinstance(source, OnOffSpec):
             yield f"{where}.peak={units.rate_text(max(1, round(source.peak_bps * factor)))}"

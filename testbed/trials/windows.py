@@ -1,7 +1,7 @@
 """The directory of a trial without an end: bounded, however long it runs.
 
     DIR/
-      scenario/scenario.yaml   what is in force, with its model and plug-ins beside: edits of the original do nothing
+      scenario/scenario.yaml   what is in force, with all that it names beside: edits of the original do nothing
                                until they are asked for
       windows/000001/          the run directory of a window; the newest `serve.keep` are kept
       verdicts.jsonl           a line for each window; verdicts.1.jsonl holds older ones, and older still are gone
