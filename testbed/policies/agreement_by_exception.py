@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from testbed.policies.agreement import SYNC_NS, Agreement, Watched, departed
+from testbed.policies.agreement import NEED, SYNC_NS, Agreement, Watched, departed
 from testbed.policies.monitors import rings_of
 from testbed.records.events import NodeJoined, NodeLeft, SuspicionsHeard
 
@@ -132,10 +132,11 @@ class AgreementByException(Agreement):
     def _larger_side(self, now_ns: int) -> frozenset[str]:
         """Return the largest set of nodes that hear each other; that with the first of the members, of equal ones.
 
-        A member sees its neighbourhood only, where no side is the larger: it leaves disputes to the balancer.
+        A member sees its neighbourhood only, where no side is the larger: all belong to it but those that two monitors
+        suspect and no current one hears.
         """
         if not self._knows_all:
-            return frozenset(self._states)
+            return frozenset([node for node, state in self._states.items() if not self._is_missed(state, now_ns)])
         side = {node: node for node in self._states}
 
         def root(node: str) -> str:
@@ -153,6 +154,10 @@ class AgreementByException(Agreement):
             members.setdefault(root(node), []).append(node)
         largest: list[str] = max(members.values(), key=len)
         return frozenset(largest)
+
+    def _is_missed(self, state: Watched, now_ns: int) -> bool:
+        suspecting = self._suspecting(state)
+        return len(suspecting) >= NEED and set(self._current(state, now_ns)) <= set(suspecting)
 
     def _speaks(self, monitor: str) -> bool:
         """Return whether a monitor lives; one that is suspected has to have reported since then."""

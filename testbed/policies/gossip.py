@@ -9,10 +9,10 @@
 **Detection and dissemination are apart** (Das, Gupta and Motivala, "SWIM", 2002, whose idea this is).  Who monitors a
 node finds out that it is silent, asks the node's other monitors (``agreement_by_exception.py``), and concludes.  What
 they concluded is a *rumour*, which spreads like an infection: a member that learns something new sends it to `fanout`
-members drawn at random, at once and again every `GAP_NS`, in so many rounds that each new rumour is sent to
-`RETELLING` × ln(members) members by each that knows it; then it falls silent.  All n members know it after about
-log(n) / log(fanout) steps, each as long as a message takes, and all but about one of n in the mean.  Of many rumours
-those that were sent least often go first, `ROWS` in a message.
+members drawn at random, at once (`NEWS_GAP_NS` after it sent others) and again every `GAP_NS`, in so many rounds that
+each new rumour is sent to `RETELLING` × ln(members) members by each that knows it; then it falls silent.  All n members
+know it after about log(n) / log(fanout) steps, each as long as a message takes, and all but about one of n in the mean.
+Of many rumours those that were sent least often go first, `ROWS` in a message.
 
 Taken from SWIM: this separation, the spreading of news instead of state, the number of repetitions (its λ log n), the
 least sent first, the incarnations and their order, and that a node refutes its death by a higher incarnation.  Not
@@ -52,6 +52,7 @@ from testbed.units import NS_PER_MS
 
 RETELLING = 2.0
 GAP_NS = 5 * NS_PER_MS
+NEWS_GAP_NS = 2 * NS_PER_MS
 ROWS = 64  # of a message: 1 kB
 REASON = "rumour"
 DEAD, ALIVE = 1, 0
@@ -104,7 +105,7 @@ class GossipMembership(Membership):
         self._gone: set[str] = set()
         self._rumours: dict[str, _Rumour] = {}
         self._asked: dict[str, int] = {}  # monitors that asked for our report: until when it is sent to them
-        self._spread_ns = 0
+        self._spread_ns = self._sent_ns = 0  # when rumours are due, and were sent last
         detector = AgreementByException(self._members, self._spec.watchers, self._spec.sync_interval_ns, ())
         detector.believe(self._gone)
         self._by_exception = detector
@@ -186,6 +187,7 @@ class GossipMembership(Membership):
             return False
         self._believed[node] = incarnation, dead
         self._rumours[node] = _Rumour(incarnation, dead, self._rounds)
+        self._spread_ns = min(self._spread_ns, self._sent_ns + NEWS_GAP_NS)
         changed = bool(dead) != (node in self._gone)
         (self._gone.add if dead else self._gone.discard)(node)
         return changed
@@ -201,7 +203,7 @@ class GossipMembership(Membership):
             rumour.rounds -= 1
             if not rumour.rounds:
                 del self._rumours[node]
-        self._spread_ns, self._due_ns = now_ns + GAP_NS, None
+        self._sent_ns, self._spread_ns, self._due_ns = now_ns, now_ns + GAP_NS, None
         return [self._message(self._recipients(), dict(chosen))]
 
     def _known(self, conclusion: NodeLeft | NodeJoined) -> list[NodeLeft | NodeJoined]:
