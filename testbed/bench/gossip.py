@@ -7,7 +7,7 @@ delays of `NetworkModel`; the balancer's detector is that of a run.  Every numbe
 ``flat``       messages a node and second without a crash, and that at the most members over that at the fewest
 ``crash``      from a crash until the balancer, and until a living member, takes the node for dead: 99th percentiles,
                and crashes that were not noticed within the run.  Two that crash within the time of silence are a
-               dispute if they have a monitor in common, and take 120 ms more: with 100 members crashes are further apart
+               dispute if they have a monitor in common, and take 120 ms more: 100 members have them further apart
 ``loss``       the same while 1 % and 5 % of all messages get lost, and how many living nodes were taken for dead
 ``partition``  one half is cut off from the other for half a second: when the balancer has removed one half, how many
                nodes of the other it removed, too, and when all are back after it has healed
