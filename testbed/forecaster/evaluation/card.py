@@ -16,6 +16,11 @@ reach within {horizons} samples if nothing is dropped, and the probability that 
 of them.
 It is meant to *raise* a buffer limit above what a floor policy asks for; it must never be the only thing that sizes a
 buffer.  Inputs are dimensionless, so one model serves any link rate; it was trained at sample intervals of 1 to 10 ms.
+
+Use it where bursts are announced by ramps or new flows, or are sums of many hosts, and where an expansion takes tens of
+milliseconds: there it costs less than every rival that needs no fit.  Do not expect more than Holt's smoothing gives
+where nothing announces a burst and samples are 1 ms long.  Do not use it for periodic frames if rules can be fitted to
+the stream itself: a linear quantile regression or boosted trees then have about two thirds of its loss.
 """
 
 _LIMITS = """\
