@@ -36,7 +36,7 @@ def _refusal(spec: TopologySpec) -> str:
 ROWS = (
     FamilyTraits(
         name="cascade",
-        doc="a cluster with a `second_tier` of nodes that take what full ones of the first hand over",
+        doc="a cluster and a second tier (`second_tier`) of nodes, which get the packets deflected by the first tier",
         describe=describe,
         defaults={"second_tier": 1},
         keys=("second_tier", "node_rates"),

@@ -46,7 +46,7 @@ def describe(spec: TopologySpec) -> Network:
 ROWS = (
     FamilyTraits(
         name="leaf-spine",
-        doc="`leaves` each linked to all `spines` (`options`), flows spread over the spines by a hash of their 5-tuple",
+        doc="each leaf switch is linked to all spine switches (`options`: `leaves`, `spines`); ECMP selects the spine",
         source="Al-Fares, Loukissas, Vahdat, A Scalable, Commodity Data Center Network Architecture (SIGCOMM 2008)",
         describe=describe,
         keys=("node_rates",),

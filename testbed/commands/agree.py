@@ -26,7 +26,10 @@ def agree(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run sweeps in both engines and say where they agree; a second call goes on where the first ended."""
+    """Run sweeps in both engines and report which results agree.
+
+    If it was interrupted, the same command runs the missing trials.
+    """
     from testbed.report import agreement
     from testbed.trials import agree as agreeing
 

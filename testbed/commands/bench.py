@@ -59,7 +59,10 @@ def bench(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run benchmarks, each with a baseline measured in the same invocation; Ctrl-C prints what is complete."""
+    """Run benchmarks.
+
+    Each one also measures its baseline in the same invocation. On Ctrl-C, the completed results are printed.
+    """
     chosen = names or [name for name in NAMES if name not in LONG]
     options = {"count": count, "only": only or None, "seed": seed, "check_every": check_every, "minutes": minutes}
     options |= {"engine": engine, "cells": cells, "weights": weights or None}

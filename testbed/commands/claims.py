@@ -27,7 +27,10 @@ def claims(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Test claims: each holds, does not hold, or is not decided; exit code 1 where one is not as expected."""
+    """Test claims (hypotheses): each is confirmed, rejected or undecided.
+
+    The exit code is 1 if a result differs from the expected one.
+    """
     from testbed.report import claims as outcomes
     from testbed.trials import claims as testing
 

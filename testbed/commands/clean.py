@@ -23,10 +23,12 @@ from testbed.errors import TestbedError
 def clean(
     folders: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FOLDER...]", help="where run directories lie; default: runs", show_default=False),
+        typer.Argument(
+            metavar="[FOLDER...]", help="directories that contain run directories; default: runs", show_default=False
+        ),
     ] = None,
 ) -> None:
-    """Look for what killed trials left, and remove it; there should be nothing.  Results are never touched."""
+    """Search for leftovers of killed trials and remove them; normally there are none.  Results are never touched."""
     from testbed.doctor import as_root
     from testbed.results import running
     from testbed.trials.run import RUNS

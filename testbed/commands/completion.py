@@ -39,7 +39,7 @@ _ZSH = "autoload -U +X bashcompinit && bashcompinit\n"
     epilog="Example: `python -m testbed completion bash`; what it prints belongs into ~/.bashrc (zsh: ~/.zshrc)"
 )
 def completion(
-    shell: Annotated[Literal["bash", "zsh"], typer.Argument(help="whose", show_default=False)],
+    shell: Annotated[Literal["bash", "zsh"], typer.Argument(help="bash or zsh", show_default=False)],
     line: Annotated[
         str | None, typer.Option("--line", hidden=True, help="a command line, whose last word is to be completed")
     ] = None,

@@ -28,13 +28,18 @@ _STYLES = {"ok": "green", "limited": "yellow", "missing": "bold red"}
 def doctor(
     scenario: Annotated[
         Path | None,
-        typer.Argument(metavar="[SCENARIO]", help="check what this one needs, and measure what it will come to here"),
+        typer.Argument(
+            metavar="[SCENARIO]",
+            help="scenario to check: test its requirements, and predict its verdict by measurements on this machine",
+        ),
     ] = None,
     settings: Settings = None,
     plugins: PluginFiles = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what this machine offers and lacks, and how to fix it; of a scenario also whether it will be VALID here.
+    """Show what this machine offers and lacks, and how to fix problems.
+
+    For a scenario, also predict the verdict on this machine.
 
     That takes up to 10 s, as root: the scenario is run in small, and its costs are measured.
     """

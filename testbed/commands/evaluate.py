@@ -36,7 +36,10 @@ _BinLength = Annotated[
 ]
 _NodeRate = Annotated[
     str | None,
-    typer.Option("--rate", help="of the node, such as 100Mbit; default: the mean load of each series is 60 % of it"),
+    typer.Option(
+        "--rate",
+        help="service rate of the node, such as 100Mbit; default: chosen per series so that the mean load is 60 %",
+    ),
 ]
 _Sums = Annotated[
     list[Path] | None,
@@ -55,16 +58,18 @@ def evaluate(
     rows: _Rows = None,
     bin_length: _BinLength = None,
     rate: _NodeRate = None,
-    stretch: Annotated[float, typer.Option("--stretch", help="times of traces are multiplied by it")] = 1.0,
-    add_up: Annotated[bool, typer.Option("--sum", help="judge the sum of all series of all traces")] = False,
+    stretch: Annotated[
+        float, typer.Option("--stretch", help="factor by which the timestamps of traces are multiplied")
+    ] = 1.0,
+    add_up: Annotated[bool, typer.Option("--sum", help="evaluate on the sum of all series of all traces")] = False,
     sums: _Sums = None,
-    generated: Annotated[bool, typer.Option("--generated", help="judge generated traffic, too")] = False,
-    interval_ms: Annotated[int, typer.Option("--interval", metavar="MS", help="between samples")] = 10,
+    generated: Annotated[bool, typer.Option("--generated", help="also evaluate on generated traffic")] = False,
+    interval_ms: Annotated[int, typer.Option("--interval", metavar="MS", help="sample interval in ms")] = 10,
     actuation_ms: Annotated[int, typer.Option("--actuation", metavar="MS", help="time an expansion takes")] = 50,
     card: _Card = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare the LSTM with other forecasters, on traces unseen in training."""
+    """Compare the LSTM with other forecasters, on traces or generated traffic that were not used for training."""
     from testbed.forecaster.evaluation import text as evaluation_text
     from testbed.forecaster.evaluation.evaluate import EvaluateConfig
     from testbed.forecaster.evaluation.evaluate import evaluate as judge

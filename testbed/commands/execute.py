@@ -26,7 +26,7 @@ def execute(
         typer.Argument(metavar="[RUN] NODE -- CMD...", help=f"RUN: {_RUN}; a host: n1, c1, b1 …", show_default=False),
     ],
 ) -> None:
-    """Run a command inside a node of a trial under way; its exit status becomes ours."""
+    """Run a command inside a node of a running trial and return its exit status."""
     named = [words.pop(0)] if len(words) > 2 and _is_run(words[0]) else []
     if len(words) < 2:
         raise InputError("exec", "a host and a command are needed", "such as `exec n1 -- ip -s link`")
@@ -39,7 +39,7 @@ def shell(
         list[str], typer.Argument(metavar="[RUN] NODE", help=f"RUN: {_RUN}; a host: n1, c1, b1 …", show_default=False)
     ],
 ) -> None:
-    """Open a shell inside a node of a trial under way; names such as n2 can be pinged there."""
+    """Open a shell inside a node of a running trial. Node names such as n2 resolve there."""
     if not 1 <= len(words) <= 2:
         raise InputError("shell", "a host is needed, and a run at most", "such as `shell n1`")
     program = os.environ.get("SHELL") or "/bin/sh"

@@ -21,13 +21,13 @@ from testbed.system import patience
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="run directory", show_default=False)],
     openmetrics: Annotated[
-        bool, typer.Option("--openmetrics", help="OpenMetrics text with times, for a backfill of Prometheus")
+        bool, typer.Option("--openmetrics", help="OpenMetrics text with timestamps, for backfilling Prometheus")
     ] = False,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="FILE", help="file to write; default standard output")
     ] = None,
 ) -> None:
-    """Write a finished run at full resolution in a format of other programs."""
+    """Export a finished run at full time resolution for other programs."""
     if not openmetrics:
         raise InputError("export a run", "no format is given", "add --openmetrics, the one there is")
     from testbed.files import writing

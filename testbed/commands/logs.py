@@ -18,9 +18,13 @@ _MOST_BYTES = 64 * 10**6
 def logs(
     run: Annotated[
         Path | None,
-        typer.Argument(metavar="[RUN]", help="run directory; default the only run under way", show_default=False),
+        typer.Argument(
+            metavar="[RUN]", help="run directory; may be omitted if exactly one trial is running", show_default=False
+        ),
     ] = None,
-    lines: Annotated[int, typer.Option("--lines", min=0, metavar="N", help="the last N lines of each; 0: all")] = 20,
+    lines: Annotated[
+        int, typer.Option("--lines", min=0, metavar="N", help="show the last N lines of each log file; 0: all lines")
+    ] = 20,
 ) -> None:
     """Show what a run's switch, controllers, senders and agents wrote to logs/."""
     from testbed.files.reading import Source

@@ -54,9 +54,17 @@ KindName = Literal["policy", "topology", "balancer", "forecaster", "shape", "met
 
 @app.command(epilog="Example: `python -m testbed new policy my-policy`, then `python -m pytest test_my_policy.py`")
 def new(
-    kind: Annotated[KindName, typer.Argument(help="what is to be written", show_default=False)],
+    kind: Annotated[
+        KindName,
+        typer.Argument(
+            help="kind of template: policy, forecaster, balancer, topology, shape, metric or scenario",
+            show_default=False,
+        ),
+    ],
     name: Annotated[str, typer.Argument(metavar="NAME", help="its name, such as my-policy", show_default=False)],
-    folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="where to; default here")] = Path(),
+    folder: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="output directory; default: current directory")
+    ] = Path(),
 ) -> None:
     """Write a commented template of a plug-in or scenario, and a passing test."""
     texts = _texts(kind, name)

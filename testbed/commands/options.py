@@ -30,7 +30,10 @@ PluginFiles = Annotated[
 ]
 PluginConsent = Annotated[
     Literal["allow", "refuse"],
-    typer.Option("--plugins", help="whether plug-ins that these files name may be executed: they are code"),
+    typer.Option(
+        "--plugins",
+        help="`allow` or `refuse` the execution of the plug-ins named in these files or runs; plug-ins are code",
+    ),
 ]
 OutDirectory = Annotated[
     Path | None,

@@ -15,10 +15,12 @@ from testbed.system import patience
 
 @app.command(epilog="Example: `python -m testbed package runs/sweep-policies -o runs/policies.zip`")
 def package(
-    path: Annotated[Path, typer.Argument(metavar="RUN|SWEEP|CLAIMS", help="its directory", show_default=False)],
+    path: Annotated[
+        Path, typer.Argument(metavar="RUN|SWEEP|CLAIMS", help="directory of the run or sweep", show_default=False)
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.zip", help="the package", show_default=False)],
 ) -> None:
-    """Pack a run, a sweep or claims with all that their figures follow from, as an RO-Crate."""
+    """Pack a run, a sweep or claims, together with all inputs of their results, as an RO-Crate."""
     from testbed.crate import contents
 
     with patience.noted(f"packing {path}"):
@@ -32,7 +34,7 @@ def reproduce(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="default reproduced-NAME; refused if it exists")
     ] = None,
-    trust: Annotated[bool, typer.Option("--trust", help="execute the plug-ins that the package brings")] = False,
+    trust: Annotated[bool, typer.Option("--trust", help="execute the plug-ins contained in the package")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check a package, run again what this machine can, and say of each run: reproduced, differs, not run."""

@@ -12,7 +12,9 @@ from testbed.commands.app import app
 from testbed.errors import InputError
 from testbed.system import patience
 
-Directory = Annotated[Path, typer.Argument(metavar="RUN|SWEEP", help="its directory", show_default=False)]
+Directory = Annotated[
+    Path, typer.Argument(metavar="RUN|SWEEP", help="directory of the run or sweep", show_default=False)
+]
 Kind = Literal["cdf", "timeline", "pareto", "bar", "heatmap", "fault"]
 
 
@@ -20,7 +22,8 @@ Kind = Literal["cdf", "timeline", "pareto", "bar", "heatmap", "fault"]
 def plot(
     path: Directory,
     kind: Annotated[
-        Kind, typer.Option("--kind", help="of a run: all but pareto; of a sweep: cdf, pareto, bar, heatmap")
+        Kind,
+        typer.Option("--kind", help="kind of figure. Runs: all kinds except pareto. Sweeps: cdf, pareto, bar, heatmap"),
     ],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="figure: .pdf, .svg or .png (needs matplotlib)")
@@ -29,10 +32,10 @@ def plot(
         Path | None, typer.Option("--data", metavar="FILE.csv", help="the numbers of the figure; needs no matplotlib")
     ] = None,
     node: Annotated[
-        str | None, typer.Option("--node", help="of a run: the node; default the one with most drops")
+        str | None, typer.Option("--node", help="for a run: node to plot; default: the node with the most drops")
     ] = None,
     figure: Annotated[
-        str, typer.Option("--figure", help="of a sweep: which figure bar and heatmap show")
+        str, typer.Option("--figure", help="for a sweep: metric shown by bar and heatmap")
     ] = "loss_ratio",
     width: Annotated[
         Literal["column", "text", "slide"], typer.Option("--width", help="85 mm, 178 mm or 229 mm wide")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @app.command(epilog="Example: `sudo python -m testbed ps`")
 def ps(as_json: AsJson = False) -> None:
-    """List the trials under way on this machine (root sees those of all users)."""
+    """List the running trials on this machine (root sees the trials of all users)."""
     from testbed.results import running
 
     rows = [row for found in running.running() if (row := _row(found)) is not None]

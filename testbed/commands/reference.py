@@ -19,7 +19,7 @@ _HEAD = """\
 
 # Command line
 
-Every verb is called as `python -m testbed VERB`, or `testbed VERB`. `python -m testbed --debug VERB` adds the traceback
+Run every verb as `python -m testbed VERB` or `testbed VERB`. `python -m testbed --debug VERB` adds the traceback
 to an error. Plain `sudo` finds the system's Python: with the environment active, write `sudo env "PATH=$PATH" python -m
 testbed VERB` where an example has `sudo`.
 """

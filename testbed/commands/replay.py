@@ -19,11 +19,16 @@ def replay(
     runs: Runs,
     model: Annotated[
         Path | None,
-        typer.Option("--model", metavar="FILE.npz", help="the LSTM of the run; default the one shipped"),
+        typer.Option(
+            "--model", metavar="FILE.npz", help="LSTM model to use; default: the model shipped with the testbed"
+        ),
     ] = None,
     consent: PluginConsent = "refuse",
 ) -> None:
-    """Feed the recorded inputs of runs to the present code; exit 1 and show the first decision that differs."""
+    """Feed the recorded policy inputs of runs to the current code.
+
+    If a decision differs, show the first one and exit with code 1.
+    """
     from testbed.scenario.plugins import executing_none
     from testbed.trials.replay import replay as first_difference
 

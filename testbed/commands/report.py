@@ -10,7 +10,7 @@ from testbed.system import patience
 
 @app.command(epilog="Example: `python -m testbed report runs/burst-*`")
 def report(runs: Runs) -> None:
-    """Write the HTML page of runs anew; works for interrupted and killed runs too."""
+    """Rebuild the HTML report of runs. Also works for interrupted and killed runs."""
     from testbed.report.page import write_page
 
     for path in runs:

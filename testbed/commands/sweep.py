@@ -28,13 +28,17 @@ def sweep(
         typer.Option(
             "--baseline",
             metavar="KEY=VALUE",
-            help="what the others are compared with, seed by seed, in place of the file's; repeatable",
+            help="baseline with which the other combinations are compared, paired by seed; "
+            "overrides the baseline in the sweep file; repeatable",
         ),
     ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run a scenario under all combinations of settings and seeds; a second call goes on where the first ended."""
+    """Run a scenario under all combinations of settings and seeds.
+
+    If a sweep was interrupted, the same command runs the missing trials.
+    """
     from testbed.report.sweep_page import answer_of
     from testbed.trials import sweep as sweeping
 

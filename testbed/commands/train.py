@@ -14,10 +14,10 @@ from testbed.system import patience
 
 @app.command(epilog="Example: `python -m testbed train --out model`")
 def train(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="where model, manifest and card go")] = Path(
-        "model"
-    ),
-    seed: Annotated[int, typer.Option("--seed", help="seed of everything random")] = 1,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="output directory for model, manifest and model card")
+    ] = Path("model"),
+    seed: Annotated[int, typer.Option("--seed", help="seed of all random numbers")] = 1,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="passes over the training series")] = 60,
     traces: Annotated[
         list[Path] | None,
@@ -31,7 +31,7 @@ def train(
         typer.Option("--card", metavar="FILE.md", help="where the model card goes; default MODEL.md in --out"),
     ] = None,
 ) -> None:
-    """Train the LSTM (needs torch: see `doctor`); interrupted training goes on where it was."""
+    """Train the LSTM (needs torch, see `doctor`). Interrupted training is resumed."""
     from rich.progress import Progress
 
     with patience.noted("loading torch"):

@@ -29,7 +29,7 @@ def validate(
     engine: EngineName = EMULATION,
     plugins: PluginFiles = None,
     consent: PluginConsent = "refuse",
-    show_all: Annotated[bool, typer.Option("--all", help="show everything that is wrong, not the first few")] = False,
+    show_all: Annotated[bool, typer.Option("--all", help="show all errors, not only the first few")] = False,
     plan: Annotated[
         bool, typer.Option("--plan", help="show what would be sent: packets, load, how long it takes")
     ] = False,

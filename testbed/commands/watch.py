@@ -17,11 +17,13 @@ PERIOD_S = 0.5
 def watch(
     run: Annotated[
         Path | None,
-        typer.Argument(metavar="[RUN]", help="run directory; default the only run under way", show_default=False),
+        typer.Argument(
+            metavar="[RUN]", help="run directory; may be omitted if exactly one trial is running", show_default=False
+        ),
     ] = None,
-    once: Annotated[bool, typer.Option("--once", help="show the present state and end")] = False,
+    once: Annotated[bool, typer.Option("--once", help="show the current state once and exit")] = False,
 ) -> None:
-    """Show nodes, queues, faults and failovers of a run as it goes on; ends with the run, or with q.
+    """Show nodes, queues, faults and failovers of a running trial. Ends when the trial ends or when you press q.
 
     Keys: n and p select the next and the previous node, Esc none, q ends.
     """

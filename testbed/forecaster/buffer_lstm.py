@@ -32,7 +32,7 @@ def _forecaster(given: Foresight) -> MakeForecaster:
 ROWS = (
     BufferPolicy(
         name="lstm",
-        doc="expects what a small LSTM learnt of bursts, in each node from its own samples",
+        doc="forecast by a small LSTM trained on bursty traffic; each node uses its own samples as input",
         source='Hochreiter, Schmidhuber, "Long short-term memory", 1997; the model is described in MODEL.md',
         predicts=True,
         reads_model=True,

@@ -34,7 +34,7 @@ def _forecaster(given: Foresight) -> MakeForecaster:
 ROWS = (
     BufferPolicy(
         name="onnx",
-        doc="expects what a network of your own says, `buffer.model` in an ONNX file; needs onnxruntime",
+        doc="forecast by your own neural network, an ONNX file named in `buffer.model`; needs onnxruntime",
         source="the interface is in docs/howto/forecasters.md",
         predicts=True,
         reads_model=True,

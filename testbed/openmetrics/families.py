@@ -147,7 +147,11 @@ class _SlotsMoved:
 
 BUILD = RunFamily(name="testbed_build", doc="Version of the testbed.", kind="info", labels=("version",))
 RUN = RunFamily(
-    name="testbed_run", doc="What is being run.", kind="info", labels=("engine", "balancer", "seed"), only="live"
+    name="testbed_run",
+    doc="Engine, balancer policy and seed of the running trial.",
+    kind="info",
+    labels=("engine", "balancer", "seed"),
+    only="live",
 )
 RUN_TIME = RunFamily(
     name="testbed_run_time_seconds", doc="Time of the last sample on the run's clock.", kind="gauge", only="live"
@@ -163,14 +167,15 @@ SCRAPE_CPU = RunFamily(
 )
 DELAY = RunFamily(
     name="testbed_node_delay_seconds",
-    doc="One-way delay from client to sink through a node, counted to the end of the run.",
+    doc="One-way delay from client to sink through a node, over the whole run.",
     kind="histogram",
     labels=("node",),
     only="export",
 )
 VERDICT = RunFamily(
     name="testbed_verdict_check",
-    doc="Checks of the verdict; the value is always 1.",
+    doc="One series per check of the verdict, with the result of the check in the label "
+    "`verdict`. The value is always 1.",
     kind="gauge",
     labels=("check", "verdict"),
     only="export",
@@ -189,7 +194,7 @@ SAMPLE_FAMILIES: tuple[SampleFamily, ...] = (
     ),
     SampleFamily(
         name="testbed_node_burst_severity_ratio",
-        doc="How strongly the last sample of a node announces a burst, 0 to 1.",
+        doc="Severity of the burst precursor in the last sample of a node, 0 to 1.",
         column="severity_ratio",
     ),
     SampleFamily(
@@ -209,7 +214,7 @@ SAMPLE_FAMILIES: tuple[SampleFamily, ...] = (
     ),
     SampleFamily(
         name="testbed_node_dropped_bytes",
-        doc="Bytes that the buffer of a node refused.",
+        doc="Bytes that the buffer of a node dropped.",
         column="dropped_bytes",
         fold=Fold.SUM,
     ),
@@ -234,7 +239,8 @@ SAMPLE_FAMILIES: tuple[SampleFamily, ...] = (
     SampleFamily(name="testbed_node_new_flows", doc="Flows first seen at a node.", column="new_flows", fold=Fold.SUM),
     SampleFamily(
         name="testbed_agent_loop_seconds",
-        doc="Duration of the control loop of a node's agent, from sample to notification.",
+        doc="Duration of one iteration of the control loop of a node's agent, from the start "
+        "of the tick to the notification.",
         column="loop_ns",
         fold=Fold.SPREAD,
         divisor=NS_PER_S,
@@ -264,12 +270,12 @@ EVENT_FAMILIES = (
     ),
     EventFamily(
         name="testbed_balancer_nodes_removed",
-        doc="Failovers: how often the balancer took a node out of forwarding.",
+        doc="Number of times the balancer removed a node from forwarding (failovers).",
         records=(RemoveNode,),
     ),
     EventFamily(
         name="testbed_balancer_nodes_restored",
-        doc="How often the balancer let a node forward again.",
+        doc="Number of times the balancer put a node back into forwarding.",
         records=(RestoreNode,),
     ),
     EventFamily(
@@ -279,10 +285,12 @@ EVENT_FAMILIES = (
     ),
     EventFamily(
         name="testbed_mesh_suspicions",
-        doc="How often a monitor began to miss the heartbeats of a node.",
+        doc="Number of times a monitor began to suspect a node.",
         records=(MemberSilent,),
     ),
-    EventFamily(name="testbed_mesh_deaths", doc="How often a member took a node for dead.", records=(MemberDied,)),
+    EventFamily(
+        name="testbed_mesh_deaths", doc="Number of times a mesh member declared a node dead.", records=(MemberDied,)
+    ),
     EventFamily(
         name="testbed_faults_commanded",
         doc="Faults that the scenario ordered, by kind.",

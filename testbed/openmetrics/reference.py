@@ -15,8 +15,9 @@ _HEAD = f"""\
 
 # Metrics for Prometheus
 
-`run --metrics ADDRESS` serves these while a trial runs; `export RUN --openmetrics` writes those of a finished run with
-a time at each point. Every series has the labels `run`, `scenario` and `policy` (the buffer's). A counter has
+`run --metrics ADDRESS` serves these metrics while a trial runs. `export RUN --openmetrics` writes the metrics of a
+finished run, with a timestamp on every sample. Every time series has the labels `run`, `scenario` and `policy` (the
+buffer policy). A counter has
 `_total` behind its name, an info `_info`, a histogram `_bucket`, `_count` and `_sum`; its upper bounds are
 {", ".join(f"{bound:g}" for bound in BUCKETS_S)} s and infinity.
 

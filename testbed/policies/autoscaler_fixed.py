@@ -18,6 +18,6 @@ class Fixed:
 
 ROWS = (
     AutoscalerRow(
-        name="fixed", doc="never adds nor removes a node by itself", rule=lambda _spec, _capacity, _ahead: Fixed()
+        name="fixed", doc="the autoscaler never adds or removes a node", rule=lambda _spec, _capacity, _ahead: Fixed()
     ),
 )

@@ -28,7 +28,7 @@ class Oracle:
 ROWS = (
     AutoscalerRow(
         name="oracle",
-        doc="by the planned load until another decision has an effect; a lower bound",
+        doc="uses the planned load up to the next decision's effect; a lower bound on the number of nodes",
         reads_plan=True,
         rule=Oracle,
     ),

@@ -73,7 +73,7 @@ class Predictive:
 ROWS = (
     AutoscalerRow(
         name="predictive",
-        doc="by the forecast of the load at the time when an ordered node serves; by the load while forecasts are bad",
+        doc="uses the forecast of the load when a new node would be ready; while its error is large, the measured load",
         source="Holt, 1957 (the forecast)",
         rule=lambda spec, capacity, _ahead: Predictive(spec, capacity),
     ),

@@ -42,7 +42,7 @@ class TargetTracking:
 ROWS = (
     AutoscalerRow(
         name="target-tracking",
-        doc="brings the utilisation back to its target after 3 periods above it, or 15 below 90 % of it",
+        doc="adds nodes after 3 periods above the target utilisation, removes them after 15 below 90 % of it",
         source='Amazon Web Services, "Target tracking scaling policies"',
         rule=lambda _spec, capacity, _ahead: TargetTracking(capacity),
     ),

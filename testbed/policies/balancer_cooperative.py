@@ -72,7 +72,7 @@ class Cooperative:
 ROWS = (
     BalancerRow(
         name="cooperative",
-        doc="new flows take turns, in shares that bring all nodes to the same work: backlog and arrivals over rate",
+        doc="new flows are assigned in turn, in shares that equalise (backlog + expected arrivals) / rate of all nodes",
         in_turn=True,
         rule=lambda _slots, _nodes, _rng: Cooperative(),
     ),

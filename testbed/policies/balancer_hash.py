@@ -32,7 +32,7 @@ class HighestScore:
 ROWS = (
     BalancerRow(
         name="hash",
-        doc="each slot to the node that scores highest for it, whatever the state of the nodes",
+        doc="rendezvous hashing: each slot to the node with the highest hash score; ignores the state of the nodes",
         source="Thaler, Ravishankar, 1998 (rendezvous hashing)",
         rule=HighestScore,
     ),

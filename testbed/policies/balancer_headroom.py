@@ -37,7 +37,7 @@ class Headroom:
 ROWS = (
     BalancerRow(
         name="headroom",
-        doc="in proportion to predicted free buffer × (2 − arrival rate ÷ mean arrival rate of the nodes)",
+        doc="share ∝ predicted free buffer × (2 − arrival rate of the node ÷ mean arrival rate of all nodes)",
         rule=lambda _slots, _nodes, _rng: Headroom(),
     ),
 )

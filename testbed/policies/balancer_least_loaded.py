@@ -38,7 +38,7 @@ class LeastLoaded:
 ROWS = (
     BalancerRow(
         name="least-loaded",
-        doc="all new flows to the node with the smallest load; ties share the flows",
+        doc="all new flows go to the least loaded node; nodes with equal load share them",
         source='Mitzenmacher, "How useful is old information?", 2000 (why it herds)',
         rule=lambda _slots, _nodes, _rng: LeastLoaded(),
     ),

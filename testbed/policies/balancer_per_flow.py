@@ -46,7 +46,7 @@ class PerFlow(RoundRobin):
 ROWS = (
     BalancerRow(
         name="per-flow",
-        doc="the controller places every flow when its first packet comes, for comparison",
+        doc="the first packet of every flow goes to the controller, which chooses the node; for comparison",
         places_flows=True,
         refused_by={"simulation": "the simulation has no model of the way of a packet to the controller and back"},
         rule=lambda _slots, nodes, _rng: PerFlow(nodes),

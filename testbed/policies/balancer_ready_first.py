@@ -48,7 +48,8 @@ class ReadyFirst:
 ROWS = (
     BalancerRow(
         name="ready-first",
-        doc="to nodes whose buffer is expanded and half free, by free buffer; else to the least loaded",
+        doc="new flows to nodes with an expanded, at least half free buffer, by free buffer; "
+        "else to the least loaded node",
         rule=lambda _slots, _nodes, _rng: ReadyFirst(),
     ),
 )

@@ -27,7 +27,7 @@ class Turns:
 ROWS = (
     BalancerRow(
         name="turns",
-        doc="new flows take turns: shares in proportion to the nodes' rates, flow by flow, whatever their state",
+        doc="weighted round-robin per flow, in proportion to the nodes' rates; ignores the state of the nodes",
         source='Katevenis, Sidiropoulos, Courcoubetis, "Weighted round-robin cell multiplexing", 1991',
         in_turn=True,
         rule=lambda _slots, _nodes, _rng: Turns(),

@@ -53,7 +53,7 @@ def _first_two(ranking: list[int], serving: list[bool]) -> list[int]:
 ROWS = (
     BalancerRow(
         name="two-choices",
-        doc="each slot to the less loaded of its two candidates",
+        doc="each slot has two candidate nodes and is assigned to the less loaded one",
         source='Mitzenmacher, "The power of two choices in randomized load balancing", 2001',
         rule=TwoChoices,
     ),

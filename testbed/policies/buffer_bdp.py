@@ -49,8 +49,7 @@ class BdpRule:
 ROWS = (
     BufferPolicy(
         name="bdp",
-        doc="always what the node serves in a round trip (`options.rtt`), "
-        "divided by the square root of `options.flows`",
+        doc="constant limit: rate × round-trip time (`options.rtt`) / √`options.flows`",
         source='Appenzeller, Keslassy, McKeown, "Sizing router buffers", SIGCOMM 2004',
         options=BdpOptions,
         rated_rule=BdpRule,

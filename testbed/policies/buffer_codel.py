@@ -90,7 +90,8 @@ class CodelRule:
 ROWS = (
     BufferPolicy(
         name="codel",
-        doc="`max`, until a queue stays above `options.target` for `options.interval`; then steps down to the target",
+        doc="`max`; once the queueing delay exceeds `options.target` for `options.interval`, "
+        "steps down to rate × target",
         source='Nichols, Jacobson, "Controlling queue delay", 2012; RFC 8289; here by limits, not single drops',
         options=CodelOptions,
         sheds=True,

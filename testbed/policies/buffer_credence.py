@@ -71,7 +71,7 @@ class CredenceRule:
 ROWS = (
     BufferPolicy(
         name="credence",
-        doc="a guaranteed share of the pool (`options.guarantee`), and forecasts of `holt` beyond it",
+        doc="a guaranteed share of the pool per node (`options.guarantee`); beyond it, as `holt` forecasts",
         source='Addanki, Pacut, Schmid, "Credence", NSDI 2024: its bounded loss, not its drop rule',
         options=CredenceOptions,
         predicts=True,

@@ -47,7 +47,7 @@ def _rule(spec: BufferSpec, count: int, _members: int, ops: Arithmetic) -> Dynam
 ROWS = (
     BufferPolicy(
         name="dynamic-threshold",
-        doc="grows with the queue, up to `alpha` × the free part of the pool",
+        doc="the limit grows with the backlog, up to `alpha` × free pool memory",
         source='Choudhury, Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998',
         shares_pool=True,
         rule=_rule,

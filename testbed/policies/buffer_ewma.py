@@ -9,7 +9,7 @@ from testbed.policies.forecast_ewma import EwmaForecaster
 ROWS = (
     BufferPolicy(
         name="ewma",
-        doc="expects the recent mean rate to go on",
+        doc="forecast: the arrival rate stays at its exponentially weighted moving average",
         source='R. G. Brown, "Statistical forecasting for inventory control", 1959',
         predicts=True,
         heeds_precursors=True,

@@ -9,7 +9,7 @@ from testbed.policies.forecast_holt import HoltForecaster
 ROWS = (
     BufferPolicy(
         name="holt",
-        doc="expects the recent rate and its damped trend to go on",
+        doc="forecast: the arrival rate continues its recent level and damped trend (Holt)",
         source='C. C. Holt, 1957; Gardner, McKenzie, "Forecasting trends in time series", 1985',
         predicts=True,
         heeds_precursors=True,

@@ -27,7 +27,8 @@ def _forecaster(given: Foresight) -> MakeForecaster:
 ROWS = (
     BufferPolicy(
         name="oracle",
-        doc="knows the traffic plan and assumes every new flow reaches this node: a lower bound on loss, not on memory",
+        doc="knows the planned packets; assumes every new flow is sent to this node: a lower "
+        "bound on loss, not on memory",
         predicts=True,
         reads_plan=True,
         rule=unscaled_rule,

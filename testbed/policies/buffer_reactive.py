@@ -53,7 +53,7 @@ class ReactiveRule:
 ROWS = (
     BufferPolicy(
         name="reactive",
-        doc="doubles above half full or after a loss, halves below an eighth",
+        doc="doubles the limit above half full or after a drop; halves it below one eighth full",
         rule=lambda spec, count, _members, ops: ReactiveRule(spec, count, ops),
     ),
 )

@@ -62,7 +62,7 @@ def _rule(spec: BufferSpec, count: int, members: int, ops: Arithmetic) -> Static
 
 
 ROWS = (
-    BufferPolicy(name="static-min", doc="always `min`: the least memory and the most loss", rule=_rule),
+    BufferPolicy(name="static-min", doc="the limit is always `min`: lowest memory use, highest loss", rule=_rule),
     BufferPolicy(name="static-mean", doc="always `mean`, by default halfway between `min` and `max`", rule=_rule),
     BufferPolicy(name="static-max", doc="always `max`: the most memory and the least loss", rule=_rule),
 )

@@ -12,9 +12,9 @@ from testbed.records.events import Doc, LogEntry, Record
 class AboutFault(Record):
     """Which fault a record is about."""
 
-    fault: Annotated[int, Doc("its place in the scenario, from 0", "number")]
+    fault: Annotated[int, Doc("index of the fault in the list `faults` of the scenario, from 0", "number")]
     turn: Annotated[int, Doc("repetition of a periodic fault (flap), from 0", "number")] = 0
-    what: Annotated[str, Doc("kind of the fault", "as in the scenario")]
+    what: Annotated[str, Doc("kind of the fault", "key of the fault in the scenario, such as `crash`")]
     nodes: Annotated[
         tuple[str, ...],
         Doc("nodes affected by the fault; a suspicion of them is not counted as false", "names"),
@@ -23,43 +23,44 @@ class AboutFault(Record):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FaultCommanded(AboutFault, LogEntry):
-    """The command that injects a fault was issued; that it is in force is `FaultObserved`."""
+    """The command that injects a fault was issued. A later `FaultObserved` record says that the fault is in effect."""
 
     t_commanded_ns: Annotated[int, Doc("when it was commanded, on the run's clock")]
-    for_ns: Annotated[int | None, Doc("how long it is to last; `null`: until another entry heals it, or for good")] = (
-        None
-    )
+    for_ns: Annotated[
+        int | None,
+        Doc("planned duration; `null`: until another entry of `faults` ends it, or until the end of the run"),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FaultObserved(AboutFault, LogEntry):
     """A fault was seen to be in force."""
 
-    took_ms: Annotated[float, Doc("since its command")]
+    took_ms: Annotated[float, Doc("time since the fault was commanded")]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FaultNotSeen(AboutFault, LogEntry):
-    """A fault, or its end, was not seen to happen: the run is INVALID."""
+    """The start or the end of a fault was commanded but not observed. The run is INVALID."""
 
     reason: Annotated[str, Doc("what was attempted and what happened", "text")]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FaultEndCommanded(AboutFault, LogEntry):
-    """The command that ends a fault was issued; that it is over is `FaultHealed`."""
+    """The command that ends a fault was issued. A later `FaultHealed` record says that the fault is over."""
 
     t_commanded_ns: Annotated[int, Doc("when its end was commanded, on the run's clock")]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FaultHealed(AboutFault, LogEntry):
-    """A fault was seen to be over; with what was measured while it lasted."""
+    """The end of a fault was observed. The record contains measurements made during the fault."""
 
-    took_ms: Annotated[float, Doc("since the command of its end")]
-    met_pkts: Annotated[int | None, Doc("of loss: packets that the link could have lost")] = None
-    lost_pkts: Annotated[int | None, Doc("of loss: packets that the link lost")] = None
-    burnt_s: Annotated[float | None, Doc("of cpu_hog: processor time that was used")] = None
+    took_ms: Annotated[float, Doc("time since the end of the fault was commanded")]
+    met_pkts: Annotated[int | None, Doc("only for `loss`: packets that entered the link during the fault")] = None
+    lost_pkts: Annotated[int | None, Doc("only for `loss`: packets that the link dropped because of the fault")] = None
+    burnt_s: Annotated[float | None, Doc("only for `cpu_hog`: CPU time used by its processes")] = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -71,9 +72,14 @@ class FaultLoss(Record):
 
     flows: Annotated[int, Doc("flows whose last packet before the fault went through the failed node", "flows")]
     moved_flows: Annotated[
-        int, Doc("of these, flows that continued, at another node or at this one after it recovered", "flows")
+        int,
+        Doc(
+            "number of these flows that were delivered again later, by another node or by the "
+            "same node after its recovery",
+            "flows",
+        ),
     ]
-    lost_pkts: Annotated[int, Doc("packets lost at the node or its link, according to packet numbers")]
+    lost_pkts: Annotated[int, Doc("packets lost at the node or its link, according to the sequence numbers")]
     first_lost_ns: Annotated[int | None, Doc("planned send time of the first lost packet; `null` without any")] = None
     last_lost_ns: Annotated[int | None, Doc("planned send time of the last lost packet; `null` without any")] = None
     first_good_ns: Annotated[
@@ -83,6 +89,9 @@ class FaultLoss(Record):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FaultLosses(AboutFault, FaultLoss, LogEntry):
-    """Losses of a fault that makes a node unreachable, counted when the queues were drained."""
+    """Packets lost because a fault made a node unreachable.
+
+    Counted after the queues had drained at the end of the run.
+    """
 
     counted_pkts: Annotated[int | None, Doc("lost packets according to the counters at the failed node or link")] = None

@@ -12,10 +12,13 @@ from typing import Annotated
 from testbed.records.events import Doc, LogEntry, Node, Suspicions
 from testbed.records.events.balancer import SLOTS
 
-_LOOP = Doc("from the arrival of the event that led to it to the confirmation by the switch")
-_MESSAGES = Doc("messages that the switch confirmed; `null` in virtual time", "messages")
-_REMOVED = Doc("nodes that it removed from forwarding", "names")
-_BY_FLAW = "datagrams that were ignored, by flaw: malformed, forged, late…"
+_LOOP = Doc(
+    "time from the arrival of the triggering event until the switch confirmed the "
+    "change; not the control loop of an agent"
+)
+_MESSAGES = Doc("number of messages that the switch confirmed; `null` in the simulation", "messages")
+_REMOVED = Doc("nodes that this change removed from forwarding", "names")
+_BY_FLAW = "number of ignored datagrams, by reason: malformed, forged, late…"
 
 
 # ------------------------------------------------------------------------------------------------------- controllers
@@ -23,9 +26,15 @@ _BY_FLAW = "datagrams that were ignored, by flaw: malformed, forged, late…"
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class BalancerReady(LogEntry):
-    """The whole pipeline of a controller is in force."""
+    """The switch has confirmed all flow tables of a controller."""
 
-    control_loop_us: Annotated[float, Doc("from the grant of the master role to the confirmation by the switch")]
+    control_loop_us: Annotated[
+        float,
+        Doc(
+            "time from the grant of the master role until the switch confirmed the flow "
+            "tables; not the control loop of an agent"
+        ),
+    ]
     messages: Annotated[int | None, _MESSAGES] = None
     removed: Annotated[tuple[str, ...], _REMOVED] = ()
     slots: Annotated[tuple[str, ...], SLOTS] = ()
@@ -42,25 +51,27 @@ class ActionsAcknowledged(LogEntry):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class BalancerStopped(LogEntry):
-    """The last record of a controller; the switch keeps forwarding with its present tables."""
+    """A controller has stopped; this is its last record. The switch continues to forward with its current tables."""
 
     notifications: Annotated[int, Doc("notifications that were used", "datagrams")]
     late: Annotated[int, Doc("notifications discarded as too old", "datagrams")]
-    malformed: Annotated[int, Doc("datagrams to the notification port that were ignored for a flaw", "datagrams")]
+    malformed: Annotated[
+        int, Doc("datagrams to the notification port that were ignored because they were invalid", "datagrams")
+    ]
     ignored: Annotated[dict[str, int], Doc(_BY_FLAW, "datagrams")]
-    mesh_ignored: Annotated[dict[str, int] | None, Doc("the same of the mesh; `null` without a mesh", "datagrams")] = (
-        None
-    )
+    mesh_ignored: Annotated[
+        dict[str, int] | None, Doc("the same for mesh messages; `null` if there is no mesh", "datagrams")
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class StandbyReady(LogEntry):
-    """The switch knows the second controller as a slave; it follows the primary."""
+    """The standby controller has the OpenFlow role SLAVE and receives the inputs of the primary."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class StandbyLost(LogEntry):
-    """The standby is gone or too slow; the primary asks the switch for its role again."""
+    """The standby has died or is too slow. The primary requests its role from the switch again."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -70,19 +81,22 @@ class SwitchLost(LogEntry):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ControllerDeposed(LogEntry):
-    """The switch refused the role: another controller is master, under a greater generation id."""
+    """The switch refused the master role, because another controller is master with a higher generation id."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ControllerTookOver(LogEntry):
-    """The standby noticed that the primary is gone and is the active controller from now on."""
+    """The standby detected that the primary died or hangs. The standby is now the active controller."""
 
     reason: Annotated[str, Doc("why the primary was replaced", "died, hung, or (simulation) it ended")]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class SuspicionsChanged(Suspicions, LogEntry):
-    """Report of `monitor` on the nodes it watches, recorded if it differs from its last one."""
+    """Report of `monitor` about the nodes that it monitors.
+
+    Recorded only if it differs from the previous report of this monitor.
+    """
 
     monitor: Annotated[str, Doc("the member that reports", "name")]
 
@@ -107,7 +121,10 @@ class SiblingSet(LogEntry):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class NotificationLost(LogEntry):
-    """A notification of `node` could not be sent; the next one carries the whole state."""
+    """A notification of `node` could not be sent.
+
+    The next notification contains the complete state, so nothing is lost.
+    """
 
     node: Node
 
@@ -117,10 +134,10 @@ class NotificationLost(LogEntry):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class MemberSilent(LogEntry):
-    """The member (see `policy`), a monitor of `node`, now suspects it.
+    """A mesh member that monitors `node` now suspects it. The field `policy` names the member, for example `mesh:n1`.
 
-    It has received no heartbeat of it for `mesh.misses` intervals and a half (55 ms by default).  Not yet a removal:
-    see `MemberDied`.
+    The member has received no heartbeat from the node for (`mesh.misses` + 0.5) heartbeat intervals (55 ms by
+    default).  The node is not removed yet; see `MemberDied`.
     """
 
     node: Node
@@ -135,7 +152,7 @@ class MemberHeard(LogEntry):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class MemberDied(LogEntry):
-    """The member considers `node` dead, by agreement of its monitors."""
+    """The member considers `node` dead, because the quorum of the monitors of `node` suspects it."""
 
     node: Node
 
@@ -155,7 +172,7 @@ class MeshStopped(LogEntry):
     unsent: Annotated[int, Doc("datagrams that could not be sent", "datagrams")]
     heard: Annotated[int, Doc("datagrams it received and used", "datagrams")]
     ignored: Annotated[dict[str, int], Doc(_BY_FLAW, "datagrams")]
-    late_max_us: Annotated[float, Doc("greatest lateness at a deadline")]
+    late_max_us: Annotated[float, Doc("maximum lateness of this member's timers")]
 
 
 # --------------------------------------------------------------------------------------------------------------- trial
@@ -163,7 +180,10 @@ class MeshStopped(LogEntry):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class TcpSampled(LogEntry):
-    """The kernel's counts of the connections of a TCP source, an entry each; the last ones of those that broke."""
+    """TCP statistics of the kernel for a TCP source, one entry per connection.
+
+    For a connection that broke, its last values are repeated.
+    """
 
     source: Annotated[str, Doc("name of the source", "name")]
     rtt_ns: Annotated[tuple[int, ...], Doc("smoothed round-trip time")]
@@ -183,6 +203,6 @@ class ProcessRestarted(LogEntry):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class TrialFailed(LogEntry):
-    """The trial could not go on."""
+    """The trial was aborted because of an error."""
 
     error: Annotated[str, Doc("what was attempted, what happened, what to do", "text")]

@@ -21,8 +21,8 @@ _HEAD = f"""\
 
 # Records
 
-What a run writes down: a line of `events.jsonl` for each event, and a row of `samples.parquet` for each node and
-sample. Times are ns since the start of the run.
+A run writes one line to `events.jsonl` for each event, and one row to `samples.parquet` for each node and sample. Times
+are ns since the start of the run.
 
 ## A line of `events.jsonl`
 
@@ -46,8 +46,9 @@ sample. Times are ns since the start of the run.
 | absent | a fault, a TCP source, or an agent that reports a lost notification or a new sibling |
 
 The *orchestrator* starts and stops nodes: it carries out `add` and `drain` of the scenario and the decisions of the
-autoscaler. It announces the stages of all nodes: the `StagesAnnounced` lines of `balancer`, `mesh` and `mesh:n1` are
-those that reached them. The *brain* of a node is its policy: precursors, forecast, sizing rule.
+autoscaler. It announces the lifecycle states of all nodes. A `StagesAnnounced` line of `balancer`, `mesh` or `mesh:n1`
+means that this recipient has received such an announcement. The *brain* of a node is its policy: precursors, forecast,
+sizing rule.
 
 For example, the brain of `n1` set its limit to 1,242,185 bytes at 1.33 s:
 
@@ -56,11 +57,11 @@ For example, the brain of `n1` set its limit to 1,242,185 bytes at 1.33 s:
 A record of more than {FULL_ROWS} nodes (or {FULL_SLOTS} slots) has an abbreviated form where its section says so: the
 fields are left out, `rows` is their number and `sha256` the digest of their values.
 
-Runs of earlier versions may lack a field: the column *absent* has the value that is then assumed.
+Runs of earlier versions may lack a field. The column *absent* gives the default that is used in this case.
 """
 _GROUPS: tuple[tuple[str, type[Record], str], ...] = (
-    ("Inputs of policies", Event, "Fed to the present code by `testbed replay`."),
-    ("Outputs of policies", Action, "Compared with what the present code answers by `testbed replay`."),
+    ("Inputs of policies", Event, "`testbed replay` feeds these records to the current code."),
+    ("Outputs of policies", Action, "`testbed replay` compares these records with the outputs of the current code."),
     ("Log records", LogEntry, "What happened outside the policies; ignored by `testbed replay`."),
 )
 _TYPES: dict[Any, str] = {
@@ -119,7 +120,7 @@ def _samples() -> str:
         for field in fields_of(SampleRow)
     ]
     head = "| column | unit | in every row | meaning |\n|---|---|---|---|\n"
-    about = "Null is *not measured*, 0 is *measured, none*."
+    about = "Null means that the value was not measured. 0 means that it was measured and is zero."
     return f"## A row of `samples.parquet`\n\n{about}\n\n{head}" + "\n".join(rows) + "\n"
 
 

@@ -18,32 +18,46 @@ MAX_NODES = 1000
 class AutoscalerSpec(Spec):
     """How many nodes serve."""
 
-    policy: AutoscalerPolicyName = Field(FIXED, description="the rule that decides how many nodes there are to be")
-    min_nodes: int = Field(3, alias="min", ge=1, le=MAX_NODES, description="never fewer nodes")
-    max_nodes: int = Field(100, alias="max", ge=1, le=MAX_NODES, description="never more nodes")
+    policy: AutoscalerPolicyName = Field(FIXED, description="the policy that decides the number of nodes")
+    min_nodes: int = Field(3, alias="min", ge=1, le=MAX_NODES, description="minimum number of nodes")
+    max_nodes: int = Field(100, alias="max", ge=1, le=MAX_NODES, description="maximum number of nodes")
     period_ns: Duration = Field(
-        "10s", alias="period", ge=50 * units.NS_PER_MS, description="time between two decisions, and of one measurement"
+        "10s",
+        alias="period",
+        ge=50 * units.NS_PER_MS,
+        description="time between two decisions; the load is measured over the same time",
     )
     boot_ns: Duration = Field(
-        "0ms", alias="boot", le=3600 * units.NS_PER_S, description="least time from the order to a running node"
+        "0ms",
+        alias="boot",
+        le=3600 * units.NS_PER_S,
+        description="minimum time from the order of a node until its processes run",
     )
     warm_up_ns: Duration = Field(
         "0ms", alias="warm_up", le=3600 * units.NS_PER_S, description="time a running node takes until it is ready"
     )
     drain_deadline_ns: Duration = Field(
-        "30s", alias="drain_deadline", description="a drained node is gone after it, though flows go on"
+        "30s",
+        alias="drain_deadline",
+        description="maximum time of draining; after it the node leaves even if it still has active flows",
     )
     capacity_bps: Rate | None = Field(
-        None, alias="capacity", gt=0, description="load that a node serves; default topology.node_rate"
+        None, alias="capacity", gt=0, description="load that a node can serve; default `topology.node_rate`"
     )
     utilisation_ratio: Number = Field(
-        0.7, alias="utilisation", gt=0.0, le=1.0, description="part of its capacity that a node is to be used"
+        0.7,
+        alias="utilisation",
+        gt=0.0,
+        le=1.0,
+        description="target utilisation of a node, as a fraction of its capacity",
     )
     tolerance_ratio: Number = Field(
         0.1, alias="tolerance", ge=0.0, lt=1.0, description="hpa: a smaller deviation of load from target is ignored"
     )
     stabilisation_ns: Duration = Field(
-        "300s", alias="stabilisation", description="nodes are removed when fewer were enough for so long"
+        "300s",
+        alias="stabilisation",
+        description="nodes are removed only after fewer nodes have been sufficient for this time",
     )
     cooldown_ns: Duration = Field("0ms", alias="cooldown", description="least time between two changes")
     step_nodes: int = Field(
@@ -53,7 +67,8 @@ class AutoscalerSpec(Spec):
         0.25,
         alias="error",
         gt=0.0,
-        description="predictive: with a larger mean error of its forecasts the measured load decides",
+        description="`predictive`: if the mean forecast error exceeds this value, the measured load "
+        "is used instead of the forecast",
     )
 
     @property

@@ -24,7 +24,8 @@ class BalancerSpec(Spec):
         alias="affinity_idle",
         ge=units.NS_PER_S,
         le=MAX_AFFINITY_IDLE_NS,
-        description="a flow silent for so long may be placed anew",
+        description="a flow without packets for this time loses its pin; its next packet may be "
+        "assigned to another node",
     )
     options: dict[str, Any] | None = Field(None, description="keys that the policy itself declares")
 
@@ -37,5 +38,7 @@ class BalancerSpec(Spec):
 class ControllerSpec(Spec):
     """Which controllers program the switch."""
 
-    framework: FrameworkName = Field("os-ken", description="what speaks OpenFlow; ryu needs `make ryu`")
+    framework: FrameworkName = Field(
+        "os-ken", description="OpenFlow framework of the controller; `ryu` must be installed with `make ryu`"
+    )
     standby: bool = Field(False, description="a second controller takes over when the first is dead or hangs")

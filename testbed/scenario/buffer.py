@@ -27,8 +27,8 @@ class BufferSpec(Spec):
         max_length=4096,
         description="model file of lstm (.npz) or onnx, relative to the scenario; default shipped",
     )
-    min_bytes: Size = Field("0.5MB", alias="min", gt=0, description="floor; never less is reserved")
-    max_bytes: Size = Field("10MB", alias="max", gt=0, description="cap of one node")
+    min_bytes: Size = Field("0.5MB", alias="min", gt=0, description="minimum limit of a node")
+    max_bytes: Size = Field("10MB", alias="max", gt=0, description="maximum limit of a node")
     mean_bytes: Size | None = Field(
         None, alias="mean", gt=0, description="size under static-mean; default halfway between min and max"
     )
@@ -37,31 +37,54 @@ class BufferSpec(Spec):
         alias="delay_target",
         gt=0,
         le=60 * units.NS_PER_S,
-        description="longest time in the queue: no limit is above rate × this; default no bound but max",
+        description="maximum queueing delay: no limit exceeds rate × this value; by default only "
+        "`max` bounds the limits",
     )
     pool_bytes: Size | None = Field(
         None,
         alias="pool",
         gt=0,
         le=MAX_BUFFER_BYTES * 2000,
-        description="memory that all nodes share; default no bound but each node's max",
+        description="memory that all nodes share; by default it is unlimited, and only `max` bounds each node",
     )
     actuation_delay_ns: Duration = Field(
-        "0ms", alias="actuation_delay", ge=0, le=100 * units.NS_PER_MS, description="time an expansion takes"
+        "0ms",
+        alias="actuation_delay",
+        ge=0,
+        le=100 * units.NS_PER_MS,
+        description="delay until an increased limit takes effect",
     )
     sample_interval_ns: Duration = Field(
-        "10ms", alias="sample_interval", ge=units.NS_PER_MS, description="time between two looks at the traffic"
+        "10ms",
+        alias="sample_interval",
+        ge=units.NS_PER_MS,
+        description="time between two samples of a node, and the period of its control loop",
     )
     shrink_hold_ns: Duration = Field(
-        "200ms", alias="shrink_hold", ge=0, description="a buffer shrinks when less was enough for so long"
+        "200ms",
+        alias="shrink_hold",
+        ge=0,
+        description="a limit is reduced only after a smaller limit has been sufficient for this time",
     )
     horizon_ns: Duration | None = Field(
-        None, alias="horizon", gt=0, description="look-ahead of a forecast; default actuation_delay + 5 samples"
+        None,
+        alias="horizon",
+        gt=0,
+        description="horizon of the forecast; default `actuation_delay` + 5 × `sample_interval`",
     )
     margin_ratio: Number = Field(
-        1.25, alias="margin", ge=1.0, le=10.0, description="predicted need is multiplied by it"
+        1.25,
+        alias="margin",
+        ge=1.0,
+        le=10.0,
+        description="safety factor: the predicted buffer need is multiplied by this value",
     )
-    precursor_gain: Number = Field(0.25, ge=0.0, le=10.0, description="a predicted expansion grows by severity × this")
+    precursor_gain: Number = Field(
+        0.25,
+        ge=0.0,
+        le=10.0,
+        description="the predicted increase of the limit is multiplied by 1 + `precursor_gain` × severity",
+    )
     alpha: Number = Field(
         1.0, gt=0.0, le=128.0, description="dynamic-threshold: a node holds at most alpha × free pool"
     )

@@ -18,12 +18,25 @@ from testbed.scenario.fault_kinds import FAULT_KINDS, FaultKind
 class _Fault(Spec):
     """Something that breaks, or heals, at a time: exactly one of the keys says what."""
 
-    at_ns: Duration = Field(alias="at", ge=0, description="when, from the start of the traffic")
-    for_ns: Duration | None = Field(None, alias="for", gt=0, description="how long it lasts; without it, for good")
-    period_ns: Duration | None = Field(
-        None, alias="period", ge=2 * units.NS_PER_MS, description="of a flap: down for its first half, up for the other"
+    at_ns: Duration = Field(
+        alias="at", ge=0, description="start time of the fault, measured from the start of the traffic"
     )
-    ratio: Number | None = Field(None, gt=0.0, le=1.0, description="of a loss: share of the packets")
+    for_ns: Duration | None = Field(
+        None,
+        alias="for",
+        gt=0,
+        description="duration of the fault; without `for` it lasts until another entry ends it, or "
+        "until the end of the run",
+    )
+    period_ns: Duration | None = Field(
+        None,
+        alias="period",
+        ge=2 * units.NS_PER_MS,
+        description="only for `flap`: period; the link is down in the first half and up in the second half",
+    )
+    ratio: Number | None = Field(
+        None, gt=0.0, le=1.0, description="only for `loss`: fraction of packets that is dropped"
+    )
 
     @model_validator(mode="after")
     def _one_kind_with_its_keys(self) -> _Fault:

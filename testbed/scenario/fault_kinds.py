@@ -110,7 +110,7 @@ FAULT_KINDS: dict[str, FaultKind] = {
         ),
         FaultKind(
             name="restart",
-            doc="a crashed node that starts anew",
+            doc="ends a `crash`: the node restarts",
             target="node",
             example="n2",
             heals="crash",
@@ -147,7 +147,7 @@ FAULT_KINDS: dict[str, FaultKind] = {
         ),
         FaultKind(
             name="loss",
-            doc="loses a share of the packets to the node at random",
+            doc="a link that randomly drops a fraction of the packets to its node",
             breaks="loses this share of the packets to the node, at random",
             target="link",
             example="s1-n3",
@@ -201,7 +201,8 @@ FAULT_KINDS: dict[str, FaultKind] = {
         ),
         FaultKind(
             name="drain",
-            doc="an order: the node gets no new flows, and is gone when its flows have ended",
+            doc="an order: the node gets no new flows; it leaves when its flows have ended, at "
+            "the latest after `autoscaler.drain_deadline`",
             breaks="nothing: the node gets no new flows, and is gone when its flows have ended or a deadline is over",
             target="node",
             example="n2",

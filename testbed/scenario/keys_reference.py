@@ -15,10 +15,13 @@ _HEAD = """\
 
 # Keys of a scenario
 
-A quantity is a text with its unit: durations in ns, us, ms, s, min, h; sizes in B, kB, MB, GB; rates in bit, kbit,
-Mbit, Gbit (a second). Prefixes are decimal. `--set` reaches every key by its path, an entry of `traffic` by its name or
-number. An editor learns the keys from `python -m testbed validate --schema`. Names of policies, families, shapes and
-faults: [choices](choices.md). A key inside a group (`on.pareto.mean`) is *required* only where its group is given.
+A quantity is written as a number with a unit. Durations: ns, us, ms, s, min, h. Sizes: B, kB, MB, GB. Rates: bit, kbit,
+Mbit, Gbit (per second). Prefixes are decimal. `--set` can override every key, addressed by its path. An entry of
+`traffic` is addressed by its name or index. `python -m testbed validate --schema` prints a JSON schema, which editors
+can use for completion and checks. Names
+of policies, families, shapes and
+faults: [choices](choices.md). A key inside a group (such as `on.pareto.mean`) is *required* only if the scenario
+contains the group (`on.pareto`).
 """
 
 

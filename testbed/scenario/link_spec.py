@@ -26,7 +26,7 @@ LARGEST_FRAME_BYTES = 3500
 
 
 _RATE = "simulation only: capacity of a link between switches, in each direction"
-_QUEUE = "simulation only: what may wait for the link, in each direction; default 0.5MB"
+_QUEUE = "simulation only: queue size of the link, in each direction; default 0.5MB"
 
 
 class LinkSpec(Spec):

@@ -32,13 +32,18 @@ class MeshSpec(Spec):
         "10ms",
         alias="heartbeat",
         ge=5 * units.NS_PER_MS,
-        description="interval between heartbeats; beyond 16 nodes by default 20ms, with 3 misses",
+        description="interval between heartbeats. With more than 16 nodes the defaults are 20ms for "
+        "`heartbeat` and 3 for `misses`",
     )
     misses: int = Field(
-        5, ge=2, le=100, description="consecutive heartbeats that may be missing before a node is suspected"
+        5,
+        ge=2,
+        le=100,
+        description="number of consecutive missed heartbeats after which a monitor suspects a node; "
+        "the exact timeout is (`misses` + 0.5) × `heartbeat`",
     )
     watchers: int = Field(
-        3, ge=1, le=16, description="number of monitors ('watchers') of each node; with 1, that one alone decides"
+        3, ge=1, le=16, description="number of monitors of each node; if it is 1, this monitor decides alone"
     )
 
     dissemination: Literal["full", "gossip"] = Field(

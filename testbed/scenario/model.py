@@ -40,14 +40,23 @@ class Scenario(Spec):
     """One experiment, complete."""
 
     version: Version = Field(description="version of the file format")
-    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$", description="of the scenario; run directories begin with it")
+    name: str = Field(
+        pattern=r"^[a-z][a-z0-9_-]{0,63}$",
+        description="name of the scenario; the names of run directories begin with it",
+    )
     plugins: tuple[str, ...] = Field(
         (),
         max_length=MAX_PLUGINS,
         strict=False,
-        description="files that add policies, families, shapes, metrics; paths start here",
+        description="plug-in files, which add policies, families, shapes or metrics; paths are "
+        "relative to the scenario file",
     )
-    seed: int = Field(1, ge=0, lt=2**32, description="seed of all random numbers; the same seed plans the same packets")
+    seed: int = Field(
+        1,
+        ge=0,
+        lt=2**32,
+        description="seed of all random numbers; the same scenario with the same seed has the same planned packets",
+    )
     duration_ns: Duration = Field(
         alias="duration", ge=100 * units.NS_PER_MS, le=MAX_DURATION_NS, description="how long traffic is sent"
     )
@@ -59,13 +68,19 @@ class Scenario(Spec):
     mesh: MeshSpec = Field(default_factory=lambda: MeshSpec.model_validate({}))
     objective: ObjectiveSpec = Field(default_factory=lambda: ObjectiveSpec.model_validate({}))
     agents: Literal["shared", "separate"] = Field(
-        "shared", description="in the emulation: one process for the nodes that no fault stops or ends, or one per node"
+        "shared",
+        description="emulation only. `shared`: one process runs the agents of all nodes, except nodes "
+        "that a fault pauses or crashes or that may be added or drained. `separate`: one "
+        "process per node",
     )
     traffic: tuple[TrafficSource, ...] = Field(min_length=1, max_length=MAX_SOURCES, strict=False)
     serve: ServeSpec | None = None
     faults: tuple[FaultSpec, ...] = Field((), max_length=MAX_FAULTS, strict=False)
     expect: tuple[str, ...] = Field(
-        (), max_length=MAX_EXPECTATIONS, strict=False, description="`path op number` over summary.json"
+        (),
+        max_length=MAX_EXPECTATIONS,
+        strict=False,
+        description="conditions on `summary.json`, each of the form `path operator number`",
     )
 
     @property

@@ -43,14 +43,14 @@ class DelayCostSpec(Spec):
         alias="target",
         gt=0,
         le=60 * units.NS_PER_S,
-        description="time in the queue that costs nothing",
+        description="queueing delay up to which no delay cost is counted",
     )
     weight_per_s: Number | None = Field(
         None,
         alias="weight",
         ge=0.0,
         le=MAX_WEIGHT,
-        description="lost bytes that a byte-second beyond the target is as bad as; default 1 / target",
+        description="weight of one late byte-second, in equivalent lost bytes; default 1 / `delay.target`",
     )
 
     @property
@@ -69,5 +69,5 @@ class ObjectiveSpec(Spec):
         alias="memory",
         ge=0.0,
         le=MAX_WEIGHT,
-        description="lost bytes that a byte reserved for a second is as bad as",
+        description="weight of one byte reserved for one second, in equivalent lost bytes",
     )

@@ -31,7 +31,7 @@ _TABLES: tuple[tuple[str, str, Registry[Traits]], ...] = (
     ("Topology families", "`topology.family`", TOPOLOGIES),
     ("Traffic shapes", "`traffic.shape`", TRAFFIC_SHAPES),
 )
-_NOTES = {"Traffic shapes": "`tcp` and `trace` are no rows: see [scenario.md](scenario.md).\n"}
+_NOTES = {"Traffic shapes": "`tcp` and `trace` are not in this table; see [scenario.md](scenario.md).\n"}
 
 
 def page() -> str:

@@ -32,7 +32,9 @@ class ParetoSpec(Spec):
     """Pareto durations: heavy tail with shape `alpha` > 1 and the given mean."""
 
     mean_ns: Duration = Field(alias="mean", gt=0, description=_MEAN)
-    alpha: Number = Field(gt=1.0, description="shape; the nearer to 1, the heavier the tail")
+    alpha: Number = Field(
+        gt=1.0, description="shape parameter of the Pareto distribution; the closer to 1, the heavier the tail"
+    )
 
 
 class ExponentialSpec(Spec):
@@ -58,9 +60,11 @@ class DurationDist(Spec):
 class PrecursorSpec(Spec):
     """What announces a burst: for `lead` before it, the source ramps up to `strength` times its peak."""
 
-    lead_ns: Duration = Field(alias="lead", gt=0, description="how long before the burst it begins")
+    lead_ns: Duration = Field(
+        alias="lead", gt=0, description="time from the start of the precursor to the start of the burst"
+    )
     strength_ratio: Number = Field(
-        alias="strength", ge=0.0, le=1.0, description="highest rate of it, as a part of `peak`"
+        alias="strength", ge=0.0, le=1.0, description="maximum rate of the precursor, as a fraction of `peak`"
     )
 
 
@@ -82,7 +86,7 @@ class SourceSpec(Spec):
     packet_bytes: Size = Field(
         "1000B", alias="packet", ge=MIN_PACKET_BYTES, le=MAX_PACKET_BYTES, description="length of every frame"
     )
-    ip: IpVersion = Field(4, description="version of IP; mixed: every second flow is IPv6")
+    ip: IpVersion = Field(4, description="IP version; `mixed`: every second flow uses IPv6")
 
     @model_validator(mode="after")
     def _the_headers_fit(self) -> SourceSpec:
@@ -94,24 +98,24 @@ class SourceSpec(Spec):
 class PoissonSpec(SourceSpec):
     """Poisson arrivals at a mean rate."""
 
-    shape: Literal["poisson"] = Field(description="this kind of source")
+    shape: Literal["poisson"] = Field(description="selects this kind of source")
     rate_bps: SourceRate = Field(alias="rate", gt=0, description="mean rate")
 
 
 class ConstantSpec(SourceSpec):
     """Equally spaced packets."""
 
-    shape: Literal["constant"] = Field(description="this kind of source")
+    shape: Literal["constant"] = Field(description="selects this kind of source")
     rate_bps: SourceRate = Field(alias="rate", gt=0, description="mean rate")
 
 
 class OnOffSpec(SourceSpec):
     """Bursts: on periods at `peak`, off periods silent."""
 
-    shape: Literal["on-off"] = Field(description="this kind of source")
+    shape: Literal["on-off"] = Field(description="selects this kind of source")
     on: DurationDist
     off: DurationDist
-    peak_bps: SourceRate = Field(alias="peak", gt=0, description="rate within a burst")
+    peak_bps: SourceRate = Field(alias="peak", gt=0, description="sending rate during on periods")
     burst_flows: int = Field(
         20, ge=1, le=20_000, description="flows a burst uses; each burst takes the next ones, so they are new"
     )
@@ -134,7 +138,7 @@ class TraceSpec(SourceSpec):
         None, description="what the rows of a CSV are; default: inferred from the timestamps and reported"
     )
     bin_ns: Duration | None = Field(
-        None, alias="bin", gt=0, description="length of a CSV's bins, rows without bytes may be left out"
+        None, alias="bin", gt=0, description="bin length of a CSV file with `rows: bins`; empty bins may be omitted"
     )
     rate_scale: Number = Field(1.0, gt=0, le=1e6, description="multiplies the bytes")
     stretch: Number = Field(1.0, gt=0, le=1e6, description="multiplies the times")
@@ -186,9 +190,11 @@ class TcpSpec(Spec):
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$", description="unique name of the source")
     client: str = Field(alias="from", description="the host that sends, such as c1")
-    shape: Literal["tcp"] = Field(description="this kind of source")
+    shape: Literal["tcp"] = Field(description="selects this kind of source")
     congestion: CongestionControl = Field("cubic", description="congestion control of the sender")
-    streams: int = Field(1, ge=1, le=64, description="connections, each placed by the balancer on its own")
+    streams: int = Field(
+        1, ge=1, le=64, description="number of connections; the balancer assigns each connection separately"
+    )
     ip: IpVersion = Field(4, description="version of IP; mixed: every second connection is IPv6")
 
 

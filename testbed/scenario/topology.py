@@ -42,7 +42,11 @@ class TopologySpec(Spec):
         "0ms", alias="link_delay", le=MAX_LINK_DELAY_NS, description="one-way delay of client and node links"
     )
     second_tier: int = Field(
-        0, ge=0, le=1000, description="family cascade: further nodes that take only what the first ones deflect"
+        0,
+        ge=0,
+        le=1000,
+        description="family `cascade`: number of second-tier nodes; they receive only packets "
+        "deflected by first-tier nodes",
     )
     spare: int = Field(
         0,
@@ -51,7 +55,9 @@ class TopologySpec(Spec):
         description="nodes out of service at the start; at least as many as faults and autoscaler may add",
     )
     switch_ports: Literal["auto", "afxdp", "packet"] = Field(
-        "auto", description="how the emulated switch takes frames: AF_XDP sockets, packet sockets, or what fits"
+        "auto",
+        description="kind of the emulated switch's ports: AF_XDP sockets, packet sockets, or `auto` "
+        "(AF_XDP where available)",
     )
     links: dict[str, LinkSpec] = Field(
         {}, description="capacity, queue and delay of single links, by name, such as `s1-s2`; `*` stands for any part"

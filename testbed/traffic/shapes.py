@@ -183,7 +183,7 @@ ROWS = (
     Shape(name="constant", doc="equally spaced packets", packets=constant, sends_evenly=True),
     Shape(
         name="on-off",
-        doc="bursts: on periods at `peak`, off periods silent",
+        doc="bursts: packets are sent at rate `peak` in on periods; nothing is sent in off periods",
         source="Cinlar, Introduction to Stochastic Processes, 1975 (operational time)",
         packets=on_off,
         expected=_expected_on_off,

@@ -8,10 +8,10 @@ from typing import Annotated
 from testbed.records.events.node import Nodes
 from testbed.records.events.record import Action, Doc, Event, FiveTuple
 
-Node = Annotated[str, Doc("the node it is about", "name")]
+Node = Annotated[str, Doc("the node that this record concerns", "name")]
 SLOTS = Doc(
-    "slots[i] is the node of slot i. A new flow takes the slot of its hash; under `cooperative` and `turns` it takes "
-    "the next slot in turn",
+    "slots[i] is the node assigned to slot i. A new flow uses the slot selected by "
+    "its hash; under `cooperative` and `turns` it uses the next slot in turn",
     "names",
 )
 _FLOW = Doc("source, destination, protocol, source port, destination port", "5-tuple")
@@ -30,31 +30,37 @@ class NodeJoined(Event):
     """`node` serves (again)."""
 
     node: Node
-    reason: Annotated[str, Doc("which reason for leaving is over; empty: any", "as of NodeLeft, or restart")] = ""
+    reason: Annotated[
+        str,
+        Doc(
+            "the reason for leaving that no longer applies; empty: all reasons",
+            "one of the reasons of NodeLeft, or restart",
+        ),
+    ] = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FlowArrived(Event):
-    """A packet of `flow`, which has no node yet, reached the balancer."""
+    """A packet of `flow` reached the balancer (only under `per-flow`); no node has been assigned to the flow yet."""
 
     flow: Annotated[FiveTuple, _FLOW]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class DeadlineReached(Event):
-    """The time a policy asked to be woken at (`next_deadline_ns`) has come."""
+    """The time at which a policy had asked to be called (`next_deadline_ns`) was reached."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class SetSlots(Action):
-    """Give the slots of the balancer's table to nodes."""
+    """Assigns the slots of the balancer's table to nodes."""
 
     slots: Annotated[tuple[str, ...], SLOTS]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class PlaceFlow(Action):
-    """Send `flow` to `node` from now on, beginning with the packet that waits."""
+    """Forward `flow` to `node` from now on, beginning with the packet that was sent to the controller."""
 
     flow: Annotated[FiveTuple, _FLOW]
     node: Node
@@ -62,7 +68,7 @@ class PlaceFlow(Action):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class NameSiblings(Action):
-    """Let each of `nodes`, when its buffer is full, forward packets to its sibling."""
+    """Tells each of `nodes` to which sibling it forwards packets when its buffer is full."""
 
     nodes: Nodes
     siblings: Annotated[tuple[str, ...], Doc("the sibling of each node; an empty name: none", "names")]
@@ -70,13 +76,13 @@ class NameSiblings(Action):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class RemoveNode(Action):
-    """Take `node` out of forwarding at once, its pinned flows included (they hash anew)."""
+    """Remove `node` from forwarding immediately. Its pinned flows are unpinned and assigned to other nodes."""
 
     node: Node
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class RestoreNode(Action):
-    """Let `node` forward again."""
+    """Put `node` back into forwarding: the switch may send packets to it again."""
 
     node: Node

@@ -39,14 +39,14 @@ class Stages(Record):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class StagesAnnounced(Stages, Event):
-    """The whole cluster as the orchestrator announces it, to the balancer and to the members of the mesh."""
+    """The lifecycle states of all nodes, as announced by the orchestrator to the balancer and the mesh members."""
 
     short: ClassVar[Short] = Short.NEVER
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class SendStages(Stages, Action):
-    """Announce the whole cluster to the balancer and to the members of the mesh."""
+    """Announce the lifecycle states of all nodes to the balancer and the mesh members."""
 
     to: Annotated[tuple[str, ...], Doc("recipients", "names")]
 
@@ -67,32 +67,32 @@ class DrainOrdered(Event):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class SizeOrdered(Event):
-    """The autoscaler orders that so many nodes serve."""
+    """The autoscaler orders the number of nodes that are to serve."""
 
     size: Annotated[int, Doc("how many", "nodes")]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class NodeReady(Event):
-    """All parts of a node that was started run."""
+    """A node was started, and all of its processes are now running."""
 
     node: Node
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class NodeFailed(Event):
-    """The processes of a node have ended though nobody ordered it."""
+    """The processes of a node have ended unexpectedly."""
 
     node: Node
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class NodeObserved(Event):
-    """What a node that is drained, or leaves, still has to do."""
+    """Remaining work of a node that is draining or leaving."""
 
     node: Node
     silent_ns: Annotated[int, Doc("for how long no packet has reached it")]
-    backlog_bytes: Annotated[int, Doc("what waits in its queue")]
+    backlog_bytes: Annotated[int, Doc("bytes in its queue")]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -107,12 +107,12 @@ class StopNode(Action):
     """End all parts of `node`."""
 
     node: Node
-    reason: Annotated[str, Doc("why", "drained, failed, cancelled or late")]
+    reason: Annotated[str, Doc("why", "drained, failed, cancelled or late (not ready in time)")]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class RefuseOrder(Action):
-    """An order about `node` cannot be carried out, and changes nothing."""
+    """An order for `node` was rejected and has no effect."""
 
     node: Node
     reason: Annotated[str, Doc("why", "text")]
@@ -122,18 +122,20 @@ class RefuseOrder(Action):
 class LoadMeasured(Event):
     """The load of the whole cluster since the last measurement."""
 
-    load_bps: Annotated[int, Doc("what reached the nodes, dropped or not")]
+    load_bps: Annotated[int, Doc("rate of the traffic that arrived at the nodes, including dropped packets")]
     serving: Annotated[int, Doc("nodes that serve", "nodes")]
     joining: Annotated[int, Doc("nodes that are started and do not serve yet", "nodes")]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ScaleDecided(Action):
-    """How many nodes are to serve or join from now on, and why."""
+    """The new target number of nodes that serve or join, and the reason."""
 
     size: Annotated[int, Doc("how many", "nodes")]
     current: Annotated[int, Doc("nodes that serve or join at that time", "nodes")]
-    required: Annotated[int, Doc("what the rule asked for, before all bounds", "nodes")]
+    required: Annotated[
+        int, Doc("the number computed by the rule, before `min`, `max` and `step` are applied", "nodes")
+    ]
     load_bps: Annotated[int, Doc("load that was measured")]
-    expected_bps: Annotated[int, Doc("load that the rule decided by: measured, or its forecast")]
-    reason: Annotated[str, Doc("what decided", "text")]
+    expected_bps: Annotated[int, Doc("load on which the decision is based: the measured load or its forecast")]
+    reason: Annotated[str, Doc("reason for the decision", "text")]

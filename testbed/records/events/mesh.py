@@ -12,8 +12,10 @@ from testbed.records.events.record import Action, Doc, Event, Floats, Ints, Reco
 Recipients = Annotated[tuple[str, ...], Doc("the members it is sent to", "names")]
 _LIFE = "incarnation number: run-clock time of the last (re)start"
 _SILENT = (
-    "0: heard; 1: suspected; 2: unsure: the monitor also misses other nodes, so it may itself be cut off. On 2 the "
-    "receiver waits for more reports and keeps the largest mutually reachable set"
+    "0: heartbeats arrive; 1: suspected; 2: uncertain, because the monitor misses "
+    "heartbeats of other nodes, too, and may itself be disconnected. If a report "
+    "contains 2, the receiver waits for further reports and then keeps the largest "
+    "set of nodes that can reach each other"
 )
 
 
@@ -26,7 +28,7 @@ class Heartbeat(Record):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class HeartbeatHeard(Heartbeat, Event):
-    """A heartbeat of `node` was received."""
+    """A heartbeat of `node` was received; not written to `events.jsonl`."""
 
     short: ClassVar[Short] = Short.NEVER
 
@@ -53,7 +55,7 @@ class Suspicions(Record):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class SuspicionsHeard(Suspicions, Event):
-    """Report of `monitor` on the nodes it watches."""
+    """Report of `monitor` about the nodes that it monitors."""
 
     short: ClassVar[Short] = Short.NEVER
 
@@ -62,7 +64,10 @@ class SuspicionsHeard(Suspicions, Event):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class SendSuspicions(Suspicions, Action):
-    """Report to each of `to` which watched nodes are heard and which are not; arrives there as `SuspicionsHeard`."""
+    """Report to each of `to` from which monitored nodes heartbeats arrive and from which not.
+
+    Recorded by the recipient as `SuspicionsHeard`.
+    """
 
     to: Recipients
 
@@ -97,14 +102,14 @@ class States(Record):
     nodes: Nodes
     taken_ns: Annotated[Ints, Doc("when the state was taken, on the run's clock")]
     limit_bytes: Annotated[Ints, Doc("buffer limit in force")]
-    backlog_bytes: Annotated[Ints, Doc("what lies in the buffer")]
+    backlog_bytes: Annotated[Ints, Doc("bytes waiting in the buffer")]
     predicted_bytes: Annotated[Ints, Doc("largest forecast of the backlog")]
-    severity_ratio: Annotated[Floats, Doc("how strongly a burst is announced")]
+    severity_ratio: Annotated[Floats, Doc("severity of the burst precursor, from 0 (none) to 1")]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class StatesHeard(States, Event):
-    """The state of `nodes`, by themselves or passed on."""
+    """The state of `nodes`, received from the nodes themselves or forwarded by other members."""
 
     short: ClassVar[Short] = Short.NEVER
 

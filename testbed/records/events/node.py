@@ -9,17 +9,19 @@ import numpy as np
 
 from testbed.records.events.record import Action, Doc, Event, Floats, Ints, Record, Short
 
-Nodes = Annotated[tuple[str, ...], Doc("the nodes it is about, a row each", "names")]
+Nodes = Annotated[
+    tuple[str, ...], Doc("the nodes that this record concerns; entry i of each list belongs to nodes[i]", "names")
+]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class PeersAssessed(Event):
-    """How strongly the peers of each of `nodes` announce a burst, by what reached it."""
+    """For each of `nodes`, the highest severity that its peers have announced in the messages it has received."""
 
     short: ClassVar[Short] = Short.NEVER
 
     nodes: Nodes
-    severity_ratio: Annotated[Floats, Doc("the strongest announcement of a burst by another node")]
+    severity_ratio: Annotated[Floats, Doc("the highest severity announced by another node")]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -36,7 +38,10 @@ class ForecastMade(Event):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class LimitGranted(Event):
-    """The pool's answer to a `RequestLimit`: what `nodes` may reserve; less than asked is a refusal in part."""
+    """The pool's answer to a `RequestLimit`: the limits that it grants to `nodes`.
+
+    A grant may be smaller than the request.
+    """
 
     sent_as: ClassVar[str] = "LimitGranted"  # the pool says it, and the brain is given it
 
@@ -48,21 +53,25 @@ class LimitGranted(Event):
 class RequestLimit(Action):
     """Ask the pool for buffer limits of `nodes`; answered by `LimitGranted`.
 
-    A pool whose rule makes nodes shed memory does not go below what they use.
+    If the pool policy reduces the grants of nodes (for example `dynamic-threshold`), it never grants less than
+    their current backlog.
     """
 
     nodes: Nodes
     wanted_bytes: Annotated[Ints, Doc("the buffer limit each node asks for")]
-    used_bytes: Annotated[Ints, Doc("the backlog that lies in each buffer now; empty when nothing does")] = field(
+    used_bytes: Annotated[Ints, Doc("current backlog of each buffer; empty if all buffers are empty")] = field(
         default_factory=lambda: np.zeros(0, dtype=np.int64)
     )
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class SetBufferLimit(Action):
-    """Set the buffer limits of `nodes`; they are in force from `t_ns` on: an actuation delay has passed by then.
+    """Changes the buffer limits of `nodes`.
 
-    Never abbreviated: the figures of a run are computed from it.
+    `t_ns` is the time from which the new limits apply. If a limit was increased, the decision was made
+    `buffer.actuation_delay` earlier.
+
+    Never abbreviated, because the buffer metrics of the summary are computed from these records.
     """
 
     short: ClassVar[Short] = Short.NEVER
@@ -79,7 +88,7 @@ class Readiness(Record):
     limit_bytes: Annotated[Ints, Doc("buffer limit in force")]
     backlog_bytes: Annotated[Ints, Doc("bytes waiting in the buffer")]
     predicted_bytes: Annotated[Ints, Doc("largest forecast of the backlog")]
-    severity_ratio: Annotated[Floats, Doc("how strongly a burst is announced")]
+    severity_ratio: Annotated[Floats, Doc("severity of the burst precursor, from 0 (none) to 1")]
     arrived_bps: Annotated[Ints, Doc("rate at which data arrives")]
 
 

@@ -14,8 +14,8 @@ from testbed.records.events.record import Doc, Event, Ints, Record, Short, colum
 
 _ARRIVED = Doc("data bytes that reached the buffer in the interval, dropped ones included")
 _SAME_IN_PKTS = Doc("the same in packets")
-_DROPPED = Doc("bytes the buffer refused in the interval")
-_BACKLOG = Doc("backlog as computed by the XDP program at `t_ns`")
+_DROPPED = Doc("bytes that the buffer dropped in the interval")
+_BACKLOG = Doc("backlog at `t_ns` according to the queue model of the XDP program, which decides on drops")
 _LIMIT = Doc("buffer limit in force at t_ns")
 _NEW_FLOWS = Doc("flows first seen in the interval", "flows")
 _GAP_MAX = Doc("longest gap between two arrivals in the interval")
@@ -35,15 +35,20 @@ class SampleRow(Record):
     backlog_bytes: Annotated[int, _BACKLOG]
     qdisc_backlog_bytes: Annotated[
         int | None,
-        Doc("bytes in the egress qdisc after the decision; while there is no backlog, read only every tenth sample"),
+        Doc(
+            "bytes in the egress qdisc, read after the new limit was set. While there is no "
+            "backlog, it is read only for every tenth sample"
+        ),
     ] = None
     backlog_beside_bytes: Annotated[
         int | None, Doc("backlog as computed by the XDP program at the moment the qdisc was read")
     ] = None
     limit_bytes: Annotated[int, _LIMIT]
-    predicted_bytes: Annotated[int | None, Doc("largest forecast of the backlog, as made from this sample")] = None
+    predicted_bytes: Annotated[int | None, Doc("largest value of the backlog forecast made after this sample")] = None
     weight: Annotated[int | None, Doc("slots of the balancer's table that belong to the node", "slots")] = None
-    severity_ratio: Annotated[float | None, Doc("how strongly the sample announces a burst, 0..1")] = None
+    severity_ratio: Annotated[
+        float | None, Doc("severity of the burst precursor computed from this sample, 0 to 1")
+    ] = None
     new_flows: Annotated[int | None, _NEW_FLOWS] = None
     gap_max_ns: Annotated[int | None, _GAP_MAX] = None
     peak_1ms_bytes: Annotated[int | None, _PEAK_1MS] = None
@@ -53,22 +58,39 @@ class SampleRow(Record):
     deflected_pkts: Annotated[int | None, _SAME_IN_PKTS] = None
     delivered_bytes: Annotated[
         int | None,
-        Doc("bytes the sink has seen since the start, cumulative; beside TCP, those the qdisc has sent"),
+        Doc(
+            "bytes that the sink has counted since the start (cumulative). In scenarios with "
+            "TCP sources: bytes that the qdisc has sent"
+        ),
     ] = None
-    delivered_t_ns: Annotated[int | None, Doc("time of the last of them, ns since the start of the run")] = None
+    delivered_t_ns: Annotated[
+        int | None, Doc("time at which the last of these bytes arrived, ns since the start of the run")
+    ] = None
     loop_ns: Annotated[int | None, Doc("duration of the agent's loop for this sample")] = None
     lateness_ns: Annotated[int | None, Doc("how late the agent's tick began")] = None
-    look_ns: Annotated[int | None, Doc("of loop_ns: reading the peers' severity and the kernel's counters")] = None
-    decide_ns: Annotated[int | None, Doc("of loop_ns: the policies")] = None
-    act_ns: Annotated[int | None, Doc("of loop_ns: pool, limit, notification, message to the mesh member")] = None
+    look_ns: Annotated[
+        int | None, Doc("part of loop_ns spent on reading the severity of the peers and the kernel counters")
+    ] = None
+    decide_ns: Annotated[int | None, Doc("part of loop_ns spent in the policies")] = None
+    act_ns: Annotated[
+        int | None,
+        Doc(
+            "part of loop_ns spent on the pool request, setting the limit, the notification, "
+            "and the message to the mesh member"
+        ),
+    ] = None
     record_ns: Annotated[
-        int | None, Doc("after the loop: reading the qdisc and recording, for the sample before this one")
+        int | None,
+        Doc(
+            "time spent after the loop of the previous sample on reading the qdisc and "
+            "recording that sample (not part of loop_ns)"
+        ),
     ] = None
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class TrafficSampled(Event):
-    """What `nodes` saw in the last `interval_ns`, and the state at its end."""
+    """Traffic measured at `nodes` during the last `interval_ns`, and the state of their buffers at the end of it."""
 
     short: ClassVar[Short] = Short.SAMPLES
 

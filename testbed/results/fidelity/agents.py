@@ -68,7 +68,7 @@ def _excused_ns(node: NodeEvidence | None, interval_ns: int) -> int:
 CHECKS = (
     Question(
         "agent loop lateness p99",
-        "agents took their samples later than planned: forecasts had less lead time",
+        "agents took their samples later than planned, so forecasts were made later",
         A_QUIETER_MACHINE,
         _agent_lateness,
         AGENT_LATENESS_MS,

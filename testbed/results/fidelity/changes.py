@@ -32,7 +32,8 @@ def _named(found: list[Change]) -> str:
 CHECKS = (
     Question(
         "changes of what packets meet",
-        "something between sender and sink was changed, however briefly, and not by a fault of the scenario",
+        "something on the path between sender and sink changed, even if only briefly, and "
+        "no fault of the scenario explains it",
         "do not change the namespaces or processes of a run, or make the change a fault of the scenario",
         _changed(True),
         CHANGES_ON_THE_WAY,

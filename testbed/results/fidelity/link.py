@@ -90,7 +90,7 @@ CHECKS = (
     ),
     Question(
         "XDP queue apart from the qdisc's backlog",
-        "the queue that decides over drops was not the queue that delays",
+        "the backlog that the XDP program used for its drop decisions differed from the real queue in the qdisc",
         A_QUIETER_MACHINE,
         _queues_agree,
         QUEUES_APART_RATIO,
@@ -98,7 +98,8 @@ CHECKS = (
     ),
     Question(
         "nodes without native XDP",
-        "the node's program ran after the kernel had built its packet: same decisions, other costs and delays",
+        "the XDP program ran in generic mode, after the kernel had allocated the socket "
+        "buffer: the decisions are the same, but CPU cost and delay differ",
         "use interfaces whose driver has native XDP, such as veth",
         _native_xdp,
         GENERIC_XDP_NODES,

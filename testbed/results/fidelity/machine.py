@@ -63,7 +63,7 @@ def _without_real_time(run: Run) -> Measured | None:
 CHECKS = (
     Question(
         "fixed priorities refused",
-        "senders, agents and switch had to wait for whatever else the machine did",
+        "senders, agents and the switch had to compete with other processes for the CPU",
         "`python -m testbed doctor` says what gives them fixed priorities (CAP_SYS_NICE, a real-time share)",
         _without_real_time,
         WITHOUT_REAL_TIME,
@@ -95,7 +95,8 @@ CHECKS = (
     ),
     Question(
         "core time wanted by a real-time process",
-        "for half a second a process of the run ran, or waited for a core, nearly all the time: it could not keep up",
+        "during half a second a real-time process of the run was running or waiting for a "
+        "core nearly all the time, so it could not keep up",
         A_QUIETER_MACHINE,
         _demand,
         CPU_DEMAND_RATIO,
@@ -103,7 +104,7 @@ CHECKS = (
     ),
     Question(
         "time throttled by a CPU quota",
-        "a quota stopped everything at once",
+        "a CPU quota paused all processes of the run at the same time",
         "run without a CPU quota",
         _throttled,
         THROTTLED_RATIO,
@@ -111,7 +112,7 @@ CHECKS = (
     ),
     Question(
         "time the machine was suspended",
-        "everything stood still during the run, and the clock of the run with it",
+        "the machine was suspended during the run; the clock of the run stopped, too",
         "run on a machine that is not suspended",
         _suspended,
         SUSPENDED_MS,

@@ -15,13 +15,14 @@ _HEAD = """\
 
 # Checks of the verdict
 
-The verdict of a run is that of its worst check. A check compares a measured value with two bounds: up to *VALID up to*
-it is `VALID`, above that and up to *DEGRADED up to* it is `DEGRADED`, above both `INVALID`. Where the second bound is
-`any`, the check alone never makes a run INVALID; where both are equal, it is never DEGRADED. The reason for each bound
-stands beside it in `testbed/results/fidelity/`.
+The verdict of a run is the worst result among its checks. A check compares a measured value with two bounds. If the
+value does not exceed the first bound (column *VALID up to*), the result is `VALID`. If it does not exceed the second
+bound (column *DEGRADED up to*), the result is `DEGRADED`. Otherwise it is `INVALID`. Where the second bound is
+`any`, the check alone never makes a run INVALID; where both are equal, it is never DEGRADED. The source files in
+`testbed/results/fidelity/` give the reason for each bound.
 
-`fidelity.json` holds the value, the bounds, the cause and a remedy of each check that was made, and under `not_checked`
-the names of those for which the engine takes no measurement.
+`fidelity.json` contains the value, the bounds, the cause and a remedy of each check. Under `not_checked` it lists the
+checks that the engine cannot make.
 
 | check | VALID up to | DEGRADED up to | unit | a value beyond the bounds means |
 |---|---|---|---|---|"""

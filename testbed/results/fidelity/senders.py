@@ -81,7 +81,7 @@ CHECKS = (
     ),
     Question(
         "planned packets that nobody sent or gave up",
-        "planned packets missing from the sender's report (neither sent nor unsent)",
+        "a sender reported these planned packets neither as sent nor as not sent",
         "report this, with the run directory",
         _unexplained,
         UNEXPLAINED_PKTS,
@@ -89,7 +89,7 @@ CHECKS = (
     ),
     Question(
         "sender lateness p99",
-        "one packet in a hundred left later than planned: bursts were not those of the plan",
+        "1 % of the packets were sent later than planned by more than the bound; the bursts differed from the plan",
         A_QUIETER_MACHINE,
         _lateness(0.99),
         SEND_LATENESS_MS,
@@ -97,7 +97,8 @@ CHECKS = (
     ),
     Question(
         "sender lateness p99.9",
-        "one packet in a thousand left later than planned, as many as the p99.9 of the delay is made of",
+        "0.1 % of the packets were sent later than planned by more than the bound; this "
+        "can change the p99.9 of the delay",
         A_QUIETER_MACHINE,
         _lateness(0.999),
         SEND_LATENESS_P999_MS,

@@ -48,7 +48,8 @@ def _unbuffered(run: Run) -> Measured | None:
 CHECKS = (
     Question(
         "way from client to node p99",
-        "network delay from client to node beyond that of the links: packets were held before they came to a buffer",
+        "delay from client to node in excess of the configured link delay: packets were "
+        "held up before they reached a buffer",
         A_QUIETER_MACHINE,
         _taken("way"),
         WAY_P99_MS,
@@ -64,7 +65,7 @@ CHECKS = (
     ),
     Question(
         "packets past the buffer",
-        "packets came to a sink without having been in the node's buffer",
+        "packets reached a sink without passing the XDP program of the node",
         "check whether the node's XDP program was replaced or detached",
         _unbuffered,
         UNBUFFERED_PKTS,

@@ -28,7 +28,7 @@ def _restarted(run: Run) -> Measured:
 CHECKS = (
     Question(
         "stopped before its end",
-        "the figures are of a part of the scenario",
+        "the results cover only a part of the scenario",
         "run it to its end",
         _interrupted,
         INTERRUPTIONS,

@@ -16,8 +16,9 @@ ROWS = (
     Metric(
         name="buffer.loss_ratio",
         unit="ratio",
-        doc="packets dropped by the buffers over packets that arrived at the buffers; a deflected packet is counted as "
-        "one arrival here, although two nodes count it (`arrived_pkts`)",
+        doc="packets dropped by the buffers divided by packets that arrived there; a "
+        "deflected packet counts as one arrival, although two nodes count it "
+        "(`arrived_pkts`)",
         section="Buffer",
         label="loss ratio",
         lower_is_better=True,
@@ -60,7 +61,7 @@ ROWS = (
     Metric(
         name="buffer.expansions",
         unit="count",
-        doc="intervals with a limit above `buffer.min`",
+        doc="number of contiguous time intervals in which the limit of a node was above `buffer.min`",
         section="Buffer",
         label="expansions",
     ),
@@ -83,7 +84,8 @@ ROWS = (
     Metric(
         name="buffer.wasted_expansions",
         unit="count",
-        doc="expansions during which, and 200 ms after, the demand did not exceed `buffer.min`",
+        doc="expansions that were not needed: from their start to 200 ms after their end, the "
+        "buffer size needed to avoid loss was at most `buffer.min`",
         section="Buffer",
         label="wasted expansions",
         lower_is_better=True,

@@ -60,7 +60,7 @@ ROWS = (
         Metric(
             name=f"tcp.rtt_ms.{part}",
             unit="ms",
-            doc="round-trip time of the connections, queues on the way included",
+            doc="round-trip time of the TCP connections, including queueing delay",
             section="TCP",
             label=f"round trip {part}",
             lower_is_better=True,
@@ -72,7 +72,7 @@ ROWS = (
         Metric(
             name=f"tcp.queueing_ms.{part}",
             unit="ms",
-            doc="what a round trip takes beyond the shortest one",
+            doc="round-trip time minus the minimum round-trip time",
             section="TCP",
             label=f"queueing {part}",
             lower_is_better=True,

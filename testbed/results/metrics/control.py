@@ -36,7 +36,7 @@ _BALANCER = (
     Metric(
         name="balancer.packet_ins",
         unit="count",
-        doc="packets that the switch asked the controller about",
+        doc="packets that the switch sent to the controller (OpenFlow packet-in)",
         section="Control",
         label="packet-ins",
         lower_is_better=True,
@@ -58,7 +58,8 @@ _BALANCER = (
         Metric(
             name=f"balancer.first_packet_ms.{part}",
             unit="ms",
-            doc="one-way delay of the first packet of each flow, which waits until a node is chosen for the flow",
+            doc="one-way delay of the first packet of each flow. Under `per-flow` it includes the "
+            "time until the controller has chosen a node",
             section="Control",
             label=f"first packets {part}",
             lower_is_better=True,
@@ -83,7 +84,7 @@ _AGENTS = tuple(
     Metric(
         name=f"control_loop_us.{part}",
         unit="µs",
-        doc="an agent's loop, from the tick to the notification",
+        doc="duration of one iteration of an agent's control loop, from the start of the tick to the notification",
         section="Control",
         label=f"agent loop {part}",
         lower_is_better=True,
@@ -102,7 +103,7 @@ _RUN = tuple(
         ),
         (
             "teardown_s",
-            "from the end of the trial until nothing of it is left",
+            "time from the end of the trial until all its processes and namespaces are gone",
             "teardown",
             lambda run: run.evidence.teardown_s,
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from testbed.results.metrics import Metric
 
 _TIMES = {
-    "detected": "from the fault command until the balancer considered the node gone",
+    "detected": "time from the fault command until the balancer considered the node dead",
     "rerouted": "from the fault command until the switch confirmed the removal of the node",
     "recovered": "from the fault command to the planned send time of the last packet lost to that fault",
     "takeover": "from the kill of a controller until the switch confirmed the pipeline of the standby",
@@ -34,7 +34,7 @@ ROWS = (
     Metric(
         name="failover.lost_packets",
         unit="packets",
-        doc="packets of the flows of the failed nodes that were delivered nowhere",
+        doc="packets of flows of the failed nodes that were not delivered by any node",
         section="Failover",
         label="lost packets",
         lower_is_better=True,

@@ -8,7 +8,9 @@ ROWS = (
     Metric(
         name="prediction.bursts",
         unit="count",
-        doc="intervals in which a node would need more than `buffer.min`, computed from the arrivals alone",
+        doc="number of bursts at nodes. Here a burst is an interval in which the node would "
+        "need a buffer larger than `buffer.min` to avoid loss, computed from its arrivals "
+        "(not an on period of a source)",
         section="Prediction",
         label="bursts",
         line="{}",
@@ -26,7 +28,7 @@ ROWS = (
     Metric(
         name="prediction.recall",
         unit="ratio",
-        doc="bursts with an alarm in force at their onset, whenever it began, of all bursts",
+        doc="fraction of all bursts for which an alarm was active at the onset, no matter when the alarm began",
         section="Prediction",
         label="announced (recall)",
         lower_is_better=False,
@@ -36,7 +38,8 @@ ROWS = (
         Metric(
             name=f"prediction.lead_ms.{part}",
             unit="ms",
-            doc="how long before a burst its alarm began, of the bursts that were announced",
+            doc="lead time: time from the start of the alarm to the onset of the burst (bursts "
+            "without an alarm are excluded)",
             section="Prediction",
             label=f"lead, {label}",
             lower_is_better=False,
@@ -47,7 +50,7 @@ ROWS = (
     Metric(
         name="prediction.precision",
         unit="ratio",
-        doc="alarms with a burst during them or within 200 ms after, of all alarms",
+        doc="fraction of all alarms with a burst during the alarm or within 200 ms after it",
         section="Prediction",
         label="alarms that were right",
         lower_is_better=False,
@@ -74,7 +77,8 @@ ROWS = (
     Metric(
         name="prediction.event_precision",
         unit="ratio",
-        doc="alarms with the onset of a burst less than 1 s after they begin, of all alarms",
+        doc="fraction of all alarms that are followed by the onset of a burst less than 1 s "
+        "after the start of the alarm",
         section="Prediction",
         label="alarms with an onset within 1 s",
         lower_is_better=False,
@@ -82,7 +86,9 @@ ROWS = (
     Metric(
         name="prediction.first_alarm_ms.p50",
         unit="ms",
-        doc="median time from a burst's first alarm (1 s before its onset at most) to the onset; negative: late",
+        doc="median time from the first alarm of a burst to its onset. Alarms that began more "
+        "than 1 s before the onset are ignored; a negative value means that the alarm "
+        "came after the onset",
         section="Prediction",
         label="first alarm before the onset, median",
         lower_is_better=False,
@@ -90,7 +96,7 @@ ROWS = (
     Metric(
         name="prediction.time_in_alarm_ratio",
         unit="ratio",
-        doc="share of the time of the nodes with an alarm in force",
+        doc="fraction of time in which an alarm is active, averaged over the nodes",
         section="Prediction",
         label="time in alarm",
         lower_is_better=True,
@@ -98,7 +104,8 @@ ROWS = (
     Metric(
         name="prediction.recall_over_chance",
         unit="ratio",
-        doc="recall minus the time in alarm: 0 for random alarms and for an alarm without end",
+        doc="recall minus `prediction.time_in_alarm_ratio`. It is 0 for random alarms and for "
+        "an alarm that is always active",
         section="Prediction",
         label="recall over chance",
         lower_is_better=False,

@@ -14,7 +14,7 @@ ROWS = (
     Metric(
         name="objective.cost",
         unit="MB",
-        doc="loss, delay and memory as weighed by `objective`: lost MB, or what is as bad",
+        doc="weighted sum of loss, delay and memory (`objective`), in MB of equivalent loss",
         section="Objective",
         label="cost",
         lower_is_better=True,
@@ -39,7 +39,8 @@ ROWS = (
     Metric(
         name="objective.late_mb_s",
         unit="MB·s",
-        doc="sum over the bytes, on all nodes, of the time each was queued beyond `objective.delay.target`",
+        doc="for each byte on each node, the part of its queueing time above "
+        "`objective.delay.target`, summed over all bytes",
         section="Objective",
         label="queued beyond the target",
         lower_is_better=True,

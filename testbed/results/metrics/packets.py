@@ -6,12 +6,12 @@ from testbed.results.accounting import SUMMARY_PLACES
 from testbed.results.metrics import Metric
 
 _PLACES = {
-    "buffer": "packets that the nodes' buffers refused",
-    "link": "packets that the full queue of a link between switches refused",
+    "buffer": "packets dropped by the buffers of the nodes",
+    "link": "packets dropped at the full queue of a link between switches (only the simulation has such queues)",
     "qdisc": "packets lost in the egress queue of a node",
     "switch": "packets lost in the switch, or refused by it",
     "fault": "packets that a fault of the scenario lost",
-    "other": "packets lost at another place that counts them",
+    "other": "packets counted by another drop counter",
 }
 _TRAFFIC = (
     Metric(
@@ -21,7 +21,13 @@ _TRAFFIC = (
         section="Traffic",
         label="packets sent",
     ),
-    Metric(name="traffic.sent_bytes", unit="bytes", doc="their bytes", section="Traffic", label="bytes sent"),
+    Metric(
+        name="traffic.sent_bytes",
+        unit="bytes",
+        doc="bytes of the planned packets that were sent",
+        section="Traffic",
+        label="bytes sent",
+    ),
     Metric(
         name="traffic.delivered_packets",
         unit="packets",
@@ -44,7 +50,7 @@ _TRAFFIC = (
     Metric(
         name="traffic.in_flight_packets",
         unit="packets",
-        doc="packets still under way when the run ended",
+        doc="packets still in a queue or on a link when the run ended",
         section="Traffic",
         label="in flight at the end",
     ),
@@ -67,7 +73,7 @@ _TRAFFIC = (
     Metric(
         name="traffic.goodput_bps",
         unit="bit/s",
-        doc="delivered bits over the time of the run",
+        doc="delivered bits divided by the duration of the traffic",
         section="Traffic",
         label="goodput",
         lower_is_better=False,
@@ -88,7 +94,7 @@ _DELAY = tuple(
     Metric(
         name=f"delay_ms.{part}",
         unit="ms",
-        doc="one-way delay of delivered packets, from sending to the backend",
+        doc="one-way delay of delivered packets, from the send call to the sink",
         section="Delay",
         label=label,
         lower_is_better=True,

@@ -15,9 +15,10 @@ _HEAD = """\
 
 # Metrics
 
-The figures of `summary.json`, by their dotted paths, as `expect` names them (`traffic.unaccounted_packets == 0`). A
-section that does not apply to a run is absent, never filled with zeros. *Better* says which way a policy wants a figure
-to go; *column* is the name of a figure in the JSON tables of `compare` and `sweep`.
+This page lists the metrics in `summary.json` by their dotted paths. `expect` uses the same paths
+(`traffic.unaccounted_packets == 0`). A
+section that does not apply to a run is absent, never filled with zeros. *Better* says whether lower or higher values
+are better. *Column* is the name of the metric in the JSON tables of `compare` and `sweep`.
 """
 _BETTER = {None: "", True: "lower", False: "higher"}
 
