@@ -22,41 +22,46 @@ from testbed.records.engines import EMULATION
 _COUNTS = "; ".join(f"{name}: {what}" for name, what in COUNTED.items())
 
 
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[NAME...]", help=f"which ones: {', '.join(NAMES)}; default all but {', '.join(LONG)}"),
+]
+Count = Annotated[
+    int | None, typer.Option("--count", "--trials", "--seeds", min=1, help=f"number of repetitions: {_COUNTS}")
+]
+Only = Annotated[
+    str, typer.Option("--only", metavar="TEXT", help=f"{', '.join(FILTERED)}: only parts whose name contains this text")
+]
+Seed = Annotated[
+    int | None, typer.Option("--seed", min=0, help=f"{', '.join(DRAWN)}: seed for order and timing (default 1)")
+]
+CheckEvery = Annotated[
+    int | None,
+    typer.Option("--check-every", min=1, help=f"{', '.join(DRAWN)}: trials between two undisturbed runs (default 50)"),
+]
+Minutes = Annotated[
+    float | None, typer.Option("--minutes", min=0.2, help=f"{', '.join(TIMED)}: duration in minutes (default 30)")
+]
+MapEngine = Annotated[
+    str | None, typer.Option("--engine", help="map: simulation (default) or emulation, which needs root")
+]
+Cells = Annotated[
+    str | None, typer.Option("--cells", metavar="SET", help="map: all, or five (default in the emulation)")
+]
+Weights = Annotated[bool, typer.Option("--weights", help="map: rank the pairs under other weights of the cost")]
+
+
 @app.command(epilog="Example: `sudo python -m testbed bench xdp loop sender`")
 def bench(
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[NAME...]", help=f"which ones: {', '.join(NAMES)}; default all but {', '.join(LONG)}"),
-    ] = None,
-    count: Annotated[
-        int | None,
-        typer.Option("--count", "--trials", "--seeds", min=1, help=f"number of repetitions: {_COUNTS}"),
-    ] = None,
-    only: Annotated[
-        str,
-        typer.Option("--only", metavar="TEXT", help=f"{', '.join(FILTERED)}: only parts whose name contains this text"),
-    ] = "",
-    seed: Annotated[
-        int | None, typer.Option("--seed", min=0, help=f"{', '.join(DRAWN)}: seed for order and timing (default 1)")
-    ] = None,
-    check_every: Annotated[
-        int | None,
-        typer.Option(
-            "--check-every", min=1, help=f"{', '.join(DRAWN)}: trials between two undisturbed runs (default 50)"
-        ),
-    ] = None,
-    minutes: Annotated[
-        float | None, typer.Option("--minutes", min=0.2, help=f"{', '.join(TIMED)}: duration in minutes (default 30)")
-    ] = None,
-    engine: Annotated[
-        str | None, typer.Option("--engine", help="map: simulation (default) or emulation, which needs root")
-    ] = None,
-    cells: Annotated[
-        str | None, typer.Option("--cells", metavar="SET", help="map: all, or five (default in the emulation)")
-    ] = None,
-    weights: Annotated[
-        bool, typer.Option("--weights", help="map: rank the pairs under other weights of the cost")
-    ] = False,
+    names: Names = None,
+    count: Count = None,
+    only: Only = "",
+    seed: Seed = None,
+    check_every: CheckEvery = None,
+    minutes: Minutes = None,
+    engine: MapEngine = None,
+    cells: Cells = None,
+    weights: Weights = False,
     as_json: AsJson = False,
 ) -> None:
     """Run benchmarks.
