@@ -5,7 +5,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: vm-test watch help setup setup-test packages packages-test ryu bpf run test fuzz check reference docs clean
+.PHONY: claims vm-test watch help setup setup-test packages packages-test ryu bpf run test fuzz check reference docs clean
 .NOTPARALLEL:
 
 VENV ?= .venv
@@ -104,6 +104,16 @@ reference: ## write docs/reference from the declarations of records, metrics, ch
 	$(PYTHON) -m testbed.scenario.reference > docs/reference/choices.md
 	$(PYTHON) -m testbed.scenario.keys_reference > docs/reference/scenario.md
 	$(PYTHON) -m testbed.commands.reference > docs/reference/commands.md
+
+# Exit code 1 says that a claim is not as expected, which the page says, too.  What takes more than ten minutes is quick.
+QUICK_CLAIMS := scenarios/claims/prediction-by-delay.yaml
+FULL_CLAIMS := $(filter-out $(QUICK_CLAIMS),$(sort $(wildcard scenarios/claims/*.yaml)))
+CLAIMS_RUNS ?= runs/claims-page
+
+claims: setup ## test the shipped claims in the simulation and write docs/claims.md (half an hour)
+	$(PYTHON) -m testbed claims $(FULL_CLAIMS) --engine simulation --out $(CLAIMS_RUNS)/full --quiet || [ $$? = 1 ]
+	$(PYTHON) -m testbed claims $(QUICK_CLAIMS) --engine simulation --quick --out $(CLAIMS_RUNS)/quick --quiet || [ $$? = 1 ]
+	.ci/claims-page $(CLAIMS_RUNS) > docs/claims.md
 
 docs: setup-test reference ## build the documentation as a site, strictly, into site/
 	$(PYTHON) -m mkdocs build --strict --quiet
