@@ -280,7 +280,7 @@ def test_ci_passes_on_status_output_and_needs(tmp_path):
     env.pop("TESTBED_REQUIRE", None)
     done = run(ROOT / ".ci/run", cwd=tmp_path, env={**env, "CI": "true"})
     assert done.returncode == 2
-    assert done.stdout.splitlines() == ["make test needs root,bpf,ovs,torch,onnx,ryu", "= 1 failed in 2s ="]
+    assert done.stdout.splitlines() == ["make test needs root,bpf,ovs,torch,onnx,ryu,step", "= 1 failed in 2s ="]
 
 
 @pytest.fixture
