@@ -114,7 +114,8 @@ class Fragments(Trial):
         """Return counts that no frame of a host's kernel came between as they began."""
         while True:
             counts = SwitchCounts(self.ovs, ["s1"], [f"s1-{name}" for name in ("c1", *NODES)])
-            if counts._apart(settled=True) == counts._apart_before:
+            self.ovs.settle_counts()
+            if counts._apart() == counts._apart_before:
                 return counts
 
     def _arrived(self, frames: list[bytes]) -> int:

@@ -104,7 +104,7 @@ def test_who_died_is_said() -> None:
 def test_a_stop_before_the_trial_takes_stops_is_an_interruption_and_no_kill() -> None:
     """PID 1 takes them from its first moment on, and ends by itself: its status is 128 + SIGINT all the same."""
     reader, records = channel()
-    watch = _Watch(reader, StatusTable(1), kill_start.Nobody())
+    watch = _Watch(reader, StatusTable(1), kill_start.Nobody(), outlives=False)
     assert isinstance(watch._reason(EXIT_INTERRUPTED), Interrupted)
     watch._take(Failure.of("the sandbox", Interrupted("running the sandbox", "interrupted")))
     assert isinstance(watch._reason(EXIT_INTERRUPTED), Interrupted)
@@ -129,7 +129,7 @@ def test_nothing_is_left_of_trials_that_are_killed_as_they_start() -> None:
 
 def test_what_processes_say_as_the_end_of_pid_1_ends_them_is_no_cause() -> None:
     reader, records = channel()
-    watch = _Watch(reader, StatusTable(1), kill_start.Nobody())
+    watch = _Watch(reader, StatusTable(1), kill_start.Nobody(), outlives=False)
     watch._take(Failure(Bug("running mesh n2", "unpack requires a buffer of 8 bytes")))
     assert "mesh n2" in str(watch._reason(EXIT_TOOL_FAILED))
     assert "first process of its sandbox was ended by SIGKILL" in str(watch._reason(128 + signal.SIGKILL))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from testbed.bench.trials import BenchTrials
-from testbed.files import json_text, writing
+from testbed.files import json_text, records, writing
 from testbed.files.reading import Source
 from testbed.trials.run import RUNS
 
@@ -36,17 +36,31 @@ Pair = tuple[str, str]
 Parts = dict[str, float]
 
 
+class _PartsForm(records.Form):
+    loss: records.Figure
+    delay: records.Figure
+    memory: records.Figure
+
+
+class _KeptForm(records.Form):
+    runs: dict[records.Name, _PartsForm]
+
+
 class EmulatedCosts:
     """The costs of emulated runs, those of earlier calls included.
 
     Args:
         path: the file that keeps them.
+
+    Raises:
+        InputError: the file is damaged.
     """
 
     def __init__(self, path: Path = KEPT) -> None:
         self._path = path
         source = Source(path, "delete it: its runs are then measured again", "going on with `bench map`")
         self._known: dict[str, Any] = json_text.read_object(source, _MAX_BYTES) if source.exists() else {}
+        records.check({"runs": self._known}, _KeptForm, source)
 
     def of_cell(
         self, name: str, data: Mapping[str, Any], pairs: Sequence[Pair], seeds: Iterable[int]

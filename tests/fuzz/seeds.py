@@ -270,6 +270,8 @@ def _measured() -> None:
     folder = _new("costs") / "one"
     (folder / "testbed").mkdir(parents=True)
     (folder / "testbed" / "capacity.json").write_text(json.dumps({"0" * 12: entry}))
+    parts = {"loss": 1.5, "delay": 0.25, "memory": 3.0}
+    (_new("map-costs") / "map.json").write_text(json.dumps({"0" * 64: parts, "1" * 64: parts}))
     mark = {"path": "/tmp/run", "process": {"pid": 1, "start_ticks": 2, "boot": "3"}}
     (_new("marks") / "mark.json").write_text(json.dumps(mark))
 

@@ -15,6 +15,7 @@ from typing import Any
 import msgpack  # type: ignore[import-untyped]
 from markupsafe import Markup
 
+from testbed.bench.map_emulated import EmulatedCosts
 from testbed.capacity import measured
 from testbed.commands import ps
 from testbed.crate import comparing
@@ -171,6 +172,11 @@ def _costs(folder: Path, name: str) -> None:
         f"{of:,.0f}".encode()
 
 
+def _map(folder: Path, name: str) -> None:
+    """Read costs of emulated runs that `bench map` has kept."""
+    EmulatedCosts(folder / name)
+
+
 def _card(folder: Path, name: str) -> None:
     evaluation_text.write_section(folder / name, CARD)
 
@@ -262,6 +268,7 @@ TARGETS: dict[str, Target] = {
         Target("package", "packages", _package, InputError),
         Target("mark", "marks", _mark, InputError),
         Target("costs", "costs", _costs, InputError),
+        Target("map", "map-costs", _map, InputError),
         Target("card", "cards", _card, InputError),
         Target("onnx", "onnx", _onnx, InputError),
         Target("model", "models", _model, InputError),
