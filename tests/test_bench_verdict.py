@@ -11,7 +11,7 @@ import typer
 from testbed.bench import verdict
 from testbed.bench.disturbances import AT_ONCE, LEFT_MS, NEVER, SCENARIO, TABLE
 from testbed.commands.bench import bench
-from testbed.errors import EXIT_EXPECTATION_FAILED, EXIT_OK, InputError
+from testbed.errors import EXIT_EXPECTATION_FAILED, EXIT_OK, InputError, ToolError
 from testbed.scenario.model import Scenario
 
 KINDS = {
@@ -64,6 +64,17 @@ def test_an_undisturbed_run_has_to_be_valid(trials: dict[str, Any]) -> None:
     assert [made["met"] for made in verdict.run(2, only="no such row")] == [True, True]
     trials.update(verdict="DEGRADED", verdict_reasons=["CPU busy"])
     assert [made["met"] for made in verdict.run(1, only="no such row")] == [False]
+
+
+def test_what_could_not_be_carried_out_is_a_row_that_is_not_met(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(touch: Any, ms: float) -> Any:
+        raise ToolError("disturbing a trial", "link c1-eth0 mtu in c1: no such link")
+
+    monkeypatch.setattr(verdict, "_trial", fails)
+    made = verdict.run(1, only="MTU of a client")
+    assert {row["met"] for row in made} == {False}
+    assert {row["verdict"] for row in made} == {"none"}
+    assert "no such link" in made[0]["note"]
 
 
 def test_the_table_has_a_line_for_each_row(trials: dict[str, Any]) -> None:

@@ -27,7 +27,7 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet, Raw
 
-from testbed.controllers.pipeline import FRAGMENT_COOKIE
+from testbed.controllers.pipeline import FRAGMENT_COOKIE, KERNEL_COOKIE
 from testbed.emulation.network.switch_counts import SwitchCounts
 from testbed.scenario.network import VIP_IP, VIP_IP6, VIP_MAC, Host
 from tests.balancer_on_ovs import NODES, Trial, alone, build, is_kind, run_in_sandbox
@@ -111,11 +111,11 @@ class Fragments(Trial):
         self.seen["lost"] = counts.loss(0)._asdict()
 
     def _begun_in_silence(self) -> SwitchCounts:
-        """Return counts that no frame of a host's kernel came between as they began."""
+        """Return counts that began while no kernel sent: neither one of a host, nor the one that holds the ports."""
         while True:
             counts = SwitchCounts(self.ovs, ["s1"], [f"s1-{name}" for name in ("c1", *NODES)])
-            self.ovs.settle_counts()
-            if counts._apart() == counts._apart_before:
+            self.ovs.matched_pkts("s1", KERNEL_COOKIE)  # half a second, for all that was under way to be counted
+            if counts._apart() == counts._apart_before and counts._read() == counts._before:
                 return counts
 
     def _arrived(self, frames: list[bytes]) -> int:

@@ -109,7 +109,8 @@ TABLE = (
                 _queue({**_TBF, "limit": 20_000}), r"qdisc root on n1-eth1"),
     Disturbance("filter", "a classifier drops what goes to a node",
                 touches.drop_all(_TO_N1), r"(filter|qdisc).* on s1-eth"),
-    Disturbance("filter", "a packet is sent twice", touches.send_twice(_TO_N1), r"(?i)duplicate", durations_ms=_LEFT),
+    Disturbance("filter", "a packet is sent twice",
+                touches.send_twice("n1", _EGRESS, _TO_N1), r"(?i)duplicate", durations_ms=_LEFT),
     # --------------------------------------------------------------------------------------------------- addresses
     Disturbance("neighbour", "VIP behind a node points nowhere",
                 touches.neighbour("n1", _INSIDE, VIP_IP, _B1.mac), rf"neighbour {VIP_IP} on n1-eth1"),

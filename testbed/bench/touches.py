@@ -34,6 +34,7 @@ Attributes = dict[str, Any]
 
 _NUD_PERMANENT = 0x80
 _ETH_P_ALL = 3
+_HEARD_S, _LEAST_TRAFFIC_BYTES = 1.0, 500
 _REAL_TIME = 50  # before everything a run has
 
 
@@ -194,22 +195,40 @@ def drop_all(interface: str) -> Touch:
     return touch
 
 
-def send_twice(interface: str) -> Touch:
-    """Send one more copy of a frame that the switch sends to an interface."""
+def send_twice(node: str, heard_at: str, sent_from: str) -> Touch:
+    """Send one more copy of a frame that a node has received, from the switch's end of its link.
+
+    It is heard in the node: neither a sender nor a port with AF_XDP shows packet sockets what it sends.
+    """
 
     def touch(trial: RunningTrial) -> Undo:
         with trial.network_of(SWITCH):
-            raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
-        with raw:
-            raw.bind((interface, _ETH_P_ALL))
-            raw.settimeout(1.0)
-            frame, address = raw.recvfrom(4096)
-            while address[2] != socket.PACKET_OUTGOING or len(frame) < 500:
-                frame, address = raw.recvfrom(4096)
-            raw.send(frame)
+            switch = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        with trial.network_of(node):
+            ear = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
+        with switch, ear:
+            switch.bind((sent_from, 0))
+            ear.bind((heard_at, _ETH_P_ALL))
+            switch.send(_heard(ear))
         return nothing
 
     return touch
+
+
+def _heard(ear: socket.socket) -> bytes:
+    """Return the next frame of traffic that arrives.
+
+    Raises:
+        ToolError: none did within a while.
+    """
+    ear.settimeout(_HEARD_S)
+    try:
+        frame, address = ear.recvfrom(4096)
+        while address[2] == socket.PACKET_OUTGOING or len(frame) < _LEAST_TRAFFIC_BYTES:
+            frame, address = ear.recvfrom(4096)
+    except TimeoutError:
+        raise ToolError("disturbing a trial", f"no packet of traffic was seen for {_HEARD_S:g} s") from None
+    return frame
 
 
 # ------------------------------------------------------------------------------------------------- switch and buffers

@@ -20,6 +20,7 @@ from testbed.bench.disturbances import AT_MS, AT_ONCE, LEFT_MS, NEVER, SCENARIO,
 from testbed.bench.rows import Row, row
 from testbed.bench.running_trial import RunningTrial
 from testbed.bench.touches import Touch
+from testbed.errors import TestbedError
 from testbed.system import kernel
 
 COUNT = 3  # undisturbed runs
@@ -30,8 +31,7 @@ _CONTROL = "undisturbed"
 def run(count: int = COUNT, only: str = "") -> list[Row]:
     """Disturb runs in every way whose name or kind contains `only`, and make `count` undisturbed ones.
 
-    Raises:
-        ToolError, CommandError: a run failed.
+    A run that fails, or a disturbance that cannot be carried out, is a row that is not met; the others follow.
     """
     chosen = [(d, ms) for d in TABLE if only.lower() in f"{d.relies_on}: {d.name}".lower() for ms in d.durations_ms]
     rows = [_disturbed(disturbance, ms, f"{k + 1} of {len(chosen)}") for k, (disturbance, ms) in enumerate(chosen)]
@@ -41,11 +41,11 @@ def run(count: int = COUNT, only: str = "") -> list[Row]:
 def _disturbed(disturbance: Disturbance, ms: float, which: str) -> Row:
     said = f"{disturbance.name}, {_length(ms)}"
     output.note(f"  {which}: {said}")
-    summary, held_ms = _trial(disturbance.touch, ms)
+    summary, held_ms = _attempted(disturbance.touch, ms)
     reasons = [reason for reason in summary["verdict_reasons"] if re.search(disturbance.named_by, reason)]
     must = ms >= disturbance.from_ms or ms == LEFT_MS
     made = row(f"verdict.{disturbance.relies_on}", float(bool(reasons)), "named", ">= 1" if must else "")
-    reason = (reasons or summary["verdict_reasons"] or [""])[0]
+    reason = (reasons or summary["verdict_reasons"] or [summary.get("failure", "")])[0]
     return {
         **made, "note": reason, "disturbance": disturbance.name, "asked_ms": ms, "held_ms": held_ms,
         "from_ms": disturbance.from_ms, "verdict": summary["verdict"],
@@ -54,11 +54,19 @@ def _disturbed(disturbance: Disturbance, ms: float, which: str) -> Row:
 
 def _control(number: int) -> Row:
     output.note(f"  undisturbed, {number}")
-    summary, _ = _trial(None, LEFT_MS)
-    reason = (summary["verdict_reasons"] or [""])[0]
+    summary, _ = _attempted(None, LEFT_MS)
+    reason = (summary["verdict_reasons"] or [summary.get("failure", "")])[0]
     made = row(f"verdict.{_CONTROL}", float(summary["verdict"] == "VALID"), "valid", ">= 1")
     return {**made, "note": reason, "disturbance": "none", "asked_ms": 0.0, "held_ms": 0.0, "from_ms": NEVER,
             "verdict": summary["verdict"]}  # fmt: skip
+
+
+def _attempted(touch: Touch | None, ms: float) -> tuple[dict[str, Any], float]:
+    """Return what `_trial` returns; of a trial that failed, no verdict and the failure."""
+    try:
+        return _trial(touch, ms)
+    except TestbedError as error:
+        return {"verdict": "none", "verdict_reasons": [], "failure": f"not carried out: {error}"}, 0.0
 
 
 def _trial(touch: Touch | None, ms: float) -> tuple[dict[str, Any], float]:
