@@ -18,7 +18,7 @@ EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
 CODES_OF_EXIT = {
     EXIT_OK: "success",
-    EXIT_EXPECTATION_FAILED: "an expectation failed; `replay`: a decision differs; "
+    EXIT_EXPECTATION_FAILED: "an expectation failed; `compare --baseline`: a regression; `replay`: a decision differs; "
     "`claims`, `agree`, `bench`: a result is not as expected",
     EXIT_BAD_INPUT: "the scenario or the command line is wrong",
     EXIT_MACHINE_LACKS: "this machine lacks something (`python -m testbed doctor` says what)",

@@ -6,11 +6,14 @@ A block with a title is a file, other Python is executed there.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -70,6 +73,45 @@ def test_commands_within_the_text_parse(page: Path) -> None:
     for line in commands_in(BLOCK.sub("", page.read_text(encoding="utf-8"))):
         if not re.search(r"\b(SCENARIO|NAME|RUN|DIR|FILE)\b", line):
             values_of(shlex.split(line))
+
+
+PIPELINES = [text for kind, _, text in blocks(ROOT / "docs/howto/ci.md") if kind == "yaml"]
+
+
+def steps_of(pipeline: Any, key: str = "") -> Iterator[str]:
+    """Yield the commands of a pipeline: what stands under `run` or `script`, wherever that is."""
+    if isinstance(pipeline, dict):
+        for name, value in pipeline.items():
+            yield from steps_of(value, name)
+    elif isinstance(pipeline, list):
+        for value in pipeline:
+            yield from steps_of(value, key)
+    elif key in ("run", "script"):
+        yield from (part.removesuffix(" || [ $? = 5 ]") for part in pipeline.split(" && "))
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES, ids=["github", "gitlab"])
+def test_a_pipeline_calls_what_there_is(pipeline: str, tmp_path: Path) -> None:
+    steps = [shlex.split(step.removeprefix("sudo ")) for step in steps_of(yaml.safe_load(pipeline))]
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert {words[0] for words in steps} <= {"make", "apt-get", "ci/testbed-ci"}
+    assert all(words[1] in targets for words in steps if words[0] == "make")
+    called = [words for words in steps if words[0] == "ci/testbed-ci"]
+    assert called
+    for words in called:
+        for line in calls_of(words, tmp_path):
+            values_of(line)
+        assert (ROOT / words[1]).exists()
+
+
+def calls_of(words: list[str], folder: Path) -> list[list[str]]:
+    """Return the command lines of the testbed that ``ci/testbed-ci`` calls; none of them is carried out."""
+    said, fake = folder / "called", folder / "python"
+    said.write_text("")
+    fake.write_text(f'#!/bin/sh\nshift 2\nprintf "%s\\n" "$*" >>{said}\n')
+    fake.chmod(0o755)
+    subprocess.run([ROOT / words[0], *words[1:]], env={**os.environ, "PYTHON": str(fake)}, check=True, cwd=folder)
+    return [line.split() for line in said.read_text().splitlines()]
 
 
 def test_every_page_is_in_the_navigation() -> None:

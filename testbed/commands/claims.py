@@ -10,7 +10,8 @@ import typer
 
 from testbed import output
 from testbed.commands.app import app
-from testbed.commands.options import AsJson, EngineName, Quiet
+from testbed.commands.options import AsJson, EngineName, JunitFile, Quiet
+from testbed.errors import EXIT_INTERRUPTED
 from testbed.records.engines import EMULATION
 
 
@@ -24,6 +25,7 @@ def claims(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="default runs/claims; resumes what is there")
     ] = None,
+    junit: JunitFile = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -32,10 +34,15 @@ def claims(
     The exit code is 1 if a result differs from the expected one.
     """
     from testbed.report import claims as outcomes
+    from testbed.report import junit_cases
+    from testbed.report.junit import reported
     from testbed.trials import claims as testing
 
     chosen = files or testing.default_claims()
-    result = testing.claims(chosen, out, engine, quick=quick, quiet=quiet, argv=tuple(sys.argv[1:]))
+    with reported(junit, "claims") as suites:
+        result = testing.claims(chosen, out, engine, quick=quick, quiet=quiet, argv=tuple(sys.argv[1:]))
+        interrupted = result.exit_code == EXIT_INTERRUPTED
+        suites.append(junit_cases.suite_of_claims(result.outcomes, engine, interrupted=interrupted))
     if as_json:
         output.say_json([one.to_record() for one in result.outcomes])
     elif not quiet:

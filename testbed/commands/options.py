@@ -41,5 +41,9 @@ OutDirectory = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="remove the run that is in --out, if there is one")]
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="run directories", show_default=False)]
+JunitFile = Annotated[
+    Path | None,
+    typer.Option("--junit", metavar="FILE.xml", help="write the outcome as JUnit XML, too, however the command ends"),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="machine-readable result on standard output")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="no progress output")]

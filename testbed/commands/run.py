@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -14,6 +14,7 @@ from testbed.commands.app import app
 from testbed.commands.options import (
     AsJson,
     EngineName,
+    JunitFile,
     OutDirectory,
     Overwrite,
     PluginFiles,
@@ -22,8 +23,11 @@ from testbed.commands.options import (
     Seed,
     Settings,
 )
-from testbed.errors import EXIT_OK
+from testbed.errors import EXIT_OK, InputError
 from testbed.records.engines import EMULATION, SIMULATION
+
+if TYPE_CHECKING:
+    from testbed.report.junit import Suite
 
 
 @app.command(
@@ -56,11 +60,12 @@ def run(
         bool,
         typer.Option("--restart", help="start processes that die anew, and name them in the verdict (emulation)"),
     ] = False,
+    junit: JunitFile = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Run one trial: emulated on the real kernel (needs root), or simulated in virtual time."""
-    options = (engine, out, overwrite, repeat, not no_live, as_json, quiet, metrics, restart)
+    options = (engine, out, overwrite, repeat, not no_live, as_json, quiet, junit, metrics, restart)
     _run_trials(scenario, seed, settings, plugins, *options)
 
 
@@ -72,11 +77,12 @@ def simulate(
     plugins: PluginFiles = None,
     out: OutDirectory = None,
     overwrite: Overwrite = False,
+    junit: JunitFile = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Run one trial in virtual time: the same scenario, traffic and policies, no root, no kernel features."""
-    _run_trials(scenario, seed, settings, plugins, SIMULATION, out, overwrite, 1, False, as_json, quiet)
+    _run_trials(scenario, seed, settings, plugins, SIMULATION, out, overwrite, 1, False, as_json, quiet, junit)
 
 
 def _run_trials(
@@ -91,23 +97,40 @@ def _run_trials(
     live: bool,
     as_json: bool,
     quiet: bool,
+    report: Path | None,
     metrics: str = "",
     restart: bool = False,
 ) -> NoReturn:
     from testbed.records.phases import set_up_lines
+    from testbed.report.junit import reported
     from testbed.report.terminal import print_verdict
     from testbed.scenario.loading import load
     from testbed.trials import run as trials
 
+    _refuse_within(report, out if repeat == 1 else None)
     options = trials.RunOptions(engine, out, live, quiet, tuple(sys.argv[1:]), overwrite, metrics, restart)
     results = []
-    for result in trials.repeated(load(scenario, settings or (), seed, plugins or ()), options, repeat):
-        results.append(result)
-        if not quiet:
-            print_verdict(result.summary, result.path, output.console(stderr=as_json))
-        if os.environ.get("TESTBED_DEBUG"):
-            for line in set_up_lines(result.manifest.get("setup", {})):
-                output.note(line)
+    with reported(report, scenario.stem) as suites:
+        for result in trials.repeated(load(scenario, settings or (), seed, plugins or ()), options, repeat):
+            results.append(result)
+            suites.extend(_suites_of(result.path) if report else [])
+            if not quiet:
+                print_verdict(result.summary, result.path, output.console(stderr=as_json))
+            if os.environ.get("TESTBED_DEBUG"):
+                for line in set_up_lines(result.manifest.get("setup", {})):
+                    output.note(line)
     if as_json:
         output.say_json(results[0].summary if repeat == 1 else [result.summary for result in results])
     raise typer.Exit(next((result.exit_code for result in results if result.exit_code), EXIT_OK))
+
+
+def _refuse_within(report: Path | None, out: Path | None) -> None:
+    """Refuse a report in the run directory, which is made anew: the report is there before it."""
+    if report is not None and out is not None and Path(os.path.abspath(out)) in Path(os.path.abspath(report)).parents:
+        raise InputError(f"--junit {report}", f"it would lie in the run directory {out}", "name a file beside it")
+
+
+def _suites_of(run: Path) -> list[Suite]:
+    from testbed.report import junit_cases  # after the trial: nothing may delay it
+
+    return junit_cases.suites_of([run])

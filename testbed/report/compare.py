@@ -183,11 +183,12 @@ def row_of(ended: EndedRun) -> Row:
         seed=facts.seed,
         verdict=ended.outcome,
         figures=figures,
-        why="" if ended.counts else _why(ended),
+        why="" if ended.counts else why_not_counted(ended),
     )
 
 
-def _why(ended: EndedRun) -> str:
+def why_not_counted(ended: EndedRun) -> str:
+    """Return the gravest reason why a run does not count."""
     reasons = ended.summary.get("verdict_reasons") or ()
     return str(reasons[0]) if reasons else f"it was {ended.outcome} before it had a verdict"
 

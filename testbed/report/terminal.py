@@ -105,9 +105,10 @@ def _expectations(summary: Summary) -> str:
         return "none"
     failed = [result for result in results if not result["passed"]]
     text = f"{len(results) - len(failed)} of {len(results)} hold"
-    return text + "".join(f"; not `{result['text']}`: {_measured(result)}" for result in failed)
+    return text + "".join(f"; not `{result['text']}`: {measured(result)}" for result in failed)
 
 
-def _measured(result: Summary) -> str:
+def measured(result: Summary) -> str:
+    """Return what an expectation that failed met."""
     value = result["value"]
     return str(result.get("reason", "not measured")) if value is None else f"it is {value:g}"

@@ -29,6 +29,7 @@ from testbed.forecaster.runtime.horizons import HORIZON_SAMPLES
 from testbed.forecaster.training import onnx_export
 from testbed.policies.membership import BALANCER
 from testbed.records.events import NameSiblings, NotifyBalancer, SendHeartbeat, SendStates, SendSuspicions
+from testbed.report import baseline
 from testbed.wire import mesh_messages, notification
 from tests import sealed
 from tests.fuzz.inputs import CORPUS
@@ -96,7 +97,17 @@ def main() -> None:
     """Make the corpus; of some parts alone where their names are given."""
     parts = {
         part.__name__.strip("_"): part
-        for part in (_scenarios_and_runs, _swept, _claims, _packages, _traces, _models, _measured, _datagrams)
+        for part in (
+            _scenarios_and_runs,
+            _baselines,
+            _swept,
+            _claims,
+            _packages,
+            _traces,
+            _models,
+            _measured,
+            _datagrams,
+        )
     }
     for name in sys.argv[1:] or parts:
         parts[name]()
@@ -167,6 +178,10 @@ def _copy_sweep(swept: Path, target: Path, *more: str) -> None:
 def _swept() -> None:
     with tempfile.TemporaryDirectory() as folder:
         _copy_sweep(_made_sweep(Path(folder)), _new("sweep-results") / "both", "sweep.yaml")
+
+
+def _baselines() -> None:
+    baseline.store(_new("baselines") / "lstm.json", [CORPUS / "runs" / "lstm"])
 
 
 def _claims() -> None:

@@ -28,8 +28,9 @@ from testbed.forecaster.runtime import artefact
 from testbed.openmetrics import history
 from testbed.paper import kinds, series, tables
 from testbed.policies.membership import BALANCER
-from testbed.report import agreement, compare, compare_page, page, sweep_page, sweep_table
+from testbed.report import agreement, baseline, compare, compare_page, junit_cases, page, sweep_page, sweep_table
 from testbed.report import claims as outcomes
+from testbed.report.junit import to_xml
 from testbed.results import running
 from testbed.results.outcome import ended_if_readable
 from testbed.results.recorded_run import RecordedRun, is_alive
@@ -92,6 +93,7 @@ def _compare(folder: Path, name: str) -> None:
     _without_plotly()
     comparison = compare.compare([inputs.CORPUS / "runs" / "lstm", folder], allow_different=True)
     (comparison.text() + compare_page.render(comparison)).encode()
+    to_xml(junit_cases.suites_of([folder]))
 
 
 def _replay(folder: Path, name: str) -> None:
@@ -103,6 +105,12 @@ def _table(folder: Path, name: str) -> None:
     table = sweep_table.tabulate(folder)
     (table.text() + sweep_page.render(table) + json.dumps(table.to_record(), allow_nan=False)).encode()
     agreement.text(agreement.judge(table, table)).encode()
+
+
+def _baseline(folder: Path, name: str) -> None:
+    judged = baseline.judge(folder / name, [inputs.CORPUS / "runs" / "lstm"], allow_different=True)
+    (judged.text() + json.dumps(judged.to_record(), allow_nan=False)).encode()
+    to_xml([junit_cases.suite_of_baseline(judged.results)])
 
 
 def _claim(folder: Path, name: str) -> None:
@@ -264,6 +272,7 @@ TARGETS: dict[str, Target] = {
         Target("resume", "sweep-results", _resume, InputError, _OF_A_RESUMED),
         Target("figures", "sweep-results", _figures, InputError, _OF_A_SWEEP),
         Target("export", "runs", _export, InputError, _OF_A_REPORT),
+        Target("baseline", "baselines", _baseline, InputError),
         Target("claim", "claims", _claim, InputError),
         Target("package", "packages", _package, InputError),
         Target("mark", "marks", _mark, InputError),
