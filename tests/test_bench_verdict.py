@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -96,6 +97,15 @@ def test_the_exit_code_says_whether_all_was_named(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(typer.Exit) as left:
         bench(["verdict"])
     assert left.value.exit_code == code
+
+
+def test_what_need_never_be_named_is_null_in_json(
+    trials: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("testbed.commands.bench._refuse_if_lacking", lambda: None)
+    with pytest.raises(typer.Exit):
+        bench(["verdict"], count=1, only="no such row", as_json=True)
+    assert [made["from_ms"] for made in json.loads(capsys.readouterr().out)] == [None]
 
 
 def test_parts_are_chosen_of_a_benchmark_that_has_some() -> None:

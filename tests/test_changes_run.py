@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from testbed.bench import touches
+from testbed.bench import process_touches, touches
 from testbed.bench.disturbances import AT_MS, SCENARIO
 from testbed.bench.running_trial import RunningTrial
 from testbed.bench.touches import Touch
@@ -21,7 +21,7 @@ TBF = {"kind": "tbf", "rate": 5_000_000, "burst": 20_000, "limit": 2 * 10**7}
 TOUCHES = {
     "link c1-eth0 mtu": touches.link("c1", "c1-eth0", {"mtu": 1400}, {"mtu": 1500}),
     "qdisc root on n1-eth1": touches.qdisc("n1", "n1-eth1", {"kind": "pfifo", "limit": 1000}, TBF),
-    "process ovsdb-server state": touches.stop("ovsdb-server"),
+    "process ovsdb-server state": process_touches.stop("ovsdb-server"),
     "buffer limit": touches.control("limit_bytes", 1),
     "link n2-eth0 xdp.xdp_prog_id": touches.netlink("n2", "n2-eth0", touches.detach),
 }

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from testbed.bench import touches
+from testbed.bench import process_touches, touches
 from testbed.bench.running_trial import SUPERVISOR, SWITCH, TRIAL
 from testbed.bench.touches import Touch
 from testbed.emulation.inventory.processes import TURN_NS
@@ -147,21 +147,24 @@ TABLE = (
                 touches.control("limit_bytes", 1), r"buffer limit in n\d"),
     Disturbance("buffer", "a node made silent", touches.control("crashed", 1), r"buffer control crashed|unaccounted"),
     # --------------------------------------------------------------------------------------------------- processes
-    Disturbance("process", "switch stopped", touches.stop("ovs-vswitchd"), r"process ovs-vswitchd state"),
-    Disturbance("process", "switch's database stopped", touches.stop("ovsdb-server"), r"process ovsdb-server state"),
-    Disturbance("process", "agent stopped", touches.stop("agents"), r"process agents state"),
-    Disturbance("process", "sender stopped", touches.stop("sender c1"), r"process sender c1 state"),
-    Disturbance("process", "balancer stopped", touches.stop("balancer"), r"process balancer state"),
-    Disturbance("process", "mesh member stopped", touches.stop("mesh"), r"process mesh state"),
-    Disturbance("process", "trial's PID 1 stopped", touches.stop(TRIAL), r"trial", NEVER),
-    Disturbance("process", "supervisor stopped", touches.stop(SUPERVISOR), r"supervisor", NEVER),
-    Disturbance("process", "agent without its priority", touches.ordinary("agents"),
+    Disturbance("process", "switch stopped", process_touches.stop("ovs-vswitchd"), r"process ovs-vswitchd state"),
+    Disturbance("process", "switch's database stopped", process_touches.stop("ovsdb-server"),
+                r"process ovsdb-server state"),
+    Disturbance("process", "agent stopped", process_touches.stop("agents"), r"process agents state"),
+    Disturbance("process", "sender stopped", process_touches.stop("sender c1"), r"process sender c1 state"),
+    Disturbance("process", "balancer stopped", process_touches.stop("balancer"), r"process balancer state"),
+    Disturbance("process", "mesh member stopped", process_touches.stop("mesh"), r"process mesh state"),
+    Disturbance("process", "trial's PID 1 stopped", process_touches.stop(TRIAL), r"trial", NEVER),
+    Disturbance("process", "supervisor stopped", process_touches.stop(SUPERVISOR), r"supervisor", NEVER),
+    Disturbance("process", "agent without its priority", process_touches.ordinary("agents"),
                 r"process agents scheduling", LOOKED_AT_MS, (*DURATIONS_MS, LOOKED_AT_MS)),
-    Disturbance("process", "switch kept on one core", touches.one_core("ovs-vswitchd"),
+    Disturbance("process", "switch kept on one core", process_touches.one_core("ovs-vswitchd"),
                 r"process ovs-vswitchd scheduling", LOOKED_AT_MS, (*DURATIONS_MS, LOOKED_AT_MS)),
     # ----------------------------------------------------------------------------------------------------- machine
-    Disturbance("machine", "a real-time process on every core", touches.hog(real_time=True), r"stall", STALL_MS),
-    Disturbance("machine", "two ordinary processes on every core", touches.hog(2), r"CPU busy",
+    Disturbance("machine", "a real-time process on every core", process_touches.hog(real_time=True),
+                r"stall", STALL_MS),
+    Disturbance("machine", "two ordinary processes on every core", process_touches.hog(2), r"CPU busy",
                 A_FULL_SECOND_MS, (100.0, 500.0, A_FULL_SECOND_MS)),
-    Disturbance("machine", "a quarter of the free memory touched", touches.memory(0.25), r"CPU busy", NEVER, (500.0,)),
+    Disturbance("machine", "a quarter of the free memory touched", process_touches.memory(0.25),
+                r"CPU busy", NEVER, (500.0,)),
 )  # fmt: skip

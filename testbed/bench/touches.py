@@ -5,10 +5,7 @@ A `Touch` is called with a trial that runs; it does something and returns what u
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +19,6 @@ from testbed.emulation.dataplane import libbpf
 from testbed.emulation.dataplane.link_meter import LinkMeter
 from testbed.emulation.dataplane.xdp_abi import NODE_CONTROL
 from testbed.emulation.dataplane.xdp_meter import offset
-from testbed.emulation.faults.hogs import Hogs
 from testbed.errors import ToolError
 from testbed.scenario.network import DATA_PREFIX
 from testbed.system import commands, kernel
@@ -35,7 +31,6 @@ Attributes = dict[str, Any]
 _NUD_PERMANENT = 0x80
 _ETH_P_ALL = 3
 _HEARD_S, _LEAST_TRAFFIC_BYTES = 1.0, 500
-_REAL_TIME = 50  # before everything a run has
 
 
 def nothing() -> None:
@@ -288,72 +283,6 @@ def _control_map(pid: int) -> int:
         if wanted <= set(said.splitlines()):
             return kernel.borrow_fd(pid, int(entry.name))
     raise ToolError("looking for a node's control map", f"process {pid} has none")
-
-
-# ------------------------------------------------------------------------------------------------ processes and machine
-
-
-def stop(name: str) -> Touch:
-    """Stop a process (SIGSTOP)."""
-
-    def touch(trial: RunningTrial) -> Undo:
-        pid = trial.pid(name)
-        os.kill(pid, signal.SIGSTOP)
-        return lambda: os.kill(pid, signal.SIGCONT)
-
-    return touch
-
-
-def ordinary(name: str) -> Touch:
-    """Take the fixed priority from a process."""
-
-    def touch(trial: RunningTrial) -> Undo:
-        pid = trial.pid(name)
-        policy, parameters = os.sched_getscheduler(pid), os.sched_getparam(pid)
-        os.sched_setscheduler(pid, os.SCHED_OTHER, os.sched_param(0))
-        return lambda: os.sched_setscheduler(pid, policy, parameters)
-
-    return touch
-
-
-def one_core(name: str) -> Touch:
-    """Keep a process on one core."""
-
-    def touch(trial: RunningTrial) -> Undo:
-        pid = trial.pid(name)
-        cores = os.sched_getaffinity(pid)
-        os.sched_setaffinity(pid, {min(cores)})
-        return lambda: os.sched_setaffinity(pid, cores)
-
-    return touch
-
-
-def hog(each_core: int = 1, real_time: bool = False) -> Touch:
-    """Burn processor time, with so many processes for each core."""
-
-    def touch(_: RunningTrial) -> Undo:
-        hogs = Hogs(each_core * (os.cpu_count() or 1), _REAL_TIME if real_time else None)
-        return hogs.end
-
-    return touch
-
-
-def memory(share: float) -> Touch:
-    """Touch every page of so much of the memory that is available."""
-
-    def touch(_: RunningTrial) -> Undo:
-        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
-        size = int(int(lines["MemAvailable"].split()[0]) * 1024 * share)
-        program = f"import mmap,signal\nm = mmap.mmap(-1, {size})\nm[::4096] = bytes(len(m[::4096]))\nsignal.pause()"
-        process = commands.tethered([sys.executable, "-c", program])
-
-        def back() -> None:
-            process.kill()
-            process.wait()
-
-        return back
-
-    return touch
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from types import ModuleType
@@ -82,9 +83,16 @@ def bench(
             rows += _measured(name, given)
     finally:
         if rows:
-            output.say_json(rows) if as_json else _print(rows)
+            output.say_json([_finite(row) for row in rows]) if as_json else _print(rows)
     missed = any(row["met"] is False for row in rows if row["name"].partition(".")[0] in JUDGED)
     raise typer.Exit(EXIT_EXPECTATION_FAILED if missed else EXIT_OK)
+
+
+def _finite(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row in which what JSON has no number for (never, not measured) is null."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()
+    }
 
 
 def _check(names: list[str], given: Collection[str]) -> None:
