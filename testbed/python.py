@@ -195,15 +195,24 @@ def simulate(scenario: LoadedScenario | str | Path, *, out: str | Path | None = 
     return run(scenario, engine=SIMULATION, out=out)
 
 
-def sweep_file(path: str | Path, *, engine: str = EMULATION, out: str | Path | None = None) -> Sweep:
+def sweep_file(
+    path: str | Path, *, engine: str = EMULATION, out: str | Path | None = None, jobs: int | None = None
+) -> Sweep:
     """Run a sweep to its end; one that was begun goes on.  `testbed.sweep` is this function.
+
+    Args:
+        path: the sweep file.
+        engine: ``"emulation"`` or ``"simulation"``.
+        out: the directory; default as of the verb.
+        jobs: how many simulated trials run at a time; default: as many as there are processors.
 
     Raises:
         TestbedError: as of `run`; more so when trials fail one after the other.
     """
     words = ("sweep", str(path), "--engine", engine, *(("--out", str(out)) if out is not None else ()))
     with _shown(f"sweeping {path}"):
-        result = sweeps.sweep(Path(path), out=None if out is None else Path(out), engine=engine, quiet=True, argv=words)
+        place = None if out is None else Path(out)
+        result = sweeps.sweep(Path(path), out=place, engine=engine, jobs=jobs, quiet=True, argv=words)
         return Sweep(result.path)
 
 

@@ -40,7 +40,7 @@ OWN: dict[str, dict[str, str]] = {
     "testbed/crate/contents.py": {"_licence": PACKAGE},
     "testbed/doctor/kernel.py": {"_group_without_share": PROC},
     "testbed/doctor/resources.py": {"_neighbours": PROC},
-    "testbed/emulation/cpu_quota.py": {"__init__": PROC, "_folders": PROC},
+    "testbed/emulation/cpu_quota.py": {"__init__": PROC},
     "testbed/emulation/entering.py": {"children": PROC, "_shells": PROC},
     "testbed/emulation/inventory/settings.py": {"_content": PROC},
     "testbed/emulation/inventory/switch_stock.py": {
@@ -58,12 +58,14 @@ OWN: dict[str, dict[str, str]] = {
     "testbed/scenario/claim.py": {"load_claim": "`document.read_bytes` uses the door"},
     "testbed/scenario/loading.py": dict.fromkeys(("read", "names_a_sweep"), "`document.read_bytes` uses the door"),
     "testbed/scenario/sweep.py": {"load_sweep": "`document.read_bytes` uses the door"},
+    "testbed/system/allowance.py": {"_text": PROC},
+    "testbed/system/control_groups.py": {"folders": PROC},
     "testbed/system/kernel.py": {"enter_namespace": PROC},
     "testbed/system/kernel_probes.py": {"_in_child": "a pipe to a child"},
     "testbed/system/probes.py": {"features_found": SAID, "_wait_until_made": OURS},
     "testbed/system/streams.py": {"secure": "standard input", "reserve": "/dev/null"},
     "testbed/traffic/csv_rows.py": {"_loaded": "rows that the door has read"},
-    "testbed/trials/process.py": {"__call__": OURS},
+    "testbed/trials/process.py": {"__init__": OURS},
     "testbed/trials/windows.py": {"__init__": "a folder, for its lock"},
 }
 

@@ -22,6 +22,7 @@ from testbed.errors import TestbedError
 from testbed.files import json_text, writing
 from testbed.files.reading import Source
 from testbed.scenario.model import Scenario
+from testbed.system import allowance
 
 _MOST = 20
 _OF_THE_RUN = ("name", "seed", "duration", "topology", "traffic", "faults", "expect", "plugins")
@@ -61,9 +62,7 @@ def recall(scenario: Scenario) -> Recalled | None:
 
 def free_bytes() -> int:
     """Return the memory that new processes can have."""
-    text = Path("/proc/meminfo").read_text(encoding="ascii")
-    lines = dict(line.split(":") for line in text.splitlines())
-    return int(lines["MemAvailable"].split()[0]) * 1024
+    return allowance.free_bytes()
 
 
 def _path() -> Path:

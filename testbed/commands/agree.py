@@ -10,7 +10,7 @@ import typer
 
 from testbed import output
 from testbed.commands.app import app
-from testbed.commands.options import AsJson, Quiet
+from testbed.commands.options import AsJson, Jobs, Quiet
 
 
 @app.command(epilog="Example: `sudo python -m testbed agree scenarios/sweeps/agreement-single.yaml`")
@@ -23,6 +23,7 @@ def agree(
         Path | None,
         typer.Option("--out", metavar="DIR", help="default runs/agreement; resumes what is there"),
     ] = None,
+    jobs: Jobs = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -33,7 +34,7 @@ def agree(
     from testbed.report import agreement
     from testbed.trials import agree as agreeing
 
-    result = agreeing.agree(sweeps or agreeing.default_sweeps(), out, quiet=quiet, argv=tuple(sys.argv[1:]))
+    result = agreeing.agree(sweeps or agreeing.default_sweeps(), out, jobs=jobs, quiet=quiet, argv=tuple(sys.argv[1:]))
     if as_json:
         output.say_json(agreement.to_record(result.judgements))
     elif not quiet:

@@ -10,7 +10,7 @@ import typer
 
 from testbed import output
 from testbed.commands.app import app
-from testbed.commands.options import AsJson, EngineName, JunitFile, Quiet
+from testbed.commands.options import AsJson, EngineName, Jobs, JunitFile, Quiet
 from testbed.errors import EXIT_INTERRUPTED
 from testbed.records.engines import EMULATION
 
@@ -25,6 +25,7 @@ def claims(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="default runs/claims; resumes what is there")
     ] = None,
+    jobs: Jobs = None,
     junit: JunitFile = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -40,7 +41,7 @@ def claims(
 
     chosen = files or testing.default_claims()
     with reported(junit, "claims") as suites:
-        result = testing.claims(chosen, out, engine, quick=quick, quiet=quiet, argv=tuple(sys.argv[1:]))
+        result = testing.claims(chosen, out, engine, quick=quick, jobs=jobs, quiet=quiet, argv=tuple(sys.argv[1:]))
         interrupted = result.exit_code == EXIT_INTERRUPTED
         suites.append(junit_cases.suite_of_claims(result.outcomes, engine, interrupted=interrupted))
     if as_json:

@@ -41,6 +41,16 @@ OutDirectory = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="remove the run that is in --out, if there is one")]
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="run directories", show_default=False)]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        min=1,
+        metavar="N",
+        help="number of simulated trials that run at a time; default: one a processor that this process may use, as "
+        "far as memory allows; emulated trials run one at a time",
+    ),
+]
 JunitFile = Annotated[
     Path | None,
     typer.Option("--junit", metavar="FILE.xml", help="write the outcome as JUnit XML, too, however the command ends"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -14,6 +15,7 @@ from testbed.commands.app import app
 from testbed.commands.options import (
     AsJson,
     EngineName,
+    Jobs,
     JunitFile,
     OutDirectory,
     Overwrite,
@@ -45,8 +47,9 @@ def run(
     overwrite: Overwrite = False,
     repeat: Annotated[
         int,
-        typer.Option("--repeat", min=1, metavar="N", help="number of trials, one after the other, in DIR/1 to DIR/N"),
+        typer.Option("--repeat", min=1, metavar="N", help="number of trials, in DIR/1 to DIR/N"),
     ] = 1,
+    jobs: Jobs = None,
     no_live: Annotated[bool, typer.Option("--no-live", help="no live view")] = False,
     metrics: Annotated[
         str,
@@ -65,7 +68,7 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """Run one trial: emulated on the real kernel (needs root), or simulated in virtual time."""
-    options = (engine, out, overwrite, repeat, not no_live, as_json, quiet, junit, metrics, restart)
+    options = (engine, out, overwrite, repeat, not no_live, as_json, quiet, junit, metrics, restart, jobs)
     _run_trials(scenario, seed, settings, plugins, *options)
 
 
@@ -100,18 +103,23 @@ def _run_trials(
     report: Path | None,
     metrics: str = "",
     restart: bool = False,
+    jobs: int | None = None,
 ) -> NoReturn:
     from testbed.records.phases import set_up_lines
     from testbed.report.junit import reported
     from testbed.report.terminal import print_verdict
     from testbed.scenario.loading import load
     from testbed.trials import run as trials
+    from testbed.trials.process import jobs_for
+    from testbed.trials.repeating import repeated
 
     _refuse_within(report, out if repeat == 1 else None)
     options = trials.RunOptions(engine, out, live, quiet, tuple(sys.argv[1:]), overwrite, metrics, restart)
+    words = _words_of_one(scenario, seed, settings or (), plugins or (), engine, overwrite)
     results = []
     with reported(report, scenario.stem) as suites:
-        for result in trials.repeated(load(scenario, settings or (), seed, plugins or ()), options, repeat):
+        at_a_time = jobs_for(engine, jobs)
+        for result in repeated(load(scenario, settings or (), seed, plugins or ()), options, repeat, at_a_time, words):
             results.append(result)
             suites.extend(_suites_of(result.path) if report else [])
             if not quiet:
@@ -134,3 +142,19 @@ def _suites_of(run: Path) -> list[Suite]:
     from testbed.report import junit_cases  # after the trial: nothing may delay it
 
     return junit_cases.suites_of([run])
+
+
+def _words_of_one(
+    scenario: Path,
+    seed: int | None,
+    settings: Sequence[str],
+    plugins: Sequence[Path],
+    engine: str,
+    overwrite: bool,
+) -> tuple[str, ...]:
+    """Return the words that make one of the trials, but for where it goes."""
+    numbers = ("--seed", str(seed)) if seed is not None else ()
+    changes = [word for setting in settings for word in ("--set", setting)]
+    files = [word for plugin in plugins for word in ("--plugin", str(plugin))]
+    again = ("--overwrite",) if overwrite else ()
+    return ("run", *numbers, *changes, *files, "--engine", engine, *again, str(scenario))

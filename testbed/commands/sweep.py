@@ -10,7 +10,7 @@ import typer
 
 from testbed import output
 from testbed.commands.app import app
-from testbed.commands.options import AsJson, EngineName, PluginFiles, Quiet
+from testbed.commands.options import AsJson, EngineName, Jobs, PluginFiles, Quiet
 from testbed.records.engines import EMULATION
 
 
@@ -32,6 +32,7 @@ def sweep(
             "overrides the baseline in the sweep file; repeatable",
         ),
     ] = None,
+    jobs: Jobs = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -43,8 +44,9 @@ def sweep(
     from testbed.trials import sweep as sweeping
 
     result = sweeping.sweep(
-        path, out, engine, plugins=plugins or (), baseline=baseline or (), quiet=quiet, argv=tuple(sys.argv[1:])
-    )
+        path, out, engine, plugins=plugins or (), baseline=baseline or (), jobs=jobs, quiet=quiet,
+        argv=tuple(sys.argv[1:]),
+    )  # fmt: skip
     if as_json:
         output.say_json(result.table.to_record())
     elif not quiet:

@@ -1,5 +1,6 @@
 """How far a sweep is: one line a trial as it ends, and a bar below them on a terminal.
 
+Trials may have ended or be running before their turn: they count as done, and their lines come when it is their turn.
 The bar is drawn when `tick` is called and by no thread of its own: the sweep forks, and the machine is to be left to
 the trial.  The remaining time is estimated from the trials made in this call only; those made before took no time now.
 """
@@ -49,6 +50,7 @@ class SweepProgress:
         )
         self._task = self._bar.add_task("", total=trials, left="")
         self._trials, self._done, self._made, self._began_s = trials, 0, 0, clock_s()
+        self._ahead = 0  # trials that are done before their turn
 
     def __enter__(self) -> SweepProgress:
         """Begin to draw."""
@@ -72,13 +74,24 @@ class SweepProgress:
         self._bar.update(self._task, description=name)
         self._bar.refresh()
 
-    def tick(self) -> None:
-        """Redraw the bar; where there is none, say now and then what is waited for."""
+    def tick(self, ahead: int = 0, beside: int = 0) -> None:
+        """Redraw the bar; where there is none, say now and then what is waited for.
+
+        Args:
+            ahead: how many trials are done before their turn.
+            beside: how many run beside the one whose turn it is.
+        """
+        if ahead != self._ahead:
+            self._ahead = ahead
+            self._show()
         self._bar.refresh()
         now_s = self._clock_s()
         if not (self.quiet or self._console.is_terminal) and now_s >= self._say_at_s:
             self._say_at_s = now_s + AGAIN_S
-            self._console.print(f"running {self._running} ({now_s - self._since_s:.0f} s so far)", soft_wrap=True)
+            others = f" and {beside} more" if beside else ""
+            done = f"; {self._done + ahead} of {self._trials} trials are done" if beside or ahead else ""
+            line = f"running {self._running}{others} ({now_s - self._since_s:.0f} s so far){done}"
+            self._console.print(line, soft_wrap=True)
 
     def ran(self, name: str, outcome: str, summary: Mapping[str, Any], said: str) -> None:
         """Print a line for a run that ended."""
@@ -97,12 +110,17 @@ class SweepProgress:
         """Return how long the rest may take, "" while there is nothing to estimate it from."""
         if not self._made:
             return ""
-        left_s = (self._clock_s() - self._began_s) / self._made * (self._trials - self._done)
+        made, left = self._made + self._ahead, self._trials - self._done - self._ahead
+        left_s = (self._clock_s() - self._began_s) / made * max(0, left)
         return f"{left_s / 60:.0f} min left" if left_s >= 90 else f"{left_s:.0f} s left"
 
     def _advance(self) -> None:
         self._done += 1
-        self._bar.update(self._task, completed=self._done, left=self.left_text)
+        self._ahead = min(self._ahead, self._trials - self._done)
+        self._show()
+
+    def _show(self) -> None:
+        self._bar.update(self._task, completed=self._done + self._ahead, left=self.left_text)
 
 
 def _figures(summary: Mapping[str, Any]) -> str:

@@ -40,6 +40,15 @@ def feasible(scenario: Scenario, files: TraceFiles) -> Iterator[Complaint]:
         yield Complaint(("traffic",), happened, "lower the rates, shorten the run or use larger packets")
 
 
+def expected_pkts(scenario: Scenario, files: TraceFiles) -> float:
+    """Return how many packets the plan of a scenario is expected to have.
+
+    Raises:
+        TestbedError: a source cannot be planned.
+    """
+    return sum(_expected(source, scenario, files) for source in scenario.planned)
+
+
 def surely_sends(scenario: Scenario) -> bool:
     """Tell whether some source sends a packet whatever the seed."""
     sources = (source for source in scenario.planned if not isinstance(source, TraceSpec | OwnShapeSpec))

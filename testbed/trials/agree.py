@@ -14,7 +14,7 @@ from pathlib import Path
 
 from testbed.errors import EXIT_EXPECTATION_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from testbed.files import writing
-from testbed.records.engines import EMULATION, SIMULATION
+from testbed.records.engines import EMULATION, SIMULATION, is_real_time
 from testbed.report import agreement
 from testbed.report.agreement import Judgement
 from testbed.report.agreement_page import write_agreement_page
@@ -47,13 +47,19 @@ def default_sweeps() -> tuple[Path, ...]:
 
 
 def agree(
-    paths: Sequence[Path], out: Path | None = None, *, quiet: bool = False, argv: tuple[str, ...] = ()
+    paths: Sequence[Path],
+    out: Path | None = None,
+    *,
+    jobs: int | None = None,
+    quiet: bool = False,
+    argv: tuple[str, ...] = (),
 ) -> AgreementResult:
     """Carry sweeps out in both engines, what is left of them, and judge.
 
     Args:
         paths: the sweep files.
         out: the directory; default ``runs/agreement``.
+        jobs: how many simulated trials run at a time; default: as many as there are processors.
         quiet: say nothing on the way.
         argv: the command line, for the manifests and for hints.
 
@@ -66,7 +72,7 @@ def agree(
     for path in paths:
         with patience.noted(f"checking the trials of {path}", quiet=quiet):
             name = [sweep.checked(path, engine).spec.name for engine in COMPARED][-1]
-        results = [sweep.sweep(path, out / f"{name}-{engine}", engine, quiet=quiet, argv=argv) for engine in COMPARED]
+        results = [_swept(path, out / f"{name}-{engine}", engine, jobs, quiet, argv) for engine in COMPARED]
         tables.append((results[0].table, results[1].table))
         codes += [result.exit_code for result in results]
         if EXIT_INTERRUPTED in codes:
@@ -75,6 +81,13 @@ def agree(
         judgements = tuple(judgement for pair in tables for judgement in agreement.judge(*pair))
         _write(judgements, tables, out)
     return AgreementResult(out, judgements, _exit_code(judgements, codes))
+
+
+def _swept(
+    path: Path, out: Path, engine: str, jobs: int | None, quiet: bool, argv: tuple[str, ...]
+) -> sweep.SweepResult:
+    jobs = None if is_real_time(engine) else jobs
+    return sweep.sweep(path, out, engine, jobs=jobs, quiet=quiet, argv=argv)
 
 
 def _write(judgements: Sequence[Judgement], tables: Sequence[tuple[SweepTable, SweepTable]], out: Path) -> None:

@@ -19,6 +19,7 @@ from testbed.report.claims_page import write_claims_page
 from testbed.scenario.claim import LoadedClaim, load_claim
 from testbed.system import places
 from testbed.trials import sweep
+from testbed.trials.process import jobs_for
 from testbed.trials.run import RUNS
 
 
@@ -42,6 +43,7 @@ def claims(
     engine: str = EMULATION,
     *,
     quick: bool = False,
+    jobs: int | None = None,
     quiet: bool = False,
     argv: tuple[str, ...] = (),
 ) -> ClaimsResult:
@@ -52,12 +54,14 @@ def claims(
         out: the directory; default ``runs/claims``, with the engine and ``quick`` in its name.
         engine: which engine runs the trials; a claim that is not about it is not run.
         quick: fewer seeds and shorter runs, as each claim says.
+        jobs: how many simulated trials run at a time; default: as many as there are processors.
         quiet: say nothing on the way.
         argv: the command line, for the manifests.
 
     Raises:
         TestbedError: as of `sweep.sweep`.
     """
+    jobs = jobs_for(engine, jobs)
     loaded = [load_claim(path) for path in paths]
     names = [claim.spec.name for claim in loaded]
     if len(set(names)) < len(names):
@@ -69,7 +73,7 @@ def claims(
         if engine not in claim.spec.engines or code == EXIT_INTERRUPTED:
             found.append(outcomes_of.outcome_of(claim, engine, ()))
             continue
-        outcome, code = _tested(claim, out, engine, quick=quick, quiet=quiet, argv=argv)
+        outcome, code = _tested(claim, out, engine, quick=quick, jobs=jobs, quiet=quiet, argv=argv)
         found.append(outcome)
         _write(found, out)
     _write(found, out)
@@ -87,11 +91,11 @@ def write_sweep(claim: LoadedClaim, out: Path, *, quick: bool) -> Path:
 
 
 def _tested(
-    claim: LoadedClaim, out: Path, engine: str, *, quick: bool, quiet: bool, argv: tuple[str, ...]
+    claim: LoadedClaim, out: Path, engine: str, *, quick: bool, jobs: int, quiet: bool, argv: tuple[str, ...]
 ) -> tuple[ClaimOutcome, int]:
     file = write_sweep(claim, out, quick=quick)
     folder = out / claim.spec.name
-    result = sweep.sweep(file, folder, engine, quiet=quiet, argv=argv)
+    result = sweep.sweep(file, folder, engine, jobs=jobs, quiet=quiet, argv=argv)
     return outcomes_of.judge(claim, result.table, folder, engine), result.exit_code
 
 

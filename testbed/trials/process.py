@@ -1,8 +1,13 @@
-"""A trial as a process of its own: the ``python -m testbed run …`` that its manifest names.
+"""Trials as processes: each the ``python -m testbed run …`` that its manifest names.
 
 So a trial in a sweep is no different from one by hand, and nothing of one trial lives on in the next.  The process dies
 with ours.  Ctrl-C reaches it once, through us: it is in a session of its own, as a terminal would signal both, and a
 second signal cuts a trial off instead of ending it.
+
+**Side by side.**  Who calls asks for one trial after the other and gets what came of each.  Simulated trials may begin
+before they are asked for (`TrialProcesses.looking_ahead`), as many as there are processors and memory for; what came of
+one is kept until it is asked for.  So the caller sees the same as with one at a time, whichever trial was the faster.
+An emulated trial has the machine for itself: its figures depend on what else runs.
 """
 
 from __future__ import annotations
@@ -11,18 +16,25 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from testbed.errors import EXIT_INTERRUPTED
+from testbed.capacity import room
+from testbed.errors import EXIT_INTERRUPTED, InputError
+from testbed.records.engines import is_real_time
 from testbed.scenario.loading import LoadedScenario
-from testbed.system import interrupts, kernel, waiting
+from testbed.system import allowance, interrupts, kernel, waiting
 from testbed.units import NS_PER_MS
 
+TESTBED = (sys.executable, "-m", "testbed")
 _TICK_NS = 500 * NS_PER_MS
+# What those that run side by side get after the request to stop, for all to have ended within two seconds.
+_CUT_OFF = ((1000 * NS_PER_MS, signal.SIGINT), (1500 * NS_PER_MS, signal.SIGKILL))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,25 +56,47 @@ class TrialCall:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a run ended: its exit code, and the error it gave if any."""
+    """How a run ended: its exit code (negative: the signal that ended it), and the error it gave if any."""
 
     exit_code: int
     said: str = ""
 
 
 RunTrial = Callable[[TrialCall], Ended]
+Upcoming = Callable[[], TrialCall | None]
+
+
+def jobs_for(engine: str, jobs: int | None) -> int:
+    """Return how many trials of an engine may run at a time: as many as asked for, else as there are processors.
+
+    Raises:
+        InputError: fewer than one, or more than one of an engine whose clock is the machine's.
+    """
+    if jobs is not None and jobs < 1:
+        raise InputError(f"--jobs {jobs}", "expected 1 or more", "leave it out for one trial a processor")
+    if not is_real_time(engine):
+        return jobs or allowance.cores()
+    if jobs not in (None, 1):
+        happened = f"trials of the {engine} run one at a time: they would compete for processors, and measure that"
+        raise InputError(f"--jobs {jobs}", happened, "leave it out, or use --engine simulation")
+    return 1
 
 
 class TrialProcesses:
-    """Runs trials, one after the other; as a context manager it takes requests to stop and passes them on.
+    """Runs trials; as a context manager it takes requests to stop and passes them on.
 
     Args:
-        tick: called about twice a second while a trial runs.
+        tick: called about twice a second while a trial is waited for.
+        jobs: how many run at a time, at most.
     """
 
-    def __init__(self, tick: Callable[[], None]) -> None:
-        self._tick = tick
-        self._child: subprocess.Popen[bytes] | None = None
+    def __init__(self, tick: Callable[[], None], jobs: int = 1) -> None:
+        self._tick, self._jobs = tick, jobs
+        self._running: list[_Child] = []
+        self._ended: dict[Path, Ended] = {}  # what was not asked for yet
+        self._upcoming: Upcoming = _none
+        self._next: TrialCall | None = None  # of those upcoming; it waits for memory
+        self._room = room.Room()
         self._signals = 0
         self._requests = interrupts.taken(self._stop)
 
@@ -75,48 +109,144 @@ class TrialProcesses:
         """Give the signals back."""
         self._requests.__exit__(*details)
 
-    def _stop(self) -> None:
-        self._signals += 1
-        if self._child is not None:
-            self._child.send_signal(signal.SIGINT)
+    @property
+    def ended_ahead(self) -> int:
+        """Return how many have ended before they were asked for."""
+        return len(self._ended)
+
+    @property
+    def running_ahead(self) -> int:
+        """Return how many run beside the one that is waited for."""
+        return max(0, len(self._running) - 1)
 
     def stopped(self) -> bool:
         """Tell whether a request to stop has come."""
         return self._signals > 0
 
     def end_current(self) -> None:
-        """End the trial that runs, if one does, in order; others may follow."""
-        if self._child is not None:
-            self._child.send_signal(signal.SIGINT)
+        """End what runs, in order; other trials may follow."""
+        self._signal(signal.SIGINT)
+
+    @contextmanager
+    def looking_ahead(self, upcoming: Upcoming) -> Iterator[None]:
+        """Let trials begin before they are asked for, for the length of the block; after it none runs any more.
+
+        Args:
+            upcoming: returns the next trial that may begin, each once, and None while there is none.
+        """
+        self._upcoming = upcoming
+        try:
+            yield
+        finally:
+            self._upcoming, self._next = _none, None
+            if not self.stopped():
+                self._signal(signal.SIGINT)
+            self._wait_for_all()
+            self._ended.clear()
 
     def __call__(self, call: TrialCall) -> Ended:
-        """Run a trial to its end; once stopped, run none any more."""
+        """Run a trial to its end, if it has not begun before; once stopped, run none any more."""
         if self.stopped():
             return Ended(EXIT_INTERRUPTED)
-        with open(os.memfd_create("said"), "w+b") as said:  # no folder need be one that can be written to
-            self._child = subprocess.Popen(
-                [sys.executable, "-m", "testbed", *call.arguments],
+        if call.out not in {child.call.out for child in self._running} | self._ended.keys():
+            self._next = None if self._next is call else self._next
+            self._start(call)
+        while call.out not in self._ended:
+            self._begin_ahead()
+            self._wait(_TICK_NS)
+            if self.stopped():
+                self._wait_for_all()
+        ended = self._ended.pop(call.out)
+        return Ended(EXIT_INTERRUPTED, ended.said) if self.stopped() else ended
+
+    def _begin_ahead(self) -> None:
+        while len(self._running) < self._jobs and not self.stopped():
+            self._next = self._next or self._upcoming()
+            if self._next is None or not self._fits(self._next):
+                return
+            self._start(self._next)
+            self._next = None
+
+    def _fits(self, call: TrialCall) -> bool:
+        running = [(child.pid, child.most_bytes) for child in self._running]
+        return room.fits(self._room.most_bytes(call.loaded), running)
+
+    def _start(self, call: TrialCall) -> None:
+        self._running.append(_Child(call, self._room.most_bytes(call.loaded) if self._jobs > 1 else 0))
+        if self.stopped():  # while it was being started
+            self._running[-1].send(signal.SIGINT)
+
+    def _wait(self, within_ns: int) -> None:
+        """Take in those that end, as soon as there are any; call `tick` where there are none."""
+        ready = waiting.readable([child.descriptor for child in self._running], within_ns)
+        for child in [child for child in self._running if child.descriptor in ready]:
+            self._ended[child.call.out] = child.ended()
+            self._running.remove(child)
+        if not ready:
+            self._tick()
+
+    def _wait_for_all(self) -> None:
+        """Wait until none runs any more; where several may, for so long only."""
+        asked_ns = time.monotonic_ns()
+        for after_ns, number in _CUT_OFF if self._jobs > 1 else ():
+            while self._running and (left_ns := asked_ns + after_ns - time.monotonic_ns()) > 0:
+                self._wait(min(left_ns, _TICK_NS))
+            self._signal(number)
+        while self._running:
+            self._wait(_TICK_NS)
+
+    def _stop(self) -> None:
+        self._signals += 1
+        self._signal(signal.SIGINT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for child in self._running:
+            child.send(number)
+
+
+class _Child:
+    """A trial that runs.
+
+    Attributes:
+        call: what it was called with.
+        most_bytes: the memory it takes at most.
+        pid: its number.
+        descriptor: can be read once it has ended (pidfd_open(2)).
+    """
+
+    def __init__(self, call: TrialCall, most_bytes: int) -> None:
+        self.call, self.most_bytes = call, most_bytes
+        self._said = open(os.memfd_create("said"), "w+b")  # noqa: SIM115 - no folder need be one that can be written to
+        try:
+            self._process = subprocess.Popen(
+                [*TESTBED, *call.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=said,
+                stderr=self._said,
                 start_new_session=True,
                 preexec_fn=partial(kernel.die_with_parent, os.getpid()),  # noqa: PLW1509 - there is no other thread
             )
-            if self.stopped():  # while it was being started
-                self._child.send_signal(signal.SIGINT)
-            try:
-                code = self._wait(self._child)
-            finally:
-                self._child = None
-            said.seek(0)
-            text = said.read().decode(errors="replace").strip().removeprefix("testbed: ")
-        return Ended(EXIT_INTERRUPTED if self.stopped() else code, text)
+            self.pid = self._process.pid
+            self.descriptor = os.pidfd_open(self.pid)
+        except BaseException:
+            self._said.close()
+            raise
 
-    def _wait(self, child: subprocess.Popen[bytes]) -> int:
-        descriptor = os.pidfd_open(child.pid)
-        try:
-            while not waiting.readable([descriptor], _TICK_NS):
-                self._tick()
-        finally:
-            os.close(descriptor)
-        return child.wait()
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal; one that has ended gets none."""
+        self._process.send_signal(number)
+
+    def ended(self) -> Ended:
+        """Return how it ended; it has."""
+        code = self._process.wait()
+        os.close(self.descriptor)
+        with self._said:
+            self._said.seek(0)
+            text = self._said.read().decode(errors="replace").strip().removeprefix("testbed: ")
+        if code < 0 and not text:
+            text = f"its process was ended by signal {-code} ({signal.strsignal(-code)})"
+        return Ended(code, text)
+
+
+def _none() -> None:
+    return None

@@ -7,9 +7,10 @@ Nothing here decides or measures.
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -145,7 +146,7 @@ def _run(
     phases.begin("foreseeing the verdict", time.monotonic_ns())
     _foretell(prepared, options)
     phases.begin("making the run directory", time.monotonic_ns())
-    path = options.out or _default_path(loaded)
+    path = options.out or default_path(loaded)
     if options.overwrite and os.path.lexists(path):
         replacing.remove(path, loaded.path)
     with recorded(partial(RunDirectory.create, path, prepared.manifest)) as directory, announced(directory.path):
@@ -171,19 +172,6 @@ def _foretell(prepared: _Prepared, options: RunOptions) -> None:
     seen = foresight.recalled(trial.scenario, trial.network, trial.packets)
     if seen is not None and seen.remedy:
         output.note(f"testbed: {seen.words}; {seen.remedy}")
-
-
-def repeated(loaded: LoadedScenario, options: RunOptions, count: int) -> Iterator[RunResult]:
-    """Yield the results of `count` trials of one scenario and seed; an interrupted one is the last.
-
-    The set-up of the first counts from the start of this process, imports included.
-    """
-    for number in range(1, count + 1):
-        out = options.out / str(number) if options.out is not None and count > 1 else options.out
-        result = run(loaded, replace(options, out=out), process_start_ns() if number == 1 else None)
-        yield result
-        if result.exit_code == EXIT_INTERRUPTED:
-            return
 
 
 def process_start_ns() -> int:
@@ -226,11 +214,19 @@ def _prepare(loaded: LoadedScenario, options: RunOptions, asked: provenance.Aske
     return _Prepared(engine, trial, facts, inputs.metrics_of(loaded), manifest)
 
 
-def _default_path(loaded: LoadedScenario) -> Path:
+def default_path(loaded: LoadedScenario, taken: Collection[Path] = ()) -> Path:
+    """Return where a run goes that is not told: below ``runs/``, where nothing is and none of those `taken`."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     first = RUNS / f"{loaded.scenario.name}-{stamp}-{loaded.scenario.seed}"
-    later = (first.with_name(f"{first.name}.{count}") for count in range(2, 1000))
-    return first if not first.exists() else next(path for path in later if not path.exists())
+    paths = itertools.chain([first], (first.with_name(f"{first.name}.{count}") for count in itertools.count(2)))
+    return next(path for path in paths if path not in taken and not path.exists())
+
+
+def say_undrained(summary: Mapping[str, Any]) -> None:
+    """Say on standard error when a run ended before its queues were empty, without being stopped."""
+    in_flight_pkts = summary["traffic"]["in_flight_packets"]
+    if in_flight_pkts and summary["status"] != "interrupted":
+        output.note(f"testbed: the queues did not drain in time: {in_flight_pkts:,} packets count as in flight")
 
 
 def trial_plan(
@@ -283,9 +279,8 @@ class _Run:
         with interrupts.held_back():  # the two say the same, whatever comes
             self._directory.write_json("summary.json", summary)
             self._directory.finish(status, ended_utc=provenance.utc_now(), **outcome.manifest, **self._metrics.cost())
-        in_flight_pkts = summary["traffic"]["in_flight_packets"]
-        if in_flight_pkts and not outcome.interrupted and not self._options.quiet:
-            output.note(f"testbed: the queues did not drain in time: {in_flight_pkts:,} packets count as in flight")
+        if not self._options.quiet:
+            say_undrained(summary)
         return RunResult(self._directory.path, summary, outcome.manifest)
 
     def _trial(self, plan: TrialPlan) -> Outcome:

@@ -1,5 +1,8 @@
 """A sweep carried out: trials one after the other, each an ordinary run directory, resumable at any point.
 
+Simulated trials run on all processors, and yet one after the other in all that can be seen: those that come later are
+begun before their turn, and count only when that comes (`process`).
+
     sweep file ─ trials ─▶ run directories ─▶ sweep.json ─▶ table, page
 
 **What is true lies in the run directories.**  A trial's runs are ``NAME``, ``NAME,try=2``, …; which of them ended and
@@ -14,8 +17,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -49,13 +53,14 @@ from testbed.scenario.sweep import LoadedSweep, TrialSpec, load_sweep, option_te
 from testbed.system import patience
 from testbed.traffic.traces import TraceFiles
 from testbed.trials import checks
-from testbed.trials.process import Ended, RunTrial, TrialCall, TrialProcesses
+from testbed.trials.process import Ended, RunTrial, TrialCall, TrialProcesses, Upcoming, jobs_for
 from testbed.trials.run import RUNS
 from testbed.trials.sweep_runs import COPY, SweepRuns, summary_of
 
 MOST_FAILURES = 3  # in a row: it will not get better by itself
 _ELSEWHERE = "choose another --out"
 
+LookingAhead = Callable[[Upcoming], AbstractContextManager[object]]
 Status = Literal["running", "completed", "interrupted", "failed"]
 
 
@@ -83,6 +88,7 @@ def sweep(
     *,
     plugins: Sequence[Path] = (),
     baseline: Sequence[str] = (),
+    jobs: int | None = None,
     quiet: bool = False,
     argv: tuple[str, ...] = (),
 ) -> SweepResult:
@@ -95,14 +101,16 @@ def sweep(
         engine: which engine runs the trials.
         plugins: files that add policies or families, beside those that the scenario names.
         baseline: ``key=value``, what the others are compared with, in place of what the file says.
+        jobs: how many simulated trials run at a time; default: as many as there are processors.
         quiet: say nothing on the way.
         argv: the command line, for the manifest and for hints.
 
     Raises:
-        InputError: the sweep, its scenario or the directory is wrong.
+        InputError: the sweep, its scenario, the directory or `jobs` is wrong.
         MachineError: this machine cannot run the scenario.
         ToolError: trials fail one after the other.
     """
+    jobs = jobs_for(engine, jobs)
     for plugin in plugins:
         plugged.load(plugin)
     with patience.noted(f"checking the trials of {path}", quiet=quiet):
@@ -112,8 +120,9 @@ def sweep(
         doctor.refuse_if_lacking(loaded.load(loaded.trials[0]).scenario, out)
     out = out or RUNS / f"sweep-{loaded.spec.name}{'' if engine == EMULATION else f'-{engine}'}"
     progress = SweepProgress(output.console(stderr=True), len(loaded.trials), quiet=quiet)
-    with progress, TrialProcesses(progress.tick) as run_trial:
-        return carry_out(loaded, out, run_trial, progress, engine, argv, plugins)
+    trials: TrialProcesses = TrialProcesses(lambda: progress.tick(trials.ended_ahead, trials.running_ahead), jobs)
+    with progress, trials:
+        return carry_out(loaded, out, trials, progress, engine, argv, plugins, trials.looking_ahead)
 
 
 def checked(path: Path, engine: str = EMULATION, note: Callable[[str], None] = lambda _: None) -> LoadedSweep:
@@ -148,13 +157,15 @@ def carry_out(
     engine: str = EMULATION,
     argv: tuple[str, ...] = (),
     plugins: Sequence[Path] = (),
+    looking_ahead: LookingAhead = nullcontext,
 ) -> SweepResult:
     """Make the runs that are missing in `out` by `run_trial`; see `sweep`.
 
-    `run_trial` leaves a run directory and never raises for what happens in a trial.
+    `run_trial` leaves a run directory and never raises for what happens in a trial.  For the length of the block that
+    `looking_ahead` returns, trials may be begun before `run_trial` is called with them.
     """
     with _held(out):
-        return _Sweep(loaded, out, run_trial, progress, engine, argv, plugins).carry_out()
+        return _Sweep(loaded, out, run_trial, progress, engine, argv, plugins, looking_ahead).carry_out()
 
 
 class _Sweep:
@@ -167,8 +178,11 @@ class _Sweep:
         engine: str,
         argv: tuple[str, ...],
         plugins: Sequence[Path],
+        looking_ahead: LookingAhead,
     ) -> None:
         self._loaded, self._out, self._run_trial, self._progress = loaded, out, run_trial, progress
+        self._looking_ahead, self._left = looking_ahead, deque(loaded.trials)
+        self._begun: dict[str, TrialCall] = {}  # before their turn, by trial
         self._engine, self._argv, self._started_utc = engine, argv, provenance.utc_now()
         self._there = SweepRuns(loaded, out, engine)
         self._plugins = [word for plugin in plugins for word in ("--plugin", os.path.realpath(plugin))]
@@ -182,10 +196,12 @@ class _Sweep:
         self._write_manifest("running")
         status: Status = "failed"
         try:
-            status = "completed" if self._run_all() else "interrupted"
+            with self._looking_ahead(self._begin_ahead):
+                status = "completed" if self._run_all() else "interrupted"
         except KeyboardInterrupt:
             status = "interrupted"
         finally:
+            self._there.under_way.clear()
             self._write_manifest(status)
         return self._conclude(status)
 
@@ -193,7 +209,8 @@ class _Sweep:
 
     def _run_all(self) -> bool:
         """Run the missing trials; return whether all were run and it was not stopped."""
-        for trial in self._loaded.trials:
+        while self._left:
+            trial = self._left.popleft()
             if self._there.settled(trial):
                 self._progress.skipped()
                 continue
@@ -208,9 +225,10 @@ class _Sweep:
     def _settle(self, trial: TrialSpec, mean_bytes: int | None) -> bool:
         """Run a trial until it is settled or fails; return whether to go on."""
         while not self._there.settled(trial):
-            call = self._call(trial, mean_bytes)
+            call = self._begun.pop(trial.name, None) or self._call(trial, mean_bytes)
             self._progress.running(call.out.name)
             ended = self._run_trial(call)
+            self._there.under_way.discard(call.out)
             outcome = self._there.outcome(call.out)
             self._write_manifest("running")
             if ended.exit_code == EXIT_INTERRUPTED:
@@ -221,13 +239,27 @@ class _Sweep:
                 return True
         return True
 
+    def _begin_ahead(self) -> TrialCall | None:
+        """Return the next trial that may begin before its turn; what is wrong with one is said when its turn comes."""
+        for trial in self._left:
+            if trial.name in self._begun or self._there.settled(trial):
+                continue
+            with suppress(InputError):
+                mean = self._there.mean_bytes(trial)
+                if mean is not None or not trial.mean_from:
+                    self._begun[trial.name] = self._call(trial, mean)
+                    return self._begun[trial.name]
+        return None
+
     def _call(self, trial: TrialSpec, mean_bytes: int | None) -> TrialCall:
         *_, out = self._there.paths(trial)
         options = [word for s in settings_of(trial, mean_bytes) for word in ("--set", option_text(s))]
         scenario = (str(self._loaded.scenario_path), "--seed", str(trial.seed))
         place = ("--engine", self._engine, "--out", str(out))
         arguments = ("run", *scenario, *options, *self._plugins, *place, "--no-live", "--quiet")
-        return TrialCall(trial.name, arguments, out, self._loaded.load(trial, mean_bytes))
+        call = TrialCall(trial.name, arguments, out, self._loaded.load(trial, mean_bytes))
+        self._there.under_way.add(out)
+        return call
 
     def _refuse_hopeless(self, call: TrialCall, ended: Ended, outcome: str) -> None:
         """End the sweep where the next trial would fare no better."""

@@ -24,17 +24,22 @@ _FILES = (MANIFEST, COPY, "sweep.txt", "table.json", "sweep.html")
 
 
 class SweepRuns:
-    """The runs of a sweep in its directory."""
+    """The runs of a sweep in its directory.
+
+    Attributes:
+        under_way: runs that are being made; until each was taken in it counts as not begun, whatever it has written.
+    """
 
     def __init__(self, loaded: LoadedSweep, out: Path, engine: str) -> None:
         """Look into `out` for runs of a sweep by an engine; nothing is kept but how runs that are over ended."""
         self._loaded, self._out, self._engine = loaded, out, engine
         self._by_name = {trial.name: trial for trial in loaded.trials}
         self._outcomes: dict[Path, str] = {}  # of runs that are over
+        self.under_way: set[Path] = set()
 
     def runs(self, trial: TrialSpec) -> list[tuple[Path, str]]:
         """Return the runs made of a trial and how they ended."""
-        return [(path, self.outcome(path)) for path in self.paths(trial) if path.exists()]
+        return [(path, self.outcome(path)) for path in self.paths(trial) if self._there(path)]
 
     def outcome(self, path: Path) -> str:
         """Return how the run in `path` ended, in a word."""
@@ -48,11 +53,14 @@ class SweepRuns:
     def paths(self, trial: TrialSpec) -> Iterator[Path]:
         """Yield where the runs of a trial are, up to the first that is still to be made."""
         path, number = self._out / trial.name, 1
-        while path.exists():
+        while self._there(path):
             yield path
             number += 1
             path = self._out / f"{trial.name},try={number}"
         yield path
+
+    def _there(self, path: Path) -> bool:
+        return path not in self.under_way and path.exists()
 
     def chosen(self, name: str) -> Path | None:
         """Return the run that stands for the trial of that name, None while there is none."""
