@@ -141,7 +141,11 @@ def _wait_until_listening(port: int) -> None:
 
 
 def _refusal(port: int) -> str:
-    """Return why nobody else could listen at a port, empty when somebody could."""
+    """Return why nobody else could listen at a port, empty when somebody could.
+
+    The probe does not listen, and a port that is bound with SO_REUSEADDR twice has no conflict until one of the two
+    listens; frameworks set it, too.  So the probe is never in the way of the framework's thread.
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

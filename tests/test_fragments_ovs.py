@@ -115,7 +115,7 @@ class Fragments(Trial):
         while True:
             counts = SwitchCounts(self.ovs, ["s1"], [f"s1-{name}" for name in ("c1", *NODES)])
             self.ovs.matched_pkts("s1", KERNEL_COOKIE)  # half a second, for all that was under way to be counted
-            if counts._apart() == counts._apart_before and counts._read() == counts._before:
+            if counts._discarded() == counts._discarded_before and counts._read() == counts._before:
                 return counts
 
     def _arrived(self, frames: list[bytes]) -> int:

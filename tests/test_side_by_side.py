@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from testbed.capacity import room
+from testbed.capacity import memory
 from testbed.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TOOL_FAILED, InputError, MachineError, ToolError
 from testbed.report.sweep_progress import SweepProgress
 from testbed.results.outcome import COUNTING
@@ -141,24 +141,24 @@ def test_a_killed_process_says_by_which_signal(made_of, tmp_path: Path) -> None:
 
 def test_a_trial_begins_where_what_the_others_will_take_leaves_enough(monkeypatch) -> None:
     monkeypatch.setattr(allowance, "free_bytes", lambda: 3 * GB)
-    ours = room.resident_bytes(os.getpid())
+    ours = memory.resident_bytes(os.getpid())
     assert 10**7 < ours < 3 * GB
-    assert room.fits(3 * GB, []) is True
-    assert room.fits(3 * GB + 1, []) is False
-    assert room.fits(2 * GB, [(os.getpid(), ours // 2)]) is True, "it holds all that it takes"
-    assert room.fits(2 * GB, [(os.getpid(), 9 * GB)]) is False
-    assert room.resident_bytes(2**22) == 0
+    assert memory.fits(3 * GB, []) is True
+    assert memory.fits(3 * GB + 1, []) is False
+    assert memory.fits(2 * GB, [(os.getpid(), ours // 2)]) is True, "it holds all that it takes"
+    assert memory.fits(2 * GB, [(os.getpid(), 9 * GB)]) is False
+    assert memory.resident_bytes(2**22) == 0
 
 
 def test_large_trials_take_more(tmp_path: Path) -> None:
     def most_bytes(**settings: Any) -> int:
         changed = [Setting("", key.replace("__", "."), value) for key, value in settings.items()]
-        return room.Room().most_bytes(loading.load(write_tiny(tmp_path), changed))
+        return memory.MemoryNeeds().most_bytes(loading.load(write_tiny(tmp_path), changed))
 
     small = most_bytes()
     packets = most_bytes(traffic__load__rate="10Mbit") - small
-    assert packets == pytest.approx(room.PACKET_BYTES * 9e6 * 0.2 / 8 / 500, rel=0.01)
-    assert most_bytes(buffer__sample_interval="5ms") - small == room.SAMPLE_BYTES * 20
+    assert packets == pytest.approx(memory.PACKET_BYTES * 9e6 * 0.2 / 8 / 500, rel=0.01)
+    assert most_bytes(buffer__sample_interval="5ms") - small == memory.SAMPLE_BYTES * 20
 
 
 # ------------------------------------------------------------------------------------------------------- the number

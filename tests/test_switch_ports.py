@@ -58,11 +58,11 @@ def test_packet_sockets_serve_where_it_does_not_and_where_they_are_asked_for() -
 
 
 def test_ports_that_do_not_fit_into_memory_are_packet_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(switch_ports, "_available_bytes", lambda: 2 * 5 * AFXDP_BYTES - 1)
+    monkeypatch.setattr(switch_ports.allowance, "free_bytes", lambda: 2 * 5 * AFXDP_BYTES - 1)
     few = chosen(scenario(), AFXDP_TYPE)
     assert few.of("afxdp") == []
     assert "MiB available" in few.because
-    monkeypatch.setattr(switch_ports, "_available_bytes", lambda: 2 * 5 * AFXDP_BYTES)
+    monkeypatch.setattr(switch_ports.allowance, "free_bytes", lambda: 2 * 5 * AFXDP_BYTES)
     assert len(chosen(scenario(), AFXDP_TYPE).of("afxdp")) == 5
 
 

@@ -7,7 +7,8 @@ delays of `NetworkModel`; the balancer's detector is that of a run.  Every numbe
 ``flat``       messages a node and second without a crash, and that at the most members over that at the fewest
 ``crash``      from a crash until the balancer, and until a living member, takes the node for dead: 99th percentiles,
                and crashes that were not noticed within the run.  Two that crash within the time of silence are a
-               dispute if they have a monitor in common, and take 120 ms more: 100 members have them further apart
+               dispute if they have a monitor in common, and take 120 ms more: 100 members have them further apart, and
+               `crash_close` is of 100 members and 10 ms
 ``loss``       the same while 1 % and 5 % of all messages get lost, and how many living nodes were taken for dead
 ``partition``  one half is cut off from the other for half a second: when the balancer has removed one half, how many
                nodes of the other it removed, too, and when all are back after it has healed
@@ -133,18 +134,23 @@ def _flat() -> Iterator[Row]:
 
 def _crashes() -> Iterator[Row]:
     for count in SIZES:
-        yield from _crash_rows(f"gossip.crash.{count}", count, 0.0)
+        yield from _crash_rows(f"gossip.crash.{count}", count, _apart_ms(count))
+    yield from _crash_rows(f"gossip.crash_close.{SIZES[0]}", SIZES[0], _GAP_MS)
 
 
 def _losses() -> Iterator[Row]:
     for loss_ratio in (0.01, 0.05):
-        yield from _crash_rows(f"gossip.loss.{round(loss_ratio * 100)}%", _MANY, loss_ratio)
+        yield from _crash_rows(f"gossip.loss.{round(loss_ratio * 100)}%", _MANY, _apart_ms(_MANY), loss_ratio)
 
 
-def _crash_rows(name: str, count: int, loss_ratio: float) -> Iterator[Row]:
-    """Yield what crashes one after the other came to."""
+def _apart_ms(count: int) -> int:
+    """Return a time between crashes such that the same share of the members crashes in a time, whatever the size."""
+    return _GAP_MS * max(1, _MANY_A_GAP // count)
+
+
+def _crash_rows(name: str, count: int, gap_ms: int, loss_ratio: float = 0.0) -> Iterator[Row]:
+    """Yield what crashes came to that follow each other after so long and a random part."""
     world, draws = World(count, loss_ratio=loss_ratio), random.Random(count)
-    gap_ms = _GAP_MS * max(1, _MANY_A_GAP // count)  # the same share of the members in a time
     crashed = {
         node: _GRACE_MS + gap_ms * k + _PHASE_MS * draws.random()
         for k, node in enumerate(draws.sample(world.names, _CRASHES))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from pathlib import Path
 
 from testbed.bench.running_trial import RunningTrial
 from testbed.bench.touches import Touch, Undo
 from testbed.emulation.faults.hogs import Hogs
-from testbed.system import commands
+from testbed.system import allowance, commands
 
 _REAL_TIME = 50  # before everything a run has
 
@@ -64,8 +63,7 @@ def memory(share: float) -> Touch:
     """Touch every page of so much of the memory that is available."""
 
     def touch(_: RunningTrial) -> Undo:
-        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
-        size = int(int(lines["MemAvailable"].split()[0]) * 1024 * share)
+        size = int(allowance.free_bytes() * share)
         program = f"import mmap,signal\nm = mmap.mmap(-1, {size})\nm[::4096] = bytes(len(m[::4096]))\nsignal.pause()"
         process = commands.tethered([sys.executable, "-c", program])
 

@@ -29,7 +29,7 @@ _CHUNK = 1 << 20
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others ask for as much memory as the archive says
 _MAX_DIRECTORY_BYTES = 10 * 10**6
 # What `zipfile` raises for an archive that is none, damaged or cut off.
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, UnicodeError, struct.error)
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, UnicodeError, struct.error)
 
 
 def write(out: BinaryIO, files: Mapping[str, Path | bytes]) -> None:
@@ -94,7 +94,7 @@ def unpack(source: Source, folder: Path) -> list[str]:
             left = MAX_BYTES
             for entry in entries:
                 left -= _unpack_one(source, archive, entry, folder, left)
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise source.refusal(f"it is no whole ZIP archive: {error}") from error
     return [entry.filename for entry in entries]
 

@@ -12,12 +12,13 @@ import math
 import tokenize
 import warnings
 import zipfile
-import zlib
 from collections.abc import Iterable
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
+
+from testbed.files.archive import DAMAGED
 
 MAX_UNPACKED_BYTES = 256 * 10**6
 _MAX_DIRECTORY_BYTES = 1 << 20
@@ -63,7 +64,7 @@ def _opened(content: bytes | bytearray) -> zipfile.ZipFile:
         raise ValueError("it is no archive of arrays, or not a whole one")
     try:
         return zipfile.ZipFile(io.BytesIO(content))
-    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
+    except (*DAMAGED, ValueError, OSError) as error:
         raise ValueError(f"it is damaged: {error}") from error
 
 
@@ -72,7 +73,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
         raise ValueError(f"{info.filename} is packed in another way than NumPy does")
     try:
         return archive.read(info)
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, NotImplementedError) as error:
+    except (*DAMAGED, ValueError, OSError) as error:
         raise ValueError(f"{info.filename} is damaged: {error}") from error
 
 

@@ -27,8 +27,6 @@ When they have found it free of suspicions for as long as ``agreement.py`` deman
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -222,18 +220,9 @@ class GossipMembership(Membership):
         return min(earliest_ns, self._spread_ns) if self._rumours else earliest_ns
 
 
-def make_member(
-    node: str,
-    members: tuple[str, ...],
-    spec: MeshSpec,
-    rng: random.Random,
-    *,
-    incarnation: int = 0,
-    absent: Collection[str] = (),
-) -> Membership:
-    """Return a member as the scenario's mesh has them; see `Membership`."""
-    made = GossipMembership if spec.gossips else Membership
-    return made(node, members, spec, rng, incarnation=incarnation, absent=absent)
+def member_class(spec: MeshSpec) -> type[Membership]:
+    """Return the class of the members of such a mesh."""
+    return GossipMembership if spec.gossips else Membership
 
 
 def make_detector(members: tuple[str, ...], spec: MeshSpec) -> Agreement:

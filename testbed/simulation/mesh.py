@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from testbed.policies.gossip import make_member
+from testbed.policies.gossip import member_class
 from testbed.policies.lifecycle import meshed
 from testbed.policies.membership import BALANCER, Membership
 from testbed.records.events import (
@@ -91,7 +91,8 @@ class Mesh:
     def _born(self, name: str, born_ns: int) -> _Member:
         """Return a member that will be there from `born_ns` on."""
         rng = random.Random(self._seed_of(f"mesh {name}"))
-        policy = make_member(name, self._members_named, self._spec, rng, incarnation=born_ns, absent=self._absent)
+        of_kind = member_class(self._spec)
+        policy = of_kind(name, self._members_named, self._spec, rng, incarnation=born_ns, absent=self._absent)
         member = _Member(name, policy, self._draws[name], born_ns)
         self._agenda.at(born_ns, partial(self._deadline, member))
         return member

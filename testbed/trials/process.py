@@ -24,12 +24,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from testbed.capacity import room
-from testbed.errors import EXIT_INTERRUPTED, InputError
+from testbed.capacity import memory
+from testbed.errors import (
+    EXIT_EXPECTATION_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_INVALID,
+    EXIT_OK,
+    InputError,
+    MachineError,
+    TestbedError,
+)
 from testbed.records.engines import is_real_time
 from testbed.scenario.loading import LoadedScenario
 from testbed.system import allowance, interrupts, kernel, waiting
 from testbed.units import NS_PER_MS
+
+# What no later trial would end without, by exit code: the scenario or the machine is to blame.
+HOPELESS: dict[int, type[TestbedError]] = {kind.exit_code: kind for kind in (InputError, MachineError)}
+# The exit codes of trials that have a result.
+WITH_RESULT = (EXIT_OK, EXIT_EXPECTATION_FAILED, EXIT_INVALID, EXIT_INTERRUPTED)
 
 TESTBED = (sys.executable, "-m", "testbed")
 _TICK_NS = 500 * NS_PER_MS
@@ -96,7 +109,7 @@ class TrialProcesses:
         self._ended: dict[Path, Ended] = {}  # what was not asked for yet
         self._upcoming: Upcoming = _none
         self._next: TrialCall | None = None  # of those upcoming; it waits for memory
-        self._room = room.Room()
+        self._needs = memory.MemoryNeeds()
         self._signals = 0
         self._requests = interrupts.taken(self._stop)
 
@@ -169,10 +182,10 @@ class TrialProcesses:
 
     def _fits(self, call: TrialCall) -> bool:
         running = [(child.pid, child.most_bytes) for child in self._running]
-        return room.fits(self._room.most_bytes(call.loaded), running)
+        return memory.fits(self._needs.most_bytes(call.loaded), running)
 
     def _start(self, call: TrialCall) -> None:
-        self._running.append(_Child(call, self._room.most_bytes(call.loaded) if self._jobs > 1 else 0))
+        self._running.append(_Child(call, self._needs.most_bytes(call.loaded) if self._jobs > 1 else 0))
         if self.stopped():  # while it was being started
             self._running[-1].send(signal.SIGINT)
 

@@ -14,10 +14,7 @@ from pathlib import Path
 
 from testbed import output
 from testbed.errors import (
-    EXIT_EXPECTATION_FAILED,
     EXIT_INTERRUPTED,
-    EXIT_INVALID,
-    EXIT_OK,
     Bug,
     InputError,
     MachineError,
@@ -27,10 +24,9 @@ from testbed.errors import (
 from testbed.results.outcome import ended_if_readable
 from testbed.scenario.loading import LoadedScenario
 from testbed.system import patience
-from testbed.trials.process import Ended, TrialCall, TrialProcesses
+from testbed.trials.process import WITH_RESULT, Ended, TrialCall, TrialProcesses
 from testbed.trials.run import RunOptions, RunResult, default_path, process_start_ns, run, say_undrained
 
-_WITH_RESULT = (EXIT_OK, EXIT_EXPECTATION_FAILED, EXIT_INVALID, EXIT_INTERRUPTED)
 _KINDS: dict[int, type[TestbedError]] = {kind.exit_code: kind for kind in (InputError, MachineError, ToolError, Bug)}
 
 
@@ -107,7 +103,7 @@ def _calls(loaded: LoadedScenario, out: Path | None, count: int, words: Sequence
 
 def _result(call: TrialCall, ended: Ended, options: RunOptions) -> RunResult:
     """Return what a trial came to, and say what it would have said by itself; raise the error that it ended with."""
-    found = ended_if_readable(call.out) if ended.exit_code in _WITH_RESULT else None
+    found = ended_if_readable(call.out) if ended.exit_code in WITH_RESULT else None
     if ended.exit_code == EXIT_INTERRUPTED and (found is None or found.outcome != "interrupted"):
         raise KeyboardInterrupt
     if found is None or not found.summary:

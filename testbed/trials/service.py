@@ -29,14 +29,7 @@ from typing import Any
 
 from testbed import units
 from testbed.errors import (
-    EXIT_BAD_INPUT,
-    EXIT_EXPECTATION_FAILED,
-    EXIT_INTERRUPTED,
-    EXIT_INVALID,
-    EXIT_MACHINE_LACKS,
-    EXIT_OK,
     InputError,
-    MachineError,
     TestbedError,
     ToolError,
 )
@@ -49,15 +42,13 @@ from testbed.scenario.sources import OnOffSpec, TcpSpec, TraceSpec
 from testbed.system import waiting
 from testbed.system.service import ServiceManager
 from testbed.trials import checks
-from testbed.trials.process import Ended, TrialCall, TrialProcesses
+from testbed.trials.process import HOPELESS, WITH_RESULT, Ended, TrialCall, TrialProcesses
 from testbed.trials.windows import Windows
 from testbed.units import NS_PER_S
 
 MOST_FAILURES = 8  # windows in a row that came to nothing: four minutes, with the pauses between them
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
 STILL_S = 300.0  # without progress for so long the service does not count as alive
-_JUDGED = (EXIT_OK, EXIT_EXPECTATION_FAILED, EXIT_INVALID, EXIT_INTERRUPTED)
-_HOPELESS = {EXIT_BAD_INPUT: InputError, EXIT_MACHINE_LACKS: MachineError}
 _SEEDS = 2**32
 
 
@@ -138,7 +129,7 @@ class _Service:
             "ended_utc": utc_now(),
             "rate_factor": factor,
             "exit_code": ended.exit_code,
-            **(self._verdict(took_s) if ended.exit_code in _JUDGED else {}),
+            **(self._verdict(took_s) if ended.exit_code in WITH_RESULT else {}),
         }
         if self._reloaded or processes.stopped():
             line["cut_short"] = "the scenario was read anew" if self._reloaded else "the service was stopped"
@@ -186,8 +177,8 @@ class _Service:
             self._judged, self._failures = self._judged or judged, 0
             return
         self._failures += 1
-        if ended.exit_code in _HOPELESS and not self._judged:
-            raise _HOPELESS[ended.exit_code](f"running window {self._number}", ended.said)
+        if ended.exit_code in HOPELESS and not self._judged:
+            raise HOPELESS[ended.exit_code](f"running window {self._number}", ended.said)
         if self._failures == MOST_FAILURES:
             happened = f"{MOST_FAILURES} windows in a row failed, the last one: {ended.said}"
             raise ToolError("serving", happened, f"read {self._windows.window(self._number)}/logs/")

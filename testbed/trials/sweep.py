@@ -27,15 +27,12 @@ from typing import Any, Literal
 import testbed
 from testbed import doctor, output
 from testbed.errors import (
-    EXIT_BAD_INPUT,
     EXIT_EXPECTATION_FAILED,
     EXIT_INTERRUPTED,
     EXIT_INVALID,
-    EXIT_MACHINE_LACKS,
     EXIT_OK,
     EXIT_TOOL_FAILED,
     InputError,
-    MachineError,
     ToolError,
 )
 from testbed.files import writing
@@ -53,7 +50,7 @@ from testbed.scenario.sweep import LoadedSweep, TrialSpec, load_sweep, option_te
 from testbed.system import patience
 from testbed.traffic.traces import TraceFiles
 from testbed.trials import checks
-from testbed.trials.process import Ended, RunTrial, TrialCall, TrialProcesses, Upcoming, jobs_for
+from testbed.trials.process import HOPELESS, Ended, RunTrial, TrialCall, TrialProcesses, Upcoming, jobs_for
 from testbed.trials.run import RUNS
 from testbed.trials.sweep_runs import COPY, SweepRuns, summary_of
 
@@ -263,9 +260,8 @@ class _Sweep:
 
     def _refuse_hopeless(self, call: TrialCall, ended: Ended, outcome: str) -> None:
         """End the sweep where the next trial would fare no better."""
-        kinds = {EXIT_BAD_INPUT: InputError, EXIT_MACHINE_LACKS: MachineError}
-        if ended.exit_code in kinds:
-            raise kinds[ended.exit_code](f"trial {call.name}", ended.said or f"it ended with {ended.exit_code}")
+        if ended.exit_code in HOPELESS:
+            raise HOPELESS[ended.exit_code](f"trial {call.name}", ended.said or f"it ended with {ended.exit_code}")
         self._failures = 0 if outcome in (*COUNTING, "INVALID") else self._failures + 1
         if self._failures >= MOST_FAILURES:
             happened = f"{MOST_FAILURES} trials in a row failed, the last with: {ended.said or outcome}"

@@ -66,7 +66,7 @@ class SwitchCounts:
         self._bridge = bridges[0]
         switch.dropped_pkts()
         switch.settle_counts()
-        self._apart_before = self._apart()  # set-up sends some of these
+        self._discarded_before = self._discarded()  # set-up sends some of these
         self._before, self._unrouted_before = self._read(), self._unrouted()
 
     def loss(self, swallowed_pkts: int) -> SwitchLoss:
@@ -77,11 +77,11 @@ class SwitchCounts:
         """
         asked = self._switch.packet_ins(self._bridge)
         unanswered = asked - self._switch.matched_pkts(self._bridge, ANSWERED_COOKIE)
-        apart = [now - before for now, before in zip(self._apart(), self._apart_before, strict=True)]
+        discarded = [now - before for now, before in zip(self._discarded(), self._discarded_before, strict=True)]
         unrouted, refused = self._unrouted_and_refused(swallowed_pkts + unanswered)
         if unrouted is not None:
-            unrouted = max(0, unrouted - sum(apart))
-        return SwitchLoss(self._switch.dropped_pkts(), unrouted, refused, asked, unanswered, *apart)
+            unrouted = max(0, unrouted - sum(discarded))
+        return SwitchLoss(self._switch.dropped_pkts(), unrouted, refused, asked, unanswered, *discarded)
 
     def _unrouted_and_refused(self, known_pkts: int) -> tuple[int | None, int | None]:
         now, before = self._read(), self._before
@@ -95,8 +95,8 @@ class SwitchCounts:
         unrouted = min(missing, self._unrouted() - self._unrouted_before)
         return unrouted, missing - unrouted
 
-    def _apart(self) -> tuple[int, int]:
-        """Return the fragments and the kernels' own frames that were dropped up to now."""
+    def _discarded(self) -> tuple[int, int]:
+        """Return the fragments and the kernels' own frames that their flows have discarded up to now."""
         fragments = self._switch.matched_pkts(self._bridge, FRAGMENT_COOKIE, settled=False)
         kernels = (self._switch.matched_pkts(bridge, KERNEL_COOKIE, settled=False) for bridge in self._bridges)
         return fragments, sum(kernels)

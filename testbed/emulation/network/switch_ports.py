@@ -21,12 +21,10 @@ Linux, net/xdp/xsk.c (copy mode: `__dev_direct_xmit`, without queueing disciplin
 
 from __future__ import annotations
 
-import re
 import shlex
 import socket
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from mininet.node import OVSSwitch
@@ -39,7 +37,7 @@ from testbed.emulation.network.route_requests import RouteRequests
 from testbed.errors import MachineError
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
-from testbed.system import commands
+from testbed.system import allowance, commands
 
 PortKind = Literal["afxdp", "packet"]
 
@@ -122,15 +120,10 @@ def _refusal(switch: OpenVSwitch, ports: int) -> str:
     """Return why the switch cannot have AF_XDP ports, empty when it may."""
     if AFXDP_TYPE not in switch.interface_types():
         return f"this Open vSwitch has no ports of type {AFXDP_TYPE}"
-    available = _available_bytes()
+    available = allowance.free_bytes()
     if ports * AFXDP_BYTES > available // 2:
         return f"{ports} ports take {AFXDP_BYTES >> 20} MiB each, more than half of the {available >> 20} MiB available"
     return ""
-
-
-def _available_bytes() -> int:
-    found = re.search(r"^MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text(encoding="ascii"), re.MULTILINE)
-    return int(found[1]) * 1024 if found else 0
 
 
 def without_program(ports: Collection[str]) -> list[str]:

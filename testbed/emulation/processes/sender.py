@@ -32,7 +32,6 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 
 import numpy as np
@@ -43,7 +42,7 @@ from testbed.records.events import Ints
 from testbed.records.histogram import Histogram
 from testbed.scenario.network import Host
 from testbed.scenario.sources import MIN_PACKET6_BYTES
-from testbed.system import kernel
+from testbed.system import allowance, kernel
 from testbed.traffic.frames import FrameSet, build_frames
 from testbed.traffic.plan import PacketPlan
 from testbed.units import NS_PER_MS, NS_PER_S
@@ -247,8 +246,7 @@ def _wait(due_ns: int, now_ns: int) -> None:
 def _check_memory(packets: int) -> None:
     """Refuse a plan whose frames would take more than half of the memory there is."""
     needed = packets * _BYTES_A_PACKET
-    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
-    available = int(lines["MemAvailable"].split()[0]) * 1024
+    available = allowance.free_bytes()
     if needed > available // 2:
         raise MachineError(
             f"preparing {packets:,} packets",

@@ -32,8 +32,8 @@ SAMPLE_BYTES = 100
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
-class Room:
-    """Knows what trials take; traces that several of them name are read once."""
+class MemoryNeeds:
+    """The memory that simulated trials need; traces that several of them name are read once."""
 
     def __init__(self) -> None:
         self._files: dict[Path, TraceFiles] = {}
