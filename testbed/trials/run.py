@@ -113,9 +113,10 @@ def run(loaded: LoadedScenario, options: RunOptions, began_ns: int | None = None
         TestbedError: see the classes in `errors`; each knows its exit code.
     """
     phases = Phases(time.monotonic_ns() if began_ns is None else began_ns, "starting Python and loading the scenario")
+    if is_real_time(options.engine):
+        _refuse_if_lacking(loaded.scenario, options, phases)
+    # Not before: while the machine is tried for as many processes as the trial will have, none may be beside them.
     with provenance.Asked() as asked:
-        if is_real_time(options.engine):
-            _refuse_if_lacking(loaded.scenario, options, phases)
         return _measured(loaded, options, phases, asked)
 
 
