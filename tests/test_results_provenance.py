@@ -5,8 +5,10 @@ from __future__ import annotations
 import getpass
 import hashlib
 import json
+import os
 import platform
 import signal
+import subprocess
 import time
 from importlib import metadata
 from pathlib import Path
@@ -91,3 +93,19 @@ def test_the_version_of_a_package_is_that_of_its_description() -> None:
     for name in ("numpy", "pydantic"):
         assert provenance._package_version(name) == metadata.version(name)
     assert provenance._package_version("no-such-package") is None
+
+
+def test_questions_to_git_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `git status` that is ended while it writes the index leaves a lock that stops the user's next command."""
+    source = tmp_path / "testbed" / "__init__.py"
+    source.parent.mkdir()
+    source.write_text("")
+    who = ("-c", "user.name=x", "-c", "user.email=x@example.org")
+    for words in (("init", "-q"), ("add", "."), (*who, "commit", "-q", "-m", "first")):
+        subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
+    os.utime(source, ns=(0, 0))  # the index no longer knows that it is unchanged
+    index = tmp_path / ".git" / "index"
+    before = index.read_bytes()
+    monkeypatch.setattr(provenance.testbed, "__file__", str(source))
+    assert provenance.Asked(provenance._git_questions()).answers()["git modified"] == ""
+    assert index.read_bytes() == before

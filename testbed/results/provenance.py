@@ -134,7 +134,8 @@ def _git_questions() -> dict[str, tuple[str, ...]]:
     root = Path(testbed.__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return {}  # installed as a package: a repository further up is somebody else's
-    git = ("git", "-c", "safe.directory=*", "-C", str(root))
+    # Without optional locks: `status` would write the index anew, and leave its lock behind when it is ended.
+    git = ("git", "--no-optional-locks", "-c", "safe.directory=*", "-C", str(root))
     return {
         "git commit": (*git, "rev-parse", "HEAD"),
         "git modified": (*git, "status", "--porcelain", "--untracked-files=no"),
