@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from testbed.emulation.sandbox import INIT
-from testbed.errors import InputError
+from testbed.errors import InputError, MachineError
 from testbed.scenario.loading import load
 from testbed.scenario.serving import ServeSpec
 from testbed.system import places
@@ -118,7 +118,7 @@ def test_what_no_window_can_mend_ends_the_service_and_so_do_many_failures(
     windows: Windows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service, "_FIRST_PAUSE_S", 0.0)
-    with pytest.raises(service.MachineError, match="no Open vSwitch"):
+    with pytest.raises(MachineError, match="no Open vSwitch"):
         served(windows, SOAK, Ended(3, "no Open vSwitch"), Ended(3))
     with pytest.raises(service.ToolError, match="8 windows in a row failed"):
         served(windows, SOAK, *[Ended(4, "x")] * 9)
