@@ -27,6 +27,7 @@ from testbed.trials import windows as windows_of
 from testbed.trials.process import Ended, TrialCall
 from testbed.trials.service import ServeOptions, _rates, _Service
 from testbed.trials.windows import Windows
+from tests import synthetic_run
 from tests.command import environment, write_tiny
 from tests.test_emulated_run import descendants
 
@@ -207,6 +208,20 @@ def first_process(pid: int) -> int | None:
 
 
 @pytest.mark.requires("root", "bpf", "ovs", "mininet")
+def test_a_window_that_was_stopped_before_its_first_packet_has_no_loss() -> None:
+    """A figure that does not apply is absent from the summary, and then from the line of the verdicts."""
+    made = synthetic_run.make(synthetic_run.facts())
+    summary = {
+        "verdict": "DEGRADED", "verdict_reasons": ["stopped before its end"],
+        "traffic": {"sent_packets": 0, "unaccounted_packets": 0}, "buffer": {"policy": "lstm", "resizes": 0},
+    }  # fmt: skip
+    line = service.verdict_of(summary, made.evidence, took_s=25.0)
+    assert "loss_ratio" not in line
+    assert (line["verdict"], line["idle_s"]) == ("DEGRADED", 25.0 - line["traffic_s"])
+    lossy = {**summary, "buffer": {"loss_ratio": 0.5}}
+    assert service.verdict_of(lossy, made.evidence, took_s=25.0)["loss_ratio"] == 0.5
+
+
 def test_the_death_of_a_sandbox_ends_a_window_and_sigterm_the_service(tmp_path: Path) -> None:
     out = tmp_path / "served"
     argv = [sys.executable, "-m", "testbed", "serve", str(SOAK), "--window", "5s", "--out", str(out), "--json"]

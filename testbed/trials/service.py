@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,7 @@ from testbed.errors import (
     ToolError,
 )
 from testbed.records.engines import EMULATION
+from testbed.records.evidence import Evidence
 from testbed.results.provenance import utc_now
 from testbed.results.recorded_run import RecordedRun
 from testbed.scenario.loading import LoadedScenario
@@ -159,16 +160,7 @@ class _Service:
             return {}
         if summary is None or evidence is None:
             return {}
-        return {
-            "verdict": summary["verdict"],
-            "verdict_reasons": summary["verdict_reasons"],
-            "sent_packets": summary["traffic"]["sent_packets"],
-            "unaccounted_packets": summary["traffic"]["unaccounted_packets"],
-            "loss_ratio": summary["buffer"]["loss_ratio"],
-            "restarted": list(evidence.restarted),
-            "traffic_s": round(evidence.ran_ns / NS_PER_S, 3),
-            "idle_s": round(took_s - evidence.ran_ns / NS_PER_S, 3),
-        }
+        return verdict_of(summary, evidence, took_s)
 
     # -------------------------------------------------------------------------------------------------------- failures
 
@@ -244,3 +236,24 @@ def _rates(loaded: LoadedScenario, factor: float) -> Iterator[str]:
             yield f"{where}.peak={units.rate_text(max(1, round(source.peak_bps * factor)))}"
         elif not isinstance(source, TcpSpec):
             yield f"{where}.rate={units.rate_text(max(1, round(source.rate_bps * factor)))}"
+
+
+def verdict_of(summary: Mapping[str, Any], evidence: Evidence, took_s: float) -> dict[str, Any]:
+    """Return what a line of the verdicts says of a window; without figures that do not apply, such as the loss of none.
+
+    Args:
+        summary: of the window.
+        evidence: likewise.
+        took_s: how long the window took, set-up and results included.
+    """
+    figures = {"loss_ratio": summary["buffer"].get("loss_ratio")}
+    return {
+        "verdict": summary["verdict"],
+        "verdict_reasons": summary["verdict_reasons"],
+        "sent_packets": summary["traffic"]["sent_packets"],
+        "unaccounted_packets": summary["traffic"]["unaccounted_packets"],
+        **{name: value for name, value in figures.items() if value is not None},
+        "restarted": list(evidence.restarted),
+        "traffic_s": round(evidence.ran_ns / NS_PER_S, 3),
+        "idle_s": round(took_s - evidence.ran_ns / NS_PER_S, 3),
+    }
