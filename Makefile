@@ -32,9 +32,9 @@ TEST_STAMP := $(VENV)/set-up-test-$(KEY)
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
 
-setup: packages $(RUN_STAMP) bpf ## install all that a run needs (root; quick the second time)
+setup: packages $(RUN_STAMP) bpf ## install everything a run needs (root; quick if installed already)
 
-setup-test: packages-test $(TEST_STAMP) bpf ## install what the tests and checks need beside it
+setup-test: packages-test $(TEST_STAMP) bpf ## also install what the tests and checks need
 
 packages:
 	@.ci/system-packages $(RUN_PACKAGES)
@@ -77,7 +77,7 @@ run: setup ## set up and run SCENARIO (scenarios/burst.yaml)
 test: setup-test ## set up and run the whole test suite (PYTEST_ARGS=... adds options)
 	$(PYTHON) -m pytest -n 2 $(PYTEST_ARGS)
 
-watch: ## Prometheus with deploy/prometheus at 127.0.0.1:9090, beside `run --metrics 127.0.0.1:9464` (Ctrl-C ends it)
+watch: ## Prometheus with deploy/prometheus at 127.0.0.1:9090, for `run --metrics 127.0.0.1:9464` (end it with Ctrl-C)
 	@command -v prometheus >/dev/null || { echo 'prometheus is not installed: apt-get install prometheus' >&2; exit 3; }
 	prometheus --config.file=deploy/prometheus/prometheus.yml --storage.tsdb.path=runs/.prometheus \
 	    --web.listen-address=127.0.0.1:9090 --log.level=warn

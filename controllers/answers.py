@@ -1,6 +1,6 @@
 """What the controller has answered lately: more packets of a flow come in before its pin is in force.
 
-The switch goes on asking about a flow until it has the pin and has been through its cache.  Those packets follow the
+The switch continues to ask about a flow until it has the pin and has been through its cache.  Those packets follow the
 first; asking the policy again could tear the flow apart, and takes longer.
 """
 

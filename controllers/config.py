@@ -1,4 +1,4 @@
-"""What the balancer process is told before it starts: addresses, ports and the policy."""
+"""What the balancer process is given before it starts: addresses, ports and the policy."""
 
 from __future__ import annotations
 

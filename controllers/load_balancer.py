@@ -6,8 +6,8 @@ beside three more kinds: `BalancerReady` (the whole pipeline is in force; holds 
 event, `removed` names the nodes that it removed) and `BalancerStopped`.
 
 It changes the switch while it has a link, which comes with the grant of the master role (`activate`).  Without a link
-the policy goes on, and with the next one the switch gets the whole pipeline as it then is.  Pins are in the switch and
-survive both.
+the policy continues, and with the next one the switch gets the whole pipeline as it then is.  Pins are in the switch
+and survive both.
 
 Its state is a deterministic function of its inputs and their times.  Each input is noted as plain values (`note`), and
 `follow` takes such a note in place of the input itself: so a standby keeps the same state (`replication`).

@@ -102,7 +102,7 @@ OpenFlowAction = Output | ToGroup | SetField | CopyField | Resubmit | HashToRegi
 
 @dataclass(frozen=True, slots=True)
 class FlowMod:
-    """Add a flow: packets of `match` get `actions` in order, then go on to table `goto` (None: that was all).
+    """Add a flow: packets of `match` get `actions` in order, then continue in table `goto` (None: that was all).
 
     It goes when it matched nothing for `idle_s`; 0: never.
     """

@@ -20,16 +20,16 @@ overwhelmed or dead delays and loses nothing.  The controller only writes slots 
 * **A node that is removed** (silent, drained) has its flow in NODES replaced by "hash again": its flows meet SLOTS,
   where it has no slot any more, and LEARN overwrites their pins.  Flows of the others are not touched.  AGAIN makes the
   switch forget first: Open vSwitch caches a decision for all packets that agree in the bits it looked at, and after a
-  change decides anew for the cached flow, without a packet and so without learning; for up to half a second such a
+  change decides again for the cached flow, without a packet and so without learning; for up to half a second such a
   flow would follow every change of the slots, and go back when its node returns.  A cached flow for which bits matter
   that did not before is thrown away instead, and its next packet decides and learns.  So AGAIN looks at three bits of
   the source address, other ones for each node; what is in them makes no difference.  This needs ``disable-in-band``
   on the bridge (Mininet sets it): the hidden flows of in-band control look at the whole source address of everything.
 * **Slots in turn.**  A hash deals 30 flows to 3 nodes as dice would: the busiest has 12 or 13 of them.  Under a policy
   that has its slots taken in turn, HASH asks TURN for the slot in place of hashing.  TURN has one flow, which writes
-  the number of the next slot; the flow of each slot learns that flow anew, with the number of the slot after it, before
-  the first packet leaves.  So the switch counts new flows by itself.  What is learned is as lasting as a pin, and a
-  controller that installs the pipeline begins at slot 0 again.
+  the number of the next slot; the flow of each slot learns that flow again, with the number of the slot after it,
+  before the first packet leaves.  So the switch counts new flows by itself.  What is learned is as lasting as a pin,
+  and a controller that installs the pipeline begins at slot 0 again.
 
       HASH ─ unpinned ─▶ TURN ─▶ SLOTS ─▶ LEARN          SLOTS writes the next turn into TURN
 
@@ -52,13 +52,13 @@ overwhelmed or dead delays and loses nothing.  The controller only writes slots 
 * **Fragments** to the VIP are dropped, every one of a datagram, and counted (`FRAGMENT_COOKIE`); frames of the testbed
   fit the MTU.  Only the first has ports, and Open vSwitch hides even those where it looks flows up, but not where it
   hashes and learns: the rest of a datagram would go to another node than its beginning, and the beginning would pin its
-  whole flow anew, away from the node that serves it.  To follow the first fragment takes a switch that remembers each
+  whole flow again, away from the node that serves it.  To follow the first fragment takes a switch that remembers each
   datagram.  An IPv6 datagram that is whole and has a fragment header all the same (RFC 6946) is balanced as any.
 
 * **What a host's kernel sends by itself** (ARP, neighbour discovery, probes for duplicates, router solicitations,
-  MLD, IGMP) is dropped where no flow answers or forwards it, and counted (`KERNEL_COOKIE`), so that it is not taken for
-  lost traffic.  All of it has a group address, but for probes of a neighbour that is known already; no packet of the
-  testbed's traffic has one.
+  MLD, IGMP) is dropped where no flow answers or forwards it, and counted (`KERNEL_COOKIE`), so that it is not mistaken
+  for lost traffic.  All of it has a group address, but for probes of a neighbour that is known already; no packet of
+  the testbed's traffic has one.
 """
 
 from __future__ import annotations

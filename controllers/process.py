@@ -9,8 +9,8 @@ the switch, with or without a standby.  It can send no state-changing message be
 
 With a standby (`standby`), the primary sends it its inputs (`replication`).  When the standby does not receive them any
 more, the primary asks the switch for its role again, as the switch alone can decide: if the standby has died, the
-primary gets the role and goes on alone; if the standby has taken over, the primary's generation id is stale, and it is
-no longer active.  Until the switch has answered, even over another connection, the primary takes in nothing: the
+primary gets the role and continues alone; if the standby has taken over, the primary's generation id is stale, and it
+is no longer active.  Until the switch has answered, even over another connection, the primary takes in nothing: the
 notifications that wait belong to the active controller.
 """
 

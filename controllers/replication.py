@@ -109,7 +109,7 @@ class Follower:
 
     @property
     def hung_ns(self) -> int | None:
-        """Return when the primary is taken for hung, if nothing more is heard; None before it has begun to speak."""
+        """Return when the primary is considered hung, if nothing more is heard; None before it has begun to speak."""
         return None if self._heard_ns is None else self._heard_ns + HUNG_NS
 
     def close(self) -> None:

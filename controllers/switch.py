@@ -65,7 +65,7 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """The connection is lost; the switch goes on forwarding by what it has."""
+    """The connection is lost; the switch continues to forward with its current tables."""
 
     connection: Connection
 

@@ -126,7 +126,7 @@ def _lacking(error: ImportError) -> TestbedError | None:
     if isinstance(error, ModuleNotFoundError) and name:
         return MachineError(attempted, f"lacks {name}", f"use: {again}" if ours else installing.packages(name))
     broken = name or "a package"
-    return MachineError(attempted, f"cannot load {broken}: {error}", f"install it anew: {installing.packages(broken)}")
+    return MachineError(attempted, f"cannot load {broken}: {error}", f"reinstall it: {installing.packages(broken)}")
 
 
 def _flushed(code: int) -> int:

@@ -44,7 +44,7 @@ class TrialPlan:
         logs: where processes of the trial write.
         phases: of the set-up, begun.
         run_id: the mark in every data packet.
-        restarts: whether a process that ends unordered is started anew, where the engine can, or ends the trial.
+        restarts: whether a process that ends unexpectedly is restarted, if the engine can do that, or ends the trial.
     """
 
     scenario: Scenario
@@ -71,7 +71,7 @@ class TrialPlan:
 
 
 class Writer(Protocol):
-    """Who writes a trial down while it goes on; `results.run_directory.RunDirectory` is one."""
+    """Writes the records of a trial while it runs; `results.run_directory.RunDirectory` is one."""
 
     def append_columns(self, columns: Mapping[str, object]) -> None:
         """Take in rows of samples (`records.samples.COLUMNS`) as columns of equal length."""

@@ -67,7 +67,7 @@ class ToolError(TestbedError):
 
 
 class PolicyError(ToolError):
-    """A policy broke the rules of `policies.base`, so that a run cannot go on."""
+    """A policy broke the rules of `policies.base`, so that a run cannot continue."""
 
 
 class CommandError(ToolError):
@@ -81,7 +81,7 @@ class CommandError(ToolError):
 
     def __init__(self, attempted: str, argv: Sequence[str], returncode: int, stdout: str, stderr: str) -> None:
         self.argv, self.returncode, self.stdout, self.stderr = tuple(argv), returncode, stdout, stderr
-        said = (stderr.strip() or stdout.strip() or "it said nothing").splitlines()[-1]
+        said = (stderr.strip() or stdout.strip() or "no output").splitlines()[-1]
         super().__init__(attempted, f"`{' '.join(argv)}` ended with status {returncode}: {said}")
 
 

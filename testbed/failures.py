@@ -67,10 +67,10 @@ _LIMITS = {
     errno.ENOSYS: "boot the distribution's stock kernel",
 }
 _FAILURES = {
-    errno.ENOSPC: "make room, or send it elsewhere",
-    errno.EDQUOT: "make room (the quota is used up), or send it elsewhere",
+    errno.ENOSPC: "free disk space, or write to another location",
+    errno.EDQUOT: "free disk space (the quota is used up), or write to another location",
     errno.EFBIG: "raise the limit of file sizes: `ulimit -f unlimited`",
-    errno.EROFS: "name a place that can be written",
+    errno.EROFS: "choose a writable location",
     errno.EIO: "check the disk (dmesg, SMART)",
     errno.ENODEV: "check the device",
     errno.ENXIO: "check the device",
@@ -124,8 +124,8 @@ def _of_a_call(error: BaseException) -> PolicyError | None:
     if found is None or not places or not _is_of_a_policy(found[0]) or _same(places[-1].filename, found[0]):
         return None
     where = _short(found[0]) + (f", line {found[1]}" if found[1] else "")
-    remedy = "make it fit its interface (described in the docstring beside its row)"
-    return PolicyError("asking a policy", f"{_words(error)} ({where})", remedy)
+    remedy = "change it to match its interface (see the docstring next to its row)"
+    return PolicyError("calling a policy", f"{_words(error)} ({where})", remedy)
 
 
 def _called(name: str, error: BaseException) -> tuple[str, int] | None:
@@ -204,9 +204,9 @@ def _of_a_policy(error: BaseException) -> PolicyError | None:
         return None
     where = f"{_short(places[-1].filename)}, line {places[-1].lineno}, in {places[-1].name}"
     if os.path.realpath(places[-1].filename) in _blamed:
-        return PolicyError("asking a plug-in", f"{_words(error)} ({where})", "fix the plug-in")
+        return PolicyError("calling a plug-in", f"{_words(error)} ({where})", "fix the plug-in")
     return PolicyError(
-        "asking a policy", f"{_words(error)} ({where})", "fix the policy; report it if it is one of ours"
+        "calling a policy", f"{_words(error)} ({where})", "fix the policy; if it is a built-in one, please report this"
     )
 
 

@@ -198,7 +198,7 @@ def simulate(scenario: LoadedScenario | str | Path, *, out: str | Path | None = 
 def sweep_file(
     path: str | Path, *, engine: str = EMULATION, out: str | Path | None = None, jobs: int | None = None
 ) -> Sweep:
-    """Run a sweep to its end; one that was begun goes on.  `testbed.sweep` is this function.
+    """Run a sweep to its end; one that was begun is resumed.  `testbed.sweep` is this function.
 
     Args:
         path: the sweep file.

@@ -94,9 +94,9 @@ class Registry(Generic[R]):
 
     def _add(self, row: R) -> R:
         if row.name in self._rows:
-            raise InputError(f"add {self.what} {row.name}", "there is one of that name", "give it another name")
+            raise InputError(f"add {self.what} {row.name}", "this name is already in use", "choose another name")
         if not row.doc.strip():
-            raise InputError(f"add {self.what} {row.name}", "its doc is empty", "say in a line what it is")
+            raise InputError(f"add {self.what} {row.name}", "its doc is empty", "add a description of one line")
         self._rows[row.name] = row
         return row
 

@@ -112,7 +112,7 @@ def test_wide_intervals_decide_nothing(emulated: Any, simulated: Any, agrees: bo
     assert (loss.agrees, loss.cells[-1]) == (agrees, word)
     said = agreement.summary_of(judgements)
     assert ("1 are undecided" in said) == (agrees is None)
-    assert "still to be run" not in said
+    assert "have not been run" not in said
 
 
 def test_differences_are_taken_seed_by_seed() -> None:
@@ -147,7 +147,7 @@ def wide_text(loss: float, half: float) -> str:
 def test_what_was_not_run_in_both_is_no_agreement() -> None:
     found = verdicts(table(SAME), table(SAME, seeds=(1,)))
     assert found["static-min loss"] is None
-    assert "6 are still to be run" in agreement.summary_of(judge(table(SAME), table(SAME, seeds=(1,))))
+    assert "6 have not been run yet" in agreement.summary_of(judge(table(SAME), table(SAME, seeds=(1,))))
 
 
 def test_other_traffic_under_one_seed_is_refused() -> None:

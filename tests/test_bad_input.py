@@ -34,7 +34,7 @@ REFUSALS = [
     ("faults=[{at: 100ms, pause: n4, for: 30ms}]", "faults.0.pause", "no node 'n4'"),
     ("faults=[{at: 100ms, link_down: s1-n9}]", "faults.0.link_down", "no node 'n9'"),
     ("faults=[{at: 100ms, link_down: c1-s1}]", "faults.0.link_down", "no link 'c1-s1'"),
-    ("faults=[{at: 100ms, partition: [[n1], [n2, n9]]}]", "faults.0.partition", "every node once"),
+    ("faults=[{at: 100ms, partition: [[n1], [n2, n9]]}]", "faults.0.partition", "every node exactly once"),
     (TRACED, "trace", "it ends after 0.3 s, the run after 1"),
 ]
 

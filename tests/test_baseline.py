@@ -200,7 +200,7 @@ def test_options_of_a_baseline_need_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("", "no readable JSON"),
+        ("", "it is not valid JSON"),
         ("{}", "not of schema 1"),
         ('{"schema": 1}', "scenario: field required"),
         (

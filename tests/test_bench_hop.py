@@ -32,5 +32,5 @@ def test_a_hop_is_the_difference_of_far_and_near_nodes_by_two() -> None:
 
 
 def test_nodes_at_one_distance_say_nothing_of_hops() -> None:
-    with pytest.raises(ToolError, match="equally far"):
+    with pytest.raises(ToolError, match="at the same distance"):
         rows_of([way("n1", 60), way("n2", 60)], NETWORK, "VALID")

@@ -109,5 +109,5 @@ def test_what_need_never_be_named_is_null_in_json(
 
 
 def test_parts_are_chosen_of_a_benchmark_that_has_some() -> None:
-    with pytest.raises(InputError, match="xdp takes none"):
+    with pytest.raises(InputError, match="xdp does not take this option"):
         bench(["xdp"], only="x")

@@ -126,7 +126,7 @@ def test_what_goes_before_the_switch_is_missing_to_it() -> None:
     made = forecast(load(nodes=10, pps=10_000), slow)
     assert made.verdict == "INVALID"
     assert math.isinf(value(made, "way from client to node p99"))
-    assert "grows without end" in foresight.expected(slow, load(nodes=10, pps=10_000)).words
+    assert "grows without bound" in foresight.expected(slow, load(nodes=10, pps=10_000)).words
 
 
 def test_one_process_for_all_agents_has_one_core() -> None:
@@ -168,17 +168,19 @@ def test_the_nearest_is_the_largest_that_is_valid() -> None:
 
 
 def test_longer_samples_are_offered_where_agents_are_what_limits() -> None:
-    assert "samples of 20ms" in nearest(load(nodes=8, pps=500), replace(COSTS, agents_ratio=Slope(0.0, 0.0019)))
+    assert "a sample interval of 20ms" in nearest(
+        load(nodes=8, pps=500), replace(COSTS, agents_ratio=Slope(0.0, 0.0019))
+    )
 
 
 def test_lower_rates_are_offered_where_the_switch_is_what_limits() -> None:
     asked = load(pps=70_000)
-    assert any(text.startswith("rates of 0.") for text in nearest(asked, COSTS))
+    assert any(text.startswith("rates multiplied by 0.") for text in nearest(asked, COSTS))
 
 
 def test_other_work_is_named_first_where_it_is_what_is_in_the_way() -> None:
     first = nearest(load(), replace(COSTS, other_ratio=1.7))[0]
-    assert first == "end other work on this machine (it takes 1.7 of 2 cores)"
+    assert first == "end other work on this machine (it uses 1.7 of 2 cores)"
 
 
 # ---------------------------------------------------------------------------------------------- from a scenario, words
@@ -206,7 +208,7 @@ def test_of_a_long_run_the_busiest_minute_is_looked_at() -> None:
 
 def test_the_words_name_verdict_limit_and_nearest() -> None:
     seen = foresight.expected(COSTS, load(nodes=40, pps=12_000))
-    assert seen.words.startswith("expected INVALID, for want of ")
+    assert seen.words.startswith("expected INVALID, limited by ")
     assert seen.remedy.startswith("to be VALID here: at most ")
     assert json.loads(json.dumps(seen.to_record()))["verdict"] == "INVALID"
     assert foresight.expected(COSTS, load()).remedy == ""
@@ -216,7 +218,7 @@ def test_memory_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(measured, "free_bytes", lambda: 10**8)
     seen = foresight.expected(COSTS, load())
     assert not seen.fits
-    assert seen.words == "it takes 0.1 GB of memory, and 0.1 GB are free"
+    assert seen.words == "it needs 0.1 GB of memory, but 0.1 GB are free"
 
 
 def test_a_scenario_in_small_keeps_its_settings() -> None:
@@ -279,7 +281,7 @@ def test_without_one_under_the_settings_the_last_measurement_serves_and_the_word
     network = describe(other.topology)
     seen = foresight.recalled(other, network, make_plan(other, network, Path()))
     assert seen is not None
-    assert "by a measurement under other settings" in seen.words
+    assert "measured with other settings" in seen.words
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[", '{"x": 1}', None])

@@ -105,7 +105,7 @@ def test_how_a_capture_is_replayed_is_said(tmp_path: Path, source: dict[str, Any
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ({"packet": "500B"}, "a frame of 1,454 bytes, 2. in time, and `packet` is 500B; raise `packet`"),
+        ({"packet": "500B"}, "frame 2 (in time order) has 1,454 bytes, but `packet` is 500B; raise `packet`"),
         ({"rate_scale": 2.0}, "rate_scale changes sizes"),
         ({"rows": "bins"}, "rows and bin are for CSV"),
         ({"replay": "frames"}, "expected one of bytes, packets"),
@@ -120,9 +120,9 @@ def test_what_contradicts_it_is_refused(tmp_path: Path, source: dict[str, Any], 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (pcap([(0, 100, 100)], link_type=113), "link type 113, and five-tuples are read in Ethernet"),
+        (pcap([(0, 100, 100)], link_type=113), "link type 113, but five-tuples are read only from Ethernet"),
         (pcap([(0, 0, 0)]), "packet 1 has no length"),
-        (b"time_s,bytes\n0,1000\n", "it is no capture"),
+        (b"time_s,bytes\n0,1000\n", "it is not a capture"),
     ],
 )
 def test_a_file_without_five_tuples_is_refused(tmp_path: Path, content: bytes, said: str) -> None:

@@ -109,13 +109,13 @@ def test_a_header_that_is_cut_off_is_told():
 def test_a_length_nobody_captures_is_damage():
     content = bytearray(pcap(packets([START_US, START_US + 1], 60)))
     struct.pack_into("<I", content, 24 + 76 + 8, 0xFFFFFFF0)
-    assert refusal(bytes(content)).startswith("packet 2 cannot be read (it says that 4,294,967,280 bytes of it follow)")
+    assert refusal(bytes(content)).startswith("packet 2 cannot be read (it declares 4,294,967,280 bytes)")
 
 
 def test_parts_of_a_second_beyond_a_second_are_damage():
     content = bytearray(pcap(packets([START_US, START_US + 1], 60)))
     struct.pack_into("<I", content, 24 + 76 + 4, 1_000_000)
-    assert "packet 2 has a part of a second that is more than a second" in refusal(bytes(content))
+    assert "packet 2 has a fraction of a second that exceeds one second" in refusal(bytes(content))
 
 
 # --------------------------------------------------------------------------------------------------------- pcapng
@@ -129,12 +129,12 @@ def test_each_section_begins_its_interfaces_and_its_clock_anew():
 
 def test_the_second_section_has_no_interfaces_of_the_first():
     content = section("<", interface(), enhanced(START_US)) + section("<", enhanced(START_US))
-    assert refusal(content) == "packet 2 names an interface that there is not; take it out: `editcap IN OUT 2`"
+    assert refusal(content) == "packet 2 names an interface that does not exist; remove it: `editcap IN OUT 2`"
 
 
 def test_an_interface_is_there_from_its_block_on():
     content = section("<", interface(), enhanced(START_US, number=1), interface())
-    assert "packet 1 names an interface that there is not" in refusal(content)
+    assert "packet 1 names an interface that does not exist" in refusal(content)
 
 
 @ORDERS
@@ -190,19 +190,19 @@ def _damaged(at: int, value: int) -> bytes:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (_damaged(4, 0), "it is damaged after packet 1: a block of 0 bytes cannot be"),
-        (_damaged(4, 93), "it is damaged after packet 1: a block of 93 bytes cannot be"),
-        (_damaged(4, 28), "it is damaged after packet 1: a block of 28 bytes cannot be"),
-        (_damaged(88, 96), "it is damaged after packet 1: a block says two lengths"),
+        (_damaged(4, 0), "it is damaged after packet 1: a block of 0 bytes is not possible"),
+        (_damaged(4, 93), "it is damaged after packet 1: a block of 93 bytes is not possible"),
+        (_damaged(4, 28), "it is damaged after packet 1: a block of 28 bytes is not possible"),
+        (_damaged(88, 96), "it is damaged after packet 1: a block has two different lengths"),
         (_damaged(20, 61), "packet 2 is longer than its block"),
         (_damaged(12, 2**30), "packet 2 has a time before 1970 or after 2242"),
         (_damaged(4, 0xFFFFFFF0), "packet 2 cannot be read (the file is cut off within it)"),
         (section("<", major=2), "pcapng version 2 is not known"),
         (section("<", interface("<", 6, -1), enhanced(0)), "packet 1 has a time before 1970"),
-        (section("<", interface("<", 6, 2**40)), "the times of interface 0 are 1099511627776 s late"),
+        (section("<", interface("<", 6, 2**40)), "the times of interface 0 have an offset of 1099511627776 s"),
         (section("<", block(1, struct.pack("<HHIHHHH", 1, 0, 0, 9, 2, 0, 0))), "interface 0 is damaged"),
         (section("<", block(1, struct.pack("<HHIHHI", 1, 0, 0, 9, 200, 0))), "interface 0 is damaged"),
-        (section()[:8] + bytes(20), "the section header says no byte order"),
+        (section()[:8] + bytes(20), "the section header has no valid byte order"),
     ],
 )
 def test_damage_is_told_and_what_is_before_it_can_be_kept(content, words):
@@ -216,14 +216,14 @@ def test_packets_that_stood_behind_later_ones_are_put_in_order_and_counted():
     times = [START_US + k * 1000 - (1001 if k == 500 else 0) for k in range(1000)]
     found, notes = in_order(read(pcap(packets(times))), "x")
     assert found.t_ns.tolist() == sorted(time * US for time in times)
-    assert notes == ("1 packet stood behind later ones, by 0.001 ms at most; sorted by time",)
+    assert notes == ("1 packet out of order, by at most 0.001 ms; sorted by time",)
 
 
 def test_lengths_move_with_their_packets():
     rows = [(START_US, 100, 100), (START_US + 30, 300, 300), (START_US + 10, 200, 200), (START_US + 20, 250, 250)]
     found, notes = in_order(read(pcap(rows)), "x")
     assert found.n_bytes.tolist() == [100, 200, 250, 300]
-    assert notes[0].startswith("2 packets stood behind later ones, by 0.02 ms at most")
+    assert notes[0].startswith("2 packets out of order, by at most 0.02 ms")
 
 
 def test_a_step_of_the_clock_is_no_disorder():
@@ -238,13 +238,13 @@ def test_a_step_of_the_clock_is_no_disorder():
 
 def test_a_packet_without_a_time_is_named_with_what_takes_it_out():
     text = refusal(pcap(packets([0, *(START_US + k * 1000 for k in range(1000))])))
-    assert text == "packet 1 has no time; take out what has none: `editcap IN OUT 1`"
+    assert text == "packet 1 has no time; remove packets without a time: `editcap IN OUT 1`"
 
 
 def test_many_packets_without_a_time_are_taken_out_by_date():
     text = refusal(pcap(packets([*[0] * 9, START_US])))
     assert text.startswith(
-        "packet 1 has no time, nor have 8 others; take out what has none: `editcap IN OUT 1 2 3 4 5`"
+        "packet 1 has no time, nor have 8 others; remove packets without a time: `editcap IN OUT 1 2 3 4 5`"
     )
     assert "`editcap -A '1971-01-01 00:00:00' IN OUT`" in text
 
@@ -255,21 +255,21 @@ def test_times_from_zero_on_are_times():
 
 def test_a_packet_of_another_age_is_named():
     text = refusal(pcap(packets([5, START_US])))
-    assert text.startswith("packet 2 is 1.7e+09 s after the one before it; take out what does not belong")
+    assert text.startswith("packet 2 is 1.7e+09 s after the one before it; remove what does not belong to it")
 
 
 def test_simple_packets_have_no_times():
     text = refusal(section("<", interface(), simple(), simple()))
     assert text == (
-        "its packets have no times (Simple Packet Blocks); capture it anew: dumpcap and tcpdump write times"
+        "its packets have no times (Simple Packet Blocks); capture again with dumpcap or tcpdump, which write times"
     )
     mixed = refusal(section("<", interface(), enhanced(START_US), simple(), enhanced(START_US)))
-    assert mixed == "packet 2 has no time; take out what has none: `editcap IN OUT 2`"
+    assert mixed == "packet 2 has no time; remove packets without a time: `editcap IN OUT 2`"
 
 
 def test_a_capture_of_nothing_is_refused():
     for content in (pcap([]), section(), section("<", interface())):
-        assert refusal(content) == "it holds no packets; give a capture with traffic"
+        assert refusal(content) == "it contains no packets; use a capture with traffic"
 
 
 # ------------------------------------------------------------------------------------------------ independent readers

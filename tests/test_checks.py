@@ -245,4 +245,4 @@ def test_what_traces_were_taken_for_is_said_once_in_a_sweep(scenario):
     told: list[str] = []
     keys = {"traffic": [[{"name": "t", "from": "c1", "trace": "t.csv"}]], "buffer.policy": ["static-min", "reactive"]}
     sweep.checked(swept(scenario.parent, set=keys, seeds=[1, 2]), "simulation", told.append)
-    assert [line.rpartition("read as ")[2] for line in told] == ["bins of 100ms; `rows: bursts` would say otherwise"]
+    assert [line.rpartition("read as ")[2] for line in told] == ["bins of 100ms; `rows: bursts` overrides this"]

@@ -240,7 +240,7 @@ faults: [{faults}]
         ({"faults": "{at: 1s, add: n2}"}, r"x.yaml:9: faults.0.add: n2 is in service at that time"),
         ({"faults": "{at: 1s, drain: n9}"}, r"x.yaml:9: faults.0.drain: there is no node 'n9'"),
         ({"faults": "{at: 1s, drain: n1}, {at: 2s, drain: n1}"}, r"x.yaml:9: faults.1.drain: n1 is out of service"),
-        ({"faults": "{at: 9s, drain: n1}"}, r"x.yaml:9: faults.0.at: it is not within the duration"),
+        ({"faults": "{at: 9s, drain: n1}"}, r"x.yaml:9: faults.0.at: it is after the end of the run"),
         (
             {"faults": ", ".join(f"{{at: 1s, drain: n{k}}}" for k in (1, 2, 3))},
             r"x.yaml:9: faults.2.drain: no node would be in service",

@@ -214,12 +214,12 @@ def drive(policy: Asking, until_ns: int) -> Agenda:
 
 @pytest.mark.parametrize("after_ns", [0, -5])
 def test_a_policy_whose_deadline_stays_is_named(after_ns: int) -> None:
-    with pytest.raises(PolicyError, match="driving the policy brain:n1: it was woken at 1000 ns"):
+    with pytest.raises(PolicyError, match="driving the policy brain:n1: it was called at 1000 ns"):
         drive(Asking(after_ns), NS_PER_MS)
 
 
 def test_a_policy_that_creeps_is_named() -> None:
-    with pytest.raises(PolicyError, match=f"brain:n1: it was woken {MOST_WAKES} times within"):
+    with pytest.raises(PolicyError, match=f"brain:n1: it was called {MOST_WAKES} times within"):
         drive(Asking(1), NS_PER_MS)
 
 

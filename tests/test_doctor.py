@@ -134,7 +134,7 @@ def test_many_lacks_are_told_in_five_lines(machine, monkeypatch):
 def test_missing_tools_are_told_with_their_package(machine, monkeypatch):
     monkeypatch.setattr(probes, "tool", lambda name: None)
     findings = doctor.diagnose()
-    assert found(findings, "mnexec").detail == "no package mininet"
+    assert found(findings, "mnexec").detail == "the package mininet is not installed"
     assert found(findings, "mnexec").status == "missing"
     assert found(findings, "bpftool").status == "limited"
 
@@ -320,7 +320,7 @@ def control_group(controller, **settings):
         (("unshare", "--user", "--map-root-user"), "bpf", "not permitted"),
         (
             ("unshare", "--user", "--map-root-user", *in_mounts("echo 0 > /proc/sys/user/max_net_namespaces")),
-            *("namespaces", "network namespace: as many as allowed are there"),
+            *("namespaces", "network namespace: the limit is reached"),
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -341,7 +341,7 @@ def test_places_that_a_run_does_not_write_to_are_not_missed():
 def test_too_few_processes_are_named():
     with control_group("pids", max="30") as under:
         finding = missing_under(*under)["processes"]
-    assert "there is room for" in finding["detail"]
+    assert "could be started" in finding["detail"]
     assert "pids.max" in finding["remedy"]
 
 

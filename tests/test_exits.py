@@ -60,7 +60,7 @@ def test_a_full_disk_below_standard_output_is_said(tiny: Path) -> None:
         done = call("validate", tiny, stdout=full)
     assert done.returncode == EXIT_TOOL_FAILED
     assert done.stderr.splitlines()[-1] == (  # a busy machine says before that it is still checking
-        "testbed: writing standard output: no space left on device; make room, or send it elsewhere"
+        "testbed: writing standard output: no space left on device; free disk space, or write to another location"
     )
 
 
@@ -158,7 +158,7 @@ def test_a_folder_that_is_gone_and_no_home_do_no_harm(tiny: Path) -> None:
         assert done.stdout.split()[-1] == code, done
     done = shell(line.format(f"simulate {tiny}"), tiny.parent)
     assert done.stdout.split()[-1] == str(EXIT_BAD_INPUT)
-    assert "name a writable place" in done.stderr
+    assert "choose a writable directory" in done.stderr
 
 
 # ------------------------------------------------------------------------------------------------------ last handler
@@ -200,7 +200,11 @@ def test_a_package_that_cannot_be_imported_is_a_lack_of_the_machine(tmp_path: Pa
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
-        (OSError(28, "No space left on device", "/x/y"), EXIT_TOOL_FAILED, "no space left on device: /x/y; make room"),
+        (
+            OSError(28, "No space left on device", "/x/y"),
+            EXIT_TOOL_FAILED,
+            "no space left on device: /x/y; free disk space",
+        ),
         (OSError(24, "Too many open files"), EXIT_MACHINE_LACKS, "too many open files; raise the limit"),
         (PermissionError(1, "Operation not permitted"), EXIT_MACHINE_LACKS, "doctor"),
         (MemoryError(), EXIT_MACHINE_LACKS, "not enough memory"),

@@ -162,7 +162,11 @@ def test_an_exception_elsewhere_is_our_own_bug_and_says_where() -> None:
 @pytest.mark.parametrize(
     ("error", "kind", "said"),
     [
-        (OSError(errno.ENOSPC, "No space left on device", "/x"), ToolError, "no space left on device: /x; make room"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/x"),
+            ToolError,
+            "no space left on device: /x; free disk space",
+        ),
         (OSError(errno.EMFILE, "Too many open files"), MachineError, "too many open files; raise the limit"),
         (PermissionError(errno.EPERM, "Operation not permitted"), MachineError, "operation not permitted; run as root"),
         (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), MachineError, "pids.max"),

@@ -82,24 +82,24 @@ def test_every_kind_is_read(tmp_path: Path) -> None:
     ("line", "said"),
     [
         ("{at: 1s, crash: n9}", "no node 'n9'"),
-        ("{at: 9s, crash: n1}", "not within the duration"),
+        ("{at: 9s, crash: n1}", "after the end of the run"),
         ("{at: 1s, link_down: s2-n1}", "no link 's2-n1'"),
         ("{at: 1s, link_down: s1-n7}", "no node 'n7'"),
-        ("{at: 1s, partition: [[n1], [n2]]}", "every node once"),
-        ("{at: 1s, partition: [[n1, n2, n3]]}", "divides nothing"),
+        ("{at: 1s, partition: [[n1], [n2]]}", "every node exactly once"),
+        ("{at: 1s, partition: [[n1, n2, n3]]}", "does not divide the nodes"),
         ("{at: 1s}", "exactly one of"),
         ("{at: 1s, crash: n1, pause: n2}", "exactly one of"),
         ("{at: 1s, pause: n1}", "pause needs for; add for: 30ms"),
-        ("{at: 1s, kill: controller, for: 1s}", "kill takes no for"),
-        ("{at: 1s, restart: n1, for: 1s}", "restart takes no for"),
+        ("{at: 1s, kill: controller, for: 1s}", "kill does not take for"),
+        ("{at: 1s, restart: n1, for: 1s}", "restart does not take for"),
         ("{at: 1s, flap: s1-n1, for: 1s}", "add period: 400ms"),
         ("{at: 1s, flap: n1, for: 1s, period: 1s}", "no link 'n1'"),
         ("{at: 1s, loss: s1-n1}", "add ratio: 0.01"),
         ("{at: 1s, loss: s1-n1, ratio: 1.5}", "faults.0.ratio"),
-        ("{at: 1s, crash: n1, ratio: 0.5}", "crash takes no ratio"),
+        ("{at: 1s, crash: n1, ratio: 0.5}", "crash does not take ratio"),
         ("{at: 1s, cpu_hog: 2}", "cpu_hog needs for; add for: 2s"),
-        ("{at: 1s, restart: n1}", "n1 is running at that time; give it after the crash"),
-        ("{at: 1s, link_up: s1-n1}", "s1-n1 is up at that time; give it after the link_down"),
+        ("{at: 1s, restart: n1}", "n1 is running at that time; give a time after the crash"),
+        ("{at: 1s, link_up: s1-n1}", "s1-n1 is up at that time; give a time after the link_down"),
         ("{at: 1s, kill: switch}", "faults.0.kill"),
     ],
 )
@@ -127,7 +127,7 @@ def test_only_controllers_that_live_can_be_killed(
     if not refused:
         assert len(faults(tmp_path, text).scenario.faults) == len(kills)
         return
-    with pytest.raises(InputError, match="no controller is left by then"):
+    with pytest.raises(InputError, match="no controller is left at that time"):
         faults(tmp_path, text)
 
 

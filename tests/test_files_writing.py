@@ -90,7 +90,7 @@ def test_no_right_and_no_room_have_different_remedies(tmp_path: Path) -> None:
     with pytest.raises(ToolError, match="check the disk"):
         writing.replace(tmp_path / "absent" / "file", "x")
     full = writing.refusal(tmp_path, OSError(28, "No space left on device"), "choose another --out")
-    assert str(full).endswith("No space left on device; make room on the disk or choose another --out")
+    assert str(full).endswith("No space left on device; free disk space or choose another --out")
 
 
 # --------------------------------------------------------------------------------------------------- a full disk
@@ -142,7 +142,7 @@ def test_a_disk_that_fills_during_a_run_is_said_and_the_run_failed(folder: Path,
     came, said = on_a_small_disk(kilobytes, folder, "true", "simulate", "s.yaml", "--quiet", "--out", "disk/r")
     assert came["code"] == 4, said
     assert "No space left on device" in said
-    assert "make room on the disk or choose another --out" in said
+    assert "free disk space or choose another --out" in said
     assert came["status"] == "failed "
     assert came["left"] == []
 
@@ -163,7 +163,7 @@ def test_a_disk_that_fills_under_any_other_verb_is_said_too(folder: Path, name: 
     came, said = on_a_small_disk(kilobytes, folder, before, *arguments)
     assert came["code"] == 4, said
     assert "No space left on device" in said
-    assert "make room on the disk" in said
+    assert "free disk space" in said
     assert "running" not in str(came["status"])
     assert came["left"] == []
 
@@ -207,5 +207,5 @@ def test_a_model_its_card_and_its_onnx_are_written_whole_or_not_at_all(folder: P
     )  # fmt: skip
     *said, left = ended.stdout.splitlines()
     assert [line.partition(" ")[0] for line in said] == ["weights", "card", "section", "onnx"]
-    assert all("No space left on device; make room on the disk" in line for line in said)
+    assert all("No space left on device; free disk space" in line for line in said)
     assert left == "['MODEL.md']"

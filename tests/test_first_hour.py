@@ -98,7 +98,7 @@ def test_every_key_says_what_it_is() -> None:
 
 
 def test_validate_without_a_file_says_what_to_name() -> None:
-    assert "no file is named" in refused("validate")
+    assert "no file was given" in refused("validate")
 
 
 # --------------------------------------------------------------------------------------------------------- plan
@@ -155,9 +155,11 @@ def test_a_run_is_overwritten_when_asked_and_nothing_else_is(written: Callable[.
     (out / "old").touch()
     assert call("simulate", path, "--out", out, "--overwrite", "--quiet").exit_code == 0
     assert not (out / "old").exists()
-    assert "lies in it" in refused("simulate", out / "scenario.yaml", "--out", out, "--overwrite", "--quiet")
+    assert "it contains the scenario" in refused(
+        "simulate", out / "scenario.yaml", "--out", out, "--overwrite", "--quiet"
+    )
     (tmp_path / "precious").mkdir()
-    assert "no run directory" in refused("simulate", path, "--out", tmp_path / "precious", "--overwrite", "--quiet")
+    assert "not a run directory" in refused("simulate", path, "--out", tmp_path / "precious", "--overwrite", "--quiet")
     link = tmp_path / "link"
     link.symlink_to(out)
     assert "symbolic link" in refused("simulate", path, "--out", link, "--overwrite", "--quiet")
@@ -166,7 +168,7 @@ def test_a_run_is_overwritten_when_asked_and_nothing_else_is(written: Callable[.
 
 def test_a_run_under_way_is_not_overwritten(written: Callable[..., Path], tmp_path: Path) -> None:
     RunDirectory.create(tmp_path / "run", {})
-    assert "under way" in refused("simulate", written(), "--out", tmp_path / "run", "--overwrite", "--quiet")
+    assert "still in progress" in refused("simulate", written(), "--out", tmp_path / "run", "--overwrite", "--quiet")
 
 
 # ----------------------------------------------------------------------------------------------- threads, the one run
@@ -200,9 +202,9 @@ def test_the_only_run_under_way_is_the_default(tmp_path: Path, monkeypatch: pyte
     assert "there is no host n1" in refused("exec", "n1", "--", "true")
     assert "there is no host n1" in refused("shell", "n1")
     found.append(running.RunningRun(2, tmp_path / "other"))
-    assert "there are 2 trials under way" in refused("exec", "n1", "--", "true")
+    assert "2 trials are running" in refused("exec", "n1", "--", "true")
     found.clear()
-    assert "no trial is under way" in refused("shell", "n1")
+    assert "no trial is running" in refused("shell", "n1")
     assert "a host and a command are needed" in refused("exec", "n1")
 
 

@@ -147,11 +147,11 @@ def test_a_crowd_is_many_sources_with_short_bursts() -> None:
     ("changes", "said"),
     [
         ({"seg_len": np.array([3, 4]), "seg_rack": np.array([0, 0])}, "does not add up"),
-        ({"seg_len": np.array([], dtype=np.int32)}, "one length a host"),
+        ({"seg_len": np.array([], dtype=np.int32)}, "one length per host"),
         ({"seg_len": np.array([50_000, -2000]), "seg_rack": np.array([0, 0])}, "does not add up"),
         ({"bytes_per_ms": np.full(48_000, np.nan)}, "not integers"),
         ({"bytes_per_ms": np.full(48_000, -1)}, "negative"),
-        ({"bytes_per_ms": np.zeros((2, 24_000), dtype=np.int64)}, "one dimension"),
+        ({"bytes_per_ms": np.zeros((2, 24_000), dtype=np.int64)}, "one-dimensional"),
     ],
 )
 def test_a_malformed_trace_is_refused(tmp_path: Path, hosts: np.ndarray, changes: dict[str, object], said: str) -> None:

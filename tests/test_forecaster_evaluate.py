@@ -65,7 +65,7 @@ def hosts(path: Path, rows: Any) -> Path:
         ("", "its first line is nothing"),
         ("time_s,bytes\n", "no rows"),
         ("time_s,bytes\n0,5\n0.01,x\n", "not two numbers"),
-        ("time_s,bytes\n0,5\n0.01,nan\n0.02,5\n", "no finite number"),
+        ("time_s,bytes\n0,5\n0.01,nan\n0.02,5\n", "not a finite number"),
         ("time_s,bytes\n0,5\n0.02,5\n0.01,5\n", "goes back"),
         ("time_s,bytes\n0,0\n0.01,0\n0.02,0\n", "no bytes"),
         ("time_s,bytes\n0,-1\n0.01,1\n0.02,1\n", "negative"),

@@ -72,7 +72,7 @@ def test_a_near_miss_is_refused_by_its_row_until_the_source_says_what_it_is(test
     file = scenario("t.csv", CSVS["jitter"].encode())
     code, _, err = testbed(verb, file)
     assert code == EXIT_BAD_INPUT
-    assert "row 5: 4.002 s is 2ms beside the grid of bins of 1s that most rows suggest" in err
+    assert "row 5: 4.002 s is 2ms off the grid of bins of 1s that most rows suggest" in err
     assert "`rows: bins` and `bin: 1s`, or `rows: bursts`" in err
     out = ["--out", "run"] if verb == "simulate" else []
     for declared in ("rows=bins", "bin=1s", "rows=bursts"):
@@ -109,7 +109,7 @@ def test_a_packet_out_of_order_is_mended_and_said(testbed):
     assert sent("run") == 200
     code, _, err = testbed("validate", file)
     assert code == EXIT_OK
-    assert "1 packet stood behind later ones, by 0.001 ms at most; sorted by time" in err
+    assert "1 packet out of order, by at most 0.001 ms; sorted by time" in err
 
 
 @pytest.mark.parametrize("name", ["x.pcap", "x.pcap.gz", "y.pcap"])
@@ -119,14 +119,14 @@ def test_evaluate_reads_a_capture_packed_or_not_and_says_what_it_mended(testbed,
     monkeypatch.setattr(evaluate, "_judged", lambda name, *_: {"name": name})
     Path(name).write_bytes(BACK if name == "x.pcap" else gzip.compress(BACK))
     code, out, err = testbed("evaluate", "--trace", name, "--json")
-    assert (code, err) == (EXIT_OK, f"{name}: 1 packet stood behind later ones, by 0.001 ms at most; sorted by time\n")
+    assert (code, err) == (EXIT_OK, f"{name}: 1 packet out of order, by at most 0.001 ms; sorted by time\n")
     assert json.loads(out)["traces"] == [err.strip()]
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (pcap(packets([0, *TIMES], 1000)), "packet 1 has no time; take out what has none: `editcap IN OUT 1`"),
+        (pcap(packets([0, *TIMES], 1000)), "packet 1 has no time; remove packets without a time: `editcap IN OUT 1`"),
         (pcap(packets([*TIMES, TIMES[0]], 1000)), "sort it with `reordercap IN OUT`"),
         (BACK[:-5], "packet 200 cannot be read (the file is cut off within it); `editcap -r IN OUT 1-199`"),
         (gzip.compress(BACK)[:-4], "its gzip is damaged (it is cut off); check it with `gzip -t`"),
@@ -143,8 +143,8 @@ def test_what_is_refused_is_refused_with_a_remedy_for_captures_and_nothing_of_a_
 def test_evaluate_is_told_what_rows_are(testbed):
     text = "time_s,bytes\n" + "".join(f"{k / 100 + (0.004 if k == 7 else 0):.3f},900\n" for k in range(200))
     Path("t.csv").write_text(text)
-    assert "row 8: 0.074 s is 4ms beside" in testbed("evaluate", "--trace", "t.csv")[2]
-    assert "row 8: 0.074 s is 4ms beside" in testbed("evaluate", "--trace", "t.csv", "--rows", "bins")[2]
+    assert "row 8: 0.074 s is 4ms off" in testbed("evaluate", "--trace", "t.csv")[2]
+    assert "row 8: 0.074 s is 4ms off" in testbed("evaluate", "--trace", "t.csv", "--rows", "bins")[2]
     code, _, err = testbed("evaluate", "--trace", "t.csv", "--rows", "bursts", "--bin", "10ms")
     assert (code, err) == (EXIT_BAD_INPUT, "testbed: evaluating with --bin 0.01s: bursts have no bin\n")
     assert testbed("evaluate", "--trace", "t.csv", "--bin", "10")[0] == EXIT_BAD_INPUT

@@ -324,7 +324,7 @@ def test_a_stop_that_is_seen_has_its_time_and_length_and_one_that_lasts_is_told_
     until_state(child, "T")
     stock.look(watched, 10 * NS_PER_MS)
     still = stock.differences(watched, 20 * NS_PER_MS)
-    assert [(d.after, d.t_ns) for d in still] == [("stopped, not let go on", 0)]
+    assert [(d.after, d.t_ns) for d in still] == [("stopped, not resumed", 0)]
     os.kill(child, signal.SIGCONT)
     until_state(child, "S")
     stock.look(watched, 310 * NS_PER_MS)

@@ -41,7 +41,7 @@ def listed(unit: str, count: int) -> str:
 def test_too_much_to_build_is_refused_before_it_is_built(text: str, last: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_text, "_USUAL", None)
     monkeypatch.setattr(json_text, "_CAREFUL", None)
-    with pytest.raises(InputError, match=r"it holds \d+ names"):
+    with pytest.raises(InputError, match=r"it contains \d+ names"):
         json_text.parse((text + last).encode(), SOURCE)
 
 

@@ -53,7 +53,7 @@ def test_what_is_right_is_not_held_against_a_trial(place: str, code: int, errors
     [
         ("set-up/KILL/trial", 4, "first process of its sandbox was ended by SIGKILL", "failed", ("link x",), "left: l"),
         ("traffic/KILL/guard", 0, "", "completed", (), "exit 0, expected 4"),
-        ("traffic/KILL/guard", 4, "it ended with status -9", "failed", (), "the message does not have"),
+        ("traffic/KILL/guard", 4, "it ended with status -9", "failed", (), "the message does not contain"),
         ("traffic/KILL/guard", None, "", "running", (), "no end within"),
         ("traffic/INT/agents", 4, "agents was ended by SIGINT", "failed", (), "exit 4, expected 0 or 1 or 5"),
         ("drain/TERM/trial", 130, "", "interrupted", (), "does not say that it was interrupted"),
@@ -78,9 +78,9 @@ def test_a_row_that_is_not_right_is_a_failure_of_the_command(monkeypatch: pytest
 
 
 def test_options_of_the_matrix_are_refused_elsewhere_and_unknown_places_there() -> None:
-    with pytest.raises(InputError, match="bench --check-every: verdict takes none"):
+    with pytest.raises(InputError, match="bench --check-every: verdict does not take this option"):
         bench(["verdict"], check_every=3)
-    with pytest.raises(ToolError, match="no place contains 'lunch'"):
+    with pytest.raises(ToolError, match="no cell contains 'lunch'"):
         kill_matrix.run(only="lunch")
 
 

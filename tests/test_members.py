@@ -39,7 +39,7 @@ def test_a_report_of_any_size_waits_for_no_reader() -> None:
 
 
 def test_no_report_is_said() -> None:
-    said = "asking sender c1 for its report: it left none"
+    said = "reading the report of sender c1: it wrote none"
     with ended(lambda _line, _records: None) as made, pytest.raises(ToolError, match=said):
         made.reported()
 

@@ -46,11 +46,11 @@ def test_every_skeleton_is_free_of_complaints(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("policy", "My policy"), "no name for it"),
-        (("policy", "class"), "no name for it"),
-        (("policy", "../evil"), "no name for it"),
-        (("policy", "lstm"), "a buffer policy of that name"),
-        (("shape", "poisson"), "a traffic shape of that name"),
+        (("policy", "My policy"), "not a valid name"),
+        (("policy", "class"), "not a valid name"),
+        (("policy", "../evil"), "not a valid name"),
+        (("policy", "lstm"), "a buffer policy of this name exists already"),
+        (("shape", "poisson"), "a traffic shape of this name exists already"),
     ],
 )
 def test_a_name_that_cannot_be_is_refused(tmp_path: Path, words: tuple[str, str], said: str) -> None:

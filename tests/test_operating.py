@@ -95,12 +95,12 @@ def test_another_user_is_told_that_there_may_be_trials_of_others(tmp_path: Path)
         finally:
             for pid in (process.pid, child):
                 os.kill(pid, signal.SIGKILL)
-    assert (done.returncode, done.stdout) == (0, "no trial of yours is under way\n")
-    named = re.search(r"there are some: process ([\d, ]+);", done.stderr)
+    assert (done.returncode, done.stdout) == (0, "none of your trials is running\n")
+    named = re.search(r"some seem to be running: process ([\d, ]+)\)", done.stderr)
     assert named is not None
     assert {process.pid, child} & set(map(int, named[1].split(", "))) == {process.pid}
     assert done.stderr.rstrip().endswith(f"use: sudo {sys.executable} -m testbed ps")
-    assert unprivileged("clean").stdout == "nothing of yours was left\n"
+    assert unprivileged("clean").stdout == "no leftovers of your trials were found\n"
     assert json.loads(unprivileged("ps", "--json").stdout) == []
 
 
@@ -112,7 +112,10 @@ def test_after_kill_nothing_runs_and_what_outlived_it_is_ended(
     process.wait()
     assert tmp_path.resolve() not in paths()
     assert child in running.orphans()
-    assert f"ended process {child}, which had outlived its trial" in call("clean", str(tmp_path)).stdout
+    assert (
+        f"ended process {child}, which was still running after the end of its trial"
+        in call("clean", str(tmp_path)).stdout
+    )
     assert child not in running.orphans()
 
 
@@ -130,7 +133,7 @@ def test_clean_removes_torn_files_of_killed_runs_only(tmp_path: Path) -> None:
     assert said.count("removed") == 1
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/.*.new"))
     assert left == ["foreign/.their.new", "running/.samples.parquet.new"]
-    assert call("clean", str(tmp_path)).stdout == "nothing was left\n"
+    assert call("clean", str(tmp_path)).stdout == "no leftovers of trials were found\n"
 
 
 def test_exec_refuses_a_run_that_is_over(tmp_path: Path) -> None:

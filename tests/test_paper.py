@@ -67,7 +67,7 @@ def test_a_grid_is_written_cell_by_cell() -> None:
     ("kind", "node", "said"),
     [
         ("pareto", None, "choose --kind cdf, timeline"),
-        ("timeline", "n9", "name one of n1, n2"),
+        ("timeline", "n9", "choose one of n1, n2"),
         ("fault", None, "no fault"),
     ],
 )
@@ -77,9 +77,9 @@ def test_what_a_run_cannot_show_is_refused(run_path: Path, kind: str, node: str 
 
 
 def test_another_ending_and_nothing_to_write_are_refused(run_path: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"name a file \.pdf"):
+    with pytest.raises(InputError, match=r"use a file name ending in \.pdf"):
         draw(data_of(run_path, "bar"), tmp_path / "figure.gif")
-    with pytest.raises(InputError, match="nothing to write"):
+    with pytest.raises(InputError, match="no output was given"):
         plot(run_path, "bar")
 
 

@@ -79,9 +79,9 @@ def test_a_shape_that_there_is_not_is_told_from_those_there_are(written: Callabl
     [
         ({"packets": "t_ns"}, "a ndarray, not Packets"),
         ({"packets": "Packets(t_ns / 2, 0 * t_ns)"}, "t_ns of type float64"),
-        ({"packets": "Packets(t_ns[::-1], 0 * t_ns)"}, "times that go back"),
+        ({"packets": "Packets(t_ns[::-1], 0 * t_ns)"}, "times that decrease"),
         ({"packets": "Packets(t_ns + duration_ns, 0 * t_ns)"}, "not within the run"),
-        ({"packets": "Packets(t_ns, 0 * t_ns[1:])"}, "150 times and 149 flows"),
+        ({"packets": "Packets(t_ns, 0 * t_ns[1:])"}, "150 times, but 149 flows"),
         ({"packets": "Packets(t_ns, 0 * t_ns + 20)"}, "flow 20 of a source with 20"),
         ({"packets": "1 / 0"}, "own.py, line 12, in saw"),
         ({"more": ", expected=lambda *_: float('nan')"}, "nan, not a number of packets"),
@@ -131,7 +131,7 @@ def test_a_metric_reads_the_events_as_often_as_it_likes(written: Callable[..., P
         ({"count": "float('nan')"}, "nan for own.peak"),
         ({"count": "run.nothing"}, "own.py, line 3, in peak"),
         ({"count": "run.summary['nothing']"}, "own.py, line 3, in peak"),
-        ({"name": "buffer.loss_ratio"}, "there is one of that name"),
+        ({"name": "buffer.loss_ratio"}, "this name is already in use"),
         ({"name": "buffer"}, "exclude each other"),
         ({"name": "setup_s.mine"}, "setup_s exclude each other"),
         ({"name": "Own-Peak"}, "lower-case words"),
@@ -153,5 +153,5 @@ def test_a_broken_metric_is_named(written: Callable[..., Path], changes: dict[st
 @pytest.mark.parametrize("traits", ["BufferTraits", "BalancerTraits", "ShapeTraits"])
 def test_a_row_that_says_nothing_of_how_it_is_made_is_refused(written: Callable[..., Path], traits: str) -> None:
     source = f"from testbed.scenario.tables import {traits}\nROWS = ({traits}(name='own', doc='of a test'),)\n"
-    with pytest.raises(TestbedError, match="which nothing can be made of"):
+    with pytest.raises(TestbedError, match="which is only a base class"):
         loading.load(written(source))

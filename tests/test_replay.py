@@ -80,7 +80,7 @@ def test_a_difference_says_when_the_run_had_another_model(tmp_path: Path) -> Non
     assert "another LSTM" not in str(replay(run))
     manifest = json.loads((run / "manifest.json").read_text())
     (run / "manifest.json").write_text(json.dumps({**manifest, "hashes": {"model": "sha256:0"}}))
-    assert "the run had another LSTM; name it with --model" in str(replay(run))
+    assert "the run used another LSTM; give it with --model" in str(replay(run))
 
 
 def test_a_changed_digest_is_found(tmp_path: Path) -> None:

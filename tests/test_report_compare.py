@@ -120,7 +120,7 @@ def test_the_page_has_chart_and_tables(tmp_path: Path) -> None:
 def test_it_shows_question_answer_and_what_the_gain_needs(tmp_path: Path) -> None:
     comparison = compare([write(tmp_path, "static-min"), write(tmp_path, "lstm")])
     assert comparison.answer.startswith("lstm lost least, 0.00 % of the packets; static-min most,")
-    assert "One seed alone" in comparison.answer
+    assert "a single seed" in comparison.answer
     for shown in (
         "question: Does expanding",
         f"answer: {comparison.answer}",

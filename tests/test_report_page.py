@@ -63,7 +63,7 @@ def test_every_axis_has_a_unit_and_every_node_a_chart(run_path: Path) -> None:
     assert axis_titles(figures["node-n1"]) == [
         "time since start (s)", "buffer (MB)", "arrivals (Mbit/s)", "drops (packets<br>per 10 ms)",
     ]  # fmt: skip
-    assert axis_titles(figures["delay"]) == ["one-way delay (ms)", "packets at most so late (%)"]
+    assert axis_titles(figures["delay"]) == ["one-way delay (ms)", "packets with at most this delay (%)"]
     names = [trace["name"] for trace in figures["node-n1"]["data"]]
     assert names == ["backlog", "limit", "forecast", "arrivals", "service rate", "drops"]
 
@@ -128,7 +128,7 @@ def test_a_run_without_an_end_shows_what_there_is(tmp_path: Path) -> None:
     made = synthetic_run.make(synthetic_run.facts(seconds=1))
     run = RunDirectory.create(tmp_path / "run", {"facts": made.facts.to_record()})
     text = write_page(tmp_path / "run").read_text()
-    assert "This run is still going on." in text
+    assert "This run is still in progress." in text
     assert "There are no samples." in text
     run.append_columns(made.columns)
     run.finish("interrupted")
@@ -138,7 +138,7 @@ def test_a_run_without_an_end_shows_what_there_is(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no run directory"):
+    with pytest.raises(InputError, match="not a run directory"):
         write_page(tmp_path)
 
 

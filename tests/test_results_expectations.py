@@ -40,7 +40,7 @@ def test_what_is_no_figure_fails(path: str) -> None:
     "text", ["", "setup_s", "setup_s = 3", "setup_s == three", "setup_s == 1 or 1", "== 3", "a b == 1"]
 )
 def test_another_form_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match="another form"):
+    with pytest.raises(InputError, match="expected `path op number`"):
         Expectation.parse(text)
 
 

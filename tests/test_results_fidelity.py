@@ -57,7 +57,7 @@ def test_a_run_that_was_interrupted_is_not_valid_and_says_when(good: synthetic_r
     stopped = replace(good.evidence, ran_ns=3_200_000_000)
     fidelity = judge(stopped, by_node(good.samples), good.facts, interrupted=True)
     assert fidelity.verdict == "DEGRADED"
-    assert any("interrupted after 3.2 of 4 s; run it to its end" in reason for reason in fidelity.reasons)
+    assert any("interrupted after 3.2 of 4 s; let the run finish" in reason for reason in fidelity.reasons)
     at_the_end = judge(good.evidence, by_node(good.samples), good.facts, interrupted=True)
     assert [at_the_end.verdict, len(at_the_end.reasons)] == ["DEGRADED", 1]
 
@@ -283,6 +283,6 @@ def test_what_was_not_measured_is_named_and_not_judged(good: synthetic_run.Made)
 def test_the_worst_check_decides_and_comes_first(good: synthetic_run.Made) -> None:
     fidelity = judged(good, suspended_ns=10**9, cpu_idle_ratio=0.0, cpu_steal_ratio=0.02)
     assert fidelity.verdict == "INVALID"
-    measured = "CPU busy: 1 of all cores (good up to 0.9, usable up to 0.97; runqueue_mean 1.2)"
+    measured = "CPU busy: 1 of all cores (VALID up to 0.9, DEGRADED up to 0.97; runqueue_mean 1.2)"
     assert fidelity.reasons[0] == f"{measured}; end other work on this machine, or lower the rates of the scenario"
     assert len(fidelity.reasons) == 3

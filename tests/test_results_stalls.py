@@ -81,7 +81,7 @@ def test_what_stood_still_together_is_the_machine(good: synthetic_run.Made) -> N
     places: list[tuple[StageKind, str]] = [("send", "c1"), ("way", "n1"), ("agent", "n1")]
     reasons = judged(good, *(Stage(kind, place, (stall(1000, 200),)) for kind, place in places)).reasons
     assert len(reasons) == 3
-    assert all("the whole machine with it" in reason for reason in reasons)
+    assert all("the whole machine stalled" in reason for reason in reasons)
 
 
 def test_a_stop_by_a_signal_is_named_as_the_cause(good: synthetic_run.Made) -> None:

@@ -127,18 +127,18 @@ def test_the_schema_knows_every_key_of_a_scenario():
     [
         (b"", "reading x.yaml: it is empty"),
         (b"# only a comment\n", "it is empty"),
-        (b"- 1\n", "it is no mapping"),
-        (b"burst\n", "it is no mapping"),
-        (b"\xff\xfe\x00v", "it is no UTF-8 text"),
-        (b"\x7fELF\x02\x01\x01\x00", "no valid YAML"),
-        (b"version: 1\nname: [a\n", "x.yaml:3: no valid YAML"),
-        (b"a:\n\t- b\n", "x.yaml:2: no valid YAML"),
+        (b"- 1\n", "it is not a mapping"),
+        (b"burst\n", "it is not a mapping"),
+        (b"\xff\xfe\x00v", "it is not UTF-8 text"),
+        (b"\x7fELF\x02\x01\x01\x00", "invalid YAML"),
+        (b"version: 1\nname: [a\n", "x.yaml:3: invalid YAML"),
+        (b"a:\n\t- b\n", "x.yaml:2: invalid YAML"),
         (b"version: 1\nname: a\nversion: 1\n", "x.yaml:3: the key 'version' is given twice (first in line 1)"),
         (b"a: {b: 1, b: 2}\n", "x.yaml:1: the key 'b' is given twice"),
-        (b"? [a, b]\n: 1\n", "x.yaml:1: a key must be a plain word"),
+        (b"? [a, b]\n: 1\n", "x.yaml:1: a key must be a plain scalar"),
         (b"a: 1\n---\nb: 1\n", "expected a single document"),
         (b"a: *nowhere\n", "undefined alias"),
-        (b"a: &a [*a]\n", "nests deeper"),
+        (b"a: &a [*a]\n", "refers to a node that contains it"),
         (b"a: !!python/object/apply:os.system [ls]\n", "has no meaning here"),
         (b"a: !mine 1\n", "has no meaning here"),
         (b"a: !!int ten\n", "cannot be read as int"),
@@ -168,7 +168,7 @@ def test_a_directory_is_refused(tmp_path):
 
 
 def test_a_device_is_refused():
-    assert "it is a device, no file" in refusal(Path("/dev/zero"))
+    assert "it is a device, not a file" in refusal(Path("/dev/zero"))
 
 
 def test_a_name_with_a_nul_is_refused():
@@ -184,7 +184,7 @@ def test_a_file_without_permission_is_refused(written, monkeypatch):
             raise PermissionError(13, "Permission denied")
 
         monkeypatch.setattr(os, "open", refuse)
-    assert refusal(path) == "reading x.yaml: Permission denied; name a scenario file"
+    assert refusal(path) == "reading x.yaml: Permission denied; give a scenario file"
 
 
 BAD_VALUES = [
@@ -196,7 +196,7 @@ BAD_VALUES = [
     ("rate: 0Mbit", "rate: 60Mbit", "x.yaml:12: traffic.0.rate: expected more than 0, got '0Mbit'"),
     ("shape: poison", "shape: poisson", "x.yaml:12: traffic.0.shape: expected one of"),
     ("shape: poison", "shape: poisson", "did you mean 'poisson'?"),
-    ("shap: poisson", "shape: poisson", "x.yaml:12: traffic.0: neither shape nor trace is given; 'shap' may be"),
+    ("shap: poisson", "shape: poisson", "x.yaml:12: traffic.0: neither shape nor trace is given; did you mean 'shap'"),
     ("from: c3", "from: c2", "x.yaml:14: traffic.1.from: there is no client 'c3'; the topology has c1 to c2"),
     ("name: base", "name: bursts", "traffic.1.name: 'base' is also the name of traffic.0"),
     ("clients: 0", "clients: 2", "x.yaml:7: topology.clients: expected at least 1, got 0"),
@@ -318,7 +318,7 @@ def test_a_setting_behind_an_alias_changes_one_place(written):
         ("nonsense", "--set nonsense: expected key.path=value"),
         ("=3", "--set =3: expected key.path=value"),
         ("a..b=3", "expected key.path=value"),
-        ("buffer.min=[", "--set buffer.min=[: no valid YAML"),
+        ("buffer.min=[", "--set buffer.min=[: invalid YAML"),
         ("buffer.polcy=lstm", "--set buffer.polcy=lstm: buffer.polcy: unknown key; did you mean 'policy'?"),
         ("buffer.min=11MB", "--set buffer.min=11MB: buffer: min (11MB) is greater than max (10MB)"),
         ("foo.bar=1", "foo: unknown key; known keys: version, name,"),

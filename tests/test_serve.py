@@ -126,11 +126,11 @@ def test_what_no_window_can_mend_ends_the_service_and_so_do_many_failures(
 
 
 def test_a_directory_of_something_else_or_of_another_process_is_refused(windows: Windows, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="another process serves"):
+    with pytest.raises(InputError, match="another process is using"):
         Windows(windows.path)
     (tmp_path / "other").mkdir()
     (tmp_path / "other/thesis.tex").touch()
-    with pytest.raises(InputError, match="something else"):
+    with pytest.raises(InputError, match="other files"):
         Windows(tmp_path / "other")
 
 
@@ -156,7 +156,7 @@ def test_the_scenario_in_force_is_a_copy_and_a_wrong_one_does_not_replace_it(win
     one.tick()
     manager.close()
     assert copy.read_text() == before
-    assert any("the scenario in force stays" in note for note in notes)
+    assert any("the current scenario is kept" in note for note in notes)
 
 
 def test_the_service_manager_is_told(tmp_path: Path) -> None:

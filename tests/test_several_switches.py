@@ -88,7 +88,7 @@ def test_links_have_what_is_said_of_them() -> None:
     [
         (TWO % "s1-s3: {rate: 1Mbit}", "topology.links.s1-s3", "no link 's1-s3'; did you mean 's1-s2'?"),
         (TWO % '"x*": {rate: 1Mbit}', "topology.links.x*", "no link 'x*'; there are s1-s2"),
-        (TWO % "s2-n1: {rate: 1Mbit}", "topology.links.s2-n1.rate", "only those have a rate"),
+        (TWO % "s2-n1: {rate: 1Mbit}", "topology.links.s2-n1.rate", "only such links have a rate"),
         (TWO % "s1-s2: {queue: 1MB}", "topology.links.s1-s2", "queue without a rate"),
         (TWO % "s1-s2: {rte: 1MB}", "topology.links.s1-s2.rte", "did you mean 'rate'?"),
         (TWO % "s1-s2: {}", "topology.links.s1-s2", "neither rate nor delay"),
@@ -116,7 +116,7 @@ def test_deflection_takes_one_switch(tmp_path: Path) -> None:
         "buffer: {policy: static-min, deflect: true}\n"
         "traffic: [{name: a, from: c1, shape: poisson, rate: 1Mbit}]\n"
     )
-    with pytest.raises(InputError, match="x.yaml:5: buffer.deflect: .* over several switches"):
+    with pytest.raises(InputError, match="x.yaml:5: buffer.deflect: .* across several switches"):
         load(path)
 
 

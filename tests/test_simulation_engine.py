@@ -298,7 +298,7 @@ def test_a_node_that_serves_nothing_is_refused() -> None:
     spec = simulated_run.scenario("reactive")
     network = topologies.describe(spec.topology)
     links = tuple(link for link in network.links if link.a != "n2" or link.b != "b2")
-    with pytest.raises(InputError, match="n2 serves at no rate"):
+    with pytest.raises(InputError, match="n2 has no service rate"):
         simulated_run._simulate(spec, replace(network, links=links), make_plan(spec, network, Path()), None)
 
 

@@ -168,8 +168,8 @@ def test_the_draws_of_a_lossy_link_are_those_of_the_program() -> None:
 @pytest.mark.parametrize(
     ("fault", "deflect", "said"),
     [
-        ({"at": "1s", "cpu_hog": 2, "for": "1s"}, False, "no processor to be busy"),
-        ({"at": "1s", "loss": "s1-n1", "ratio": 0.1, "for": "1s"}, True, "beside buffer.deflect"),
+        ({"at": "1s", "cpu_hog": 2, "for": "1s"}, False, "CPU load has no effect"),
+        ({"at": "1s", "loss": "s1-n1", "ratio": 0.1, "for": "1s"}, True, "with buffer.deflect"),
     ],
 )
 def test_what_is_not_modelled_is_refused(fault: dict[str, Any], deflect: bool, said: str) -> None:

@@ -322,7 +322,7 @@ def test_an_invalid_trial_is_made_once_more_and_never_averaged(written):
     assert run.names[:3] == ["policy=static-min,seed=1", "policy=static-min,seed=1,try=2", "policy=lstm,seed=1"]
     assert result.exit_code == 0
     assert [row.seeds for row in result.table.combinations] == [(1, 2)] * 3
-    assert "in no mean, INVALID: policy=static-min,seed=1" in result.table.notes
+    assert "excluded from the means, INVALID: policy=static-min,seed=1" in result.table.notes
     assert result.table.trials[0].row.name == "policy=static-min,seed=1,try=2"
 
 
@@ -330,7 +330,7 @@ def test_two_invalid_runs_settle_a_trial_as_worth_nothing(written):
     result = go(written(), Fake("INVALID", "INVALID"))
     assert (result.exit_code, result.unsettled) == (5, 0)
     assert result.table.combinations[0].seeds == (2,)
-    assert "1 of 6 trials have no run that counts" in result.table.notes
+    assert "1 of 6 trials have no valid run" in result.table.notes
     assert "1 of 2" in result.table.text()
     assert any("over different sets of seeds" in note for note in result.table.notes)
     again = Fake()
@@ -418,10 +418,10 @@ def test_a_directory_of_something_else_is_refused_though_its_list_is_torn(writte
     out.mkdir()
     (out / "sweep.json").write_text("")
     (out / "thesis.tex").write_text("")
-    with pytest.raises(InputError, match="it is not empty and holds no"):
+    with pytest.raises(InputError, match="it is not empty and contains no"):
         go(written(), Fake())
     (out / "sweep.yaml").write_text(SWEEP.replace("name: some", "name: another"))
-    with pytest.raises(InputError, match="it holds the sweep another, not some"):
+    with pytest.raises(InputError, match="it contains the sweep another, not some"):
         go(written(), Fake())
 
 
@@ -470,7 +470,7 @@ def test_runs_of_another_scenario_are_not_mixed_in(written):
     path = written()
     go(path, Fake())
     (path.parent / "small.yaml").write_text(SCENARIO.replace("10Mbit", "11Mbit"))
-    with pytest.raises(InputError, match="was run with another `traffic"):
+    with pytest.raises(InputError, match="was run with a different `traffic"):
         go(path, Fake())
 
 
@@ -478,7 +478,7 @@ def test_runs_of_another_engine_are_not_mixed_in(written):
     loaded = load_sweep(written())
     progress = SweepProgress(Console(stderr=True), 6, quiet=True)
     go(loaded.path, Fake())
-    with pytest.raises(InputError, match="was run with another `--engine`"):
+    with pytest.raises(InputError, match="was run with a different `--engine`"):
         carry_out(loaded, loaded.path.parent / "out", Fake(), progress, "simulation")
 
 
@@ -486,11 +486,11 @@ def test_a_directory_of_something_else_is_refused(written):
     out = written().parent / "out"
     out.mkdir()
     (out / "mine").write_text("")
-    with pytest.raises(InputError, match=r"not empty and holds no sweep\.json"):
+    with pytest.raises(InputError, match=r"not empty and contains no sweep\.json"):
         go(written(), Fake())
     (out / "mine").unlink()
     go(written(), Fake())
-    with pytest.raises(InputError, match="it holds the sweep some, not other"):
+    with pytest.raises(InputError, match="it contains the sweep some, not other"):
         go(written(SWEEP.replace("name: some", "name: other")), Fake())
 
 
@@ -504,7 +504,7 @@ def test_two_sweeps_do_not_share_a_directory(written):
         return Ended(EXIT_INTERRUPTED)
 
     go(written(), run)
-    assert "another sweep works in it" in errors[0]
+    assert "another sweep is using it" in errors[0]
 
 
 def test_a_run_that_goes_on_elsewhere_is_left_alone(written):
@@ -614,7 +614,9 @@ def test_what_a_run_read_is_told_by_its_content_when_the_sweep_goes_on(written, 
         file.write_text(json.dumps(content))
     else:
         (path.parent / "trace.csv").write_text("time_s,bytes\n0,9000\n1,9001\n")
-    with pytest.raises(InputError, match=f"was run with another `{'model' if changed == 'model' else 'trace/more'}`"):
+    with pytest.raises(
+        InputError, match=f"was run with a different `{'model' if changed == 'model' else 'trace/more'}`"
+    ):
         go(path, Fake())
 
 
@@ -664,7 +666,7 @@ def test_differences_from_the_baseline_are_taken_seed_by_seed(written):
         for column in columns_of(table):
             cell, what = shown[headers.index(column.header)], row.differences[column.key]
             assert ("n.s." in cell) == (what is not None and not what.is_significant), "a cell by chance says so"
-    assert "differences are those to buffer.policy=static-min under the same seed" in table.text()
+    assert "differences are relative to buffer.policy=static-min under the same seed" in table.text()
     assert "Differences from the baseline" in render(table)
 
 
@@ -825,7 +827,7 @@ def test_a_real_sweep_is_stopped_and_goes_on(smoke):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == EXIT_INTERRUPTED, errors
-    assert "2 trials are still to be run" in errors
+    assert "2 trials have not been run yet" in errors
     assert RecordedRun.open(first).status == "interrupted"
 
     process = start(smoke)

@@ -113,7 +113,7 @@ def test_an_unknown_name_is_refused_with_those_that_there_are(tmp_path):
 
 
 def test_a_name_is_given_once(own_policy):
-    with pytest.raises(InputError, match="there is one of that name"):
+    with pytest.raises(InputError, match="this name is already in use"):
         BUFFER_POLICIES.add(own_policy)
     with pytest.raises(InputError, match="its doc is empty"):
         BUFFER_POLICIES.add(replace(own_policy, name="other", doc=" "))

@@ -112,7 +112,7 @@ def test_other_data_behind_a_gzip_are_damage(tmp_path):
 def test_a_gzip_of_too_much_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr(trace_file, "MAX_FILE_BYTES", 10**6)
     (tmp_path / "x").write_bytes(gzip.compress(bytes(10**7)))
-    assert refusal(tmp_path / "x") == "it unpacks to more than 1,000,000 bytes; cut it"
+    assert refusal(tmp_path / "x") == "it unpacks to more than 1,000,000 bytes; shorten it"
 
 
 def test_members_without_end_are_refused(tmp_path, monkeypatch):
@@ -127,12 +127,12 @@ def test_members_without_end_are_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (lzma.compress(PCAP), "it is packed by xz; unpack it with `unxz`"),
-        (bz2.compress(PCAP), "it is packed by bzip2; unpack it with `bunzip2`"),
-        (b"\x28\xb5\x2f\xfd" + bytes(9), "it is packed by zstd; unpack it with `unzstd`"),
+        (lzma.compress(PCAP), "it is compressed with xz; decompress it with `unxz`"),
+        (bz2.compress(PCAP), "it is compressed with bzip2; decompress it with `bunzip2`"),
+        (b"\x28\xb5\x2f\xfd" + bytes(9), "it is compressed with zstd; decompress it with `unzstd`"),
         (b"snoop\0\0\0" + bytes(9), "it is a snoop file of Solaris; convert it: `editcap -F pcap IN OUT`"),
         (b"GMBU" + bytes(9), "it is a Network Monitor file; convert it"),
-        (b"PK\x03\x04" + bytes(60), "it cannot be read (it is no archive of arrays, or not a whole one)"),
+        (b"PK\x03\x04" + bytes(60), "it cannot be read (it is not an archive of arrays, or not a complete one)"),
     ],
 )
 def test_formats_that_are_not_read_are_named_with_what_helps(tmp_path, content, words):
@@ -143,9 +143,9 @@ def test_formats_that_are_not_read_are_named_with_what_helps(tmp_path, content, 
 @pytest.mark.parametrize(
     ("name", "own", "foreign"),
     [
-        ("x.pcap", "as no pcap or pcapng does; check it with `capinfos`", ("time_s", "npz")),
-        ("x.pcapng.gz", "as no pcap or pcapng does; check it with `capinfos`", ("time_s", "npz")),
-        ("x.npz", "as no .npz does; an .npz trace holds bytes_per_bin", ("time_s", "capinfos", "editcap")),
+        ("x.pcap", "unlike a pcap or pcapng file; check it with `capinfos`", ("time_s", "npz")),
+        ("x.pcapng.gz", "unlike a pcap or pcapng file; check it with `capinfos`", ("time_s", "npz")),
+        ("x.npz", "unlike an .npz file; an .npz trace holds bytes_per_bin", ("time_s", "capinfos", "editcap")),
         ("x.csv", "its first line is 'garbage'; a CSV trace begins with 'time_s,bytes'", ("capinfos", "npz")),
         ("x.csv.gz", "its first line is 'garbage'; a CSV trace begins with 'time_s,bytes'", ("capinfos", "npz")),
     ],
@@ -160,9 +160,9 @@ def test_the_remedy_is_of_the_format_that_the_name_promises(tmp_path, name, own,
 @pytest.mark.parametrize(
     ("kind", "rows", "bin_s", "words"),
     [
-        ("pcap", "bins", None, "the packets of a capture are bursts; leave out `rows` and `bin`, which are for CSV"),
+        ("pcap", "bins", None, "the packets of a capture are bursts; remove `rows` and `bin`, which are for CSV"),
         ("pcapng", None, 0.1, "the packets of a capture are bursts"),
-        ("npz", "bursts", None, "an .npz holds bins, and says how long they are; leave out `rows` and `bin`"),
+        ("npz", "bursts", None, "an .npz holds bins, and says how long they are; remove `rows` and `bin`"),
         ("npz", None, 0.1, "an .npz holds bins"),
     ],
 )
@@ -206,14 +206,14 @@ def _header(shape: str, kind: str = "<i8") -> bytes:
         (_archive(_header("(1000000000000,)")), "bytes_per_bin is damaged: it is not as long as its header says"),
         (_archive(_header("(-1, -8)"), bytes(64)), "it is not as long as its header says"),
         (_archive(_header("(4,)"), bytes(31)), "it is not as long as its header says"),
-        (_archive(_header("(1,)", "|O"), bytes(8)), "bytes_per_bin holds no plain numbers (object)"),
-        (_archive(_header("(2,)", "<c16"), bytes(32)), "holds no plain numbers (complex128)"),
+        (_archive(_header("(1,)", "|O"), bytes(8)), "bytes_per_bin contains no plain numbers (object)"),
+        (_archive(_header("(2,)", "<c16"), bytes(32)), "contains no plain numbers (complex128)"),
         (_archive(b"(" * 5000), "its header cannot be read"),
         (_archive(b"{'descr': '<i8'}\n"), "its header cannot be read"),
         (_archive(b"\xff" * 50), "its header cannot be read"),
         (_archive(b"{'descr': '<i8', 'fortran_order': 1is 1, 'shape': (1,)}\n", bytes(8)), "its header cannot be read"),
         (BINS[:-1], "it is damaged: File is not a zip file"),
-        (BINS[:-22] + BINS[-22:-10] + struct.pack("<I", 1 << 30) + BINS[-6:], "it is no archive of arrays"),
+        (BINS[:-22] + BINS[-22:-10] + struct.pack("<I", 1 << 30) + BINS[-6:], "it is not an archive of arrays"),
     ],
 )
 def test_an_archive_is_what_it_says_before_memory_is_taken(content, words):

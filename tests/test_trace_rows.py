@@ -49,29 +49,29 @@ def test_a_row_without_bytes_may_be_left_out_of_bins():
 
 
 def test_what_was_inferred_is_said():
-    assert read(WITH).notes == ("read as bins of 1s; `rows: bursts` would say otherwise",)
+    assert read(WITH).notes == ("read as bins of 1s; `rows: bursts` overrides this",)
     assert read(WITHOUT).notes == (
-        "read as bins of 1s, 1 of them without a row and so without bytes; `rows: bursts` would say otherwise",
+        "read as bins of 1s, 1 of them without a row, so without bytes; `rows: bursts` overrides this",
     )
     why = "since row 3 is 400ms after row 2, which is 100ms after row 1"
-    assert read([(0, 1), (0.1, 1), (0.5, 1)]).notes == (f"read as bursts, {why}; `rows: bins` would say otherwise",)
+    assert read([(0, 1), (0.1, 1), (0.5, 1)]).notes == (f"read as bursts, {why}; `rows: bins` overrides this",)
     assert "fewer than three times show no step" in read([(0, 1), (1, 1)]).notes[0]
 
 
 def test_a_time_beside_the_grid_is_refused_by_its_row_and_both_remedies():
     assert refusal(JITTER) == (
-        "row 5: 4.002 s is 2ms beside the grid of bins of 1s that most rows suggest; "
-        "say what rows are: `rows: bins` and `bin: 1s`, or `rows: bursts`"
+        "row 5: 4.002 s is 2ms off the grid of bins of 1s that most rows suggest; "
+        "state what the rows are: `rows: bins` and `bin: 1s`, or `rows: bursts`"
     )
 
 
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ([(0, 1), (1, 1), (2, 1), (3, 1), (4.5, 1), (5, 1)], "row 5: 4.5 s is 500ms beside"),
+        ([(0, 1), (1, 1), (2, 1), (3, 1), (4.5, 1), (5, 1)], "row 5: 4.5 s is 500ms off"),
         ([(0, 1), (1, 1), (1, 1), (2, 1), (3, 1)], "row 3: 1 s is in the bin of the row before"),
-        ([(0, 1), (0.01, 1), (0.02, 1), (0.0304, 1), (0.05, 1), (0.06, 1)], "row 4: 0.0304 s is 400us beside"),
-        ([(0, 1), (1, 1), (2, 1), (3.4, 1)], "row 4: 3.4 s is 400ms beside"),
+        ([(0, 1), (0.01, 1), (0.02, 1), (0.0304, 1), (0.05, 1), (0.06, 1)], "row 4: 0.0304 s is 400us off"),
+        ([(0, 1), (1, 1), (2, 1), (3.4, 1)], "row 4: 3.4 s is 400ms off"),
     ],
 )
 def test_other_near_misses_are_refused_by_row(rows, words):
@@ -130,16 +130,16 @@ def test_declared_bursts_are_bursts_however_regular():
 @pytest.mark.parametrize(
     ("rows", "bin_s", "words"),
     [
-        (WITH, 0.6, "row 2: 1 s is 200ms beside the grid of bins of 600ms; correct the row, give the right `bin`"),
+        (WITH, 0.6, "row 2: 1 s is 200ms off the grid of bins of 600ms; correct the row, give the right `bin`"),
         (WITH, 2.0, "row 2: 1 s is in the bin of the row before, on the grid of bins of 2s"),
         ([(0, 1), (0.2, 1)], 10.0, "row 2: 0.2 s is in the bin of the row before"),
-        ([(k / 3, 1) for k in range(999)], 0.333, "beside the grid of bins of 333ms"),
+        ([(k / 3, 1) for k in range(999)], 0.333, "off the grid of bins of 333ms"),
         (
             [(5, 1)],
             None,
             "the length of its bins cannot be inferred from its rows; give the source's bin, such as `bin: 10ms`",
         ),
-        ([(0, 1), (1, 1), (10**8, 1)], 1.0, "it has 100,000,001 bins; 5,000,000 are read"),
+        ([(0, 1), (1, 1), (10**8, 1)], 1.0, "it has 100,000,001 bins; 5,000,000 is the maximum"),
         ([(0, 1), (1e-300, 1)], 1.0, "row 2: 1e-300 s is in the bin of the row before"),
     ],
 )

@@ -163,7 +163,7 @@ def test_a_changed_file_is_refused(plan: PacketPlan, tmp_path: Path) -> None:
     table = pq.read_table(path)
     moved = table.set_column(0, "t_ns", pa.array(table.column("t_ns").to_numpy() + 1))
     pq.write_table(moved.replace_schema_metadata(table.schema.metadata), path)
-    with pytest.raises(InputError, match="not what was written"):
+    with pytest.raises(InputError, match="changed since it was written"):
         plan_file.read(path)
 
 
@@ -171,8 +171,8 @@ def test_a_changed_file_is_refused(plan: PacketPlan, tmp_path: Path) -> None:
     ("content", "said"),
     [
         (None, "there is no such file"),
-        (b"", "no readable Parquet"),
-        (b"PAR1 and so on", "no readable Parquet"),
+        (b"", "not a readable Parquet"),
+        (b"PAR1 and so on", "not a readable Parquet"),
         ("table", "lacks the columns flow"),
     ],
 )
@@ -192,7 +192,7 @@ def test_what_is_no_plan_is_refused(content: bytes | str | None, said: str, tmp_
         ({"flow": 10**6}, "a packet has a flow out of bounds"),
         ({"source": -1}, "a packet has a source out of bounds"),
         ({"size_bytes": 10**6}, "a packet has a size_bytes out of bounds"),
-        ({"t_ns": 10**12}, "not in the order of time"),
+        ({"t_ns": 10**12}, "not in time order"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused_whatever_the_digest_says(
@@ -226,7 +226,7 @@ def test_the_impossible_is_refused(sources: list[dict[str, Any]], words: str) ->
 
 def test_more_packets_in_all_than_a_plan_holds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shape, "MAX_PACKETS", 5_000)
-    with pytest.raises(InputError, match=r"5,\d+ packets in all; a plan holds 5,000"):
+    with pytest.raises(InputError, match=r"5,\d+ packets in total; the maximum is 5,000"):
         _plan(BASE, {**BASE, "name": "again"}, {**BASE, "name": "third", "rate": "6Mbit"})
 
 

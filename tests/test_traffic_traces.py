@@ -125,11 +125,11 @@ def test_bytes_are_kept_within_a_packet_and_time_ascends(rows: list[tuple[int, i
         (["0,1", "1"], "row 2: '1' is not two numbers"),
         (["0,1,2", "1,2,3"], "row 1: '0,1,2' is not two numbers"),
         (["0,1", "", "2,1"], "row 2: '' is not two numbers"),
-        (["0,1", "1,nan"], "row 2: the number of bytes is no finite number"),
-        (["0,1", "inf,2"], "row 2: the time is no finite number"),
+        (["0,1", "1,nan"], "row 2: the number of bytes is not a finite number"),
+        (["0,1", "inf,2"], "row 2: the time is not a finite number"),
         (["0,1", "1,2", "2,-5"], "row 3: the number of bytes is negative"),
         (["0,1", "2,2", "1,5"], "row 3: the time goes back"),
-        (["0,0", "1,0"], "it carries no bytes"),
+        (["0,0", "1,0"], "it contains no bytes"),
         (["0,1", "1e12,5"], "it spans 1e[+]12 s"),
         ([], "it has no rows"),
     ],
@@ -207,7 +207,7 @@ def test_an_unknown_kind_and_a_missing_file_are_refused(tmp_path: Path) -> None:
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.csv")
-    with pytest.raises(InputError, match="it is a named pipe, no file"):
+    with pytest.raises(InputError, match="it is a named pipe, not a file"):
         traces.load(tmp_path / "x.csv")
 
 

@@ -53,7 +53,7 @@ def test_it_shows_nodes_faults_and_the_verdict_in_eighty_columns(run):
     assert "completed, " in text.splitlines()[0]
     assert [line.split()[0] for line in text.splitlines() if line.startswith("n")] == ["node", "n1", "n2", "n3"]
     assert "0.400 s  fault ordered: crash n2" in text
-    assert "balancer takes n2 out of forwarding" in text
+    assert "balancer removed n2 from forwarding" in text
     assert "verdict: VALID" in text
     assert "silent for 0." in next(line for line in text.splitlines() if line.startswith("n2"))
     assert "…" not in text

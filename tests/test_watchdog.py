@@ -26,7 +26,7 @@ def test_who_gives_no_sign_is_named_with_what_it_was_doing() -> None:
     table.row("agent n1").does("at work")
     table.row("mesh n1").does("getting ready", 60 * NS_PER_S)
     found = watched(table, time.monotonic_ns() + 30 * NS_PER_S)
-    assert "no sign of life for 10 s: agent n1 (at work);" in found
+    assert "no response for 10 s from agent n1 (at work);" in found
     assert "mesh n1" not in found
     assert f"{len(os.sched_getaffinity(0))} cores" in found
 

@@ -28,8 +28,8 @@ class LeafSpineOptions(BaseModel):
     """How many switches there are, and who sends from where."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    leaves: int = Field(4, ge=2, le=32, description="switches that hosts hang on")
-    spines: int = Field(2, ge=1, le=16, description="switches between the leaves")
+    leaves: int = Field(4, ge=2, le=32, description="number of leaf switches, to which hosts are connected")
+    spines: int = Field(2, ge=1, le=16, description="number of spine switches, which connect the leaves")
     clients: Literal["border", "spread"] = Field("border", description="clients on leaf1, or on all leaves in turn")
 
 

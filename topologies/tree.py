@@ -25,7 +25,7 @@ class TreeOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
     depth: int = Field(1, ge=1, le=6, description="levels of switches below the root")
-    fanout: int = Field(2, ge=1, le=32, description="switches below each switch but those of the last level")
+    fanout: int = Field(2, ge=1, le=32, description="child switches of each switch, except on the last level")
 
 
 def describe(spec: TopologySpec) -> Network:

@@ -66,7 +66,7 @@ def _traffic_rows(cluster: dict[str, Any], name: str, single: dict[str, Any]) ->
         ours, theirs = (scale * float(figure(summary, path)) for summary in (cluster, single))
         yield row(f"cluster.{title}", ours, unit, "", name, theirs, "burst.yaml")
     cost = 1.0 if name == _SINGLE else float(NODES)
-    yield row("cluster.cost", NODES, "nodes", "", name, cost, f"in nodes of {_RATE_MBIT} Mbit/s")
+    yield row("cluster.cost", NODES, "nodes", "", name, cost, f"number of nodes of {_RATE_MBIT} Mbit/s")
 
 
 def _availability_rows(crashes: list[Failure]) -> Iterator[Row]:
@@ -75,12 +75,12 @@ def _availability_rows(crashes: list[Failure]) -> Iterator[Row]:
     single = model.down_ratio
     measured, bound = (f(model, NODES, _NEEDED, found) for f in (measured_down_ratio, bound_down_ratio))
     recovered_ms = [failure.recovered_ms for failure in crashes if failure.recovered_ms is not None]
-    of = f"{len(crashes)} silent crashes, {found.failed} without failover"
+    of = f"{len(crashes)} crashes, {found.failed} without failover"
     repair_ms = model.mttr_ns / NS_PER_MS
     yield row("cluster.recovered.p50", percentile(recovered_ms, 0.5), "ms", "", _SINGLE, repair_ms, of)
     yield row("cluster.recovered.max", percentile(recovered_ms, 1.0), "ms", "", _SINGLE, repair_ms, of)
     stated = f"MTTF {model.mttf_ns / _HOUR_NS:.0f} h, MTTR {model.mttr_ns / _HOUR_NS:g} h, {_NEEDED} of {NODES} needed"
-    at_most = f"if as many failovers fail as {of} leave possible at 95 %"
+    at_most = f"at the 95 % upper bound of failed failovers, from {of}"
     for title, ratio, note in (("", measured, stated), (".bound", bound, at_most)):
         down_s, single_s = seconds_a_year(ratio), seconds_a_year(single)
         yield row(f"cluster.availability{title}", nines(ratio), "nines", "", _SINGLE, nines(single), note)

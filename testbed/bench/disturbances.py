@@ -4,7 +4,7 @@ A row says what is relied on, how it is disturbed, by which words the verdict ha
 Three kinds of length, each with its reason:
 
 * `AT_ONCE`: a change of what packets meet, or a stopped process, is named however short it is: the kernel tells of it;
-* a length in ms, of what is only seen by what it does to time, or when it is looked at in turn;
+* a length in ms, of what is only seen by what it does to time, or that is found only when it is inspected periodically;
 * `NEVER`: it changes no figure of a run, so the verdict may be VALID; the row is there to show that.
 """
 

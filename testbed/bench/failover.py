@@ -51,7 +51,7 @@ class Collected:
 
     Attributes:
         failures: all of them, in order.
-        suspected: nodes that were taken for dead without a cause.
+        suspected: nodes that were declared dead without a cause.
     """
 
     failures: list[Failure] = field(default_factory=list)
@@ -130,7 +130,7 @@ def _seeds(trials: BenchTrials) -> Iterator[int]:
     while True:
         if len(trials.left_out) > 2 + _MOST_LEFT_OUT * (trials.kept + len(trials.left_out)):
             happened = f"{trials.note}, the last one for: {trials.left_out[-1]}"
-            raise ToolError("measuring failover", happened, "let nothing else run on this machine")
+            raise ToolError("measuring failover", happened, "stop other work on this machine")
         seed += 1
         yield seed
 

@@ -9,12 +9,12 @@ delays of `NetworkModel`; the balancer's detector is that of a run.  Every numbe
                and crashes that were not noticed within the run.  Two that crash within the time of silence are a
                dispute if they have a monitor in common, and take 120 ms more: 100 members have them further apart, and
                `crash_close` is of 100 members and 10 ms
-``loss``       the same while 1 % and 5 % of all messages get lost, and how many living nodes were taken for dead
+``loss``       the same while 1 % and 5 % of all messages get lost, and how many living nodes were declared dead
 ``partition``  one half is cut off from the other for half a second: when the balancer has removed one half, how many
                nodes of the other it removed, too, and when all are back after it has healed
 ``restart``    a third of the members ends at once and begins again: who was not noticed, who was removed beside them,
                and when all are back
-``calm``       living nodes taken for dead in `count` minutes without a fault, and what that bounds at 95 % (3 / time)
+``calm``       living nodes declared dead in `count` minutes without a fault, and what that bounds at 95 % (3 / time)
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def _flat() -> Iterator[Row]:
         world = World(count)
         world.run(_FLAT_MS)
         rate[count] = world.mesh.sent / count / (_FLAT_MS / 1000)
-        yield row(f"gossip.flat.{count}", rate[count], "messages a node and second")
+        yield row(f"gossip.flat.{count}", rate[count], "messages per node and second")
     least, most = SIZES[0], SIZES[-1]
     spread = max(rate[most] / rate[least], rate[least] / rate[most])
     yield row("gossip.flat", spread, "ratio", "<= 1.2", note=f"{least} to {most} members, steady state")
@@ -162,9 +162,9 @@ def _crash_rows(name: str, count: int, gap_ms: int, loss_ratio: float = 0.0) -> 
     known_ms = [at_ms - crashed[node] for at_ms, node, by in world.died if node in crashed and by not in crashed]
     unknown = _CRASHES * (count - _CRASHES) - len(known_ms)
     false = world.taken_for_dead - set(crashed)
-    note = f"{_CRASHES} crashes, {_CRASHES - len(found_ms)} not noticed, max {max(found_ms):.3g} ms"
+    note = f"{_CRASHES} crashes, {_CRASHES - len(found_ms)} not detected, max {max(found_ms):.3g} ms"
     yield row(f"{name}.balancer_p99", percentile(found_ms, 0.99), "ms", "<= 100", note=note)
-    note = f"each member that lives to the end, {unknown} not reached of {len(known_ms)}, max {max(known_ms):.3g} ms"
+    note = f"members alive at the end: {unknown} of {len(known_ms)} not reached, max {max(known_ms):.3g} ms"
     yield row(f"{name}.members_p99", percentile(known_ms, 0.99), "ms", "<= 100", note=note)
     yield row(f"{name}.false", len(false), "nodes", "<= 0")
 
@@ -179,9 +179,9 @@ def _partition() -> Iterator[Row]:
     out_ms = {node: at_ms - _GRACE_MS for at_ms, node in reversed(world.removed) if at_ms <= healed_ms}
     stays, goes = sorted((set(half) for half in halves), key=lambda half: len(half & set(out_ms)))
     found = [out_ms[node] for node in goes if node in out_ms]
-    note = f"of {len(goes)} of the half that goes, the last after {max(found):.0f} ms"
+    note = f"of {len(goes)} nodes on the side that is removed, the last one after {max(found):.0f} ms"
     yield row("gossip.partition.removed", len(found), "nodes", note=note)
-    note = f"of {len(stays)} of the half that stays: all their monitors, and all they monitor, are on the other side"
+    note = f"of {len(stays)} nodes on the side that stays: all their monitors are on the other side"
     yield row("gossip.partition.removed_beside", len(stays & set(out_ms)), "nodes", note=note)
     yield _back("gossip.partition.back", world, healed_ms)
 
@@ -205,7 +205,7 @@ def _back(name: str, world: World, since_ms: float) -> Row:
     """Return when the last node was back in service, of those that were removed."""
     at_ms = max((at_ms for at_ms, _ in world.returned), default=since_ms) - since_ms
     out = {node for _, node in world.removed} - {node for _, node in world.returned}
-    return row(name, at_ms, "ms", note=f"{len(out)} of {len({n for _, n in world.removed})} not back")
+    return row(name, at_ms, "ms", note=f"{len(out)} of {len({n for _, n in world.removed})} did not return")
 
 
 def _calm(minutes: int) -> Iterator[Row]:
@@ -213,5 +213,5 @@ def _calm(minutes: int) -> Iterator[Row]:
     world.run(minutes * 60 * NS_PER_S / NS_PER_MS)
     false = world.taken_for_dead
     watched_min = minutes * _CALM_MEMBERS
-    note = f"{_CALM_MEMBERS} members, {minutes} min; at most {3 / watched_min:.2g} a node-minute at 95 %"
+    note = f"{_CALM_MEMBERS} members, {minutes} min; at most {3 / watched_min:.2g} per node-minute at 95 %"
     yield row("gossip.calm", len(false), "nodes", "<= 0", note=note)

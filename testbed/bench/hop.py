@@ -1,4 +1,4 @@
-"""What one switch more costs a packet, beside the `hop_ns` that the simulation takes it for.
+"""What one switch more costs a packet, compared with the `hop_ns` of the simulation.
 
 `scenarios/leaf-spine.yaml` is emulated.  Nodes of the balancer's leaf are no link between switches away from it, those
 of other leaves two, and their packets pass everything else alike: a hop is the median delay from client to node of the
@@ -38,7 +38,7 @@ def run() -> list[Row]:
         result = run_trial(loaded, RunOptions(out=Path(folder) / "run", live=False, quiet=True))
         evidence = RecordedRun.open(result.path).evidence()
     if evidence is None:
-        raise ToolError("measuring a hop", "the run left no evidence", "run the scenario by itself and see why")
+        raise ToolError("measuring a hop", "the run left no evidence", "run the scenario with `run` to see why")
     return rows_of(evidence.stages, topologies.describe(loaded.scenario.topology), str(result.summary["verdict"]))
 
 
@@ -50,7 +50,9 @@ def rows_of(stages: Sequence[Stage], network: Network, verdict: str) -> list[Row
     """
     by_hops = _medians_us(stages, network)
     if len(by_hops) < 2:
-        raise ToolError("measuring a hop", "all packets went equally far", "use a network with nodes at other switches")
+        raise ToolError(
+            "measuring a hop", "all nodes are at the same distance", "use a network with nodes at several distances"
+        )
     near, far = min(by_hops), max(by_hops)
     hop_us = (by_hops[far] - by_hops[near]) / (far - near)
     return [

@@ -77,7 +77,7 @@ def _chosen(only: str, count: int | None, rng: random.Random) -> list[of.Cell]:
     """
     found = [cell for cell in of.cells() if only.lower() in str(cell).lower()]
     if not found:
-        raise ToolError("bench kill-matrix --only", f"no place contains {only!r}", "one is traffic/KILL/guard")
+        raise ToolError("bench kill-matrix --only", f"no cell contains {only!r}", "an example is traffic/KILL/guard")
     rng.shuffle(found)
     wanted = len(found) if count is None else count
     return (found * (wanted // len(found) + 1))[:wanted]
@@ -124,7 +124,7 @@ def faults_of(cell: of.Cell, ended: Ended, status: str | None, left: list[str]) 
     elif ended.code not in right.codes:
         yield f"exit {ended.code}, expected {' or '.join(map(str, sorted(right.codes)))}"
     if ended.code == EXIT_TOOL_FAILED and not re.search(right.message, ended.errors):
-        yield f"the message does not have {right.message!r}"
+        yield f"the message does not contain {right.message!r}"
     if ended.code == EXIT_INTERRUPTED and not _SAYS_STOPPED.search(ended.errors + ended.output):
         yield "it does not say that it was interrupted"
     late = cell.phase in (of.ENDING, of.WRITING) and ended.code == EXIT_INTERRUPTED  # the results were complete
@@ -163,7 +163,7 @@ def _next_run() -> Row:
 
 def table(rows: list[Row]) -> Iterator[tuple[str, ...]]:
     """Yield the cells of the table, its head first: a line for each phase and victim, and what was not right."""
-    yield "phase", "victim", "trials", "signals", "left", "right", "what was not"
+    yield "phase", "victim", "trials", "signals", "left behind", "passed", "failures"
     keys = dict.fromkeys((made["name"].removeprefix("kill-matrix."), made["victim"]) for made in rows)
     for phase, victim in keys:
         of_it = [made for made in rows if (made["name"], made["victim"]) == (f"kill-matrix.{phase}", victim)]

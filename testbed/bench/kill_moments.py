@@ -1,7 +1,7 @@
 """When to kill: the phases of a trial, known from outside by its processes and the counters of its clients.
 
 A phase begins with something that can be seen (a process that is there, or gone; packets that were sent); the signal is
-sent an instant later that is drawn anew each time, within what the phase lasts at least.
+sent an instant later that is newly drawn each time, within what the phase lasts at least.
 """
 
 from __future__ import annotations
@@ -109,4 +109,4 @@ def _seen(trial: RunningTrial, name: str) -> int:
         if (pid := trial.pids().get(name)) is not None:
             return pid
         time.sleep(_LOOK_S)
-    raise ToolError(f"waiting for {name}", "the run ended before, or never had it")
+    raise ToolError(f"waiting for {name}", "the run ended before, or has no such process")

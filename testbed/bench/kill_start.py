@@ -140,6 +140,11 @@ def _rows(victim: str, late: bool, tally: _Tally) -> list[Row]:
     name = f"{victim} killed, {when}"
     gone_ms = percentile(tally.gone_ms, 0.99) if tally.gone_ms else 0.0
     return [
-        row(f"{name}: trials that left something", tally.left, "trials", "<= 0", note=f"{tally.kills} kills {what}"),
-        row(f"{name}: until all is gone, p99", gone_ms, "ms", note=f"max {max(tally.gone_ms, default=0.0):.0f} ms"),
+        row(f"{name}: trials with leftovers", tally.left, "trials", "<= 0", note=f"{tally.kills} kills {what}"),
+        row(
+            f"{name}: time until everything is gone, p99",
+            gone_ms,
+            "ms",
+            note=f"max {max(tally.gone_ms, default=0.0):.0f} ms",
+        ),
     ]

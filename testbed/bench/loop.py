@@ -28,10 +28,10 @@ from testbed.units import NS_PER_MS, NS_PER_S
 _INTERVAL_NS = 10 * NS_PER_MS
 _CORE_PERCENT = 100
 _PARTS = {
-    "look": "word of the peers, reading the kernel's counters",
+    "look": "reading the severity of the peers and the kernel counters",
     "decide": "precursors, forecast, size",
-    "act": "pool, limit, notification, word to the mesh",
-    "record": "after the loop: reading the qdisc, recording",
+    "act": "pool request, setting the limit, notification, message to the mesh member",
+    "record": "after the loop: reading the qdisc and recording",
 }
 _MB = 10**6
 _MANY = 10  # nodes of the second trial
@@ -74,10 +74,10 @@ def run() -> list[dict[str, Any]]:
             rival="default scheduling class, same trial",
             rival_value=late_rival_us,
         ),
-        _row("agents, share of a core a node", trial.core_percent, "%", 2.0),
+        _row("agents, share of a core per node", trial.core_percent, "%", 2.0),
         _row("agents, memory (PSS)", trial.memory_mb, "MB", 60.0),
         _row(f"{_MANY} nodes: loop p99", _quantile_us(many.samples["loop_ns"], 0.99), "us", 1000, note=many.note),
-        _row(f"{_MANY} nodes: share of a core a node", many.core_percent, "%", 1.0),
+        _row(f"{_MANY} nodes: share of a core per node", many.core_percent, "%", 1.0),
         _row(f"{_MANY} nodes: memory (PSS)", many.memory_mb, "MB", 60.0),
     ]
 

@@ -91,7 +91,7 @@ def run(
         InputError: there is no such set of cells, or no such engine.
     """
     if engine not in (SIMULATION, EMULATION):
-        raise InputError(f"bench map --engine {engine}", "there is none", f"name {SIMULATION} or {EMULATION}")
+        raise InputError(f"bench map --engine {engine}", "unknown engine", f"use {SIMULATION} or {EMULATION}")
     names = _cells_of(cells or ("five" if engine == EMULATION else "all"))
     emulated = map_emulated.EmulatedCosts() if engine == EMULATION else None
     seeds = range(1, (count or (map_emulated.SEEDS if emulated else SEEDS)) + 1)
@@ -108,7 +108,7 @@ def run(
 def _cells_of(chosen: str) -> Collection[str]:
     sets: dict[str, Collection[str]] = {"all": list(map_cells.cells()), "five": map_emulated.FIVE}
     if chosen not in sets:
-        raise InputError(f"bench map --cells {chosen}", "there is no such set", f"name {' or '.join(sets)}")
+        raise InputError(f"bench map --cells {chosen}", "unknown set", f"use {' or '.join(sets)}")
     return sets[chosen]
 
 
@@ -119,7 +119,7 @@ def table(rows: Iterable[Row]) -> Iterator[Sequence[str]]:
         yield from map_weights.table(rows)
         return
     ablations = [name for pair in ABLATIONS if (name := " + ".join(pair)) in (rows[0]["costs"] if rows else ())]
-    yield ("cell", "ours", "best rival", "its cost", "saved", "difference", "finding", *ablations)
+    yield ("cell", "cost of ours", "best other pair", "its cost", "saved", "difference", "finding", *ablations)
     for found in rows:
         saved = "" if found["ratio"] is None else f"{1 - found['ratio']:.0%}"
         others = [f"{found['costs'][name]:.3g}" for name in ablations]

@@ -1,8 +1,8 @@
 """Cells of the map in the emulation, with the same packets under every pair.
 
 Every run is judged by its verdict; one that is INVALID is carried out a second time, and then left out.  Costs are kept
-in a file as they are measured, so that a second call goes on where the first one ended: with the runs that are missing,
-and with those of cells that have changed since.
+in a file as they are measured, so that a second call continues where the first one ended: with the runs that are
+missing, and with those of cells that have changed since.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class EmulatedCosts:
 
     def __init__(self, path: Path = KEPT) -> None:
         self._path = path
-        source = Source(path, "delete it: its runs are then measured again", "going on with `bench map`")
+        source = Source(path, "delete it; its runs are then measured again", "resuming `bench map`")
         self._known: dict[str, Any] = json_text.read_object(source, _MAX_BYTES) if source.exists() else {}
         records.check({"runs": self._known}, _KeptForm, source)
 

@@ -83,11 +83,13 @@ def _rows(size: Size, trial: WatchedTrial) -> Iterator[Row]:
     )
     for kind in _KINDS:
         bar = f"<= {_AGENT_BAR[nodes]:g}" if kind == AGENTS and nodes in _AGENT_BAR else ""
-        yield _row(size, f"{kind}, share of a core a node", 100 * trial.cores.get(kind, 0.0) / nodes, "%", bar)
+        yield _row(size, f"{kind}, share of a core per node", 100 * trial.cores.get(kind, 0.0) / nodes, "%", bar)
     total = sum(trial.cores.values())
-    yield _row(size, "all processes, share of a core a node", 100 * total / nodes, "%", "", f"{total:.2f} cores in all")
+    yield _row(
+        size, "all processes, share of a core per node", 100 * total / nodes, "%", "", f"{total:.2f} cores in all"
+    )
     memory = sum(trial.pss_bytes.get(kind, 0) for kind in (AGENTS, MESH)) / nodes / 1e6
-    yield _row(size, "memory a node (PSS)", memory, "MB", f"<= {_MEMORY_BAR_MB}")
+    yield _row(size, "memory per node (PSS)", memory, "MB", f"<= {_MEMORY_BAR_MB}")
     setup = f"<= {SETUP_BARS_S[nodes]:g}" if nodes in SETUP_BARS_S else ""
     yield _row(size, "set-up", summary["setup_s"], "s", setup, longest(trial.setup))
     loop = f"<= {_LOOP_BAR_US[nodes]}" if nodes in _LOOP_BAR_US else ""

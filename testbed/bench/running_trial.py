@@ -1,4 +1,4 @@
-"""A trial in a process of its own, seen and touched from outside while it goes on.
+"""A trial in a process of its own, observed and changed from outside while it runs.
 
 Its processes carry names (``agents``, ``sender c1``, ``balancer``…); the network of a host is that of its shell, and
 the switch's sockets are reached through the root of the sandbox.  Everything ends with the trial.
@@ -94,7 +94,7 @@ class RunningTrial:
         while self._began_s is None:
             if time.monotonic() > deadline or self._process.poll() is not None:
                 raise ToolError("waiting for the traffic of a run", "there is none", self._said())
-            client = self.pids().get("c1")  # each time anew: a shell that starts has another number at first
+            client = self.pids().get("c1")  # read each time: a shell that starts has another number at first
             if client and _sent_pkts(client, "c1-eth0") > _FIRST_PKTS:
                 self._began_s = time.monotonic()
             time.sleep(_POLL_S)
@@ -102,7 +102,7 @@ class RunningTrial:
 
     def _said(self) -> str:
         self._process.kill()
-        return self._process.communicate(timeout=_END_WITHIN_S)[1].strip() or "run it by hand"
+        return self._process.communicate(timeout=_END_WITHIN_S)[1].strip() or "run it manually"
 
     def finish(self) -> dict[str, Any]:
         """Wait for the end and return the summary, with the checks by name under ``checks``.

@@ -63,7 +63,7 @@ def _efficiency(trials: BenchTrials) -> Iterator[Row]:
 def _carried(trials: BenchTrials) -> Iterator[Row]:
     """Yield what the largest cluster carries on this machine, and what ended it."""
     nodes, carried_bps, rate_mbit = SIZES[-1], 0.0, float(_RATE_MBIT)
-    ended = f"not ended by {_FASTEST_MBIT} Mbit/s a node"
+    ended = f"no limit found up to {_FASTEST_MBIT} Mbit/s per node"
     while (rate_mbit := rate_mbit * _FASTER) < _FASTEST_MBIT:
         trial = trials.run(_overloaded(nodes, rate_mbit), 1, f"{nodes} nodes of {rate_mbit:g} Mbit/s")
         if trial is None:
@@ -95,7 +95,7 @@ def _imbalance_row(name: str, values: list[float], rival: str = "", other: float
 def _loads(trials: BenchTrials, policy: str, flows: int, seeds: int) -> list[float]:
     """Return the imbalance under each seed."""
     runs = [
-        trials.believed(_bursty(policy, flows), seed, f"{policy}, {flows} flows that last, seed {seed}")
+        trials.believed(_bursty(policy, flows), seed, f"{policy}, {flows} long-lived flows, seed {seed}")
         for seed in range(1, seeds + 1)
     ]
     return [float(run.summary["balancer"]["max_over_mean_load"]) for run in runs]

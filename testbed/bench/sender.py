@@ -161,7 +161,7 @@ def _rate_pps() -> float:
     arrived = _arrived_pkts() - before
     if report[0].sent_pkts != _RATE_PKTS or arrived < _RATE_PKTS:
         happened = f"{report[0].sent_pkts} of {_RATE_PKTS} packets sent, {arrived} arrived"
-        raise ToolError("measuring the sender's rate", happened, "see whether the machine is short of memory")
+        raise ToolError("measuring the sender's rate", happened, "check whether the machine has enough memory")
     return _RATE_PKTS / took_s
 
 
@@ -208,7 +208,7 @@ def _arrival_stamps(far: socket.socket) -> Ints:
             stamps.append(int(seconds) * NS_PER_S + int(nanoseconds))
     if len(stamps) != _PACED_PKTS:
         happened = f"{len(stamps)} of {_PACED_PKTS} frames were captured"
-        raise ToolError("measuring punctuality", happened, "see whether the machine is short of memory")
+        raise ToolError("measuring punctuality", happened, "check whether the machine has enough memory")
     return np.array(stamps, np.int64)
 
 

@@ -1,11 +1,11 @@
-"""How often a node that lives is taken for dead: while all is calm, while nodes stop for a moment, on a busy machine.
+"""How often a living node is declared dead: without disturbance, while nodes pause briefly, and on a busy machine.
 
 Six nodes at 60 % load, watched for `count` minutes of node time (six nodes for one minute are six).  Nothing fails, so
-whoever leaves was suspected falsely.  None in T minutes means at most 3 / T a node-minute at 95 % (Poisson), which is
+whoever leaves was suspected falsely.  None in T minutes means at most 3 / T per node-minute at 95 % (Poisson), which is
 what the note says.
 
 The second row stops nodes (SIGSTOP) one after the other for less than 40 ms, at any phase of their heartbeats: a node
-that was slow must not be taken for dead.  The rival is the same mesh that lets only two heartbeats be missing, which
+that was slow must not be declared dead.  The rival is the same mesh that lets only two heartbeats be missing, which
 notices a crash sooner and pays with such suspicions.  In the third, twice as many processes as the machine has cores
 burn CPU for more than half of the time.
 """
@@ -43,7 +43,7 @@ def run(count: int = COUNT) -> list[Row]:
         paused, hasty = (_paused(trials, mesh) for mesh in ({}, _HASTY))
         hogs = 2 * (os.cpu_count() or 1)
         hogged = _hogged(trials, hogs)
-    bound = f"in {watched_min:.3g} node-minutes; at most {3 / watched_min:.2g} a node-minute at 95 %"
+    bound = f"in {watched_min:.3g} node-minutes; at most {3 / watched_min:.2g} per node-minute at 95 %"
     note = f"in {_PAUSES} pauses of {_PAUSE_MS} ms"
     return [
         row("suspicion.calm", calm, "nodes", "<= 0", note=bound if not calm else bound.partition(";")[0]),

@@ -86,7 +86,7 @@ class BenchTrials:
             if trial is not None:
                 return trial
         happened = f"INVALID {ATTEMPTS} times, {self.left_out[-1]}"
-        raise ToolError(f"measuring {said}", happened, "let nothing else run on this machine")
+        raise ToolError(f"measuring {said}", happened, "stop other work on this machine")
 
     def _judged(self, summary: dict[str, Any], lines: list[Mapping[str, Any]]) -> BenchTrial | None:
         if summary["verdict"] == "INVALID":

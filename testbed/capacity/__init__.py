@@ -1,8 +1,8 @@
-"""What this machine carries, known before a run: limits that can be looked up, costs that are measured, a model.
+"""What this machine can run, predicted before a run: known limits, measured costs, and a model.
 
     scenario ─ load ─┐
     probe ── costs ──┴▶ model ─▶ forecast of the verdict ─▶ the nearest scenario that would be VALID
 
-`limits` knows what a scenario is refused for without any measurement; `probe` runs the scenario in small and measures
-what each kind of process costs; `model` says what the verdict of the whole will be, and by which resource.
+`limits` refuses a scenario without any measurement.  `probe` runs small trials of the scenario and measures the cost of
+each kind of process.  `model` predicts the verdict of the whole scenario and the resource that limits it.
 """

@@ -1,4 +1,4 @@
-"""What things cost on a machine, as `probe` has measured it: plain values, that can be written down and read again."""
+"""Costs on a machine as measured by `probe`: plain values that can be stored."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Slope(NamedTuple):
     def through(cls, first: tuple[float, float], second: tuple[float, float]) -> Slope:
         """Return the line through two pairs of units and cost; neither part of it is less than nothing.
 
-        Of one point alone (or two of equal units) it is the line from zero: each unit is taken for the same.
+        Of one point alone (or two of equal units) it is the line from zero: all units are assumed equal.
         """
         (few, less), (many, more) = sorted((first, second))
         if many <= 0:
@@ -90,7 +90,7 @@ class Costs:
             ValueError: they are such.
         """
         if not self.paces_pps or not len(self.paces_pps) == len(self.switch_ns) == len(self.send_ns):
-            raise ValueError("the costs of switch and sender are not given at the same paces")
+            raise ValueError("the costs of switch and sender are given for different packet rates")
 
     def switch_packet_ns(self, pps: float, ports: int) -> float:
         """Return what a packet costs a switch of so many ports at a rate."""

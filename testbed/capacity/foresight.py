@@ -1,4 +1,4 @@
-"""What a run of a scenario will come to on this machine, in the words that `doctor` and `run` share."""
+"""The predicted verdict of a scenario on this machine, in the words used by `doctor` and `run`."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from testbed.scenario.network import Network
 from testbed.traffic.plan import PacketPlan
 from testbed.units import NS_PER_S
 
-_OTHER_SETTINGS = " (by a measurement under other settings; `doctor SCENARIO` makes one)"
+_OTHER_SETTINGS = " (measured with other settings; `doctor SCENARIO` measures with these)"
 
 
 @dataclass(frozen=True, slots=True)
 class Foresight:
-    """What is expected of a run.
+    """Prediction for a run.
 
     Attributes:
-        forecast: what the verdict is expected to measure.
-        nearest: the changes that would each make it VALID, in words.
-        costs: what things cost here.
-        load: what the scenario asks for.
-        needed_bytes, free_bytes: memory that the processes will take, and that there is.
-        caveat: what there is to know of the measurement.
+        forecast: predicted values of the checks of the verdict.
+        nearest: changes, each of which would make it VALID, in words.
+        costs: costs on this machine.
+        load: load of the scenario.
+        needed_bytes, free_bytes: memory that the processes need, and free memory.
+        caveat: a caveat about the measurement.
     """
 
     forecast: Forecast
@@ -43,27 +43,27 @@ class Foresight:
 
     @property
     def fits(self) -> bool:
-        """Tell whether there is memory for it."""
+        """Return whether there is enough memory."""
         return self.needed_bytes <= self.free_bytes
 
     @property
     def verdict(self) -> Verdict:
-        """Return the verdict that is expected."""
+        """Return the predicted verdict."""
         return self.forecast.verdict
 
     @property
     def words(self) -> str:
-        """Return one line: the verdict, and what limits it most."""
+        """Return one line: the verdict, and the value closest to (or furthest beyond) its bound."""
         if not self.fits:
-            return f"it takes {self.needed_bytes / 1e9:.1f} GB of memory, and {self.free_bytes / 1e9:.1f} GB are free"
+            return f"it needs {self.needed_bytes / 1e9:.1f} GB of memory, but {self.free_bytes / 1e9:.1f} GB are free"
         if self.verdict == "VALID":
-            return f"expected VALID{self.caveat}; next to its limit is {_value(self.forecast.limit)}"
+            return f"expected VALID{self.caveat}; closest to its bound: {_value(self.forecast.limit)}"
         limit = self.forecast.limit
-        return f"expected {self.verdict}{self.caveat}, for want of {limit.resource}: {_value(limit)}"
+        return f"expected {self.verdict}{self.caveat}, limited by {limit.resource}: {_value(limit)}"
 
     @property
     def remedy(self) -> str:
-        """Return what would be VALID here; empty where it is."""
+        """Return what would be VALID here; empty if the scenario is."""
         if self.fits and self.verdict == "VALID":
             return ""
         return (
@@ -93,14 +93,14 @@ def _finite(value: float) -> float | None:
 
 def _value(expected: Expected) -> str:
     if math.isinf(expected.value):
-        return f"{expected.name} grows without end"
+        return f"{expected.name} grows without bound"
     bound = expected.bound
-    usable = f", usable up to {short(bound.usable)}" if bound.good < bound.usable < math.inf else ""
-    return f"{expected.name} {short(expected.value)} {expected.unit} (good up to {short(bound.good)}{usable})"
+    usable = f", DEGRADED up to {short(bound.usable)}" if bound.good < bound.usable < math.inf else ""
+    return f"{expected.name} {short(expected.value)} {expected.unit} (VALID up to {short(bound.good)}{usable})"
 
 
 def machine(costs: Costs, load: Load) -> dict[str, float]:
-    """Return what the machine does, at the scenario's number of ports and nodes, by a name with its unit."""
+    """Return measured speeds of the machine, for the scenario's number of ports and nodes, by a name with its unit."""
     messages = load.messages_per_s
     return {
         "cores": costs.cores,
@@ -118,21 +118,21 @@ def machine(costs: Costs, load: Load) -> dict[str, float]:
 
 
 def machine_lines(seen: Foresight) -> list[str]:
-    """Return what the machine does and what the scenario asks of it, a line each."""
+    """Return lines with the speeds of the machine and the demand of the scenario."""
     does = machine(seen.costs, seen.load)
     asked = ", ".join(f"{kind} {cores:.2f}" for kind, cores in seen.forecast.cores_ratio.items())
     return [
-        f"switch at {seen.load.ports} ports: {does['switch_pps']:,.0f} packets a second at most; "
-        f"{does['switch_packet_alone_us']:.0f} us for a packet by itself, {does['switch_packet_dense_us']:.0f} us "
-        f"among many, {does['switch_new_flow_us']:.0f} us for a new flow",
-        f"agents: {does['agent_tick_us']:.0f} us a wake-up, {does['agent_wake_up_us']:.0f} us late; "
-        f"mesh: {does['mesh_message_us']:.0f} us a message; {does['node_memory_mb']:.1f} MB a node",
-        f"cores asked for, of {seen.costs.cores}: {asked}",
+        f"switch with {seen.load.ports} ports: at most {does['switch_pps']:,.0f} packets/s; "
+        f"{does['switch_packet_alone_us']:.0f} us per packet at low load, {does['switch_packet_dense_us']:.0f} us "
+        f"at high load, {does['switch_new_flow_us']:.0f} us per new flow",
+        f"agents: {does['agent_tick_us']:.0f} us per wake-up, woken {does['agent_wake_up_us']:.0f} us late; "
+        f"mesh: {does['mesh_message_us']:.0f} us per message; {does['node_memory_mb']:.1f} MB per node",
+        f"CPU demand in cores, of {seen.costs.cores}: {asked}",
     ]
 
 
 def foresee(scenario: Scenario, network: Network, plan: PacketPlan) -> Foresight:
-    """Measure this machine, keep what was measured, and return what is expected of a run.  Takes up to 10 s, as root.
+    """Measure this machine, store the result, and return the prediction for a run.  Takes up to 10 s, needs root.
 
     Raises:
         TestbedError: a trial of the measurement failed.
@@ -143,9 +143,9 @@ def foresee(scenario: Scenario, network: Network, plan: PacketPlan) -> Foresight
 
 
 def recalled(scenario: Scenario, network: Network, plan: PacketPlan) -> Foresight | None:
-    """Return what is expected by the last measurement of this machine; None without one.  Takes some 0.2 s.
+    """Return the prediction from the last measurement of this machine; None without one.  Takes some 0.2 s.
 
-    One under the scenario's settings goes before a later one under others, and of those the words say so.
+    A measurement with the scenario's settings is preferred to a later one with others; the words mention the latter.
     """
     found = measured.recall(scenario)
     if found is None:
@@ -156,7 +156,7 @@ def recalled(scenario: Scenario, network: Network, plan: PacketPlan) -> Foresigh
 
 
 def expected(costs: Costs, load: Load) -> Foresight:
-    """Return what is expected of a load where things cost `costs`."""
+    """Return the prediction for a load with the given costs."""
     made = forecast(load, costs)
     changes = () if made.verdict == "VALID" else tuple(nearest(load, costs))
     needed = int(costs.node_bytes * load.nodes + costs.fixed_bytes)

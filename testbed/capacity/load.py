@@ -1,8 +1,8 @@
-"""What a scenario asks of a machine: packets, ticks and messages, without a word of what they cost.
+"""The load of a scenario on a machine: packets, ticks and messages, independent of their costs.
 
-Packets are counted in milliseconds of the run, since a burst is what a machine fails at and the mean is not.  A load
-can be changed (fewer nodes, lower rates, a longer interval) without making its plan anew: that is how the nearest
-scenario that would be VALID is looked for.
+Packets are counted per millisecond of the run, since a machine is overloaded by bursts and not by the mean.  A load can
+be changed (fewer nodes, lower rates, a longer interval) without planning its traffic again; the search for the nearest
+scenario that would be VALID uses this.
 """
 
 from __future__ import annotations

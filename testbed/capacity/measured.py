@@ -1,8 +1,8 @@
-"""What was measured of this machine, kept for the runs that follow.
+"""Measurements of this machine, stored for later runs.
 
-A file in the user's cache folder (`XDG_CACHE_HOME`) holds the costs by the settings they were measured under: all of a
-scenario but its traffic, its faults and its size.  A measurement holds for the machine, until it is started anew, and
-for the code it was made with.  What cannot be read is as good as absent.
+A file in the user's cache folder (`XDG_CACHE_HOME`) contains the costs by the settings under which they were measured:
+all of a scenario except its traffic, its faults and its size.  A measurement is valid until the next reboot of the
+machine, and only for the code it was made with.  A file that cannot be read is ignored.
 """
 
 from __future__ import annotations

@@ -1,27 +1,28 @@
-"""The verdict before the run: what the machine's cores are asked for, held against the bounds of the verdict.
+"""Prediction of the verdict: the CPU demand of a scenario, and the values of the checks that follow from it.
 
-    load × costs ─▶ shares of a core, by kind of process ─▶ waiting ─▶ the values that the verdict will measure
+    load × costs ─▶ shares of a core, by kind of process ─▶ waiting times ─▶ values of the checks of the verdict
 
-**Demand.**  Each kind of process takes a share of a core: agents by their ticks, the mesh by its messages, senders and
-the switch by packets, all others by nodes.  What a packet costs depends on how dense packets come (a switch that is
-woken for one packet looks at all its ports; one that finds fifty looks once), so the cost is interpolated between
+**Demand.**  Each kind of process takes a share of a core: agents per tick, the mesh per message, senders and the switch
+per packet, all others per node.  The cost of a packet depends on the density of the packets (a switch that wakes up for
+one packet polls all its ports; with fifty packets waiting it still polls once), so the cost is interpolated between
 measured rates.
 
-**Capacity of the switch.**  It forwards in one thread, behind senders, mesh, agents and controllers, which have higher
-fixed priorities.  So it has in each millisecond what they leave of the cores, one core at most.  Work that comes in is
-what its packets cost when they come as dense as can be, and the setting up of new flows; what it cannot do waits
-(Lindley's recursion, over milliseconds).  The backlog over the capacity is the delay of who comes then: its percentile
-over packets and its maximum are what the verdict measures as *way from client to node*.
+**Capacity of the switch.**  It forwards in one thread, with lower priority than senders, mesh, agents and controllers.
+So in each millisecond it has the rest of the cores, at most one core.  Its work is the cost of the packets at the
+highest density plus that of setting up new flows; work that does not fit waits (Lindley's recursion, over
+milliseconds).  The backlog divided by the capacity is the delay of a packet that arrives then.  Its percentile over
+packets and its maximum are what the verdict measures as *way from client to node*.
 
-**Waiting for a core.**  Who wakes while all c cores are taken by processes of its own priority or above waits.  In a
-queue with c servers that are busy for a share ρ, the wait exceeds t with probability C e^(-t / w), C being Erlang's
-probability that all are taken and w = s V / (c (1 - ρ)) with the mean turn s; V is half the sum of the squared
-coefficients of variation of arrivals and turns (Allen and Cunneen).  Hence the quantile w ln(C / (1 - q)); the longest
-of N turns is about the quantile 1 - 1/N.  Turns of many processes arrive like Poisson's, of coefficient 1; those of one
-process that serves its nodes one after the other arrive evenly, of coefficient 0, and have one core at most.
+**Waiting for a core.**  A process that wakes up while all c cores run processes of its own or a higher priority waits.
+In a queue with c servers and utilisation ρ, the waiting time exceeds t with probability C e^(-t / w), where C is
+Erlang's probability that all servers are busy and w = s V / (c (1 - ρ)) with the mean service time s; V is half the sum
+of the squared coefficients of variation of inter-arrival and service times (Allen and Cunneen).  Hence the quantile
+w ln(C / (1 - q)); the longest of N waiting times is about the quantile 1 - 1/N.  Wake-ups of many processes arrive like
+a Poisson process, with coefficient 1; those of one process that serves its nodes one after the other arrive evenly,
+with coefficient 0, and use at most one core.
 
-**Bounds** are those of the verdict itself (`results.fidelity`), imported from there.  A value with no bound (ρ ≥ 1) is
-infinite, and INVALID.
+**Bounds** are those of the verdict itself (`results.fidelity`), imported from there.  A value without a bound (ρ ≥ 1)
+is infinite, and INVALID.
 
 Source: Kleinrock, *Queueing Systems* I (1975), 3.5, 5.12; Lindley (1952); Allen, *Probability, Statistics, and Queueing
 Theory* (1990), 5.4.

@@ -1,7 +1,8 @@
-"""The nearest scenario that would be VALID: the least that has to be given up of one thing, for each thing by itself.
+"""The nearest scenario that would be VALID: the smallest change of a single parameter, for each parameter.
 
-Nodes are given up with their traffic; the sample interval is lengthened to the next round value; rates are lowered.
-Where no single one suffices, the interval is lengthened first.  All of it is asked of the model, none is measured anew.
+Nodes are removed together with their traffic; the sample interval is increased to the next round value; rates are
+lowered.  If no single change suffices, the interval is increased first.  All of this is computed by the model; nothing
+is measured again.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _TENTHS = range(9, 0, -1)
 
 
 def nearest(load: Load, costs: Costs) -> list[str]:
-    """Return the changes that would each make a run VALID, in words; empty where none does."""
+    """Return changes, each of which would make a run VALID, in words; empty if there are none."""
     return [*_without_others(load, costs), *_alone(load, costs)] or [*_together(load, costs)]
 
 
@@ -29,9 +30,9 @@ def _valid(load: Load, costs: Costs) -> bool:
 
 
 def _without_others(load: Load, costs: Costs) -> Iterator[str]:
-    """Yield what other work on the machine takes, if that is what is in the way."""
+    """Yield the demand of other work on the machine, if that is the reason."""
     if _valid(load, replace(costs, other_ratio=0.0)):
-        yield f"end other work on this machine (it takes {costs.other_ratio:.1f} of {costs.cores} cores)"
+        yield f"end other work on this machine (it uses {costs.other_ratio:.1f} of {costs.cores} cores)"
 
 
 def _alone(load: Load, costs: Costs) -> Iterator[str]:
@@ -40,10 +41,10 @@ def _alone(load: Load, costs: Costs) -> Iterator[str]:
         yield _nodes_text(load, nodes)
     interval = next((ns for ns in _longer(load) if _valid(load.of_interval(ns), costs)), None)
     if interval:
-        yield f"samples of {units.duration_text(interval)}"
+        yield f"a sample interval of {units.duration_text(interval)}"
     tenths = next((k for k in _TENTHS if _valid(load.of_rate(k / 10), costs)), None)
     if tenths:
-        yield f"rates of {tenths / 10:g} of these"
+        yield f"rates multiplied by {tenths / 10:g}"
 
 
 def _together(load: Load, costs: Costs) -> Iterator[str]:
@@ -51,12 +52,12 @@ def _together(load: Load, costs: Costs) -> Iterator[str]:
     for interval_ns in _longer(load):
         nodes = most_nodes(load.of_interval(interval_ns), costs)
         if nodes:
-            yield f"{_nodes_text(load, nodes)} with samples of {units.duration_text(interval_ns)}"
+            yield f"{_nodes_text(load, nodes)} with a sample interval of {units.duration_text(interval_ns)}"
             return
 
 
 def most_nodes(load: Load, costs: Costs) -> int:
-    """Return the most nodes, each with the traffic that one has now, that would be VALID; fewer than there are."""
+    """Return the largest smaller number of nodes, each with its present traffic, that would be VALID."""
     return _largest(load.nodes - 1, lambda nodes: _valid(load.of_nodes(nodes), costs))
 
 

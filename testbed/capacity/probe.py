@@ -1,12 +1,13 @@
 """The costs of a machine for a scenario, from small trials of it.
 
-Two trials of different size tell what is there anyway from what each node, message and port adds; a scenario as small
-as the smaller needs no other.  Where the scenario's nodes tick together, those of the larger trial do, too, and its
-agents are the measure of a wake-up for all; those of the smaller, which tick one by one, are that of a tick.  A cost
-within a trial is the processor time of a kind of process between two looks at it, divided by what it did meanwhile.
+Two trials of different size separate the fixed costs from the costs of each node, message and port; for a scenario as
+small as the smaller trial, that one is enough.  If the nodes of the scenario tick together, those of the larger trial
+do, too.  The agents of the larger trial then give the cost of a common wake-up, those of the smaller trial, which tick
+one by one, the cost of a tick.  A cost within a trial is the CPU time of a kind of process between two readings,
+divided by what it did meanwhile.
 
-The larger comes first.  Where that alone takes most of the time there is, it is the only one: then each unit is taken
-for the same, which overstates what is shared among many.
+The larger trial runs first.  If it takes most of the available time, it is the only one: then the cost is assumed to be
+proportional, which overestimates the costs that many nodes share.
 """
 
 from __future__ import annotations

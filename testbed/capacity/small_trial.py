@@ -1,10 +1,10 @@
-"""A scenario in small: a real trial of few nodes under known traffic, watched from outside.
+"""A small trial of a scenario: few nodes, known traffic, measured from outside.
 
-    quiet (control alone) ─ packets one by one ─ packets close together ─ more than the switch takes ─ rest
+    idle (control only) ─ single packets ─ packets close together ─ more than the switch can forward ─ idle
 
-Everything but the number of nodes and the traffic is the scenario's: policies, interval, mesh, balancer, packet size.
-It runs by the engine itself, with a run directory for a recorder, so that its costs are those of a run.  Nodes serve
-fast, so that the queues are empty at the end.
+All parameters except the number of nodes and the traffic are those of the scenario: policies, interval, mesh, balancer,
+packet size.  The emulation engine itself runs it, with a run directory as recorder, so that its costs are those of a
+run. The service rate of the nodes is high, so that the queues are empty at the end.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _check(watched: Watched) -> None:
     arrived = sum(count for _, count in watched.arrivals)
     planned = sum(phase.pps * phase.for_ms // 1000 for phase in PHASES)
     if len(watched.looks) < _LEAST_LOOKS or arrived < planned / 4:
-        happened = f"of {planned:,} packets of a small trial {arrived:,} were seen, in {len(watched.looks)} looks"
+        happened = f"{arrived:,} of {planned:,} packets of a small trial were counted, in {len(watched.looks)} readings"
         raise ToolError("measuring this machine", happened, "end other work on this machine, and try again")
 
 

@@ -1,8 +1,8 @@
-"""How much processor time the processes of a trial have spent, by kind, read from outside while the trial runs.
+"""CPU time used by the processes of a trial, by kind, read from outside while the trial runs.
 
-The kernel keeps the time that each thread ran, in nanoseconds (``/proc/PID/task/TID/schedstat``).  Work of interrupts
-is in it: the kernel charges it to whoever is running.  A kind is the first word of a process's name, without the number
-of a node or client, so that one process for all nodes and one for each are counted alike.
+The kernel counts the run time of each thread, in nanoseconds (``/proc/PID/task/TID/schedstat``).  It includes interrupt
+work, which the kernel charges to the running thread.  A kind is the first word of a process's name, without the number
+of a node or client, so that one process for all nodes and one process per node are counted alike.
 """
 
 from __future__ import annotations

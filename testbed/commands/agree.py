@@ -21,7 +21,9 @@ def agree(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="default runs/agreement; resumes what is there"),
+        typer.Option(
+            "--out", metavar="DIR", help="output directory; default: runs/agreement; an interrupted call is resumed"
+        ),
     ] = None,
     jobs: Jobs = None,
     as_json: AsJson = False,

@@ -25,20 +25,30 @@ _COUNTS = "; ".join(f"{name}: {what}" for name, what in COUNTED.items())
 
 Names = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[NAME...]", help=f"which ones: {', '.join(NAMES)}; default all but {', '.join(LONG)}"),
+    typer.Argument(
+        metavar="[NAME...]", help=f"one or more of {', '.join(NAMES)}; default: all except {', '.join(LONG)}"
+    ),
 ]
 Count = Annotated[
-    int | None, typer.Option("--count", "--trials", "--seeds", min=1, help=f"number of repetitions: {_COUNTS}")
+    int | None,
+    typer.Option(
+        "--count", "--trials", "--seeds", min=1, help=f"number of repetitions (default in parentheses). {_COUNTS}"
+    ),
 ]
 Only = Annotated[
-    str, typer.Option("--only", metavar="TEXT", help=f"{', '.join(FILTERED)}: only parts whose name contains this text")
+    str,
+    typer.Option(
+        "--only", metavar="TEXT", help=f"{', '.join(FILTERED)}: run only the cases whose name contains this text"
+    ),
 ]
 Seed = Annotated[
     int | None, typer.Option("--seed", min=0, help=f"{', '.join(DRAWN)}: seed for order and timing (default 1)")
 ]
 CheckEvery = Annotated[
     int | None,
-    typer.Option("--check-every", min=1, help=f"{', '.join(DRAWN)}: trials between two undisturbed runs (default 50)"),
+    typer.Option(
+        "--check-every", min=1, help=f"{', '.join(DRAWN)}: number of kills between two runs without a kill (default 50)"
+    ),
 ]
 Minutes = Annotated[
     float | None, typer.Option("--minutes", min=0.2, help=f"{', '.join(TIMED)}: duration in minutes (default 30)")
@@ -49,7 +59,9 @@ MapEngine = Annotated[
 Cells = Annotated[
     str | None, typer.Option("--cells", metavar="SET", help="map: all, or five (default in the emulation)")
 ]
-Weights = Annotated[bool, typer.Option("--weights", help="map: rank the pairs under other weights of the cost")]
+Weights = Annotated[
+    bool, typer.Option("--weights", help="map: also rank the pairs of policies with other weights in the cost")
+]
 
 
 @app.command(epilog="Example: `sudo python -m testbed bench xdp loop sender`")
@@ -111,7 +123,9 @@ def _check(names: list[str], given: Collection[str]) -> None:
         without = sorted(set(names) - set(takers[option]))
         if without:
             flag = f"--{option.replace('_', '-')}"
-            raise InputError(f"bench {flag}", f"{without[0]} takes none", f"name one of {', '.join(takers[option])}")
+            raise InputError(
+                f"bench {flag}", f"{without[0]} does not take this option", f"choose one of {', '.join(takers[option])}"
+            )
 
 
 def _refuse_if_lacking() -> None:
@@ -151,8 +165,8 @@ def _print_table(lines: Iterable[Sequence[str]]) -> None:
 
 def _print_figures(rows: list[dict[str, Any]]) -> None:
     table = Table(box=None, pad_edge=False)
-    for header in ("figure", "value", "bar", "rival", "its value", "ratio", "note"):
-        table.add_column(header, justify="right" if header in ("value", "its value", "ratio") else "left")
+    for header in ("figure", "value", "bound", "baseline", "baseline value", "ratio", "note"):
+        table.add_column(header, justify="right" if header in ("value", "baseline value", "ratio") else "left")
     for row in rows:
         rival = "" if row.get("rival_value") is None else f"{row['rival_value']:,.4g} {row['unit']}"
         ratio = "" if row.get("ratio") is None else f"{row['ratio']:.3g}"

@@ -18,12 +18,17 @@ from testbed.records.engines import EMULATION
 @app.command(epilog="Example: `python -m testbed claims --quick --engine simulation`")
 def claims(
     files: Annotated[
-        list[Path] | None, typer.Argument(metavar="[FILE...]", help="files of claims; default scenarios/claims/*.yaml")
+        list[Path] | None, typer.Argument(metavar="[FILE...]", help="claim files; default: scenarios/claims/*.yaml")
     ] = None,
     engine: EngineName = EMULATION,
-    quick: Annotated[bool, typer.Option("--quick", help="fewer seeds and shorter runs, as each claim says")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="fewer seeds and shorter runs, as defined in each claim")
+    ] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="default runs/claims; resumes what is there")
+        Path | None,
+        typer.Option(
+            "--out", metavar="DIR", help="output directory; default: runs/claims; an interrupted call is resumed"
+        ),
     ] = None,
     jobs: Jobs = None,
     junit: JunitFile = None,

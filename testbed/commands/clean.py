@@ -35,9 +35,9 @@ def clean(
 
     done = [*_end_orphans(), *(line for folder in folders or [RUNS] for line in _remove_torn_files(folder))]
     everybodys = running.all_seen()
-    output.say("\n".join(done) if done else f"nothing {'' if everybodys else 'of yours '}was left")
+    output.say("\n".join(done) if done else f"no leftovers of {'' if everybodys else 'your '}trials were found")
     if not everybodys:
-        output.note(f"what trials of other users left is shown to root alone; use: {as_root(['clean'])}")
+        output.note(f"leftovers of other users' trials are visible only to root; use: {as_root(['clean'])}")
 
 
 def _end_orphans() -> Iterator[str]:
@@ -45,11 +45,11 @@ def _end_orphans() -> Iterator[str]:
 
     for pid in running.orphans():
         os.kill(pid, signal.SIGKILL)
-        yield f"ended process {pid}, which had outlived its trial"
+        yield f"ended process {pid}, which was still running after the end of its trial"
 
 
 def _remove_torn_files(folder: Path) -> Iterator[str]:
-    """Remove files that a killed run was about to put in place of a former version, which is whole."""
+    """Remove new versions of files that a killed run did not finish; the old versions are complete."""
     from testbed.results.recorded_run import RecordedRun
 
     for torn in sorted(folder.glob("*/.*.new")):
@@ -59,4 +59,4 @@ def _remove_torn_files(folder: Path) -> Iterator[str]:
             continue  # no run directory: not ours
         if killed:
             torn.unlink()
-            yield f"removed {torn}, half written when its run was killed"
+            yield f"removed {torn}, an incomplete file of a killed run"

@@ -35,9 +35,7 @@ complete -o default -F _testbed_of_python python python3
 _ZSH = "autoload -U +X bashcompinit && bashcompinit\n"
 
 
-@app.command(
-    epilog="Example: `python -m testbed completion bash`; what it prints belongs into ~/.bashrc (zsh: ~/.zshrc)"
-)
+@app.command(epilog="Example: `python -m testbed completion bash`; add its output to ~/.bashrc (zsh: ~/.zshrc)")
 def completion(
     shell: Annotated[Literal["bash", "zsh"], typer.Argument(help="bash or zsh", show_default=False)],
     line: Annotated[

@@ -41,7 +41,7 @@ def doctor(
 
     For a scenario, also predict the verdict on this machine.
 
-    That takes up to 10 s, as root: the scenario is run in small, and its costs are measured.
+    That needs root and takes up to 10 s: small trials of the scenario run, and their costs are measured.
     """
     from testbed import doctor as machine
     from testbed.scenario.loading import load
@@ -64,7 +64,7 @@ def doctor(
 
 
 def _foreseen(loaded: LoadedScenario) -> Foresight:
-    """Return what the scenario will come to; what is wrong with it is an error."""
+    """Return the prediction for the scenario; an invalid scenario is an error."""
     from testbed.capacity import foresight
     from testbed.records.engines import EMULATION
     from testbed.trials import checks

@@ -24,7 +24,7 @@ _Traces = Annotated[
 ]
 _Model = Annotated[
     Path | None,
-    typer.Option("--model", metavar="FILE.npz", help="default the one shipped"),
+    typer.Option("--model", metavar="FILE.npz", help="LSTM model to evaluate; default: the shipped model"),
 ]
 _Rows = Annotated[
     RowKind | None,
@@ -43,11 +43,11 @@ _NodeRate = Annotated[
 ]
 _Sums = Annotated[
     list[Path] | None,
-    typer.Option("--sums", metavar="FILE.npz", help="evaluate sums of random hosts that training did not see"),
+    typer.Option("--sums", metavar="FILE.npz", help="evaluate sums of random hosts that were not used for training"),
 ]
 _Card = Annotated[
     Path | None,
-    typer.Option("--card", metavar="MODEL.md", help="put the tables into this model card"),
+    typer.Option("--card", metavar="MODEL.md", help="write the tables into this model card"),
 ]
 
 
@@ -65,7 +65,7 @@ def evaluate(
     sums: _Sums = None,
     generated: Annotated[bool, typer.Option("--generated", help="also evaluate on generated traffic")] = False,
     interval_ms: Annotated[int, typer.Option("--interval", metavar="MS", help="sample interval in ms")] = 10,
-    actuation_ms: Annotated[int, typer.Option("--actuation", metavar="MS", help="time an expansion takes")] = 50,
+    actuation_ms: Annotated[int, typer.Option("--actuation", metavar="MS", help="actuation delay in ms")] = 50,
     card: _Card = None,
     as_json: AsJson = False,
 ) -> None:
@@ -98,7 +98,7 @@ def evaluate(
 
 
 def _noted(judge: Callable[[Callable[[str], None]], dict[str, Any]]) -> dict[str, Any]:
-    """Return what `judge` finds; what it says it does is what is waited for."""
+    """Return the result of `judge`; while waiting, show its last note."""
     last = "reading the traces"
 
     def note(text: str) -> None:

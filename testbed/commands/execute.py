@@ -1,4 +1,4 @@
-"""`exec` and `shell`: a command, or a shell, inside a node of a trial under way."""
+"""`exec` and `shell`: a command, or a shell, inside a node of a running trial."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 from testbed.commands.app import app
 from testbed.errors import InputError
 
-_RUN = "directory of a run under way; default the only one"
+_RUN = "run directory of a running trial (may be omitted if there is only one)"
 
 
 @app.command(
@@ -23,7 +23,9 @@ _RUN = "directory of a run under way; default the only one"
 def execute(
     words: Annotated[
         list[str],
-        typer.Argument(metavar="[RUN] NODE -- CMD...", help=f"RUN: {_RUN}; a host: n1, c1, b1 …", show_default=False),
+        typer.Argument(
+            metavar="[RUN] NODE -- CMD...", help=f"RUN: {_RUN}; NODE: a host, such as n1, c1 or b1", show_default=False
+        ),
     ],
 ) -> None:
     """Run a command inside a node of a running trial and return its exit status."""
@@ -36,12 +38,15 @@ def execute(
 @app.command(epilog="Example: `sudo python -m testbed shell n1`")
 def shell(
     words: Annotated[
-        list[str], typer.Argument(metavar="[RUN] NODE", help=f"RUN: {_RUN}; a host: n1, c1, b1 …", show_default=False)
+        list[str],
+        typer.Argument(
+            metavar="[RUN] NODE", help=f"RUN: {_RUN}; NODE: a host, such as n1, c1 or b1", show_default=False
+        ),
     ],
 ) -> None:
     """Open a shell inside a node of a running trial. Node names such as n2 resolve there."""
     if not 1 <= len(words) <= 2:
-        raise InputError("shell", "a host is needed, and a run at most", "such as `shell n1`")
+        raise InputError("shell", "expected a host, and at most one run", "such as `shell n1`")
     program = os.environ.get("SHELL") or "/bin/sh"
     raise typer.Exit(_inside(words[:-1], words[-1], [program], terminal=sys.stdin.isatty()))
 

@@ -24,12 +24,12 @@ def export(
         bool, typer.Option("--openmetrics", help="OpenMetrics text with timestamps, for backfilling Prometheus")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="FILE", help="file to write; default standard output")
+        Path | None, typer.Option("-o", "--out", metavar="FILE", help="output file; default: standard output")
     ] = None,
 ) -> None:
     """Export a finished run at full time resolution for other programs."""
     if not openmetrics:
-        raise InputError("export a run", "no format is given", "add --openmetrics, the one there is")
+        raise InputError("export a run", "no format was given", "add --openmetrics, the only format")
     from testbed.files import writing
     from testbed.openmetrics import history
     from testbed.results.recorded_run import RecordedRun

@@ -18,7 +18,8 @@ def graph(
     settings: Settings = None,
     plugins: PluginFiles = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE.svg", help="default standard output", show_default=False)
+        Path | None,
+        typer.Option("--out", metavar="FILE.svg", help="output file; default: standard output", show_default=False),
     ] = None,
 ) -> None:
     """Draw hosts, switches and links of a scenario, with their rates and delays, as SVG."""
@@ -32,4 +33,4 @@ def graph(
     if out is None:
         output.say(text)
     else:
-        output.say(str(writing.replace(out, text.encode(), elsewhere="name another --out")))
+        output.say(str(writing.replace(out, text.encode(), elsewhere="choose another --out")))

@@ -20,7 +20,7 @@ _NAMES = ("policies", "balancers", "autoscalers", "topologies", "faults", "shape
 
 
 class Line(NamedTuple):
-    """One thing: its name, what it is, and where it comes from (empty: the testbed itself)."""
+    """One name, its description, and its source: a plug-in or a publication; empty: the testbed itself."""
 
     kind: str
     name: str
@@ -35,7 +35,7 @@ class Line(NamedTuple):
 )
 def list_(
     kinds: Annotated[
-        list[str] | None, typer.Argument(metavar="[KIND]...", help=f"which kinds of {', '.join(_NAMES)}; default all")
+        list[str] | None, typer.Argument(metavar="[KIND]...", help=f"one or more of {', '.join(_NAMES)}; default: all")
     ] = None,
     plugins: PluginFiles = None,
     as_json: AsJson = False,
@@ -48,13 +48,13 @@ def list_(
         plugged.load(path)
     wrong = next((kind for kind in kinds or () if kind not in KINDS), None)
     if wrong is not None:
-        raise InputError(f"list {wrong}", "there is no such kind", f"choose of {', '.join(KINDS)}")
+        raise InputError(f"list {wrong}", "unknown kind", f"choose one of {', '.join(KINDS)}")
     lines = [line for kind in kinds or KINDS for line in KINDS[kind]()]
     if as_json:
         output.say_json([line._asdict() for line in lines])
         return
     table = Table(box=None, show_header=True, pad_edge=False, header_style="")
-    for title in ("kind", "name", "what it is", "from"):
+    for title in ("kind", "name", "description", "source"):
         table.add_column(title, overflow="fold")
     for line in lines:
         table.add_row(*line)

@@ -34,9 +34,9 @@ def logs(
     found = RecordedRun.open(run or only_one("logs"))
     files = sorted(path for path in (found.path / "logs").glob("*") if path.is_file() and not path.is_symlink())
     if not files:
-        raise InputError(f"logs {found.path}", "it has no logs", "only emulated runs write any")
+        raise InputError(f"logs {found.path}", "it has no logs", "only emulated runs have logs")
     for path in files:
-        text = Source(path, "name another run", follow=False).read(_MOST_BYTES).decode(errors="replace")
+        text = Source(path, "give another run", follow=False).read(_MOST_BYTES).decode(errors="replace")
         output.say(f"==> {path.relative_to(found.path)} <==")
         for line in text.splitlines()[-lines:]:
             output.say(line)

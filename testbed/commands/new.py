@@ -83,7 +83,7 @@ def _texts(kind: str, name: str) -> dict[str, str]:
     """Return the files to write, by name."""
     file = name.replace("-", "_")
     if not _NAME.fullmatch(name) or keyword.iskeyword(file):
-        raise InputError(f"new {kind} {name}", "that is no name for it", "write lower-case letters, digits and '-'")
+        raise InputError(f"new {kind} {name}", "this is not a valid name", "use lower-case letters, digits and '-'")
     _refuse_taken(kind, name)
     row = _KINDS[kind]
     words = {"name": name, "file": file, "func": file, "camel": "".join(map(str.capitalize, name.split("-")))}
@@ -110,4 +110,4 @@ def _refuse_taken(kind: str, name: str) -> None:
     rows: dict[str, Registry[Any]] = {"policy": buffers, "forecaster": buffers, "balancer": tables.BALANCER_POLICIES}
     table = {**rows, "topology": tables.TOPOLOGIES, "shape": tables.TRAFFIC_SHAPES}.get(kind)
     if table is not None and name in table:
-        raise InputError(f"new {kind} {name}", f"there is a {table.what} of that name", "choose another name")
+        raise InputError(f"new {kind} {name}", f"a {table.what} of this name exists already", "choose another name")

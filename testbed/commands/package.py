@@ -18,7 +18,9 @@ def package(
     path: Annotated[
         Path, typer.Argument(metavar="RUN|SWEEP|CLAIMS", help="directory of the run or sweep", show_default=False)
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.zip", help="the package", show_default=False)],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE.zip", help="package file to write", show_default=False)
+    ],
 ) -> None:
     """Pack a run, a sweep or claims, together with all inputs of their results, as an RO-Crate."""
     from testbed.crate import contents
@@ -30,14 +32,14 @@ def package(
 
 @app.command(epilog="Example: `sudo python -m testbed reproduce runs/policies.zip --out runs/again`")
 def reproduce(
-    path: Annotated[Path, typer.Argument(metavar="FILE.zip", help="a package", show_default=False)],
+    path: Annotated[Path, typer.Argument(metavar="FILE.zip", help="package file", show_default=False)],
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="default reproduced-NAME; refused if it exists")
     ] = None,
     trust: Annotated[bool, typer.Option("--trust", help="execute the plug-ins contained in the package")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check a package, run again what this machine can, and say of each run: reproduced, differs, not run."""
+    """Check a package, repeat its runs on this machine, and report for each: reproduced, differs, or not run."""
     from testbed.trials import reproducing
 
     result = reproducing.reproduce(path, out or Path(f"reproduced-{path.stem}"), trust=trust, note=output.note)

@@ -29,7 +29,8 @@ def plot(
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="figure: .pdf, .svg or .png (needs matplotlib)")
     ] = None,
     data: Annotated[
-        Path | None, typer.Option("--data", metavar="FILE.csv", help="the numbers of the figure; needs no matplotlib")
+        Path | None,
+        typer.Option("--data", metavar="FILE.csv", help="write the data points of the figure; needs no matplotlib"),
     ] = None,
     node: Annotated[
         str | None, typer.Option("--node", help="for a run: node to plot; default: the node with the most drops")
@@ -38,21 +39,22 @@ def plot(
         str, typer.Option("--figure", help="for a sweep: metric shown by bar and heatmap")
     ] = "loss_ratio",
     width: Annotated[
-        Literal["column", "text", "slide"], typer.Option("--width", help="85 mm, 178 mm or 229 mm wide")
+        Literal["column", "text", "slide"],
+        typer.Option("--width", help="width: column 85 mm, text 178 mm, slide 229 mm"),
     ] = "column",
 ) -> None:
-    """Draw a figure of a run or sweep for a paper, or write the numbers behind it."""
+    """Draw a figure of a run or sweep for a paper, or write its data points."""
     from testbed.files import writing
     from testbed.paper.drawing import draw
     from testbed.paper.kinds import data_of
     from testbed.paper.series import to_csv
 
     if out is None and data is None:
-        raise InputError(f"plot {path}", "nothing to write was named", "name a figure, -o FILE.pdf, or --data FILE.csv")
+        raise InputError(f"plot {path}", "no output was given", "add -o FILE.pdf for a figure, or --data FILE.csv")
     with patience.noted(f"reading {path}"):
         shown = data_of(path, kind, node, figure)
     if data is not None:
-        output.say(str(writing.replace(data, to_csv(shown), durable=False, elsewhere="name another --data")))
+        output.say(str(writing.replace(data, to_csv(shown), durable=False, elsewhere="choose another --data")))
     if out is not None:
         with patience.noted(f"drawing {out}"):
             drawn = draw(shown, out, width)
@@ -67,7 +69,8 @@ def table(
         typer.Option("--format", help="csv and json hold plain numbers, in the units of summary.json"),
     ] = "markdown",
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="default standard output", show_default=False)
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="output file; default: standard output", show_default=False),
     ] = None,
 ) -> None:
     """Write the key figures of a run, or the table of a sweep, for a paper."""
@@ -79,4 +82,4 @@ def table(
     if out is None:
         output.say(text)
     else:
-        output.say(str(writing.replace(out, text + "\n", durable=False, elsewhere="name another -o")))
+        output.say(str(writing.replace(out, text + "\n", durable=False, elsewhere="choose another -o")))

@@ -1,4 +1,4 @@
-"""`ps`: the trials under way."""
+"""`ps`: the running trials."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def ps(as_json: AsJson = False) -> None:
     elif rows:
         _print(rows)
     else:
-        output.say(f"no trial {'' if everybodys else 'of yours '}is under way")
+        output.say("no trial is running" if everybodys else "none of your trials is running")
     if not everybodys:
         output.note(_of_others(running.unseen()))
 
 
 def _of_others(pids: list[int]) -> str:
-    """Return what is to be said of the trials of other users."""
+    """Return the note about the trials of other users."""
     from testbed.doctor import as_root
 
-    seen = f"; by their command lines there are some: process {', '.join(map(str, pids))}" if pids else ""
-    return f"trials of other users are shown to root alone{seen}; use: {as_root(['ps'])}"
+    seen = f" (some seem to be running: process {', '.join(map(str, pids))})" if pids else ""
+    return f"trials of other users are visible only to root{seen}; use: {as_root(['ps'])}"
 
 
 def _row(found: RunningRun) -> dict[str, Any] | None:

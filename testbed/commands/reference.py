@@ -19,9 +19,9 @@ _HEAD = """\
 
 # Command line
 
-Run every verb as `python -m testbed VERB` or `testbed VERB`. `python -m testbed --debug VERB` adds the traceback
-to an error. Plain `sudo` finds the system's Python: with the environment active, write `sudo env "PATH=$PATH" python -m
-testbed VERB` where an example has `sudo`.
+Run every verb as `python -m testbed VERB` or `testbed VERB`. `python -m testbed --debug VERB` adds a traceback to error
+messages. Plain `sudo` would use the system's Python instead of the active environment. Where an example has `sudo`,
+write `sudo env "PATH=$PATH" python -m testbed VERB`.
 """
 
 
@@ -59,7 +59,7 @@ def _option(option: Any) -> str:
 
 
 def _default(option: Any) -> str:
-    plain = option.default is None or option.is_flag or callable(option.default) or option.default in ([], ())
+    plain = option.default is None or option.is_flag or callable(option.default) or option.default in ("", [], ())
     return "" if plain else f"`{option.default}`"
 
 

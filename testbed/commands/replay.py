@@ -36,6 +36,6 @@ def replay(
     for path in runs:
         with executing_none(consent == "refuse"), patience.noted(f"replaying {path}"):
             difference = first_difference(path, model)
-        output.say(f"{path}: {'every decision as recorded' if difference is None else difference}")
+        output.say(f"{path}: {'every decision is as recorded' if difference is None else difference}")
         code = code if difference is None else EXIT_EXPECTATION_FAILED
     raise typer.Exit(code)

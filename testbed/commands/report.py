@@ -1,4 +1,4 @@
-"""`report`: the HTML page of a run, written anew."""
+"""`report`: rebuilds the HTML page of a run."""
 
 from __future__ import annotations
 

@@ -56,12 +56,12 @@ def run(
         typer.Option(
             "--metrics",
             metavar="ADDRESS",
-            help="serve OpenMetrics while the trial runs, such as 127.0.0.1:9464 or unix:/run/testbed.sock",
+            help="serve OpenMetrics at this address during the trial, such as 127.0.0.1:9464 or unix:/run/testbed.sock",
         ),
     ] = "",
     restart: Annotated[
         bool,
-        typer.Option("--restart", help="start processes that die anew, and name them in the verdict (emulation)"),
+        typer.Option("--restart", help="restart processes that die, and name them in the verdict (emulation only)"),
     ] = False,
     junit: JunitFile = None,
     as_json: AsJson = False,

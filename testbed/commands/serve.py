@@ -27,11 +27,11 @@ def serve(
     ] = None,
     keep: Annotated[
         int | None,
-        typer.Option("--keep", min=1, metavar="N", help="windows whose records are kept; default `serve.keep`, 48"),
+        typer.Option("--keep", min=1, metavar="N", help="number of windows that are kept; default `serve.keep`, 48"),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="directory of the windows; one that is there is taken up again"),
+        typer.Option("--out", metavar="DIR", help="directory of the windows; an existing one is continued"),
     ] = None,
     seed: Seed = None,
     settings: Settings = None,
@@ -39,12 +39,12 @@ def serve(
     metrics: Annotated[
         str, typer.Option("--metrics", metavar="ADDRESS", help="serve OpenMetrics, such as 127.0.0.1:9464")
     ] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="a line of JSON for each window")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="one line of JSON per window")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run a scenario without an end on the real kernel (needs root), in windows with a verdict each.
+    """Run a scenario until stopped, on the real kernel (needs root), in windows that each have a verdict.
 
-    SIGTERM and Ctrl-C end it in order (exit code 0), SIGHUP reads the scenario and its model anew.
+    SIGTERM and Ctrl-C end it in order (exit code 0). SIGHUP reloads the scenario and its model.
     """
     from testbed import doctor
     from testbed.scenario.loading import LoadedScenario, load

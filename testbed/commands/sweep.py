@@ -21,7 +21,9 @@ def sweep(
     plugins: PluginFiles = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="default runs/sweep-NAME; resumes what is there"),
+        typer.Option(
+            "--out", metavar="DIR", help="output directory; default: runs/sweep-NAME; an interrupted sweep is resumed"
+        ),
     ] = None,
     baseline: Annotated[
         list[str] | None,
@@ -53,5 +55,5 @@ def sweep(
         output.say(f"{result.table.text()}\nanswer: {answer_of(result.table)}")
         output.say(f"files: {result.path} (sweep.html, sweep.txt, sweep.json)")
     if result.unsettled:
-        output.note(f"{result.unsettled} trials are still to be run: the same command goes on")
+        output.note(f"{result.unsettled} trials have not been run yet; repeat the command to continue")
     raise typer.Exit(result.exit_code)

@@ -24,11 +24,11 @@ def train(
         typer.Option("--trace", metavar="FILE.npz", help="recorded host traces to add to the generated ones"),
     ] = None,
     periods: Annotated[
-        bool, typer.Option("--periods", help="let the model see the period of the arrivals, too (11 more inputs)")
+        bool, typer.Option("--periods", help="also give the model the period of the arrivals (11 more inputs)")
     ] = False,
     card: Annotated[
         Path | None,
-        typer.Option("--card", metavar="FILE.md", help="where the model card goes; default MODEL.md in --out"),
+        typer.Option("--card", metavar="FILE.md", help="file for the model card; default: MODEL.md in --out"),
     ] = None,
 ) -> None:
     """Train the LSTM (needs torch, see `doctor`). Interrupted training is resumed."""

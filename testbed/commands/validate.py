@@ -31,11 +31,11 @@ def validate(
     consent: PluginConsent = "refuse",
     show_all: Annotated[bool, typer.Option("--all", help="show all errors, not only the first few")] = False,
     plan: Annotated[
-        bool, typer.Option("--plan", help="show what would be sent: packets, load, how long it takes")
+        bool, typer.Option("--plan", help="show the planned traffic (packets, load) and the expected running time")
     ] = False,
     schema: Annotated[bool, typer.Option("--schema", help="print the JSON schema of scenario files")] = False,
 ) -> None:
-    """Check scenario and sweep files; says what is wrong, and where."""
+    """Check scenario and sweep files, and report each error with its place."""
     from testbed.scenario import loading
     from testbed.scenario import plugins as plugged
 
@@ -45,7 +45,7 @@ def validate(
         output.say_json(loading.schema())
         return
     if not scenarios:
-        raise InputError("validate", "no file is named", "name scenario or sweep files, or ask for --schema")
+        raise InputError("validate", "no file was given", "give scenario or sweep files, or --schema")
     worst, options = EXIT_OK, {"settings": settings or [], "plugins": plugins or []}
     for path in scenarios:
         try:
@@ -60,7 +60,7 @@ def validate(
 
 
 def _checked(path: Path, options: dict[str, Any], engine: str, show_all: bool, plan: bool) -> str:
-    """Return what a file holds that nothing is wrong with."""
+    """Return a summary of a valid file."""
     from testbed.scenario import loading
     from testbed.trials import checks
     from testbed.trials.sweep import checked
@@ -82,7 +82,7 @@ def _planned(loaded: LoadedScenario) -> str:
 
 
 def _text(error: TestbedError, whole: bool) -> str:
-    """Return what an error says: the first lines of it, and how to see the others, or all it knows of."""
+    """Return the text of an error: its first lines and how to see the others, or all lines."""
     from testbed.scenario.loading import MAX_LINES, ScenarioRefused
 
     if not isinstance(error, ScenarioRefused) or len(error.lines) <= MAX_LINES:

@@ -1,4 +1,4 @@
-"""`watch`: a run under way, or one that is over, in the terminal."""
+"""`watch`: a running or finished run in the terminal."""
 
 from __future__ import annotations
 

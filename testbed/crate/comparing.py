@@ -49,11 +49,11 @@ def compared(run: Mapping[str, Any], packed: EndedRun, made: EndedRun, version: 
     if packed.run.plan_hash != made.run.plan_hash:
         return Reproduction(*head, DIFFERS, f"the traffic is not the same: {_likely(run, made, version)}")
     if not made.counts and packed.counts:
-        return Reproduction(*head, DIFFERS, f"it is {made.outcome} here and was {packed.outcome}")
+        return Reproduction(*head, DIFFERS, f"it is {made.outcome} here, but was {packed.outcome}")
     exact = run["engine"] == SIMULATION
     found = list(_unequal(packed.summary, made.summary) if exact else _far(packed.summary, made.summary))
     if not found:
-        return Reproduction(*head, REPRODUCED, "every figure is equal" if exact else "within the tolerance")
+        return Reproduction(*head, REPRODUCED, "all metrics are equal" if exact else "within the tolerance")
     more = f" and {len(found) - 1} more" if len(found) > 1 else ""
     return Reproduction(*head, DIFFERS, f"{found[0]}{more}; {_likely(run, made, version)}")
 
@@ -87,5 +87,5 @@ def _likely(run: Mapping[str, Any], made: EndedRun, version: str) -> str:
     if run["engine"] != SIMULATION:
         causes += [f"another kernel ({run['kernel']}, here {kernel})"] if run.get("kernel") not in ("", kernel) else []
         causes += [f"the run here is {made.outcome}"] if made.outcome != "VALID" else []
-        causes += ["one run of another moment: repeat it under several seeds"] if not causes else []
+        causes += ["variation between emulated runs: repeat with several seeds"] if not causes else []
     return f"likely cause: {', '.join(causes) or 'another version of a library, or a change of the code'}"

@@ -40,7 +40,7 @@ def package(path: Path, out: Path) -> Path:
     files: dict[str, Path | bytes] = {f"{DATA}/{_relative(path, file)}": file for file in _files_below(path)}
     runs = list(_runs_below(path))
     if not runs:
-        raise InputError(f"package {path}", "it holds no run that was completed", "name a directory of one")
+        raise InputError(f"package {path}", "it contains no completed run", "give a directory with a completed run")
     described = {"schema": SCHEMA, "kind": kind, "name": path.name, "version": testbed.__version__, "runs": runs}
     files[DESCRIPTION] = _json(described)
     files["README.md"] = _readme(described).encode()
@@ -49,21 +49,25 @@ def package(path: Path, out: Path) -> Path:
     files["ro-crate-metadata.json"] = _json(metadata_of(described, files))
     lines = [f"{archive.sha256_of(files[name])}  {name}" for name in sorted(files)]
     files[HASHES] = ("\n".join(lines) + "\n").encode()
-    return writing.replace(out, lambda file: archive.write(file, files), elsewhere="name another -o")
+    return writing.replace(out, lambda file: archive.write(file, files), elsewhere="choose another -o")
 
 
 def _kind_of(path: Path) -> str:
     for name, kind in (("manifest.json", "run"), (MANIFEST, "sweep"), ("claims.json", "claims")):
         if (path / name).is_file():
             return kind
-    raise InputError(f"package {path}", "it is no run, sweep or claims directory", "name a directory the testbed made")
+    raise InputError(
+        f"package {path}", "it is not a run, sweep or claims directory", "give a directory that the testbed created"
+    )
 
 
 def _files_below(path: Path) -> Iterable[Path]:
     for file in sorted(path.rglob("*")):
         if file.is_symlink():
             raise InputError(
-                f"package {path}", f"it holds a link, {_relative(path, file)}", "replace it by what it names"
+                f"package {path}",
+                f"it contains a symbolic link, {_relative(path, file)}",
+                "replace it by a copy of its target",
             )
         if file.is_file() and not file.name.endswith(_LEFT_OUT):
             yield file
@@ -100,8 +104,8 @@ def _json(value: Any) -> bytes:
 def _readme(described: Mapping[str, Any]) -> str:
     return f"""# {described["name"]}
 
-A {described["kind"]} directory of the testbed for predictive buffers, version {described["version"]}, with all that its
-figures follow from. Two commands make the {len(described["runs"])} runs anew and compare every figure:
+A {described["kind"]} directory of the testbed for predictive buffers, version {described["version"]}, with all
+inputs of its results. Two commands repeat the {len(described["runs"])} runs and compare all results:
 
     pip install predictive-buffer-testbed=={described["version"]}
     python -m testbed reproduce {described["name"]}.zip

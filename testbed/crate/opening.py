@@ -16,7 +16,7 @@ from testbed.files.reading import Source
 from testbed.files.records import Count, Form, Name, Text
 
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
-_REMEDY = "take a package that `testbed package` made, and take it whole"
+_REMEDY = "use a complete package that was made by `testbed package`"
 _MAX_HASHES_BYTES = 50 * 10**6
 
 
@@ -45,7 +45,7 @@ class Package:
 
     Attributes:
         folder: where it is unpacked.
-        kind, name, version: what it is of, and which version of the testbed made it.
+        kind, name, version: its contents, and the version of the testbed that made it.
         runs: as `contents` describes them.
     """
 
@@ -57,7 +57,7 @@ class Package:
 
 
 def opened(path: Path, folder: Path) -> Package:
-    """Unpack a package into an empty folder, check every file of it, and return what it is.
+    """Unpack a package into an empty folder, check every file of it, and return its description.
 
     Raises:
         InputError: it is no package, or not as it was packed: names the first file that is not.
@@ -68,7 +68,7 @@ def opened(path: Path, folder: Path) -> Package:
     names = archive.unpack(source, folder)
     if DESCRIPTION not in names or HASHES not in names:
         raise source.refusal(
-            f"it has no {DESCRIPTION if HASHES in names else HASHES}, so it is no package of the testbed"
+            f"it has no {DESCRIPTION if HASHES in names else HASHES}, so it is not a package of the testbed"
         )
     _check_hashes(source, folder, set(names))
     described = json_text.read_object(Source(folder / DESCRIPTION, _REMEDY, f"reproduce {path}", follow=False))
@@ -90,7 +90,7 @@ def _check_hashes(source: Source, folder: Path, names: set[str]) -> None:
         raise source.refusal(f"{other[0][:80]!r} {where}")
     for name, expected in sorted(stated.items()):
         if archive.sha256_of(folder / name) != expected:
-            raise source.refusal(f"{name[:80]!r} was changed: its hash is not the one in {HASHES}")
+            raise source.refusal(f"{name[:80]!r} was changed: its hash differs from that in {HASHES}")
 
 
 def _stated(source: Source, folder: Path) -> Iterator[tuple[str, str]]:
@@ -98,5 +98,5 @@ def _stated(source: Source, folder: Path) -> Iterator[tuple[str, str]]:
     for line in text.decode("utf-8", "replace").splitlines():
         found = _LINE.fullmatch(line)
         if found is None:
-            raise source.refusal(f"its {HASHES} has a line that is no hash and name")
+            raise source.refusal(f"its {HASHES} has a line that is not a hash and a name")
         yield found[2], found[1]

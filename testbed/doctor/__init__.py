@@ -1,12 +1,12 @@
-"""What this machine offers a run and what it lacks, each finding with the command that fixes it.
+"""What this machine offers for a run and what it lacks, each finding with the command that fixes it.
 
-    finding ─┬ kernel     what a run does to the kernel, tried
+    finding ─┬ kernel     kernel features, tested by using them
              ├ software   programs, libraries, frameworks
-             ├ resources  how much of what is limited: files, terminals, processors, disk
-             └ verdict    what a scenario will come to (`testbed.capacity`), measured by `doctor SCENARIO` alone
+             ├ resources  limited resources: files, terminals, CPUs, disk
+             └ verdict    predicted verdict of a scenario (`testbed.capacity`), only with `doctor SCENARIO`
 
-``diagnose`` tries things and never asks for versions to decide.  ``refuse_if_lacking`` turns what is missing into the
-error a run ends with (status 3).
+``diagnose`` tests features by using them, never by version numbers.  ``refuse_if_lacking`` turns what is missing into
+the error with which a run ends (exit code 3).
 """
 
 from testbed.doctor.diagnosis import as_root, diagnose, refuse_if_lacking, refuse_without_root, to_record, worst

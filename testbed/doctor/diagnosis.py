@@ -80,8 +80,8 @@ def refuse_if_lacking(scenario: Scenario | None, out: Path | None = None, probe:
 def _root(is_root: bool) -> Finding:
     if is_root:
         return Finding("root", "ok", "this is root")
-    return Finding("root", "missing", "making namespaces and loading XDP takes root", as_root())
+    return Finding("root", "missing", "creating namespaces and loading XDP programs needs root", as_root())
 
 
 def _untried() -> Finding:
-    return Finding("kernel", "limited", "its features can only be tried as root", as_root(["doctor"]))
+    return Finding("kernel", "limited", "its features can be tested only by root", as_root(["doctor"]))

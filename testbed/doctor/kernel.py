@@ -1,6 +1,6 @@
-"""What a run does to the kernel: what `testbed.system.kernel_probes` tried, in words, each refusal with how to fix it.
+"""Kernel features that a run needs: the results of `testbed.system.kernel_probes` in words, each failure with a remedy.
 
-Fixed priorities are the one thing a run goes on without: it is slower to react and DEGRADED (`fidelity.machine`).
+Only fixed priorities are optional: without them a run reacts more slowly and is DEGRADED (`fidelity.machine`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from testbed.scenario.tables import described
 from testbed.system import probes
 
 _OTHER_KERNEL = "boot the distribution's stock kernel"
-_UNTRIED = "not tried: it takes namespaces"
+_UNTRIED = "not tested, because this needs namespaces"
 _CAP_SYS_NICE = 23
 
 
@@ -37,7 +37,7 @@ _NEEDS = {
         "PID, mount, network, UTS and IPC namespaces", f"{_OTHER_KERNEL}, or {_container('--cap-add SYS_ADMIN')}"
     ),
     "mounts": _Need(
-        "mounts of proc, sysfs and tmpfs in a namespace of its own",
+        "mounts of proc, sysfs and tmpfs in a separate mount namespace",
         _container("--cap-add SYS_ADMIN --security-opt apparmor=unconfined"),
     ),
     "raw_sockets": _Need(
@@ -58,7 +58,7 @@ _NEEDS = {
 
 
 def probing(scenario: Scenario | None) -> AbstractContextManager[probes.Started | None]:
-    """Begin to try what the kernel lets a run do; None where that fails: `findings` tries again and says why."""
+    """Start testing the kernel features; None if that fails: `findings` tests again and says why."""
     try:
         return probes.probing_kernel(resources.processes(scenario))
     except OSError:
@@ -66,11 +66,11 @@ def probing(scenario: Scenario | None) -> AbstractContextManager[probes.Started 
 
 
 def findings(scenario: Scenario | None, probe: probes.Started | None = None) -> Iterator[Finding]:
-    """Yield what the kernel lets a run do, by what `probing` began; only root can try it."""
+    """Yield the kernel features as found by `probing`; only root can test them."""
     refusals = probes.features_found(probe) if probe else probes.kernel_features(resources.processes(scenario))
     if refusals.get("probing"):
-        remedy = "run it as root, and report it if that is of no help"
-        yield Finding("kernel", "missing", f"what it offers could not be tried: {refusals['probing']}", remedy)
+        remedy = "run doctor as root; if that does not help, please report this"
+        yield Finding("kernel", "missing", f"its features could not be tested: {refusals['probing']}", remedy)
         return
     yield from (_feature(name, need, refusals.get(name, _UNTRIED)) for name, need in _NEEDS.items())
     yield _real_time(refusals.get("real_time", _UNTRIED))
@@ -90,7 +90,7 @@ def _real_time(refusal: str) -> Finding:
         return Finding("real_time", "ok", f"{words} work")
     if "did not get" in refusal:  # allowed, and then never run: a trial would hang
         return Finding("real_time", "missing", f"{words}: {refusal}", "sudo sysctl kernel.sched_rt_runtime_us=950000")
-    detail = f"{words}: {refusal}: runs are DEGRADED, as other work on the machine may delay them"
+    detail = f"{words}: {refusal}; runs are DEGRADED, because other work on the machine may delay them"
     return Finding("real_time", "limited", detail, _for_real_time())
 
 
@@ -126,9 +126,11 @@ def _netem(refusal: str, scenario: Scenario | None) -> Finding:
         return Finding("netem", "ok", "link delay (netem) works")
     delayed = [] if scenario is None else [link for link in described(scenario.topology).links if link.delay_ns]
     if not delayed:
-        return Finding("netem", "limited", f"no scenarios with a link delay, but simulated: {refusal}", _OTHER_KERNEL)
+        return Finding(
+            "netem", "limited", f"scenarios with a link delay can only be simulated: {refusal}", _OTHER_KERNEL
+        )
     first = delayed[0]
     what = f"the delay of {first.name} ({units.duration_text(first.delay_ns)})"
     what += f" and {len(delayed) - 1} more links" if len(delayed) > 1 else ""
-    remedy = f"take it out (topology.link_delay, topology.links, the family), simulate, or {_OTHER_KERNEL}"
+    remedy = f"remove the delay (topology.link_delay, topology.links, the family), simulate, or {_OTHER_KERNEL}"
     return Finding("netem", "missing", f"{what} needs the netem qdisc: {refusal}", remedy)

@@ -1,4 +1,4 @@
-"""How much there is of what is limited (open files, processes, processors, disk), and how much a scenario takes.
+"""Limited resources (open files, processes, CPUs, disk): how much there is, and how much a scenario needs.
 
 The counts are those of emulated runs.  A process of a trial inherits the descriptors that its parent held when it was
 forked; PID 1 of the sandbox, which makes all networks, programs and processes of the trial, holds most.
@@ -75,12 +75,15 @@ def _neighbours(scenario: Scenario | None) -> Finding:
         most = int(_GC_THRESH.read_text(encoding="ascii"))
     except OSError:  # a container that hides it
         return Finding(
-            "neighbours", "limited", "how many the kernel keeps cannot be read", "run it outside of a container"
+            "neighbours",
+            "limited",
+            "the size of the neighbour table cannot be read",
+            "run doctor outside of a container",
         )
     needed = _NEIGHBOURS_A_NODE * (scenario.topology.all_nodes if scenario else 1)
     if needed <= most:
-        return Finding("neighbours", "ok", f"the kernel keeps {most:,} neighbours that are not permanent")
-    detail = f"the nodes and the balancer need {needed} neighbours, and the kernel keeps {most}"
+        return Finding("neighbours", "ok", f"the neighbour table has room for {most:,} entries")
+    detail = f"the nodes and the balancer need {needed} entries in the neighbour table, which has room for {most}"
     return Finding("neighbours", "missing", detail, f"sudo sysctl net.ipv4.neigh.default.gc_thresh3={2 * needed}")
 
 
@@ -89,8 +92,8 @@ def _disk(out: Path | None) -> Finding:
         folder = _there(out or Path.cwd())
         free = shutil.disk_usage(folder).free
     except OSError as error:
-        return Finding("disk", "limited", f"the current folder: {error.strerror}", "name a place with --out")
-    detail, remedy = f"{free / 1e9:.1f} GB free in {folder}", "make room, or name another place with --out"
+        return Finding("disk", "limited", f"the current folder: {error.strerror}", "choose a directory with --out")
+    detail, remedy = f"{free / 1e9:.1f} GB free in {folder}", "free disk space, or choose another directory with --out"
     if free < LEAST_DISK_BYTES:
         return Finding("disk", "missing", detail, remedy)
     return Finding("disk", "limited", detail, remedy) if free < LOW_DISK_BYTES else Finding("disk", "ok", detail)

@@ -1,4 +1,4 @@
-"""The software a run calls on: programs, libraries, frameworks, the compiled BPF programs, congestion controls."""
+"""The software that a run uses: programs, libraries, frameworks, compiled BPF programs, congestion control."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ DEFAULT_FRAMEWORK = "os-ken"
 # What a run calls on; only inspection is lost without the last ones.
 _NEEDED_PROGRAMS = ("ip", "mnexec")
 _USEFUL_PROGRAMS = {
-    "bpftool": "looking into loaded BPF programs",
-    "ethtool": "looking into interfaces",
-    "clang": "compiling bpf/ anew",
+    "bpftool": "inspecting loaded BPF programs",
+    "ethtool": "inspecting interfaces",
+    "clang": "recompiling bpf/",
 }
 _MODULES = ("numpy", "pyarrow", "pydantic", "yaml", "typer", "rich", "jinja2", "plotly", "scapy", "pyroute2")
 
@@ -42,7 +42,7 @@ def openvswitch(refusal: str) -> Finding:
     if refusal:
         remedy = installing.program("ovs-vswitchd")
         if "temporary file" in refusal:  # tmpfile(3), which knows of no other place
-            remedy = "let /tmp be written to: sudo mount -t tmpfs tmpfs /tmp"
+            remedy = "make /tmp writable: sudo mount -t tmpfs tmpfs /tmp"
         return Finding("openvswitch", "missing", refusal, remedy)
     version = probes.command("ovs-vswitchd", "--version").split("\n")[0].rpartition(" ")[2]
     return Finding("openvswitch", "ok", f"Open vSwitch {version}; a private database server starts")
@@ -50,7 +50,7 @@ def openvswitch(refusal: str) -> Finding:
 
 def _programs() -> Iterator[Finding]:
     for name in _NEEDED_PROGRAMS:
-        path, lacks = probes.tool(name), f"no package {installing.package_of(name)}"
+        path, lacks = probes.tool(name), f"the package {installing.package_of(name)} is not installed"
         yield Finding(name, "ok", path) if path else Finding(name, "missing", lacks, installing.program(name))
     for name, use in _USEFUL_PROGRAMS.items():
         path = probes.tool(name)

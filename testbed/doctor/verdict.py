@@ -1,4 +1,4 @@
-"""What a scenario will come to on this machine, as a finding: the last one of `doctor SCENARIO`."""
+"""The predicted verdict of a scenario on this machine, as a finding: the last one of `doctor SCENARIO`."""
 
 from __future__ import annotations
 
@@ -21,4 +21,4 @@ def capacity(seen: Foresight) -> Finding:
 
 def unmeasured(error: ToolError) -> Finding:
     """Return the finding where a trial of the measurement failed."""
-    return Finding("capacity", "limited", f"it could not be measured: {error.happened}", error.remedy)
+    return Finding("capacity", "limited", f"this machine could not be measured: {error.happened}", error.remedy)

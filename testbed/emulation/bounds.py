@@ -24,7 +24,9 @@ def _interface_names(network: Network) -> Iterator[Complaint]:
     names = (f"{end}-eth{count - (end in hosts)}" for end, count in counts.items())  # the last of each is the longest
     for name in names:
         if len(name.encode()) > LONGEST_INTERFACE_NAME:
-            happened = f"an interface would be named {name}, and the kernel takes {LONGEST_INTERFACE_NAME} bytes"
+            happened = (
+                f"an interface would be named {name}, but the kernel allows at most {LONGEST_INTERFACE_NAME} bytes"
+            )
             yield Complaint(("topology", "family"), happened, f"give its hosts shorter names, or {_SIMULATE}")
             return
 
@@ -37,13 +39,13 @@ def check(scenario: Scenario, network: Network) -> Iterator[Complaint]:
         yield from _link_faults(scenario)
     yield from _interface_names(network)
     if scenario.mesh.gossips:
-        happened = "the mesh that gossips has no datagrams yet"
+        happened = "the emulation does not implement gossip"
         yield Complaint(("mesh", "dissemination"), happened, f"use full, or {_SIMULATE}")
     yield from _links(scenario, network)
     for rate_bps in {link.rate_bps for link in network.links if link.rate_bps}:
         if not SMALLEST_RATE_BPS <= rate_bps <= LARGEST_RATE_BPS:
             within = f"{rate_text(SMALLEST_RATE_BPS)} to {rate_text(LARGEST_RATE_BPS)}"
-            happened = f"{rate_text(rate_bps)} is beyond the kernel's token bucket, which has {within}"
+            happened = f"{rate_text(rate_bps)} is outside the range of the kernel's token bucket, {within}"
             key = "node_rate" if scenario.topology.node_rates is None else "node_rates"
             yield Complaint(("topology", key), happened, f"change it, or {_SIMULATE}")
 
@@ -56,12 +58,12 @@ def _links(scenario: Scenario, network: Network) -> Iterator[Complaint]:
         yield Complaint(("topology", "links", pattern, "rate"), happened, _SIMULATE)
     limited = [link.name for link in network.trunks if link.rate_bps is not None]
     if limited and not limiting:
-        yield Complaint(("topology", "family"), f"{happened}, and that of {limited[0]} has one", _SIMULATE)
+        yield Complaint(("topology", "family"), f"{happened}, but {limited[0]} has one", _SIMULATE)
 
 
 def _link_faults(scenario: Scenario) -> Iterator[Complaint]:
     """Yield the faults that AF_XDP ports exclude."""
     for index, fault in enumerate(scenario.faults):
         if fault.row.takes_link_down:
-            happened = "what a link costs that is taken down is counted at packet sockets only"
+            happened = "packets that are lost at a link that is down can be counted only at packet sockets"
             yield Complaint(("faults", index, fault.kind), happened, "set topology.switch_ports to auto or packet")

@@ -125,7 +125,7 @@ class Cluster:
         return not spans or spans[-1][1] is not None
 
     def members(self) -> list[Member]:
-        """Return the processes that were told to end."""
+        """Return the processes that were asked to end."""
         return [member for members in self._ending.values() for member in members]
 
     def absent_ns(self, node: str, ran_ns: int, interval_ns: int) -> int:

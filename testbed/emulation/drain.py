@@ -52,7 +52,7 @@ class Drain:
 
     def _say(self, waiting_pkts: int, left_ns: int) -> None:
         left_s = max(0, left_ns) // NS_PER_S
-        self._row.does(f"draining the queues: {waiting_pkts:,} packets wait, for {left_s} s at most")
+        self._row.does(f"draining the queues: {waiting_pkts:,} packets left, at most {left_s} s")
 
     def _progress(self) -> tuple[int, ...]:
         counters = [program.snapshot().arrived_pkts for program in self._buffers.programs.values()]

@@ -33,12 +33,12 @@ def execute(run: RecordedRun, node: str, argv: Sequence[str], terminal: bool = F
     Ended by signal k it is 128 + k, as in shells.
 
     Raises:
-        InputError: the run is not under way or has no such host.
+        InputError: the trial is not running or has no such host.
         MachineError: not root.
     """
     attempted = f"exec {run.path} {node}"
     if run.status != "running":
-        raise InputError(attempted, f"the run is {run.status}", "`python -m testbed ps` lists those under way")
+        raise InputError(attempted, f"the run is {run.status}", "`python -m testbed ps` lists the running trials")
     if os.geteuid() != 0:
         raise MachineError(attempted, "entering a node's namespaces needs root", "use sudo")
     init = _init_of(int(run.manifest["process"]["pid"]))

@@ -12,7 +12,7 @@ from testbed.scenario.network import Network
 
 
 class Recording:
-    """Passes on what is told.  The weight of a node is known from the slots that the balancer last gave it."""
+    """Passes on the records.  The weight of a node is known from the slots that the balancer last gave it."""
 
     def __init__(self, recorder: Recorder, network: Network) -> None:
         self._recorder = recorder

@@ -1,14 +1,14 @@
-"""Processes that die although nothing ordered it, started anew while the trial goes on: `run --restart`.
+"""Processes that die unexpectedly are restarted while the trial continues: `run --restart`.
 
 Without it such a death ends the trial, which is right for an experiment: what it shows afterwards is not what the
-scenario says.  A trial that is to run for days (`serve`) takes it for what it is, a fault: the process gets a successor
+scenario says.  A trial that is to run for days (`serve`) treats this as a fault: the process gets a successor
 with its name, the death is recorded and named in the verdict, and the packets are accounted for as always.
 
-    agent     its nodes begin anew, as after a crash: a fresh policy, the first limit, its memory back to the pool
+    agent     its nodes start again, as after a crash: a fresh policy, the first limit, its memory back to the pool
     mesh      a member with the same keys joins; whoever missed its heartbeats hears them again
     balancer  a fresh one writes its pipeline; the switch has forwarded by the old one meanwhile
-    standby, or a balancer that has one: the other goes on alone; there is no successor, since the switch knows a later
-              generation of controllers by then and would refuse it
+    standby, or a balancer that has one: the other one continues alone; there is no successor, since the switch knows a
+              later generation of controllers by then and would refuse it
 
 A process that sends, or a daemon of the switch, has no successor: a part of the experiment is lost with it.  Nor has
 one that dies again and again.
@@ -69,11 +69,11 @@ class Restarts:
         began_ns = time.monotonic_ns()
         if self._is_carried(dead):
             self._faults.counters.ended.add(dead.name)
-            self._note(dead, "the other controller goes on alone", began_ns)
+            self._note(dead, "the other controller continues alone", began_ns)
         elif (successors := self._started(dead)) is not None:
             self._processes.take_in(successors, self._t0_ns)
             self._faults.members.update({member.name: member for member in successors})
-            self._note(dead, "started anew", began_ns)
+            self._note(dead, "restarted", began_ns)
 
     def _is_carried(self, dead: Member) -> bool:
         """Return whether another controller lives that does the work of one that is dead."""

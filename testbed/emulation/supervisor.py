@@ -44,7 +44,7 @@ END_WITHIN_NS = 30 * NS_PER_S  # once it was told to, or has handed its outcome 
 _POLL_NS = 100 * NS_PER_MS
 _MORE_PATIENCE_NS = 5 * NS_PER_S  # than the guard's, which can tell more exactly
 _KILLED = 128  # and the number of the signal: how the guard reports the end of PID 1
-_READ = "read logs/trial.log in the run directory; `dmesg` tells whether memory ran out"
+_READ = "read logs/trial.log in the run directory; `dmesg` shows whether memory ran out"
 
 
 class Emulation:
@@ -198,13 +198,13 @@ class _Watch:
     def _reason(self, status: int) -> TestbedError:
         """Return why there is no outcome."""
         if self._stops > 1:
-            return Interrupted("running the trial", "interrupted twice, and so ended before its results were counted")
+            return Interrupted("running the trial", "interrupted twice, so it ended before its results were complete")
         if status == EXIT_INTERRUPTED and self._failure is None:
-            return Interrupted("running the trial", "interrupted before its processes took requests to stop")
+            return Interrupted("running the trial", "interrupted before its processes could handle the request to stop")
         if self._failure is not None and not self._was_ended_by_others(status):
             return self._failure.error
         if self._left_doing:
-            happened = f"interrupted, and ended when it had not ended for {END_WITHIN_NS // NS_PER_S} s: it was"
+            happened = f"interrupted, and killed because it did not end within {END_WITHIN_NS // NS_PER_S} s: it was"
             return Interrupted("running the trial", f"{happened} {self._left_doing}")
         return ToolError("running the trial", fate_of_sandbox(status), _READ)
 

@@ -152,7 +152,7 @@ class Trial:
         self._processes.fork_mesh()
         self._phase("waiting for the processes")
         self._processes.wait_ready()
-        self._phase("settling the switch")
+        self._phase("setting up counters and buffers of the switch")
         self._switch.count_packet_ins(plan.network.switch)
         for port in self._ports.of("packet")[:1]:
             self._switch.widen_buffers(port.rpartition("-")[0], port)
@@ -166,11 +166,11 @@ class Trial:
         self._faults = Faults(self._plan.scenario.faults, context, buffers.sinks, self._clock.now_ns, self._write)
         self._let_go = self._faults.counters.ended
         self._may_count = True
-        self._phase("taking stock")
+        self._phase("recording the initial configuration")
         counting = Counting(self._plan, buffers, self._switch, self._network, self._ports.of("afxdp"))
         self._inventory = Inventory(self._network, buffers.programs, self._plan.logs, self._clock.now_ns)
         watch = MachineWatch(self._quota)
-        self._phase("handing out the start")
+        self._phase("distributing the start time")
         ready_s = {member.name: self._plan.phases.since_s(member.ready_ns) for member in self._processes.all}
         t0_ns = self._t0_ns = time.monotonic_ns() + _START_AHEAD_NS
         self._clock.start_at(t0_ns)
@@ -191,7 +191,7 @@ class Trial:
         self._stages = tuple(process_stages(self._processes.pulses, t0_ns, now_ns, ended, self._ran_ns))
         self._machine = watch.finish()
         self._drain = self._drained()
-        self._row.does("taking stock again", SETTING_UP_NS)
+        self._row.does("comparing the configuration", SETTING_UP_NS)
         beside = [found for limits in self._processes.limits.values() for found in limits.differences()]
         self._changes = self._inventory.changes(self._watched(), self._faults.done.every, beside)
         return counting
@@ -283,7 +283,7 @@ class Trial:
         return next(others, None) or next(filter(None, map(self._fate_of_source, self._processes.sources)), None)
 
     def _fate_of_source(self, source: Member) -> str | None:
-        """Return how a source ended if not by itself, or because the trial told it to."""
+        """Return how a source ended, unless it ended normally or on request of the trial."""
         rightly = (EXIT_OK, EXIT_INTERRUPTED) if self._stopping else (EXIT_OK,)
         return source.fate() if source.ended() and source.status not in rightly else None
 
@@ -320,7 +320,7 @@ class Trial:
         for member in living:
             member.stop()
         join_all([*living, *(self._cluster.members() if self._cluster else ())])
-        self._row.does("counting", SETTING_UP_NS)
+        self._row.does("collecting the counters", SETTING_UP_NS)
         self._faults.close()
         reports, modes = [sender.reported() for sender in self._processes.senders], self._buffers.xdp_modes
         evidence = counting.evidence(

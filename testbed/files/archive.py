@@ -56,7 +56,7 @@ def sha256_of(content: Path | bytes) -> str:
     """
     state = hashlib.sha256(content if isinstance(content, bytes) else b"")
     if isinstance(content, Path):
-        with Source(content, "name a whole directory", follow=False).open() as file:
+        with Source(content, "give a complete directory", follow=False).open() as file:
             while chunk := file.read(_CHUNK):
                 state.update(chunk)
     return state.hexdigest()
@@ -95,20 +95,20 @@ def unpack(source: Source, folder: Path) -> list[str]:
             for entry in entries:
                 left -= _unpack_one(source, archive, entry, folder, left)
     except DAMAGED as error:
-        raise source.refusal(f"it is no whole ZIP archive: {error}") from error
+        raise source.refusal(f"it is not a complete ZIP archive: {error}") from error
     return [entry.filename for entry in entries]
 
 
 def _check(source: Source, entries: list[zipfile.ZipInfo]) -> None:
     if len(entries) > MAX_FILES:
-        raise source.refusal(f"it holds {len(entries):,} files, more than {MAX_FILES:,}")
+        raise source.refusal(f"it contains {len(entries):,} files, more than {MAX_FILES:,}")
     if len({entry.filename.casefold() for entry in entries}) < len(entries):
-        raise source.refusal("it holds two files of one name")
+        raise source.refusal("it contains two files with the same name")
     if sum(entry.file_size for entry in entries) > MAX_BYTES:
         raise source.refusal(f"it unpacks to more than {MAX_BYTES:,} bytes")
     for entry in entries:
         if why := _why_not(entry):
-            raise source.refusal(f"it holds {entry.filename[:80]!r}, {why}")
+            raise source.refusal(f"it contains {entry.filename[:80]!r}, {why}")
 
 
 def _why_not(entry: zipfile.ZipInfo) -> str:
@@ -118,11 +118,11 @@ def _why_not(entry: zipfile.ZipInfo) -> str:
     if entry.filename.startswith("/") or not parts or {"..", "."} & {*parts, *entry.filename.split("/")}:
         return "which lies outside of it"
     if len(entry.filename) > MAX_NAME_CHARS or any(not c.isprintable() or c in "\\:" for c in entry.filename):
-        return "which is no name of a file in a package"
+        return "which is not a valid file name in a package"
     if entry.compress_type not in _METHODS:
-        return "which is packed in another way than ours"
+        return "which uses another compression than ours"
     if kind not in (0, stat.S_IFREG):
-        return "which is no regular file"
+        return "which is not a regular file"
     if entry.flag_bits & 1:
         return "which is encrypted"
     if entry.file_size > SMALL_BYTES and entry.file_size > MAX_RATIO * max(entry.compress_size, 1):
@@ -138,6 +138,6 @@ def _unpack_one(source: Source, archive: zipfile.ZipFile, entry: zipfile.ZipInfo
         while chunk := packed.read(_CHUNK):
             n_bytes += len(chunk)
             if n_bytes > min(left, entry.file_size):
-                raise source.refusal(f"{entry.filename[:80]!r} unpacks to more than it says")
+                raise source.refusal(f"{entry.filename[:80]!r} unpacks to more bytes than it declares")
             file.write(chunk)
     return n_bytes

@@ -47,19 +47,19 @@ def _check_rows(values: dict[str, Any], may_be_empty: set[str]) -> None:
     if nodes is None:
         return
     if len(set(nodes)) < len(nodes):
-        raise ValueError("a record about one node twice")
+        raise ValueError("a record that names a node twice")
     for name, value in values.items():
         column = isinstance(value, np.ndarray) or name == "siblings"
         if column and len(value) != len(nodes) and (len(value) or name not in may_be_empty):
-            raise ValueError(f"{len(nodes)} nodes, and {len(value)} values of {name}")
+            raise ValueError(f"{len(nodes)} nodes, but {len(value)} values of {name}")
 
 
 def _array(value: Any, kinds: str, dtype: type[np.generic]) -> Any:
     found = np.asarray(value) if isinstance(value, list) else None
     if found is None or (found.size and found.dtype.kind not in kinds):
-        raise ValueError("a column that is no list of numbers")
+        raise ValueError("a column that is not a list of numbers")
     if not bool(np.all(np.abs(found) <= _MAX_VALUE)):
-        raise ValueError("a number out of bounds")
+        raise ValueError("a number out of range")
     return found.astype(dtype)
 
 
@@ -73,37 +73,37 @@ def _floats(value: Any) -> Floats:
 
 def _whole(value: Any) -> int:
     if type(value) is not int or not -_MAX_VALUE <= value <= _MAX_VALUE:
-        raise ValueError("a value that is no whole number in bounds")
+        raise ValueError("a value that is not an integer in the allowed range")
     return value
 
 
 def _name(value: Any) -> str:
     if not isinstance(value, str) or len(value) > _MAX_NAME_CHARS:
-        raise ValueError("a value that is no name")
+        raise ValueError("a value that is not a name")
     return value
 
 
 def _list(value: Any, read: Callable[[Any], _Value]) -> tuple[_Value, ...]:
     if not isinstance(value, list):
-        raise ValueError("a value that is no list")
+        raise ValueError("a value that is not a list")
     return tuple(map(read, value))
 
 
 def _five_tuple(value: Any) -> FiveTuple:
     if not isinstance(value, list) or len(value) != len(_FIVE):
-        raise ValueError("a flow that is no 5-tuple")
+        raise ValueError("a flow that is not a 5-tuple")
     return cast(FiveTuple, tuple(read(part) for read, part in zip(_FIVE, value, strict=True)))
 
 
 def _number(value: Any) -> float:
     if type(value) not in (int, float) or not -_MAX_VALUE <= value <= _MAX_VALUE:
-        raise ValueError("a value that is no number in bounds")
+        raise ValueError("a value that is not a number in the allowed range")
     return float(value)
 
 
 def _counts(value: Any) -> dict[str, int]:
     if not isinstance(value, dict):
-        raise ValueError("counts that are no object")
+        raise ValueError("counts that are not an object")
     return {_name(key): _whole(count) for key, count in value.items()}
 
 

@@ -57,11 +57,11 @@ def parse(content: bytes, source: Source, where: str = "") -> Any:
         if _HALF_PAIR.search(content):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeDecodeError as error:
-        raise source.refusal(f"{place}is no UTF-8 text (byte {error.start})".strip()) from error
+        raise source.refusal(f"{place}is not UTF-8 text (byte {error.start})".strip()) from error
     except UnicodeEncodeError as error:
-        raise source.refusal(f"{place}holds half of a surrogate pair".strip()) from error
+        raise source.refusal(f"{place}contains half of a surrogate pair".strip()) from error
     except (ValueError, RecursionError) as error:
-        raise source.refusal(f"{place or 'it '}is no readable JSON: {error}") from error
+        raise source.refusal(f"{place or 'it '}is not valid JSON: {error}") from error
     return value
 
 
@@ -99,7 +99,7 @@ def read_lines(source: Source) -> Iterator[tuple[int, dict[str, Any], int]]:
 
 def _object(value: Any, source: Source, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise source.refusal(f"{what} holds no JSON object")
+        raise source.refusal(f"{what} contains no JSON object")
     return value
 
 
@@ -121,7 +121,7 @@ def _check_count(text: NDArray[np.uint8], outside: NDArray[np.bool_], signs: str
     found = np.count_nonzero(np.isin(np.arange(256), list(signs.encode()))[text] & outside) if len(text) > most else 0
     if found > most:
         what = "names, lists and objects" if "," not in signs else "names and values, of which some may be too large"
-        raise ValueError(f"it holds {found:,} {what}, more than {most:,}")
+        raise ValueError(f"it contains {found:,} {what}, more than {most:,}")
 
 
 def _check_depth(text: NDArray[np.uint8], outside: NDArray[np.bool_]) -> None:
@@ -134,19 +134,19 @@ def _check_depth(text: NDArray[np.uint8], outside: NDArray[np.bool_]) -> None:
 
 def _whole(text: str) -> int:
     if len(text) > _MAX_DIGITS or not -(2**63) <= (value := int(text)) < 2**63:
-        raise ValueError(f"the number {text[:24]}{'…' * (len(text) > 24)} does not fit 64 bits")
+        raise ValueError(f"the number {text[:24]}{'…' * (len(text) > 24)} does not fit into 64 bits")
     return value
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if value in (float("inf"), float("-inf")):
-        raise ValueError(f"the number {text[:24]} is beyond all bounds")
+        raise ValueError(f"the number {text[:24]} is out of range")
     return value
 
 
 def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is no number")
+    raise ValueError(f"{text} is not a number")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

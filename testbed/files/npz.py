@@ -1,4 +1,4 @@
-"""Arrays of an ``.npz`` file that may come from anywhere: bounded in size, checked before memory is taken for them.
+"""Arrays of an ``.npz`` file that may come from anywhere: bounded in size, checked before memory is allocated for them.
 
 An ``.npz`` is a zip of ``.npy`` files; each begins with a header that says type and shape.  NumPy takes memory for
 whatever the header says, and `zipfile` reads a directory of any length; here the directory is bounded, an array has to
@@ -61,7 +61,7 @@ def _opened(content: bytes | bytearray) -> zipfile.ZipFile:
     at = content.rfind(_END, -(_END_BYTES + 0xFFFF))
     directory = int.from_bytes(content[at + 12 : at + 16], "little")
     if at < 0 or content[at - 20 : at - 16] == _END_64 or directory > _MAX_DIRECTORY_BYTES:
-        raise ValueError("it is no archive of arrays, or not a whole one")
+        raise ValueError("it is not an archive of arrays, or not a complete one")
     try:
         return zipfile.ZipFile(io.BytesIO(content))
     except (*DAMAGED, ValueError, OSError) as error:
@@ -70,7 +70,7 @@ def _opened(content: bytes | bytearray) -> zipfile.ZipFile:
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     if info.compress_type not in _PACKED_BY or info.flag_bits & 1:
-        raise ValueError(f"{info.filename} is packed in another way than NumPy does")
+        raise ValueError(f"{info.filename} uses a compression that NumPy does not use")
     try:
         return archive.read(info)
     except (*DAMAGED, ValueError, OSError) as error:
@@ -88,7 +88,7 @@ def _array(key: str, member: bytes) -> NDArray[np.generic]:
     except (ValueError, TypeError, KeyError, RecursionError, MemoryError, SyntaxError, tokenize.TokenError) as error:
         raise ValueError(f"{key} is damaged: its header cannot be read") from error
     if kind.kind not in _NUMBERS:
-        raise ValueError(f"{key} holds no plain numbers ({kind})")
+        raise ValueError(f"{key} contains no plain numbers ({kind})")
     if math.prod(shape) * kind.itemsize != len(member) - file.tell() or min(shape, default=0) < 0:
         raise ValueError(f"{key} is damaged: it is not as long as its header says")
     values = np.frombuffer(member, kind, offset=file.tell())

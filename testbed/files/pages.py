@@ -80,7 +80,7 @@ def _walk(stream: BinaryIO, first: int, n_bytes: int) -> None:
         fields = header.structure()
         unpacked, packed = (value if isinstance(value := fields.get(k, -1), int) else -1 for k in (_UNPACKED, _PACKED))
         if not (0 <= unpacked <= MAX_PAGE_BYTES and 0 <= packed <= MAX_PAGE_BYTES):
-            raise ValueError(f"a page declares {unpacked:,} bytes, {packed:,} in the file")
+            raise ValueError(f"a page declares {unpacked:,} bytes, but has {packed:,} in the file")
         at += header.at + packed
 
 
@@ -134,7 +134,7 @@ class _Compact:
             value |= (byte & 0x7F) << shift
             shift += 7
             if shift > 63:
-                raise ValueError("a header holds a number without an end")
+                raise ValueError("a header contains a number without an end")
         return value | byte << shift
 
     def _byte(self) -> int:
@@ -144,4 +144,4 @@ class _Compact:
     def _pass(self, n_bytes: int) -> None:
         self.at += n_bytes
         if self.at > len(self._content):
-            raise ValueError("a header goes on beyond its end")
+            raise ValueError("a header continues beyond its end")

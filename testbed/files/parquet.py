@@ -80,7 +80,7 @@ class Columns:
             return
         self._left_bytes -= n_bytes
         if self._left_bytes < 0:
-            raise self._source.refusal(f"its {self.rows:,} rows take more memory than {MAX_BYTES:,} bytes")
+            raise self._source.refusal(f"its {self.rows:,} rows need more memory than {MAX_BYTES:,} bytes")
 
 
 @contextmanager
@@ -114,7 +114,7 @@ def refusing(source: Source) -> Iterator[None]:
         yield
     except _ERRORS as error:
         words = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise source.refusal(f"it is no readable Parquet file: {words}") from error
+        raise source.refusal(f"it is not a readable Parquet file: {words}") from error
 
 
 def numbers(column: pa.ChunkedArray, name: str, source: Source) -> np.ndarray[Any, Any]:
@@ -135,7 +135,7 @@ def _check_form(file: pq.ParquetFile, form: Form, required: frozenset[str], sour
     if absent:
         raise source.refusal(f"it lacks the columns {', '.join(absent)}")
     if len(set(names)) < len(names) or len(names) > _MAX_COLUMNS:
-        raise source.refusal("it has a column twice, or hundreds of them")
+        raise source.refusal("it has duplicate columns, or too many columns")
     for name in names:
         if name in form and (found := _type_of(schema.field(name).type)) != form[name]:
             raise source.refusal(f"the column {name} is of type {str(found)[:60]}, expected {form[name]}")

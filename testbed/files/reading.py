@@ -72,7 +72,7 @@ class Source:
         with self.open() as file:
             content = file.read(most_bytes + 1)
         if len(content) > most_bytes:
-            raise self.refusal(f"it is larger than {most_bytes:,} bytes", "cut it, or name another")
+            raise self.refusal(f"it is larger than {most_bytes:,} bytes", "shorten it, or choose another file")
         return content
 
     def _descriptor(self) -> int:
@@ -85,7 +85,9 @@ class Source:
         if stat.S_ISREG(mode):
             return descriptor
         os.close(descriptor)
-        raise self.refusal(f"it is {next((words for is_kind, words in _KINDS if is_kind(mode)), 'a device')}, no file")
+        raise self.refusal(
+            f"it is {next((words for is_kind, words in _KINDS if is_kind(mode)), 'a device')}, not a file"
+        )
 
 
 def _words(error: OSError) -> str:

@@ -1,4 +1,4 @@
-"""A Parquet file that grows: row groups are added as bytes, and the footer is made anew.
+"""A Parquet file that grows: row groups are added as bytes, and the footer is rewritten.
 
 A Parquet file without its footer is unreadable, and a library that writes one wants all rows again for the next one.
 But the footer alone knows where things are: a row group of another file can be copied as it is, if the places in its

@@ -1,4 +1,4 @@
-"""The one way out: a file is there whole or not at all, and a disk that takes no more is said as what it is.
+"""The one way out: a file is there whole or not at all, and a full disk is reported as such.
 
 A file is written beside its place and renamed over it, so a reader never sees half of one, and a kill leaves the former
 one.  A power cut is another matter: a rename may reach the disk before what was written, and the file is empty
@@ -7,7 +7,7 @@ What can be made again (a page, a table, a checkpoint that the next one replaces
 the disk.
 
 The file beside may be there already, left by a kill or put there as a trap, a link to something else: it is removed
-first and made anew, never written through.
+first and recreated, never written through.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def attempting(target: Path, elsewhere: str = "") -> Iterator[None]:
 
 def refusal(target: Path, error: OSError, elsewhere: str = "") -> ToolError:
     """Return the error that says why `target` was not written, and what helps."""
-    room = "make room on the disk" + (f" or {elsewhere}" if elsewhere else "")
+    room = "free disk space" + (f" or {elsewhere}" if elsewhere else "")
     remedy = room if is_full(error) else "check the disk (dmesg, SMART) and the directory"
     return ToolError(f"write {target}", error.strerror or str(error), remedy)
 

@@ -32,7 +32,7 @@ from testbed.records.events import Floats
 
 MAX_FILE_BYTES = 64 * 10**6
 MAX_WINDOW = 1_000
-_REMEDY = "name a network in one .onnx file with the inputs and outputs that docs/howto/forecasters.md lists"
+_REMEDY = "use an .onnx file with the inputs and outputs that docs/howto/forecasters.md lists"
 _MOST = float(np.log1p(max(MOST_GROWTH)))
 
 Float32s = NDArray[np.float32]
@@ -74,7 +74,7 @@ def load_onnx(path: Path) -> OnnxModel:
     try:  # a name in it that is no UTF-8 text is raised when it is asked for
         defect, said = _defect(session), session.get_modelmeta().custom_metadata_map
     except UnicodeDecodeError as error:
-        raise source.refusal(f"it has a name that is no UTF-8 text ({error.reason})") from error
+        raise source.refusal(f"it has a name that is not UTF-8 text ({error.reason})") from error
     if defect:
         raise source.refusal(defect)
     try:
@@ -183,7 +183,7 @@ class OnnxNetwork:
     def _held(self, answer: Any, name: str, columns: slice) -> Floats:
         """Return an output, [h, n], after a look at it."""
         wanted = self._growth[:, columns].T.shape
-        attempted, remedy = f"asking the model {self._path}", "mend or retrain it"
+        attempted, remedy = f"asking the model {self._path}", "fix or retrain it"
         if np.shape(answer) != wanted:
             happened = f"its output {name} has shape {list(np.shape(answer))}, not {list(wanted)}"
             raise PolicyError(attempted, happened, remedy)

@@ -81,7 +81,7 @@ _BACKLOGS = Panel(
 )
 _SLOTS = Panel(
     "Slots moved",
-    "Slots of the balancer's table that were given to another node.",
+    "Slots of the balancer's table that were assigned to another node.",
     "short",
     {"slots": f"testbed_balancer_slots_moved_total{{{_RUN}}}"},
 )
@@ -102,7 +102,7 @@ DASHBOARDS = (
             ),
             Panel(
                 "Loss",
-                "Share of the arriving packets that the buffers refuse.",
+                "Share of the arriving packets that the buffers drop.",
                 "percentunit",
                 {
                     "loss": f"sum({_rate('testbed_node_dropped_packets', _RUN)})"
@@ -111,7 +111,7 @@ DASHBOARDS = (
             ),
             Panel(
                 "Imbalance",
-                "Arrival rate of the busiest node over the mean of all.",
+                "Arrival rate of the busiest node divided by the mean over all nodes.",
                 "short",
                 {
                     "busiest / mean": f"max({_rate('testbed_node_arrived_bytes', _RUN)})"
@@ -137,11 +137,11 @@ DASHBOARDS = (
     Dashboard(
         "node",
         "Testbed: node",
-        "One node: its buffer, what its agent expects, and how well the agent keeps time.",
+        "One node: its buffer, the forecast of its agent, and the timing of the agent.",
         (
             Panel(
                 "Buffer",
-                "Backlog, forecast of its peak, and the limit that decides about drops.",
+                "Backlog, forecast of its peak, and the limit above which packets are dropped.",
                 "bytes",
                 {
                     "backlog {{node}}": f"testbed_node_backlog_bytes{{{_NODE}}}",
@@ -158,7 +158,7 @@ DASHBOARDS = (
             _ARRIVALS,
             Panel(
                 "Drops",
-                "Packets that the buffer refuses.",
+                "Packets that the buffer drops.",
                 "pps",
                 {"{{node}}": _rate("testbed_node_dropped_packets", _NODE)},
             ),
@@ -176,7 +176,7 @@ DASHBOARDS = (
             ),
             Panel(
                 "Control loop",
-                "99th percentile of the duration of the agent's loop, and of how late it begins.",
+                "99th percentiles of the duration and of the lateness of the agent's loop.",
                 "s",
                 {
                     "loop {{node}}": _quantile(0.99, "testbed_agent_loop_seconds"),
@@ -199,11 +199,11 @@ DASHBOARDS = (
     Dashboard(
         "failover",
         "Testbed: failover",
-        "Faults as ordered and as observed, who noticed, and what the balancer did.",
+        "Faults as commanded and as observed, their detection, and the actions of the balancer.",
         (
             Panel(
                 "Faults",
-                "Faults that the scenario ordered, seen in force, and seen over.",
+                "Faults that the scenario commanded, observed in effect, and observed to be over.",
                 "short",
                 {
                     f"{stage} {{{{fault}}}}": f"testbed_faults_{stage}_total{{{_RUN}}}"
@@ -212,7 +212,7 @@ DASHBOARDS = (
             ),
             Panel(
                 "Suspicions",
-                "How often monitors missed the heartbeats of a node, and took it for dead.",
+                "How often monitors suspected a node, and mesh members declared it dead.",
                 "short",
                 {
                     "suspected {{node}}": f"testbed_mesh_suspicions_total{{{_NODE}}}",
@@ -221,7 +221,7 @@ DASHBOARDS = (
             ),
             Panel(
                 "Nodes out of forwarding",
-                "How often the balancer took a node out.",
+                "How often the balancer removed a node from forwarding.",
                 "short",
                 {"{{node}}": f"testbed_balancer_nodes_removed_total{{{_NODE}}}"},
             ),
@@ -229,7 +229,7 @@ DASHBOARDS = (
             _ARRIVALS,
             Panel(
                 "Records by kind",
-                "What the trial wrote down, by the kind of record.",
+                "Number of records that the trial wrote, by kind.",
                 "short",
                 {"{{kind}}": f"testbed_records_total{{{_RUN}}}"},
             ),
@@ -238,7 +238,7 @@ DASHBOARDS = (
     Dashboard(
         "forecast",
         "Testbed: forecast",
-        "What the nodes expected, beside what came.",
+        "What the nodes forecast, compared with what arrived.",
         (
             Panel(
                 "Forecast and backlog",
@@ -251,14 +251,14 @@ DASHBOARDS = (
             ),
             Panel(
                 "Burst severity",
-                "How strongly the last sample announces a burst.",
+                "Severity of the burst precursor in the last sample.",
                 "percentunit",
                 {"{{node}}": f"testbed_node_burst_severity_ratio{{{_NODE}}}"},
             ),
             Panel(
                 "Error of the forecast",
-                "Forecast of 100 ms ago against the backlog of now; and the same for the backlog of then, the forecast "
-                "that costs nothing.",
+                "Error of the forecast made 100 ms ago; and, for comparison, "
+                "of the backlog at that time used as a forecast.",
                 "bytes",
                 {
                     "forecast {{node}}": f"abs(testbed_node_predicted_backlog_bytes{{{_NODE}}} offset 100ms"

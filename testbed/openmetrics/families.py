@@ -98,8 +98,8 @@ class EventFamily:
     Attributes:
         name, doc: as of a `SampleFamily`.
         records: the kinds of records that are counted; empty: all.
-        label: the label by which they are told apart; empty: none.
-        counts: makes what counts a record; it is made anew for each trial, since it may compare a record with the
+        label: the label that distinguishes them; empty: none.
+        counts: makes what counts a record; it is created for each trial, since it may compare a record with the
             one before.
     """
 
@@ -157,11 +157,11 @@ RUN_TIME = RunFamily(
     name="testbed_run_time_seconds", doc="Time of the last sample on the run's clock.", kind="gauge", only="live"
 )
 RUN_PLANNED = RunFamily(
-    name="testbed_run_planned_seconds", doc="How long traffic is planned to last.", kind="gauge", only="live"
+    name="testbed_run_planned_seconds", doc="Planned duration of the traffic.", kind="gauge", only="live"
 )
 SCRAPE_CPU = RunFamily(
     name="testbed_scrape_cpu_seconds",
-    doc="Processor time that answering scrapes took.",
+    doc="CPU time spent on answering scrapes.",
     kind="counter",
     only="live",
 )
@@ -220,7 +220,7 @@ SAMPLE_FAMILIES: tuple[SampleFamily, ...] = (
     ),
     SampleFamily(
         name="testbed_node_dropped_packets",
-        doc="Packets that the buffer of a node refused.",
+        doc="Packets that the buffer of a node dropped.",
         column="dropped_pkts",
         fold=Fold.SUM,
     ),
@@ -280,7 +280,7 @@ EVENT_FAMILIES = (
     ),
     EventFamily(
         name="testbed_balancer_flows_placed",
-        doc="Flows that the balancer placed at a node one by one.",
+        doc="Flows that the balancer assigned individually to a node.",
         records=(PlaceFlow,),
     ),
     EventFamily(
@@ -293,35 +293,35 @@ EVENT_FAMILIES = (
     ),
     EventFamily(
         name="testbed_faults_commanded",
-        doc="Faults that the scenario ordered, by kind.",
+        doc="Faults that the scenario commanded, by kind.",
         records=(FaultCommanded,),
         label="fault",
         counts=lambda: _what,
     ),
     EventFamily(
         name="testbed_faults_observed",
-        doc="Ordered faults that were seen to be in force, by kind.",
+        doc="Faults that were observed to be in effect, by kind.",
         records=(FaultObserved,),
         label="fault",
         counts=lambda: _what,
     ),
     EventFamily(
         name="testbed_faults_healed",
-        doc="Ordered faults that were seen to be over, by kind.",
+        doc="Faults whose end was observed, by kind.",
         records=(FaultHealed,),
         label="fault",
         counts=lambda: _what,
     ),
     EventFamily(
         name="testbed_controller_takeovers",
-        doc="How often a standby controller took over.",
+        doc="Number of times a standby controller took over.",
         records=(ControllerTookOver,),
         label="",
         counts=lambda: _once,
     ),
     EventFamily(
         name="testbed_balancer_slots_moved",
-        doc="Slots of the balancer's table that were given to another node.",
+        doc="Slots of the balancer's table that were assigned to another node.",
         records=(SetSlots,),
         label="",
         counts=_SlotsMoved,

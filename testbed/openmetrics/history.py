@@ -90,7 +90,7 @@ def _start(run: RecordedRun) -> _Start:
         return _Start(datetime.fromisoformat(str(started)))
     except (ValueError, OverflowError, OSError) as error:
         happened = f"its manifest does not say when it began (started_utc: {str(started)[:40]})"
-        raise InputError(f"export {run.path}", happened, "name a run of this version") from error
+        raise InputError(f"export {run.path}", happened, "give a run of this version") from error
 
 
 class _Start:

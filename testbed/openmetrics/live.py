@@ -1,4 +1,4 @@
-"""The metrics of a trial under way: what a scrape reads.
+"""The metrics of a running trial: what a scrape reads.
 
 Samples are only kept as they come, and folded into the series when there are many or somebody scrapes: so a trial
 that nobody looks at pays a list's append for each block of samples.  The trial and the scrapes are in two threads.

@@ -17,11 +17,11 @@ _HEAD = f"""\
 
 `run --metrics ADDRESS` serves these metrics while a trial runs. `export RUN --openmetrics` writes the metrics of a
 finished run, with a timestamp on every sample. Every time series has the labels `run`, `scenario` and `policy` (the
-buffer policy). A counter has
-`_total` behind its name, an info `_info`, a histogram `_bucket`, `_count` and `_sum`; its upper bounds are
+buffer policy). The exposed name of a counter ends with `_total`, that of an info with `_info`, and those of a histogram
+with `_bucket`, `_count` and `_sum`. The upper bounds of the histogram buckets are
 {", ".join(f"{bound:g}" for bound in BUCKETS_S)} s and infinity.
 
-| metric | type | further labels | only | meaning |
+| metric | type | further labels | available only in | meaning |
 |---|---|---|---|---|"""
 
 

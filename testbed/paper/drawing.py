@@ -49,7 +49,9 @@ def draw(data: FigureData, out: Path, width: str = "column") -> Path:
     """
     form = out.suffix.lower().lstrip(".")
     if form not in FORMATS:
-        raise InputError(f"-o {out}", "its ending is none that can be drawn", f"name a file .{', .'.join(FORMATS)}")
+        raise InputError(
+            f"-o {out}", "this file type is not supported", f"use a file name ending in .{', .'.join(FORMATS)}"
+        )
     if importlib.util.find_spec("matplotlib") is None:
         raise MachineError(f"draw {out}", "matplotlib is not installed", f"{installing.optional('plot')}, or --data")
     import matplotlib as mpl
@@ -63,7 +65,7 @@ def draw(data: FigureData, out: Path, width: str = "column") -> Path:
         _fill(figure, data, panels)
         content = io.BytesIO()
         figure.savefig(content, format=form, metadata=_metadata(form))
-    return writing.replace(out, content.getvalue(), durable=False, elsewhere="name another -o")
+    return writing.replace(out, content.getvalue(), durable=False, elsewhere="choose another -o")
 
 
 def _metadata(form: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def cdf(run: RecordedRun, node: str | None = None) -> FigureData:
     nodes = () if evidence is None else [one for one in evidence.nodes if node in (None, one.node)]
     everything = merged(one.delay for one in nodes)
     if everything is None or not everything.total:
-        raise _refusal(run, "it has no delays", "name a run that was completed")
+        raise _refusal(run, "it has no delays", "give a completed run")
     series = [distribution(everything, "all nodes")] if node is None else []
     series += [
         distribution(one.delay, one.node)
@@ -68,7 +68,7 @@ def fault(run: RecordedRun, node: str | None = None) -> FigureData:
     """Return loss and queueing delay over time, shaded by the faults."""
     spans = _spans(run, node)
     if not spans:
-        raise _refusal(run, "no fault was commanded in it", "name a run of a scenario with faults")
+        raise _refusal(run, "no fault was commanded in it", "give a run of a scenario with faults")
     samples = run.samples_by_node()
     courses = courses_of(run, run.document("summary.json") or {})
     end_s = max(float(rows.t_ns[-1]) / NS_PER_S for rows in samples.values())
@@ -85,7 +85,7 @@ def bar(run: RecordedRun, node: str | None = None) -> FigureData:
     """Return the packets lost by place, of those sent."""
     summary = run.document("summary.json")
     if summary is None:
-        raise _refusal(run, "it has no summary", "name a run that was completed")
+        raise _refusal(run, "it has no summary", "give a completed run")
     traffic = summary.get("traffic") or {}
     places, sent = traffic.get("dropped_packets") or {}, traffic.get("sent_packets") or 1
     values = [100 * lost / sent for lost in places.values()]
@@ -97,7 +97,7 @@ def heatmap(run: RecordedRun, node: str | None = None) -> FigureData:
     """Return the largest backlog of each node in each stretch of time."""
     samples = run.samples_by_node()
     if not samples:
-        raise _refusal(run, "it has no samples", "name a run that was completed")
+        raise _refusal(run, "it has no samples", "give a completed run")
     edges_s = np.linspace(0, max(float(rows.t_ns[-1]) for rows in samples.values()) / NS_PER_S, _STRETCHES + 1)
     values = [_largest(rows, edges_s) for rows in samples.values()]
     grid = Grid([round(float(edge), 4) for edge in edges_s[1:]], list(samples), values, "largest backlog (MB)")
@@ -123,7 +123,7 @@ def _node(run: RecordedRun, node: str | None) -> tuple[str, NodeSamples]:
     if node is None and samples:
         return max(samples.items(), key=lambda item: (int(item[1].dropped_pkts.sum()), int(item[1].arrived_pkts.sum())))
     if node not in samples:
-        raise _refusal(run, f"it has no node {node}", f"name one of {', '.join(samples) or 'another run'}")
+        raise _refusal(run, f"it has no node {node}", f"choose one of {', '.join(samples) or 'another run'}")
     return node, samples[node]
 
 

@@ -72,8 +72,8 @@ def heatmap(path: Path, table: SweepTable, figure: str) -> FigureData:
     """Return a figure over the two parameters that vary."""
     varied = [key for key in table.keys if len({row.parameters[key] for row in table.combinations}) > 1]
     if len(varied) != 2:
-        happened = f"it varies {', '.join(varied) or 'nothing'}, and a heat map has two axes"
-        raise _refusal(path, happened, "name a sweep of two parameters, or --kind bar")
+        happened = f"it varies {', '.join(varied) or 'nothing'}, but a heat map needs two parameters"
+        raise _refusal(path, happened, "use a sweep of two parameters, or --kind bar")
     column, (across, down) = _column(path, figure), varied
     values = {(row.parameters[down], row.parameters[across]): row.figures[column.key] for row in table.combinations}
     columns, rows = (list(dict.fromkeys(row.parameters[key] for row in table.combinations)) for key in (across, down))
@@ -102,7 +102,7 @@ def _column(path: Path, figure: str) -> FigureColumn:
     found = next((column for column in figure_columns() if column.key == figure), None)
     if found is None:
         keys = ", ".join(column.key for column in figure_columns())
-        raise _refusal(path, f"there is no figure {figure}", f"name one of {keys}")
+        raise _refusal(path, f"there is no figure {figure}", f"choose one of {keys}")
     return found
 
 

@@ -1,6 +1,6 @@
 """What a figure shows as plain numbers: series of points with intervals, or a grid of values.
 
-A figure is drawn from this and from nothing else, and written as CSV it is what a reader needs to draw it anew.
+A figure is drawn from this and from nothing else, and written as CSV it is what a reader needs to redraw it.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def table(path: Path, form: str) -> str:
     plain = form in ("csv", "json")
     headers, rows = (_sweep_of if is_sweep(path) else _run_of)(path, plain)
     if not rows:
-        raise InputError(f"table of {path}", "it has no figures yet", "name one that was completed")
+        raise InputError(f"table of {path}", "it has no results yet", "give a completed one")
     return FORMATS[form](headers, rows)
 
 

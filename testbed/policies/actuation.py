@@ -2,7 +2,7 @@
 
 A grant from the pool reserves memory at once, but the larger limit is in force only `delay_ns` later (memory to be
 registered, a device queue to be resized).  Each expansion waits its own delay, so a ramp of grants becomes a ramp of
-limits, shifted.  A shrink lowers the limit in the same call and cuts what is still under way: an expansion that was
+limits, shifted.  A shrink lowers the limit in the same call and cancels pending expansions: an expansion that was
 taken back while it waited does not come into force, and asking again means waiting again.
 
     limit in force <= granted <= capacity of the pool      at every moment

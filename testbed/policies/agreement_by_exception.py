@@ -100,7 +100,7 @@ class AgreementByException(Agreement):
         return found
 
     def next_deadline_ns(self) -> int | None:
-        """See `Agreement.next_deadline_ns`; kept, and computed anew in `conclude`."""
+        """See `Agreement.next_deadline_ns`; cached, and recomputed in `conclude`."""
         return self._next_ns
 
     def life_of(self, node: str) -> int:

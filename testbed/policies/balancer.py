@@ -24,7 +24,7 @@ draining nodes is left, they serve.
 
 **Suspect yourself first** (Dadgar et al., "Lifeguard", 2018).  A node counts as silent only if another one notified in
 the last half of that time.  When all of them fall silent, this process itself was stopped or cut off: no node leaves,
-and all clocks start anew with the next notification.  The last serving node is never removed: the table stays as it is.
+and all timeouts restart with the next notification.  The last serving node is never removed: the table stays as it is.
 
 Actions come in the order that never lets the switch send a new flow to a removed node: restore, deal, remove.
 """

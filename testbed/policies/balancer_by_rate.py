@@ -26,7 +26,7 @@ class ByRate:
 ROWS = (
     BalancerRow(
         name="by-rate",
-        doc="shares in proportion to the nodes' rates, whatever their state",
+        doc="shares in proportion to the nodes' rates; ignores the state of the nodes",
         source='Zhou et al., "WCMP: weighted cost multipathing for improved fairness in data centers", EuroSys 2014',
         rule=lambda _slots, _nodes, _rng: ByRate(),
     ),

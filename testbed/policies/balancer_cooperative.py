@@ -16,7 +16,7 @@ bound the work does not matter (`by-rate`).  V is what comes before the next dec
 nodes can just take brings the service rate of all of them for that time.  So V is that rate for `PLANNED_S`: the pause
 between two decisions (20 ms), the sample (10 ms), and the way there and back, twice that to be on the safe side.
 
-Flows take the slots in turn (`balancer_turns`), and the table is dealt anew with the nodes interleaved, so that even
+Flows take the slots in turn (`balancer_turns`), and the table is reassigned with the nodes interleaved, so that even
 the few flows of a small burst are in these shares.
 
 Source: the rule is ours.  Water filling by work is "join the shortest expected delay" with a known batch (Selen, Adan,

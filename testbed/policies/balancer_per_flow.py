@@ -1,8 +1,8 @@
 """`per-flow`: the controller places every flow when its first packet arrives, as textbooks have it.
 
-For comparison.  Each new flow costs a packet-in, a decision and a packet-out before its first packet goes on, and what
-the switch's queue to the controller does not hold is lost; in return the choice is made for this flow, with the state
-of the nodes as it is now.
+For comparison.  Each new flow costs a packet-in, a decision and a packet-out before its first packet is forwarded, and
+what the switch's queue to the controller does not hold is lost; in return the choice is made for this flow, with the
+state of the nodes as it is now.
 
 A burst brings many flows between two notifications, in which the least loaded node would get them all (Mitzenmacher,
 "How useful is old information?", 2000).  So flows go to the node that got the fewest in the present round, of those to
@@ -48,7 +48,7 @@ ROWS = (
         name="per-flow",
         doc="the first packet of every flow goes to the controller, which chooses the node; for comparison",
         places_flows=True,
-        refused_by={"simulation": "the simulation has no model of the way of a packet to the controller and back"},
+        refused_by={"simulation": "the simulation does not model the path of a packet to the controller and back"},
         rule=lambda _slots, nodes, _rng: PerFlow(nodes),
     ),
 )

@@ -26,7 +26,7 @@ class RoundRobin:
 ROWS = (
     BalancerRow(
         name="round-robin",
-        doc="equal shares, whatever the state of the nodes",
+        doc="equal shares; ignores the state of the nodes",
         rule=lambda _slots, _nodes, _rng: RoundRobin(),
     ),
 )

@@ -15,7 +15,7 @@ from testbed.records.events import Ints
 
 
 class Turns:
-    """Weights are the service rates of the serving nodes; the table is dealt anew to have them interleaved."""
+    """Weights are the service rates of the serving nodes; the table is reassigned so that they are interleaved."""
 
     heeds_state = False
 

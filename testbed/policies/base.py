@@ -52,7 +52,7 @@ def require_progress(name: str, policy: Sleeper, now_ns: int) -> None:
     """
     due_ns = policy.next_deadline_ns()
     if due_ns is not None and due_ns <= now_ns:
-        happened = f"it was woken at {now_ns} ns for its deadline and wants to be woken at {due_ns} ns again"
+        happened = f"it was called at {now_ns} ns for its deadline and wants to be called at {due_ns} ns again"
         remedy = "after DeadlineReached, next_deadline_ns() must be later than now_ns, or None"
         raise PolicyError(f"driving the policy {name}", happened, remedy)
 

@@ -71,7 +71,7 @@ class NodeBrain:
         row = buffer_policy(spec.policy)
         predicts, self._sheds = row.predicts, row.sheds
         if forecaster is None and predicts:
-            raise InputError(f"buffer.policy {spec.policy}", "it predicts and has no forecaster", "hand one in")
+            raise InputError(f"buffer.policy {spec.policy}", "it predicts, but has no forecaster", "pass a forecaster")
         self.nodes = nodes
         self._rows = NodeRows(nodes)
         self._ops = ops = Arrays if len(nodes) > 1 else Numbers

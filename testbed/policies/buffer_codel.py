@@ -8,7 +8,7 @@ the k-th drop becomes the k-th step of a limit:
     dropping        limit = T + (Q − T) / √k          T = C × target; Q: the backlog when dropping began
 
 **Kept**: the target, the burst that is excused for an interval, the minimum over the interval (one sample at or below
-the target ends it), the spacing of the steps by the root, and the count that goes on where dropping begins again within
+the target ends it), the spacing of the steps by the root, and the count that continues if dropping begins again within
 16 intervals.  **Not kept**: CoDel drops one packet a step, at the head, so a sender that adapts notices early and loses
 one; a limit drops every packet that finds the queue above it, at the tail, and at the first step already what would
 make the queue longer than Q.  CoDel hardly shortens the queue of a source that does not adapt; this rule does.  The
@@ -77,7 +77,7 @@ class CodelRule:
         self._next_ns = ops.where(due, self._next_ns + self._interval_ns / ops.sqrt(self._count), self._next_ns)
 
     def _begin(self, begins: Mask, backlog: Values) -> None:
-        """Begin to drop: the count goes on from what the last time added, if that was not long ago."""
+        """Begin to drop: the count continues from what the last time added, if that was not long ago."""
         ops, added = self._ops, self._count - self._first_count
         soon = (self._ended_ns < RESUMES_INTERVALS * self._interval_ns) & (added > 1)
         first = ops.where(soon, added, 1)
@@ -92,7 +92,8 @@ ROWS = (
         name="codel",
         doc="`max`; once the queueing delay exceeds `options.target` for `options.interval`, "
         "steps down to rate × target",
-        source='Nichols, Jacobson, "Controlling queue delay", 2012; RFC 8289; here by limits, not single drops',
+        source='Nichols, Jacobson, "Controlling queue delay", 2012; RFC 8289. Adapted: '
+        "it lowers the limit instead of dropping packets",
         options=CodelOptions,
         sheds=True,
         rated_rule=CodelRule,

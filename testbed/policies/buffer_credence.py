@@ -71,8 +71,8 @@ class CredenceRule:
 ROWS = (
     BufferPolicy(
         name="credence",
-        doc="a guaranteed share of the pool per node (`options.guarantee`); beyond it, as `holt` forecasts",
-        source='Addanki, Pacut, Schmid, "Credence", NSDI 2024: its bounded loss, not its drop rule',
+        doc="each node has a guaranteed share of the pool (`options.guarantee`); more only if `holt` predicts a need",
+        source='Addanki, Pacut, Schmid, "Credence", NSDI 2024. Adopted: bound on the loss, not the drop rule',
         options=CredenceOptions,
         predicts=True,
         rule=CredenceRule,

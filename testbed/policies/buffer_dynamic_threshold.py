@@ -54,7 +54,7 @@ ROWS = (
     ),
     BufferPolicy(
         name="abm",
-        doc="as dynamic-threshold, but all nodes that hold more than their initial limit share `alpha`",
+        doc="as `dynamic-threshold`, with `alpha` divided by the number of nodes above their initial limit",
         source='Addanki et al., "ABM: active buffer management in datacenters", SIGCOMM 2022',
         shares_pool=True,
         among_active=True,

@@ -99,7 +99,7 @@ ROWS = (
     BufferPolicy(
         name="pie",
         doc="sets the limit so that the drop rate is that of the PIE controller (`options.target`)",
-        source='Pan et al., "PIE", HPSR 2013; RFC 8033; here by limits, not by chance',
+        source='Pan et al., "PIE", HPSR 2013; RFC 8033. Adapted: it sets the limit instead of dropping at random',
         options=PieOptions,
         sheds=True,
         rated_rule=PieRule,

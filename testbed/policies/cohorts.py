@@ -49,7 +49,7 @@ class Cohort:
 
 
 def default_cohorts(nodes: int) -> int:
-    """Return how many cohorts a cluster has unless told otherwise."""
+    """Return the default number of cohorts of a cluster."""
     return nodes if nodes <= OWN_TICKS else SHARED_TICKS
 
 

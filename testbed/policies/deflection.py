@@ -15,7 +15,7 @@ the rest itself.  With no such node at all, none is named and a full node drops.
 
 **A node that is away** is not chosen: its port is down, or it has been silent for `SILENT_PAUSES` of the longest pauses
 between two notifications, or it is dead.  One that was dead has to notify again, as its old state says nothing about
-the restarted node.  When all nodes were silent, this process itself was stopped, and all clocks start anew.
+the restarted node.  When all nodes were silent, this process itself was stopped, and all timeouts restart.
 
 A name may get lost on its way, so each is sent again at the first input after `REPEAT_NS`.
 """

@@ -1,4 +1,4 @@
-"""Holt's double exponential smoothing: the near future goes on as the recent past was going.
+"""Holt's double exponential smoothing: the near future continues the recent level and trend.
 
 In error-correction form, with e = arrived - (level + DAMPING × trend):
 

@@ -67,7 +67,7 @@ class KnownArrivals:
 class ArrivalCells(NamedTuple):
     """Planned arrivals by the bin they come in and the bin their flow began to send in; int64, shape [k], bins ascend.
 
-    A flow begins anew when it has been silent for `SHARE_MEMORY_NS`.
+    A flow starts again when it has been silent for `SHARE_MEMORY_NS`.
     """
 
     bin: Ints

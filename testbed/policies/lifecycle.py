@@ -11,9 +11,9 @@ is carried out or refused when it comes, so of two at one time the second finds 
 start.  It serves from then on.  One that is not ready `JOIN_WITHIN_NS` later is given up.
 
 **Draining.**  A drained node keeps its flows.  The switch forgets a flow that was silent for `affinity_idle`; so a node
-that no packet has reached for so long has no flow left.  After `drain_deadline` it is gone though flows go on, and
+that no packet has reached for so long has no flow left.  After `drain_deadline` it leaves even if flows are active, and
 these move to other nodes.  What is in its queue by then is still served: a node that leaves is stopped when its queue
-is empty and the packets that were under way to it have come.
+is empty and all packets in transit to it have arrived.
 
 **A change of size** starts the absent nodes with the lowest numbers, and takes back drains before: a node that still
 has its flows is there at once.  It cancels joining nodes, then drains serving ones, the highest numbers first.  The
@@ -132,7 +132,7 @@ class Lifecycle:
         return life.since_ns + self._deadline_ns if life.stage == _DRAINING else None
 
     def _due(self, now_ns: int) -> list[Action]:
-        """Let every node go on whose time has come."""
+        """Advance every node whose time has come."""
         actions: list[Action] = []
         for node, life in self._lives.items():
             until_ns = self._until_ns(life)

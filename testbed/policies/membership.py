@@ -8,8 +8,8 @@
 
 **Liveness has messages of its own.**  A node is silent when its monitor has not heard it for `MeshSpec.silence_ns`
 (55 ms by default: five heartbeats and a half).  So a crash is noticed 45 to 55 ms after it, by all monitors at almost
-the same moment, and a stop of less than 45 ms is not taken for one.  When the reports suffice to declare a node dead is
-in ``agreement.py``; every member concludes that by itself, and so does the balancer.
+the same moment, and a stop of less than 45 ms is not mistaken for one.  When the reports suffice to declare a node dead
+is in ``agreement.py``; every member concludes that by itself, and so does the balancer.
 
 **Suspect yourself first** (Dadgar, Phillips and Currey, "Lifeguard", 2018).  A member that was woken late was stopped
 or starved itself, and what it did not receive meanwhile is no evidence: all silences are shortened by its lateness.

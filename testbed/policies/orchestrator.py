@@ -101,7 +101,7 @@ class Orchestrator:
         return self._lifecycle.stages
 
     def next_ns(self) -> int | None:
-        """Return when `wake` is due; None: never, unless something is told before."""
+        """Return when `wake` is due; None: never, unless an event comes before."""
         due = (self._next_order_ns, self._measure_ns, self._look_ns, self._lifecycle.next_deadline_ns())
         return None if self._ended else min((at for at in due if at is not None), default=None)
 

@@ -8,8 +8,8 @@ each other (``precursor.py``), as independent evidence at half the weight of one
 
 `peers` is the highest fresh severity among the others (`Membership.peers_severity_ratio`).  It scales how far a
 predicted need is met beyond what is predicted, and no more: a node that predicts nothing reserves nothing because of
-its peers.  What a node sends to others is its own severity alone; with the joined one, two nodes would go on alarming
-each other with what each had from the other.
+its peers.  What a node sends to others is its own severity alone; with the joined one, two nodes would continue to
+alarm each other with what each had from the other.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ alpha × B / (1 + alpha × k) each, and part of the pool stays free for the next
 
 **ABM** divides that alpha by the number n of queues that are congested, so that all of them together hold at most
 alpha × free and a new one finds as much free as before: alpha × B / ((1 + alpha) × n) each in place of
-alpha × B / (1 + alpha × n).  Congested is a node that holds more than its first grant or asks for it.  ABM further
+alpha × B / (1 + alpha × n).  A node is congested if it holds or requests more than its initial grant.  ABM further
 multiplies by the rate at which a queue drains over that of its port: 1 here, since a node has a link of its own.
 
 The grants live in an array that is handed in.  Agents in different processes may share it; then the caller holds a lock
@@ -83,7 +83,7 @@ class Pool:
         return None if self._capacity is None else self._capacity - int(self.grants_bytes.sum())
 
     def handle(self, message: RequestLimit | NodeLeft, now_ns: int) -> list[LimitGranted]:
-        """Answer a request, or take back what a node that left holds beyond its first grant."""
+        """Answer a request, or take back what a node that left holds beyond its initial grant."""
         if isinstance(message, NodeLeft):
             row = self._rows.of((message.node,))
             self.grants_bytes[row] = np.minimum(self.grants_bytes[row], self._start[row])
@@ -114,7 +114,7 @@ class Pool:
         return granted
 
     def _active(self, rows: Rows, wanted: Ints) -> int:
-        """Return how many nodes share alpha: those above their first grant once these wishes are met; at least 1."""
+        """Return how many nodes share alpha: those above their initial grant with these requests; at least 1."""
         if not self._among_active:
             return 1
         grants = self.grants_bytes.copy()

@@ -1,7 +1,7 @@
 """How members of the mesh share their states: limit, backlog, prediction, severity.
 
 Up to `FULL_SYNC_MEMBERS` members each sends to all others, which is n² messages.  Beyond, and in a mesh that gossips,
-each sends to a few members (`fanout`) drawn anew each time (Demers et al., "Epidemic algorithms", 1987): n messages.
+each sends to a few members (`fanout`) newly drawn each time (Demers et al., "Epidemic algorithms", 1987): n messages.
 With its own state it passes on the `GOSSIP_ROWS` most severe of the recent ones it knows, since what a node heeds of
 the others is the highest severity (`peers_severity_ratio`).
 

@@ -42,7 +42,7 @@ ENGINES = {
             name=SIMULATION,
             where="testbed.simulation.engine:Simulation",
             real_time=False,
-            doc="virtual time, equal results for equal seeds",
+            doc="virtual time, deterministic for a given seed",
         ),
     )
 }

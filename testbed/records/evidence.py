@@ -213,7 +213,7 @@ class Evidence:
         suspended_ns: time the machine was suspended while the trial ran.
         control_loop: sample to notification of all agents, when not kept by node.
         setup_s, teardown_s: wall time to build and to remove the network.
-        restarted: what became of each process that ended unordered and was started anew, in the order of time.
+        restarted: what happened to each process that ended unexpectedly and was restarted, in time order.
     """
 
     engine: str

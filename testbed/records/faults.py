@@ -34,7 +34,7 @@ class FaultCommanded(AboutFault, LogEntry):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FaultObserved(AboutFault, LogEntry):
-    """A fault was seen to be in force."""
+    """A fault was observed to be in effect."""
 
     took_ms: Annotated[float, Doc("time since the fault was commanded")]
 
@@ -80,10 +80,14 @@ class FaultLoss(Record):
         ),
     ]
     lost_pkts: Annotated[int, Doc("packets lost at the node or its link, according to the sequence numbers")]
-    first_lost_ns: Annotated[int | None, Doc("planned send time of the first lost packet; `null` without any")] = None
-    last_lost_ns: Annotated[int | None, Doc("planned send time of the last lost packet; `null` without any")] = None
+    first_lost_ns: Annotated[int | None, Doc("planned send time of the first lost packet; `null` if none was lost")] = (
+        None
+    )
+    last_lost_ns: Annotated[int | None, Doc("planned send time of the last lost packet; `null` if none was lost")] = (
+        None
+    )
     first_good_ns: Annotated[
-        int | None, Doc("planned send time of the first packet delivered after the fault; `null` without any")
+        int | None, Doc("planned send time of the first packet delivered after the fault; `null` if there is none")
     ] = None
 
 

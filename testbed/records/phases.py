@@ -3,7 +3,7 @@
     began ─ phase ─ phase ─ … ─ ended
 
 A phase lasts until the next one begins, so together they are the whole time from the start to the first packet.  What
-goes on at the same time (processes that get ready) is recorded beside them, as times since the set-up began.
+happens at the same time (processes that get ready) is recorded beside them, as times since the set-up began.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Phases:
         self._begun = [(first, began_ns)]
 
     def begin(self, name: str, now_ns: int) -> None:
-        """End the present phase and begin another; one of a name that was there before goes on with it."""
+        """End the present phase and begin another; a phase with an earlier name continues that one."""
         self._begun.append((name, now_ns))
 
     def lasted_s(self, until_ns: int) -> dict[str, float]:

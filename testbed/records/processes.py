@@ -76,7 +76,7 @@ class StandbyLost(LogEntry):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class SwitchLost(LogEntry):
-    """The connection to the switch is gone."""
+    """The controller lost its connection to the switch."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -88,7 +88,7 @@ class ControllerDeposed(LogEntry):
 class ControllerTookOver(LogEntry):
     """The standby detected that the primary died or hangs. The standby is now the active controller."""
 
-    reason: Annotated[str, Doc("why the primary was replaced", "died, hung, or (simulation) it ended")]
+    reason: Annotated[str, Doc("why the primary was replaced", "died or hung; in the simulation always `it ended`")]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -194,11 +194,11 @@ class TcpSampled(LogEntry):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ProcessRestarted(LogEntry):
-    """A process of the trial ended though nothing had ordered it, and was started anew (`run --restart`)."""
+    """A process of the trial ended unexpectedly and was restarted (`run --restart`)."""
 
     process: Annotated[str, Doc("name of the process", "name")]
     fate: Annotated[str, Doc("how it ended", "text")]
-    took_ms: Annotated[float, Doc("from the discovery of its end until the new process was at work")]
+    took_ms: Annotated[float, Doc("time from the detection of its end until the new process was ready")]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -29,33 +29,38 @@ are ns since the start of the run.
 | field | unit | meaning |
 |---|---|---|
 | `t_ns` | ns | when it happened, on the run's clock |
-| `kind` | name | which of the records below; the other fields are those of the record |
+| `kind` | name | name of the record type (see below); the remaining fields of the line are those of this type |
 | `policy` | name | see the next table |
-| `direction` | `in` or `out` | of an input or output of a policy; absent in all other lines |
+| `direction` | name | `in` for an input of a policy, `out` for an output; absent in all other lines |
 
-| `policy` | the line is of |
+| `policy` | source of the line |
 |---|---|
 | `brain:n1` | the brain of node `n1`; in a simulation also `brain:n1-n8` (of these nodes) and `brain` (of all nodes) |
-| `pool` | the shared memory that grants buffer limits |
+| `pool` | the pool policy, which grants buffer limits from the memory shared by all nodes |
 | `balancer` | the balancer policy, and the controller that runs it |
 | `deflection` | the policy that names siblings |
 | `mesh` | the failure detector in the controller |
 | `mesh:n1` | the mesh member of `n1` |
-| `lifecycle` | the stages of all nodes (`AddOrdered`, `SizeOrdered`, `StartNode`): part of the orchestrator |
-| `autoscaler` | the rule that decides the number of nodes (`LoadMeasured`, `ScaleDecided`): part of the orchestrator |
-| absent | a fault, a TCP source, or an agent that reports a lost notification or a new sibling |
+| `lifecycle` | lifecycle states of all nodes (`AddOrdered`, `SizeOrdered`, `StartNode`): a part of the orchestrator |
+| `autoscaler` | the policy for the number of nodes (`LoadMeasured`, `ScaleDecided`): a part of the orchestrator |
+| absent | no policy: a fault, a TCP source, or an agent (`NotificationLost`, `SiblingSet`) |
 
 The *orchestrator* starts and stops nodes: it carries out `add` and `drain` of the scenario and the decisions of the
-autoscaler. It announces the lifecycle states of all nodes. A `StagesAnnounced` line of `balancer`, `mesh` or `mesh:n1`
-means that this recipient has received such an announcement. The *brain* of a node is its policy: precursors, forecast,
-sizing rule.
+autoscaler. It announces the lifecycle states of all nodes to the balancer and the mesh members (`SendStages`). The
+balancer records the announcement when it receives it (`StagesAnnounced`); mesh members do not record it. The *brain* of
+a node is its policy: precursors, forecast, sizing rule.
 
-For example, the brain of `n1` set its limit to 1,242,185 bytes at 1.33 s:
+Messages between mesh members are not recorded, neither by the emulation nor by the simulation: heartbeats, reports of
+suspicions, rumours, states. Recorded are their consequences: `MemberSilent`, `MemberHeard`, `MemberDied` and
+`MemberReturned` of each member, and `SuspicionsChanged` of the failure detector in the controller.
+
+For example, this line says that the buffer limit of `n1` is 1,242,185 bytes from 1.33 s on, as decided by its brain:
 
     {{"t_ns":1330000000,"policy":"brain:n1","direction":"out","kind":"SetBufferLimit","nodes":["n1"],"limit_bytes":[1242185]}}
 
-A record of more than {FULL_ROWS} nodes (or {FULL_SLOTS} slots) has an abbreviated form where its section says so: the
-fields are left out, `rows` is their number and `sha256` the digest of their values.
+Record types with the line *Abbreviated form* are abbreviated if they concern more than {FULL_ROWS} nodes (or
+{FULL_SLOTS} slots). Then the list fields are omitted: `rows` is the number of their entries, and `sha256` the digest of
+their values.
 
 Runs of earlier versions may lack a field. The column *absent* gives the default that is used in this case.
 """
@@ -96,12 +101,16 @@ def _place(kind: type[Record]) -> tuple[str, int]:
 
 
 def _record(kind: type[Record]) -> str:
-    short = "" if kind.short is Short.NEVER or not _may_be_long(kind) else f"\nAbbreviated form: {kind.short.value}.\n"
-    return f"### `{kind.__name__}`\n\n{inspect.getdoc(kind)}\n{short}\n" + "\n".join(_table(kind)) + "\n"
+    return f"### `{kind.__name__}`\n\n{inspect.getdoc(kind)}\n{_short_form(kind)}\n" + "\n".join(_table(kind)) + "\n"
 
 
-def _may_be_long(kind: type[Record]) -> bool:
-    return any(field.name in ("nodes", "slots") for field in fields_of(kind))
+def _short_form(kind: type[Record]) -> str:
+    """Return when and how a record is abbreviated; empty for one that never is."""
+    names = {field.name for field in fields_of(kind)}
+    if kind.short is Short.NEVER or not names & {"nodes", "slots"}:
+        return ""
+    limit = f"{FULL_SLOTS} slots" if "slots" in names else f"{FULL_ROWS} nodes"
+    return f"\nAbbreviated form (more than {limit}): {kind.short.value}.\n"
 
 
 def _table(kind: type[Record]) -> Iterator[str]:

@@ -34,7 +34,7 @@ def written(record: Record, policy: str = "", direction: Direction | None = None
 
     Args:
         record: what happened.
-        policy: what it is an input or output of, or which process says it; empty: neither.
+        policy: the policy that it is an input or output of, or the process that recorded it; empty: neither.
         direction: of an input or output.
     """
     form = written_form(record)

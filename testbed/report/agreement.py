@@ -133,8 +133,8 @@ def summary_of(judgements: Sequence[Judgement]) -> str:
     run = [judgement for judgement in judgements if judgement.agrees is not None or judgement.undecided]
     agree, undecided = (sum(bool(getattr(one, name)) for one in run) for name in ("agrees", "undecided"))
     missing = len(judgements) - len(run)
-    parts = [f"{agree} of {len(run)} agree", f"{undecided} are undecided: more seeds would decide" if undecided else ""]
-    return "; ".join([*filter(None, parts), *([f"{missing} are still to be run"] if missing else [])])
+    parts = [f"{agree} of {len(run)} agree", f"{undecided} are undecided: more seeds are needed" if undecided else ""]
+    return "; ".join([*filter(None, parts), *([f"{missing} have not been run yet"] if missing else [])])
 
 
 def to_record(judgements: Sequence[Judgement]) -> list[dict[str, Any]]:
@@ -144,7 +144,7 @@ def to_record(judgements: Sequence[Judgement]) -> list[dict[str, Any]]:
 
 def _refuse_unlike(emulated: SweepTable, simulated: SweepTable) -> None:
     def unlike(what: str) -> InputError:
-        return InputError(f"comparing the engines by {emulated.name}", what, "run it into a new --out")
+        return InputError(f"comparing the engines by {emulated.name}", what, "run it with a new --out")
 
     ours, theirs = ([row.parameters for row in table.combinations] for table in (emulated, simulated))
     if emulated.name != simulated.name or ours != theirs:
@@ -168,7 +168,7 @@ def _refuse_other_conditions(emulated: SweepTable, simulated: SweepTable) -> str
                 notes[str(one)] = None
             elif one.key not in ("engine", MEAN):
                 attempted = f"comparing the engines by {emulated.name}"
-                raise InputError(attempted, f"{trial.row.name}: {one}", "run it into a new --out")
+                raise InputError(attempted, f"{trial.row.name}: {one}", "run it with a new --out")
     return "; ".join(notes)
 
 

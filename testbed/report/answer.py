@@ -21,7 +21,7 @@ def answer_of_run(summary: Summary) -> str:
     if not summary:
         return ""
     if summary["verdict"] == "INVALID":
-        return "No answer: the run is INVALID, its figures are not to be used."
+        return "No answer: the run is INVALID; do not use its results."
     parts = [_failover(summary), _takeover(summary)] if figure(summary, "failover.faults") else []
     found = [part for part in parts if part] or [_buffers(summary)]
     caveat = " The run is DEGRADED: see the reasons." if summary["verdict"] == "DEGRADED" else ""
@@ -87,7 +87,7 @@ def answer_of_rows(losses: Mapping[str, Sequence[float]]) -> str:
     """
     means = {name: sum(values) / len(values) for name, values in losses.items() if values}
     if not means:
-        return "No answer: no run counts." if losses else ""
+        return "No answer: no run is valid." if losses else ""
     if len(means) == 1:
         ((name, loss),) = means.items()
         return f"{name}: the buffers lost {percent(loss)} of the packets."
@@ -96,7 +96,7 @@ def answer_of_rows(losses: Mapping[str, Sequence[float]]) -> str:
         return f"All {len(means)} lost the same share of the packets: {percent(least)}."
     best, worst = _names(means, least), _names(means, most)
     seeds = min(len(values) for values in losses.values() if values)
-    chance = " One seed alone: repeat with others before relying on the order." if seeds == 1 else ""
+    chance = " This is a single seed: repeat with others before relying on the order." if seeds == 1 else ""
     return f"{best} lost least, {percent(least)} of the packets; {worst} most, {percent(most)}.{chance}"
 
 
@@ -114,7 +114,7 @@ def answer_of_means(means: Mapping[str, Estimate | None]) -> str:
     if percent(known[best].mean) == percent(known[worst].mean):
         return f"All {len(known)} combinations lost the same share of the packets: {percent(known[best].mean)}."
     like = [name for name in known if name != best and _overlap(known[best], known[name])]
-    apart = f" By these seeds {_joined(like)} cannot be told apart from it." if like else ""
+    apart = f" With these seeds, it cannot be distinguished from {_joined(like)}." if like else ""
     text = f"{best} lost least, {_written(known[best])} of the packets; {worst} most, {_written(known[worst])}."
     return text + apart
 

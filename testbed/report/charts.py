@@ -146,10 +146,10 @@ def delay_chart(evidence: Evidence, nodes: list[str], *, tail: bool = False) -> 
     look = {
         **layout(400),
         "xaxis": {**axis("one-way delay (ms)"), "type": "log", "dtick": "D2"},
-        "yaxis": {**axis("packets at most so late (%)"), "range": [0, 101]},
+        "yaxis": {**axis("packets with at most this delay (%)"), "range": [0, 101]},
     }
     if tail:
-        look["yaxis"] = {**axis("packets that are later (%)"), "type": "log", "dtick": 1}
+        look["yaxis"] = {**axis("packets with a longer delay (%)"), "type": "log", "dtick": 1}
     return {"data": traces, "layout": look}
 
 

@@ -72,7 +72,7 @@ def write_compare_page(comparison: Comparison, target: Path) -> Path:
 
 def render(comparison: Comparison) -> str:
     """Return the page."""
-    hint = "Each point is a run. Further down loses less, further left reserves less."
+    hint = "Each point is a run. Lower points lose less; points further left reserve less."
     chart = _memory_against_loss(comparison.rows)
     figure = Figure("memory-loss", "Loss against memory", f"{hint} INVALID and unfinished runs are not drawn.", chart)
     parts = (("Runs", comparison.rows), ("Means", comparison.means))

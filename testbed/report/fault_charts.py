@@ -172,7 +172,7 @@ def course_chart(courses: Sequence[Course]) -> charts.Chart:
     layout = {
         **charts.layout(260 + 40 * len(drawn)),
         "hovermode": "closest",
-        "xaxis": {**charts.axis("time after the command of the fault (ms)"), "type": "log", "dtick": "D2"},
+        "xaxis": {**charts.axis("time since the fault command (ms)"), "type": "log", "dtick": "D2"},
         "yaxis": {**charts.axis(""), "type": "category", "autorange": "reversed", "showgrid": False},
     }
     return {"data": traces, "layout": layout}

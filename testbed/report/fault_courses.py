@@ -1,6 +1,6 @@
 """The course of each fault as a page shows it: commanded, observed, detected, rerouted, healed, and what it lost.
 
-It is read from the summary; of a run without one (killed, under way) what its events say.
+It is read from the summary; without one (run killed or still running), from its events.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def _read(run: RecordedRun, line: Mapping[str, Any]) -> Any:
     try:
         return from_record(line)
     except ValueError as error:
-        raise run.source("events.jsonl").refusal(f"it holds {error}") from error
+        raise run.source("events.jsonl").refusal(f"it contains {error}") from error
 
 
 def _note(found: dict[tuple[int, int], dict[str, Any]], t_ns: int, record: Any) -> None:

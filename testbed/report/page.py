@@ -29,9 +29,9 @@ from testbed.units import NS_PER_S
 
 _MOST_FAULTS = 200  # rows of the table
 STATUS_NOTES = {
-    "killed": "The process of this run was killed: what follows ends with what it had written.",
-    "running": "This run is still going on.",
-    "interrupted": "This run was interrupted: what follows ends there.",
+    "killed": "The process of this run was killed; the data below end where it stopped writing.",
+    "running": "This run is still in progress.",
+    "interrupted": "This run was interrupted; the data below end at that time.",
     "failed": "This run failed before its end.",
 }
 

@@ -2,7 +2,7 @@
 
 The eighteen colours were chosen, of a grid over hue, saturation and lightness, as those that stay furthest apart for
 readers who see all colours, no red (protanopia) or no green (deuteranopia), among those with a contrast of at least
-2.6 against white and against the dark background of the pages.  So many colours cannot be told apart by all readers, so
+2.6 against white and against the dark background of the pages.  Not all readers can distinguish so many colours, so
 a policy has a symbol, too.
 
 Source: G. M. Machado, M. M. Oliveira, L. A. F. Fernandes, "A physiologically-based model for simulation of color vision

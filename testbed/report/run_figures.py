@@ -13,7 +13,7 @@ from testbed.report.written import count, figure
 
 _ALTS = {
     "faults": "Loss and queueing delay over the time of the run, shaded while a fault lasted",
-    "fault-course": "What happened when after the command of each fault",
+    "fault-course": "Events after each fault command, by time",
     "delay": "Cumulative distribution of the one-way delay",
     "delay-tail": "Share of packets later than a given one-way delay, on logarithmic axes",
 }

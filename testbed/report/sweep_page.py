@@ -28,8 +28,8 @@ from testbed.units import duration_ns
 DELAY = "buffer.actuation_delay"
 BALANCER = "balancer.policy"
 _TRADE_OFFS = (
-    ("memory-loss", "reserved_mb_s", "Loss against memory", "reserved memory (MB·s)", "reserves less"),
-    ("latency-loss", "p99_ms", "Loss against p99 latency", "p99 of the one-way delay (ms)", "delays less"),
+    ("memory-loss", "reserved_mb_s", "Loss against memory", "reserved memory (MB·s)", "reserve less"),
+    ("latency-loss", "p99_ms", "Loss against p99 latency", "p99 of the one-way delay (ms)", "have less delay"),
 )
 _FRONT = "The ringed points are the Pareto front: no other combination has less of one and not more of the other."
 _BARS = "The bars are 95 % confidence intervals over the seeds."
@@ -49,11 +49,11 @@ def render(table: SweepTable) -> str:
     """Return the page."""
     figures = [_trade_off(table, *of) for of in _TRADE_OFFS]
     if BALANCER in table.keys:
-        load_hint = f"Bytes of the busiest node over the mean of all nodes; 1 is even. {_BARS}"
+        load_hint = f"Bytes of the busiest node divided by the mean over all nodes; 1 means an even load. {_BARS}"
         load = _against_loss(table, "max_over_mean", charts.axis("busiest node / mean"))
         figures.insert(0, Figure("load-loss", "Loss against imbalance", load_hint, load))
     if DELAY in table.keys:
-        delay_hint = f"The time an expansion takes, from the decision to its effect. {_BARS}"
+        delay_hint = f"Time from the decision to increase a limit until it takes effect. {_BARS}"
         figures.insert(
             0, Figure("delay-loss", "Loss against the actuation delay", delay_hint, _loss_against_delay(table))
         )
@@ -70,7 +70,7 @@ def answer_of(table: SweepTable) -> str:
 
 def _trade_off(table: SweepTable, name: str, figure: str, title: str, axis: str, less: str) -> Figure:
     """Return the chart of what loss is traded for, with its Pareto front."""
-    hint = f"Each point is a combination. Further down loses less, further left {less}. {_FRONT} {_BARS}"
+    hint = f"Each point is a combination. Lower points lose less; points further left {less}. {_FRONT} {_BARS}"
     chart = _against_loss(table, figure, {**charts.axis(axis), "rangemode": "tozero"})
     return Figure(name, title, hint, {**chart, "data": [*chart["data"], pareto.trace(table.combinations, figure)]})
 
@@ -187,7 +187,7 @@ def _bars(found: Sequence[Estimate], times: float = 1.0) -> dict[str, Any]:
 
 
 def _label(parameters: Mapping[str, str], keys: Sequence[str]) -> str:
-    """Return the values of `keys`; a number or size alone would not say what it is of."""
+    """Return the values of `keys`; a number or size alone would be ambiguous."""
     known = [(key, parameters[key]) for key in keys if key in parameters]
     return ", ".join(
         value if key in (POLICY, BALANCER) else f"{key.rpartition('.')[2]} {value}" for key, value in known

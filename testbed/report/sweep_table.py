@@ -177,7 +177,7 @@ def _refuse_other_traffic(trials: Iterable[TrialRow]) -> None:
             raise InputError("compare", f"{trial.row.name} has no hash of its traffic plan", "remove that run")
         if trial.plan_hash != other.plan_hash:
             happened = f"{other.row.name} and {trial.row.name} have the same seed and different traffic"
-            raise InputError("compare", happened, "run the sweep into a new --out")
+            raise InputError("compare", happened, "run the sweep with a new --out")
 
 
 def _with_gains(trials: Sequence[TrialRow]) -> list[TrialRow]:
@@ -228,20 +228,20 @@ def _notes(
     manifest: Mapping[str, Any], trials: Sequence[TrialRow], combinations: Sequence[CombinationRow], missing: int
 ) -> Iterable[str]:
     if manifest["fixed"]:
-        yield "in all trials " + ", ".join(f"{key}={value}" for key, value in manifest["fixed"].items())
+        yield "all trials: " + ", ".join(f"{key}={value}" for key, value in manifest["fixed"].items())
     yield "± is half of the 95 % confidence interval of a mean over seeds (Student t)"
     if manifest.get("baseline"):
         against = ", ".join(f"{key}={value}" for key, value in manifest["baseline"].items())
-        yield f"differences are those to {against} under the same seed, with 95 % intervals of the paired t test"
+        yield f"differences are relative to {against} under the same seed, with 95 % intervals of the paired t test"
         yield "* is significant at 5 % after Holm's correction over the combinations, for each figure; n.s. is not"
-        yield f"d is the effect size, mean over deviation; with so many seeds it is found with probability {POWER}"
-        yield "the number of seeds is for one comparison alone; Holm's correction over several asks for more"
+        yield f"d is the effect size, mean / deviation; this number of seeds detects it with probability {POWER}"
+        yield "the number of seeds is for a single comparison; Holm's correction over several needs more"
     if trials:
         yield _proof(trials, manifest["parameters"])
     if manifest["mean_from"]:
         yield f"static-mean has the mean limit of {manifest['mean_from']} under the same seed"
     if missing:
-        yield f"{missing} of {len(manifest['trials'])} trials have no run that counts"
+        yield f"{missing} of {len(manifest['trials'])} trials have no valid run"
     if len({row.seeds for row in combinations if row.seeds}) > 1:
         yield "the means are over different sets of seeds: compare rows of equal seeds, or run the missing trials"
     degraded = [trial.row.name for trial in trials if trial.row.verdict == "DEGRADED"]
@@ -273,9 +273,9 @@ def _mixed_conditions(manifest: Mapping[str, Any], trials: Sequence[TrialRow]) -
     for one in found[:_NAMED_KEYS]:
         yield f"runs differ in {one.key}: {', '.join(sorted({str(value or 'absent') for value in one.values}))}"
     if len(found) > _NAMED_KEYS:
-        yield f"runs differ in {len(found) - _NAMED_KEYS} keys more"
+        yield f"runs differ in {len(found) - _NAMED_KEYS} more keys"
     if found and any(not alike(_of(trials, trial.parameters)) for trial in trials):
-        yield "combinations whose runs differ in more than the seed have no mean: remove the runs of one kind"
+        yield "combinations whose runs differ in more than the seed have no mean: remove the runs that differ"
 
 
 def _within(key: str, varied: set[str]) -> bool:
@@ -297,4 +297,4 @@ def _left_out(rows: Sequence[Row]) -> Iterable[str]:
         by_verdict[row.verdict].append(row.name)
     for verdict, names in by_verdict.items():
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        yield f"in no mean, {verdict}: {', '.join(names[:_NAMED])}{more}"
+        yield f"excluded from the means, {verdict}: {', '.join(names[:_NAMED])}{more}"

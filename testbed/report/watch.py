@@ -44,13 +44,13 @@ _MB = 10**6
 _WORDS: Mapping[type[Record], str] = {
     FaultCommanded: "fault ordered: {what} {nodes}",
     FaultObserved: "fault in force: {what} {nodes}",
-    FaultNotSeen: "fault not seen: {what} {nodes}",
+    FaultNotSeen: "fault not observed: {what} {nodes}",
     FaultHealed: "fault over: {what} {nodes}",
     MemberSilent: "{node} suspected by {policy}",
-    MemberDied: "{node} dead, says {policy}",
-    MemberReturned: "{node} is back, says {policy}",
-    RemoveNode: "balancer takes {node} out of forwarding",
-    RestoreNode: "balancer lets {node} forward again",
+    MemberDied: "{policy} considers {node} dead",
+    MemberReturned: "{policy} considers {node} alive again",
+    RemoveNode: "balancer removed {node} from forwarding",
+    RestoreNode: "balancer put {node} back into forwarding",
     ControllerTookOver: "the standby controller took over",
     SwitchLost: "a controller lost the switch",
     NotificationLost: "a notification of {node} was lost",
@@ -132,7 +132,7 @@ class Watch:
             table.add_row(Text(node, style=style), *self._cells(node))
         hidden = len(self.nodes) - min(len(self.nodes), MAX_ROWS)
         if hidden:
-            table.add_row(Text(f"and {hidden} nodes more; n and p go to them", style="dim"))
+            table.add_row(Text(f"and {hidden} more nodes; press n and p to reach them", style="dim"))
         return table
 
     def _shown(self, selected: str | None) -> list[str]:

@@ -72,7 +72,7 @@ UNITS: Mapping[str, Callable[[Any], str]] = {
     "factor": lambda value: f"{value:.3f}",
     "MB": lambda value: f"{short(value)} MB",
     "MB·s": lambda value: f"{short(value)} MB·s",
-    "a minute": lambda value: f"{short(value)} a minute",
+    "per minute": lambda value: f"{short(value)} per minute",
 }
 _BARE = ("ratio", "factor")  # units whose numbers are written in their own way, in a column too
 

@@ -1,24 +1,25 @@
-"""Where every planned packet went.
+"""Accounting: what happened to every planned packet.
 
-A packet that was sent is delivered, dropped by a buffer or by the full queue of a link between switches, or lost to a
-fault of the scenario.  These are ends at which a
-program of ours knows each packet by its number (`FateEvidence`), so one that ends twice makes up for no other.  What is
-left is *missing*: sent, and seen at no end.
+A packet that was sent is delivered, dropped by a buffer or by the full queue of a link between switches, or lost
+because of a fault of the scenario.  In these cases one of our programs identifies each packet by its number
+(`FateEvidence`), so a packet that is counted twice cannot hide the loss of another.  All other packets that were sent
+are *missing*.
 
     sent = delivered + dropped by a buffer or a full link + lost to a fault + missing
 
-Missing packets were lost at places of the kernel and of the switch, which count without knowing what they drop: frames
-of other traffic are in those counts.  But at the program of each node, and at its sink, planned packets alone are
-counted, so it is known how many are missing *ahead* of the nodes, and how many *behind* each of them:
+Missing packets were lost in the kernel or in the switch.  Their drop counters do not distinguish planned packets from
+other traffic.  But the program and the sink of each node count planned packets only, so it is known how many packets
+are missing *ahead* of the nodes and how many *behind* each node:
 
     ahead       sent + deflected - dropped by full links - arrived at the nodes, or lost there to a fault
                     at the switches, on the links to clients and nodes and between switches, malformed or expired when
-                    they came to a node
+                    they arrived at a node
     behind n    admitted by n - delivered at its sink
-                    at the qdisc, on the link, in the queue still, thrown away with the queue when the node crashed
+                    at the qdisc, on the link, still in the queue, discarded with the queue when the node crashed
 
-A place explains no more than is missing on its stretch of the way, and no more than it counted.  What no place explains
-is *unaccounted*: something loses packets that nothing counts.  What a place counted beyond that was other traffic.
+A drop counter explains at most the packets that are missing on its part of the path, and at most its own value.
+Packets that no counter explains are *unaccounted*: they were lost where nothing counts.  The rest of a counter is other
+traffic.
 """
 
 from __future__ import annotations

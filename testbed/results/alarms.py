@@ -1,17 +1,17 @@
-"""Alarms and bursts as events: which alarm announced which burst, when the first one came, and what chance would do.
+"""Alarms and bursts as events: which alarm announced which burst, its lead time, and the score of random alarms.
 
-`prediction.recall` asks whether an alarm was *in force* at the onset of a burst, and `prediction.precision` forgives an
-alarm that comes late or never ends: an alarm without end has a recall and a precision of 1.  These figures do
-not flatter it.
+`prediction.recall` only requires that an alarm was *active* at the onset of a burst, and `prediction.precision` accepts
+alarms that come late or never end.  So a permanent alarm has a recall and a precision of 1.  The metrics defined here
+do not reward it.
 
 - *Event recall*: bursts with an alarm that **begins** less than the matching window W = 1 s before their onset, of all
   bursts.  *Event precision*: alarms with an onset less than W after they begin, of all alarms.  An alarm at the onset
-  or after it announces nothing.  An event counts once, however many match it.
+  or after it does not count.  An event counts once, however many match it.
 - *First alarm* of a burst: the first to begin from W before its onset, but not before the burst before ended, until the
   end of the burst.  Its time is that of the onset minus that of the alarm: positive ahead of the burst, negative in it.
-- *Time in alarm*: share of the time of the nodes with an alarm in force.
-- *Recall over chance*: recall minus the time in alarm.  Alarms that come at random, for that share of the time, are in
-  force at as large a share of the onsets; so it is 0 for chance and for an alarm without end.
+- *Time in alarm*: fraction of the time of the nodes in which an alarm is active.
+- *Recall over chance*: recall minus the time in alarm.  Random alarms with the same time in alarm are active at the
+  same fraction of the onsets, so the value is 0 for random alarms and for a permanent alarm.
 
 Source: N. Tatbul, T. J. Lee, S. Zdonik, M. Alam, J. Gottschlich, "Precision and recall for time series", NeurIPS 2018
 (events in place of samples); D. E. Snyder, J. Echauz, D. B. Grimes, B. Litt, "The statistics of a practical seizure

@@ -1,4 +1,4 @@
-"""How well the number of nodes followed the load: elasticity in time and amount, from what the autoscaler measured.
+"""How well the number of nodes followed the load: elasticity in time and amount, as measured by the autoscaler.
 
 Once a period the autoscaler measures the load (``LoadMeasured``: what reached the nodes, dropped or not) and how many
 nodes serve.  With r the rate of a node, over the periods of lengths d that add up to T,
@@ -10,7 +10,7 @@ nodes serve.  With r the rate of a node, over the periods of lengths d that add 
     amount          sum of d x under (over), by the sum of d x demand
     jitter          (changes of serving - changes of demand), by T: above 0 the scaling oscillates, below it lags behind
 
-Demand is what was measured, not what was planned: what a fault or the switch lost is not in it.
+Demand is based on the measured load, not on the planned one: packets lost to a fault or in the switch are not included.
 
 Source: these are the dimensions of N. Herbst et al., "Ready for Rain? A View from SPEC Research on the Future of Cloud
 Metrics", SPEC-RG-2016-01 (2016): timeshare and accuracy of under- and over-provisioning, and jitter.  Amounts here are

@@ -52,7 +52,7 @@ class Expectation:
         """
         match = _FORM.match(text)
         if match is None:
-            form = f"it has another form than `path op number` with op one of {' '.join(_OPERATORS)}"
+            form = f"expected `path op number`, where op is one of {' '.join(_OPERATORS)}"
             raise InputError(f"expect: {text!r}", form, "write for example `traffic.unaccounted_packets == 0`")
         path, comparison, number = match.groups()
         return cls(text.strip(), path, comparison, float(number))

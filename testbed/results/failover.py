@@ -1,17 +1,18 @@
-"""What became of the faults: how fast they were noticed, worked around and over, and at what price.
+"""The effect of the faults: time until detection, rerouting and recovery, and the packets lost.
 
-All times are counted from the command of the fault, by the one clock of the run.
+All times are measured from the fault command, by the clock of the run.
 
-    detected    the balancer took the node for gone (`NodeLeft` by mesh or port, or its own removal of a silent one)
+    detected    the balancer considered the node dead (`NodeLeft` by mesh or port, or its own removal of a silent node)
     rerouted    the switch confirmed the removal of the node: the first `ActionsAcknowledged` that names it, or the
                 first pipeline of a controller, `BalancerReady`, without it
-    recovered   the last packet that was lost was to be sent then; 0 when none was
+    recovered   planned send time of the last packet that was lost; 0 if none was lost
     takeover    after the kill of a controller: the switch confirmed the pipeline of the standby (`BalancerReady`)
 
-What happens to a node is the work of a fault until the node meets its next one, and for `AFTERMATH_NS` after it healed.
+An event at a node is attributed to a fault until the next fault of that node, and until `AFTERMATH_NS` after its end.
 
-*Lost packets* are those of the flows of the failed node that were delivered nowhere.  A *false suspicion* is a node
-that left by mesh or silence though no fault had hit it, or only one shorter than its kind's `harmless_ns`.
+*Lost packets* are packets of the flows of the failed node that were not delivered by any node.  A *false suspicion* is
+the removal of a node by mesh or notification timeout without a fault, or with a fault shorter than the `harmless_ns` of
+its kind.
 """
 
 from __future__ import annotations

@@ -1,16 +1,17 @@
-"""The cost of a run: what it lost, how long bytes waited and what it reserved, in one figure (`scenario.objective`).
+"""The cost of a run: loss, delay and reserved memory in one number (`scenario.objective`).
 
-**Byte-seconds beyond the target.**  Each byte counts with the time it was queued longer than the target T.  In a queue
-that is served in order at the rate C, of Q bytes those beyond C·T have more than T still to wait, and a byte that waits
-for W in all is among them for W − T.  So the sum over the bytes is an integral over time,
+**Byte-seconds beyond the target.**  Each byte counts with the part of its queueing time that exceeds the target T.  In
+a FIFO queue with rate C and Q bytes, the bytes beyond C·T still have to wait longer than T.  A byte with total queueing
+time W is among them for the time W − T.  So the sum over the bytes equals an integral over time,
 
     Σ max(0, W − T)  =  ∫ max(0, Q(t) − C·T) dt        byte-seconds, summed over the nodes
 
-which needs no packet.  Q is taken from the samples, linear from one to the next (the integral of such a line above C·T
-is exact); after the last sample of the traffic the queue drains at C.  A queue that a crash ends counts until then.
+which needs no data about single packets.  Q is interpolated linearly between the samples (the integral of such a line
+above C·T is exact); after the last sample of the traffic the queue drains at C.  A queue that is lost in a crash counts
+until the crash.
 
-Lost bytes are those that the buffers dropped: what a fault loses, no buffer could have kept.  TCP's segments are in the
-backlogs and not in the losses, as a lost one is sent again.
+Lost bytes are those dropped by the buffers; bytes lost to faults do not count, since no buffer could have kept them.
+TCP segments are included in the backlogs but not in the losses, since lost segments are retransmitted.
 
 Source: J. D. C. Little, "A proof for the queuing formula L = λW", Operations Research 9, 1961, for the exchange of the
 sum over bytes and the integral over time, here for the part of both that is beyond T.

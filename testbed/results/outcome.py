@@ -1,7 +1,7 @@
-"""How a run ended, the same for everything that counts runs: sweeps, their tables, comparisons.
+"""How a run ended; used by everything that counts runs: sweeps, their tables, comparisons.
 
-A run counts when its verdict is VALID or DEGRADED and everything that a table needs of it can be read.  A power cut may
-leave any of its files empty: such a run counts as failed, and is made again.
+A run counts if its verdict is VALID or DEGRADED and all its files that a table needs can be read.  After a power cut
+any of its files may be empty: such a run counts as failed, and is repeated.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DAMAGED, KILLED = "failed", "killed"
 
 @dataclass(frozen=True, slots=True)
 class EndedRun:
-    """A run that is over, or still going on.
+    """A run that is finished or still running.
 
     Attributes:
         run: its directory.

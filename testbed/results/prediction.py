@@ -1,15 +1,16 @@
 """Did the forecasts announce the bursts?  Definitions, and their scores.
 
-- *Burst*: a stretch in which the node would need more than the floor (`queues.bursts`: from the arrivals alone, so all
-  policies of one plan face the same bursts).  Its onset is where that demand passes the floor.
-- *Alarm*: a stretch of samples whose forecast is above the floor.  Pauses of up to 50 ms do not end a burst or an
-  alarm: a flickering forecast is one alarm, not ten.
-- *Lead* of a burst: from the beginning of the alarm in force at its onset, or from the end of the burst before if the
-  alarm began earlier, to the onset; at most 1 s, so that a policy that always cries earns no more than that.
+- *Burst*: an interval in which the node would need more than the floor (`queues.bursts`; computed from the arrivals
+  only, so all policies with the same plan have the same bursts).  Its onset is the time at which the demand exceeds the
+  floor.
+- *Alarm*: an interval of samples whose forecast is above the floor.  Pauses of up to 50 ms do not end a burst or an
+  alarm, so a forecast that fluctuates around the floor is one alarm, not ten.
+- *Lead* of a burst: from the beginning of the alarm that is active at its onset (or from the end of the previous burst,
+  if the alarm began earlier) to the onset; at most 1 s, so that a permanent alarm gains no more than that.
 - *Recall*: bursts with a lead above 0, of all bursts.  *Precision*: alarms with a burst during them or within 200 ms
   after them, of all alarms.  *False alarms* are the others, per minute of one node.
 
-`alarms` has the figures of alarms and bursts as events.
+`alarms` defines the metrics of alarms and bursts as events.
 """
 
 from __future__ import annotations

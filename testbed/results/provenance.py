@@ -94,7 +94,7 @@ def sha256_of(content: bytes | Path) -> str:
     Raises:
         InputError: when the file cannot be read.
     """
-    data = content if isinstance(content, bytes) else Source(content, "install it anew").read(_MAX_HASHED_BYTES)
+    data = content if isinstance(content, bytes) else Source(content, "reinstall it").read(_MAX_HASHED_BYTES)
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 

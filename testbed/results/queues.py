@@ -1,14 +1,14 @@
-"""What the samples of one node show of its queue and its link: the physics that verdict and summary share.
+"""What the samples of one node show about its queue and its link; used by verdict and summary.
 
 Busy windows.  Over a window the fluid queue has served ``accepted − (backlog at the end − backlog at the start)``
 bytes.  If that is what the rate C serves in the window, the queue was never empty, and the real link must have
-delivered at C too.  The delivered rate of a window is the difference of the sink's cumulative bytes over the
-difference of the times of their last deliveries: between two departures of a busy link it is exact, whenever the
-sampler looked.
+delivered at C too.  The delivered rate of a window is the difference of the sink's cumulative bytes divided by the
+difference of the times of their last deliveries.  Between two departures of a busy link it is exact, no matter when the
+samples were taken.
 
 Demand.  What a burst *needs* must not depend on the policy under test, so it is the backlog the node would have with
-the largest limit: ``v ← min(cap, max(0, v + arrived − C·dt))`` over the sampled arrivals.  A burst is a stretch with
-v above the floor; its onset is where v passes the floor, interpolated between two samples.
+the largest limit: ``v ← min(cap, max(0, v + arrived − C·dt))`` over the sampled arrivals.  A burst is an interval with
+v above the floor; its onset is the time at which v exceeds the floor, interpolated between two samples.
 """
 
 from __future__ import annotations

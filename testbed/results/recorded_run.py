@@ -32,7 +32,7 @@ from testbed.scenario.model import Scenario
 
 SCHEMA_VERSION = 1
 MAX_TIME_NS = 2**62
-_REMEDY = "name a directory that `testbed run` made"
+_REMEDY = "give a directory that `testbed run` created"
 _STARTTIME_FIELD = 19  # of /proc/<pid>/stat, counted after the name in brackets: proc(5), field 22
 _MAX_DOCUMENT_BYTES = 4 * 10**6
 _FORMS: Mapping[str, Callable[[], type[records.Form]]] = {
@@ -64,7 +64,7 @@ class RecordedRun:
         if not os.path.isdir(path):
             raise source.refusal("there is no such directory")
         if not source.exists():
-            raise source.refusal("it has no manifest.json, so it is no run directory")
+            raise source.refusal("it has no manifest.json, so it is not a run directory")
         try:
             manifest = json_text.read(source, _MAX_DOCUMENT_BYTES)
         except InputError as error:
@@ -233,7 +233,7 @@ def _boot() -> str | None:
 
 
 class RecordedEvents:
-    """The records of ``events.jsonl``, read anew each time one iterates over them."""
+    """The records of ``events.jsonl``, re-read on each iteration."""
 
     def __init__(self, run: RecordedRun) -> None:
         self._run = run

@@ -1,12 +1,12 @@
-"""Reserved memory: what the buffers of all nodes were allowed to hold, over the time of the traffic.
+"""Reserved memory: the limits of the buffers of all nodes, integrated over the time of the traffic.
 
-A node reserves its limit, from the moment it is in force until the next one is; the first limit of a sample stands
-for the time before it too.  A node that has crashed reserves its first limit (or the last one, if that is lower) until
-it is restarted: so much the pool keeps for its return, and lends the rest to others.  A restarted node begins with its
-first limit.  A node that is paused or cut off reserves what it did before.
+A node reserves its limit, from the time at which it takes effect until the next one does; the first limit of a sample
+also applies to the time before it.  A crashed node reserves its initial limit (or its last one, if that is lower) until
+it is restarted, because the pool keeps this memory for its return and grants the rest to others.  A restarted node
+begins with its initial limit.  A node that is paused or disconnected reserves its previous limit.
 
-What comes after the traffic is left out: queues drain for longer behind one policy than behind another.  Both engines
-record the same samples and faults, so the figure means the same in both.
+The time after the traffic is excluded, since the time until the queues are empty depends on the policy.  Both engines
+record the same samples and faults, so the metric has the same meaning in both.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ class RunDirectory:
             ToolError: when the manifest cannot be written.
         """
         if os.path.lexists(path):
-            raise InputError("--out", f"{path} exists already", "name a new directory, or remove that one")
+            raise InputError("--out", f"{path} exists already", "choose a new directory, or remove that one")
         _make(path)
         full = {"schema": SCHEMA_VERSION, "status": "running", **manifest, "process": recorded_run.process_identity()}
         run = cls(path, full, clock_ns)
@@ -163,7 +163,7 @@ class RunDirectory:
 
     @property
     def _elsewhere(self) -> str:
-        return f"choose another --out. What was written before stays readable: {self.path}"
+        return f"choose another --out. What was written before remains readable: {self.path}"
 
     def _write_end(self) -> None:
         try:
@@ -205,4 +205,4 @@ def _make(path: Path) -> None:
     except OSError as error:
         if writing.is_full(error):
             raise writing.refusal(path, error, "choose another --out") from error
-        raise InputError("--out", f"cannot make {path}: {error.strerror}", "name a writable place") from error
+        raise InputError("--out", f"cannot make {path}: {error.strerror}", "choose a writable directory") from error

@@ -1,4 +1,4 @@
-"""Which runs are under way on this machine: found, not registered.
+"""Which trials are running on this machine: found by scanning processes, not registered.
 
 A list of running trials in a file would outlive a ``kill -9``.  So the process that writes a run directory holds its
 path in an anonymous file (memfd_create(2)) whose name is `MARK`: it is seen under ``/proc/<pid>/fd`` for as long as the
@@ -40,7 +40,7 @@ class _MarkForm(records.Form):
 
 @dataclass(frozen=True, slots=True)
 class RunningRun:
-    """A run under way.
+    """A running trial.
 
     Attributes:
         pid: the process that writes it.
@@ -71,12 +71,12 @@ def announced(path: Path) -> Iterator[None]:
 
 
 def running() -> list[RunningRun]:
-    """Return the runs under way that this user may see (root: all), by process id."""
+    """Return the running trials that this user may see (root: all), by process id."""
     return [RunningRun(pid, path) for pid, path, alive in _marked() if alive]
 
 
 def only_one(attempted: str) -> Path:
-    """Return the directory of the one run under way, for verbs that are given none.
+    """Return the directory of the only running trial, for verbs that are given none.
 
     Raises:
         InputError: there is none, or more than one.
@@ -84,8 +84,8 @@ def only_one(attempted: str) -> Path:
     paths = [found.path for found in running()]
     if len(paths) != 1:
         names = ", ".join(map(str, paths))
-        happened = f"there are {len(paths)} trials under way: {names}" if paths else "no trial is under way"
-        raise InputError(attempted, happened, "name the run directory")
+        happened = f"{len(paths)} trials are running: {names}" if paths else "no trial is running"
+        raise InputError(attempted, happened, "give the run directory")
     return paths[0]
 
 

@@ -87,7 +87,7 @@ def _check_bounds(column: pa.ChunkedArray, name: str, source: Source) -> None:
     ends = pc.min_max(column)
     low, high = ends["min"].as_py(), ends["max"].as_py()
     if not (0 if name in REQUIRED else -_MAX_VALUE) <= low <= high <= _MAX_VALUE or _has_nan(column):
-        raise source.refusal(f"the column {name} has values from {low} to {high}, or none that is a number")
+        raise source.refusal(f"the column {name} has values from {low} to {high}, or no numbers at all")
 
 
 def _has_nan(column: pa.ChunkedArray) -> bool:
@@ -100,8 +100,8 @@ def _nodes(column: pa.ChunkedArray, source: Source) -> pa.ChunkedArray:
         names: Any = column.unify_dictionaries()
         known = names.chunk(0).dictionary.to_pylist() if names.num_chunks else []
     if column.null_count or len(known) > MAX_NODES or len(set(known)) < len(known):
-        raise source.refusal("the column node has rows without a name, a name twice, or thousands of them")
+        raise source.refusal("the column node has rows without a name, duplicate names, or thousands of names")
     odd = [name for name in known if not (name and len(name) <= MAX_NAME_CHARS and name.isprintable())]
     if odd:
-        raise source.refusal(f"the column node has {odd[0][:MAX_NAME_CHARS]!r}, no name of a node")
+        raise source.refusal(f"the column node has {odd[0][:MAX_NAME_CHARS]!r}, which is not a node name")
     return names

@@ -1,4 +1,4 @@
-"""``samples.parquet`` while the run goes on: readable at any time, and no more rows in memory than a few row groups.
+"""``samples.parquet`` during the run: readable at any time, and no more rows in memory than a few row groups.
 
 Rows come nearly in the order of time.  As soon as there are two row groups of them the earlier one is *sealed*: it is
 encoded once and lies in an anonymous file, which is gone with this process.  To write the file is to copy that one, as

@@ -1,14 +1,15 @@
-"""The figures of a run: ``summary.json``.
+"""The metrics of a run: ``summary.json``.
 
 Definitions.  *Reserved memory* is the integral of the limits over time, summed over the nodes (a limit holds from its
-sample to the next), in MB·s.  A *resize* is a `SetBufferLimit` that changes a node's limit.  *Loss ratio* is what the
-buffers dropped, of the packets that reached them (once, however often one was deflected). An *expansion* is a stretch
-with a limit above the floor; it was *wasted* if the node's demand (`queues.demand_bytes`) did not pass the floor during
-it or within 200 ms after it.  `control_loop_us` is the agent's loop, from the tick to the notification; *decision* is
-the controller's, from the arrival of what made it change the switch to the barrier that confirms the change.
-`first_packet_ms` is the delay of the first packet of each flow, which waits for what places the flow.
+sample to the next), in MB·s.  A *resize* is a `SetBufferLimit` that changes a node's limit.  *Loss ratio* is the number
+of packets dropped by the buffers divided by the packets that arrived there (each counted once, however often it was
+deflected).  An *expansion* is an interval with a limit above the floor.  It was *wasted* if the node's demand
+(`queues.demand_bytes`) did not exceed the floor during it or within 200 ms after it.  `control_loop_us` is the duration
+of the agent's loop, from the tick to the notification.  *decision* is that of the controller, from the arrival of the
+event that made it change the switch to the barrier reply that confirms the change.  `first_packet_ms` is the delay of
+the first packet of each flow, which includes the time until the flow is assigned to a node.
 
-A section that does not apply is absent, never zero-filled; `metrics` has a row for every figure there can be.
+A section that does not apply is absent, never zero-filled; `metrics` has a row for every possible metric.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from testbed.files.records import Count, Form, Name, Text
 
 MANIFEST = "sweep.json"
 SCHEMA_VERSION = 1
-_REMEDY = "name a directory that `testbed sweep` made"
+_REMEDY = "give a directory that `testbed sweep` created"
 _Values = dict[Name, Text]
 # A run lies in the folder itself, whatever the file says.
 _Entry = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^/.\x00][^/\x00]*$")]
@@ -64,5 +64,5 @@ def read_manifest(path: Path) -> dict[str, Any]:
     for trial in manifest["trials"]:
         fits = trial["parameters"].keys() == parameters.keys()
         if not fits or any(value not in parameters[key] for key, value in trial["parameters"].items()):
-            raise source.refusal(f"its {MANIFEST} has a trial with other parameters than the sweep: {trial['name']}")
+            raise source.refusal(f"its {MANIFEST} has a trial whose parameters do not fit the sweep: {trial['name']}")
     return manifest

@@ -1,7 +1,8 @@
-"""The section `tcp` of a summary: what the connections got and what they cost, all together and for each source.
+"""The section `tcp` of a summary: goodput, retransmissions and round-trip times, in total and for each source.
 
-*Goodput* is payload acknowledged while the source sent.  The round-trip time holds the queues on the way, the node's
-buffer above all; its least value is the path without them, and what a round trip takes beyond that is *queueing*.
+*Goodput* is the payload acknowledged while the source sent.  The round-trip time includes the queueing delay on the
+path, mainly in the node's buffer.  Its minimum is the delay without queues; the rest of a round-trip time is
+*queueing*.
 """
 
 from __future__ import annotations

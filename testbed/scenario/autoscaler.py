@@ -59,9 +59,13 @@ class AutoscalerSpec(Spec):
         alias="stabilisation",
         description="nodes are removed only after fewer nodes have been sufficient for this time",
     )
-    cooldown_ns: Duration = Field("0ms", alias="cooldown", description="least time between two changes")
+    cooldown_ns: Duration = Field("0ms", alias="cooldown", description="minimum time between two changes")
     step_nodes: int = Field(
-        MAX_NODES, alias="step", ge=1, le=MAX_NODES, description="nodes added or removed by one decision, at most"
+        MAX_NODES,
+        alias="step",
+        ge=1,
+        le=MAX_NODES,
+        description="maximum number of nodes added or removed by one decision",
     )
     error_ratio: Number = Field(
         0.25,

@@ -29,12 +29,12 @@ def _companions(scenario: Scenario) -> Iterator[Complaint]:
         happened = f"nodes of family {scenario.topology.family} can be neither added nor drained"
         yield Complaint(("topology", "family"), happened, "use family: cluster")
     if scenario.topology.node_rates is not None:
-        happened = "a node that may be added has no rate there"
-        yield Complaint(("topology", "node_rates"), happened, "give node_rate, or keep the nodes as they are")
+        happened = "a node that may be added has no rate in this list"
+        yield Complaint(("topology", "node_rates"), happened, "use node_rate, or do not add or drain nodes")
     if scenario.buffer.deflect:
-        happened = "nodes that are added or drained are not named as siblings"
-        yield Complaint(("buffer", "deflect"), happened, "leave it out, or keep the nodes as they are")
+        happened = "deflection does not support nodes that are added or drained"
+        yield Complaint(("buffer", "deflect"), happened, "remove it, or do not add or drain nodes")
     for index, source in enumerate(scenario.traffic):
         if source in scenario.tcp:
-            happened = "its connections last for the whole run, and would end with a drained node"
-            yield Complaint(("traffic", index, "shape"), happened, "send planned packets alone")
+            happened = "its connections last for the whole run, but would break when their node is drained"
+            yield Complaint(("traffic", index, "shape"), happened, "use only sources of planned packets")

@@ -18,7 +18,7 @@ MAX_AFFINITY_IDLE_NS = 18 * 3600 * units.NS_PER_S  # OpenFlow counts idle second
 class BalancerSpec(Spec):
     """How new flows are spread over the nodes."""
 
-    policy: BalancerPolicyName = Field("cooperative", description="the rule that spreads new flows")
+    policy: BalancerPolicyName = Field("cooperative", description="the policy that assigns new flows to nodes")
     affinity_idle_ns: Duration = Field(
         "30s",
         alias="affinity_idle",

@@ -21,11 +21,11 @@ def bytes_within(rate_bps: int, duration_ns: int) -> int:
 class BufferSpec(Spec):
     """How each node sizes its buffer."""
 
-    policy: BufferPolicyName = Field("lstm", description="the rule that sizes the buffers")
+    policy: BufferPolicyName = Field("lstm", description="the policy that sizes the buffers")
     model: str | None = Field(
         None,
         max_length=4096,
-        description="model file of lstm (.npz) or onnx, relative to the scenario; default shipped",
+        description="model file of lstm (.npz) or onnx, relative to the scenario; default: the shipped model",
     )
     min_bytes: Size = Field("0.5MB", alias="min", gt=0, description="minimum limit of a node")
     max_bytes: Size = Field("10MB", alias="max", gt=0, description="maximum limit of a node")
@@ -95,7 +95,7 @@ class BufferSpec(Spec):
         le=MAX_BUFFER_BYTES,
         description="backlog above which packets are ECN-marked; default never",
     )
-    deflect: bool = Field(False, description="a full node hands a packet once to a sibling instead of dropping it")
+    deflect: bool = Field(False, description="a full node forwards a packet once to a sibling instead of dropping it")
     options: dict[str, Any] | None = Field(None, description="keys that the policy itself declares")
 
     @field_validator("max_bytes")
@@ -122,7 +122,7 @@ class BufferSpec(Spec):
         if BUFFER_POLICIES[self.policy].sheds and self.pool_bytes is not None:
             raise ValueError(
                 f"pool and policy {self.policy} exclude each other: it sets limits below the backlog, and the pool "
-                "would lend memory that is still in use; leave pool out"
+                "would grant memory that is still in use; remove pool"
             )
         return self
 

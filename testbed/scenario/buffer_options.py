@@ -11,26 +11,34 @@ from testbed.units import NS_PER_S
 class BdpOptions(Spec):
     """Keys of `bdp`."""
 
-    rtt_ns: Duration = Field("100ms", alias="rtt", gt=0, le=10 * NS_PER_S, description="round trip of the connections")
-    flows: int = Field(1, ge=1, le=10**9, description="connections that are not in step")
+    rtt_ns: Duration = Field(
+        "100ms", alias="rtt", gt=0, le=10 * NS_PER_S, description="round-trip time of the connections"
+    )
+    flows: int = Field(1, ge=1, le=10**9, description="number of connections that are not synchronised")
 
 
 class CodelOptions(Spec):
     """Keys of `codel`."""
 
-    target_ns: Duration = Field("5ms", alias="target", gt=0, le=NS_PER_S, description="delay that a queue may keep")
+    target_ns: Duration = Field("5ms", alias="target", gt=0, le=NS_PER_S, description="target of the queueing delay")
     interval_ns: Duration = Field(
-        "100ms", alias="interval", gt=0, le=10 * NS_PER_S, description="time for which more is excused"
+        "100ms", alias="interval", gt=0, le=10 * NS_PER_S, description="time for which the target may be exceeded"
     )
 
 
 class PieOptions(Spec):
     """Keys of `pie`."""
 
-    target_ns: Duration = Field("15ms", alias="target", gt=0, le=NS_PER_S, description="delay that a queue may keep")
-    update_ns: Duration = Field("15ms", alias="update", gt=0, le=NS_PER_S, description="time between two steps of p")
+    target_ns: Duration = Field("15ms", alias="target", gt=0, le=NS_PER_S, description="target of the queueing delay")
+    update_ns: Duration = Field(
+        "15ms", alias="update", gt=0, le=NS_PER_S, description="time between two updates of the drop probability"
+    )
     burst_ns: Duration = Field(
-        "150ms", alias="burst", ge=0, le=10 * NS_PER_S, description="time after a short queue without drops"
+        "150ms",
+        alias="burst",
+        ge=0,
+        le=10 * NS_PER_S,
+        description="burst allowance: time without drops after a short queue",
     )
 
 
@@ -38,5 +46,9 @@ class CredenceOptions(Spec):
     """Keys of `credence`."""
 
     guarantee_ratio: Number = Field(
-        0.5, alias="guarantee", gt=0.0, le=1.0, description="share of the pool that is divided among the nodes for good"
+        0.5,
+        alias="guarantee",
+        gt=0.0,
+        le=1.0,
+        description="fraction of the pool that is guaranteed, in equal parts, to the nodes",
     )

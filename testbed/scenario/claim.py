@@ -160,5 +160,5 @@ def _cross_checks(spec: ClaimSpec) -> Iterator[Complaint]:
                 if unknown:
                     happened = f"{complaints.shown(unknown[0])} is not among the values of sweep.set.{key}"
                     yield Complaint(
-                        ("tests", k, part, key), happened, f"name one of {', '.join(varied.get(key, ['none']))}"
+                        ("tests", k, part, key), happened, f"choose one of {', '.join(varied.get(key, ['none']))}"
                     )

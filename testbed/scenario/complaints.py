@@ -186,7 +186,7 @@ def _counted_wrong(detail: ErrorDetails, data: dict[str, Any], root: type[BaseMo
 def _mistyped(
     detail: ErrorDetails, unknown: Mapping[tuple[str | int, ...], Sequence[str | int]], root: type[BaseModel]
 ) -> bool:
-    """Tell whether a key is missing since it stands there under a name that is taken for it."""
+    """Tell whether a key is missing because it is present under a misspelled name."""
     words = unknown.get(detail["loc"][:-1], ()) if detail["type"] == "missing" else ()
     model = locate(detail["loc"][:-1], root).model if words else None
     known = keys_of(model) if model else {}

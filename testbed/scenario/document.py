@@ -70,7 +70,7 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         InputError: when it is missing, no regular file, not readable or larger than 1 MB.
     """
-    source = Source(path, "name a scenario file", f"reading {path}")
+    source = Source(path, "give a scenario file", f"reading {path}")
     if not source.exists() and "\0" not in str(path):
         raise source.refusal("there is no such file", _files_beside(path))
     return source.read(MAX_BYTES)
@@ -82,7 +82,7 @@ def _files_beside(path: Path) -> str:
         names = sorted(entry.name for entry in path.parent.glob("*.yaml"))
     except (OSError, ValueError):
         names = []
-    return f"there are {', '.join(names[:8])}" if names else "name a scenario file"
+    return f"there are {', '.join(names[:8])}" if names else "give a scenario file"
 
 
 def parse(content: bytes, name: str) -> Document:
@@ -95,12 +95,14 @@ def parse(content: bytes, name: str) -> Document:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"reading {name}", f"it is no UTF-8 text (byte {error.start})", "give a YAML file") from error
+        raise InputError(f"reading {name}", f"it is not UTF-8 text (byte {error.start})", "use a YAML file") from error
     node = compose(text, name)
     if node is None:
         raise InputError(f"reading {name}", "it is empty", "a scenario starts with `version: 1`")
     if node.kind != "mapping":
-        raise InputError(f"reading {name}", "it is no mapping of keys to values", "a scenario starts with `version: 1`")
+        raise InputError(
+            f"reading {name}", "it is not a mapping of keys to values", "a scenario starts with `version: 1`"
+        )
     lines: dict[KeyPath, int] = {}
     data = _Builder(name, lines).value(node, ())
     return Document(name, data, lines)

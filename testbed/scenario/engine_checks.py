@@ -34,5 +34,5 @@ def refused_faults(scenario: Scenario, engine: str, remedy: str) -> Iterator[Com
         if engine in fault.row.refused_by:
             yield Complaint(("faults", index, fault.kind), fault.row.refused_by[engine], remedy)
         if scenario.buffer.deflect and engine in fault.row.refused_deflecting:
-            happened = f"beside buffer.deflect: {fault.row.refused_deflecting[engine]}"
+            happened = f"with buffer.deflect: {fault.row.refused_deflecting[engine]}"
             yield Complaint(("faults", index, fault.kind), happened, remedy)

@@ -48,7 +48,7 @@ class _Fault(Spec):
             if value is None and key in self.row.needs:
                 raise ValueError(f"{self.kind} needs {key}; add {key}: {self.row.needs[key]}")
             if value is not None and key not in allowed:
-                raise ValueError(f"{self.kind} takes no {key}; leave it out")
+                raise ValueError(f"{self.kind} does not take {key}; remove it")
         return self
 
     @property

@@ -32,20 +32,20 @@ def fault_checks(scenario: Scenario) -> Iterator[Complaint]:
     absent = [node.name for node in network.nodes if node.spare]
     for index, state in astray(scenario.faults, absent):
         row = scenario.faults[index].row
-        remedy = f"give it after the {row.heals}" if row.heals else "let it heal before"
+        remedy = f"give a time after the {row.heals}" if row.heals else "end the earlier fault before"
         if index not in adrift:
             yield Complaint(("faults", index, row.name), state, remedy)
     yield from _kill_checks(scenario)
     yield from _last_node_checks(scenario, nodes, absent)
     turns = sum(turns_of(fault) for fault in scenario.faults)
     if turns > MAX_TURNS:
-        yield Complaint(("faults",), f"links flap {turns:,} times; {MAX_TURNS:,} at most", "lengthen their period")
+        yield Complaint(("faults",), f"links flap {turns:,} times; the maximum is {MAX_TURNS:,}", "use a longer period")
 
 
 def _own_checks(fault: FaultSpec, at: KeyPath, scenario: Scenario) -> Iterator[Complaint]:
     """Yield what is wrong with one fault beside its target."""
     if fault.at_ns >= scenario.duration_ns:
-        yield Complaint((*at, "at"), "it is not within the duration", "give a time before the end")
+        yield Complaint((*at, "at"), "it is after the end of the run", "give a time before the end")
 
 
 def _target_checks(
@@ -54,7 +54,7 @@ def _target_checks(
     """Yield what is wrong with the target of one fault."""
     row = fault.row
     if fault.link in {link.name for link in network.trunks}:
-        happened = f"{fault.link} is a link between switches, and faults hit links of nodes"
+        happened = f"{fault.link} is a link between switches, but faults apply to links of nodes only"
         yield Complaint((*at, row.name), happened, f"such as {network.link_name(nodes[0])}")
     elif fault.link and not _may_be_link(fault.link, fault.node, network, nodes):
         name, written = complaints.shown(fault.link), network.link_name(nodes[min(1, len(nodes) - 1)])
@@ -81,7 +81,9 @@ def _kill_checks(scenario: Scenario) -> Iterator[Complaint]:
     aimed = [(index, fault) for index, fault in enumerate(scenario.faults) if fault.row.target == "controllers"]
     for _, index, kind, target in sorted((fault.at_ns, index, fault.kind, fault.target) for index, fault in aimed):
         if not alive:
-            yield Complaint(("faults", index, kind), "no controller is left by then", "add controller: {standby: true}")
+            yield Complaint(
+                ("faults", index, kind), "no controller is left at that time", "add controller: {standby: true}"
+            )
         alive = 0 if target == "controllers" else max(0, alive - 1)
 
 
@@ -93,13 +95,13 @@ def _last_node_checks(scenario: Scenario, nodes: Sequence[str], absent: Sequence
         kind, node = fault.kind, fault.node
         serving ^= {node} & (serving if kind == "drain" else set(nodes) - serving)
         if not serving:
-            yield Complaint(("faults", index, kind), "no node would be in service", "add another node before")
+            yield Complaint(("faults", index, kind), "no node would be in service", "add another node earlier")
             return
 
 
 def _group_checks(groups: Sequence[Sequence[str]], at: KeyPath, nodes: Sequence[str]) -> Iterator[Complaint]:
     named = [node for group in groups for node in group]
     if len(named) != len(nodes) or set(named) != set(nodes):
-        yield Complaint(at, "the groups do not name every node once", _known(nodes))
+        yield Complaint(at, "the groups do not contain every node exactly once", _known(nodes))
     elif len(groups) < 2 or not all(groups):
-        yield Complaint(at, "it divides nothing", "give two groups or more, none empty")
+        yield Complaint(at, "it does not divide the nodes", "give at least two groups, none empty")

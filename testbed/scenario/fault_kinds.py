@@ -25,7 +25,7 @@ class FaultKind:
     Attributes:
         name: its key in a scenario.
         doc: what its target is, or what is done to it.
-        breaks: what it breaks, for the documents; empty for one that only heals.
+        breaks: its effect, for the documents; empty for a kind that only ends another one.
         target: what it is aimed at.
         example: a target as a scenario writes it.
         value: the type of the target.
@@ -98,8 +98,8 @@ FAULT_KINDS: dict[str, FaultKind] = {
     for row in (
         FaultKind(
             name="crash",
-            doc="a node that falls silent; its links stay up",
-            breaks="the node is silent, its links stay up",
+            doc="a node that stops responding; its links stay up",
+            breaks="the node stops responding; its links stay up",
             target="node",
             example="n2",
             states=("running", "crashed already"),
@@ -119,7 +119,7 @@ FAULT_KINDS: dict[str, FaultKind] = {
         FaultKind(
             name="link_down",
             doc="a link between switch and node, such as s1-n2",
-            breaks="the link between switch and node",
+            breaks="the link between switch and node is down",
             target="link",
             example="s1-n3",
             states=("up", "down already"),
@@ -137,7 +137,7 @@ FAULT_KINDS: dict[str, FaultKind] = {
         FaultKind(
             name="flap",
             doc="a link that goes down and up again, once a period",
-            breaks="the link, for the first half of each period",
+            breaks="the link is down in the first half of each period",
             target="link",
             example="s1-n3",
             needs={"for": "4s", "period": "400ms"},
@@ -148,18 +148,20 @@ FAULT_KINDS: dict[str, FaultKind] = {
         FaultKind(
             name="loss",
             doc="a link that randomly drops a fraction of the packets to its node",
-            breaks="loses this share of the packets to the node, at random",
+            breaks="the link randomly drops this fraction of the packets to the node",
             target="link",
             example="s1-n3",
             needs={"ratio": "0.01"},
             states=("whole", "losing packets already"),
             ends_with_traffic="always",
-            refused_deflecting={"simulation": "which packet of a deflecting node comes as the n-th is not modelled"},
+            refused_deflecting={
+                "simulation": "the simulation does not model the order of the packets at a node that deflects"
+            },
         ),
         FaultKind(
             name="partition",
             doc="groups of nodes whose mesh messages do not reach each other",
-            breaks="mesh messages between the groups",
+            breaks="mesh messages between the groups are lost",
             target="groups",
             example="[[n1], [n2, n3]]",
             value=Groups,
@@ -168,7 +170,8 @@ FAULT_KINDS: dict[str, FaultKind] = {
         FaultKind(
             name="kill",
             doc="kills the active controller, or all controllers",
-            breaks="the active controller; a standby takes over. `controllers`: all; the switch keeps forwarding",
+            breaks="the active controller is killed; a standby takes over. `controllers`: all are killed; the switch "
+            "continues to forward",
             target="controllers",
             example="controller",
             value=Literal["controller", "controllers"],
@@ -190,20 +193,20 @@ FAULT_KINDS: dict[str, FaultKind] = {
         FaultKind(
             name="cpu_hog",
             doc="starts N CPU-bound processes",
-            breaks="N CPU-bound processes run beside the trial",
+            breaks="N CPU-bound processes run during the trial",
             target="machine",
             example="3",
             value=Annotated[int, Field(ge=1, le=64)],
             needs={"for": "2s"},
             ends_with_traffic="always",
             stops=EVERYTHING,
-            refused_by={"simulation": "virtual time has no processor to be busy"},
+            refused_by={"simulation": "CPU load has no effect in virtual time"},
         ),
         FaultKind(
             name="drain",
             doc="an order: the node gets no new flows; it leaves when its flows have ended, at "
             "the latest after `autoscaler.drain_deadline`",
-            breaks="nothing: the node gets no new flows, and is gone when its flows have ended or a deadline is over",
+            breaks="(no failure) the node gets no new flows; it leaves when its flows have ended or after a deadline",
             target="node",
             example="n2",
             states=("in service", "out of service"),

@@ -39,7 +39,7 @@ class LinkSpec(Spec):
     @model_validator(mode="after")
     def _says_something(self) -> LinkSpec:
         if self.rate_bps is None and self.queue_bytes is not None:
-            raise ValueError("queue without a rate: nothing waits at a link that is not limited; add a rate")
+            raise ValueError("queue without a rate: a link without a rate has no queue; add a rate")
         if self.rate_bps is None and self.delay_ns is None:
             raise ValueError("neither rate nor delay is given")
         return self

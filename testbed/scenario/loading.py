@@ -161,7 +161,7 @@ def _given(
 
 
 def _across(scenario: Scenario, folder: Path) -> Iterator[Complaint]:
-    """Yield what is wrong between the parts of a scenario, and what it names in vain."""
+    """Yield contradictions between the parts of a scenario, and files that it names and that do not exist."""
     yield from topology_checks(scenario)
     yield from traffic_checks(scenario)
     yield from _missing_files(scenario, folder)
@@ -245,7 +245,7 @@ def _sources_without_kind(data: dict[str, Any]) -> Iterator[Complaint]:
         if isinstance(source, dict) and not source.keys() & {"shape", "trace"}:
             near = next(
                 (
-                    f"; '{document.printable(key)}' may be meant for it"
+                    f"; did you mean '{document.printable(key)}' as one of them?"
                     for key in source
                     if complaints.nearest(key, ["shape"])
                 ),
@@ -258,11 +258,13 @@ def _missing_files(scenario: Scenario, folder: Path) -> Iterator[Complaint]:
     for index, source in enumerate(scenario.traffic):
         if isinstance(source, TraceSpec) and not os.path.isfile(folder / source.trace):
             missing = document.printable(str(folder / source.trace))
-            yield Complaint(("traffic", index, "trace"), f"there is no file {missing}", "paths start at the scenario")
+            yield Complaint(
+                ("traffic", index, "trace"), f"there is no file {missing}", "paths are relative to the scenario file"
+            )
     model = scenario.buffer.reads
     if model is not None and not os.path.exists(folder / model):
         missing = document.printable(str(folder / model))
-        yield Complaint(("buffer", "model"), f"there is no file {missing}", "paths start at the scenario")
+        yield Complaint(("buffer", "model"), f"there is no file {missing}", "paths are relative to the scenario file")
 
 
 class ScenarioRefused(InputError):

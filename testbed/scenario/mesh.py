@@ -4,7 +4,7 @@ All timeouts of the mesh are computed from these: the age up to which a report c
 that a node may be silent from `heartbeat` and `misses` (`policies/membership.py`, `policies/agreement.py`).
 
 Heartbeats are most of what a mesh costs: three for each node and interval.  Beyond `SMALL_MESH` nodes the defaults are
-half as many, with fewer misses, so that a stop of less than 50 ms (45 in a small mesh) is still taken for no crash; one
+half as many, with fewer misses, so that a stop of less than 50 ms (45 in a small mesh) is not mistaken for a crash; one
 is then noticed 50 to 70 ms after it.
 """
 
@@ -48,10 +48,13 @@ class MeshSpec(Spec):
 
     dissemination: Literal["full", "gossip"] = Field(
         "full",
-        description="full: all members report all the time; gossip: only news is sent, and passed on",
+        description="full: all members report in each interval; gossip: only changes are sent, and forwarded",
     )
     fanout: int = Field(
-        FANOUT, ge=2, le=50, description="members to send states and news to at a time, beyond 16 nodes or with gossip"
+        FANOUT,
+        ge=2,
+        le=50,
+        description="number of members a message is sent to at a time, with more than 16 nodes or with gossip",
     )
 
     @property

@@ -28,15 +28,15 @@ MOST_HOSTS = 3999  # numbers that have an address, see `network.Host.ip`
 _ROLES: Mapping[str, Role] = {"c": "client", "n": "node", "b": "backend"}
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,12}")
 _NUMBERED = re.compile(r"([A-Za-z_]+)([0-9]{1,4})")
-_OWN_WAY = "the testbed does it in its own way; leave it out"
+_OWN_WAY = "the testbed sets this itself; remove it"
 _NETEM = "only netem does that, at random and without a count; use `faults: - {at: 1s, loss: s1-n1, ratio: 0.01}`"
 _REASONS = {
     "loss": f"lost packets would not be accounted for: {_NETEM}",
-    "jitter": "netem alone varies a delay, and reorders packets; leave it out",
-    "port1": "ports are numbered in the order of switch, client and node links; leave it out",
-    "port2": "ports are numbered in the order of switch, client and node links; leave it out",
-    "ip": "addresses follow from a host's number; leave it out",
-    "mac": "addresses follow from a host's number; leave it out",
+    "jitter": "only netem could vary the delay, and it reorders packets; remove it",
+    "port1": "ports are numbered in the order of switch, client and node links; remove it",
+    "port2": "ports are numbered in the order of switch, client and node links; remove it",
+    "ip": "addresses are derived from the number of the host; remove it",
+    "mac": "addresses are derived from the number of the host; remove it",
 }
 _LINK_CLASSES = {"Link", "TCLink", "TCULink", "Intf", "TCIntf"}
 _MEANINGLESS = {
@@ -145,9 +145,9 @@ def _refuse_names(calls: Sequence[Call]) -> None:
             continue
         (name,) = call.names
         if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise call.refusal("no name for it", "write a letter, then at most 12 letters, digits or '_'")
+            raise call.refusal("this is not a valid name", "use a letter, then at most 12 letters, digits or '_'")
         if name in seen:
-            raise call.refusal("it was added before", "add it once")
+            raise call.refusal("it was added twice", "add it once")
         seen.add(name)
 
 
@@ -158,7 +158,7 @@ def _switches(calls: Sequence[Call]) -> tuple[str, ...]:
     for call in calls:
         protocols = call.opts.get("protocols", "OpenFlow13")
         if "OpenFlow13" not in protocols:
-            raise call.refusal(f"protocols={protocols!r}, and the balancer speaks OpenFlow13", "leave it out")
+            raise call.refusal(f"protocols={protocols!r}, but the balancer uses OpenFlow13", "remove it")
         if call.opts.get("role", "balancer") != "balancer":
             raise call.refusal(f"unknown role {call.opts['role']!r}", "a switch is role='balancer', or has none")
         _refuse_others(call, {"isSwitch", "role", "protocols"})
@@ -175,7 +175,7 @@ def _hosts(calls: Sequence[Call]) -> tuple[Host, ...]:
         host = _host(call)
         if (twin := hosts.setdefault((host.role, host.number), host)) is not host:
             raise call.refusal(
-                f"number and role are those of {twin.name}, and addresses follow from them", "renumber it"
+                f"it has the same number and role as {twin.name}, and addresses are derived from them", "renumber it"
             )
     for role in ("client", "node"):
         if not any(host.role == role for host in hosts.values()):
@@ -188,10 +188,14 @@ def _host(call: Call) -> Host:
     (name,) = call.names
     match = _NUMBERED.fullmatch(name)
     if match is None or not 1 <= int(match.group(2)) <= MOST_HOSTS:
-        raise call.refusal(f"its name has no number from 1 to {MOST_HOSTS}, and addresses follow from it", "such as h1")
+        raise call.refusal(
+            f"its name has no number from 1 to {MOST_HOSTS}, from which its addresses are derived", "such as h1"
+        )
     given = call.opts.get("role", _ROLES.get(match.group(1)))
     if given is None:
-        raise call.refusal("neither name nor role= says what it is", "add role='client', 'node' or 'backend'")
+        raise call.refusal(
+            "its role is unknown, since neither its name nor role= states it", "add role='client', 'node' or 'backend'"
+        )
     if given not in _ROLES.values():
         raise call.refusal(f"unknown role {given!r}", "a host is role='client', 'node' or 'backend'")
     _refuse_others(call, {"role"})
@@ -212,9 +216,11 @@ def _by_ends(calls: Sequence[Call], kinds: Mapping[str, str]) -> Links:
     for call in calls:
         ends = frozenset(call.names)
         if len(ends) == 1:
-            raise call.refusal("a link from a switch or host to itself", "leave it out")
+            raise call.refusal("a link from a switch or host to itself", "remove it")
         if ends in seen:
-            raise call.refusal("a second link between the two", "make one of them, or a switch on a second path")
+            raise call.refusal(
+                "a second link between the same two", "merge the links, or add a switch for a second path"
+            )
         seen.add(ends)
         _refuse_class(call)
         found.append((call, (kinds[call.names[0]], kinds[call.names[1]])))
@@ -225,7 +231,7 @@ def _by_ends(calls: Sequence[Call], kinds: Mapping[str, str]) -> Links:
 def _refuse_loop(call: Call, ends: tuple[str, str]) -> None:
     allowed = ({"switch"}, {"switch", "client"}, {"switch", "node"}, {"node", "backend"})
     if set(ends) not in allowed:
-        happened = f"a link of a {ends[0]} and a {ends[1]}: hosts do not forward"
+        happened = f"a link between a {ends[0]} and a {ends[1]}, but hosts do not forward"
         raise call.refusal(happened, "link clients and nodes to switches, backends to nodes")
 
 
@@ -270,7 +276,7 @@ def _trunk(call: Call) -> Link:
     if packets is None:
         return Link(a, b, rate_bps, _delay_ns(call) or 0, DEFAULT_QUEUE_BYTES)
     if rate_bps is None:
-        raise call.refusal("max_queue_size= without bw=: nothing waits at a link without a rate", "add bw=")
+        raise call.refusal("max_queue_size= without bw=: a link without a rate has no queue", "add bw=")
     least = -(-LARGEST_FRAME_BYTES // ETHERNET_BYTES)
     if isinstance(packets, bool) or not isinstance(packets, int) or not least <= packets <= 10**9 // ETHERNET_BYTES:
         raise call.refusal(f"max_queue_size={packets!r}", f"write a number of packets, at least {least}")
@@ -286,8 +292,10 @@ def _end_link(host: Host, links: Links, towards: bool) -> tuple[Link, bool]:
         raise Unmappable(happened, "give it one link to a switch", own[1].line if own else 0)
     (call,) = own
     if call.opts.get("bw") is not None or call.opts.get("max_queue_size") is not None:
-        happened = "bw= and max_queue_size= limit links between switches; a node serves at the bw= to its backend"
-        raise call.refusal(happened, "leave them out, or set topology.node_rate")
+        happened = (
+            "bw= and max_queue_size= limit links between switches; the service rate of a node is the bw= to its backend"
+        )
+        raise call.refusal(happened, "remove them, or set topology.node_rate")
     (switch,) = (name for name in call.names if name != host.name)
     ends = (switch, host.name) if towards else (host.name, switch)
     delay_ns = _delay_ns(call)
@@ -301,15 +309,15 @@ def _backends(
     if not backends:
         made = tuple(Host(f"b{node.number}", "backend") for node in nodes)
         if taken := [host.name for host in made if host.name in kinds]:
-            raise Unmappable(f"{taken[0]} would be the name of a backend", "give it another name")
+            raise Unmappable(f"{taken[0]} would be the name of a backend", "choose another name")
         return made, ()
     found = [_behind(node, links, kinds) for node in nodes]
     unused = {host.name for host in backends} - {name for name, _ in found}
     if unused or len(dict(found)) < len(found):
-        raise Unmappable("not every backend has one node", "link each backend to a node of its own")
+        raise Unmappable("some backend does not have exactly one node", "link each backend to its own node")
     rates_bps = [rate_bps for _, rate_bps in found if rate_bps is not None]
     if 0 < len(rates_bps) < len(found):
-        raise Unmappable("some links to backends have a bw= and others have none", "give it to all, or to none")
+        raise Unmappable("only some links to backends have a bw=", "add it to all of them or to none")
     by_name = {host.name: host for host in backends}
     return tuple(by_name[name] for name, _ in found), tuple(rates_bps)
 
@@ -321,7 +329,7 @@ def _behind(node: Host, links: Links, kinds: Mapping[str, str]) -> tuple[str, in
     (call,) = own
     if call.opts.get("delay") is not None or call.opts.get("max_queue_size") is not None:
         raise call.refusal(
-            "delay= and max_queue_size= have no meaning behind a buffer, which `buffer` sizes", "leave them out"
+            "delay= and max_queue_size= have no effect on this link: `buffer` sets the queue", "remove them"
         )
     return next(name for name in call.names if kinds[name] == "backend"), _rate_bps(call)
 

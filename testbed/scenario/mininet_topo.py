@@ -136,11 +136,11 @@ class _Drawn:
             ("clients", spec.clients, len(graph.clients)),
         ):
             if given != drawn:
-                return f"{key} is {given}, and the graph of {self.name} has {drawn}; leave {key} out"
+                return f"{key} is {given}, but the graph of {self.name} has {drawn}; remove {key}"
         if graph.rates_bps and graph.rates_bps != spec.node_rates:
-            return f"{self.name} gives the links to backends a bw, which is what nodes serve at; leave node_rates out"
+            return f"{self.name} sets bw on the links to backends: the service rate of the nodes; remove node_rates"
         if graph.rates_bps and "node_rate_bps" in spec.model_fields_set:
-            return f"{self.name} gives the links to backends a bw, which is what nodes serve at; leave node_rate out"
+            return f"{self.name} sets bw on the links to backends: the service rate of the nodes; remove node_rate"
         return ""
 
     def _graph(self, options: Mapping[str, Any] | None) -> Graph:

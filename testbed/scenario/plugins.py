@@ -111,7 +111,7 @@ def load(path: Path) -> Plugin:
         PluginError: it cannot be read, does not end, raises, or declares what is no row or has a name that is taken.
     """
     path = _true(path)
-    source = Source(path, "name a Python file", f"load the plug-in {path}").read(MAX_BYTES)
+    source = Source(path, "give a Python file", f"load the plug-in {path}").read(MAX_BYTES)
     known = _loaded.get(path)
     if known is not None and known.source == source:
         return known
@@ -152,7 +152,7 @@ def load_named(folder: Path, texts: Sequence[str]) -> Iterator[Plugin]:
         done.append(load(folder / text))
         lost = next((plugin for plugin in done if plugin not in loaded()), None)
         if lost is not None:
-            raise PluginError(f"load the plug-in {text}", f"{lost.path} declares the same name", "rename one of them")
+            raise PluginError(f"load the plug-in {text}", f"{lost.path} declares the same name", "rechoose one of them")
         yield done[-1]
 
 
@@ -213,9 +213,9 @@ def _rows_of(module: types.ModuleType, path: Path) -> tuple[Traits, ...]:
         raise PluginError(attempted, "it declares no ROWS, and no Topo class of Mininet", remedy)
     for row in rows:
         if not isinstance(row, Traits) or not any(isinstance(row, kind) for kind, _ in _TABLES):
-            raise PluginError(attempted, f"its ROWS hold a {type(row).__name__}, which is no row of a table", remedy)
+            raise PluginError(attempted, f"its ROWS hold a {type(row).__name__}, which is not a table row", remedy)
         if type(row) in _NOT_MADE:
-            raise PluginError(attempted, f"{row.name} is a {type(row).__name__}, which nothing can be made of", remedy)
+            raise PluginError(attempted, f"{row.name} is a {type(row).__name__}, which is only a base class", remedy)
         if defect := row.defect():
             raise PluginError(attempted, f"{row.name}: {defect}", "fix it")
     return tuple(rows)

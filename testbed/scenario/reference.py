@@ -22,7 +22,7 @@ from testbed.scenario.tables import (
 _HEAD = """\
 <!-- made by `make reference` from the rows of the tables in testbed/scenario; do not edit -->
 
-# What a scenario may name
+# Policies, topologies, traffic shapes and faults
 """
 _TABLES: tuple[tuple[str, str, Registry[Traits]], ...] = (
     ("Buffer policies", "`buffer.policy`", BUFFER_POLICIES),
@@ -42,7 +42,7 @@ def page() -> str:
 
 def fault_table() -> Iterator[str]:
     """Yield the lines of the table of faults, which the page on scenarios has, too."""
-    yield from ("| fault | breaks | heals by |", "|---|---|---|")
+    yield from ("| fault | effect | ended by |", "|---|---|---|")
     healers = {row.heals: row for row in FAULT_KINDS.values() if row.heals}
     for row in FAULT_KINDS.values():
         if not row.heals:
@@ -59,14 +59,14 @@ def _healing(row: FaultKind, healer: FaultKind | None) -> str:
 
 
 def _table(title: str, key: str, table: Registry[Traits]) -> str:
-    lines = [f"## {title}\n", f"| {key} | what it is | source |", "|---|---|---|"]
+    lines = [f"## {title}\n", f"| {key} | description | source |", "|---|---|---|"]
     lines += [f"| `{row.name}` | {row.doc} | {row.source} |" for row in table]
     return "\n".join([*lines, "", *_refused(table), ""])
 
 
 def _refused(rows: Iterable[Traits | FaultKind]) -> Iterator[str]:
     for row in rows:
-        yield from (f"`{row.name}` is refused by the {engine}: {why}.\n" for engine, why in row.refused_by.items())
+        yield from (f"The {engine} refuses `{row.name}`: {why}.\n" for engine, why in row.refused_by.items())
 
 
 if __name__ == "__main__":

@@ -23,15 +23,17 @@ class ServeSpec(Spec):
         alias="window",
         ge=5 * units.NS_PER_S,
         le=MAX_WINDOW_NS,
-        description="how long traffic is sent before the next verdict; takes the place of `duration`",
+        description="how long traffic is sent before the next verdict; replaces `duration`",
     )
-    keep: int = Field(48, ge=1, le=100_000, description="run directories of windows that are kept, the newest ones")
+    keep: int = Field(
+        48, ge=1, le=100_000, description="number of windows whose run directories are kept (the newest ones)"
+    )
     day: tuple[Factor, ...] = Field(
         (1.0,),
         min_length=1,
         max_length=1440,
         strict=False,
-        description="day profile: factors of the planned rates, in equal parts of the day from 00:00 UTC on",
+        description="day profile: factors applied to the planned rates in equal parts of the day, from 00:00 UTC on",
     )
 
     def factor(self, utc_s: float) -> float:

@@ -117,7 +117,10 @@ class OnOffSpec(SourceSpec):
     off: DurationDist
     peak_bps: SourceRate = Field(alias="peak", gt=0, description="sending rate during on periods")
     burst_flows: int = Field(
-        20, ge=1, le=20_000, description="flows a burst uses; each burst takes the next ones, so they are new"
+        20,
+        ge=1,
+        le=20_000,
+        description="number of flows per burst; each burst uses the next flows, so they are new until all were used",
     )
     precursor: PrecursorSpec | None = None
 
@@ -143,7 +146,8 @@ class TraceSpec(SourceSpec):
     rate_scale: Number = Field(1.0, gt=0, le=1e6, description="multiplies the bytes")
     stretch: Number = Field(1.0, gt=0, le=1e6, description="multiplies the times")
     replay: Literal["bytes", "packets"] = Field(
-        "bytes", description="of a capture: its bytes over time, or each packet with its size, five-tuple and gap"
+        "bytes",
+        description="only for captures: replay the bytes over time, or each packet with its size, five-tuple and gap",
     )
 
     @model_validator(mode="before")
@@ -159,7 +163,7 @@ class TraceSpec(SourceSpec):
         if self.replay == "packets" and self.rate_scale != 1.0:
             raise ValueError("rate_scale changes sizes, which replay: packets keeps; use stretch, or replay: bytes")
         if self.replay == "packets" and (self.rows is not None or self.bin_ns is not None):
-            raise ValueError("rows and bin are for CSV, and replay: packets is for captures; leave them out")
+            raise ValueError("rows and bin are for CSV, and replay: packets is for captures; remove them")
         return self
 
     @model_validator(mode="after")

@@ -276,7 +276,7 @@ def _cross_checks(spec: SweepSpec, folder: Path) -> Iterator[Complaint]:
     """Yield what no key of the sweep can see alone."""
     if not os.path.isfile(folder / spec.scenario):
         missing = document.printable(str(folder / spec.scenario))
-        yield Complaint(("scenario",), f"there is no file {missing}", "the path starts at the sweep file")
+        yield Complaint(("scenario",), f"there is no file {missing}", "the path is relative to the sweep file")
     for key, values in spec.settings.items():
         texts = [value_text(value) for value in values]
         if key in _NOT_SET_HERE:
@@ -291,7 +291,7 @@ def _cross_checks(spec: SweepSpec, folder: Path) -> Iterator[Complaint]:
     for values in spec.settings.values():
         count *= len(values)
     if count > MAX_TRIALS:
-        yield Complaint(("set",), f"{count:,} trials; a sweep has {MAX_TRIALS:,} at most", "leave some values out")
+        yield Complaint(("set",), f"{count:,} trials; a sweep has at most {MAX_TRIALS:,}", "remove some values")
 
 
 def _mean_checks(spec: SweepSpec) -> Iterator[Complaint]:
@@ -309,14 +309,14 @@ def _mean_checks(spec: SweepSpec) -> Iterator[Complaint]:
 
 def _baseline_checks(spec: SweepSpec) -> Iterator[Complaint]:
     if spec.baseline == {}:
-        yield Complaint(("baseline",), "expected at least one key of `set` with its value", "leave it out for none")
+        yield Complaint(("baseline",), "expected at least one key of `set` with its value", "or remove it")
     for key, value in (spec.baseline or {}).items():
         texts = [value_text(known) for known in spec.settings.get(key, ())]
         if len(texts) < 2:
             yield Complaint(("baseline", key), "it does not vary in this sweep", "name a key of `set` with a list")
         elif value_text(value) not in texts:
             happened = f"{complaints.shown(value_text(value))} is not among the values of set.{key}"
-            yield Complaint(("baseline", key), happened, f"name one of {', '.join(texts)}")
+            yield Complaint(("baseline", key), happened, f"choose one of {', '.join(texts)}")
 
 
 def _combinations(spec: SweepSpec, parsed: Document) -> Iterator[Combination]:

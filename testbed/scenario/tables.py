@@ -283,7 +283,7 @@ def options_of(row: Traits, given: Mapping[str, Any] | None) -> BaseModel | None
     """
     if row.options is None:
         if given:
-            raise ValueError(f"{row.name} has no options; leave them out")
+            raise ValueError(f"{row.name} has no options; remove them")
         return None
     try:
         return row.options.model_validate(given or {})

@@ -36,9 +36,9 @@ def name_family(data: dict[str, Any], path: Path) -> Iterator[Complaint]:
     names = [row.name for row in plugins.load(path).rows if isinstance(row, FamilyTraits)]
     chosen = topology.get("class", names[0] if len(names) == 1 else None)
     if "family" in topology:
-        yield Complaint(("topology", "family"), "family and file both say which network it is", "give one of the two")
+        yield Complaint(("topology", "family"), "family and file both define the network", "give one of the two")
     elif not names:
-        yield Complaint(("topology", "file"), f"{path} has no Topo class of Mininet", "name another file")
+        yield Complaint(("topology", "file"), f"{path} has no Topo class of Mininet", "give another file")
     elif chosen not in names:
         wrong = "class is not given" if chosen is None else f"there is no class {complaints.shown(chosen)}"
         near = complaints.nearest(chosen, names) if chosen is not None else ""

@@ -27,16 +27,16 @@ class TopologySpec(Spec):
 
     family: TopologyFamily = Field(description="one of the files in topologies/, or of a plug-in")
     file: str | None = Field(
-        None, description="file with Mininet `Topo` classes, in place of a family; paths start here"
+        None, description="file with Mininet `Topo` classes, instead of a family; relative to the scenario"
     )
-    class_name: str | None = Field(None, alias="class", description="which class of `file`; not needed if it has one")
+    class_name: str | None = Field(None, alias="class", description="class in `file`; not needed if it has only one")
     nodes: int = Field(3, ge=1, le=1000, description="buffer nodes behind the balancer")
     clients: int = Field(2, ge=1, le=200, description="hosts that send")
     node_rate_bps: Rate = Field(
         "100Mbit", alias="node_rate", gt=0, le=MAX_RATE_BPS, description="rate at which a node serves"
     )
     node_rates: tuple[NodeRate, ...] | None = Field(
-        None, max_length=2000, strict=False, description="rates of the nodes one by one, in place of `node_rate`"
+        None, max_length=2000, strict=False, description="rate of each node; replaces `node_rate`"
     )
     link_delay_ns: Duration = Field(
         "0ms", alias="link_delay", le=MAX_LINK_DELAY_NS, description="one-way delay of client and node links"
@@ -52,7 +52,7 @@ class TopologySpec(Spec):
         0,
         ge=0,
         le=1000,
-        description="nodes out of service at the start; at least as many as faults and autoscaler may add",
+        description="nodes out of service at the start; must cover all nodes that faults and autoscaler may add",
     )
     switch_ports: Literal["auto", "afxdp", "packet"] = Field(
         "auto",
@@ -100,10 +100,12 @@ class TopologySpec(Spec):
         if self.node_rates is None:
             return self
         if "node_rate_bps" in self.model_fields_set:
-            raise ValueError("node_rate and node_rates both say how fast nodes serve; give one of the two")
+            raise ValueError("node_rate and node_rates exclude each other; give one of the two")
         from_the_start = self.nodes + self.second_tier
         if len(self.node_rates) != from_the_start:
-            raise ValueError(f"node_rates has {len(self.node_rates)} rates for {from_the_start} nodes; give one a node")
+            raise ValueError(
+                f"node_rates has {len(self.node_rates)} rates for {from_the_start} nodes; give one rate per node"
+            )
         return self
 
     @model_serializer(mode="wrap")

@@ -24,7 +24,7 @@ def topology_checks(scenario: Scenario) -> Iterator[Complaint]:
         if not found:
             yield Complaint(at, f"there is no link {complaints.shown(pattern)}", _near(pattern, network))
         elif spec.rate_bps is not None and (others := [name for name in found if name not in trunks]):
-            happened = f"{others[0]} is no link between switches, and only those have a rate"
+            happened = f"{others[0]} is not a link between switches, and only such links have a rate"
             yield Complaint((*at, "rate"), happened, "the rate of nodes is topology.node_rate")
 
 
@@ -33,10 +33,10 @@ def _deflection(scenario: Scenario, network: Network) -> Iterator[Complaint]:
     if not scenario.buffer.deflect:
         return
     if network.trunks:
-        happened = "a deflected packet would have to find its sibling over several switches"
-        yield Complaint(("buffer", "deflect"), happened, "use a family of one switch")
+        happened = "deflection does not work across several switches"
+        yield Complaint(("buffer", "deflect"), happened, "use a family with one switch")
     elif any(spec.delay_ns for spec in scenario.topology.links.values()):
-        yield Complaint(("topology", "links"), "beside buffer.deflect: a deflected packet would skip the delay")
+        yield Complaint(("topology", "links"), "not with buffer.deflect: a deflected packet would skip the delay")
 
 
 def _near(pattern: str, network: Network) -> str:

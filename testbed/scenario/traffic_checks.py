@@ -30,7 +30,7 @@ def traffic_checks(scenario: Scenario) -> Iterator[Complaint]:
             yield Complaint((*at, "from"), f"there is no client {name}", f"the topology has {known}")
         if source.name in first_use:
             earlier = f"traffic.{first_use[source.name]}"
-            yield Complaint((*at, "name"), f"'{source.name}' is also the name of {earlier}", "give each its own")
+            yield Complaint((*at, "name"), f"'{source.name}' is also the name of {earlier}", "use unique names")
         first_use.setdefault(source.name, index)
     yield from _port_checks(scenario)
 

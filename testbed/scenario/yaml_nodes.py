@@ -60,9 +60,9 @@ def compose(text: str, name: str, in_file: bool = True) -> Node | None:
         mark = error.problem_mark or error.context_mark
         where = f"{name}:{mark.line + 1}" if mark and in_file else name
         happened = " ".join(part for part in (error.context, error.problem) if part)
-        raise InputError(where, f"no valid YAML: {happened}", "check indentation, quotes and colons") from error
+        raise InputError(where, f"invalid YAML: {happened}", "check indentation, quotes and colons") from error
     except (yaml.YAMLError, UnicodeEncodeError) as error:
-        raise InputError(f"reading {name}", f"no valid YAML: {str(error).splitlines()[0]}") from error
+        raise InputError(f"reading {name}", f"invalid YAML: {str(error).splitlines()[0]}") from error
 
 
 class _Composer:
@@ -79,7 +79,7 @@ class _Composer:
             if not isinstance(event, yaml.DocumentStartEvent):
                 continue
             if root is not None:
-                raise self._refused(event, "no valid YAML: expected a single document, and another one begins here")
+                raise self._refused(event, "invalid YAML: expected a single document, but another one begins here")
             root = self._node(next(events), events, 0)
         return root
 
@@ -112,15 +112,15 @@ class _Composer:
     def _key(self, event: Any) -> Node:
         line = event.start_mark.line + 1
         if not isinstance(event, yaml.ScalarEvent):
-            raise self._refused(event, "a key must be a plain word")
+            raise self._refused(event, "a key must be a plain scalar")
         return Node("word", "str", event.value, line)
 
     def _alias(self, event: Any) -> Node:
         if event.anchor not in self._named:
-            raise self._refused(event, f"no valid YAML: found undefined alias {event.anchor!r}")
+            raise self._refused(event, f"invalid YAML: found undefined alias {event.anchor!r}")
         node = self._named[event.anchor]
         if node is None:
-            raise self._refused(event, f"the alias {event.anchor!r} stands in what it names: it nests deeper for ever")
+            raise self._refused(event, f"the alias {event.anchor!r} refers to a node that contains it")
         return node
 
     def _refused(self, event: Any, happened: str) -> InputError:

@@ -26,7 +26,7 @@ class Agenda:
     """The entries still to come.
 
     Attributes:
-        now_ns: the time of the entry under way.
+        now_ns: the time of the present entry.
     """
 
     def __init__(self) -> None:
@@ -89,5 +89,5 @@ class Agenda:
             since_ns, count = self.now_ns, 0
         self._wakes[name] = (since_ns, count + 1)
         if count >= MOST_WAKES:
-            happened = f"it was woken {count} times within {self.now_ns - since_ns} ns of virtual time"
+            happened = f"it was called {count} times within {self.now_ns - since_ns} ns of virtual time"
             raise PolicyError(f"driving the policy {name}", happened, "its deadlines must lie further apart")

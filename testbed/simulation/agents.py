@@ -7,7 +7,7 @@
 All actions of one event are carried out before the answers to them are fed back: a grant that comes at once does not
 overtake what was decided together with the request.
 
-An agent that is stopped does nothing; what fell due meanwhile it does, once, when it goes on.  One that was killed
+An agent that is stopped does nothing; what fell due meanwhile it does, once, when it is resumed.  One that was killed
 begins a new life with a fresh brain; what its last one had entered in the agenda is void.
 """
 
@@ -122,7 +122,7 @@ class Agents:
         self._tick_next(cohort)
 
     def go_on(self, node: str) -> None:
-        """Let a stopped agent go on."""
+        """Resume a stopped agent."""
         cohort = self._cohort_of[node]
         cohort.stopped = False
         missed, cohort.missed = cohort.missed, []  # nothing, if it was killed meanwhile: that is another life's

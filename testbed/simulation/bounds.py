@@ -29,7 +29,7 @@ def check(scenario: Scenario, network: Network) -> Iterator[Complaint]:
 
 def _faults(scenario: Scenario, nodes: int) -> Iterator[Complaint]:
     if scenario.unsteady and nodes > LARGEST_MESH and not scenario.mesh.gossips:
-        happened = f"with {nodes} nodes; the mesh, which notices them, is simulated up to {LARGEST_MESH}"
+        happened = f"with {nodes} nodes; the mesh, which detects them, is simulated only up to {LARGEST_MESH} nodes"
         yield Complaint(("faults",), happened, "use fewer nodes, or mesh.dissemination: gossip")
     yield from refused_faults(scenario, "simulation", _EMULATE)
 

@@ -30,7 +30,7 @@ class Cohort:
         brain: decides for them.
         phase_ns: it ticks at phase + k × interval, k from 1.
         ticked_ns: when it did last.
-        heard: what its brain was last told that the peers announce, shape [n].
+        heard: the severity of the peers that its brain received last, shape [n].
         edition: of the peers' severities that was in.
         deflected: bytes and packets handed to siblings up to then.
         make_brain: gives a fresh brain, for another life.

@@ -5,7 +5,7 @@
     report ─▶ agreement ─┐
     port up, down ───────┴─ NodeLeft, NodeJoined ─▶ balancer, deflection
 
-A killed balancer receives and sends nothing more; the switch keeps forwarding by the last commands, those under way to
+A killed balancer receives and sends nothing more; the switch keeps forwarding by the last commands, those in transit to
 it included.  A standby has the state of the killed one and is active `takeover_ns` later; inputs wait for it meanwhile.
 """
 

@@ -1,6 +1,6 @@
 """Deflection: what a full node hands to its sibling instead of dropping it, as ``bpf/node.bpf.c`` does.
 
-A packet that finds its node full goes back to the switch, marked, and from there to the sibling the node was told last.
+A packet that finds its node full goes back to the switch, marked, and from there to the sibling last named to the node.
 There it arrives as any packet, later by the way through the switch; where that is full too, it is dropped: nobody hands
 a packet on twice.
 

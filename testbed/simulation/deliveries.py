@@ -51,7 +51,7 @@ class Deliveries:
         self._fresh_pkts += len(node)
 
     def close_block(self) -> None:
-        """Take in what has been written into the block, and begin it anew."""
+        """Process what has been written into the block, and clear it."""
         if self.block_pkts:
             self.admit(*self.block[:, : self.block_pkts].copy())
             self.block_pkts = 0

@@ -110,7 +110,7 @@ def simulate(
         model: the delays; default those of `NetworkModel`.
         cohorts: in how many groups the nodes tick within the interval; default as `policies.cohorts` has it.
         should_stop: asked again and again; once it says so the traffic ends, and the run with it.
-        course: is told how far the run is.
+        course: receives the progress of the run.
 
     Raises:
         InputError: what the engine cannot simulate faithfully.

@@ -39,7 +39,7 @@ class Faults:
             self._agenda.at(step.at_ns, partial(self._begin if step.begins else self._heal_at, step))
 
     def finish(self) -> None:
-        """Heal at the end of sending what was to go on later, as in the emulation, and begin nothing more."""
+        """At the end of sending, end faults that would last longer, as in the emulation, and begin no others."""
         for fault in self.done.to_end():
             self._heal(fault)
         self._sending = False

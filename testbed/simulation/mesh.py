@@ -119,7 +119,7 @@ class Mesh:
         self._members[node].stopped = True
 
     def go_on(self, node: str) -> None:
-        """Let a stopped member go on: it hears what waited, then sees what time it is."""
+        """Resume a stopped member: it receives what waited, then checks its timers."""
         member = self._members[node]
         member.stopped = False
         waiting, member.waiting = member.waiting, []

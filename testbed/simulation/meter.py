@@ -98,7 +98,7 @@ class Meter:
         self._bin[a.rows], self._bin_bytes[a.rows] = number[a.last], held[last]
 
     def forget(self, row: int, now_ns: int) -> None:
-        """Begin a node's interval anew, as when its reader does: what came before `now_ns` was read by another."""
+        """Restart a node's interval, as when its reader restarts: what came before `now_ns` was read by another."""
         self._read[:, row] = self._sums[:, row]
         self._gap_max_ns[row] = 0
         self._peak_bytes[row] = self._bin_bytes[row] if self._bin[row] == now_ns // NS_PER_MS else 0

@@ -91,7 +91,9 @@ def service_rates_bps(network: Network) -> Ints:
     rate_of = {link.a: link.rate_bps for link in reversed(network.links) if link.rate_bps}
     for node in network.nodes:
         if node.name not in rate_of:
-            raise InputError("simulating the network", f"{node.name} serves at no rate", "give its egress link one")
+            raise InputError(
+                "simulating the network", f"{node.name} has no service rate", "give its egress link a rate"
+            )
     return np.array([rate_of[node.name] for node in network.nodes], dtype=np.int64)
 
 

@@ -11,7 +11,7 @@ is two cumulative sums, the bottom adds what the line was idle:
 
     v found by packet i = W[i] + max(0, max over j <= i of (-B - W[j]))
 
-so a step costs a handful of array operations for all packets of all nodes.  The running maximum starts anew at each
+so a step costs a handful of array operations for all packets of all nodes.  The running maximum starts again at each
 node: the maxima of the nodes before are added to it, which lifts every node above what came before it.  A node that
 finds a packet too many is done again packet by packet, that node only: drops are rare, and where they are not the node
 has few packets a step.

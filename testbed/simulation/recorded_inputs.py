@@ -25,7 +25,7 @@ from testbed.units import NS_PER_S
 
 REORDER_NS = 5 * NS_PER_S
 MAX_WAITING_BYTES = 40 * 10**6
-_REMEDY = "replay it with the version that wrote it"
+_REMEDY = "replay it with the version of the testbed that wrote it"
 
 Line = Mapping[str, Any]
 
@@ -109,7 +109,7 @@ def _of_a_policy(record: Record) -> Event | Action:
 
 def _check(line: Line, run: RecordedRun, number: int) -> None:
     if line["direction"] not in ("in", "out") or not isinstance(line.get("policy"), str):
-        raise _refusal(run, line["t_ns"], f"line {number} names no policy, or no direction")
+        raise _refusal(run, line["t_ns"], f"line {number} has no policy or no direction")
 
 
 def _refusal(run: RecordedRun, t_ns: int, happened: str) -> InputError:

@@ -95,7 +95,7 @@ class Switch:
         hashes: of the flows, uint32 [f].
         table: node of each slot, int64 [slots].
         nodes: how many nodes there are.
-        affinity_idle_ns: a flow silent for so long is placed anew; whole seconds, as OpenFlow counts them.
+        affinity_idle_ns: a flow silent for so long is assigned again; whole seconds, as OpenFlow counts them.
         first_tier: how many of the nodes the switch gives flows to; they come first.  Default all.
         in_turn: each new flow takes the next slot, in place of the slot that its hash names.
     """
@@ -124,7 +124,7 @@ class Switch:
         self._strange = np.zeros(len(hashes), dtype=bool)  # flows whose number leads elsewhere since their last packet
 
     def set_slots(self, table: Ints) -> None:
-        """Deal the slots anew: for flows to come."""
+        """Reassign the slots, for new flows."""
         self._table[:] = table
 
     def state(self) -> dict[str, AnyArray | int]:
@@ -137,7 +137,7 @@ class Switch:
         }
 
     def remove(self, node: int) -> None:
-        """Stop forwarding to a node; its flows hash anew."""
+        """Stop forwarding to a node; its flows are hashed again."""
         self._removed[node] = True
 
     def restore(self, node: int) -> None:

@@ -2,7 +2,7 @@
 
 Ctrl-C (SIGINT), `kill` and service managers (SIGTERM), a terminal that is closed (SIGHUP) and the quit key (SIGQUIT)
 all mean the same here: stop in order and keep what there is.  The first is a request, a second interrupts at once.
-What was to ignore SIGHUP from its start (nohup) goes on ignoring it.
+A process started with SIGHUP ignored (nohup) continues to ignore it.
 """
 
 from __future__ import annotations

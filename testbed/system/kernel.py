@@ -92,7 +92,7 @@ class Tether:
 
     Made by the parent before the fork, which must be in one thread.  The parent alone holds the writing end of a pipe.
     A process that dies loses its descriptors first and is reported dead after that: where the pipe has no end when the
-    child has asked to be told of its parent's death, the parent has that still before it.
+    child has registered for the death of its parent, the parent is still alive.
     """
 
     def __init__(self) -> None:
@@ -135,7 +135,7 @@ def run_in_real_time(priority: int, pid: int = 0, *, with_threads: bool = False)
 
     A 10 ms loop is late by milliseconds under load with the default scheduler and by tenths of one with this.  Threads
     and children that the process starts later have it too only `with_threads`.  Returns whether it is permitted:
-    without it a run goes on, and its verdict says so.
+    without it a run continues, and its verdict says so.
     """
     reset = 0 if with_threads else os.SCHED_RESET_ON_FORK
     try:

@@ -155,7 +155,7 @@ def _try_processes(count: int) -> None:
             thread.start()
             started += 1
     except RuntimeError as error:
-        raise OSError(errno.EAGAIN, f"{count} are needed, and there is room for {started}") from error
+        raise OSError(errno.EAGAIN, f"{count} are needed, but only {started} could be started") from error
     finally:
         end.set()
         for thread in threads[:started]:
@@ -186,7 +186,7 @@ def _unshare(kind: str, flag: int) -> None:
     except OSError as error:
         words = f"{kind} namespace: {error.strerror}"
         if error.errno == errno.ENOSPC:  # not the disk: a limit of their number
-            words = f"{kind} namespace: as many as allowed are there (sysctl user.max_*_namespaces)"
+            words = f"{kind} namespace: the limit is reached (sysctl user.max_*_namespaces)"
         raise OSError(error.errno, words) from error
 
 

@@ -1,4 +1,4 @@
-"""Saying what is waited for: after 2 s, and every 10 s from then on.  Whoever waits in silence is taken for hung."""
+"""Saying what is waited for: after 2 s, and every 10 s from then on.  A program that waits silently seems to hang."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class WaitNotes:
         self._due_ns = FIRST_NS
 
     def at(self, what: str, for_ns: int) -> None:
-        """Take in what is waited for, and for how long already; 0 begins anew."""
+        """Note what is waited for, and for how long already; 0 starts again."""
         if for_ns < FIRST_NS:
             self._due_ns = FIRST_NS
         if for_ns >= self._due_ns:

@@ -37,5 +37,5 @@ def bpf_object(name: str) -> Path:
     """
     path = root() / "bpf" / "build" / f"{name}.bpf.o"
     if not path.is_file():
-        raise MachineError(f"looking for the BPF program {name}", f"{path} is not there", f"make -C {root() / 'bpf'}")
+        raise MachineError(f"looking for the BPF program {name}", f"{path} does not exist", f"make -C {root() / 'bpf'}")
     return path

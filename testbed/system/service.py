@@ -35,7 +35,7 @@ class ServiceManager:
         self._tell("WATCHDOG=1")
 
     def reloading(self) -> None:
-        """Say that the configuration is being read anew; `ready` follows."""
+        """Say that the configuration is being reloaded; `ready` follows."""
         self._tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // NS_PER_US}")
 
     def stopping(self) -> None:

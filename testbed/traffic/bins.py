@@ -4,7 +4,7 @@ A *bin* is the bytes that passed, evenly, between an instant and the next; bins 
 *burst* is bytes that were there at an instant.  The same rows mean very different traffic either way, so the source
 says which (``rows``, ``bin``), or it is inferred from the times and reported.
 
-**Inferred from the times.**  They are taken for bins when most rows are one step behind the row before and all lie on
+**Inferred from the times.**  They are read as bins when most rows are one step behind the row before and all lie on
 the grid of that step, for bursts when no step is that common.  When most are about one step behind, but not all lie on
 the grid, either would be a guess, and the trace is refused: the source has to say.
 
@@ -93,26 +93,28 @@ def _declared(t_s: Floats, bin_s: float | None, name: str) -> Rows:
 def _suggested(t_s: Floats, name: str) -> Rows:
     gaps = np.diff(t_s)
     if len(t_s) < _LEAST_ROWS or not np.any(gaps > 0):
-        return bursts("read as bursts, as fewer than three times show no step; `rows: bins` would say otherwise")
+        return bursts("read as bursts, because fewer than three times show no step; `rows: bins` overrides this")
     step = _step(gaps)
     usual = np.abs(gaps - step) <= _TENTH * step
     if np.mean(usual) <= _COMMON:
-        return bursts(f"read as bursts, since {_first_change(gaps)}; `rows: bins` would say otherwise")
+        return bursts(f"read as bursts, since {_first_change(gaps)}; `rows: bins` overrides this")
     place = _places(t_s, step)
     bin_s = _fitted(t_s, place, step)
     stray = _stray(t_s, place, bin_s, _error_of_writing(t_s, step), _median(gaps))
     if stray:
-        remedy = f"say what rows are: `rows: bins` and `bin: {_text(_median(gaps))}`, or `rows: bursts`"
+        remedy = f"state what the rows are: `rows: bins` and `bin: {_text(_median(gaps))}`, or `rows: bursts`"
         raise refusal(name, f"{stray} that most rows suggest", remedy)
     missing = int(place[-1]) + 1 - len(place)
-    without = f", {missing:,} of them without a row and so without bytes" if missing else ""
-    note = f"read as bins of {_text(bin_s)}{without}; `rows: bursts` would say otherwise"
+    without = f", {missing:,} of them without a row, so without bytes" if missing else ""
+    note = f"read as bins of {_text(bin_s)}{without}; `rows: bursts` overrides this"
     return _bins(place, bin_s, name, note)
 
 
 def _bins(place: Ints, bin_s: float, name: str, note: str = "") -> Rows:
     if place[-1] >= MAX_BINS:
-        raise refusal(name, f"it has {int(place[-1]) + 1:,} bins; {MAX_BINS:,} are read", "cut it or use larger bins")
+        raise refusal(
+            name, f"it has {int(place[-1]) + 1:,} bins; {MAX_BINS:,} is the maximum", "shorten it or use larger bins"
+        )
     return Rows(bin_s, place, note)
 
 
@@ -149,7 +151,7 @@ def _stray(t_s: Floats, place: Ints, bin_s: float, error_s: float, step: float) 
     if row and steps[row - 1] < 1:
         return f"row {row + 1}: {t_s[row]:.12g} s is in the bin of the row before, on {grid}"
     by_s = off[row - 1] if odd.any() else beside[row]
-    return f"row {row + 1}: {t_s[row]:.12g} s is {_text(float(by_s))} beside {grid}"
+    return f"row {row + 1}: {t_s[row]:.12g} s is {_text(float(by_s))} off {grid}"
 
 
 def _fitted(t_s: Floats, place: Ints, step: float) -> float:

@@ -81,4 +81,4 @@ def refuse_where(name: str, bad: NDArray[np.bool_], happened: str, row: Ints | N
     if bad.any():
         first = int(np.argmax(bad))
         number = (first if row is None else int(row[first])) + 1
-        raise refusal(name, f"packet {number} {happened}", f"take it out: `editcap IN OUT {number}`")
+        raise refusal(name, f"packet {number} {happened}", f"remove it: `editcap IN OUT {number}`")

@@ -26,10 +26,10 @@ def in_order(capture: Capture, name: str) -> tuple[Capture, tuple[str, ...]]:
     """Return the packets in order of time, and what was done to get there.
 
     Raises:
-        InputError: packets without a time, or times that go back further than buffers explain.
+        InputError: packets without a time, or times that decrease further than buffers explain.
     """
     if not len(capture.t_ns):
-        raise refusal(name, "it holds no packets", "give a capture with traffic")
+        raise refusal(name, "it contains no packets", "use a capture with traffic")
     _refuse_timeless(capture, name)
     latest = np.maximum.accumulate(capture.t_ns)
     back_ns = latest - capture.t_ns
@@ -39,7 +39,7 @@ def in_order(capture: Capture, name: str) -> tuple[Capture, tuple[str, ...]]:
         return capture, ()
     order = np.argsort(capture.t_ns, kind="stable")
     packets = "1 packet" if count == 1 else f"{count:,} packets"
-    note = f"{packets} stood behind later ones, by {worst_ns / NS_PER_MS:g} ms at most; sorted by time"
+    note = f"{packets} out of order, by at most {worst_ns / NS_PER_MS:g} ms; sorted by time"
     sorted_columns = {key: getattr(capture, key)[order] for key in ("t_ns", "n_bytes", "timed", "at", "held")}
     return replace(capture, **sorted_columns), (note,)
 
@@ -47,7 +47,7 @@ def in_order(capture: Capture, name: str) -> tuple[Capture, tuple[str, ...]]:
 def _refuse_timeless(capture: Capture, name: str) -> None:
     """Refuse packets that have no time, or 1970 as time in a capture of our days."""
     if not capture.timed.any():
-        remedy = "capture it anew: dumpcap and tcpdump write times"
+        remedy = "capture again with dumpcap or tcpdump, which write times"
         raise refusal(name, "its packets have no times (Simple Packet Blocks)", remedy)
     unset = (capture.t_ns == 0) & (int(capture.t_ns.max()) > _YEAR_NS)
     numbers = np.flatnonzero(unset | ~capture.timed) + 1
@@ -56,8 +56,8 @@ def _refuse_timeless(capture: Capture, name: str) -> None:
     listed = " ".join(map(str, numbers[:_MOST_NAMED].tolist()))
     others = len(numbers) - _MOST_NAMED
     happened = f"packet {numbers[0]} has no time" + (f", nor have {len(numbers) - 1:,} others" if others > 0 else "")
-    more = " …, or keep those from 1971 on: `editcap -A '1971-01-01 00:00:00' IN OUT`" if others > 0 else ""
-    raise refusal(name, happened, f"take out what has none: `editcap IN OUT {listed}`{more}")
+    more = " …, or keep the packets from 1971 on: `editcap -A '1971-01-01 00:00:00' IN OUT`" if others > 0 else ""
+    raise refusal(name, happened, f"remove packets without a time: `editcap IN OUT {listed}`{more}")
 
 
 def _refuse_steps(t_ns: Ints, latest: Ints, back_ns: Ints, name: str) -> None:
@@ -71,4 +71,4 @@ def _refuse_steps(t_ns: Ints, latest: Ints, back_ns: Ints, name: str) -> None:
     if latest[-1] - latest[0] > MAX_SPAN_NS and len(gaps):
         number = int(np.argmax(gaps)) + 2
         happened = f"packet {number} is {gaps[number - 2] / NS_PER_S:.3g} s after the one before it"
-        raise refusal(name, happened, f"take out what does not belong: `editcap IN OUT 1-{number - 1}`")
+        raise refusal(name, happened, f"remove what does not belong to it: `editcap IN OUT 1-{number - 1}`")

@@ -62,7 +62,9 @@ class CapturedPackets:
         """
         if self.n_bytes.max() > most_bytes:
             at = int(np.argmax(self.n_bytes > most_bytes))
-            happened = f"a frame of {int(self.n_bytes[at]):,} bytes, {at + 1}. in time, and `packet` is {most_bytes}B"
+            happened = (
+                f"frame {at + 1} (in time order) has {int(self.n_bytes[at]):,} bytes, but `packet` is {most_bytes}B"
+            )
             remedy = "raise `packet` (3500B at most), capture with offloads off, or use replay: bytes"
             raise refusal(name, happened, remedy)
 
@@ -84,7 +86,7 @@ def packets_in(content: bytes | bytearray, found: Capture, notes: tuple[str, ...
     """
     others = sorted(found.link_types - {_ETHERNET})
     if others:
-        happened = f"its frames are of link type {others[0]}, and five-tuples are read in Ethernet (1)"
+        happened = f"its frames have link type {others[0]}, but five-tuples are read only from Ethernet (1)"
         raise refusal(name, happened, "capture at an Ethernet interface (not `any`), or use replay: bytes")
     refuse_where(name, found.n_bytes <= 0, "has no length")
     numbers: dict[bytes, int] = {}

@@ -113,8 +113,8 @@ class CarriedOut:
     def moved_flows_ns(self, lost: LostPackets, idle_ns: int) -> tuple[int, ...]:
         """Return when the flows began that changed node though no fault hit them; when the last epoch has ended.
 
-        A flow that is silent for `idle_ns` may rightly be placed anew, and the switch counts idle times no finer than
-        by half of that: such flows are left out.
+        A flow that is silent for `idle_ns` may rightly be assigned again, and the switch counts idle times no finer
+        than by half of that: such flows are left out.
         """
         hits = [(node, fault.span) for fault in self._faults.values() for node in fault.victims]
         moved = self._history.moved_flows(hits, lost)

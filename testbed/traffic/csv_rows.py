@@ -34,7 +34,7 @@ def read_csv(content: bytes | bytearray, name: str) -> tuple[Floats, Floats]:
         _check_header(file.readline(_LONGEST_ROW_CHARS).rstrip("\r\n"), name)
         parts = list(_portions(file, name))
     except UnicodeDecodeError as error:
-        raise refusal(name, "it is no text", f"a CSV trace begins with {HEADER!r}") from error
+        raise refusal(name, "it is not a text file", f"a CSV trace begins with {HEADER!r}") from error
     rows = np.concatenate(parts) if parts else np.zeros((0, 2))
     return rows[:, 0], rows[:, 1]
 
@@ -53,7 +53,7 @@ def _portions(file: io.TextIOWrapper, name: str) -> Iterator[Floats]:
         if whole < len(rows) and any(not row.isspace() for row in (*rows[whole:], *lines)):
             raise _not_two_numbers(name, count + whole + 1, "")
         if count + whole > MAX_ROWS:
-            raise refusal(name, f"more than {MAX_ROWS:,} rows", "cut it or use larger bins")
+            raise refusal(name, f"more than {MAX_ROWS:,} rows", "shorten it or use larger bins")
         if whole:
             yield _numbers(rows[:whole], count, name)
         count += whole

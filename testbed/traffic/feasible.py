@@ -36,7 +36,7 @@ def feasible(scenario: Scenario, files: TraceFiles) -> Iterator[Complaint]:
                 key = ("trace",) if isinstance(source, TraceSpec) else ()
                 yield Complaint(("traffic", index, *key), error.happened, error.remedy)
     if total > shape.MAX_PACKETS:
-        happened = f"about {total:,.0f} packets in all; a plan holds {shape.MAX_PACKETS:,}"
+        happened = f"about {total:,.0f} packets in total; the maximum is {shape.MAX_PACKETS:,}"
         yield Complaint(("traffic",), happened, "lower the rates, shorten the run or use larger packets")
 
 

@@ -51,7 +51,7 @@ def read_pcap(content: bytes | bytearray, name: str) -> Capture:
     word = words(content, order)
     seconds, parts = word[at].astype(np.int64), word[at + 4].astype(np.int64)
     per_second = NS_PER_S if magic == _NANO else 10**6
-    refuse_where(name, parts >= per_second, "has a part of a second that is more than a second")
+    refuse_where(name, parts >= per_second, "has a fraction of a second that exceeds one second")
     lengths = word[at + (8 if swapped else 12)].astype(np.int64)
     t_ns = seconds * NS_PER_S + parts * (NS_PER_S // per_second)
     held = word[at + (12 if swapped else 8)].astype(np.int64)
@@ -103,6 +103,6 @@ def _walk(content: bytes | bytearray, order: str, header_bytes: int, length_at: 
 
 
 def _misread(name: str, number: int, held: int) -> InputError:
-    happened = f"packet {number} cannot be read (it says that {held:,} bytes of it follow)"
-    before = f", or keep what is before: `editcap -r IN OUT 1-{number - 1}`" if number > 1 else ""
+    happened = f"packet {number} cannot be read (it declares {held:,} bytes)"
+    before = f", or keep the packets before it: `editcap -r IN OUT 1-{number - 1}`" if number > 1 else ""
     return refusal(name, happened, f"the file is damaged; fetch it again{before}")

@@ -3,7 +3,7 @@
     section header ─ interface ─ interface ─ packet ─ packet … ─ section header ─ interface ─ packet …
 
 Every block begins with its type and its length and ends with its length again.  A section header says the byte order
-and begins the numbering of interfaces anew.  An interface says how its packets' times count: ticks of a power of ten or
+and restarts the numbering of interfaces.  An interface says how its packets' times count: ticks of a power of ten or
 of two of a second (``if_tsresol``), and whole seconds to be added (``if_tsoffset``).  Enhanced and (obsolete) Packet
 Blocks name an interface and carry a time; Simple Packet Blocks carry none.  Other blocks are passed over.
 
@@ -117,7 +117,7 @@ def _order_at(content: bytes | bytearray, at: int, name: str, packets: int) -> s
             if major != 1:
                 raise refusal(name, f"pcapng version {major} is not known", "convert it: `editcap -F pcap IN OUT`")
             return order
-    raise _damaged(name, packets, "the section header says no byte order")
+    raise _damaged(name, packets, "the section header has no valid byte order")
 
 
 def _walk(
@@ -133,11 +133,11 @@ def _walk(
         if kind == _SECTION and at != first:
             break
         if length % 4 or length < least(kind, 12):
-            raise _damaged(name, packets, f"a block of {length:,} bytes cannot be")
+            raise _damaged(name, packets, f"a block of {length:,} bytes is not possible")
         if at + length > end:
             raise cut_off(name, packets + 1)
         if length_of(content, at + length - 4)[0] != length:
-            raise _damaged(name, packets, "a block says two lengths")
+            raise _damaged(name, packets, "a block has two different lengths")
         if kind in _LEAST_BYTES:
             begins.append(at)
             kinds.append(kind)
@@ -150,7 +150,7 @@ def _walk(
 
 def _damaged(name: str, packets: int, happened: str) -> InputError:
     where = f"after packet {packets}" if packets else "before the first packet"
-    whole = f"`editcap -r IN OUT 1-{packets}` keeps what is before" if packets else CHECK_IT
+    whole = f"`editcap -r IN OUT 1-{packets}` keeps the packets before it" if packets else CHECK_IT
     return refusal(name, f"it is damaged {where}: {happened}", whole)
 
 
@@ -166,7 +166,7 @@ def _packets_of(content: bytes | bytearray, section: _Section, before: int, name
     n_bytes, t_ns = word[np.where(timed, at + 24, at + 8)].astype(np.int64), np.zeros(len(at), np.int64)
     row, at = np.flatnonzero(timed), at[timed]
     number = _interface_numbers(word[at + 8], kind[timed], section.order)
-    refuse_where(name, number >= known[timed], "names an interface that there is not", before + row)
+    refuse_where(name, number >= known[timed], "names an interface that does not exist", before + row)
     held = word[at + 20].astype(np.int64)
     refuse_where(name, held + 32 > word[at + 4], "is longer than its block", before + row)
     ticks = word[at + 12].astype(np.uint64) << np.uint64(32) | word[at + 16]
@@ -223,7 +223,7 @@ def _clock(content: bytes | bytearray, at: int, order: str, number: int, name: s
     except struct.error as error:
         raise refusal(name, f"interface {number} is damaged: an option has another length", CHECK_IT) from error
     if abs(offset_s) > _LATEST_S:
-        raise refusal(name, f"the times of interface {number} are {offset_s} s late (if_tsoffset)", CHECK_IT)
+        raise refusal(name, f"the times of interface {number} have an offset of {offset_s} s (if_tsoffset)", CHECK_IT)
     return 2 ** (exponent & 0x7F) if exponent & 0x80 else 10**exponent, offset_s
 
 

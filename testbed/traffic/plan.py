@@ -115,7 +115,7 @@ class PacketPlan:
         return replace(self, **{key: array[chosen] for key, array in self.packet_columns().items()})
 
     def begun_ns(self, idle_ns: int) -> Ints:
-        """Return when the flow of each packet began to send, int64; it begins anew after a silence of `idle_ns`."""
+        """Return when the flow of each packet began to send, int64; it starts again after a silence of `idle_ns`."""
         order = order_by(self.flow)
         t_ns, flow = self.t_ns[order], self.flow[order]
         begins = np.diff(flow, prepend=-1) != 0

@@ -82,11 +82,11 @@ def read(path: Path) -> PacketPlan:
     Raises:
         InputError: when the file is missing, is no plan, or is not what was written.
     """
-    source = Source(path, "name a plan.parquet", f"reading the plan {path}", follow=False)
+    source = Source(path, "give a plan.parquet", f"reading the plan {path}", follow=False)
     plan, digest = _plan_in(source)
     _check(plan, source)
     if plan.digest() != digest:
-        raise source.refusal("it is not what was written", "run the scenario again")
+        raise source.refusal("it has been changed since it was written", "run the scenario again")
     return plan
 
 
@@ -121,7 +121,7 @@ def _plan_in(source: Source) -> tuple[PacketPlan, str]:
 
 def _head(metadata: Mapping[bytes, bytes], source: Source) -> dict[str, Any]:
     if _METADATA_KEY not in metadata:
-        raise source.refusal("it is no plan (its metadata do not say so)")
+        raise source.refusal("it is not a plan (its metadata do not say so)")
     head = json_text.parse(metadata[_METADATA_KEY][: json_text.MAX_BYTES + 1], source, "its metadata")
     records.check(head, _HeadForm, source, "its metadata")
     return dict(head)
@@ -135,12 +135,12 @@ def _check(plan: PacketPlan, source: Source) -> None:
         len({len(array) for array in flows.values()}) == 1, "the flow table has columns of two lengths", source
     )
     for name, array in flows.items():
-        _refuse_unless(_within(array, largest.get(name, 65_535)), f"a flow has a {name} that is not there", source)
+        _refuse_unless(_within(array, largest.get(name, 65_535)), f"a flow has a {name} that does not exist", source)
     largest = {name: most for name, (_, most) in _COLUMNS.items()}
     largest |= {"flow": len(plan.flows) - 1, "source": len(plan.sources) - 1}
     for name, array in packets.items():
         _refuse_unless(_within(array, largest[name]), f"a packet has a {name} out of bounds", source)
-    _refuse_unless(bool(np.all(np.diff(plan.t_ns) >= 0)), "its packets are not in the order of time", source)
+    _refuse_unless(bool(np.all(np.diff(plan.t_ns) >= 0)), "its packets are not in time order", source)
     _refuse_unless(len(plan) > 0, "it has no packets", source)
 
 

@@ -71,11 +71,11 @@ def open_stream(spec: SourceSpec, seed: int, what: str) -> Stream:
 
 
 def check_count(spec: SourceSpec, count: float) -> None:
-    """Refuse more packets than a plan may hold, before memory is taken for them."""
+    """Refuse more packets than a plan may hold, before memory is allocated for them."""
     if count > MAX_PACKETS:
         raise InputError(
             f"planning the traffic of {spec.name}",
-            f"it would send about {count:,.0f} packets; a plan holds {MAX_PACKETS:,}",
+            f"it would send about {count:,.0f} packets; the maximum of a plan is {MAX_PACKETS:,}",
             "lower its rate, shorten the run or use larger packets",
         )
 
@@ -129,17 +129,17 @@ def _defect(packets: Any, spec: SourceSpec, duration_ns: int) -> str:
     t_ns, flow = np.asarray(packets.t_ns), np.asarray(packets.flow)
     for name, array in (("t_ns", t_ns), ("flow", flow)):
         if array.dtype.kind not in "iu" or array.ndim != 1:
-            return f"{name} of type {array.dtype} and shape {list(array.shape)}, not a row of whole numbers"
+            return f"{name} of type {array.dtype} and shape {list(array.shape)}, not a list of integers"
     if len(t_ns) != len(flow):
-        return f"{len(t_ns):,} times and {len(flow):,} flows"
+        return f"{len(t_ns):,} times, but {len(flow):,} flows"
     if len(t_ns) > MAX_PACKETS:
-        return f"{len(t_ns):,} packets; a plan holds {MAX_PACKETS:,}"
+        return f"{len(t_ns):,} packets; the maximum of a plan is {MAX_PACKETS:,}"
     return _beyond(t_ns, flow, spec, duration_ns) if len(t_ns) else ""
 
 
 def _beyond(t_ns: Ints, flow: Ints, spec: SourceSpec, duration_ns: int) -> str:
     if np.any(np.diff(t_ns.astype(np.int64)) < 0):
-        return "times that go back"
+        return "times that decrease"
     if t_ns[0] < 0 or t_ns[-1] >= duration_ns:
         return f"times from {int(t_ns[0])} to {int(t_ns[-1])} ns, not within the run of {duration_ns} ns"
     if flow.min() < 0 or flow.max() >= spec.flows:

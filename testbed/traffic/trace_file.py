@@ -59,7 +59,7 @@ def unpacked(content: bytes, name: str) -> bytes | bytearray:
     """
     for magic, (packer, remedy) in _PACKERS.items():
         if content.startswith(magic):
-            raise refusal(name, f"it is packed by {packer}", f"unpack it with `{remedy}`")
+            raise refusal(name, f"it is compressed with {packer}", f"decompress it with `{remedy}`")
     if not content.startswith(_GZIP):
         return content
     try:
@@ -79,7 +79,7 @@ def _gunzipped(content: bytes, name: str) -> bytearray:
             return plain
         if content[at : at + 2] != _GZIP:
             raise EOFError("other data follow it")
-    raise refusal(name, f"its gzip has more than {_MAX_MEMBERS:,} members", "pack it anew")
+    raise refusal(name, f"its gzip has more than {_MAX_MEMBERS:,} members", "compress it again")
 
 
 def _one_member(view: memoryview, at: int, plain: bytearray, name: str) -> int:
@@ -93,5 +93,5 @@ def _one_member(view: memoryview, at: int, plain: bytearray, name: str) -> int:
             at += len(piece)
         plain += member.decompress(piece, _PIECE_BYTES * 16)
         if len(plain) > MAX_FILE_BYTES:
-            raise refusal(name, f"it unpacks to more than {MAX_FILE_BYTES:,} bytes", "cut it")
+            raise refusal(name, f"it unpacks to more than {MAX_FILE_BYTES:,} bytes", "shorten it")
     return at - len(member.unused_data)

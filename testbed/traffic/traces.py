@@ -80,7 +80,7 @@ def load(path: Path, rows: RowKind | None = None, bin_s: float | None = None) ->
 
     Raises:
         InputError: names the file, and the row where there is one; for a file that is missing, too large, malformed,
-            or holds nothing, no bytes, negative or infinite values, or times that go back.
+            or holds nothing, no bytes, negative or infinite values, or times that decrease.
     """
     return parse(contents(path), str(path), rows, bin_s)
 
@@ -97,13 +97,13 @@ def parse(content: bytes | bytearray, name: str, rows: RowKind | None = None, bi
         _refuse_foreign(content, name)
         trace = _of_csv(content, name, rows, bin_s)
     if not np.any(trace.n_bytes > 0):
-        raise refusal(name, "it carries no bytes", "use a trace with traffic")
+        raise refusal(name, "it contains no bytes", "use a trace with traffic")
     return trace
 
 
 def _refuse_declared(name: str, wrong: bool, happened: str) -> None:
     if wrong:
-        raise refusal(name, happened, "leave out `rows` and `bin`, which are for CSV")
+        raise refusal(name, happened, "remove `rows` and `bin`, which are for CSV")
 
 
 def _refuse_foreign(content: bytes | bytearray, name: str) -> None:
@@ -116,12 +116,12 @@ def _refuse_foreign(content: bytes | bytearray, name: str) -> None:
     begins = f"it begins with {bytes(content[:8])!r}" if content else "it is empty"
     kind = Path(plain).suffix
     if kind in _CAPTURES:
-        raise refusal(name, f"{begins}, as no pcap or pcapng does", capture.CHECK_IT)
+        raise refusal(name, f"{begins}, unlike a pcap or pcapng file", capture.CHECK_IT)
     if kind == ".npz":
-        raise refusal(name, f"{begins}, as no .npz does", _WANTED)
+        raise refusal(name, f"{begins}, unlike an .npz file", _WANTED)
     if kind != ".csv":
         happened = f"unknown kind {kind or 'without an ending'}: {begins}"
-        raise refusal(name, happened, f"known are .csv, .npz, {', '.join(_CAPTURES)}, packed by gzip or not")
+        raise refusal(name, happened, f"known are .csv, .npz, {', '.join(_CAPTURES)}, optionally compressed with gzip")
 
 
 class TraceFiles:
@@ -170,7 +170,7 @@ def load_packets(path: Path) -> CapturedPackets:
     """Read the packets of a capture, with the five-tuple of each; see `load`."""
     content = contents(path)
     if not (is_pcap(content) or is_pcapng(content)):
-        raise refusal(str(path), "it is no capture", "replay: packets is for pcap and pcapng; leave it out")
+        raise refusal(str(path), "it is not a capture", "replay: packets is for pcap and pcapng; remove it")
     found, notes = in_order(capture_in(content, str(path)), str(path))
     return packets_in(content, found, notes, str(path))
 
@@ -223,14 +223,14 @@ def _behind_each_other(ready_ns: Ints, gap_ns: int) -> Ints:
 def _of_csv(content: bytes | bytearray, name: str, kind: RowKind | None, bin_s: float | None) -> Trace:
     t_s, n_bytes = csv_rows.read_csv(content, name)
     if not len(t_s):
-        raise refusal(name, "it has no rows", "give it at least one")
-    _refuse_where(name, ~np.isfinite(t_s), "the time is no finite number")
+        raise refusal(name, "it has no rows", "add at least one")
+    _refuse_where(name, ~np.isfinite(t_s), "the time is not a finite number")
     _refuse_bytes(name, n_bytes)
     _refuse_where(name, np.diff(t_s, prepend=-np.inf) < 0, "the time goes back", "sort the rows by time")
     with np.errstate(over="ignore"):
         span_s = t_s[-1] - t_s[0]
     if span_s > _MAX_TIME_S:
-        raise refusal(name, f"it spans {span_s:.3g} s", "times are in seconds; give times in seconds")
+        raise refusal(name, f"it spans {span_s:.3g} s", "expected times in seconds")
     rows = bins.meaning_of(t_s, kind, bin_s, name)
     notes = (rows.note,) if rows.note else ()
     if not rows.bin_s:
@@ -243,7 +243,7 @@ def _of_bins(n_bytes: Floats, bin_s: float) -> Trace:
 
 
 def _refuse_bytes(name: str, n_bytes: Floats) -> None:
-    _refuse_where(name, ~np.isfinite(n_bytes), "the number of bytes is no finite number")
+    _refuse_where(name, ~np.isfinite(n_bytes), "the number of bytes is not a finite number")
     _refuse_where(name, n_bytes < 0, "the number of bytes is negative")
 
 
@@ -267,9 +267,9 @@ def _of_npz(content: bytes | bytearray, name: str) -> Trace:
     if not 0 < (bin_s := float(length.reshape(-1)[0])) <= _MAX_TIME_S:
         raise refusal(name, f"bin_s is {bin_s:g}", "give the length of a bin in seconds")
     if len(n_bytes) > MAX_ROWS:
-        raise refusal(name, f"more than {MAX_ROWS:,} rows", "cut it or use larger bins")
+        raise refusal(name, f"more than {MAX_ROWS:,} rows", "shorten it or use larger bins")
     if not len(n_bytes):
-        raise refusal(name, "it has no rows", "give it at least one")
+        raise refusal(name, "it has no rows", "add at least one")
     _refuse_bytes(name, values := n_bytes.astype(np.float64))
     return _of_bins(values, bin_s)
 

@@ -3,7 +3,7 @@
     sweep file ─┬─ DIR/NAME-emulation ──┐
                 └─ DIR/NAME-simulation ─┴─▶ judgements ─▶ agreement.txt, .json, .html
 
-The sweeps are ordinary ones and go on where an earlier call ended; so does this.
+The sweeps are ordinary ones and are resumed where an earlier call ended; so is this.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def claims(
     loaded = [load_claim(path) for path in paths]
     names = [claim.spec.name for claim in loaded]
     if len(set(names)) < len(names):
-        raise InputError("testing claims", "two of them have one name", "name each file once")
+        raise InputError("testing claims", "two of them have the same name", "give each file once")
     out = out or RUNS / f"claims{'' if engine == EMULATION else f'-{engine}'}{'-quick' if quick else ''}"
     found: list[ClaimOutcome] = []
     code = EXIT_OK

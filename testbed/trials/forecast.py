@@ -26,13 +26,13 @@ def forecast_lines(loaded: LoadedScenario) -> Iterator[str]:
     serves_bps = sum(network.node_rate_bps(node.name) for node in network.nodes)
     for index, name in enumerate(plan.sources):
         yield f"{name}: {_sent(plan, plan.source == index)}"
-    yield f"together: {_sent(plan, np.ones(len(plan), bool))}; {_load(plan, serves_bps)}"
+    yield f"total: {_sent(plan, np.ones(len(plan), bool))}; {_load(plan, serves_bps)}"
     if scenario.tcp:
-        yield f"beside them {', '.join(source.name for source in scenario.tcp)}: as much as TCP finds room for"
+        yield f"and {', '.join(source.name for source in scenario.tcp)}: TCP, at a rate set by congestion control"
     drain_s = scenario.topology.all_nodes * scenario.buffer.max_bytes * 8 / serves_bps if serves_bps else 0.0
     yield (
         f"emulated: {scenario.duration_ns / NS_PER_S:g} s of traffic, set-up, and up to {drain_s:.1f} s until "
-        "full buffers have drained; simulated: it depends on the packets alone"
+        "full buffers have drained; simulated: depends only on the number of packets"
     )
 
 
@@ -47,7 +47,7 @@ def _sent(plan: PacketPlan, chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) 
 
 def _load(plan: PacketPlan, serves_bps: int) -> str:
     if not serves_bps:
-        return "the nodes serve without a limit"
+        return "the nodes have no rate limit"
     ratio = plan.total_bytes * 8 * NS_PER_S / plan.duration_ns / serves_bps
     return f"the nodes serve {_mbit(serves_bps)}: load {ratio:.0%}"
 

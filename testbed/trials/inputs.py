@@ -74,7 +74,7 @@ def model_of(loaded: LoadedScenario) -> Path | None:
 
 def _model_files(path: Path) -> dict[str, bytes]:
     """Return a model and the manifest beside it, if there is one, by the names of their copies."""
-    sources = [Source(file, "name another model") for file in dict.fromkeys((path, path.with_suffix(".json")))]
+    sources = [Source(file, "give another model") for file in dict.fromkeys((path, path.with_suffix(".json")))]
     return {f"model/{one.path.name}": one.read(MAX_FILE_BYTES) for one in sources if one.exists()}
 
 

@@ -10,23 +10,23 @@ from testbed.errors import InputError, ToolError
 from testbed.failures import cause_of
 from testbed.results.recorded_run import RecordedRun
 
-_REMEDY = "name another --out"
+_REMEDY = "choose another --out"
 
 
 def remove(path: Path, scenario: Path) -> None:
     """Remove the run in a directory.
 
     Raises:
-        InputError: it is no run directory, the run is under way, or the scenario to be run lies in it.
+        InputError: it is not a run directory, the run is still in progress, or the scenario to be run lies in it.
         ToolError: it cannot be removed.
     """
     attempted = f"overwrite {path}"
     if path.is_symlink():
         raise InputError(attempted, "it is a symbolic link", _REMEDY)
     if RecordedRun.open(path).status == "running":
-        raise InputError(attempted, "that run is under way", f"stop it, or {_REMEDY}")
+        raise InputError(attempted, "that run is still in progress", f"stop it, or {_REMEDY}")
     if path.resolve() in scenario.resolve().parents or path.resolve() in Path(os.getcwd()).resolve().parents:
-        raise InputError(attempted, "the scenario, or the present directory, lies in it", _REMEDY)
+        raise InputError(attempted, "it contains the scenario or the current directory", _REMEDY)
     try:
         shutil.rmtree(path)
     except OSError as error:

@@ -1,6 +1,6 @@
 """Replay: do the present policies decide what they decided when a run was recorded?
 
-The policies of the recorded scenario are built anew and fed the inputs in ``events.jsonl``, each with its own time.
+The policies of the recorded scenario are rebuilt and fed the inputs in ``events.jsonl``, each with its own time.
 Their outputs are compared with the recorded ones, in order, and the first that differs is the answer.  There is none
 when the code is that which made the run: an emulated run is then a unit test of every decision in it.
 
@@ -76,7 +76,7 @@ class Difference:
             f"  recorded: {_shown(self.recorded)}",
             f"  replayed: {_shown(self.replayed)}",
         )
-        return "\n".join((*lines, "  the run had another LSTM; name it with --model") if self.other_model else lines)
+        return "\n".join((*lines, "  the run used another LSTM; give it with --model") if self.other_model else lines)
 
 
 def _shown(line: Mapping[str, Any] | None) -> str:
@@ -115,7 +115,9 @@ def replay(run_dir: Path, model_path: Path | None = None) -> Difference | None:
         if difference is not None:
             return dataclasses.replace(difference, other_model=_had_other_model(run, model_path))
     if not comparison.compared:
-        raise InputError(f"replaying {run_dir}", "it holds no recorded decisions", "name a run that has begun")
+        raise InputError(
+            f"replaying {run_dir}", "it contains no recorded decisions", "give a run whose traffic has begun"
+        )
     return comparison.unanswered() if run.manifest["status"] == "completed" else None
 
 
@@ -130,7 +132,11 @@ def _own_model(run: RecordedRun, scenario: Scenario) -> Path | None:
 def _refuse_elsewhere(run_dir: Path, named: str, what: str) -> None:
     """Refuse what a run names outside of its directory."""
     if Path(named).is_absolute() or ".." in Path(named).parts:
-        raise InputError(f"replaying {run_dir}", f"its {what} {named} is not its own", "name a whole run directory")
+        raise InputError(
+            f"replaying {run_dir}",
+            f"its {what} {named} is outside of the run directory",
+            "give a complete run directory",
+        )
 
 
 def _had_other_model(run: RecordedRun, model_path: Path | None) -> bool:
@@ -142,7 +148,7 @@ def _balancer_seed(run: RecordedRun) -> int:
     seed = run.manifest.get("seeds", {}).get(BALANCER)
     if not isinstance(seed, int):
         raise InputError(
-            f"replaying {run.path}", f"its manifest has no seed of {BALANCER}", "name a whole run directory"
+            f"replaying {run.path}", f"its manifest has no seed of {BALANCER}", "give a complete run directory"
         )
     return seed
 
@@ -202,7 +208,9 @@ class _Policies:
             return DeflectionPolicy(self._network.nodes, self._pause_ns)
         if name.partition(":")[0] == BRAIN and isinstance(event, (PeersAssessed, TrafficSampled)):
             return self._brain(rows_of(name, self._nodes))
-        raise InputError("replaying", f"a record of {name} that it cannot begin with", "replay it with its own version")
+        raise InputError(
+            "replaying", f"a record of {name} that cannot be the first one", "replay it with the version that wrote it"
+        )
 
     def _brain(self, rows: slice) -> NodeBrain:
         return make_brain(rows, self._scenario.buffer, self._network, self._make_forecaster)

@@ -52,7 +52,7 @@ def reproduce(
         InputError: it is no package or was changed, `out` is there, or it has plug-ins and is not trusted.
     """
     if out.exists():
-        raise InputError(f"--out {out}", "it is there", "name a folder that is not")
+        raise InputError(f"--out {out}", "it exists already", "choose another directory")
     package = examined(path, writing.folder(out / "package"), trust=trust, note=note)
     with TrialProcesses(lambda: None) as run_trial:
         found = tuple(_made_again(package, run, out, run_trial) for run in package.runs)
@@ -67,7 +67,7 @@ def examined(path: Path, folder: Path, *, trust: bool, note: Callable[[str], Non
         InputError: as of `reproduce`.
     """
     package = opened(path, folder)
-    note(f"{package.name}: {package.kind} of {len(package.runs)} runs, every file as it was packed")
+    note(f"{package.name}: {package.kind} of {len(package.runs)} runs, all files are unchanged")
     if package.version != testbed.__version__:
         note(f"it was made by version {package.version}, this is {testbed.__version__}")
     _refuse_untrusted(package, trust, note)
@@ -82,7 +82,7 @@ def _refuse_untrusted(package: Package, trust: bool, note: Callable[[str], None]
         text = file.read(_MOST_SHOWN_CHARS * 4).decode("utf-8", "replace")
         cut = text[:_MOST_SHOWN_CHARS] + ("\n…" if len(text) > _MOST_SHOWN_CHARS else "")
         note(f"plug-in {name} would be executed:\n{cut}")
-    happened = f"it brings {len(code)} plug-ins, code that would be executed: {', '.join(code)}"
+    happened = f"it contains {len(code)} plug-ins, whose code would be executed: {', '.join(code)}"
     raise InputError(f"reproduce {package.name}", happened, "read them, and pass --trust to run them")
 
 
@@ -108,8 +108,8 @@ def _named(data: dict[str, Any]) -> Iterator[str]:
 
 def _refuse_elsewhere(package: Package, text: str) -> None:
     if PurePosixPath(text).is_absolute() or ".." in PurePosixPath(text).parts:
-        happened = f"a scenario in it names {text[:80]!r}, which lies outside of it"
-        raise InputError(f"reproduce {package.name}", happened, "take a package of whole run directories")
+        happened = f"a scenario in it names {text[:80]!r}, which is outside of it"
+        raise InputError(f"reproduce {package.name}", happened, "use a package of complete run directories")
 
 
 def _made_again(package: Package, run: dict[str, Any], out: Path, run_trial: TrialProcesses) -> Reproduction:

@@ -65,7 +65,7 @@ class RunOptions:
         argv: the command line, for the manifest.
         overwrite: replace a run that is in the way.
         metrics: where metrics are served while the trial runs, such as ``127.0.0.1:9464``; empty: nowhere.
-        restarts: start processes that die anew instead of ending the trial.
+        restarts: restart processes that die instead of ending the trial.
     """
 
     engine: str = EMULATION
@@ -127,7 +127,7 @@ def _refuse_if_lacking(scenario: Scenario, options: RunOptions, phases: Phases) 
         phases.begin("loading the engine", time.monotonic_ns())
         with suppress(ImportError):  # what is missing the diagnosis says better
             engine_of(options.engine)
-        phases.begin("asking what the machine lacks", time.monotonic_ns())
+        phases.begin("checking the machine", time.monotonic_ns())
         doctor.refuse_if_lacking(scenario, options.out, probe)
 
 
@@ -144,7 +144,7 @@ def _run(
     phases.begin("planning the traffic", time.monotonic_ns())
     with patience.noted("planning the traffic", quiet=options.quiet):
         prepared = _prepare(loaded, options, asked)
-    phases.begin("foreseeing the verdict", time.monotonic_ns())
+    phases.begin("predicting the verdict", time.monotonic_ns())
     _foretell(prepared, options)
     phases.begin("making the run directory", time.monotonic_ns())
     path = options.out or default_path(loaded)
@@ -161,7 +161,7 @@ def _run(
 
 
 def _foretell(prepared: _Prepared, options: RunOptions) -> None:
-    """Say on standard error what `doctor` would, where the run is not expected to be VALID; it goes on all the same.
+    """Say on standard error what `doctor` would, if the run is not expected to be VALID; the run continues anyway.
 
     By what was measured of this machine under the scenario's settings last; without a measurement nothing is said.
     """
@@ -249,7 +249,7 @@ def trial_plan(
 
 
 class _Run:
-    """A run under way; what an engine reports goes into the run directory and the live view."""
+    """A run in progress; what an engine reports goes into the run directory and the live view."""
 
     def __init__(
         self, prepared: _Prepared, directory: RunDirectory, options: RunOptions, metrics: ServedMetrics

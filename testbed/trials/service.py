@@ -1,6 +1,6 @@
 """A trial without an end: one window after the other, a verdict for each, whatever dies in between.
 
-    scenario in force ─▶ window 1 ─▶ verdict ─▶ window 2 ─▶ verdict ─▶ …      SIGHUP: the scenario and model anew
+    scenario in force ─▶ window 1 ─▶ verdict ─▶ window 2 ─▶ verdict ─▶ …      SIGHUP: scenario and model reloaded
                             │ ▲                                               SIGTERM: the window ends, then we do
                      a death ┘ └ within the window (`run --restart`), or in the next one
 
@@ -133,7 +133,7 @@ class _Service:
             **(self._verdict(took_s) if ended.exit_code in WITH_RESULT else {}),
         }
         if self._reloaded or processes.stopped():
-            line["cut_short"] = "the scenario was read anew" if self._reloaded else "the service was stopped"
+            line["cut_short"] = "the scenario was reloaded" if self._reloaded else "the service was stopped"
         elif "verdict" not in line:
             line["failure"] = ended.said or "it ended without a result"
         self._windows.note(line)
@@ -182,7 +182,7 @@ class _Service:
             waiting.readable([], NS_PER_S // 2)
             self.tick()
 
-    # -------------------------------------------------------------------------------- while a window is under way
+    # -------------------------------------------------------------------------------- while a window is running
 
     def hang_up(self) -> None:
         """Take in SIGHUP; what it asks for is done at the next tick, outside of the handler."""
@@ -211,11 +211,11 @@ class _Service:
         try:
             self._loaded = self._read()
         except TestbedError as error:
-            self._options.note(f"the scenario in force stays: {error}")
+            self._options.note(f"the current scenario is kept: {error}")
         else:
             self._reloaded = True
             self._processes.end_current()
-            self._options.note("the scenario and its model were read anew; the next window has them")
+            self._options.note("the scenario and its model were reloaded; the next window uses them")
         self._manager.ready()
 
     def _read(self) -> LoadedScenario:

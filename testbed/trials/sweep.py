@@ -10,7 +10,7 @@ how is read from them and nowhere else, so it does not matter what ended the las
 cut, which may leave any file empty.  A trial is *settled* when one of its runs is VALID or DEGRADED, or when two of
 them are INVALID: a machine that disturbs a trial twice would do so again, and dropping results until one pleases is no
 measurement.  Runs that were interrupted, killed or failed, or are damaged, are kept and made again.  ``sweep.json``
-only lists what there is; one that was lost or damaged is written anew.
+only lists what there is; one that was lost or damaged is rewritten.
 """
 
 from __future__ import annotations
@@ -220,7 +220,7 @@ class _Sweep:
         return True
 
     def _settle(self, trial: TrialSpec, mean_bytes: int | None) -> bool:
-        """Run a trial until it is settled or fails; return whether to go on."""
+        """Run a trial until it is settled or fails; return whether to continue."""
         while not self._there.settled(trial):
             call = self._begun.pop(trial.name, None) or self._call(trial, mean_bytes)
             self._progress.running(call.out.name)
@@ -265,7 +265,9 @@ class _Sweep:
         self._failures = 0 if outcome in (*COUNTING, "INVALID") else self._failures + 1
         if self._failures >= MOST_FAILURES:
             happened = f"{MOST_FAILURES} trials in a row failed, the last with: {ended.said or outcome}"
-            raise ToolError(f"sweep {self._loaded.spec.name}", happened, f"see {call.out}; the same command goes on")
+            raise ToolError(
+                f"sweep {self._loaded.spec.name}", happened, f"see {call.out}; repeat the command to continue"
+            )
 
     # ------------------------------------------------------------------------------------------- what came of it
 
@@ -335,11 +337,13 @@ def _held(out: Path) -> Iterator[None]:
     except OSError as error:
         if writing.is_full(error):
             raise writing.refusal(out, error, _ELSEWHERE) from error
-        raise InputError("--out", f"cannot make {out}: {error.strerror}", "name a writable place") from error
+        raise InputError("--out", f"cannot make {out}: {error.strerror}", "choose a writable directory") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError as error:
-        raise InputError(f"--out {out}", "another sweep works in it", "wait for it, or name another") from error
+        raise InputError(
+            f"--out {out}", "another sweep is using it", "wait for it, or choose another directory"
+        ) from error
     finally:
         os.close(descriptor)

@@ -83,12 +83,12 @@ class SweepRuns:
         Raises:
             InputError: names what it holds.
         """
-        attempted, remedy = f"--out {self._out}", "name a new directory"
+        attempted, remedy = f"--out {self._out}", "choose a new directory"
         name = self._name_there()
         if name not in (None, self._loaded.spec.name):
-            raise InputError(attempted, f"it holds the sweep {name}, not {self._loaded.spec.name}", remedy)
+            raise InputError(attempted, f"it contains the sweep {name}, not {self._loaded.spec.name}", remedy)
         if name is None and any(self._out.iterdir()) and not self._may_be_ours():
-            raise InputError(attempted, f"it is not empty and holds no {MANIFEST}", remedy)
+            raise InputError(attempted, f"it is not empty and contains no {MANIFEST}", remedy)
 
     def _name_there(self) -> str | None:
         """Return the name of the sweep in the directory, by what of it can be read; None when nothing says so."""
@@ -121,8 +121,8 @@ class SweepRuns:
             if outcome in (*COUNTING, "INVALID") and (mean is not None or trial.mean_from is None):
                 key = _difference(path, self._loaded.load(trial, mean), self._engine)
                 if key:
-                    happened = f"{path.name} was run with another `{key}` than it would be now"
-                    raise InputError(f"resuming {self._out}", happened, "name a new --out, or remove that run")
+                    happened = f"{path.name} was run with a different `{key}` than now"
+                    raise InputError(f"resuming {self._out}", happened, "choose a new --out, or remove that run")
 
     def mean_bytes(self, trial: TrialSpec) -> int | None:
         """Return the size a trial takes from another one's run, None while there is no such run or no need of it.

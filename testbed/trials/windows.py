@@ -54,15 +54,15 @@ class Windows:
     def __init__(self, path: Path) -> None:
         self.path = path
         if path.exists() and not {entry.name for entry in path.iterdir()} <= _OURS:
-            raise InputError("--out", f"{path} holds something else than windows", "name a new directory")
+            raise InputError("--out", f"{path} contains other files than windows", "choose a new directory")
         try:
             (path / _WINDOWS).mkdir(parents=True, exist_ok=True)
             self._lock = os.open(path / _WINDOWS, os.O_RDONLY | os.O_CLOEXEC)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise InputError("--out", f"another process serves in {path}", "name another directory") from error
+            raise InputError("--out", f"another process is using {path}", "choose another directory") from error
         except OSError as error:
-            raise InputError("--out", f"cannot make {path}: {error.strerror}", "name a writable place") from error
+            raise InputError("--out", f"cannot make {path}: {error.strerror}", "choose a writable directory") from error
 
     def close(self) -> None:
         """Let another process have the directory."""

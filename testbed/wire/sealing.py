@@ -11,7 +11,7 @@ to verify where a tag takes 3, and a node hears some hundred messages a second.
 
 **Once.**  `sent` is the run's clock when the message was sealed, made strictly increasing.  Of each sender a receiver
 takes only what is newer than the last it took, so a copy, an older message and one of an earlier life are all refused;
-the clock does not go back, and a life begins later than the one before ended.  A receiver that begins anew remembers
+the clock does not go back, and a life begins later than the one before ended.  A receiver that restarts remembers
 nothing and refuses instead whatever was sent before it began (`since_ns`).  A message that was overtaken is lost with
 this, which is what should become of a state that is older than the one known.
 

@@ -114,7 +114,7 @@ class Counting:
     def _fault_losses(self, faults: Faults, lost: LostPackets) -> dict[str, Any]:
         """Record what the faults cost, and return it by counters and by packets.
 
-        Where nodes deflect, flows are at several of them, and whose loss a packet is cannot be told from its flow.
+        Where nodes deflect, flows are at several of them, so the flow of a packet does not show which node lost it.
         """
         told = faults.record_losses(lost)
         if faults.done.breaking and self._scenario.buffer.deflect:

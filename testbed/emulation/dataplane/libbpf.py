@@ -190,7 +190,7 @@ class BpfObject:
             raise ToolError(
                 f"setting {section} of the BPF program {self._name}",
                 os.strerror(-status),
-                f"compile it anew: {installing.bpf()}",
+                f"recompile it: {installing.bpf()}",
             )
 
     def set_max_entries(self, name: str, entries: int) -> None:

@@ -40,7 +40,7 @@ class LimitWatch:
         self.begin(limit_bytes)
 
     def begin(self, limit_bytes: Ints) -> None:
-        """Begin anew with the limits that are in force, without a packet before."""
+        """Start again with the limits in force and no earlier packet."""
         self._limit = self._low = self._high = self._high_before = limit_bytes.copy()
         self._backlog_bytes = limit_bytes  # not known before the first look: nothing is concluded from it
 

@@ -57,9 +57,9 @@ class LinkMeter:
         try:
             self._attach(interface)
         except NetlinkError as error:
-            attempted = f"counting what {interface} is given"
+            attempted = f"counting the packets sent to {interface}"
             remedy = "boot a kernel with cls_bpf and clsact, as distributions have"
-            raise MachineError(attempted, f"this kernel takes no BPF classifier ({error})", remedy) from error
+            raise MachineError(attempted, f"this kernel does not accept a BPF classifier ({error})", remedy) from error
 
     def _attach(self, interface: str) -> None:
         with IPRoute() as netlink:
@@ -96,7 +96,7 @@ class LinkMeter:
         self._words[1] = int(cut)
 
     def close(self) -> None:
-        """Unmap and close; what is attached goes on."""
+        """Unmap and close; attached programs continue to run."""
         self._words.release()
         self._swallowed.close()
         self._memory.close()

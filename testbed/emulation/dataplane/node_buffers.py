@@ -45,7 +45,7 @@ class NodeBuffers:
         doing: Callable[[str], None] = lambda _: None,
         afxdp: Collection[str] = (),
     ) -> None:
-        """Load everything; `doing` is told for which node, `afxdp` are the switch's ports with a program already."""
+        """Load everything; `doing` is called with each node, `afxdp` are the switch's ports with a program already."""
         self._plan, self._network, self._afxdp = plan, network, afxdp
         self.numbers = PacketNumbers.of_plan(plan.packets)
         self.programs: dict[str, NodeProgram] = {}
@@ -116,7 +116,7 @@ class NodeBuffers:
         self.restore_limit(node)
 
     def restore_limit(self, node: str) -> None:
-        """Give a node whose agent begins anew the limit it began with."""
+        """Give a node whose agent restarts its initial limit."""
         names = [host.name for host in self._plan.network.nodes]
         self.programs[node].set_limit(int(self.limit_bytes[names.index(node)]))
 
@@ -169,6 +169,6 @@ class NodeBuffers:
         """
         with PassProgram(self._plan.logs) as program:
             if program.attach(socket.if_nametoindex(port)) != "native":
-                happened = f"{port} takes no native XDP program ({program.native_refusal})"
+                happened = f"{port} does not support native XDP ({program.native_refusal})"
                 raise MachineError("buffer.deflect", happened, "set buffer.deflect to false")
         offloads.switch_gro_off(port)

@@ -69,7 +69,7 @@ class StackedMaps:
             copies = copy(row)
             if not before & 1 and self._sequence[row] == before:
                 return copies
-        happened = f"it changed during each of {_READ_ATTEMPTS} looks"
+        happened = f"it changed during each of {_READ_ATTEMPTS} reads"
         raise ToolError("reading the state of an XDP program", happened, "lower the packet rate")
 
 

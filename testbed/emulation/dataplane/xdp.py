@@ -140,7 +140,7 @@ class NodeProgram(XdpProgram):
         self._slots.close()
 
     def reload_locked(self) -> None:
-        """Load the program anew, with a lock and with the control values in force; counters start again."""
+        """Reload the program with a lock and with the control values in force; counters start again."""
         self._first_control = self.control()
         super().reload_locked()
 

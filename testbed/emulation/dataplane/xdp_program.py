@@ -107,7 +107,7 @@ class XdpProgram:
     def attach(self, interface: int) -> XdpMode:
         """Attach to the interface of that index in the current network namespace: natively, else in generic mode.
 
-        In generic mode the kernel may run the program on several CPUs at once; it is then loaded anew with a lock and
+        In generic mode the kernel may run the program on several CPUs at once; it is then reloaded with a lock and
         fresh counters, so attach before you fork.  `native_refusal` says why it came to that.
 
         Raises:
@@ -120,8 +120,8 @@ class XdpProgram:
             if queues > 1:
                 raise MachineError(
                     attempted,
-                    f"it has {queues} receive queues, which would run the program on several CPUs at once",
-                    "give it one: `ethtool -L INTERFACE rx 1`",
+                    f"it has {queues} receive queues, so several CPUs would run the program at once",
+                    "reduce them to one: `ethtool -L INTERFACE rx 1`",
                 )
             self.mode = self._attach_somehow(interface)
         except OSError as error:
@@ -144,7 +144,7 @@ class XdpProgram:
         return "generic"
 
     def reload_locked(self) -> None:
-        """Load the program anew with a lock: generic mode may run it on several CPUs at once.  Counters start again."""
+        """Reload the program with a lock: generic mode may run it on several CPUs at once.  Counters start again."""
         self.close()
         self._load(locked=True)
 
@@ -157,7 +157,7 @@ class XdpProgram:
                 return copy
         raise ToolError(
             f"reading the state of the XDP program {self.name}",
-            f"it changed during each of {_READ_ATTEMPTS} looks",
+            f"it changed during each of {_READ_ATTEMPTS} reads",
             "lower the packet rate",
         )
 
@@ -166,7 +166,7 @@ class XdpProgram:
         return libbpf.run_packet(self.program_fd, packet, repeat)
 
     def close(self) -> None:
-        """Unmap and close; what is attached goes on."""
+        """Unmap and close; attached programs continue to run."""
         self._unmap()
         self._object.close()
 

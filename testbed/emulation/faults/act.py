@@ -139,5 +139,5 @@ def see(attempted: str, happened: Callable[[], bool]) -> None:
     deadline = time.monotonic() + _SEEN_WITHIN_S
     while not happened():
         if time.monotonic() > deadline:
-            raise ToolError(attempted, f"nothing of it is seen after {_SEEN_WITHIN_S:g} s", "read logs/trial.log")
+            raise ToolError(attempted, f"no effect was observed within {_SEEN_WITHIN_S:g} s", "read logs/trial.log")
         time.sleep(0.0002)

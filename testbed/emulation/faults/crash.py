@@ -18,7 +18,7 @@ _SETTLE_S = 0.001  # a packet the program let pass before is in the queue by the
 
 
 class Act(FaultAct):
-    """Crashes nodes and starts them anew."""
+    """Crashes nodes and restarts them."""
 
     def __init__(self, context: FaultContext, specs: Sequence[FaultSpec]) -> None:
         """See `FaultAct`."""
@@ -67,8 +67,8 @@ class Act(FaultAct):
     def _count_discarded(self, node: str) -> None:
         """Count the planned packets among the frames that a node which has crashed threw away so far.
 
-        Behind it nothing is under way by now, so what its program let in and its sink has not seen was lost there, and
-        no more of it was thrown away than there were frames.
+        Behind it no packet is in transit any more, so what its program let in and its sink has not seen was lost there,
+        and no more of it was thrown away than there were frames.
         """
         counters, behind = self.context.counters, self.context.buffers.behind_pkts(node)
         counters.discarded_planned_pkts[node] = min(counters.discarded_pkts[node], behind)

@@ -80,7 +80,7 @@ class Faults:
                 self._heal(self.done.of(step))
 
     def finish(self) -> None:
-        """Heal at the end of sending what was to go on later: stopped processes could not be ended."""
+        """At the end of sending, end faults that would last longer: stopped processes could not be ended."""
         for fault in self.done.to_end():
             self._heal(fault)
         self._steps = []

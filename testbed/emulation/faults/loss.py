@@ -33,7 +33,7 @@ class Act(FaultAct):
         before = self._before.pop(spec.node)
         met, lost = (after - old for after, old in zip(program.loss(), before, strict=True))
         if not met:
-            raise ToolError(f"losing packets on {spec.link}", "no packet came while it was to lose some")
+            raise ToolError(f"losing packets on {spec.link}", "no packet arrived during the fault")
         return {"met_pkts": met, "lost_pkts": lost}
 
     @staticmethod

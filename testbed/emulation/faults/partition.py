@@ -50,7 +50,7 @@ class Act(FaultAct):
                     self._point(netlink, index, others, apart=apart)
                     wrong = _not_as_commanded(netlink, index, others, apart=apart)
                 if wrong:
-                    raise ToolError("dividing the mesh", f"{node} and {wrong[0]} are not as commanded")
+                    raise ToolError("dividing the mesh", f"the state between {node} and {wrong[0]} is not as commanded")
 
     def _point(self, netlink: IPRoute, index: int, peers: Iterable[Host], *, apart: bool) -> None:
         for peer in peers:

@@ -1,4 +1,4 @@
-"""`pause`: the node's processes are stopped, and go on later."""
+"""`pause`: the node's processes are stopped and resumed later."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from testbed.scenario.network import Network
 
 
 class Act(FaultAct):
-    """Stops processes and lets them go on."""
+    """Stops and resumes processes."""
 
     def begin(self, spec: FaultSpec) -> None:
         """See `FaultAct.begin`."""
@@ -27,7 +27,7 @@ class Act(FaultAct):
         for member in self.context.processes_of(spec.node):
             member.resume()
         for member in self.context.processes_of(spec.node):
-            see(f"letting {member.name} go on", lambda pid=member.pid: _state(pid) != "T")  # type: ignore[misc]
+            see(f"resuming {member.name}", lambda pid=member.pid: _state(pid) != "T")  # type: ignore[misc]
 
     @staticmethod
     def covers(found: Difference, spec: FaultSpec, network: Network) -> bool:

@@ -185,7 +185,7 @@ def _without(value: bytes, unwanted: Collection[int]) -> bytes:
 
 
 def merged(before: Raw, after: Raw) -> Raw:
-    """Return `after` with what it leaves unsaid: of the settings of an interface only those that changed are told."""
+    """Return `after` with what it leaves unsaid: of the settings of an interface only the changed ones are kept."""
     if after.family != NETCONF:
         return after
     start = _NLMSG + 4

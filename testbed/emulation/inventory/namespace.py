@@ -65,8 +65,8 @@ class NamespaceStock:
             reader = _Reader(self.name, {**_names(last), **_names(self._first)})
             found = [*reader.changes(self._first, self._heard, last), *reader.set_anew(self._settings, read)]
         if self._socket.lost:
-            lost = f"{self._socket.lost} times more than there was room for"
-            found.append(Difference(self.name, "notifications", "of the kernel", "", "all heard", lost))
+            lost = f"some lost: the socket buffer was full {self._socket.lost} times"
+            found.append(Difference(self.name, "notifications", "of the kernel", "", "all received", lost))
         return found
 
 
@@ -97,7 +97,7 @@ class _Reader:
             after = messages.merged(before, after)
         if after is not None and not messages.passes(after):
             stock[key] = after
-        if messages.passes(message):  # nobody told when it came: what is told is all there is to know of it
+        if messages.passes(message):  # no notification said when it came: this is all that is known of it
             before, after = (message, None) if message.gone else (None, message)
         yield from self._between(before, after, t_ns)
         if messages.tells_of_offloads(message):

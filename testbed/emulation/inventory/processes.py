@@ -8,7 +8,7 @@ the checks of time.
 The demand of a process is the time its main thread ran and the time that was ready to run and waited for a core
 (``/proc/PID/task/TID/schedstat``), in a turn.  One whose demand comes near the whole turn has no slack: what it is to
 do piles up.  A stopped process does not wait.  Every process of a run forwards or decides in its main thread.  The
-other threads of the switch keep house: the revalidator starts anew whenever a flow was learnt, so with 500 new flows a
+other threads of the switch keep house: the revalidator restarts whenever a flow was learnt, so with 500 new flows a
 second it takes what the machine has left, and no packet waits for it.
 """
 
@@ -117,7 +117,7 @@ class ProcessStock:
         self.look(watched, now_ns)
         while self._queue:
             self._look_at(self._queue.pop(), now_ns)
-        still = [self._stop(pid, began, "not let go on") for pid, began in self._stopped_ns.items()]
+        still = [self._stop(pid, began, "not resumed") for pid, began in self._stopped_ns.items()]
         return [*self._found, *still]
 
     def _look_at(self, process: Watched, now_ns: int) -> None:
@@ -153,7 +153,7 @@ class ProcessStock:
             return
 
     def _take_stop(self, pid: int, code: int, since_ns: int, now_ns: int) -> None:
-        """Take in a stop, or its end, that came between two times; of both only the end may be told."""
+        """Take in a stop, or its end, that came between two times; of the two, only the end may be reported."""
         if pid not in self._names:
             return
         began = self._stopped_ns.setdefault(pid, (since_ns, now_ns))

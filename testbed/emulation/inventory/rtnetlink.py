@@ -101,7 +101,7 @@ class RouteSocket:
             found = self._answer()
             if found is not None:
                 return found
-        raise MachineError("taking stock of the network", "its configuration changes all the time")
+        raise MachineError("reading the network configuration", "it changes continuously")
 
     def _answer(self) -> list[Raw] | None:
         """Return the messages of one dump, None when a change came between."""

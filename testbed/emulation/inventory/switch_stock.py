@@ -48,7 +48,7 @@ class Appended:
         """Return the whole lines that were appended since the last call."""
         size = os.stat(self._path).st_size
         if size <= self._end:
-            self._end = size  # it was written anew, which is no change
+            self._end = size  # the log was rewritten, which is not a change
             return []
         with self._path.open("rb") as file:
             file.seek(self._end)
@@ -103,7 +103,7 @@ def _commands(lines: list[str]) -> Iterator[str]:
     """Yield what made each transaction of the database's log."""
     for line in lines:
         if line.startswith("{"):
-            yield str(json.loads(line).get("_comment", "a program that does not say")).split("): ", 1)[-1]
+            yield str(json.loads(line).get("_comment", "an unknown program")).split("): ", 1)[-1]
 
 
 def _ask(bridge: str) -> dict[str, subprocess.Popen[str]]:

@@ -44,7 +44,7 @@ class NamespaceHost(Host):  # type: ignore[misc]
         self._holder.communicate()
 
     def _open_shell(self) -> None:
-        """Start the shell where the holder is, unless it runs; the host goes on to be known by the holder."""
+        """Start the shell where the holder is, unless it runs; the host is still identified by the holder."""
         if self.shell is not None:
             return
         holder, self.inNamespace = self.pid, False

@@ -113,7 +113,7 @@ class EmulatedNetwork:
     ) -> None:
         """Build and start everything but the controller: see `OpenVSwitch.connect_controllers`.
 
-        `doing` is told what is being built; `afxdp` are the ports of the switch to be made so (`switch_ports`).
+        `doing` is called with what is being built; `afxdp` are the ports of the switch to be made so (`switch_ports`).
         """
         self.network, self._doing, self._afxdp = network, doing, afxdp
         setLogLevel("error")

@@ -164,7 +164,7 @@ class OpenVSwitch:
     def _error_of(self, interface: str) -> str:
         """Return what the switch says of an interface that it could not make a port of."""
         said = commands.run("asking for the error of a port", ["ovs-vsctl", "get", "Interface", interface, "error"])
-        return said.strip().strip('"') if said.strip() != "[]" else "it does not say why; read logs/ovs-vswitchd.log"
+        return said.strip().strip('"') if said.strip() != "[]" else "no reason given; read logs/ovs-vswitchd.log"
 
     def interface_types(self) -> list[str]:
         """Return the types of interfaces that this Open vSwitch offers."""
@@ -178,7 +178,7 @@ class OpenVSwitch:
         )
 
     def set_types(self, interfaces: Collection[str], kind: str) -> None:
-        """Make ports anew, of another type."""
+        """Recreate ports with another type."""
         argv = [word for name in interfaces for word in ("--", "set", "Interface", name, f"type={kind}")]
         commands.run("changing the type of ports", ["ovs-vsctl", *argv])
 

@@ -65,7 +65,7 @@ class RouteRequests:
             self._socket.send(b"".join(some))
             refused = refused or self._first_refusal(len(some))
         if refused:
-            raise ToolError(attempted, f"the kernel refused: {os.strerror(refused)}", "`dmesg` may tell why")
+            raise ToolError(attempted, f"the kernel refused: {os.strerror(refused)}", "`dmesg` may show the reason")
 
     def _first_refusal(self, count: int) -> int:
         """Take in the answer to each of `count` messages, and return the number of the first error, 0 without one."""

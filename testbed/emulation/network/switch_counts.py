@@ -70,7 +70,7 @@ class SwitchCounts:
         self._before, self._unrouted_before = self._read(), self._unrouted()
 
     def loss(self, swallowed_pkts: int) -> SwitchLoss:
-        """Return what was lost since; call it once, when nothing is under way.
+        """Return what was lost since; call it once, when no packet is in transit.
 
         Args:
             swallowed_pkts: frames that ports were given and a cut link swallowed.

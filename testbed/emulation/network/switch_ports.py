@@ -82,7 +82,7 @@ def choose(scenario: Scenario, network: Network, switch: OpenVSwitch) -> SwitchP
     if wanted == "packet" or refusal:
         return all_packet(ports, refusal)
     kept = {*_failing(scenario, network), *_queueing(network)}
-    because = "what a link loses, queues or delays passes only where packet sockets send" if kept else ""
+    because = "links with a fault, a rate or a delay need packet sockets" if kept else ""
     return SwitchPorts({port: "packet" if port in kept else "afxdp" for port in ports}, because)
 
 
@@ -147,7 +147,7 @@ def settled(ports: SwitchPorts, wanted: str, switch: OpenVSwitch) -> SwitchPorts
     switch.carried_out()
     refused = without_program(ports.of("afxdp"))
     if refused:
-        refusal = f"the kernel took no native XDP program at {refused[0]}: read logs/ovs-vswitchd.log"
+        refusal = f"the kernel refused a native XDP program at {refused[0]}: read logs/ovs-vswitchd.log"
         refuse_if_demanded(wanted, refusal)
         switch.set_types(ports.of("afxdp"), "system")
         return all_packet(ports.kinds, refusal)

@@ -79,7 +79,7 @@ class Agent:
             return QdiscReader(node.egress)
 
     def begin(self, t0_ns: int) -> None:
-        """Begin the run, which starts at `t0_ns` or did so before: nodes that start anew have a fresh brain."""
+        """Begin the run, which starts at `t0_ns` or did so before: restarted nodes have a fresh brain."""
         self._t0_ns, interval_ns = t0_ns, self._parts.interval_ns
         self._notifier.begin()
         self._programs = reader_of([node.program for node in self._parts.nodes], time.monotonic_ns())

@@ -43,7 +43,7 @@ class EventRecord(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A process of the trial cannot go on.
+    """A process of the trial cannot continue.
 
     Attributes:
         error: which one, and why.

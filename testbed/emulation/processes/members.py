@@ -27,7 +27,7 @@ from testbed.units import NS_PER_S
 
 READY_WITHIN_NS = 60 * NS_PER_S  # since the last one became ready
 END_WITHIN_S = 10.0
-AT_WORK = "at work"
+AT_WORK = "running"
 _READY, LISTENING = b"r", b"l"  # what a process says: that all is prepared; that others can connect to it
 _FEW = 4
 
@@ -92,7 +92,7 @@ class Member:
     def __init__(self, name: str, body: Body, records: socket.socket, row: Row) -> None:
         """Fork and run `body`; it gets its line and its own record writer, and has `row` in the status table."""
         self.name, self._row = name, row
-        row.does("getting ready", SETTING_UP_NS)
+        row.does("starting", SETTING_UP_NS)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._report = os.memfd_create(f"report of {name}")
         gc.freeze()  # the collector must not touch, and so copy, pages shared with the parent
@@ -153,7 +153,7 @@ class Member:
         os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let a suspended process go on."""
+        """Resume a suspended process."""
         self._row.does(AT_WORK)
         os.kill(self.pid, signal.SIGCONT)
 
@@ -183,7 +183,7 @@ class Member:
             file.seek(0)  # the member's place in it is ours, too
             left = file.read()
         if not left:
-            raise ToolError(f"asking {self.name} for its report", "it left none", "read logs/trial.log")
+            raise ToolError(f"reading the report of {self.name}", "it wrote none", "read logs/trial.log")
         record: dict[str, Any] = pickle.loads(left)  # noqa: S301 (written by our own forked process)
         return record
 

@@ -11,7 +11,7 @@ one after the other on that grid: ten groups.  The kernel delivers a datagram wh
 received in the same turn, and only members in other processes wake this one between its deadlines.
 
 It is a process beside the agents, as a node would have it: an agent's loop is late for reasons of its own, and a node
-must not be taken for dead because it is busy deciding.  The fixed priority, just above the agents', keeps a busy
+must not be declared dead because it is busy deciding.  The fixed priority, just above the agents', keeps a busy
 machine from looking like a dead node.
 
 Recorded is what each member concludes, not each of some hundred heartbeats a second: which heartbeats it no longer

@@ -64,7 +64,7 @@ class ProcessSet:
     Attributes:
         senders: of planned packets, one a client that sends.
         tcp: sources of bulk TCP.
-        others: who serves until told to end.
+        others: processes that serve until they are asked to end.
         pulses: of every process with a loop, by the name of the member, and of the agent and the mesh member of every
             node, as ``agent`` or ``mesh`` and its name, also where they share one; a node's outlive its processes.
         absent: nodes that are no members of the mesh at present.
@@ -286,7 +286,7 @@ class ProcessSet:
         RecordWriter(self._records_end).send(EventRecord.of(now_ns, left, "pool", "in"))
 
     def revive(self, node: str, buffers: NodeBuffers, t0_ns: int) -> list[Member]:
-        """Start the processes of a crashed node anew and return them, running."""
+        """Restart the processes of a crashed node and return them, running."""
         members = self.fork_node(node, buffers)
         wait_all_ready(members, self._status.row(TRIAL))
         self.take_in(members, t0_ns)

@@ -2,7 +2,7 @@
 
 A loop that waits for `period_ns` at most beats once a turn.  Two beats that are further apart were a stall: the process
 was stopped, starved, or busy with something else.  Of the time between them the period may have been waiting, so a
-stall is told as shorter than it was by up to a period, and never as longer.
+stall is reported as up to a period too short, never as too long.
 
 The longest stalls lie in memory shared with the trial, made before the process is forked: what a process went through
 is known even when a fault ends it, or when it is still stopped as the trial ends.  A beat is one store.
@@ -26,7 +26,7 @@ class Pulse:
     """
 
     def __init__(self, period_ns: int, words: memoryview | None = None) -> None:
-        """Begin with nothing noted, or go on in `words`: `PULSE_WORDS` words of 8 bytes of shared memory."""
+        """Begin with nothing noted, or continue in `words`: `PULSE_WORDS` words of 8 bytes of shared memory."""
         self.period_ns = period_ns
         self._words = memoryview(mmap.mmap(-1, 8 * PULSE_WORDS)).cast("q") if words is None else words
 

@@ -90,7 +90,7 @@ class SampleRows:
         self._count += 1
 
     def take(self) -> SampleBlock | None:
-        """Return what was written and begin anew; None when it is nothing."""
+        """Return what was written and clear it; None if nothing was written."""
         count, self._count = self._count, 0
         if not count:
             return None

@@ -37,7 +37,7 @@ class Seen(NamedTuple):
 
     Attributes:
         name: the process.
-        doing: what it is at, and since when (CLOCK_MONOTONIC, ns).
+        doing: its present step, and since when (CLOCK_MONOTONIC, ns).
         silent_ns: how long it has given no sign.
     """
 

@@ -2,7 +2,7 @@
 
 The guard looks at the status table twice a second, at a priority above all of the trial: what takes every core from PID
 1 does not take it from the guard.  The supervisor looks, too, with more patience, for the case that it is the guard
-that does not answer.  A watchdog that was itself late has seen nothing meanwhile and gives everybody their time anew.
+that does not answer.  A watchdog that was itself late has seen nothing meanwhile and restarts all timeouts.
 """
 
 from __future__ import annotations
@@ -43,5 +43,5 @@ def _error(silent: list[Seen]) -> ToolError:
     who = listed([f"{seen.name} ({seen.doing})" for seen in silent])
     longest_s = max(seen.silent_ns for seen in silent) // NS_PER_S
     cores = len(os.sched_getaffinity(0))
-    remedy = f"something has stopped them, or {cores} cores are too few (`doctor SCENARIO` tells); read logs/trial.log"
-    return ToolError("watching the trial", f"no sign of life for {longest_s} s: {who}", remedy)
+    remedy = f"something stopped them, or {cores} cores are not enough (try `doctor SCENARIO`); read logs/trial.log"
+    return ToolError("watching the trial", f"no response for {longest_s} s from {who}", remedy)

@@ -44,7 +44,7 @@ class Series:
         arrived_bytes: a millisecond, float64 [bins], at `rate_bps`.
         rate_bps: at which the node serves.
         new_flows: expected first packets of flows a millisecond, [bins]; None where the trace does not have them.
-        announced: whether a precursor is under way, bool [bins]; None where nobody knows.
+        announced: whether a precursor is in progress, bool [bins]; None where nobody knows.
         notes: what the reader of the file found out.
     """
 
@@ -93,12 +93,12 @@ def _refusal(path: Path, happened: str, remedy: str) -> InputError:
 
 def _per_ms(path: Path, trace: Trace, stretch: float, interval_ms: int) -> Floats:
     if float(trace.n_bytes.sum()) > _MAX_BYTES:
-        raise _refusal(path, f"it carries {trace.n_bytes.sum():.3g} bytes", f"at most {_MAX_BYTES:.0e} are judged")
+        raise _refusal(path, f"it carries {trace.n_bytes.sum():.3g} bytes", f"at most {_MAX_BYTES:.0e} are evaluated")
     bin_ms = trace.bin_s * stretch * _MS_PER_S
     if bin_ms > interval_ms * (1 + 1e-9):
         happened = f"its bins of {bin_ms:g} ms are longer than a sample interval of {interval_ms} ms"
-        fitting = f"--stretch {stretch * interval_ms / bin_ms:.3g} makes a bin a sample"
-        raise _refusal(path, happened, f"{fitting}, as the forecast knows no absolute time")
+        fitting = f"--stretch {stretch * interval_ms / bin_ms:.3g} makes one bin per sample"
+        raise _refusal(path, happened, f"{fitting}, since forecasts do not depend on absolute time")
     start_ms = trace.t_s * stretch * _MS_PER_S
     span_ms = float(start_ms[-1]) + bin_ms
     if span_ms > MAX_MS:

@@ -1,6 +1,6 @@
 """Series for training and validation: arrivals, queue, features and targets, split so that nothing leaks.
 
-Traffic (generated, or sums of recorded hosts) runs through a fluid queue with some limit, drawn anew for each series
+Traffic (generated, or sums of recorded hosts) runs through a fluid queue with some limit, newly drawn for each series
 so that the model meets queues that drop and queues that never do.  The queue is sampled as an agent samples it, the
 samples go through the agent's own `FeatureExtractor`, and the targets look ahead from each sample.
 
@@ -81,7 +81,7 @@ class Dataset:
         inputs: float32 [S, T, ALL]; a model takes the first of them.
         growth: log(1 + (need - backlog) / u), float32 [S, T, h].
         onset: whether a burst starts within the horizon, bool [S, T, h].
-        calm: no burst is under way, bool [S, T].
+        calm: no burst is in progress, bool [S, T].
         strength: of the series' precursors, float64 [S]; NaN for recorded traffic.
     """
 

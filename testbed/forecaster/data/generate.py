@@ -97,7 +97,7 @@ class NodeTraffic:
         arrived_bytes: arrivals a bin, int64 [S, bins].
         new_flows: expected first packets of flows a bin, float32 [S, bins].
         strength: of the precursors, float64 [S]; 0 where there are none.
-        announced: whether a precursor is under way, bool [S, bins]; None where nobody knows.
+        announced: whether a precursor is in progress, bool [S, bins]; None where nobody knows.
     """
 
     rate_bps: NDArray[np.int64]

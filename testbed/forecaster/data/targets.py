@@ -59,7 +59,7 @@ def needs(arrived_bytes: Ints, served_bytes: Floats, backlog_bytes: Ints, bins_p
 
 
 def bursts(backlog_peak: Floats, interval_service: Floats) -> tuple[Bools, Bools]:
-    """Return in which samples a burst is under way and in which one starts, both [n, samples].
+    """Return in which samples a burst is in progress and in which one starts, both [n, samples].
 
     Args:
         backlog_peak: highest backlog within each sample, nothing dropped, shape [n, samples].

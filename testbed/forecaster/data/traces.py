@@ -123,7 +123,7 @@ def notices_of(path: Path) -> list[str]:
 def _check(flat: NDArray[np.generic], lengths: NDArray[np.generic], racks: NDArray[np.generic]) -> None:
     """Raise ValueError for arrays that are not hosts one after another."""
     if flat.ndim != 1 or lengths.ndim != 1 or racks.shape != lengths.shape:
-        raise ValueError("its arrays do not have one dimension and one length a host")
+        raise ValueError("its arrays are not one-dimensional, with one length per host")
     if not all(np.issubdtype(array.dtype, np.integer) for array in (flat, lengths)):
         raise ValueError("its arrays are not integers")
     if len(flat) > _MAX_VALUES:

@@ -171,9 +171,9 @@ def _notes(series: Sequence[Series], left_out: int, groups: Sequence[Group]) -> 
         notes.append(f"{overloaded} series bring more than the rate serves: their queue grows to the end")
     quiet = sum(not group.starts[row].any() for group in groups for row in range(len(group.names)))
     if quiet:
-        notes.append(f"{quiet} of {sum(len(group.names) for group in groups)} series hold no burst")
+        notes.append(f"{quiet} of {sum(len(group.names) for group in groups)} series contain no burst")
     if all(one.new_flows is None for one in series):
-        notes.append("the trace does not tell new flows: none are shown to the model")
+        notes.append("the trace does not contain new flows, so the model sees none")
     return notes
 
 

@@ -37,8 +37,8 @@ class Group:
         growth: of the need over the backlog that came true, [S, T, h].
         onset: whether a burst started within the horizon, [S, T, h].
         starts: whether a burst starts in the sample, [S, T + LOOK_AHEAD].
-        calm: whether none is under way, [S, T].
-        announced: whether a precursor is under way, [S, T]; None where nobody knows.
+        calm: whether none is in progress, [S, T].
+        announced: whether a precursor is in progress, [S, T]; None where nobody knows.
     """
 
     names: tuple[str, ...]

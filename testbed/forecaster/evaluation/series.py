@@ -87,7 +87,7 @@ def _usable(series: Sequence[Series], config: EvaluateConfig) -> list[Series]:
         return usable
     attempted = f"evaluating {series[0].name}" + (" and others" if len(series) > 1 else "")
     if not busy:
-        raise InputError(attempted, "it carries no bytes", "use a trace with traffic")
+        raise InputError(attempted, "it contains no bytes", "use a trace with traffic")
     longest = max(len(one.arrived_bytes) for one in busy)
     happened = f"{longest} ms are too short: {LEAST_SAMPLES} samples of {config.interval_ms} ms are the least"
     raise InputError(attempted, happened, f"--stretch {least_ms / longest * config.stretch:.3g} or a finer --interval")

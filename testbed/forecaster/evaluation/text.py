@@ -26,7 +26,7 @@ test over the series, Holm's correction over the rivals, 5 %), ? : too few serie
 *weighty*: the same, over predictions above 0.25 × rate × interval, since near-zero predictions hold trivially in idle
 times.  *corrected*: with `policies/forecast_corrected.py`; *gated*: with `policies/forecast_gated.py`, as in a run.
 *AUC*: mean over series, instants outside bursts; *AUC of a perfect precursor detector*: that of one who knows
-exactly when a precursor is under way and nothing else.  *late by*: median delay of the forecast behind the true
+exactly while a precursor is in progress and at no other time.  *late by*: median delay of the forecast behind the true
 peak, in samples (the shift at which the two correlate best); negative: ahead.  Loss is compared at the mean memory
 of the LSTM at the margin given, each policy at the settings of its own that lose least with that much; memory in ms
 of link time; at the cap nothing is lost, so all loss is the policy's."""
@@ -55,9 +55,11 @@ def write_section(card: Path, document: dict[str, Any]) -> None:
     try:
         text = source.read(_MAX_CARD_BYTES).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise source.refusal(f"it is no UTF-8 text (byte {error.start})") from error
+        raise source.refusal(f"it is not UTF-8 text (byte {error.start})") from error
     if document["model_sha256"] not in text:
-        raise InputError(attempted, "it is the card of another model", "give the card that `train` wrote beside it")
+        raise InputError(
+            attempted, "it is the card of another model", "give the card that `train` wrote with this model"
+        )
     before, _, rest = text.partition(BEGIN)
     after = rest.partition(END)[2] if rest else ""
     if not rest:
@@ -145,7 +147,7 @@ def _alarms(alarms: dict[str, Any]) -> str:
     least = alarms["useful_lead_ms"]
     head = (
         *(f"alarms within {alarms['horizon_samples']} samples", "precision", "recall", f"recall ≥ {least} ms ahead"),
-        *("false alarms a minute", "lead in ms: 10, 25, 50, 75, 90 %"),
+        *("false alarms per minute", "lead in ms: 10, 25, 50, 75, 90 %"),
     )
     body = [(name, *_alarm(row)) for name, row in alarms["by"].items() if row is not None]
     return table(head, body) if body else "No alarms: the first part of the series has no burst to set a threshold by."

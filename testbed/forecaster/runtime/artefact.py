@@ -31,7 +31,7 @@ DEFAULT_MODEL = Path(__file__).parents[1] / "models" / "default.npz"
 MAX_FILE_BYTES = 64 * 10**6
 _MAX_MANIFEST_BYTES = 4 * 10**6
 _ELSEWHERE = "choose another --out"
-_REMEDY = "train one with `python -m testbed train`, or leave the option out to use the shipped model"
+_REMEDY = "train one with `python -m testbed train`, or omit the option to use the shipped model"
 
 
 @dataclass(frozen=True)
@@ -159,13 +159,13 @@ def _check_manifest(path: Path, manifest: dict[str, Any], raw: bytes) -> None:
     for key, expected in known.items():
         found = architecture.get(key) if isinstance(architecture, dict) else None
         if found not in expected:
-            raise _refusal(path, f"made for {key} {found!r}, this version has {expected[0]!r}")
+            raise _refusal(path, f"made for {key} {found!r}, but this version has {expected[0]!r}")
     quantile = manifest.get("quantile")
     if not isinstance(quantile, float) or not 0 < quantile < 1:
         raise _refusal(path, f"quantile {quantile!r} is not between 0 and 1")
     found_hash = hashlib.sha256(raw).hexdigest()
     if found_hash != manifest.get("weights_sha256"):
-        raise _refusal(path, f"the weights have SHA-256 {found_hash[:12]}…, not what the manifest says")
+        raise _refusal(path, f"the weights have SHA-256 {found_hash[:12]}…, which differs from the manifest")
 
 
 def _arrays(path: Path, raw: bytes) -> dict[str, Float32s]:

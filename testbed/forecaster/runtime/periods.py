@@ -1,7 +1,7 @@
 """The period of a node's arrivals, and what will come if the last period repeats.
 
 Frames of video or sensors come by the clock: what announces them is the time since the last one.  A recurrent cell has
-to learn the clock of every stream anew in its few numbers; a history of arrivals has it.
+to learn the period of every stream again in its small state; a history of arrivals has it.
 
 **The period** is the lag p up to `LONGEST` at which the arrivals differ least from what they were p samples ago: the
 minimum of the average magnitude difference ``D_p = mean |x_t - x_(t-p)|``, x = log(1 + arrivals), an exponentially

@@ -165,7 +165,7 @@ def _resume(
     path: Path, config: TrainConfig, network: ForecastNetwork, optimiser: torch.optim.Optimizer
 ) -> tuple[int, float]:
     """Load the checkpoint, if there is one, and return the finished epochs and the last loss."""
-    source = Source(path, "delete it, or give another --out", f"going on from {path}")
+    source = Source(path, "delete it, or choose another --out", f"resuming from {path}")
     if not source.exists():
         return 0, math.nan
     content = source.read(_MAX_CHECKPOINT_BYTES)

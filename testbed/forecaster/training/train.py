@@ -6,7 +6,7 @@ node, where it is never reset.  Adam; the learning rate rises over the first ste
 zero, so the last weights are the ones to keep and validation data chooses nothing.
 
 Every random choice is named by (seed, purpose, epoch).  After each epoch a checkpoint is written; a run with the same
-configuration goes on from it and ends with the same weights as one that was never interrupted.
+configuration resumes from it and ends with the same weights as one that was never interrupted.
 """
 
 from __future__ import annotations

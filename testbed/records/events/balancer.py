@@ -22,7 +22,7 @@ class NodeLeft(Event):
     """`node` stopped serving."""
 
     node: Node
-    reason: Annotated[str, Doc("why it left", "notifications, port, mesh, drain or crash")]
+    reason: Annotated[str, Doc("reason for leaving", "notifications, port, mesh, drain or crash")]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -69,7 +69,7 @@ class DrainOrdered(Event):
 class SizeOrdered(Event):
     """The autoscaler orders the number of nodes that are to serve."""
 
-    size: Annotated[int, Doc("how many", "nodes")]
+    size: Annotated[int, Doc("the number of nodes", "nodes")]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -97,17 +97,17 @@ class NodeObserved(Event):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class StartNode(Action):
-    """Start all parts of `node`."""
+    """Start all processes of `node`."""
 
     node: Node
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class StopNode(Action):
-    """End all parts of `node`."""
+    """End all processes of `node`."""
 
     node: Node
-    reason: Annotated[str, Doc("why", "drained, failed, cancelled or late (not ready in time)")]
+    reason: Annotated[str, Doc("reason", "drained, failed, cancelled or late (not ready in time)")]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -115,7 +115,7 @@ class RefuseOrder(Action):
     """An order for `node` was rejected and has no effect."""
 
     node: Node
-    reason: Annotated[str, Doc("why", "text")]
+    reason: Annotated[str, Doc("reason", "text")]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -131,7 +131,7 @@ class LoadMeasured(Event):
 class ScaleDecided(Action):
     """The new target number of nodes that serve or join, and the reason."""
 
-    size: Annotated[int, Doc("how many", "nodes")]
+    size: Annotated[int, Doc("the number of nodes", "nodes")]
     current: Annotated[int, Doc("nodes that serve or join at that time", "nodes")]
     required: Annotated[
         int, Doc("the number computed by the rule, before `min`, `max` and `step` are applied", "nodes")

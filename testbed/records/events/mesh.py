@@ -1,4 +1,4 @@
-"""What members of the mesh hear and what they send; the datagrams have these fields in this order."""
+"""What mesh members receive and send; the datagrams have these fields in this order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from testbed.records.events.node import Nodes
 from testbed.records.events.record import Action, Doc, Event, Floats, Ints, Record, Short
 
 Recipients = Annotated[tuple[str, ...], Doc("the members it is sent to", "names")]
-_LIFE = "incarnation number: run-clock time of the last (re)start"
+_LIFE = "incarnation number: run-clock time of the last start, restart or refutation"
 _SILENT = (
     "0: heartbeats arrive; 1: suspected; 2: uncertain, because the monitor misses "
     "heartbeats of other nodes, too, and may itself be disconnected. If a report "
@@ -21,7 +21,7 @@ _SILENT = (
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Heartbeat(Record):
-    """A sign of life."""
+    """What a heartbeat contains."""
 
     incarnation: Annotated[int, Doc(f"{_LIFE} of the sender", "ns")]
 
@@ -37,14 +37,17 @@ class HeartbeatHeard(Heartbeat, Event):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class SendHeartbeat(Heartbeat, Action):
-    """Send a heartbeat of this node to each of `to`; arrives there as `HeartbeatHeard`."""
+    """Send a heartbeat of this node to each of `to`, which handles it as `HeartbeatHeard`.
+
+    Recorded by neither engine.
+    """
 
     to: Recipients
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Suspicions(Record):
-    """What a monitor reports of the nodes it watches; it replaces its earlier reports."""
+    """Report of a monitor about the nodes that it monitors; it replaces its earlier reports."""
 
     __test__: ClassVar[bool] = False  # the name starts with "Test": pytest shall not collect it
 
@@ -55,7 +58,7 @@ class Suspicions(Record):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class SuspicionsHeard(Suspicions, Event):
-    """Report of `monitor` about the nodes that it monitors."""
+    """Report of `monitor` about the nodes that it monitors; not written to `events.jsonl` (see `SuspicionsChanged`)."""
 
     short: ClassVar[Short] = Short.NEVER
 
@@ -66,7 +69,8 @@ class SuspicionsHeard(Suspicions, Event):
 class SendSuspicions(Suspicions, Action):
     """Report to each of `to` from which monitored nodes heartbeats arrive and from which not.
 
-    Recorded by the recipient as `SuspicionsHeard`.
+    Recorded by neither engine. The failure detector in the controller records a report as `SuspicionsChanged` if it
+    differs from the previous one.
     """
 
     to: Recipients
@@ -74,7 +78,7 @@ class SendSuspicions(Suspicions, Action):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Rumours(Record):
-    """What the monitors of `nodes` concluded; of two the one of the later incarnation counts, of equal ones `dead`."""
+    """Conclusions of the monitors of `nodes`. Of two, the later incarnation wins; if both are equal, `dead` wins."""
 
     nodes: Nodes
     incarnation: Annotated[Ints, Doc(f"{_LIFE} of each, as last heard by its monitors", "ns")]
@@ -83,14 +87,14 @@ class Rumours(Record):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class RumoursHeard(Rumours, Event):
-    """Rumours were received, passed on by any member."""
+    """Rumours were received, forwarded by any member; not written to `events.jsonl`."""
 
     short: ClassVar[Short] = Short.NEVER
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class SendRumours(Rumours, Action):
-    """Send each of `to` these rumours; arrives there as `RumoursHeard`."""
+    """Send each of `to` these rumours, which it handles as `RumoursHeard`; recorded by neither engine."""
 
     to: Recipients
 
@@ -109,13 +113,13 @@ class States(Record):
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class StatesHeard(States, Event):
-    """The state of `nodes`, received from the nodes themselves or forwarded by other members."""
+    """The state of `nodes`, from the nodes themselves or forwarded by other members; not written to `events.jsonl`."""
 
     short: ClassVar[Short] = Short.NEVER
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class SendStates(States, Action):
-    """Send each of `to` these states; arrives there as `StatesHeard`."""
+    """Send each of `to` these states, which it handles as `StatesHeard`; recorded by neither engine."""
 
     to: Recipients

@@ -1,4 +1,4 @@
-"""Checks of the agents: they sampled at their times, and every interval."""
+"""Checks of the agents: samples were taken on time and in every interval."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from testbed.records.histogram import Histogram, merged
 from testbed.results.fidelity.check import A_QUIETER_MACHINE, Bound, BoundOfRun, Measured, Question, Run
 from testbed.units import NS_PER_MS
 
-# A tick 2 ms late costs a fifth of a 10 ms interval of lead time.
+# A tick that is 2 ms late reduces the lead time by a fifth of a 10 ms interval.
 AGENT_LATENESS_GOOD_MS = 2.0
-# Each missing sample is a blind interval of the agent; at a tenth it is another policy.
+# In an interval without a sample the agent does not react; with a tenth of them missing it is another policy.
 MISSING_SAMPLES_RATIO = Bound(0.02, 0.10)
-# An agent hands its samples over ten at a time; those it has not are lost with it when a fault kills it. The interval
-# in which it starts anew is not whole.
+# An agent delivers its samples in blocks of ten; a block that is not full is lost when a fault kills the agent. The
+# interval in which it restarts is not complete.
 SAMPLES_LOST_BY_A_CRASH = 11
 
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from testbed.records.changes import Change
 from testbed.results.fidelity.check import Bound, Measured, Question, Run
 
-# After a change of what packets meet the run is not the one the scenario describes, for however short a time it was.
+# After any change on the path of packets, however short, the run is not the one that the scenario describes.
 CHANGES_ON_THE_WAY = Bound(0, 0)
-# Beside the way of packets (scheduling, a stopped process, a sysctl) the checks of time and loss say what it did.
+# For changes off the path (scheduling, a stopped process, a sysctl), the checks of time and loss show the effect.
 CHANGES_BESIDE = Bound(0, float("inf"))
 _NAMED = 3
 

@@ -1,8 +1,8 @@
-"""One check: a measured value, two bounds, and in words what it means and what to do.
+"""One check: a measured value, two bounds, an explanation and a remedy.
 
-A file of this folder holds a family of checks: the bounds as constants, each with its reason; a function for each check
-that measures; and `CHECKS`, which names them, with their bounds and what a value past the bounds means.  `judge` makes
-them all, `reference` the page ``docs/reference/checks.md``.
+A file of this folder contains a family of checks: the bounds as constants, each with its reason; for each check a
+function that measures the value; and `CHECKS`, with names, bounds and explanations.  `judge` runs all of them,
+`reference` writes the page ``docs/reference/checks.md``.
 """
 
 from __future__ import annotations
@@ -148,8 +148,8 @@ class Check:
 
     @property
     def _bounds(self) -> str:
-        usable = f", usable up to {short(self.usable)}" if self._usable_ends else ""
-        return f"good up to {short(self.good)}{usable}"
+        usable = f", DEGRADED up to {short(self.usable)}" if self._usable_ends else ""
+        return f"VALID up to {short(self.good)}{usable}"
 
     @property
     def _usable_ends(self) -> bool:

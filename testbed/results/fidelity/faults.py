@@ -1,4 +1,4 @@
-"""Checks of the faults that the scenario ordered: each was seen to happen, and at its time."""
+"""Checks of the faults of the scenario: each was observed, and on time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from testbed.results.fidelity.check import A_QUIETER_MACHINE, Bound, Measured, Q
 from testbed.results.fidelity.stalls import STALL_MS
 from testbed.units import NS_PER_MS
 
-# What was not seen to break was not studied, whatever the run shows.
+# If a fault was not observed, the run does not show its effect.
 FAULTS_UNSEEN = Bound(0, 0)
 
 

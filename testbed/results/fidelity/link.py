@@ -1,6 +1,6 @@
-"""Checks of queue and link: the rate is the configured one, and the queue that drops is the queue that delays.
+"""Checks of queue and link: the rate is as configured, and the queue used for drops equals the queue that delays.
 
-The physics are defined in `testbed.results.queues`.
+The quantities are defined in `testbed.results.queues`.
 """
 
 from __future__ import annotations
@@ -10,20 +10,21 @@ import numpy as np
 from testbed.results.fidelity.check import A_QUIETER_MACHINE, Bound, Measured, Question, Run, joined
 from testbed.results.queues import queue_distances, window_rate_errors
 
-# 2 % is the accuracy that a run claims for the rate of its links. The median shows which rate the link had: beyond 2 %
-# the link was not the configured one.
+# 2 % is the accuracy that a run guarantees for the rate of its links. The median shows the rate of the link: if it is
+# off by more than 2 %, the link was not the configured one.
 RATE_ERROR_MEDIAN_RATIO = Bound(0.02, 0.02)
 # One slow window (the machine stalled) is a caveat. If one in twenty is slow, the link was not the configured one.
 RATE_ERROR_RATIO = 0.02
 RATE_WINDOWS_OFF_RATIO = Bound(0.0, 0.05)
 # The two queues may differ by 2 packets plus 2 % of the backlog (the accuracy of the rate). They are read one after the
-# other, and now and then packets come between, so up to 1 % of the samples may differ by more. Beyond 10 % the queue
-# that drops is not the queue that delays.
+# other, and sometimes packets arrive in between, so up to 1 % of the samples may differ by more. Beyond 10 % the queue
+# used for drops is not the queue that delays.
 QUEUE_GRAIN_PKTS = 2
 QUEUES_APART_RATIO = Bound(0.01, 0.10)
-# With few backlogged samples a single race would exceed 1 %, so this many may always differ.
+# With few backlogged samples a single such race would exceed 1 %, so this number of samples may always differ.
 QUEUES_APART_FREE_SAMPLES = 2
-# Generic XDP runs after the kernel has built its packet and may queue it: same decisions, other costs and delays.
+# Generic XDP runs after the kernel has allocated its packet and possibly queued it: the decisions are the same, but
+# costs and delays differ.
 GENERIC_XDP_NODES = Bound(0, float("inf"))
 
 
@@ -75,7 +76,7 @@ CHECKS = (
     Question(
         "delivered rate while backlogged, median error",
         "the link did not have the configured rate",
-        "look for a second limit on the node's link, or for a machine that cannot serve the rate",
+        "check whether another limit applies to the node's link, or the machine is too slow for the rate",
         _rate_median,
         RATE_ERROR_MEDIAN_RATIO,
         "of the rate",

@@ -1,26 +1,26 @@
-"""Checks of the machine below the trial: processors, quotas, clocks, the kernel's tables."""
+"""Checks of the machine that runs the trial: CPUs, quotas, clocks, tables of the kernel."""
 
 from __future__ import annotations
 
 from testbed.results.fidelity.check import A_QUIETER_MACHINE, Bound, Measured, Question, Run, measured
 from testbed.units import NS_PER_MS
 
-# Busy share of all cores. Beyond 90 % timers and softirqs begin to queue behind each other, at 97 % they do.
+# Busy share of all cores. From 90 % on, timers and softirqs begin to wait for each other; at 97 % they often do.
 CPU_BUSY_RATIO = Bound(0.90, 0.97)
-# A full second without idle time hides in the mean of a long run, and is long enough to disturb bursts.
+# In the mean of a long run, a second without idle time is not visible, but it is long enough to disturb bursts.
 CPU_BUSY_WORST_RATIO = Bound(0.98, float("inf"))
-# Time the hypervisor took is time no counter of ours sees.
+# Time taken by the hypervisor appears in no other counter.
 CPU_STEAL_RATIO = Bound(0.01, 0.05)
-# What a process is to do waits as long as 1 / (1 - u) times the doing, u being the share of the time it runs or is kept
-# from running: at 90 % ten times, which for the 10 us of a packet in the switch is nothing yet. From there on a little
-# more is much more, and at 100 % it piles up. The checks of stalls say what came of it, so it is a caveat.
+# Queueing theory: with utilisation u (share of the time in which the process runs or waits for a core) a task takes
+# 1 / (1 - u) times its service time. At 90 % that is ten times, still short for the 10 us of a packet in the switch.
+# Above, it grows fast, without bound at 100 %. The checks of stalls show the effect, so this check is only a caveat.
 CPU_DEMAND_RATIO = Bound(0.90, float("inf"))
-# On an idle machine it makes no difference, and lateness is checked by itself: a caveat.
+# On an idle machine it makes no difference, and lateness has its own check, so this is only a caveat.
 WITHOUT_REAL_TIME = Bound(0, float("inf"))
-# A CPU quota stops everything at once; 1 % of the time in pauses of 100 ms is many bursts.
+# A CPU quota stops all processes together; 1 % of the time, in pauses of 100 ms, affects many bursts.
 THROTTLED_RATIO = Bound(0.0, 0.01)
-# The clock of the run stands still while the machine is suspended, so no other check shows it; what lies on other
-# machines, as the backing of this one's devices, goes on. The two clocks are read one after the other.
+# The clock of the run stops while the machine is suspended, so no other check shows it, but remote machines continue.
+# The bound is not 0 because the two clocks are read one after the other.
 SUSPENDED_MS = Bound(1.0, float("inf"))
 # A full neighbour table delays or loses packets for reasons outside the scenario.
 NEIGHBOUR_OVERFLOWS = Bound(0, float("inf"))
@@ -63,8 +63,8 @@ def _without_real_time(run: Run) -> Measured | None:
 CHECKS = (
     Question(
         "fixed priorities refused",
-        "senders, agents and the switch had to compete with other processes for the CPU",
-        "`python -m testbed doctor` says what gives them fixed priorities (CAP_SYS_NICE, a real-time share)",
+        "senders, agents and the switch competed with other processes for the CPU",
+        "`python -m testbed doctor` says how to get fixed priorities (CAP_SYS_NICE, a real-time share)",
         _without_real_time,
         WITHOUT_REAL_TIME,
         "",
@@ -88,7 +88,7 @@ CHECKS = (
     Question(
         "CPU stolen by the hypervisor",
         "the hypervisor gave the cores to other virtual machines",
-        "use a machine whose cores are its own",
+        "use a machine with dedicated cores",
         measured("cpu_steal_ratio"),
         CPU_STEAL_RATIO,
         "of the time",

@@ -1,4 +1,4 @@
-"""Checks of what became of the packets that were sent: each accounted for, none lost where none may be lost.
+"""Checks of all packets that were sent: each is accounted for, and none is lost outside of buffers and faults.
 
 The accounting is defined in `testbed.results.accounting`.
 """
@@ -9,16 +9,16 @@ from testbed.records.evidence import total
 from testbed.results.accounting import account, counted_places
 from testbed.results.fidelity.check import A_QUIETER_MACHINE, Bound, Measured, Question, Run
 
-# A packet that nobody can place means that some counter lies: no loss figure of the run can be trusted.
+# An unaccounted packet means that some counter is wrong, so no loss metric of the run can be trusted.
 UNACCOUNTED_PKTS = Bound(0, 0)
-# A network that doubles packets is not the one described, and a buffer was offered what nobody planned.
+# A network that duplicates packets is not the one described, and buffers received packets that were not planned.
 DUPLICATE_PKTS = Bound(0, 0)
-# What nobody sent and yet arrived is of another plan, or of a sender that reports what is not so.
+# Packets that arrived but were not sent belong to another plan, or the report of a sender is wrong.
 UNSENT_SEEN_PKTS = Bound(0, 0)
-# The losses of a fault are measured twice, by counters and by packet numbers. Where they differ, neither is reliable.
+# The losses of a fault are measured twice, by counters and by packet numbers. If they differ, neither is reliable.
 FAULT_LOSS_APART_PKTS = Bound(0, 0)
-# Loss outside the buffer is not what is studied. Up to 0.1 % of the packets it is a caveat: losses that are compared
-# between policies are percents.
+# Loss outside the buffers is a disturbance. Up to 0.1 % of the packets it is a caveat, because the losses that are
+# compared between policies are of the order of per cents.
 STRAY_LOSS_RATIO = Bound(0.0, 0.001)
 
 
@@ -90,7 +90,7 @@ CHECKS = (
     Question(
         "duplicated packets",
         "packets were delivered twice, at one backend or at several, or delivered and dropped",
-        "look for a loop or a mirror in the network",
+        "check the network for a loop or a mirror",
         _duplicates,
         DUPLICATE_PKTS,
         "packets",
@@ -98,7 +98,7 @@ CHECKS = (
     Question(
         "packets that nobody sent",
         "packets of this run arrived that are not in the plan, or that no sender reports as sent",
-        "look for a second sender, or for one whose report is wrong",
+        "check for a second sender, or one whose report is wrong",
         _unsent_seen,
         UNSENT_SEEN_PKTS,
         "packets",

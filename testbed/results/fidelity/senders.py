@@ -1,10 +1,10 @@
-"""Checks of the senders: every packet of the plan was sent, and at its time.
+"""Checks of the senders: every packet of the plan was sent, and on time.
 
     planned = sent + refused and given up + not tried because the sender failed        (else: unexplained)
 
-A packet's lateness is measured by its sender after the system call that took it.  The percentiles bound how many
-packets were late: 1 % at p99, 0.1 % at p99.9, which are the delays that a summary reports.  What is rarer is bounded by
-the longest stall (`stalls`).
+The sender measures the lateness of a packet after the system call that sent it.  The percentiles bound the fraction of
+late packets: 1 % at p99, 0.1 % at p99.9.  These are the percentiles of the delay that a summary reports.  Rarer
+lateness is bounded by the longest stall (`stalls`).
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from testbed.results.accounting import account
 from testbed.results.fidelity.check import A_QUIETER_MACHINE, Bound, Measured, Question, Run
 from testbed.units import NS_PER_MS
 
-# A sender that gave up leaves a load that nobody planned, whatever part of it is missing.
+# If a sender gave up, the load was not the planned one, however little is missing.
 FAILED_SENDERS = Bound(0, 0)
-# Packets planned and not sent change the load itself.
+# Packets that were planned but not sent change the load.
 UNSENT_RATIO = Bound(0.0, 0.01)
-# A packet that the sender counts neither as sent nor as unsent is missing in its report: its counters are wrong.
+# If the sender counts a packet neither as sent nor as unsent, its counters are wrong.
 UNEXPLAINED_PKTS = Bound(0, 0)
-# A packet 1 ms late moves within a tenth of a sample. At 5 ms the burst that is sent is not the planned one.
+# A packet that is 1 ms late moves by a tenth of a sample interval. At 5 ms the burst is not the planned one.
 SEND_LATENESS_MS = Bound(1.0, 5.0)
-# One stall that is still usable (`stalls`) is 1 % of the packets of a run of some seconds: more is no single stall.
+# A single DEGRADED stall (`stalls`) affects 1 % of the packets of a run of a few seconds; more is not a single stall.
 SEND_LATENESS_P999_MS = Bound(5.0, 80.0)
 
 

@@ -1,20 +1,20 @@
 """Checks of stalls: no stage was stopped for long, except by the faults of the scenario.
 
-A share hides a stall: 100 ms of a stopped switch are half a percent of a run of 20 s, but 100 ms of every burst that
-came meanwhile.  So what is checked is the longest stall of each stage.
+A fraction of the time would hide a stall: if the switch stops for 100 ms, that is half a per cent of a run of 20 s, but
+it delays every burst of that time by up to 100 ms.  So the longest stall of each stage is checked.
 
-*Bounds.*  They are the same for all stages, since they are about the run and not about the stage.  A buffer of 0.5 MB
-at 100 Mbit/s takes 40 ms to fill or to empty, and a forecast looks 50 to 100 ms ahead: a stall of a fifth of that
-changes no figure that is compared, and a stall of all of it causes a burst by itself.  Between the two, one burst of
-the run was not that of the plan, and the reader should know which: the figures carry a caveat.
+*Bounds.*  They are the same for all stages, since they concern the run and not the stage.  A buffer of 0.5 MB at
+100 Mbit/s takes 40 ms to fill or to empty, and the horizon of a forecast is 50 to 100 ms.  A stall of a fifth of that
+does not change a compared result; a stall of all of it causes a burst.  Between the two, one burst of the run was not
+as planned: the results have a caveat, which names the stall.
 
-*Detection.*  A process runs its loop every 10 ms, so a stall is seen as up to 10 ms shorter than it was; a stall of the
-switch or a link is seen from the first packet that meets it.  Hence, with packets under way at all times, a stop of
-32 ms of any stage is at least DEGRADED, and one of 95 ms INVALID.  A stall that no packet met and no loop missed
-changed nothing.
+*Detection.*  A process runs its loop every 10 ms, so a stall is measured as up to 10 ms too short.  A stall of the
+switch or a link is measured from the first packet that is affected.  Hence, with packets in transit at all times, a
+stop of 32 ms of any stage is at least DEGRADED, and one of 95 ms is INVALID.  A stall that affected no packet and no
+loop changed nothing.
 
-*Cause.*  Stalls of several stages at one time have one cause: where all nodes wait for packets it is the switch, where
-one does it is its link; where senders, agents and packets were stopped together it is the machine.
+*Cause.*  Simultaneous stalls of several stages have one cause.  If all nodes wait for packets, it is the switch; if one
+does, it is its link; if senders, agents and packets stop together, it is the machine.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from testbed.units import NS_PER_MS, NS_PER_S
 
 STALL_MS = Bound(20.0, 80.0)
 _LOOK_NS = 60 * NS_PER_MS  # so far apart are two looks at the processes
-_FIND_OUT = "find what stopped or starved it (a signal, a real-time process, a CPU quota) and run again"
+_FIND_OUT = "find out what stopped it or took its CPU time (a signal, a real-time process, a CPU quota), and run again"
 _OPTIONAL = ("mesh", "tcp")
 _TOGETHER = 3  # so many kinds of stage that stand still at one time have no other cause than the machine
 
@@ -94,7 +94,7 @@ def _meanwhile(run: Run, worst: _Found, *kinds: StageKind) -> list[_Found]:
 
 def _machine(run: Run, worst: _Found) -> str:
     kinds = {found.stage.kind for found in _meanwhile(run, worst)} | {worst.stage.kind}
-    return ", and the whole machine with it" if len(kinds - {"stamp"}) >= _TOGETHER else ""
+    return "; the whole machine stalled at that time" if len(kinds - {"stamp"}) >= _TOGETHER else ""
 
 
 def _by_a_signal(run: Run, worst: _Found) -> str:
@@ -115,7 +115,7 @@ def _way_cause(run: Run, worst: _Found) -> str:
     served = [stage.place for stage in run.evidence.stages if stage.kind == "way"]
     if 2 * len(waiting) > len(served):
         return f"the switch (ovs-vswitchd) did not forward {when} (seen at {nodes})"
-    return f"packets between the switch and {nodes} were held {when}, those to other nodes were not"
+    return f"packets between the switch and {nodes} were held {when}; packets to other nodes were not"
 
 
 def _stood_still(who: str) -> Callable[[Run, _Found], str]:

@@ -1,10 +1,10 @@
-"""Checks of the way of a packet as it goes as a rule: from client to node, through the node's buffer, on to the sink.
+"""Checks of the typical delay on the path of a packet: from client to node, and from the node's buffer to the sink.
 
     sent ── way ──▶ node: arrives, waits by the model ── departs ──▶ ... ──▶ sink
 
-The first stage has no queue that the scenario knows of, the second none that the node's model does not know of.  What
-a packet takes beyond that the network adds by itself.  The percentiles bound what it adds all the time, the longest
-stall (`stalls`) what it adds once.
+The scenario has no queue on the first stage, and only the modelled queue of the node on the second.  Any further delay
+is added by the emulated network itself.  The percentiles bound this delay in general, the longest stall (`stalls`)
+bounds single events.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from testbed.records.stages import StageKind
 from testbed.results.fidelity.check import A_QUIETER_MACHINE, Bound, Measured, Question, Run
 from testbed.units import NS_PER_MS
 
-# A switch that takes bursts at its full rate holds a packet for some milliseconds. At 5 ms a burst reaches the node
-# half a sample late, at 20 ms two samples: it is another burst then.
+# A switch that receives bursts at its full rate holds a packet for a few milliseconds. With 5 ms a burst reaches the
+# node half a sample interval late; with 20 ms, two intervals late, it is another burst.
 WAY_P99_MS = Bound(5.0, 20.0)
-# Forwarding takes some 10 us. A millisecond is a tenth of a sample; at 5 ms the delays are not those of the buffer.
+# Forwarding takes some 10 us. A millisecond is a tenth of a sample interval; at 5 ms, delays are not due to the buffer.
 QUEUE_P99_MS = Bound(1.0, 5.0)
-# What the buffer has not admitted it could not have dropped: the run studied another system.
+# Packets that bypass the buffer cannot be dropped by it, so the run studied another system.
 UNBUFFERED_PKTS = Bound(0, 0)
 
 
@@ -41,7 +41,7 @@ def _taken(kind: StageKind) -> Callable[[Run], Measured | None]:
 def _unbuffered(run: Run) -> Measured | None:
     pkts = total(node.unbuffered_pkts for node in run.evidence.nodes)
     which = [node.node for node in run.evidence.nodes if node.unbuffered_pkts]
-    cause = f"packets came to the sinks of {', '.join(which)} that no buffer had admitted" if which else ""
+    cause = f"packets reached the sinks of {', '.join(which)} that no buffer had admitted" if which else ""
     return None if pkts is None else Measured(pkts, cause=cause)
 
 
@@ -58,7 +58,7 @@ CHECKS = (
     Question(
         "way from node to sink p99, beyond the queue",
         "packets took longer on the path from node to sink than the node's backlog and the link's rate explain",
-        "look for another queue or limit on the node's link, or end other work on this machine",
+        "check whether another queue or limit applies to the node's link, or end other work on this machine",
         _taken("queue"),
         QUEUE_P99_MS,
         "ms",

@@ -1,13 +1,13 @@
-"""Checks of the run as a whole: that it was made to its end, by the processes it began with."""
+"""Checks of the run as a whole: it ran to its end, with the processes it started with."""
 
 from __future__ import annotations
 
 from testbed.results.fidelity.check import Bound, Measured, Question, Run
 from testbed.units import NS_PER_S
 
-# What was measured until then is right, but a part of the scenario was not carried out: a caveat of every figure.
+# Measurements until then are correct, but a part of the scenario did not run, so every result has a caveat.
 INTERRUPTIONS = Bound(0, float("inf"))
-# Each is a fault that the scenario did not order; packets are accounted for all the same.
+# Each is a fault that the scenario does not contain; packets are accounted for nevertheless.
 RESTARTS = Bound(0, float("inf"))
 _NAMED = 3
 
@@ -29,15 +29,15 @@ CHECKS = (
     Question(
         "stopped before its end",
         "the results cover only a part of the scenario",
-        "run it to its end",
+        "let the run finish",
         _interrupted,
         INTERRUPTIONS,
         "",
     ),
     Question(
         "restarted processes",
-        "processes of the run ended by a fault that the scenario did not order, and were started anew",
-        "find out what ended them: read logs/ in the run directory",
+        "processes of the run ended unexpectedly and were restarted",
+        "find out why they ended: read logs/ in the run directory",
         _restarted,
         RESTARTS,
         "processes",

@@ -38,7 +38,7 @@ class Measured:
         facts: what must be known of the scenario.
         evidence: what the engine counted.
         rows: the samples of each node.
-        events: the records of ``events.jsonl``, in order; read anew each time one iterates over them.
+        events: the records of ``events.jsonl``, in order; re-read on each iteration.
         summary: the figures counted before.
     """
 

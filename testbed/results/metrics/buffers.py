@@ -49,7 +49,7 @@ ROWS = (
     Metric(
         name="buffer.resizes",
         unit="count",
-        doc="how often the limit of a node was changed",
+        doc="number of changes of the limit of a node",
         section="Buffer",
         label="resizes",
         line="{}",

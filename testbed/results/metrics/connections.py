@@ -62,11 +62,11 @@ ROWS = (
             unit="ms",
             doc="round-trip time of the TCP connections, including queueing delay",
             section="TCP",
-            label=f"round trip {part}",
+            label=f"round-trip time {part}",
             lower_is_better=True,
             line=line,
         )
-        for part, line in (("min", ""), ("p50", "round trip p50 {}"), ("p99", "p99 {}"))
+        for part, line in (("min", ""), ("p50", "round-trip time p50 {}"), ("p99", "p99 {}"))
     ),
     *(
         Metric(
@@ -78,6 +78,6 @@ ROWS = (
             lower_is_better=True,
             line=line,
         )
-        for part, line in (("p50", "of it {} in queues"), ("p99", ""))
+        for part, line in (("p50", "{} of it queueing"), ("p99", ""))
     ),
 )

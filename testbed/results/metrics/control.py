@@ -11,9 +11,9 @@ _BALANCER = (
     Metric(
         name="balancer.max_over_mean_load",
         unit="factor",
-        doc="bytes that the balancer sent to the busiest node, over the mean of the nodes",
+        doc="bytes that the balancer sent to the busiest node, divided by the mean over all nodes",
         section="Control",
-        label="busiest node, of the mean",
+        label="busiest node / mean",
         lower_is_better=True,
         line="busiest node {} × the mean",
         key="max_over_mean",
@@ -49,7 +49,7 @@ _BALANCER = (
     Metric(
         name="balancer.dropped_fragments",
         unit="packets",
-        doc="IP fragments that the switch dropped, as their flow is unknown",
+        doc="IP fragments that the switch dropped, because their flow is unknown",
         section="Control",
         label="dropped fragments",
         lower_is_better=True,

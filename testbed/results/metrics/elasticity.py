@@ -43,10 +43,10 @@ _FIGURES = tuple(
         (
             "under_ratio",
             "ratio",
-            "node-time that was missing, over the node-time that the load needed",
+            "missing node-time, divided by the node-time that the load needed",
             "missing nodes",
         ),
-        ("over_ratio", "ratio", "node-time too many, over the node-time that the load needed", "idle nodes"),
+        ("over_ratio", "ratio", "surplus node-time, divided by the node-time that the load needed", "idle nodes"),
     )
 )
 _ORDERS = tuple(
@@ -65,8 +65,8 @@ _ORDERS = tuple(
 )
 _JITTER = Metric(
     name="autoscaler.jitter_per_min",
-    unit="a minute",
-    doc="changes of the serving nodes beyond those of the nodes needed: above 0 it oscillates, below 0 it lags behind",
+    unit="per minute",
+    doc="changes of the number of serving nodes minus those of the number needed: above 0: oscillates; below 0: lags",
     section="Control",
     label="scaling jitter",
     count=_figure("jitter_per_min"),

@@ -52,13 +52,13 @@ ROWS = (
         unit="ratio",
         doc="fraction of all alarms with a burst during the alarm or within 200 ms after it",
         section="Prediction",
-        label="alarms that were right",
+        label="alarms followed by a burst",
         lower_is_better=False,
         line="precision {}",
     ),
     Metric(
         name="prediction.false_alarms_per_min",
-        unit="a minute",
+        unit="per minute",
         doc="alarms not followed by a burst, per node and minute",
         section="Prediction",
         label="false alarms",
@@ -71,7 +71,7 @@ ROWS = (
         doc="bursts with an alarm that began within 1 s before their onset (the matching window), of all bursts; "
         "an alarm that began earlier does not count",
         section="Prediction",
-        label="announced by an alarm that began within 1 s",
+        label="bursts with an alarm within 1 s before",
         lower_is_better=False,
     ),
     Metric(

@@ -9,8 +9,8 @@ _PLACES = {
     "buffer": "packets dropped by the buffers of the nodes",
     "link": "packets dropped at the full queue of a link between switches (only the simulation has such queues)",
     "qdisc": "packets lost in the egress queue of a node",
-    "switch": "packets lost in the switch, or refused by it",
-    "fault": "packets that a fault of the scenario lost",
+    "switch": "packets lost or refused by the switch",
+    "fault": "packets lost because of a fault of the scenario",
     "other": "packets counted by another drop counter",
 }
 _TRAFFIC = (
@@ -65,7 +65,7 @@ _TRAFFIC = (
     Metric(
         name="traffic.reordered_packets",
         unit="packets",
-        doc="packets that arrived after a later one of their flow",
+        doc="packets that arrived after a packet of the same flow that was sent later",
         section="Traffic",
         label="reordered",
         lower_is_better=True,
@@ -82,7 +82,7 @@ _TRAFFIC = (
         Metric(
             name=f"traffic.send_lateness_us.{part}",
             unit="µs",
-            doc="how long after its planned time a packet was sent",
+            doc="time between the planned and the actual send time of a packet",
             section="Traffic",
             label=f"send lateness {part}",
             lower_is_better=True,

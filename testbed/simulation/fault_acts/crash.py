@@ -10,7 +10,7 @@ from testbed.simulation.fault_acts.act import FaultAct
 
 
 class Act(FaultAct):
-    """Crashes nodes and starts them anew."""
+    """Crashes nodes and restarts them."""
 
     def begin(self, spec: FaultSpec) -> None:
         """See `FaultAct.begin`."""

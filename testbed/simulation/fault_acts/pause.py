@@ -1,4 +1,4 @@
-"""`pause`: agent and mesh member of the node stop, and go on later."""
+"""`pause`: agent and mesh member of the node are stopped and resumed later."""
 
 from __future__ import annotations
 
