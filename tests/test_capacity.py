@@ -38,8 +38,8 @@ COSTS = Costs(
     control_ratio=Slope(0.05, 0.005),
     rest_ratio=Slope(0.0, 0.0),
     record_ratio=Slope(0.0, 0.0),
-    agents=Slope(0.0, 1.0),
-    members=Slope(0.0, 1.0),
+    agent_processes=Slope(0.0, 1.0),
+    mesh_processes=Slope(0.0, 1.0),
     paces_pps=(2_000.0, 10_000.0, 100_000.0),
     switch_ns=(Slope(50 * US, 5 * US), Slope(25 * US, 2.5 * US), Slope(10 * US, US)),
     send_ns=(20 * US, 15 * US, 5 * US),
@@ -130,7 +130,7 @@ def test_what_goes_before_the_switch_is_missing_to_it() -> None:
 
 
 def test_one_process_for_all_agents_has_one_core() -> None:
-    shared = replace(COSTS, agents=Slope(1.0, 0.0))
+    shared = replace(COSTS, agent_processes=Slope(1.0, 0.0))
     asked = load(nodes=19, pps=100, apart=19)
     assert value(forecast(asked, shared), "by an agent process") == pytest.approx(0.95)
     assert value(forecast(asked, COSTS), "by an agent process") == pytest.approx(0.05)

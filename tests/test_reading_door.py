@@ -48,7 +48,7 @@ OWN: dict[str, dict[str, str]] = {
         "_commands": "likewise: a line of the database's own log",
     },
     "testbed/emulation/processes/channel.py": {"read": OURS, "_whole": OURS},
-    "testbed/emulation/processes/members.py": {"reported": OURS},
+    "testbed/emulation/processes/trial_process.py": {"reported": OURS},
     "testbed/emulation/processes/pool_lock.py": {"open_lock": OURS},
     "testbed/forecaster/data/traces.py": {"notices_of": PACKAGE},
     "testbed/forecaster/training/fitting.py": {"_resume": "bytes that the door has read; weights alone are unpacked"},

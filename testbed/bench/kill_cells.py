@@ -36,7 +36,7 @@ VICTIMS = {
     TRAFFIC: _ALL,
     FAULT: _ALL,  # a node is silent
     DRAIN: (*_WHOLE, *_DAEMONS, *_MEMBERS),
-    ENDING: (*_WHOLE, *_DAEMONS),  # the members have been stopped
+    ENDING: (*_WHOLE, *_DAEMONS),  # the processes have been stopped
     WRITING: (COMMAND,),  # the sandbox is gone
 }
 COMPLETED = frozenset({EXIT_OK, EXIT_EXPECTATION_FAILED, EXIT_INVALID})

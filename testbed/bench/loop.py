@@ -87,8 +87,8 @@ def _trial(*settings: str) -> _Trial:
         path = Path(folder) / "run"
         loaded = load(places.scenarios() / "burst.yaml", settings)
         result = run_trial(loaded, RunOptions(out=path, live=False, quiet=True))
-        samples, members = _samples(path), RecordedRun.open(path).manifest["members"]
-    agents = [cost for name, cost in members.items() if name.startswith("agent")]
+        samples, processes = _samples(path), RecordedRun.open(path).manifest["members"]
+    agents = [cost for name, cost in processes.items() if name.startswith("agent")]
     ran_s = float(samples["t_ns"].max()) / NS_PER_S
     return _Trial(
         samples,

@@ -139,7 +139,7 @@ class RunningTrial:
     # -------------------------------------------------------------------------------------------------- its processes
 
     def pids(self) -> dict[str, int]:
-        """Return every process of the run by its name: that of a member or a daemon, or the host of a shell.
+        """Return every process of the run by its name: that of a process or a daemon, or the host of a shell.
 
         Guard and PID 1 (`TRIAL`) are there once the sandbox is.
         """

@@ -53,7 +53,7 @@ class Costs:
         mesh_ratio: of all members of the mesh, by messages a second.
         control_ratio, rest_ratio: of the controllers, and of all that is not named here, by nodes.
         record_ratio: of who writes the samples down, by ticks a second.
-        agents, members: how many processes agents and mesh have, by nodes.
+        agent_processes, mesh_processes: number of processes of agents and of the mesh, by nodes.
         paces_pps: the rates at which switch and sender were measured, ascending; the last is more than can be done.
         switch_ns: what a packet costs the switch at each of them, by ports.
         send_ns: what it costs a sender at each of them.
@@ -72,8 +72,8 @@ class Costs:
     control_ratio: Slope
     rest_ratio: Slope
     record_ratio: Slope
-    agents: Slope
-    members: Slope
+    agent_processes: Slope
+    mesh_processes: Slope
     paces_pps: tuple[float, ...]
     switch_ns: tuple[Slope, ...]
     send_ns: tuple[float, ...]

@@ -261,22 +261,22 @@ def _loops(demand: _Demand) -> list[Expected]:
     load, costs = demand.load, demand.costs
     interval_ms = load.interval_ns / NS_PER_MS
     late = Bound(min(AGENT_LATENESS_GOOD_MS, interval_ms / 2), interval_ms)
-    agents = _of_one(demand.agents, costs.agents.at(load.nodes))
-    members = _of_one(demand.mesh, costs.members.at(load.nodes))
+    agents = _of_one(demand.agents, costs.agent_processes.at(load.nodes))
+    mesh = _of_one(demand.mesh, costs.mesh_processes.at(load.nodes))
     above = float(demand.sending.mean()) + demand.mesh
     waited = _wait_ms(demand, above + demand.agents, _P99) + costs.late_ns / NS_PER_MS
     alone = _behind_its_own_ms(demand, agents)
     return [
         Expected("agent loop lateness p99", "the agents", waited + alone, late, "ms"),
         Expected("core time wanted by an agent process", "the agents", agents, CPU_DEMAND_RATIO, "of a core"),
-        Expected("core time wanted by a mesh process", "the mesh", members, CPU_DEMAND_RATIO, "of a core"),
+        Expected("core time wanted by a mesh process", "the mesh", mesh, CPU_DEMAND_RATIO, "of a core"),
     ]
 
 
 def _behind_its_own_ms(demand: _Demand, share: float) -> float:
     """Return how long a tick waits for those of other nodes in one process that is busy for `share` of its time."""
     load, costs = demand.load, demand.costs
-    if round(costs.agents.at(load.nodes)) >= load.nodes and share < 1:
+    if round(costs.agent_processes.at(load.nodes)) >= load.nodes and share < 1:
         return 0.0  # each node has a process of its own, which comes to its ticks one by one
     tick_ns = demand.agents / load.wake_ups_per_s * NS_PER_S
     return _exceeded_ms(share, 1, tick_ns * costs.turn_variation / 2, _P99)

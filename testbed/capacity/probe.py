@@ -89,8 +89,8 @@ def _costs(seen: list[Watched], other: float) -> Costs:
         control_ratio=line(_nodes, lambda w: _quiet(w, CONTROL)),
         rest_ratio=line(_nodes, lambda w: _quiet(w, REST)),
         record_ratio=line(ticks_per_s, _ours),
-        agents=_processes(seen, AGENTS),
-        members=_processes(seen, MESH),
+        agent_processes=_processes(seen, AGENTS),
+        mesh_processes=_processes(seen, MESH),
         paces_pps=tuple(float(phase.pps) for phase in PHASES),
         switch_ns=tuple(line(_ports, lambda w, p=phase: _switch_packet_ns(w, p)) for phase in PHASES),  # type: ignore[misc]
         send_ns=tuple(float(np.mean([_send_packet_ns(w, phase) for w in seen])) for phase in PHASES),

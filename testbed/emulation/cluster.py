@@ -19,9 +19,9 @@ from testbed.emulation.dataplane.node_buffers import NodeBuffers
 from testbed.emulation.faults.act import LossCounters
 from testbed.emulation.network.mininet import MESH_SUPERVISOR_IP, mesh_ip
 from testbed.emulation.processes.channel import EventRecord
-from testbed.emulation.processes.members import Member
 from testbed.emulation.processes.mesh import MESH_PORT
 from testbed.emulation.processes.process_set import NOTIFY_PORT, ProcessSet
+from testbed.emulation.processes.trial_process import TrialProcess
 from testbed.errors import ToolError
 from testbed.policies.lifecycle import meshed
 from testbed.policies.membership import BALANCER
@@ -75,9 +75,9 @@ class Cluster:
         """Take over nodes of which the `spare` ones have no processes."""
         self._orchestrator, self._announcer, self._processes = orchestrator, announcer, processes
         self._buffers, self._counters, self._t0_ns, self._write = buffers, counters, t0_ns, write
-        self._starting: dict[str, list[Member]] = {}  # forked and not all of them ready
+        self._starting: dict[str, list[TrialProcess]] = {}  # forked and not all of them ready
         self._unready: dict[str, set[int]] = {}  # descriptors of those that are not
-        self._ending: dict[str, list[Member]] = {}
+        self._ending: dict[str, list[TrialProcess]] = {}
         self._wanted: set[str] = set()  # to be forked as soon as what they had before has ended
         self._spans: dict[str, list[list[int | None]]] = {node: [[0, None]] for node in spare}
         self._announced_ns = 0
@@ -124,9 +124,9 @@ class Cluster:
         spans = self._spans.get(node)
         return not spans or spans[-1][1] is not None
 
-    def members(self) -> list[Member]:
+    def ending(self) -> list[TrialProcess]:
         """Return the processes that were asked to end."""
-        return [member for members in self._ending.values() for member in members]
+        return [process for processes in self._ending.values() for process in processes]
 
     def absent_ns(self, node: str, ran_ns: int, interval_ns: int) -> int:
         """Return for how long a node was not to leave samples; no first and no last interval of a life is whole."""
@@ -177,31 +177,31 @@ class Cluster:
 
     def _fork(self, node: str) -> None:
         """Fork the processes of a node, if those of its last life have ended."""
-        if not all(member.ended() for member in self._ending.get(node, ())):
+        if not all(process.ended() for process in self._ending.get(node, ())):
             return
         self._ending.pop(node, None)
         self._wanted.discard(node)
         self._buffers.restore_limit(node)
-        self._starting[node] = members = self._processes.fork_node(node, self._buffers)
-        self._unready[node] = {member.fileno() for member in members}
+        self._starting[node] = processes = self._processes.fork_node(node, self._buffers)
+        self._unready[node] = {process.fileno() for process in processes}
 
     def _take_ready(self, node: str) -> None:
         """Take in which processes of a node are ready, and start them when all are."""
         unready = self._unready[node]
         for descriptor in waiting.readable(sorted(unready), 0):
-            member = next(member for member in self._starting[node] if member.fileno() == descriptor)
+            process = next(process for process in self._starting[node] if process.fileno() == descriptor)
             try:
-                member.take()
+                process.take()
             except ToolError:
                 self.failed(node)
                 return
             unready.discard(descriptor)
         if unready:
             return
-        members, now_ns = self._starting.pop(node), self._now_ns()
+        processes, now_ns = self._starting.pop(node), self._now_ns()
         del self._unready[node]
-        self._processes.take_in(members, self._t0_ns)
-        self._counters.ended.difference_update(member.name for member in members)
+        self._processes.take_in(processes, self._t0_ns)
+        self._counters.ended.difference_update(process.name for process in processes)
         if self._spans.get(node):
             self._spans[node][-1][1] = now_ns
         self._carry_out(self._orchestrator.tell(NodeReady(node=node), now_ns), now_ns)
@@ -210,11 +210,11 @@ class Cluster:
         """End the processes of a node that run or are about to."""
         starting = self._starting.pop(node, [])
         self._unready.pop(node, None)
-        members = starting or self._processes.of_node(node)
-        alive = [member for member in members if starting or member.name not in self._counters.ended]
-        for member in alive:
-            self._counters.ended.add(member.name)
-            member.stop()
+        processes = starting or self._processes.of_node(node)
+        alive = [process for process in processes if starting or process.name not in self._counters.ended]
+        for process in alive:
+            self._counters.ended.add(process.name)
+            process.stop()
         self._ending.setdefault(node, []).extend(alive)
         if self.runs(node):
             self._spans.setdefault(node, []).append([self._now_ns(), None])

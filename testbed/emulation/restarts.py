@@ -23,9 +23,9 @@ from collections.abc import Callable
 from testbed.emulation.dataplane.node_buffers import NodeBuffers
 from testbed.emulation.faults.act import FaultContext
 from testbed.emulation.network.open_vswitch import OpenVSwitch
-from testbed.emulation.processes.members import LISTENING, Member, wait_all_ready
 from testbed.emulation.processes.process_set import CONTROLLERS, ProcessSet
 from testbed.emulation.processes.status_table import Row
+from testbed.emulation.processes.trial_process import LISTENING, TrialProcess, wait_all_ready
 from testbed.records.processes import ProcessRestarted
 from testbed.units import NS_PER_MS, NS_PER_S
 
@@ -58,11 +58,11 @@ class Restarts:
 
     def look(self) -> None:
         """Start a successor for each process that has ended unordered and may have one."""
-        for member in list(self._processes.others):
-            if member.name not in self._faults.counters.ended and member.ended():
-                self._succeed(member)
+        for process in list(self._processes.others):
+            if process.name not in self._faults.counters.ended and process.ended():
+                self._succeed(process)
 
-    def _succeed(self, dead: Member) -> None:
+    def _succeed(self, dead: TrialProcess) -> None:
         self._counts[dead.name] += 1
         if self._counts[dead.name] > MOST_RESTARTS:
             return
@@ -72,15 +72,15 @@ class Restarts:
             self._note(dead, "the other controller continues alone", began_ns)
         elif (successors := self._started(dead)) is not None:
             self._processes.take_in(successors, self._t0_ns)
-            self._faults.members.update({member.name: member for member in successors})
+            self._faults.processes.update({process.name: process for process in successors})
             self._note(dead, "restarted", began_ns)
 
-    def _is_carried(self, dead: Member) -> bool:
+    def _is_carried(self, dead: TrialProcess) -> bool:
         """Return whether another controller lives that does the work of one that is dead."""
         others = self._faults.alive(*(name for name in CONTROLLERS if name != dead.name))
-        return dead.name in CONTROLLERS and any(not member.ended() for member in others)
+        return dead.name in CONTROLLERS and any(not process.ended() for process in others)
 
-    def _started(self, dead: Member) -> list[Member] | None:
+    def _started(self, dead: TrialProcess) -> list[TrialProcess] | None:
         for node in self._processes.nodes_of(dead.name):
             self._processes.release_memory(node, _REASON)
             self._buffers.restore_limit(node)
@@ -92,7 +92,7 @@ class Restarts:
         wait_all_ready(successors, self._row)
         return successors
 
-    def _note(self, dead: Member, then: str, began_ns: int) -> None:
+    def _note(self, dead: TrialProcess, then: str, began_ns: int) -> None:
         now_ns = time.monotonic_ns()
         at_s, took_ms = (began_ns - self._t0_ns) / NS_PER_S, (now_ns - began_ns) / NS_PER_MS
         self.fates.append(f"{dead.fate()} at {at_s:.3f} s, {then} after {took_ms:.0f} ms")

@@ -25,9 +25,9 @@ from testbed.emulation.processes.channel import (
     RecordWriter,
     channel,
 )
-from testbed.emulation.processes.members import named
 from testbed.emulation.processes.sample_block import SampleBlock
 from testbed.emulation.processes.status_table import SETTING_UP_NS, TRAFFIC, TRIAL, StatusTable
+from testbed.emulation.processes.trial_process import named
 from testbed.emulation.processes.watchdog import Watchdog
 from testbed.emulation.recording import Recording
 from testbed.emulation.sandbox import Sandbox, Watch

@@ -1,6 +1,6 @@
 """One emulated trial, from inside the sandbox: build, start, watch, drain, count.
 
-    prepare ─ every part made, every member ready ─ t0 ─ traffic ─ drain ─ counts ─ Outcome
+    prepare ─ every part made, every process ready ─ t0 ─ traffic ─ drain ─ counts ─ Outcome
 
 This is PID 1.  It holds the maps of all XDP programs (`node_buffers`) and forks the processes (`process_set`).  When it
 returns the sandbox is gone, so there is no way to forget something.
@@ -34,10 +34,10 @@ from testbed.emulation.network.names import write_names
 from testbed.emulation.network.open_vswitch import OpenVSwitch
 from testbed.emulation.processes.channel import EventRecord, Failure, Outcome, RecordWriter
 from testbed.emulation.processes.clock import RunClock
-from testbed.emulation.processes.members import Member, join_all
 from testbed.emulation.processes.process_set import ProcessSet
 from testbed.emulation.processes.stage_watch import ordered_faults, packet_stages, process_stages, sender_stages
 from testbed.emulation.processes.status_table import SETTING_UP_NS, TRAFFIC, TRIAL, StatusTable
+from testbed.emulation.processes.trial_process import TrialProcess, join_all
 from testbed.emulation.restarts import Restarts
 from testbed.engine import TrialPlan
 from testbed.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TOOL_FAILED, Interrupted, ToolError
@@ -49,7 +49,7 @@ from testbed.system import interrupts, kernel, streams, waiting
 from testbed.traffic.planned_load import ahead_of
 from testbed.units import NS_PER_MS, NS_PER_S
 
-_START_AHEAD_NS = 60 * NS_PER_MS  # between "all are ready" and t0: time to hand t0 to every member
+_START_AHEAD_NS = 60 * NS_PER_MS  # between "all are ready" and t0: time to hand t0 to every process
 _WATCH_NS = 50 * NS_PER_MS
 _LONGEST_AFTER_NS = 10 * NS_PER_S  # senders give a packet up when it is a second late
 _FAULT_PRIORITY = 9
@@ -72,7 +72,7 @@ class Trial:
         self._may_count = False
         self._fates: list[Callable[[], str | None]] = []  # each says how a part of the trial has ended
         self._cluster: Cluster | None = None
-        self._let_go: Collection[str] = ()  # the members that a fault has ended
+        self._let_go: Collection[str] = ()  # the processes that a fault has ended
 
     def run(self) -> int:
         """Do the trial."""
@@ -137,7 +137,7 @@ class Trial:
         write_names(plan.network)
         self._phase("forking senders and controllers")
         self._processes = ProcessSet(plan, self._records_end, self._clock, self._network, self._status)
-        self._fates.append(self._fate_of_member)
+        self._fates.append(self._fate_of_process)
         self._processes.fork_senders()  # their frames take longest to make
         self._processes.fork_tcp()
         self._processes.others += self._processes.fork_controllers(self._switch)
@@ -171,12 +171,12 @@ class Trial:
         self._inventory = Inventory(self._network, buffers.programs, self._plan.logs, self._clock.now_ns)
         watch = MachineWatch(self._quota)
         self._phase("distributing the start time")
-        ready_s = {member.name: self._plan.phases.since_s(member.ready_ns) for member in self._processes.all}
+        ready_s = {process.name: self._plan.phases.since_s(process.ready_ns) for process in self._processes.all}
         t0_ns = self._t0_ns = time.monotonic_ns() + _START_AHEAD_NS
         self._clock.start_at(t0_ns)
         buffers.begin(t0_ns)
-        for member in self._processes.all:
-            member.start(t0_ns)
+        for process in self._processes.all:
+            process.start(t0_ns)
         if self._plan.scenario.unsteady:
             kernel.run_in_real_time(_FAULT_PRIORITY)  # a fault is to happen at its time, and all of it at once
         self._cluster = self._make_cluster(t0_ns) if self._plan.scenario.reshapes else None
@@ -244,7 +244,7 @@ class Trial:
             network=self._network,
             buffers=buffers,
             seed_of=self._plan.seed_of,
-            members={member.name: member for member in processes.others},
+            processes={process.name: process for process in processes.others},
             release=processes.release_memory,
             revive=lambda node: processes.revive(node, buffers, self._t0_ns),
             failed=lambda node: self._cluster.failed(node) if self._cluster else None,
@@ -278,19 +278,19 @@ class Trial:
         if fate := self._fate_of_a_part():
             raise ToolError("watching the trial", fate, "read logs/ in the run directory")
 
-    def _fate_of_member(self) -> str | None:
-        others = (member.fate() for member in self._living if member.ended())
+    def _fate_of_process(self) -> str | None:
+        others = (process.fate() for process in self._living if process.ended())
         return next(others, None) or next(filter(None, map(self._fate_of_source, self._processes.sources)), None)
 
-    def _fate_of_source(self, source: Member) -> str | None:
+    def _fate_of_source(self, source: TrialProcess) -> str | None:
         """Return how a source ended, unless it ended normally or on request of the trial."""
         rightly = (EXIT_OK, EXIT_INTERRUPTED) if self._stopping else (EXIT_OK,)
         return source.fate() if source.ended() and source.status not in rightly else None
 
     @property
-    def _living(self) -> list[Member]:
-        """Return the members that no fault has ended."""
-        return [member for member in self._processes.others if member.name not in self._let_go]
+    def _living(self) -> list[TrialProcess]:
+        """Return the processes that no fault has ended."""
+        return [process for process in self._processes.others if process.name not in self._let_go]
 
     def _drained(self) -> Drain:
         """Wait until the queues are empty, or as long as may be; return them."""
@@ -315,11 +315,11 @@ class Trial:
     def _finish(self, counting: Counting) -> None:
         living = self._living
         self._row.does("ending the processes of the trial", SETTING_UP_NS)
-        costs = {member.name: member.cost() for member in living}
-        self._fates.remove(self._fate_of_member)
-        for member in living:
-            member.stop()
-        join_all([*living, *(self._cluster.members() if self._cluster else ())])
+        costs = {process.name: process.cost() for process in living}
+        self._fates.remove(self._fate_of_process)
+        for process in living:
+            process.stop()
+        join_all([*living, *(self._cluster.ending() if self._cluster else ())])
         self._row.does("collecting the counters", SETTING_UP_NS)
         self._faults.close()
         reports, modes = [sender.reported() for sender in self._processes.senders], self._buffers.xdp_modes
@@ -342,5 +342,6 @@ class Trial:
         )
         if fate := self._switch.fate():
             raise ToolError("ending the trial", fate, "read logs/ in the run directory")
+        # `members` holds the costs of the processes: keys of a run directory keep their names
         manifest = {"xdp_modes": modes, "members": costs, "setup": self._setup, "switch_ports": self._ports.record()}
         self._records.send(Outcome(evidence, manifest, self._stopping))

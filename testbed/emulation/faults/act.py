@@ -17,7 +17,7 @@ from typing import Any
 from testbed.emulation.dataplane.node_buffers import NodeBuffers
 from testbed.emulation.inventory.difference import Difference
 from testbed.emulation.network.mininet import EmulatedNetwork
-from testbed.emulation.processes.members import Member
+from testbed.emulation.processes.trial_process import TrialProcess
 from testbed.errors import ToolError
 from testbed.scenario.fault import FaultSpec
 from testbed.scenario.network import Network
@@ -51,7 +51,7 @@ class FaultContext:
         network: the running network.
         buffers: of every node.
         seed_of: derives the seed of a named stream.
-        members: every process of the trial that a fault may hit, by name.
+        processes: every process of the trial that a fault may hit, by name.
         release: returns the memory of a node to the pool.
         revive: restarts the processes of a node and returns them, running.
         failed: takes in that a fault has ended the processes of a node.
@@ -62,29 +62,29 @@ class FaultContext:
     network: EmulatedNetwork
     buffers: NodeBuffers
     seed_of: Callable[[str], int]
-    members: dict[str, Member]
+    processes: dict[str, TrialProcess]
     release: Callable[[str], None]
-    revive: Callable[[str], list[Member]]
+    revive: Callable[[str], list[TrialProcess]]
     failed: Callable[[str], None] = lambda _node: None
     runs: Callable[[str], bool] = lambda _node: True
     counters: LossCounters = field(default_factory=LossCounters)
 
-    def alive(self, *names: str) -> list[Member]:
-        """Return the members of these names that no fault has ended."""
-        return [self.members[name] for name in names if name in self.members and name not in self.counters.ended]
+    def alive(self, *names: str) -> list[TrialProcess]:
+        """Return the processes of these names that no fault has ended."""
+        return [self.processes[name] for name in names if name in self.processes and name not in self.counters.ended]
 
-    def processes_of(self, node: str) -> list[Member]:
+    def processes_of(self, node: str) -> list[TrialProcess]:
         """Return the processes of a node that no fault has ended."""
         return self.alive(f"agent {node}", f"mesh {node}")
 
     def end(self, *names: str) -> None:
-        """Kill members, and see them end."""
-        members = self.alive(*names)
-        for member in members:
-            self.counters.ended.add(member.name)
-            os.kill(member.pid, signal.SIGKILL)
-        for member in members:
-            see(f"killing {member.name}", member.ended)
+        """Kill processes, and see them end."""
+        processes = self.alive(*names)
+        for process in processes:
+            self.counters.ended.add(process.name)
+            os.kill(process.pid, signal.SIGKILL)
+        for process in processes:
+            see(f"killing {process.name}", process.ended)
 
 
 class FaultAct(ABC):

@@ -43,9 +43,9 @@ class Act(FaultAct):
         self._crashed.discard(node)
         context.buffers.renew_queue(node)
         context.buffers.programs[node].set_crashed(False)
-        for member in context.revive(node) if context.runs(node) else ():
-            context.members[member.name] = member
-            context.counters.ended.discard(member.name)
+        for process in context.revive(node) if context.runs(node) else ():
+            context.processes[process.name] = process
+            context.counters.ended.discard(process.name)
 
     def close(self) -> None:
         """Count what the nodes that have not come back threw away."""

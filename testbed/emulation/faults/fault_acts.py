@@ -30,7 +30,7 @@ class Acts:
         for spec in specs:
             if not spec.row.heals and not spec.row.order:
                 by_act.setdefault(spec.row.act, []).append(spec)
-        self._acts = {kind: act_of(kind)(context, members) for kind, members in by_act.items()}
+        self._acts = {kind: act_of(kind)(context, chosen) for kind, chosen in by_act.items()}
 
     def begin(self, spec: FaultSpec) -> Measured:
         """Break what the fault says."""

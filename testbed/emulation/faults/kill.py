@@ -12,5 +12,5 @@ class Act(FaultAct):
 
     def begin(self, spec: FaultSpec) -> None:
         """See `FaultAct.begin`."""
-        alive = [member.name for member in self.context.alive(*CONTROLLERS)]
+        alive = [process.name for process in self.context.alive(*CONTROLLERS)]
         self.context.end(*(alive if spec.target == "controllers" else alive[:1]))

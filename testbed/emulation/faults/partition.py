@@ -36,8 +36,7 @@ class Act(FaultAct):
     @staticmethod
     def covers(found: Difference, spec: FaultSpec, network: Network) -> bool:
         """Return whether it is a neighbour entry of a member on the mesh."""
-        members = {member for group in spec.groups for member in group}
-        ends = {(member, "neighbour", network.mesh_interface(member)) for member in members}
+        ends = {(node, "neighbour", network.mesh_interface(node)) for group in spec.groups for node in group}
         return (found.namespace, found.kind, found.interface) in ends
 
     def _divide(self, spec: FaultSpec, *, apart: bool) -> None:

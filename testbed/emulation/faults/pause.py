@@ -17,17 +17,17 @@ class Act(FaultAct):
     def begin(self, spec: FaultSpec) -> None:
         """See `FaultAct.begin`."""
         with nobody_inside():
-            for member in self.context.processes_of(spec.node):
-                member.suspend()
-            for member in self.context.processes_of(spec.node):
-                see(f"stopping {member.name}", lambda pid=member.pid: _state(pid) == "T")  # type: ignore[misc]
+            for process in self.context.processes_of(spec.node):
+                process.suspend()
+            for process in self.context.processes_of(spec.node):
+                see(f"stopping {process.name}", lambda pid=process.pid: _state(pid) == "T")  # type: ignore[misc]
 
     def end(self, spec: FaultSpec) -> None:
         """See `FaultAct.end`."""
-        for member in self.context.processes_of(spec.node):
-            member.resume()
-        for member in self.context.processes_of(spec.node):
-            see(f"resuming {member.name}", lambda pid=member.pid: _state(pid) != "T")  # type: ignore[misc]
+        for process in self.context.processes_of(spec.node):
+            process.resume()
+        for process in self.context.processes_of(spec.node):
+            see(f"resuming {process.name}", lambda pid=process.pid: _state(pid) != "T")  # type: ignore[misc]
 
     @staticmethod
     def covers(found: Difference, spec: FaultSpec, network: Network) -> bool:

@@ -21,7 +21,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from testbed.emulation.processes.members import fate_of
+from testbed.emulation.processes.trial_process import fate_of
 from testbed.errors import TestbedError, ToolError
 from testbed.system import commands, kernel
 from testbed.units import NS_PER_MS

@@ -13,36 +13,36 @@ from operator import attrgetter
 from testbed.emulation.processes.agent import Agent
 from testbed.emulation.processes.agent_parts import AgentParts
 from testbed.emulation.processes.channel import RecordWriter
-from testbed.emulation.processes.members import Line, Stopped
 from testbed.emulation.processes.pool_lock import open_lock
+from testbed.emulation.processes.trial_process import Stopped, TrialConnection
 from testbed.system import kernel
 
-SHARED_AGENTS = "agents"  # the member that runs those of all nodes but the ones that live apart
+SHARED_AGENTS = "agents"  # the process that runs the agents of all nodes without a process of their own
 REAL_TIME_PRIORITY = 10
 _COLLECT_TURNS = 1000  # what a loop leaves is freed by counting; cycles come from errors alone
 _due_ns = attrgetter("due_ns")
 
 
 class Agents:
-    """Runs as a member of the trial."""
+    """The body of a process of the trial that runs the agents of some nodes."""
 
     def __init__(self, cohorts: Sequence[AgentParts]) -> None:
         self._cohorts = cohorts
 
-    def __call__(self, line: Line, records: RecordWriter) -> None:
+    def __call__(self, trial: TrialConnection, records: RecordWriter) -> None:
         """Be the agents until SIGTERM."""
         stopped, pool_lock = Stopped(), open_lock()
         agents = [Agent(parts, records, pool_lock) for parts in self._cohorts]
         kernel.sharpen_timers()
         kernel.run_in_real_time(REAL_TIME_PRIORITY)
-        t0_ns = line.ready()
+        t0_ns = trial.ready()
         for agent in agents:
             agent.begin(t0_ns)
         gc.disable()  # the collector runs between two samples, never between a sample and its decision
         turns = 0
         while not stopped:
             _turn(agents)
-            line.sign()
+            trial.sign()
             turns += 1
             if turns % _COLLECT_TURNS == 0:
                 gc.collect(0)

@@ -30,8 +30,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from testbed.emulation.processes.channel import EventRecord, RecordWriter
-from testbed.emulation.processes.members import Body, Line, Stopped
 from testbed.emulation.processes.pulse import Pulse
+from testbed.emulation.processes.trial_process import Body, Stopped, TrialConnection
 from testbed.errors import MachineError, ToolError
 from testbed.records.histogram import Histogram, merged
 from testbed.records.processes import TcpSampled
@@ -91,15 +91,15 @@ def prepare_namespace(ecn: bool) -> None:
 
 
 def sink(backend_pids: Mapping[str, int], ecn: bool, pulse: Pulse) -> Body:
-    """Return the member that takes in every connection at every backend, and beats `pulse` meanwhile."""
+    """Return the process that takes in every connection at every backend, and beats `pulse` meanwhile."""
 
-    def run(line: Line, _records: RecordWriter) -> None:
+    def run(trial: TrialConnection, _records: RecordWriter) -> None:
         stopped = Stopped()
         with select.epoll() as poll:
             listeners = {listener.fileno(): listener for listener in _listeners(backend_pids, ecn)}
             for descriptor in listeners:
                 poll.register(descriptor, select.EPOLLIN)
-            line.say_ready()
+            trial.say_ready()
             pulse.begin(time.monotonic_ns())
             _take_in(poll, listeners, stopped, pulse)
 
@@ -146,16 +146,16 @@ def _throw_away(connection: socket.socket, waste: bytearray) -> bool:
 
 
 def source(spec: TcpSpec, number: int, client_pid: int, duration_ns: int, ecn: bool, pulse: Pulse) -> Body:
-    """Return the member that sends for TCP source `number` of the scenario; it reports the fields of `TcpEvidence`."""
+    """Return the process that sends for TCP source `number` of the scenario; it reports the fields of `TcpEvidence`."""
 
-    def run(line: Line, records: RecordWriter) -> None:
+    def run(trial: TrialConnection, records: RecordWriter) -> None:
         stopped = Stopped()
         kernel.enter_namespace(f"/proc/{client_pid}/ns/net", kernel.CLONE_NEWNET)
         prepare_namespace(ecn)
         bulk = BulkSource(spec, FIRST_SOURCE_PORT + number * PORTS_A_SOURCE, records, pulse)
-        t0_ns = line.ready()
-        line.report(bulk.run(t0_ns, duration_ns, stopped))
-        line.stopped_early = bool(stopped)
+        t0_ns = trial.ready()
+        trial.report(bulk.run(t0_ns, duration_ns, stopped))
+        trial.stopped_early = bool(stopped)
 
     return run
 

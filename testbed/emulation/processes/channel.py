@@ -54,10 +54,10 @@ class Failure:
     ends: bool = False
 
     @classmethod
-    def of(cls, member: str, error: BaseException) -> Failure:
-        """Return the failure of a member that raised `error`; where it was raised is known here and nowhere else."""
+    def of(cls, process: str, error: BaseException) -> Failure:
+        """Return the failure of a process that raised `error`; where it was raised is known here and nowhere else."""
         remedy = "please report it with logs/trial.log of the run directory"
-        return cls(failures.shown(error, f"running {member}", remedy))
+        return cls(failures.shown(error, f"running {process}", remedy))
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,9 +33,9 @@ from typing import cast
 import numpy as np
 
 from testbed.emulation.processes.channel import EventRecord, RecordWriter
-from testbed.emulation.processes.members import Line, Stopped
 from testbed.emulation.processes.pulse import Pulse
 from testbed.emulation.processes.shared_state import PeersState, SharedPeers, SharedState
+from testbed.emulation.processes.trial_process import Stopped, TrialConnection
 from testbed.policies.base import require_progress
 from testbed.policies.membership import Membership
 from testbed.records.events import Action, DeadlineReached, LogEntry, NodeLeft, StatesHeard
@@ -184,13 +184,15 @@ class HostedMember:
 
 
 class MeshHost:
-    """Runs as a member of the trial, and in it the mesh members of some nodes."""
+    """The body of a process of the trial that hosts the mesh members of some nodes."""
 
     def __init__(self, parts: Sequence[MeshParts], pulse: Pulse) -> None:
         """Host a member for each of the parts, all of one mesh; the pulse is beaten every turn."""
         self._parts, self._pulse = parts, pulse
 
-    def __call__(self, line: Line, records: RecordWriter, stopped: Callable[[], bool] | None = None) -> None:
+    def __call__(
+        self, trial: TrialConnection, records: RecordWriter, stopped: Callable[[], bool] | None = None
+    ) -> None:
         """Be the members until SIGTERM, or until `stopped` says so."""
         self._records, self._t0_ns = records, 0
         stopped = stopped or Stopped().__bool__
@@ -200,7 +202,7 @@ class MeshHost:
         self._ready = select.epoll()
         kernel.sharpen_timers()
         kernel.run_in_real_time(REAL_TIME_PRIORITY)
-        self._t0_ns = line.ready()
+        self._t0_ns = trial.ready()
         _sleep_until_start(self._t0_ns)
         self._pulse.begin(time.monotonic_ns())
         self._begin()

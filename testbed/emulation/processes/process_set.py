@@ -16,7 +16,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from testbed.controllers import process, replication, standby
+from testbed.controllers import replication, standby
+from testbed.controllers.process import LONGEST_WAIT_NS, serve
 from testbed.emulation.dataplane.limit_watch import LimitWatch
 from testbed.emulation.dataplane.node_buffers import NodeBuffers
 from testbed.emulation.inventory.processes import Watched
@@ -29,13 +30,20 @@ from testbed.emulation.processes.balancer_config import balancer_config
 from testbed.emulation.processes.channel import EventRecord, RecordWriter
 from testbed.emulation.processes.clock import RunClock
 from testbed.emulation.processes.controller_process import beating, emitter
-from testbed.emulation.processes.members import LISTENING, Body, Line, Member, Stopped, wait_all_ready
 from testbed.emulation.processes.mesh import MESH_PORT, SHARED_MESH, MeshHost, MeshParts
 from testbed.emulation.processes.pool_lock import nobody_inside
 from testbed.emulation.processes.pulse import Pulse
 from testbed.emulation.processes.sender import Sender
 from testbed.emulation.processes.shared_state import SharedPeers, SharedState
 from testbed.emulation.processes.status_table import PATIENCE_NS, TRIAL, StatusTable
+from testbed.emulation.processes.trial_process import (
+    LISTENING,
+    Body,
+    Stopped,
+    TrialConnection,
+    TrialProcess,
+    wait_all_ready,
+)
 from testbed.engine import TrialPlan
 from testbed.policies.cohorts import Cohort, divided
 from testbed.policies.membership import BALANCER
@@ -59,7 +67,7 @@ _CONTROLLER_PRIORITY = 8  # a machine of its own, as the switch is: what it deci
 
 
 class ProcessSet:
-    """Forks the members and knows them.
+    """Forks the processes of a trial and keeps track of them.
 
     Attributes:
         senders: of planned packets, one a client that sends.
@@ -76,9 +84,9 @@ class ProcessSet:
     ) -> None:
         self._plan, self._records_end, self._clock, self._network = plan, records, clock, network
         self._status = table
-        self.senders: list[Member] = []
-        self.tcp: list[Member] = []
-        self.others: list[Member] = []
+        self.senders: list[TrialProcess] = []
+        self.tcp: list[TrialProcess] = []
+        self.others: list[TrialProcess] = []
         self.pulses: dict[str, Pulse] = {}
         self.limits: dict[str, LimitWatch] = {}
         self._until_ns: dict[str, int] = {}
@@ -87,51 +95,51 @@ class ProcessSet:
         self._states = {node.name: SharedState() for node in plan.network.nodes}
         self._peers = {node.name: SharedPeers() for node in plan.network.nodes}
 
-    def _fork(self, name: str, body: Body, period_ns: int = 0) -> Member:
-        """Fork a member; it knows the keys that `body` was given and no others.
+    def _fork(self, name: str, body: Body, period_ns: int = 0) -> TrialProcess:
+        """Fork a process; it knows the keys that `body` was given and no others.
 
         `period_ns` is how long its loop waits at most, where that is long.
         """
         row = self._status.row(name)
         row.patience_ns = PATIENCE_NS + 2 * period_ns
 
-        def live(line: Line, records: RecordWriter) -> None:
+        def live(trial: TrialConnection, records: RecordWriter) -> None:
             self._secret.forget()
-            body(line, records)
+            body(trial, records)
 
-        return Member(name, live, self._records_end, row)
+        return TrialProcess(name, live, self._records_end, row)
 
-    def _ring(self, member: str) -> Keyring:
+    def _ring(self, owner: str) -> Keyring:
         orchestrator = (ORCHESTRATOR,) if self._plan.scenario.reshapes else ()
-        return self._secret.ring(member, self._plan.run_id, (*self._mesh_members, BALANCER, *orchestrator))
+        return self._secret.ring(owner, self._plan.run_id, (*self._mesh_members, BALANCER, *orchestrator))
 
     def orchestrator_ring(self) -> Keyring:
         """Return the keys with which the stages of the nodes are announced."""
         return self._ring(ORCHESTRATOR)
 
     @property
-    def sources(self) -> list[Member]:
+    def sources(self) -> list[TrialProcess]:
         """Return who sends: the trial lasts until they have ended."""
         return [*self.senders, *self.tcp]
 
     @property
-    def all(self) -> list[Member]:
-        """Return every member."""
+    def all(self) -> list[TrialProcess]:
+        """Return every process."""
         return [*self.others, *self.senders, *self.tcp]
 
-    def watched(self, members: Iterable[Member]) -> list[Watched]:
-        """Return members as processes that are not to change; who sends may once it has no more to send."""
-        return [Watched(member.name, member.pid, self._until_ns.get(member.name)) for member in members]
+    def watched(self, processes: Iterable[TrialProcess]) -> list[Watched]:
+        """Return the processes whose state must not change; a sender may end once it has sent everything."""
+        return [Watched(process.name, process.pid, self._until_ns.get(process.name)) for process in processes]
 
     def wait_ready(self) -> None:
-        """Wait until every member is ready."""
+        """Wait until every process is ready."""
         wait_all_ready(self.all, self._status.row(TRIAL))
 
-    def _pulse(self, member: str, period_ns: int = process.LONGEST_WAIT_NS) -> Pulse:
-        """Return the pulse of a member, made before it is forked."""
-        if member not in self.pulses:
-            self.pulses[member] = self._status.row(member).pulse(period_ns)
-        return self.pulses[member]
+    def _pulse(self, process: str, period_ns: int = LONGEST_WAIT_NS) -> Pulse:
+        """Return the pulse of a process, made before it is forked."""
+        if process not in self.pulses:
+            self.pulses[process] = self._status.row(process).pulse(period_ns)
+        return self.pulses[process]
 
     def fork_senders(self) -> None:
         """Fork a sender for each client that has packets to send."""
@@ -145,7 +153,7 @@ class ProcessSet:
     def _sender_of(self, client: Host, packets: PacketPlan) -> Body:
         interface, pid = self._plan.network.data_interface(client.name), self._network.pid(client.name)
 
-        def send(line: Line, _records: RecordWriter) -> None:
+        def send(trial: TrialConnection, _records: RecordWriter) -> None:
             kernel.enter_namespace(f"/proc/{pid}/ns/net", kernel.CLONE_NEWNET)
             sender = Sender(
                 interface,
@@ -153,14 +161,14 @@ class ProcessSet:
                 self._plan.run_id,
                 client,
                 priority=_SENDER_PRIORITY,
-                alive=line.sign,
+                alive=trial.sign,
                 past_qdisc=self._plan.scenario.topology.link_delay_ns == 0,
                 tos=self._tos,
             )
             Stopped(sender.stop)  # also while it waits for the start, and while it reports
-            report = sender.run(line.ready())
-            line.report({"client": client.name, "report": report})
-            line.stopped_early = report.stopped
+            report = sender.run(trial.ready())
+            trial.report({"client": client.name, "report": report})
+            trial.stopped_early = report.stopped
 
         return send
 
@@ -192,8 +200,8 @@ class ProcessSet:
         """Return the ports on 127.0.0.1 the switch is to connect to."""
         return (CONTROLLER_PORT, STANDBY_PORT) if self._plan.scenario.controller.standby else (CONTROLLER_PORT,)
 
-    def fork_controllers(self, switch: OpenVSwitch) -> list[Member]:
-        """Fork the balancer of the switch, and the standby with the other end of a line to it; return them."""
+    def fork_controllers(self, switch: OpenVSwitch) -> list[TrialProcess]:
+        """Fork the balancer of the switch, and the standby, connected to each other; return them."""
         config = balancer_config(
             self._plan, switch, self._mesh_members, CONTROLLER_PORT, self._clock.now_ns, self._ring(BALANCER)
         )
@@ -202,18 +210,18 @@ class ProcessSet:
         ends = list(replication.line()) if self._plan.scenario.controller.standby else []
         pulses = [self._pulse(name) for name in CONTROLLERS[: max(1, len(ends))]]
 
-        def balance(line: Line, records: RecordWriter) -> None:
+        def balance(trial: TrialConnection, records: RecordWriter) -> None:
             for end in ends[1:]:
                 end.close()
             kernel.run_in_real_time(_CONTROLLER_PRIORITY, with_threads=True)
-            first = beating(config, pulses[0], line)
-            process.serve(first, notifications, emitter(line, records, BalancerReady), *ends[:1])
+            first = beating(config, pulses[0], trial)
+            serve(first, notifications, emitter(trial, records, BalancerReady), *ends[:1])
 
-        def follow(line: Line, records: RecordWriter) -> None:
+        def follow(trial: TrialConnection, records: RecordWriter) -> None:
             ends[0].close()
             kernel.run_in_real_time(_CONTROLLER_PRIORITY, with_threads=True)
-            second = beating(replace(config, listen_port=STANDBY_PORT), pulses[1], line)
-            standby.stand_by(second, notifications, emitter(line, records, StandbyReady), ends[1])
+            second = beating(replace(config, listen_port=STANDBY_PORT), pulses[1], trial)
+            standby.stand_by(second, notifications, emitter(trial, records, StandbyReady), ends[1])
 
         bodies = (balance, follow) if ends else (balance,)
         controllers = [self._fork(name, body) for name, body in zip(CONTROLLERS, bodies, strict=False)]
@@ -223,7 +231,7 @@ class ProcessSet:
 
     def wait_listening(self) -> None:
         """Wait until the switch can connect to every controller: one that refuses it is tried again a second later."""
-        controllers = [member for member in self.others if member.name in CONTROLLERS]
+        controllers = [process for process in self.others if process.name in CONTROLLERS]
         wait_all_ready(controllers, self._status.row(TRIAL), LISTENING)
 
     def fork_agents(self, buffers: NodeBuffers) -> None:
@@ -240,7 +248,7 @@ class ProcessSet:
         alone = [(node, cohort) for node, cohort in self._apart.items() if node not in self._plan.network.spare_nodes]
         self.others += [self._fork_agents(f"agent {node}", [cohort], buffers) for node, cohort in alone]
 
-    def _fork_agents(self, name: str, cohorts: Sequence[Cohort], buffers: NodeBuffers) -> Member:
+    def _fork_agents(self, name: str, cohorts: Sequence[Cohort], buffers: NodeBuffers) -> TrialProcess:
         interval_ns = self._plan.scenario.buffer.sample_interval_ns
         return self._fork(name, Agents([self._agent_parts(cohort, buffers) for cohort in cohorts]), interval_ns)
 
@@ -272,9 +280,9 @@ class ProcessSet:
             alone = apart - set(self._plan.network.spare_nodes)
             self.others += [self._fork_mesh(f"mesh {node}", [node]) for node in names if node in alone]
 
-    def _fork_mesh(self, name: str, nodes: Sequence[str]) -> Member:
+    def _fork_mesh(self, name: str, nodes: Sequence[str]) -> TrialProcess:
         if f"mesh {nodes[0]}" not in self.pulses:
-            pulse = self._status.row(name).pulse(process.LONGEST_WAIT_NS)
+            pulse = self._status.row(name).pulse(LONGEST_WAIT_NS)
             self.pulses.update({f"mesh {node}": pulse for node in nodes})
         return self._fork(name, MeshHost([self._mesh_parts(node) for node in nodes], self.pulses[f"mesh {nodes[0]}"]))
 
@@ -285,23 +293,23 @@ class ProcessSet:
             self._pool.handle(left, now_ns)
         RecordWriter(self._records_end).send(EventRecord.of(now_ns, left, "pool", "in"))
 
-    def revive(self, node: str, buffers: NodeBuffers, t0_ns: int) -> list[Member]:
+    def revive(self, node: str, buffers: NodeBuffers, t0_ns: int) -> list[TrialProcess]:
         """Restart the processes of a crashed node and return them, running."""
-        members = self.fork_node(node, buffers)
-        wait_all_ready(members, self._status.row(TRIAL))
-        self.take_in(members, t0_ns)
-        return members
+        processes = self.fork_node(node, buffers)
+        wait_all_ready(processes, self._status.row(TRIAL))
+        self.take_in(processes, t0_ns)
+        return processes
 
-    def of_node(self, node: str) -> list[Member]:
+    def of_node(self, node: str) -> list[TrialProcess]:
         """Return the last processes of a node that lives apart."""
-        return [member for member in self.others if member.name in (f"agent {node}", f"mesh {node}")]
+        return [process for process in self.others if process.name in (f"agent {node}", f"mesh {node}")]
 
-    def fork_node(self, node: str, buffers: NodeBuffers) -> list[Member]:
+    def fork_node(self, node: str, buffers: NodeBuffers) -> list[TrialProcess]:
         """Fork the processes of a node that lives apart and has none; return them, not ready yet."""
-        members = [self._fork_agents(f"agent {node}", [self._apart[node]], buffers)]
+        processes = [self._fork_agents(f"agent {node}", [self._apart[node]], buffers)]
         if len(self._mesh_members) > 1:
-            members.append(self._fork_mesh(f"mesh {node}", [node]))
-        return members
+            processes.append(self._fork_mesh(f"mesh {node}", [node]))
+        return processes
 
     def nodes_of(self, name: str) -> list[str]:
         """Return the nodes whose agent is the process of that name; none for any other process."""
@@ -310,7 +318,7 @@ class ProcessSet:
         kind, _, node = name.partition(" ")
         return [node] if kind == "agent" else []
 
-    def fork_anew(self, name: str, buffers: NodeBuffers, switch: OpenVSwitch) -> list[Member]:
+    def fork_anew(self, name: str, buffers: NodeBuffers, switch: OpenVSwitch) -> list[TrialProcess]:
         """Fork the process of a name once more, and return it, not ready yet; nothing for one that cannot be."""
         kind, _, node = name.partition(" ")
         if kind in (SHARED_AGENTS, "agent"):
@@ -320,16 +328,16 @@ class ProcessSet:
         alone = name in CONTROLLERS and not self._plan.scenario.controller.standby
         return self.fork_controllers(switch) if alone else []
 
-    def take_in(self, members: Sequence[Member], t0_ns: int) -> None:
-        """Start members that are ready, in the place of those that had their names before."""
-        for member in members:
-            member.start(t0_ns)
-        fresh = {member.name: member for member in members}
+    def take_in(self, processes: Sequence[TrialProcess], t0_ns: int) -> None:
+        """Start processes that are ready; they replace those that had the same names before."""
+        for process in processes:
+            process.start(t0_ns)
+        fresh = {process.name: process for process in processes}
         for former in self.others:
             if former.name in fresh:
                 former.close()
-        before = [member for member in self.others if member.name not in fresh]
-        self.others = [*before, *members]
+        before = [process for process in self.others if process.name not in fresh]
+        self.others = [*before, *processes]
 
     def _mesh_parts(self, node: str) -> MeshParts:
         plan, network = self._plan, self._plan.network

@@ -46,16 +46,16 @@ def process_stages(
     """Yield the stage of every process that has a pulse.
 
     Args:
-        pulses: by the name of the member.
+        pulses: by the name of the process.
         t0_ns: the start of the run (CLOCK_MONOTONIC).
         now_ns: the time; a process may stand still at this moment.
-        ended: members that have ended, by command or because their work is done.
+        ended: processes that have ended, by command or because their work is done.
         ran_ns: how long the run lasted; what comes later disturbs nothing.
     """
-    for member, pulse in pulses.items():
-        kind, _, place = member.partition(" ")
-        stalls = pulse.stalls(t0_ns, None if member in ended else now_ns)
-        yield Stage(_KIND_OF[kind], place if kind in ("agent", "mesh") else member, _until(stalls, ran_ns))
+    for process, pulse in pulses.items():
+        kind, _, place = process.partition(" ")
+        stalls = pulse.stalls(t0_ns, None if process in ended else now_ns)
+        yield Stage(_KIND_OF[kind], place if kind in ("agent", "mesh") else process, _until(stalls, ran_ns))
 
 
 def _until(stalls: Sequence[Stall], end_ns: int) -> tuple[Stall, ...]:

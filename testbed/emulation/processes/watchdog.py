@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import time
 
-from testbed.emulation.processes.members import listed
 from testbed.emulation.processes.status_table import Seen, StatusTable
+from testbed.emulation.processes.trial_process import listed
 from testbed.errors import ToolError
 from testbed.units import NS_PER_S
 

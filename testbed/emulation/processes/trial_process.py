@@ -25,25 +25,25 @@ from testbed.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_TOOL_FAILED, ToolErro
 from testbed.system import interrupts, kernel, waiting
 from testbed.units import NS_PER_S
 
-READY_WITHIN_NS = 60 * NS_PER_S  # since the last one became ready
+READY_WITHIN_NS = 60 * NS_PER_S  # since the last process became ready
 END_WITHIN_S = 10.0
 AT_WORK = "running"
-_READY, LISTENING = b"r", b"l"  # what a process says: that all is prepared; that others can connect to it
+_READY, LISTENING = b"r", b"l"  # sent by a process: everything is prepared; other processes can connect
 _FEW = 4
 
-Body = Callable[["Line", RecordWriter], None]
+Body = Callable[["TrialConnection", RecordWriter], None]
 
 
-class Line:
+class TrialConnection:
     """The connection of a process to the trial."""
 
     def __init__(self, end: socket.socket, report: int, row: Row) -> None:
-        """Send through `end`; the trial reads the file `report` after the process has ended, and `row` all the time."""
+        """Send through `end`. The trial reads the file `report` after the process has ended, and `row` at any time."""
         self._end, self._report, self._row = end, report, row
-        self.stopped_early = False  # to be set by a source that did not send everything
+        self.stopped_early = False  # set by a source that did not send everything
 
     def ready(self) -> int:
-        """Say that all is prepared, wait for the start and return its time t0 (CLOCK_MONOTONIC, ns)."""
+        """Report that everything is prepared, wait for the start, return the start time t0 (CLOCK_MONOTONIC, ns)."""
         self._row.rests("waiting for the start")
         self._end.send(_READY)
         t0_ns = int(struct.unpack("q", self._end.recv(8))[0])
@@ -51,30 +51,30 @@ class Line:
         return t0_ns
 
     def say_ready(self) -> None:
-        """Say that all is prepared, without waiting for the start."""
+        """Report that everything is prepared, without waiting for the start."""
         self._row.does(AT_WORK)
         self._end.send(_READY)
 
     def say_listening(self) -> None:
-        """Say that others can connect, before all is prepared."""
+        """Report that other processes can connect, before everything is prepared."""
         self._end.send(LISTENING)
 
     def sign(self) -> None:
-        """Give a sign of life, for a loop without a pulse."""
+        """Send a heartbeat, for a loop without a pulse."""
         self._row.sign(time.monotonic_ns())
 
     def report(self, record: dict[str, Any]) -> None:
-        """Leave a record for the trial to read when this member has ended."""
+        """Write a record that the trial reads after this process has ended."""
         self._row.does("reporting", SETTING_UP_NS)
         with open(self._report, "wb", closefd=False) as file:
             pickle.dump(record, file)
 
 
 class Stopped:
-    """Turns SIGTERM into a flag a loop can look at: truthy once it came, for the rest of the process's life."""
+    """Turns SIGTERM into a flag that a loop can test: true from the first SIGTERM on."""
 
     def __init__(self, then: Callable[[], None] = lambda: None) -> None:
-        """Take the signal; it also calls `then`."""
+        """Handle the signal; the handler also calls `then`."""
         self._stopped, self._then = False, then
         signal.signal(signal.SIGTERM, self._stop)
 
@@ -86,11 +86,11 @@ class Stopped:
         return self._stopped
 
 
-class Member:
+class TrialProcess:
     """A forked process of the trial, seen from its parent."""
 
     def __init__(self, name: str, body: Body, records: socket.socket, row: Row) -> None:
-        """Fork and run `body`; it gets its line and its own record writer, and has `row` in the status table."""
+        """Fork and run `body` with a connection to the trial and its own record writer; `row` is its status row."""
         self.name, self._row = name, row
         row.does("starting", SETTING_UP_NS)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -100,33 +100,33 @@ class Member:
             self.pid = os.fork()
             if self.pid == 0:
                 ours.close()
-                _live(name, body, Line(theirs, self._report, row), RecordWriter(records))
+                _live(name, body, TrialConnection(theirs, self._report, row), RecordWriter(records))
         theirs.close()
-        self._line = ours
+        self._connection = ours
         self.status: int | None = None
 
     def fileno(self) -> int:
-        """Return a descriptor that can be read when the member is ready, or has ended instead."""
-        return self._line.fileno()
+        """Return a descriptor that can be read when the process is ready, or has ended instead."""
+        return self._connection.fileno()
 
     def take(self, said: bytes = _READY) -> None:
-        """Take in what is to be read.
+        """Read the next byte that the process sent.
 
         Raises:
-            ToolError: the member ended before it said that.
+            ToolError: the process ended before it sent `said`.
         """
-        if self._line.recv(1) != said:
+        if self._connection.recv(1) != said:
             self.join(END_WITHIN_S)
             raise ToolError(f"starting {self.name}", self.fate(), "read logs/trial.log")
 
     @property
     def ready_ns(self) -> int:
-        """Return when the member, which waits for its start, became ready (CLOCK_MONOTONIC)."""
+        """Return when the process, which waits for its start, became ready (CLOCK_MONOTONIC)."""
         return self._row.seen(0).since_ns
 
     def start(self, t0_ns: int) -> None:
-        """Give the member its start time."""
-        self._line.send(struct.pack("q", t0_ns))
+        """Give the process its start time."""
+        self._connection.send(struct.pack("q", t0_ns))
 
     def ended(self) -> bool:
         """Tell whether the process has ended; its exit status is then in `status`."""
@@ -138,7 +138,7 @@ class Member:
         return self.status is not None
 
     def fate(self) -> str:
-        """Return how the process, which has ended, did."""
+        """Return how the process ended."""
         return fate_of(self.name, self.status or EXIT_OK)
 
     def stop(self) -> None:
@@ -148,7 +148,7 @@ class Member:
             os.kill(self.pid, signal.SIGTERM)
 
     def suspend(self) -> None:
-        """Stop the process where it is; nobody is to miss its signs."""
+        """Stop the process (SIGSTOP); the watchdog does not expect heartbeats from it meanwhile."""
         self._row.rests("suspended")
         os.kill(self.pid, signal.SIGSTOP)
 
@@ -158,12 +158,12 @@ class Member:
         os.kill(self.pid, signal.SIGCONT)
 
     def cost(self) -> dict[str, float]:
-        """Return what the running member has cost: processor time (s) since its start and memory of its own (bytes).
+        """Return the CPU time (s) of the running process since its start, and its memory (bytes).
 
         The memory is the proportional set size: pages shared by k processes count as one k-th.
 
         Raises:
-            ToolError: it does not run any more.
+            ToolError: the process has ended.
         """
         if self.ended():
             raise ToolError("ending the trial", self.fate(), "read logs/ in the run directory")
@@ -174,13 +174,13 @@ class Member:
         return {"cpu_s": cpu_s, "pss_bytes": pss_kb * 1024}
 
     def reported(self) -> dict[str, Any]:
-        """Return what the member left by `Line.report`; call it when the member has ended.
+        """Return what the process wrote with `TrialConnection.report`; call this after the process has ended.
 
         Raises:
-            ToolError: it left nothing.
+            ToolError: the process wrote no report.
         """
         with open(self._report, "rb", closefd=False) as file:
-            file.seek(0)  # the member's place in it is ours, too
+            file.seek(0)  # parent and child share the file offset
             left = file.read()
         if not left:
             raise ToolError(f"reading the report of {self.name}", "it wrote none", "read logs/trial.log")
@@ -188,8 +188,8 @@ class Member:
         return record
 
     def close(self) -> None:
-        """Let go of the line and of the report."""
-        self._line.close()
+        """Close the connection and the report."""
+        self._connection.close()
         os.close(self._report)
 
     def join(self, timeout_s: float) -> bool:
@@ -204,15 +204,15 @@ class Member:
         return True
 
 
-def wait_all_ready(members: Iterable[Member], row: Row, said: bytes = _READY) -> None:
-    """Wait until every member is ready, or until what it says next is `said`; `row` says for whom.
+def wait_all_ready(processes: Iterable[TrialProcess], row: Row, said: bytes = _READY) -> None:
+    """Wait until every process has sent `said`; meanwhile `row` names the processes waited for.
 
     Raises:
-        ToolError: one ended instead, or none became ready for `READY_WITHIN_NS`.
+        ToolError: a process ended instead, or for `READY_WITHIN_NS` no process became ready.
     """
-    waited_for = {member.fileno(): member for member in members}
+    waited_for = {process.fileno(): process for process in processes}
     while waited_for:
-        names = listed([member.name for member in waited_for.values()])
+        names = listed([process.name for process in waited_for.values()])
         with row.during(f"waiting for {names} to be ready", 2 * READY_WITHIN_NS):
             ready = _first_ready(list(waited_for))
         if not ready:
@@ -223,7 +223,7 @@ def wait_all_ready(members: Iterable[Member], row: Row, said: bytes = _READY) ->
 
 
 def _first_ready(descriptors: list[int]) -> list[int]:
-    """Return those that can be read, as soon as there are any; a signal that is handled meanwhile ends no wait."""
+    """Return the readable descriptors as soon as there are any; a signal does not end the wait."""
     deadline_ns = time.monotonic_ns() + READY_WITHIN_NS
     while (left_ns := deadline_ns - time.monotonic_ns()) > 0:
         if ready := waiting.readable(descriptors, left_ns):
@@ -231,18 +231,18 @@ def _first_ready(descriptors: list[int]) -> list[int]:
     return []
 
 
-def join_all(members: Sequence[Member]) -> None:
-    """Wait for the end of members that were sent SIGTERM.
+def join_all(processes: Sequence[TrialProcess]) -> None:
+    """Wait until processes that were sent SIGTERM have ended.
 
     Raises:
-        ToolError: some did not end within `END_WITHIN_S` and were killed, or ended in another way.
+        ToolError: a process did not end within `END_WITHIN_S` and was killed, or it ended with an error.
     """
     deadline = time.monotonic() + END_WITHIN_S
-    late = [member.name for member in members if not member.join(max(0.0, deadline - time.monotonic()))]
+    late = [process.name for process in processes if not process.join(max(0.0, deadline - time.monotonic()))]
     if late:
         happened = f"{listed(late)} did not exit within {END_WITHIN_S:g} s of SIGTERM"
         raise ToolError("ending the trial", happened, "read logs/trial.log")
-    broken = next((member for member in members if member.status != EXIT_OK), None)
+    broken = next((process for process in processes if process.status != EXIT_OK), None)
     if broken is not None:
         raise ToolError("ending the trial", broken.fate(), "read logs/ in the run directory")
 
@@ -259,7 +259,7 @@ def named(number: int) -> str:
 
 
 def fate_of(name: str, status: int) -> str:
-    """Return how a process ended that should have gone on, by its exit status (negative: the signal)."""
+    """Return how a process ended that should not have ended, from its exit status (negative: the signal)."""
     if status < 0:
         return f"{name} was ended by {named(-status)}"
     if status in (EXIT_OK, EXIT_INTERRUPTED):
@@ -267,15 +267,15 @@ def fate_of(name: str, status: int) -> str:
     return f"{name} failed with status {status}"
 
 
-def _live(name: str, body: Body, line: Line, records: RecordWriter) -> None:
+def _live(name: str, body: Body, trial: TrialConnection, records: RecordWriter) -> None:
     status = EXIT_TOOL_FAILED
     try:
         interrupts.left_to_others()
         interrupts.released()
         kernel.name_process(name)
-        body(line, records)
+        body(trial, records)
         records.flush()
-        status = EXIT_INTERRUPTED if line.stopped_early else EXIT_OK
+        status = EXIT_INTERRUPTED if trial.stopped_early else EXIT_OK
     except BaseException as error:  # noqa: BLE001 (the top-level handler of this process)
         traceback.print_exc()
         records.send(Failure.of(name, error))
