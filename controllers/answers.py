@@ -1,7 +1,7 @@
-"""What the controller has answered lately: more packets of a flow come in before its pin is in force.
+"""What the controller has answered lately: more packets of a flow arrive before its pin is in force.
 
-The switch continues to ask about a flow until it has the pin and has been through its cache.  Those packets follow the
-first; asking the policy again could tear the flow apart, and takes longer.
+The switch sends packets of a flow to the controller until it has received the pin and updated its cache.  These packets
+go to the same node as the first one.  A second decision of the policy could split the flow, and it would take longer.
 """
 
 from __future__ import annotations

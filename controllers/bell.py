@@ -1,4 +1,4 @@
-"""Wakes a thread that waits in `select`, from any other thread and from signal handlers."""
+"""Wakes a thread that waits in `select`; may be called from any other thread and from signal handlers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The shim to the framework: what it reports becomes `switch` happenings, and messages leave.  It decides nothing."""
+"""The adapter between framework and `switch`: passes events of the switch on, and sends messages.
+
+It makes no decisions.
+"""
 
 from __future__ import annotations
 

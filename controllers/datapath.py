@@ -1,4 +1,4 @@
-"""How messages reach a switch over a framework's connection: a request for a role first, orders when it is granted."""
+"""How messages reach a switch over a framework's connection: a request for a role, and once it is granted, commands."""
 
 from __future__ import annotations
 

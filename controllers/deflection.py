@@ -1,6 +1,6 @@
-"""The balancer process names siblings: the same notifications into `policies.deflection`, the names out as datagrams.
+"""Names the siblings of nodes: feeds the notifications to `policies.deflection` and sends the names as datagrams.
 
-A node is answered where its last notification came from.  Only the rows of one node go to it.
+The answer goes to the address that the last notification of the node came from.  A node receives only its own sibling.
 """
 
 from __future__ import annotations

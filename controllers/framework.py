@@ -1,14 +1,14 @@
 """The OpenFlow frameworks: the only file that imports them.
 
-os-ken is the maintained successor of Ryu.  Both have the same modules under another package name, so all else here is
-written once over a `Framework`.  They differ in how they run.
+os-ken is the maintained successor of Ryu.  Both have the same modules under different package names, so all other code
+uses a `Framework`.  They differ in how they run.
 
-* **os-ken** is embedded: its launcher is gone, and with it goes eventlet; the native hub runs every connection in
-  threads.  Those threads swallow exceptions and are no daemons; started from a daemon thread they are, so they end with
-  us.  Anybody may send.
-* **Ryu 4.34** (2020, unmaintained) runs on eventlet: green threads, all in the one thread that started them, and nobody
-  else may touch what is theirs.  It gets a daemon thread of its own, and what is to be sent is handed over with a bell.
-  It imports a name that eventlet has dropped (`_mend_eventlet`), and installs only with setuptools before 68.
+* **os-ken** is embedded: its launcher, and with it eventlet, is not used.  Its native hub runs each connection in
+  threads.  These threads ignore exceptions and are not daemon threads.  They become daemon threads if they are started
+  from one; then they end with the process.  Any thread may send.
+* **Ryu 4.34** (2020, unmaintained) runs on eventlet: all green threads run in the thread that started them, and no
+  other thread may use their objects.  So Ryu gets its own daemon thread, and messages are passed to it with a `Bell`.
+  Ryu imports a name that eventlet has removed (`_mend_eventlet`), and can be installed only with setuptools before 68.
 """
 
 from __future__ import annotations

@@ -1,16 +1,17 @@
-"""The balancer: notifications and events of the switch in, the policy's actions out as OpenFlow messages.
+"""The balancer: feeds notifications and switch events to the policy, and sends its actions as OpenFlow messages.
 
-Inputs and outputs of the policy are emitted (kinds of `testbed.records.events`, marked ``"policy": "balancer"``),
-beside three more kinds: `BalancerReady` (the whole pipeline is in force; holds the first slots), `ActionsAcknowledged`
-(the switch confirmed by a barrier the changes that an event caused; `control_loop_us` counts from the arrival of that
-event, `removed` names the nodes that it removed) and `BalancerStopped`.
+It records the inputs and outputs of the policy (types in `testbed.records.events`, marked ``"policy": "balancer"``),
+and three more records.  `BalancerReady`: the whole pipeline is in force; it holds the first slots.
+`ActionsAcknowledged`: the switch has confirmed by a barrier the changes that an event caused; `control_loop_us` is the
+time since that event arrived, `removed` names the nodes that it removed.  `BalancerStopped`: the last record.
 
-It changes the switch while it has a link, which comes with the grant of the master role (`activate`).  Without a link
-the policy continues, and with the next one the switch gets the whole pipeline as it then is.  Pins are in the switch
-and survive both.
+The balancer changes the switch only while it has a link, which it gets when the master role is granted (`activate`).
+Without a link the policy continues; with the next link the switch gets the whole pipeline in its current state.  Pins
+are stored in the switch and are not affected.
 
-Its state is a deterministic function of its inputs and their times.  Each input is noted as plain values (`note`), and
-`follow` takes such a note in place of the input itself: so a standby keeps the same state (`replication`).
+The state of the balancer is a deterministic function of its inputs and their times.  Each input is written down as
+plain values (`note`).  `follow` accepts such a note in place of the input; so a standby has the same state
+(`replication`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""`openflow` data as OpenFlow 1.3 messages with Nicira extensions, in a framework's classes.  It decides nothing."""
+"""Turns `openflow` data into OpenFlow 1.3 messages with Nicira extensions, in the classes of a framework.
+
+It makes no decisions.
+"""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""OpenFlow messages as plain data: frozen, comparable, known to no framework.
+"""OpenFlow messages as plain data: frozen, comparable, and independent of the framework.
 
-Fields have their OpenFlow names (``in_port``, ``eth_type``, ``ipv4_src``, ``reg2``); addresses are text, all else is
-integers.  `messages` turns these into bytes for a real switch; the tests carry them out on dictionaries.
+Fields have their OpenFlow names (``in_port``, ``eth_type``, ``ipv4_src``, ``reg2``).  Addresses are text, all other
+values integers.  `messages` turns this data into bytes for a real switch; the tests apply it to dictionaries.
 
-Every message but `PacketOut` can be applied twice with the effect of once: adding a flow replaces the one with the same
-table, priority and match, and adding a group replaces the group.
+Every message except `PacketOut` is idempotent: adding a flow replaces the flow with the same table, priority and match;
+adding a group replaces the group.
 """
 
 from __future__ import annotations

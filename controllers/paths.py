@@ -1,9 +1,10 @@
-"""How the balancer's switch reaches a station: by a port, or by one of several that are as good.
+"""How the balancer's switch reaches a station: through one port, or through one of several equivalent ports.
 
     station ─ one port ──▶ that port
             └ several ──▶ set → reg4, hash of the 5-tuple → reg3 ──▶ PATHS ──▶ the group of that path of that set
 
-The group of a path has its port first and then the others, each watched: while a port is down another one serves.
+The group of a path lists its own port first and then the other ports of the set, each watched.  While a port is down,
+the next live port of the list is used.
 """
 
 from __future__ import annotations

@@ -6,59 +6,63 @@
         │                                └────────────────── AGAIN ◀── the node is removed ┘
         └─ all else ──▶ FORWARD (return traffic to the clients, known addresses to their ports)
 
-Everything about a flow is decided in the switch: no packet goes to the controller, so a controller that is slow,
-overwhelmed or dead delays and loses nothing.  The controller only writes slots and node states.
+All decisions about a flow are made in the switch.  No packet goes to the controller, so a slow, overloaded or dead
+controller neither delays nor loses packets.  The controller only writes slots and the states of nodes.
 
-* **New flows.**  HASH hashes addresses, protocol and ports to a slot (reg1), SLOTS gives the slot's node number (reg2).
-  This is the select group of the textbook with its buckets spelt out; Open vSwitch's own select groups hash without
-  UDP ports (``dp_hash``) or unevenly, and move live flows whenever a bucket changes.
-* **Pins.**  LEARN writes a flow into PINS for this 5-tuple before the first packet leaves.  Changing slots therefore
-  moves no flow that is alive.  A pin goes after `affinity_idle` without a packet.  What is pinned is the node's
-  *number*, never a port, so that a failing node is one flow in NODES and not thousands of pins.
-* **A port that goes down.**  Each node has a fast-failover group: itself, then the next nodes in order, each bucket
-  watching its port.  The switch changes over by itself, at once; the pins stay.
-* **A node that is removed** (silent, drained) has its flow in NODES replaced by "hash again": its flows meet SLOTS,
-  where it has no slot any more, and LEARN overwrites their pins.  Flows of the others are not touched.  AGAIN makes the
-  switch forget first: Open vSwitch caches a decision for all packets that agree in the bits it looked at, and after a
-  change decides again for the cached flow, without a packet and so without learning; for up to half a second such a
-  flow would follow every change of the slots, and go back when its node returns.  A cached flow for which bits matter
-  that did not before is thrown away instead, and its next packet decides and learns.  So AGAIN looks at three bits of
-  the source address, other ones for each node; what is in them makes no difference.  This needs ``disable-in-band``
-  on the bridge (Mininet sets it): the hidden flows of in-band control look at the whole source address of everything.
-* **Slots in turn.**  A hash deals 30 flows to 3 nodes as dice would: the busiest has 12 or 13 of them.  Under a policy
-  that has its slots taken in turn, HASH asks TURN for the slot in place of hashing.  TURN has one flow, which writes
-  the number of the next slot; the flow of each slot learns that flow again, with the number of the slot after it,
-  before the first packet leaves.  So the switch counts new flows by itself.  What is learned is as lasting as a pin,
-  and a controller that installs the pipeline begins at slot 0 again.
+* **New flows.**  HASH maps addresses, protocol and ports to a slot (reg1).  SLOTS maps the slot to the number of a node
+  (reg2).  This does what the select group of a textbook does, with the buckets as flow entries.  The select groups of
+  Open vSwitch are not used: they hash without UDP ports (``dp_hash``) or unevenly, and move active flows whenever a
+  bucket changes.
+* **Pins.**  LEARN writes an entry for the 5-tuple into PINS before the first packet is forwarded.  Therefore a change
+  of slots moves no active flow.  A pin expires after `affinity_idle` without a packet.  A pin holds the *number* of the
+  node, never a port, so that a failed node requires a change of one entry in NODES instead of thousands of pins.
+* **A port that goes down.**  Each node has a fast-failover group: the node itself, then the next nodes in order; each
+  bucket watches its port.  The switch changes to the next bucket immediately, without the controller.  Pins remain.
+* **A node that is removed** (silent, drained): its entry in NODES is replaced by "hash again". Its flows then reach
+  SLOTS, where the node has no slot any more, and LEARN overwrites their pins.  Flows of other nodes do not change.
+  Before that, AGAIN makes the switch discard its cached decision.  The reason: Open vSwitch caches a decision for all
+  packets with the same values in the bits that the decision depended on.  After a change it repeats the decision for
+  the cached flow, without a packet and so without learning.  For up to half a second such a flow would follow every
+  change of the slots, and it would go back when its node returns.  But if the new decision depends on more bits, the
+  cached flow is deleted, and its next packet is decided and learned.  So AGAIN matches three bits of the source
+  address, different ones for each node; both values of the bits lead to the same action.  This needs
+  ``disable-in-band`` on the bridge (Mininet sets it): the hidden flows of in-band control match the whole source
+  address of every packet.
+* **Slots in turn.**  A hash distributes flows randomly: of 30 flows on 3 nodes, the busiest node gets 12 or 13.  Under
+  a policy that takes slots in turn, HASH sends a new flow to TURN for its slot.  TURN has one entry, which writes the
+  number of the next slot.  The entry of each slot replaces it (by learning) with the number of the following slot,
+  before the first packet is forwarded.  So the switch counts new flows without the controller.  This entry persists
+  like a pin; a controller that installs the pipeline starts at slot 0 again.
 
       HASH ─ unpinned ─▶ TURN ─▶ SLOTS ─▶ LEARN          SLOTS writes the next turn into TURN
 
-* **Several switches.**  A station at another switch is reached by a port that leads there, or by one of several that
-  are as good (PATHS): a hash chooses, and where the chosen port is down another one serves.  The node's bucket watches
-  all of them by the group of their set.  The other switches forward by destination address.
-* **per-flow**, the policy one may choose for comparison, has no SLOTS and no LEARN: HASH hands unpinned packets to the
-  controller, which writes the pin and sends the packet back by PLACED.  PLACED counts what came back; what went is
-  for the switch's controller meter to tell, since counts of flows whose way changes meanwhile go to the new way.
+* **Several switches.**  A station at another switch is reached through one port or through one of several equivalent
+  ports (PATHS): a hash selects the port, and while it is down another one is used.  The bucket of a node watches all of
+  them, through the group of their set.  The other switches forward by destination address.
+* **per-flow**, a policy for comparison, has no SLOTS and no LEARN: HASH sends unpinned packets to the controller, which
+  writes the pin and sends the packet back through PLACED. PLACED counts the packets that came back.  The packets sent
+  to the controller are counted by the controller meter of the switch, because the counters of a flow entry whose
+  actions change meanwhile are credited to the new actions.
 
       CLASSIFY ─▶ PINS ─▶ HASH ─ unpinned ─▶ controller ─ pin ─▶ PINS
                                                  └─ packet ─▶ PLACED ─▶ NODES
 
-* **Deflected packets.**  A node's XDP program may hand a packet on to a sibling; it marks the source address with
-  the prefix 02:de:f1.  Such packets go by destination address and are never balanced again.
-* **ARP** for the VIP and every known station is answered by flows: neighbours resolve without the controller.  IPv6
-  neighbour discovery is not: the kernel datapath of Open vSwitch cannot rewrite a solicitation into an advertisement,
-  so hosts need permanent IPv6 neighbours.  Solicitations are dropped.
+* **Deflected packets.**  The XDP program of a node may hand a packet to a sibling.  It marks the source address with
+  the prefix 02:de:f1.  Such packets are forwarded by destination address and are not balanced again.
+* **ARP** requests for the VIP and for every known station are answered by flow entries, without the controller.  IPv6
+  neighbour discovery is not answered: the kernel datapath of Open vSwitch cannot rewrite a solicitation into an
+  advertisement.  So hosts need permanent IPv6 neighbours, and solicitations are dropped.
 
-* **Fragments** to the VIP are dropped, every one of a datagram, and counted (`FRAGMENT_COOKIE`); frames of the testbed
-  fit the MTU.  Only the first has ports, and Open vSwitch hides even those where it looks flows up, but not where it
-  hashes and learns: the rest of a datagram would go to another node than its beginning, and the beginning would pin its
-  whole flow again, away from the node that serves it.  To follow the first fragment takes a switch that remembers each
-  datagram.  An IPv6 datagram that is whole and has a fragment header all the same (RFC 6946) is balanced as any.
+* **Fragments** to the VIP are all dropped and counted (`FRAGMENT_COOKIE`); frames of the testbed fit the MTU. Only the
+  first fragment of a datagram has ports.  Open vSwitch hides these ports in flow lookups, but not when it hashes and
+  learns.  So the first fragment and the rest would go to different nodes, and the first fragment would move the pin of
+  the whole flow.  Forwarding fragments correctly requires a switch that stores the state of each datagram.  A complete
+  IPv6 datagram with a fragment header (RFC 6946) is balanced like any other packet.
 
-* **What a host's kernel sends by itself** (ARP, neighbour discovery, probes for duplicates, router solicitations,
-  MLD, IGMP) is dropped where no flow answers or forwards it, and counted (`KERNEL_COOKIE`), so that it is not mistaken
-  for lost traffic.  All of it has a group address, but for probes of a neighbour that is known already; no packet of
-  the testbed's traffic has one.
+* **Packets that a host's kernel sends without being asked** (ARP, neighbour discovery, duplicate address detection,
+  router solicitations, MLD, IGMP) are dropped where no flow entry answers or forwards them, and counted
+  (`KERNEL_COOKIE`), so that they are not mistaken for lost traffic.  All have a group address, except probes of a
+  neighbour that is already known; no packet of the testbed's traffic has a group address.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
 """A controller process: what wakes it, and the loop of the active controller.
 
-Everything is done in one thread, in the order it came in: the framework's threads only post to the inbox.
+One thread does everything, in the order of arrival; the threads of the framework only add to its inbox.
 
-The active controller holds the switch's master role under a generation id, and asks for the role at each connection of
-the switch, with or without a standby.  It can send no state-changing message before the role is granted
-(`switch.MasterGranted`), and a grant counts only as the answer to its last request.  What the switch reports meanwhile
-(which ports are up, packets it asks about) waits for the grant.
+The active controller holds the master role of the switch under a generation id.  It requests the role at each
+connection of the switch, with or without a standby.  Before the role is granted it cannot send a state-changing message
+(`switch.MasterGranted`).  A grant counts only if it answers the last request.  What the switch reports before (ports
+that are up, packets it asks about) is handled after the grant.
 
-With a standby (`standby`), the primary sends it its inputs (`replication`).  When the standby does not receive them any
-more, the primary asks the switch for its role again, as the switch alone can decide: if the standby has died, the
-primary gets the role and continues alone; if the standby has taken over, the primary's generation id is stale, and it
-is no longer active.  Until the switch has answered, even over another connection, the primary takes in nothing: the
-notifications that wait belong to the active controller.
+With a standby (`standby`), the primary sends it all inputs (`replication`).  When the standby stops receiving them, the
+primary asks the switch for its role again, because only the switch can decide.  If the standby has died, the primary
+gets the role and continues alone.  If the standby has taken over, the generation id of the primary is stale, and the
+primary is no longer active.  Until the switch has answered (perhaps over a new connection), the primary processes no
+input: notifications that arrive meanwhile belong to the active controller.
 """
 
 from __future__ import annotations

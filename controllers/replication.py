@@ -1,20 +1,22 @@
-"""State machine replication: the standby knows at every moment what the primary knows.
+"""State machine replication: the standby always has the state of the primary.
 
-The balancer decides by its inputs and their times alone.  Fed the same inputs at the same times, a second one is in the
-same state (Schneider, "Implementing fault-tolerant services using the state machine approach", 1990), down to the slots
-and the random numbers it will draw.  So the primary ships its inputs, not its state, over a local socket: what a turn
-of its loop took in is one message, sent when the turn is over.
+The state of the balancer depends only on its inputs and their times.  A second balancer that receives the same inputs
+at the same times has the same state (Schneider, "Implementing fault-tolerant services using the state machine
+approach", 1990), including slots and random numbers.  So the primary sends its inputs over a local socket, not its
+state.  The inputs of one iteration of its loop are one message, sent at the end of the iteration.
 
-The same socket is the sign of life.  The kernel closes it with the process, so a death is noticed at once; a primary
-with nothing to ship sends an empty message every `HEARTBEAT_NS`, and one that says nothing for `HUNG_NS` hangs.  The
-standby empties the socket before it judges: messages that waited there while it was itself late count as heard.
+The same socket is the failure detector.  The kernel closes it when the process dies, so a death is detected at once.  A
+primary without inputs sends an empty message every `HEARTBEAT_NS`; one that sends nothing for `HUNG_NS` is considered
+hung.  The standby reads all waiting messages before it decides: messages that waited while the standby itself was late
+count as received.
 
-What the primary shipped last is its lease on the switch, for `LEASE_NS` and so for less than the standby waits (Gray
-and Cheriton, "Leases", 1989).  It looks at the lease before every input, since a stop may fall between any two; when
-that is over it takes nothing in until it has shipped again, and so learnt whether anybody still follows.
+The last message of the primary is its lease on the switch, for `LEASE_NS`, which is shorter than the time after which
+the standby takes over (Gray and Cheriton, "Leases", 1989).  The primary checks the lease before every input, since it
+may be stopped between any two inputs.  When the lease has expired, it processes no input until it has sent another
+message, which shows whether the standby still receives.
 
-An input is taken in, recorded and then shipped; one that is taken in as the primary dies or is stopped is in the record
-alone, and what it leads to the switch refuses.
+An input is processed, recorded and then sent.  If the primary dies or is stopped in between, the input exists only in
+the record, and the switch refuses the changes that it caused.
 """
 
 from __future__ import annotations

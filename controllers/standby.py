@@ -1,14 +1,14 @@
-"""The second controller: follows the primary until that is gone, then is the active one.
+"""The second controller: follows the primary, and becomes the active controller when the primary is gone.
 
-    connected to the switch as a slave ── primary gone ──▶ master under a greater generation ── whole pipeline again
+    connected to the switch as a slave ── primary gone ──▶ master with a higher generation id ── whole pipeline again
 
-It holds a balancer in the primary's state (`replication`), whose output is suppressed while it is standby.  Meanwhile
-the switch keeps forwarding by its tables, and writing the same pipeline again changes nothing, so a takeover moves no
-flow and costs no packet.  Both controllers hold the socket at which notifications arrive, and the active one reads it:
-nodes need not know of the takeover.
+It runs a balancer with the state of the primary (`replication`); the output is discarded while it is standby.  The
+switch continues to forward by its tables, and writing the same pipeline again changes nothing.  So a takeover moves no
+flow and loses no packet.  Both controllers hold the socket for notifications, and the active one reads it: nodes need
+not know about the takeover.
 
-A primary that only hung and resumes is refused by the switch: its generation id is stale.  (OpenFlow 1.3.5, section
-6.3.6: a master's generation must not be smaller than the greatest seen.)
+If a primary was only stopped and resumes, the switch refuses its messages, because its generation id is stale.
+(OpenFlow 1.3.5, section 6.3.6: the generation id of a master must not be smaller than the largest one seen.)
 """
 
 from __future__ import annotations

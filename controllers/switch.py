@@ -1,9 +1,10 @@
-"""What the balancer sees of a switch, whatever framework speaks OpenFlow to it.
+"""The interface between the balancer and a switch, independent of the OpenFlow framework.
 
-Happenings arrive from the framework's threads.  Messages leave in two steps, so that a controller cannot order anything
-before it may: a `Connection` can ask for a role and no more, and the `Link` that takes orders is part of the answer
-that grants the master role (`MasterGranted`).  Open vSwitch gives every new connection the role of an equal, whose
-orders it carries out; a controller that was replaced would otherwise write what it believes before it learns that.
+Events arrive from the threads of the framework.  Messages are sent in two steps, so that a controller cannot change the
+switch before it may: a `Connection` can only request a role; a `Link`, which accepts commands, is part of the answer
+that grants the master role (`MasterGranted`).  This matters because Open vSwitch gives every new connection the role
+EQUAL, whose commands it executes.  A controller that was replaced would otherwise write outdated state before it learns
+that it was replaced.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The tables of the balancer's switch; the order is that in which packets meet them."""
+"""The numbers of the tables in the balancer's switch, in the order in which packets pass them."""
 
 from __future__ import annotations
 

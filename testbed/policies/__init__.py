@@ -1,1 +1,1 @@
-"""Decisions without I/O: events and the time go in, actions come out.  See `base.Policy`."""
+"""Decisions without I/O: events and the time are the inputs, actions the outputs.  See `base.Policy`."""

@@ -1,9 +1,9 @@
 """Actuation: expansions take time, shrinks do not.
 
-A grant from the pool reserves memory at once, but the larger limit is in force only `delay_ns` later (memory to be
-registered, a device queue to be resized).  Each expansion waits its own delay, so a ramp of grants becomes a ramp of
-limits, shifted.  A shrink lowers the limit in the same call and cancels pending expansions: an expansion that was
-taken back while it waited does not come into force, and asking again means waiting again.
+A grant from the pool reserves memory at once, but the larger limit takes effect only `delay_ns` later (for example
+because memory must be registered or a device queue resized).  Each expansion has its own delay, so a ramp of grants
+becomes the same ramp of limits, shifted in time.  A shrink lowers the limit immediately and cancels pending expansions.
+A cancelled expansion never takes effect; a new request starts a new delay.
 
     limit in force <= granted <= capacity of the pool      at every moment
 """

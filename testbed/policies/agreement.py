@@ -1,34 +1,37 @@
-"""The failure detector: when a node counts as dead, by the reports of its monitors.
+"""The failure detector: decides from the reports of its monitors when a node is dead.
 
-A monitor repeats its report about all its nodes at every interval, so that a lost message costs one interval and no
-message has to be acknowledged.  A node is dead at once when all its current monitors suspect it, and there are two of
-them (or one, where there is no second).  A *current* monitor is not dead itself, and its last report is younger than
-`STALE_SYNCS` report intervals; an older one is *stale*.  One that has not reported yet has as long from when the
-detector began to listen, so the first to be heard does not decide alone.  All monitors miss the same last heartbeat, so
-they agree within milliseconds of each other.
+A monitor repeats the report about all its nodes in every report interval. So a lost message costs one interval, and no
+message has to be acknowledged.  A node is declared dead as soon as all its current monitors suspect it and there are at
+least two of them (or one, if the node has only one monitor).  A monitor is *current* if it is not dead itself and its
+last report is younger than `STALE_SYNCS` report intervals; an older monitor is *stale*.  For a monitor that has not
+reported yet, this time starts when the detector starts, so that the first monitor to report does not decide alone.
+All monitors miss the same last heartbeat, so they suspect the node within milliseconds of each other.
 
-**Suspect yourself first.**  When no report came for half of that time, this process itself was stopped or cut off.  It
-concludes nothing before the next report, and that time is not added to the age of any report: the first of the reports
-that waited is not the only one.
+**Suspect yourself first.**  If no report at all arrived for half of that time, this process itself was stopped or cut
+off.  It then draws no conclusion until the next report, and that time does not count towards the age of any report.
+Otherwise the first of several delayed reports would be the only current one.
 
-A suspicion names the *incarnation* (number of the start) in which the node was last heard.  It is void as soon as
-another monitor has heard the node in a later incarnation: that is how a node that learns of a suspicion refutes it
-(Das, Gupta and Motivala, "SWIM", 2002, section 4.2).  Unlike there, a node cannot refute by a message to the detector,
-only by being heard by a monitor, since a node that reaches the detector but not its monitors is cut off.
+A suspicion names the *incarnation* (number of the start) in which the node was last heard.  It becomes invalid when
+another monitor has heard the node in a later incarnation: in this way a node that learns of a suspicion refutes it
+(Das, Gupta and Motivala, "SWIM", 2002, section 4.2).  The difference from SWIM: a node cannot refute by a message to
+the detector, only by heartbeats that a monitor receives.  A node that can reach the detector but not its monitors is
+cut off.
 
-**Two sides.**  In a divided mesh each side suspects the other, and the detector receives the reports of both.  Two
-suspicions against a monitor that hears the node, or suspicions of monitors that hear hardly anybody (`UNSURE`), are a
-dispute.  It is settled after `DISPUTE_SYNCS`, when every live node has reported again: nodes outside the largest set of
-nodes that hear each other are declared dead.  Of several sets of this size, the one with the first of the members
-counts as the largest.  So the smaller side does not decide about the larger, however many monitors of a node are on
-it.  The suspicions of a dead monitor are ignored.
+**Divided mesh.**  In a divided mesh each side suspects the other, and the detector receives the reports of both sides.
+There is a *dispute* about a node if at least two of its monitors suspect it while another current monitor hears it, or
+if a suspecting monitor reports `UNSURE`: several of its nodes, and not fewer than half, fell silent together.  It is
+settled after `DISPUTE_SYNCS` intervals, when every live node has reported again: nodes outside the largest set of nodes
+that hear each other are declared dead.  Of several largest sets, the one that contains the first member in the list is
+chosen.  So the smaller side never decides about the larger one, however many monitors of a node it contains.
+Suspicions of a dead monitor are ignored.
 
-**Returns are damped.**  A node returns when it was free of suspicions for `HOLD_NS`, twice as long for each earlier
-time it left within the last `MEMORY_NS`, up to `HOLD_MAX_NS`: a node that comes and goes is worse than one that is
-gone.
+**Returns are damped.**  A node returns after no monitor has suspected it for `HOLD_NS`.  This time doubles for each
+earlier removal within the last `MEMORY_NS`, up to `HOLD_MAX_NS`: a node that repeatedly fails and returns does more
+damage than one that stays away.
 
-Two cases are not detected here: so many nodes fail at once that one has no current monitor left (the balancer removes
-it when it stops notifying); and a node of the smaller side whose monitors are all on that side (it stays in service).
+Two cases are not detected here.  First: so many nodes fail at once that a node has no current monitor left (the
+balancer removes it when its notifications stop).  Second: a node of the smaller side whose monitors are all on that
+side (it stays in service).
 """
 
 from __future__ import annotations

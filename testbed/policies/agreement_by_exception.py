@@ -1,18 +1,18 @@
 """The failure detector of a mesh that gossips: its monitors report exceptions only.
 
-In ``agreement.py`` every monitor reports at every interval, heard or silent; so the detector of n nodes receives 10 n
-reports a second, and who is silent itself is found out by the age of its last report.  Here a monitor reports while
-something is wrong: while it suspects a node, and for a moment after that changed.  **No report means: all are heard.**
+In ``agreement.py`` every monitor reports in every interval. So the detector of n nodes receives 10 n reports a second,
+and a silent monitor is recognised by the age of its last report.  Here a monitor reports only while it suspects a node,
+and for a short time after its suspicions have changed.  **No report means: the monitor hears all its nodes.**
 
-A monitor that knows of no suspicion and one that is dead are both silent.  So a suspicion is a question: the suspecting
-monitor sends it to the node's other monitors, and these answer with reports of their own.  One that has not answered
-`DISPUTE_SYNCS` intervals after the suspicion was known is not current, as a dead one is not.  The other rules, those of
-disputes and returns included, are those of ``agreement.py``, but for two: when the balancer settles a dispute, it
-removes all nodes outside the larger side, those that nobody suspects included, since their monitors are on the other
-side with them; and a node whose monitors are all dead does not return, since nobody hears it.
+But a monitor without suspicions and a dead monitor both send nothing.  Therefore a suspicion is also a question: the
+suspecting monitor sends it to the other monitors of the node, and they answer with reports.  A monitor that has not
+answered within `DISPUTE_SYNCS` intervals is not current, like a dead one.  All other rules are those of
+``agreement.py``, including disputes and returns, with two exceptions.  When the balancer settles a dispute, it removes
+all nodes outside the larger side, even those that no monitor suspects, because their monitors are on the same side.
+And a node whose monitors are all dead does not return, because no monitor hears it.
 
-Two detectors are of this class: that of the balancer, for all nodes, and that of each member, for those it monitors.  A
-member learns of all others by rumours (`gossip`): `gone` says which monitors are dead.
+Two kinds of detectors use this class: that of the balancer, for all nodes, and that of each member, for the nodes that
+it monitors.  A member learns about all other nodes by rumours (`gossip`): `gone` says which monitors are dead.
 """
 
 from __future__ import annotations

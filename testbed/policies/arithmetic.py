@@ -1,14 +1,14 @@
-"""What policies compute with: arrays of n nodes, or the plain numbers of one.
+"""The arithmetic of policies: on arrays of n nodes, or on plain numbers for one node.
 
-The simulation decides for a thousand nodes at once and wants arrays.  An emulated agent decides for one, a hundred
-times a second, with CPU caches that were evicted since: there every call into numpy costs microseconds, and a sum of
-two numbers a tenth of one.  A policy written with the operators and the functions below serves both: it never assigns
-into a value, and never branches on one.
+The simulation decides for a thousand nodes at once and needs arrays.  An agent of the emulation decides for one node, a
+hundred times a second, after other processes have evicted its data from the CPU caches.  There every call of numpy
+costs microseconds; adding two numbers costs a tenth of one.  A policy that uses only operators and the functions below
+runs on both: it never assigns to elements of a value, and never branches on a value.
 
-The two agree to the last bit.  Sums, products, quotients and roots are exact or correctly rounded in both (IEEE 754),
-integers do not overflow in either, and the logarithm, which is neither, is numpy's in both.
+Both give the same results to the last bit.  Sums, products, quotients and roots are exact or correctly rounded in both
+(IEEE 754), and integers do not overflow in either.  The logarithm has no such guarantee, so both use that of numpy.
 
-`Values` is an array of shape [n] or a number: what has the operators that both have, and nothing else.
+`Values` is an array of shape [n] or a number; its interface contains only the operators that both have.
 """
 
 from __future__ import annotations

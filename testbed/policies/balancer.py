@@ -1,32 +1,34 @@
-"""The balancer: which nodes serve, and how the slots of the switch's table are dealt among them.
+"""The balancer: which nodes serve, and how the slots of the switch's table are divided among them.
 
-Membership and weights are kept apart.  A *rule* (one file each, ``balancer_*.py``) deals the slots by the notified
-state; this file decides when the rule is asked and which nodes take part.
+Membership and weights are separate.  A *rule* (one file each, ``balancer_*.py``) assigns the slots from the notified
+state.  This file decides when the rule is called and which nodes take part.
 
-**Changes are rate-limited.**  A change of weights costs the switch a revalidation of every flow it has cached, so the
-rule is asked at most every `REWEIGH_INTERVAL_NS` and a change of less than 1/16 of the table is not made.  A change of
-membership is made at once.
+**Changes are rate-limited.**  After a change of weights the switch revalidates every cached flow.  So the rule is
+called at most every `REWEIGH_INTERVAL_NS`, and a change of less than 1/16 of the table is ignored.  A change of
+membership takes effect at once.
 
-**No node is assessed without a notification.**  A rule that uses the state of the nodes is asked only while the state
-of every serving node is known (`balancer_view`); until then all have the shares of `by-rate`, equal ones among equal
-nodes.  A node without a notification would pass for an idle one with an empty buffer, or for one without a buffer, and
-flows that are placed by that remain pinned.  This concerns the start, a node that returns, and a time without
-notifications.  A node that never notifies is removed by the timeout.
+**No decision about a node without its state.**  A rule that uses the state of the nodes is called only while the state
+of every serving node is known (`balancer_view`).  Until then all nodes have the shares of `by-rate` (equal shares for
+equal nodes).  Otherwise a node that has not notified would look like an idle node with an empty buffer, or like a node
+without a buffer, and flows that are placed by this wrong state remain pinned.  This applies to the start, to a node
+that returns, and to any time without notifications.  A node that never notifies is removed by the timeout.
 
 **The notification timeout.**  A node that stops notifying is removed after `SILENT_PAUSES` of the longest pauses
-between two notifications (500 ms at samples of up to 100 ms), and returns with its next notification.  A node also
-leaves when its port goes down or the mesh declares it dead; that ends with the `NodeJoined` that names the same reason
-(or none: then every reason is over).
+between two notifications (500 ms for sample intervals up to 100 ms).  It returns with its next notification.  A node is
+also removed when its port goes down or the mesh declares it dead.  It returns with the `NodeJoined` that names the same
+reason (a `NodeJoined` without a reason ends all of them).
 
-**A cluster that changes by order** is announced as a whole (`StagesAnnounced`).  A node that drains holds no slots and
-keeps its flows; one that is absent, joins or leaves takes part in nothing, for the reason ``drain``.  Where nobody but
-draining nodes is left, they serve.
+**Planned changes of the cluster** are announced as a whole (`StagesAnnounced`).  A draining node has no slots and keeps
+its flows.  A node that is absent, joining or leaving does not take part; the reason is ``drain``.  If only draining
+nodes are left, they serve.
 
-**Suspect yourself first** (Dadgar et al., "Lifeguard", 2018).  A node counts as silent only if another one notified in
-the last half of that time.  When all of them fall silent, this process itself was stopped or cut off: no node leaves,
-and all timeouts restart with the next notification.  The last serving node is never removed: the table stays as it is.
+**Suspect yourself first** (Dadgar et al., "Lifeguard", 2018).  A node counts as silent only if another node has
+notified in the last half of the timeout.  If all nodes fall silent at once, this process itself was stopped or cut off:
+no node is removed, and all timeouts restart with the next notification.  The last serving node is never removed; the
+table stays as it is.
 
-Actions come in the order that never lets the switch send a new flow to a removed node: restore, deal, remove.
+The order of the actions ensures that the switch never sends a new flow to a removed node: first restore nodes, then
+assign slots, then remove nodes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""`by-rate`: every node has slots in proportion to the rate at which it serves, whatever its state.
+"""`by-rate`: every node gets slots in proportion to its service rate, whatever its state.
 
-What `round-robin` is among equal nodes, this is among unequal ones: the shares are right in the mean and nothing is
-known of the moment.  A rule that heeds the state of the nodes has to be better than this one to be worth its messages.
+This is `round-robin` for unequal nodes: the shares are right on average, and the current state is not used.  A rule
+that uses the state of the nodes must be better than this one to justify its messages.
 """
 
 from __future__ import annotations

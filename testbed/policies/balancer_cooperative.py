@@ -1,28 +1,28 @@
-"""`cooperative`: new flows take turns, in shares that fill the nodes up to one level of work.
+"""`cooperative`: new flows take slots in turn; the shares of the nodes equalise their work.
 
-The *work* of a node is how long it is busy with what is sure: its backlog and what its present flows bring within
-`HORIZON_S`, at the rate at which it serves, in seconds,
+The *work* of a node is the time that it needs for its backlog and for the traffic that its present flows will bring
+within `HORIZON_S`, in seconds:
 
     work = backlog / service rate + smoothed arrival rate / service rate × HORIZON_S
 
-New flows are poured over the nodes as water over uneven ground.  With V bytes of them, each node gets what lifts it to
-a common level L, and a node above the level gets nothing:
+The bytes V of the expected new flows are distributed by water filling: each node gets the share that raises its work to
+a common level L, and a node above L gets nothing:
 
     share = max(0, L - work) × service rate,        L such that the shares add up to V
 
-V is the whole question.  A rule that takes V for nothing sends all new flows to the node with the least work, however
-small the difference, and until the next notification that node gets a whole burst (`least-loaded`).  With V without
-bound the work does not matter (`by-rate`).  V is what comes before the next decision can take effect; a burst that the
-nodes can just take brings the service rate of all of them for that time.  So V is that rate for `PLANNED_S`: the pause
-between two decisions (20 ms), the sample (10 ms), and the way there and back, twice that to be on the safe side.
+The choice of V determines the rule.  With V near 0, all new flows go to the node with the least work, however small the
+difference, and until the next notification this node receives a whole burst (`least-loaded`).  With very large V the
+work does not matter (`by-rate`).  V should be the bytes that arrive before the next decision takes effect.  The largest
+burst that the nodes can just serve arrives at the sum of their service rates.  So V is this sum times `PLANNED_S`: the
+time between two decisions (20 ms) plus the sample interval (10 ms) plus the message delays, doubled as a safety margin.
 
-Flows take the slots in turn (`balancer_turns`), and the table is reassigned with the nodes interleaved, so that even
-the few flows of a small burst are in these shares.
+Flows take the slots in turn (`balancer_turns`), and the nodes are interleaved in the table, so that even the few flows
+of a small burst are distributed in these shares.
 
 Source: the rule is ours.  Water filling by work is "join the shortest expected delay" with a known batch (Selen, Adan,
-Kapodistria, van Leeuwaarden, "Steady-state analysis of shortest expected delay routing", 2016); that stale state needs
-the jobs of a whole pause to be spread at once is Mitzenmacher's "How useful is old information?", 2000, and Dahlin's
-"Interpreting stale load information", 2000.
+Kapodistria, van Leeuwaarden, "Steady-state analysis of shortest expected delay routing", 2016).  That with stale state
+the jobs between two updates should be spread over several servers is a result of Mitzenmacher, "How useful is old
+information?", 2000, and Dahlin, "Interpreting stale load information", 2000.
 """
 
 from __future__ import annotations

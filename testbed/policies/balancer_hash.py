@@ -1,7 +1,7 @@
-"""`hash`: each slot goes to the serving node that scores highest for it, whatever the nodes' state.
+"""`hash`: each slot goes to the serving node with the highest hash score for it, whatever the state of the nodes.
 
-Rendezvous hashing (Thaler & Ravishankar, 1998): when a node leaves, only its own slots move, and they come back to it
-when it returns.  The price is uneven shares, as with any plain hash: the number of slots of a node is binomial.
+Rendezvous hashing (Thaler & Ravishankar, 1998): when a node leaves, only its own slots move, and they move back when it
+returns.  The cost is uneven shares, as with any plain hash: the number of slots of a node is binomially distributed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""`headroom`: weights are the free buffer each node is predicted to have, times its spare share of the mean rate.
+"""`headroom`: the weight of a node is its predicted free buffer times its spare share of the mean rate.
 
-Free buffer is the limit less the greater of backlog and predicted need.  The spare share falls in a line from twice
-the mean rate: a node at the mean has 1, an idle one 2, one at twice the mean 0.  So a burst that is only foreseen
-already turns new flows away, and shares that hashing made unequal are evened out by the flows to come.
+The free buffer is the limit minus the larger of backlog and predicted need.  The spare share decreases linearly with
+the arrival rate: 2 for an idle node, 1 at the mean rate of all nodes, 0 at twice the mean rate.  So a forecast burst
+already reduces the number of new flows, and later flows even out the unequal shares of the hash.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""`least-loaded`: all new flows go to the node with the smallest load; ties share the flows.
+"""`least-loaded`: all new flows go to the node with the smallest load; in a tie the nodes share them.
 
-Load is backlog plus the arrivals of 10 ms.  The rule herds: until the chosen node's next notification all new flows go
-there (Mitzenmacher, "How useful is old information?", 2000).  Loads that differ by less than a twentieth of a buffer
-count as ties; otherwise the noise of single packets would decide.
+The load is the backlog plus the arrivals of 10 ms.  The rule causes herding: until the next notification of the chosen
+node, all new flows go to it (Mitzenmacher, "How useful is old information?", 2000).  Loads that differ by less than a
+twentieth of a buffer count as a tie; otherwise the noise of single packets would decide.
 """
 
 from __future__ import annotations

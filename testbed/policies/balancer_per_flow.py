@@ -1,14 +1,14 @@
-"""`per-flow`: the controller places every flow when its first packet arrives, as textbooks have it.
+"""`per-flow`: the controller places every flow when its first packet arrives, as in textbooks.  For comparison.
 
-For comparison.  Each new flow costs a packet-in, a decision and a packet-out before its first packet is forwarded, and
-what the switch's queue to the controller does not hold is lost; in return the choice is made for this flow, with the
-state of the nodes as it is now.
+Each new flow costs a packet-in, a decision and a packet-out before its first packet is forwarded, and packets that do
+not fit into the switch's queue to the controller are lost.  In return, each flow is placed by itself, using the current
+state of the nodes.
 
-A burst brings many flows between two notifications, in which the least loaded node would get them all (Mitzenmacher,
-"How useful is old information?", 2000).  So flows go to the node that got the fewest in the present round, of those to
-the least loaded one, and of equals to the one heard last.  A round ends when every serving node has been heard since it
-began: were each node's count to end when that node is heard, those that notify more often would get more flows.  While
-the state of a serving node is not known, loads say nothing.
+A burst starts many flows between two notifications; the least loaded node would get all of them (Mitzenmacher, "How
+useful is old information?", 2000).  So a flow goes to the node that got the fewest flows in the present round; among
+those, to the least loaded one; among equals, to the one that notified last.  A round ends when every serving node has
+notified since the round began.  (If the count of each node were reset by its own notification, nodes that notify more
+often would get more flows.) While the state of a serving node is unknown, loads are ignored.
 """
 
 from __future__ import annotations

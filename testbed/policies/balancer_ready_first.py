@@ -1,11 +1,11 @@
-"""`ready-first`: new flows go to the nodes whose buffer is expanded, else to the least loaded.
+"""`ready-first`: new flows go to nodes with an expanded buffer; if there are none, to the least loaded node.
 
-A node is *expanded* when its limit is well above the floor of the cluster, which is the smallest limit any node has
-notified; it is *ready* when it is expanded and at least half of its buffer is free.  Free is what neither its backlog
-nor its own forecast needs: a node that expanded for a burst it is about to get has no room for the next one, and
-counting that room would send every new flow to the one node that is about to be the busiest.  Ready nodes share the new
-flows in proportion to their free buffer.  When no node is ready (all at the floor, as between bursts, or all full), the
-rule is that of `least-loaded`.
+A node is *expanded* if its limit is well above the floor of the cluster, which is the smallest limit that any node has
+notified.  It is *ready* if it is expanded and at least half of its buffer is free.  Free is the part that is needed
+neither for its backlog nor for its own forecast: a node that expanded for an expected burst has no space for another
+one.  If that space counted as free, all new flows would go to the node that is about to receive the burst.  Ready nodes
+share the new flows in proportion to their free buffer.  If no node is ready (all are at the floor, as between bursts,
+or full), the rule is `least-loaded`.
 """
 
 from __future__ import annotations

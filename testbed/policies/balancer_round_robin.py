@@ -1,7 +1,7 @@
-"""`round-robin`: the slots are dealt to the serving nodes in turn, whatever their state.
+"""`round-robin`: the slots are assigned to the serving nodes in turn, whatever their state.
 
-The choice is made in the switch and a switch does not count flows, so it is the slots that take turns: every node has
-the same number of them, plus or minus one.
+New flows are mapped to slots by a hash in the switch, which does not count flows.  So not the flows but the slots take
+turns: the numbers of slots of two nodes differ by at most one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""`turns`: shares in proportion to the nodes' rates, flow by flow, whatever the state of the nodes.
+"""`turns`: shares in proportion to the rates of the nodes, flow by flow, whatever their state.
 
-A hash deals the flows of a burst as dice would: of 30 flows on 3 equal nodes the busiest gets 12 or 13.  Here new flows
-take the slots of the table in turn, and the table has the nodes interleaved, so that of any 30 flows in a row each node
-gets 10.  No state is needed for that, and no controller: the switch counts (``controllers/pipeline.py``).
+A hash distributes the flows of a burst randomly: of 30 flows on 3 equal nodes, the busiest node gets 12 or 13.  Here
+new flows take the slots of the table in turn, and the nodes are interleaved in the table.  So of any 30 consecutive
+flows each node gets 10.  This needs neither the state of the nodes nor the controller: the switch counts
+(``controllers/pipeline.py``).
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""`two-choices`: each slot has two candidates and goes to the less loaded of them.
+"""`two-choices`: each slot has two candidate nodes and goes to the less loaded of them.
 
-Two random choices take nearly all of the gain of asking everybody, and do not herd on stale state as the least loaded
-of all does (Mitzenmacher, "The power of two choices in randomized load balancing", 2001).  A slot stands for the flows
-that will hash to it.  Slots choose one after the other, and each adds its share of the traffic to the load of the node
-it chose, so that the later ones see what the earlier did; a slot stays where it is unless the other candidate is better
-by more than that share.  A slot ranks all nodes at random once; its candidates are the first two that serve.
+Two random choices achieve nearly all of the benefit of comparing all nodes, without the herding that choosing the least
+loaded node causes with stale state (Mitzenmacher, "The power of two choices in randomized load balancing", 2001).  A
+slot represents the flows that will hash to it.  Slots choose one after the other.  Each adds its share of the traffic
+to the load of the chosen node, so that later slots take this into account.  A slot stays at its node unless the load of
+the other candidate is lower by more than this share.  Each slot has its own fixed random order of all nodes; its
+candidates are the first two that serve.
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
-"""What the balancer knows of the nodes, and the interface of the rules that deal slots by it.
+"""The state of the nodes as the balancer knows it, and the interface of the rules that assign slots.
 
-The state is as old as the last notification of each node.  A node is *known* when that is no older than `FRESH_PAUSES`
-of the longest pauses between two notifications, and does not date from before the node died: what it was then says
-nothing of what comes back.
+The state of a node is as old as its last notification.  It is *known* if it is not older than `FRESH_PAUSES` of the
+longest pauses between two notifications, and does not date from before the last death of the node: an earlier state
+does not describe the restarted node.
 
-Rates are smoothed, because one 10 ms sample of a bursty flow says little about the next.  A notification holds the mean
-rate since the one before, so an average that forgets with the time constant `RATE_TIME_NS`,
+Rates are smoothed, because one sample of 10 ms says little about the next sample of a bursty flow.  A notification
+contains the mean rate since the previous one.  The exponential average with the time constant `RATE_TIME_NS`,
 
-    rate <- rate + (1 - exp(-dt / RATE_TIME_NS)) × (notified - rate)        dt: since the node was heard last
+    rate <- rate + (1 - exp(-dt / RATE_TIME_NS)) × (notified - rate)        dt: time since the previous notification
 
-is the same however often a node notifies.  Source: J. Eckner, "Algorithms for unevenly spaced time series", 2012.
+therefore does not depend on how often a node notifies.  Source: J. Eckner, "Algorithms for unevenly spaced time
+series", 2012.
 """
 
 from __future__ import annotations

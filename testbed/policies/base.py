@@ -1,11 +1,11 @@
-"""The policy seam: what both engines drive and nothing else decides.
+"""The policy interface: the same for both engines, which make no decisions themselves.
 
-A policy is a state machine without I/O.  It never reads a clock, a socket, a file or a global random source: the time
-is an argument (``now_ns``, integer nanoseconds since the start of the run), randomness a generator handed to its
-constructor.  The engine records every ``(now_ns, event)`` it feeds in; feeding the record to a fresh policy gives the
-same actions, and `replay` is how the tests say so.
+A policy is a state machine without I/O. It never uses a clock, a socket, a file or a global random generator.  The time
+is an argument (``now_ns``, integer nanoseconds since the start of the run); a random generator is passed to its
+constructor.  The engine records every ``(now_ns, event)`` that it passes to the policy.  If the recorded events are
+passed to a new instance of the policy, it returns the same actions; `replay` does this in the tests.
 
-State that is per node is an array over nodes.  An emulated agent holds one row, the simulation thousands.
+State per node is an array over nodes.  An emulated agent has one row, the simulation thousands.
 """
 
 from __future__ import annotations

@@ -3,14 +3,14 @@
     TrafficSampled  ──▶ [SetBufferLimit (lower)] [RequestLimit] [NotifyBalancer]
     LimitGranted    ──▶ [SetBufferLimit] [NotifyBalancer]      at once, or when the actuation delay is over:
     DeadlineReached ──▶ [SetBufferLimit] [NotifyBalancer]
-    PeersAssessed   ──▶ nothing; it counts with the next sample (``peers.py``)
+    PeersAssessed   ──▶ nothing; used with the next sample (``peers.py``)
 
-Memory safety is in the order.  A shrink lowers the limit first and gives the memory back second; an expansion has its
-grant first and raises the limit second.  So the limits in force never add up to more than the pool, even between two
-actions.  Actions name the nodes concerned and no others.
+The order of the actions keeps the memory within the pool.  A shrink first lowers the limit and then returns the memory;
+an expansion first gets the grant and then raises the limit.  So the sum of the limits in force never exceeds the pool,
+not even between two actions.  Actions name only the nodes concerned.
 
-One brain decides for n nodes with arrays of shape [n], or for one with plain numbers (see `arithmetic`): an agent of
-the emulation has n = 1, the simulation n = all.
+One brain decides for n nodes with arrays of shape [n], or for one node with plain numbers (see `arithmetic`).  A brain
+decides for the nodes of one cohort (`cohorts`).
 """
 
 from __future__ import annotations

@@ -1,23 +1,25 @@
-"""Sizing a buffer: the interface of the rules, and what all of them share.
+"""Sizing a buffer: the interface of the sizing rules, and what all of them share.
 
-A rule looks at one sample (and, if it predicts, at a forecast) and says what size each node should have: its *wish*.
-What happens to a wish is the same for all rules, so that a comparison of two policies compares their rules only:
+A rule uses one sample (and, if it predicts, a forecast) and says which size each node should have: its *wish*.  All
+further steps are the same for all rules, so that a comparison of two policies compares only their rules:
 
     wish ── floor and cap ── shrink hold ── never below the backlog ── pool ── actuation delay ──▶ limit
 
 * Floor and cap are `min` and `max` of the scenario; `delay_target` lowers the cap of slow nodes (`sojourn`).
-* The shrink hold (`ShrinkHold`) lets a size grow at once and shrink only when less was enough for `shrink_hold`.
-* The pool (`pool.Pool`) may refuse a wish in part; the node asks again with the next sample.
-* The actuation delay (`actuation.Actuation`) is the time a real expansion takes.  A shrink is one store and waits for
-  nothing; it never goes below the backlog of the moment, except where the pool's own rule demands memory back.
+* The shrink hold (`ShrinkHold`) lets a size grow at once, and shrink only after a smaller size was sufficient for
+  `shrink_hold`.
+* The pool (`pool.Pool`) may grant less than the wish; the node requests the rest with the next sample.
+* The actuation delay (`actuation.Actuation`) is the time that a real expansion takes.  A shrink takes effect at once.
+  It never goes below the present backlog, except where the rule of the pool demands memory back.
 
-A rule that *sheds* drops in order to shorten the queue, so its wish is the limit at once: without shrink hold, and
-below the backlog, too.  What was admitted stays; the queue lets nothing in until it has drained to the limit.
+A rule that *sheds* drops packets to shorten the queue.  So its wish becomes the limit at once, without shrink hold, and
+may be below the backlog.  Packets that were already admitted stay in the queue; no further packet is admitted until the
+queue has drained to the limit.
 
 The rules, one file each: `buffer_static` (static-min, static-mean, static-max), `buffer_bdp`,
 `buffer_dynamic_threshold` (with abm), `buffer_codel`, `buffer_pie`, `buffer_reactive`, `buffer_predictive`,
-`buffer_credence`.  A policy is a rule and, if it predicts, a forecaster: `BufferPolicy` is its row
-in the table `scenario.tables.BUFFER_POLICIES`, and the file that implements it declares it in `ROWS`.
+`buffer_credence`.  A policy is a rule and, if it predicts, a forecaster.  `BufferPolicy` is its row in the table
+`scenario.tables.BUFFER_POLICIES`; the file that implements it declares the row in `ROWS`.
 """
 
 from __future__ import annotations

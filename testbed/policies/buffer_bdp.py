@@ -1,11 +1,11 @@
-"""Bandwidth-delay product: one size for ever, by the rate of the node.
+"""Bandwidth-delay product: one constant size, from the rate of the node.
 
     size = C × rtt / √flows,  between `min` and `max`
 
-The rule of thumb for routers: a TCP connection that halves its window leaves a link of rate C busy if the buffer holds
-what it serves in a round trip.  n connections that are not in step need √n times less.  The rule knows nothing of
-bursts that do not adapt; it is what a static buffer usually has, and so what a changing one has to be better than.  As
-with the other static sizes, a pool that is too small is shared fairly.
+This is the rule of thumb for routers: a TCP connection that halves its window keeps a link of rate C busy if the buffer
+holds the bytes that the link serves in one round trip. n connections that are not synchronised need √n times less.  The
+rule does not consider bursts that do not adapt.  Most static buffers have this size, so it is the baseline that a
+dynamic size must improve on.  As with the other static sizes, a pool that is too small is divided equally.
 
 Source: C. Villamizar, C. Song, "High performance TCP in ANSNET", Computer Communication Review 24(5), 1994; G.
 Appenzeller, I. Keslassy, N. McKeown, "Sizing router buffers", SIGCOMM 2004 (the root of the flows).

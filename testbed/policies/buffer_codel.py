@@ -1,21 +1,22 @@
-"""CoDel as a rule of limits: a burst may fill the buffer, a queue that stays is brought down to the target.
+"""CoDel as a rule for limits: a burst may fill the buffer; a standing queue is reduced to the target.
 
-CoDel drops when the delay of the queue was above `target` throughout an `interval`, the next packet an interval later,
-then after interval / √2, interval / √3 …, until the delay is below the target once.  A node here decides by a limit, so
-the k-th drop becomes the k-th step of a limit:
+CoDel drops a packet when the queueing delay was above `target` throughout one `interval`.  It drops the next packet one
+interval later, then after interval / √2, interval / √3 …, until the delay is below the target once.  Here a node can
+act only through a limit, so the k-th drop becomes the k-th step of the limit:
 
     not dropping    limit = `max`
     dropping        limit = T + (Q − T) / √k          T = C × target; Q: the backlog when dropping began
 
-**Kept**: the target, the burst that is excused for an interval, the minimum over the interval (one sample at or below
-the target ends it), the spacing of the steps by the root, and the count that continues if dropping begins again within
-16 intervals.  **Not kept**: CoDel drops one packet a step, at the head, so a sender that adapts notices early and loses
-one; a limit drops every packet that finds the queue above it, at the tail, and at the first step already what would
-make the queue longer than Q.  CoDel hardly shortens the queue of a source that does not adapt; this rule does.  The
-delay is that of a packet that arrives now (backlog / C), not of the one that leaves, it is looked at once a sample, and
-there is at most one step a sample.  The floor `min` holds: with `min` above C × target the queue ends at `min`.
+**Same as CoDel**: the target; a burst of up to one interval is tolerated; the minimum over the interval (one sample at
+or below the target ends it); the intervals between steps; and the count continues if dropping begins again within 16
+intervals.  **Different**: CoDel drops one packet per step, at the head of the queue, so an adaptive sender notices
+early and loses one packet.  A limit drops every packet that finds the queue above it, at the tail, and the first step
+already drops all packets that would make the queue longer than Q. CoDel hardly shortens the queue of a source that does
+not adapt; this rule does.  The delay is that of a packet that arrives now (backlog / C), not of the packet that leaves.
+It is checked once per sample, and there is at most one step per sample.  The floor `min` applies: if `min` is above C ×
+target, the queue is reduced only to `min`.
 
-The memory for `max` is reserved while nothing is dropped, as CoDel takes a large buffer for granted.
+The memory for `max` is reserved while nothing is dropped, because CoDel assumes a large buffer.
 
 Source: K. Nichols, V. Jacobson, "Controlling queue delay", ACM Queue 10(5), 2012; RFC 8289, 2018, sections 4 and 5.
 """

@@ -1,20 +1,20 @@
-"""Credence's bargain on limits: a share of the pool for each node whatever is forecast, and forecasts beyond it.
+"""Credence's guarantees, applied to limits: a fixed share of the pool for each node, and forecasts beyond it.
 
     wish = max(G, predictive wish),      G = guarantee × pool / nodes, not below `min`     (without a pool: × `max`)
 
-**Bounded loss.**  However wrong the forecasts, a node admits at least G/B of the bytes that any policy could have had
-it admit, which knows all arrivals and has at most B for the node (the pool, or `max` if that is less).  For consider a
-time in which the node's queue is never empty.  It serves at the rate of its link, as any policy does at best, so the
-other can gain only after it, from what it still holds: at most B − G more than ours, if ours dropped something, since
-at that moment ours held G and the other B at most and both then served alike.  Ours served G at least in that time, so
-the ratio is (G + B − G) / G = B/G at worst; with all of the pool as B it is nodes / guarantee.  **Consistency.**  With
-perfect forecasts the wish is that of `oracle` or more, as far as the pool has the memory: the guarantees are taken out
-of it.
+**Bounded loss.**  However wrong the forecasts are, a node admits at least G/B of the bytes that any other policy could
+admit, even one that knows all arrivals and has at most B bytes for the node (the pool, or `max` if that is less).
+Proof: consider a time in which the queue of the node is never empty.  Our node serves at the link rate; the other
+policy cannot serve faster.  So the other policy can gain only by the bytes that it still holds at the end of this time.
+These are at most B − G more than ours if our node dropped anything: at the time of the drop our queue held G and the
+other at most B, and both then served at the same rate.  Our node served at least G in this time, so the ratio is at
+most (G + B − G) / G = B/G. If B is the whole pool, this is nodes / guarantee.  **Consistency.**  With perfect forecasts
+the wish is that of `oracle` or more, as far as the pool has the memory: the guarantees are taken out of it.
 
-Of Credence, **kept** is this pair of properties, and the use of predictions as augmentation.  **Not kept**: its drop
-decisions for single packets, the thresholds that follow those of a push-out queue (longest queue drop), and with them
-its better ratio min(1.707 η, N), η the error of the forecast; those need the lengths of all queues at each
-packet.  Forecasts are those of `holt`, where Credence trains a random forest to foresee drops.
+**Same as Credence**: these two properties, and predictions that augment a guarantee.  **Different**: Credence decides
+on the drop of each packet, with thresholds that follow those of a push-out queue (longest queue drop), and so has the
+better ratio min(1.707 η, N), where η is the error of the forecast.  This needs the lengths of all queues at each
+packet. The forecasts here are those of `holt`; Credence trains a random forest to predict drops.
 
 Source: V. Addanki, M. Pacut, S. Schmid, "Credence: augmenting datacenter switch buffer sharing with ML predictions",
 NSDI 2024.  The bound above is that of complete partitioning (A. Kesselman, Y. Mansour, "Harmonic buffer management

@@ -1,15 +1,15 @@
-"""Dynamic threshold: take memory as the queue grows, up to a share of what is free.
+"""Dynamic threshold: a node takes memory as its queue grows, up to a share of the free memory.
 
-In a shared-memory switch a queue takes a cell for each packet it stores and may do so while it is shorter than
-T = alpha × free.  A node takes memory in lumps, once a sample, so it always asks for a floor's worth more than it holds
-in its queue: the lump that is filled until it can ask again.  What it gets is bounded by T; that part of the rule needs
-to know the free part of the pool and lives there (`pool`), so every input of this rule is in its own samples.
+In a shared-memory switch, a queue takes a memory cell for each packet and may do so while it is shorter than
+T = alpha × free.  Here a node requests memory once per sample.  So it always requests `min` bytes more than its queue
+holds, which can be filled until the next request.  The pool limits the grant to T, because only the pool knows how much
+memory is free (`pool`).  So the inputs of this rule are the node's own samples only.
 
-T falls when others take memory, so the pool is asked again with every sample.  `abm` wishes the same and shares the
-pool by another threshold (`pool`).
+T decreases when other nodes take memory, so the node sends a request with every sample.  `abm` has the same wish, but
+the pool uses a different threshold (`pool`).
 
 Source: A. K. Choudhury, E. L. Hahne, "Dynamic queue length thresholds for shared-memory packet switches", IEEE/ACM
-Transactions on Networking 6(2), 1998.  Ours samples where theirs acts on each packet.
+Transactions on Networking 6(2), 1998.  Their rule acts on each packet, ours once per sample.
 """
 
 from __future__ import annotations

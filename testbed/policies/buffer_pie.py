@@ -1,25 +1,27 @@
-"""PIE as a rule of limits: a controller of the delay says which share of the bytes to drop.
+"""PIE as a rule for limits: a controller of the delay determines the fraction of the bytes to drop.
 
-Every `update` the share p moves by what the delay is off its target and by how it changed,
+In every `update` interval, the drop fraction p changes by the difference between delay and target, and by the change of
+the delay:
 
     p ← p + scale(p) × (0.125/s × (delay − target) + 1.25/s × (delay − delay before)),       delay = backlog / C
 
-smaller steps where p is small, and falls by 1/50 while the queue is empty.  Nothing is dropped in the first `burst`
-after the queue was short, nor while p < 0.2 and the delay was below half of the target.
+The steps are smaller where p is small. p decreases by 1/50 while the queue is empty.  Nothing is dropped in the first
+`burst` after the queue was short, nor while p < 0.2 and the delay was below half of the target.
 
-PIE drops each packet with probability p.  A node here decides by a limit, so p becomes the limit that admits the share
-1 − p of the bytes, if as many arrive until the next sample, evenly, as in the last one (A, of which the link serves S):
+PIE drops each packet with probability p.  Here a node can act only through a limit.  So p is converted to the limit
+that admits the fraction 1 − p of the bytes, assuming that as many bytes arrive, evenly, until the next sample as in the
+last one (A bytes, of which the link serves S):
 
     p = 0    limit = `max`
     p > 0    limit = backlog + (1 − p) × A − S
 
-For if that is above the backlog, the queue grows by so much and is then full; and if it is below, nothing is admitted
-until the queue has drained to it.  Either way (1 − p) × A is admitted.
+If this is above the backlog, the queue grows by the difference and is then full.  If it is below, nothing is admitted
+until the queue has drained to the limit.  In both cases (1 − p) × A bytes are admitted.
 
-**Kept**: the controller with its gains, steps, decay and burst allowance, and the share that is dropped.  **Not kept**:
-chance.  Drops come together at the end or the beginning of a sample, where PIE spreads them over the flows, and of what
-arrives beyond A everything is dropped.  p follows once a sample, so `update` has the length of a sample at least.  The
-floor `min` holds.
+**Same as PIE**: the controller with its gains, steps, decay and burst allowance, and the fraction that is dropped.
+**Different**: the drops are not random.  They come together at the end or the beginning of a sample interval, while PIE
+distributes them over the flows; and of the bytes beyond A all are dropped. p changes once per sample, so `update` is at
+least the sample interval. The floor `min` applies.
 
 Source: R. Pan et al., "PIE: a lightweight control scheme to address the bufferbloat problem", HPSR 2013; RFC 8033,
 2017, sections 4 and 5.

@@ -1,15 +1,15 @@
-"""Predictive: the larger of what the reactive rule wants and what the forecast needs.
+"""Predictive: the larger of the reactive rule's wish and the size that the forecast needs.
 
     wish = max(reactive, min + (margin × predicted - min)+ × (1 + gain × severity))
 
-The forecast augments a baseline rule, as in Credence: because the reactive rule's wish is always met, a wrong
-prediction costs memory, never packets that the reactive rule would have saved.  The margin covers the error of a
-forecast that is right on average.  The severity of the precursors (0..1) scales the *expansion*: a need that several
-precursors announce is met with up to `gain` more, a need without any is met as predicted.
+The forecast augments a baseline rule, as in Credence: the wish is never below that of the reactive rule.  So a wrong
+forecast costs memory, but no packet that the reactive rule would have saved.  The margin covers the error of a forecast
+that is right on average.  The severity of the precursors (0 to 1) scales the *expansion*: if several precursors
+announce a need, up to `gain` more is requested; a need without precursors is requested as predicted.
 
-The policies that predict are this rule with different forecasters, a file each.  So the oracle is not the best policy
-imaginable, but has the least loss of this rule with any forecast (`forecast_oracle`), which is what a forecaster is to
-be compared with.  It needs no precursors, so severity does not scale its expansion.
+All predictive policies are this rule with different forecasters, one file each.  So `oracle` is not the best possible
+policy.  It has the least loss that this rule can have with any forecast (`forecast_oracle`), and is the bound that
+forecasters are compared with.  It needs no precursors, so the severity does not scale its expansion.
 
 Source: V. Addanki, M. Pacut, S. Schmid, "Credence: augmenting datacenter switch buffer sharing with ML predictions",
 NSDI 2024 (the idea of a guaranteed baseline under predictions; the rule is ours).

@@ -4,12 +4,13 @@
     backlog below LOW × size                           → half the size
     between the two                                    → keep it
 
-The gap is the hysteresis: after a doubling the backlog is at most HIGH / 2 of the new size, still above LOW, so the
-next sample does not undo it.  Half of the size is free when the rule doubles, so it keeps up with a queue that grows by
-less than half its size in a sample and the actuation delay together.
+The gap is the hysteresis: after a doubling the backlog is at most HIGH / 2 of the new size, which is still above LOW,
+so the next sample does not undo it.  Half of the size is free when the rule doubles.  So it follows a queue that grows
+by less than half its size within one sample interval and the actuation delay.
 
-This rule is also the *baseline rule* under every predictive policy (`buffer_predictive`), so it holds its own size
-instead of reading the limit in force: what a wrong prediction reserved must not change what the baseline rule asks for.
+This rule is also the *baseline rule* of every predictive policy (`buffer_predictive`).  Therefore it stores its own
+size and does not use the limit in force: memory that a wrong forecast reserved must not change what the baseline rule
+requests.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a scenario's buffer policy is made of: its rule, and its forecaster where that needs nothing but samples."""
+"""The parts of a scenario's buffer policy: its rule, and its forecaster if that needs nothing but samples."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""Static buffers: one size for ever.
+"""Static buffers: one constant size.
 
-`static-min` and `static-max` bracket what any policy can do: least memory and most loss, most memory and least loss.
-`static-mean` answers the question that comes next: does a policy win because it decides well, or because it reserves
-more on average?  Give it the mean size of the run it is compared with (`buffer.mean`); without one it has the size
-halfway between floor and cap.
+`static-min` and `static-max` are the two extremes: least memory and most loss, most memory and least loss.
+`static-mean` shows whether a policy is better because of its decisions or because it reserves more memory on average:
+set `buffer.mean` to the mean size of the run that it is compared with.  Without `buffer.mean`, the size is halfway
+between floor and cap.
 
-Memory is finite: where the pool is smaller than nodes × size, each node reserves its fair share of the pool, the pool
-divided by the nodes.  Reserving in order of arrival would starve the node that starts last.
+If the pool is smaller than nodes × size, each node reserves the pool divided by the number of nodes.  If memory were
+reserved in the order of the requests, the node that starts last would get none.
 """
 
 from __future__ import annotations

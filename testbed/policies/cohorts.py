@@ -1,16 +1,17 @@
-"""Which nodes tick together and share a brain: the cohorts of a cluster, and what their brains are called.
+"""Cohorts: the nodes that tick together and share a brain, and the names of the brains.
 
-A brain decides for a *cohort* of neighbouring nodes with arrays, which costs little more than deciding for one.  The
-cohorts tick one after the other within the sample interval.  Both engines divide a cluster in the same way, so a
-simulated node ticks when the emulated one does.
+A brain decides for a *cohort* of consecutive nodes with arrays, which costs little more than deciding for one node.
+The cohorts tick one after the other within the sample interval. Both engines use the same cohorts, so a simulated node
+ticks at the same time as the emulated one.
 
-Up to `OWN_TICKS` nodes each are a cohort; more are `SHARED_TICKS` cohorts, so that what a tick costs by itself is paid
-so often in an interval, however many nodes there are.  That changes when in the interval a node samples, not how
-often.  It matters to a balancer that feeds back: where all nodes notify at one instant, it never decides by a new state
-of one node and older ones of the others.  Five seeds of ``burst.yaml`` under static-min and ready-first lose 20.2 %
-with separate ticks, 18.9 % with a common one, and 20.6 % in emulation.
+With up to `OWN_TICKS` nodes, each node is a cohort.  More nodes are divided into `SHARED_TICKS` cohorts, so that the
+fixed cost of a tick is paid this often per interval, whatever the number of nodes.  This changes when a node samples
+within the interval, not how often.  It matters to a balancer that uses the state of the nodes: if all nodes notify at
+the same time, it never sees a new state of one node together with older states of the others.  Example: five seeds of
+``burst.yaml`` under static-min and ready-first lose 20.2 % with separate ticks, 18.9 % with a common tick, and 20.6 %
+in the emulation.
 
-A node that lives apart (`scenario.apart`) is a cohort by itself.
+A node that has its own processes (`scenario.apart`) is always a cohort of its own.
 """
 
 from __future__ import annotations

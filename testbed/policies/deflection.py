@@ -1,23 +1,23 @@
-"""Deflection: to which sibling a full node hands its packets.
+"""Deflection: the choice of the sibling to which a full node hands its packets.
 
-A full node drops a packet, or hands it once to a sibling with free buffer.  The choice must be made before the packet
-arrives, so every node knows its present sibling at any time.
+A full node drops a packet, or hands it once to a sibling with free buffer.  The choice must exist before the packet
+arrives, so every node always knows its present sibling.
 
-**Who.**  In a cluster any other node; where there is a second tier, nodes of the first hand over to the second only,
-and those of the second to none (all they get was handed over once already).
+**Candidates.**  In a cluster, any other node.  With a second tier, nodes of the first tier hand packets only to the
+second tier, and nodes of the second tier to none (all their packets have already been handed over once).
 
-**Which.**  The one with the most free buffer, by the last notifications.  If all full nodes chose the same best one,
-they would fill it before its next notification (Mitzenmacher, "How useful is old information?", 2000), so a node keeps
-its sibling while that has at least `KEEP_RATIO` of the free buffer of the best one.  The first choice is the next node
-in a ring, hence different for each, and made when all have notified, or when those that have not are silent for long
-enough to count as away.  A node with less than `LEAST_FREE_RATIO` of its limit free is not chosen: it is about to need
-the rest itself.  With no such node at all, none is named and a full node drops.
+**Choice.**  The node with the most free buffer, by the last notifications.  If all full nodes chose the same best node,
+they would fill it before its next notification (Mitzenmacher, "How useful is old information?", 2000).  So a node keeps
+its sibling while the sibling has at least `KEEP_RATIO` of the free buffer of the best node.  The first choice is the
+next node in a ring, and so differs between nodes.  It is made when all nodes have notified, or when the others have
+been silent long enough to count as away.  A node with less than `LEAST_FREE_RATIO` of its limit free is not chosen,
+because it will soon need the rest itself.  If there is no candidate, none is named, and a full node drops.
 
-**A node that is away** is not chosen: its port is down, or it has been silent for `SILENT_PAUSES` of the longest pauses
-between two notifications, or it is dead.  One that was dead has to notify again, as its old state says nothing about
-the restarted node.  When all nodes were silent, this process itself was stopped, and all timeouts restart.
+**Away.**  A node is not chosen if its port is down, if it has been silent for `SILENT_PAUSES` of the longest pauses
+between two notifications, or if it is dead.  A node that was dead must notify again, because its old state does not
+describe the restarted node.  If all nodes were silent, this process itself was stopped, and all timeouts restart.
 
-A name may get lost on its way, so each is sent again at the first input after `REPEAT_NS`.
+The message with a name may be lost, so each name is sent again with the first input after `REPEAT_NS`.
 """
 
 from __future__ import annotations

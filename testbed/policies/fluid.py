@@ -1,18 +1,20 @@
 """Fluid queue arithmetic: backlogs and their peaks from arrivals per bin.
 
-A queue that serves at rate C and gets ``a[k]`` bytes in bin k holds, at the end of each bin (Lindley's recursion),
+A queue with the service rate C receives ``a[k]`` bytes in bin k.  At the end of each bin its backlog is (Lindley's
+recursion)
 
     q[k] = max(0, q[k-1] + a[k] - c),        c = C × bin
 
 Unrolled, with ``S[k] = q[-1] + sum of (a[j] - c), j <= k``, this is ``q[k] = S[k] - min(0, min of S[j], j <= k)``: two
 cumulative operations instead of a loop over the bins, for any number of queues at once.
 
-What is exact and what is not.  Bytes are a fluid and arrive evenly within their bin, so a peak inside a bin that is
-gone at its end is not seen; the error is below one bin's arrivals.  Service is a real number of bytes (a 1 ms bin at
-33 Mbit/s serves 4125 of them), so backlogs are float64 and rounded up to whole bytes only where they become sizes.
+Accuracy.  Bytes are treated as a fluid that arrives evenly within a bin.  So a peak inside a bin that has drained at
+the end of the bin is not seen; the error is smaller than the arrivals of one bin.  The service of a bin is a real
+number of bytes (a bin of 1 ms at 33 Mbit/s serves 4125 bytes).  So backlogs are float64 and are rounded up to whole
+bytes only when they become sizes.
 
 Source: D. V. Lindley, "The theory of queues with a single server", 1952.  Ours is the fluid form with a fixed service
-a bin, on arrays.
+per bin, on arrays.
 """
 
 from __future__ import annotations

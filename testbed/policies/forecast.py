@@ -1,7 +1,7 @@
-"""The forecaster interface: from the samples of n nodes to the buffer they will need.
+"""The forecaster interface: from the samples of n nodes to the buffer sizes that they will need.
 
-What is forecast is the *peak backlog* (bytes) that the node's fluid queue would reach within each horizon if nothing
-were dropped, at the node's own service rate: exactly the limit that would have saved every packet.
+The forecast is the *peak backlog* (bytes) that the fluid queue of a node would reach within each horizon if nothing
+were dropped, at the node's own service rate.  This is exactly the limit that would save every packet.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""Learning from hindsight: a forecaster whose quantile is kept honest.
+"""Correction by past errors: adapts a forecaster so that its quantile is reached.
 
-Wrapped around any forecaster.  The longest horizon after a forecast the need has become a fact: the arrivals since
-then, through Lindley's recursion from the backlog of that moment.  (Sums over sample intervals; a peak inside an
-interval that is gone at its end is not seen.)  With ``miss = 1`` where the fact exceeded what was promised and 0
-elsewhere, per node and horizon,
+It can be put around any forecaster.  When the longest horizon of a forecast has passed, the true need is known:
+Lindley's recursion over the arrivals since then, from the backlog at that time.  (It uses sums over sample intervals; a
+peak inside an interval that has drained at its end is not seen.) With ``miss = 1`` where the true need exceeded the
+corrected forecast and 0 elsewhere, per node and horizon,
 
-    theta <- clip(theta + GAIN × (miss - (1 - quantile)))        promised growth = exp(theta) × forecast growth
+    theta <- clip(theta + GAIN × (miss - (1 - quantile)))        corrected growth = exp(theta) × forecast growth
 
-so that misses come out at ``1 - quantile`` in the long run whatever the traffic does.  Forecasts of next to no growth
-do not count: where nothing happens every promise holds, and theta would sink for no reason.
+so the fraction of misses converges to ``1 - quantile`` whatever the traffic is.  Forecasts of almost no growth do not
+count: without traffic no forecast is exceeded, and theta would decrease without a reason.
 
 Source: I. Gibbs, E. Candès, "Adaptive conformal inference under distribution shift", NeurIPS 2021, equation 2; applied
 to the scale of the forecast instead of the level of a quantile, as in A. Angelopoulos, E. Candès, R. Tibshirani,

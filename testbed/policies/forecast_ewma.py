@@ -1,9 +1,9 @@
-"""Exponentially weighted moving average: the near future is the recent past.
+"""Exponentially weighted moving average: predicts that the recent mean continues.
 
     level <- level + GAIN × (arrived - level)
 
-The predicted rate is the level for every step ahead.  It cannot announce a burst before the arrivals rise, so what it
-gains over reaction is that it extrapolates the *backlog* of a rate above the link's.
+The predicted rate of every future step is the level.  So this forecaster cannot announce a burst before the arrivals
+increase.  Its advantage over a reactive rule is that it extrapolates the *backlog* when the rate exceeds the link rate.
 
 Source: R. G. Brown, "Statistical forecasting for inventory control", 1959 (simple exponential smoothing).
 """

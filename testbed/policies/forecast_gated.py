@@ -1,17 +1,17 @@
-"""A gate behind a forecaster: where its forecasts cost more than none would have, the baseline rule decides alone.
+"""A gate behind a forecaster: where forecasts cost more than no forecast would, the baseline rule decides alone.
 
 One forecast is evaluated at a time.  When its horizon has passed, the true need is known: the peak of Lindley's
-recursion over the arrivals since, from the backlog of that moment.  (Over sums of sample intervals: a peak inside an
-interval that is gone at its end is not seen.)  Then the next one is evaluated.  So a sample costs one step of the
-recursion, whatever the horizon.
+recursion over the arrivals since then, from the backlog at that time.  (It uses sums over sample intervals; a peak
+inside an interval that has drained at its end is not seen.) Then the next forecast is evaluated.  So each sample costs
+one step of the recursion, whatever the horizon.
 
-Compared are exponentially weighted means of the pinball loss of the forecast and of no growth at all.  Where the
-forecast cost `CLOSE_RATIO` times the other and `LEAST_LOSS` more, the need is the backlog and the baseline rule
-(`buffer_predictive`) sizes the buffer.  Between bursts any reserve is unused: a gate with a short memory, or one that
-weighs the two evenly, would close in each silence and be closed when the burst comes.
+The gate compares exponentially weighted means of the pinball loss of the forecast and of a forecast of no growth.  If
+the loss of the forecast is `CLOSE_RATIO` times the other and at least `LEAST_LOSS` larger, the forecast is replaced by
+the backlog, and the baseline rule (`buffer_predictive`) determines the size.  Between bursts any reserve is unused:
+a gate with a short memory, or with equal weights, would close in every pause and be closed when the next burst comes.
 
-A wrong forecast costs memory and never packets, so this gate saves memory, on traffic unlike any that the forecaster
-has learnt.
+A wrong forecast costs memory and never packets.  So this gate saves memory, on traffic that differs from the training
+data of the forecaster.
 """
 
 from __future__ import annotations

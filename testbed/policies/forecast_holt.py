@@ -1,4 +1,4 @@
-"""Holt's double exponential smoothing: the near future continues the recent level and trend.
+"""Holt's double exponential smoothing: predicts that the recent level and trend continue.
 
 In error-correction form, with e = arrived - (level + DAMPING × trend):
 
@@ -6,8 +6,8 @@ In error-correction form, with e = arrived - (level + DAMPING × trend):
     level <- level + DAMPING × (old trend) + GAIN × e
     k steps ahead:  level + (DAMPING + DAMPING² + … + DAMPING^k) × trend
 
-The damping keeps a ramp seen over two samples from being drawn on for twenty.  This is the strong simple rival: it sees
-a ramp that precedes a burst as soon as the ramp has a slope.
+The damping prevents a ramp seen in two samples from being extrapolated over twenty.  Among the simple forecasters this
+is the strongest: it reacts to a ramp that precedes a burst as soon as the ramp has a slope.
 
 Source: C. C. Holt, 1957 (reprinted in International Journal of Forecasting 20, 2004); E. S. Gardner, E. McKenzie,
 "Forecasting trends in time series", Management Science 31, 1985 (the damped trend).

@@ -1,20 +1,20 @@
 """The oracle: reads the traffic plan instead of predicting.
 
 From the present backlog and the planned arrivals it computes the peak of the fluid queue within each horizon: the exact
-answer to the question that every forecaster is asked.  It is the yardstick, so it must be clear what it knows:
+answer to the question that forecasters estimate.  Forecasters are compared with it, so this is what it knows:
 
-* `KnownArrivals` is the plan per node.  The answer is exact to one bin.  Use it where the node of each packet is
-  certain ahead of time: one node, or a static spread.
-* `SharedArrivals` is the plan of the whole cluster.  Which node a flow goes to is decided by the balancer while the
-  run goes on, and nobody knows it ahead without running the future.  So this oracle knows *when* and *how much*, and
-  not *where*, and errs to one side only.  Of flows that have been sending for `SHARE_MEMORY_NS` a node takes its own
-  recent share of the planned traffic.  Flows that begin, or began since, may all land here, and count whole.  What is
-  bound is the loss: no placement of a burst asks for more than the whole of it.  The memory is not: every node reserves
-  for every burst, so a rival may well reserve less, and where a `pool` is too small for that, nodes that turn out not
-  to need it hold what another lacks, and nothing is bound.
-* Any other `FutureArrivals` may be handed in, such as an engine that knows the pins of the flows already placed.
+* `KnownArrivals` is the plan per node.  The answer is exact to one bin.  Use it if the node of each packet is known in
+  advance: for one node, or for a static assignment of flows.
+* `SharedArrivals` is the plan of the whole cluster.  The balancer decides during the run to which node a flow goes, so
+  this cannot be known in advance.  So this oracle knows *when* and *how much* arrives, but not *where*, and it
+  overestimates only.  Of flows that have been sending for `SHARE_MEMORY_NS`, a node is assumed to get its own recent
+  share of the planned traffic.  Flows that begin, or began less than that ago, may all go to this node and count fully.
+  The loss is therefore a lower bound: no placement of a burst needs more than the whole burst.  The memory is not a
+  bound: every node reserves memory for every burst, so another forecaster may reserve less.  And if the `pool` is too
+  small for that, nodes that do not need their memory hold what another node lacks; then the loss is no bound either.
+* Any other `FutureArrivals` may be passed in, such as an engine that knows the pins of the flows already placed.
 
-It counts as sent what is planned: losses before the node, faults and deflection are beyond it.
+Planned packets count as sent: losses before the node, faults and deflection are not known to the oracle.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""From a predicted path of the arrival rate to the buffer it needs: what the smoothing forecasters share.
+"""From a predicted arrival rate to the buffer that it needs: shared by the smoothing forecasters.
 
 A smoother gives the mean arrivals of each coming interval, ``a[k]``, and the standard deviation s of its one-step
-errors.  The buffer must hold more than the mean: after k intervals the summed error has deviation s × sqrt(k), so the
-path that is exceeded with a chance of 10 % only is
+errors.  The buffer must hold more than the mean: after k intervals the summed error has the standard deviation
+s × sqrt(k).  So the path that is exceeded with a probability of only 10 % is
 
     S[k] = backlog + sum of (a[j] - c) + Z × s × sqrt(k)
 
-and its Lindley reflection gives the need.  Without the last term the rivals of the LSTM, which learns a high quantile,
-would be beaten for the question they answer and not for how well they answer it.
+and its Lindley reflection is the need.  The last term makes the comparison with the LSTM fair: the LSTM learns a high
+quantile, so the other forecasters must predict the same quantile.
 
-The chance of a burst is that of arrivals above the service rate at the end of the longest horizon, with the logistic
-function for the normal distribution (error below 0.01).
+The probability of a burst is that of arrivals above the service rate at the end of the longest horizon, with the
+logistic function as an approximation of the normal distribution (error below 0.01).
 """
 
 from __future__ import annotations

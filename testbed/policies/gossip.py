@@ -1,4 +1,4 @@
-"""A member of a mesh that gossips: what each member sends does not grow with the number of members.
+"""A member of a mesh that gossips: the number of messages per member does not grow with the number of members.
 
     heartbeat   every 10 or 20 ms     to its monitors             as in ``membership.py``
     report      while it suspects     to the node's monitors,     for each node it monitors: heard or silent
@@ -6,22 +6,24 @@
     rumour      when monitors have    to `fanout` members drawn   a node is dead, or alive, in an incarnation
                 concluded             at random, passed on
 
-**Detection and dissemination are apart** (Das, Gupta and Motivala, "SWIM", 2002, whose idea this is).  Who monitors a
-node finds out that it is silent, asks the node's other monitors (``agreement_by_exception.py``), and concludes.  What
-they concluded is a *rumour*, which spreads like an infection: a member that learns something new sends it to `fanout`
-members drawn at random, at once (`NEWS_GAP_NS` after it sent others) and again every `GAP_NS`, in so many rounds that
-each new rumour is sent to `RETELLING` × ln(members) members by each that knows it; then it falls silent.  All n members
-know it after about log(n) / log(fanout) steps, each as long as a message takes, and all but about one of n in the mean.
-Of many rumours those that were sent least often go first, `ROWS` in a message.
+**Detection and dissemination are separate** (the idea of Das, Gupta and Motivala, "SWIM", 2002).  A monitor that finds
+a node silent asks the other monitors of the node (``agreement_by_exception.py``); then they conclude.  A conclusion is
+a *rumour* and spreads like an infection.  A member that learns something new sends it to `fanout` random members at
+once (at least `NEWS_GAP_NS` after its previous rumours), and again every `GAP_NS`.  It stops after the number of rounds
+in which each new rumour is sent to `RETELLING` × ln(members) members.  All n members know a rumour after about log(n) /
+log(fanout) steps, each as long as one message takes; on average about one of n members is not reached.  If
+there are many rumours, those that were sent least often go first, `ROWS` per message.
 
-Taken from SWIM: this separation, the spreading of news instead of state, the number of repetitions (its λ log n), the
-least sent first, the incarnations and their order, and that a node refutes its death by a higher incarnation.  Not
-taken: its probes of random members.  They detect a crash after e/(e − 1) periods in the mean, but without a bound;
-monitors that expect heartbeats notice it within `MeshSpec.silence_ns`, at any number of members.
+Taken from SWIM: this separation, the dissemination of changes instead of state, the number of repetitions (its λ log
+n), the priority of the rumours sent least often, incarnations and their order, and the refutation of a death by a
+higher incarnation.  Not taken: its probes of random members.  They detect a crash after e/(e − 1) periods on average,
+but without an upper bound.  Monitors that expect heartbeats detect it within `MeshSpec.silence_ns`, for any number of
+members.
 
-**Return.**  A node that hears that it is dead raises its incarnation above the one named and sends a heartbeat.  Its
-monitors tell it, when they hear one of an incarnation that is known as dead: it may have been cut off from the rumour.
-When they have found it free of suspicions for as long as ``agreement.py`` demands, the rumour is that it is alive.
+**Return.**  A node that learns that it was declared dead raises its incarnation above the one named and sends a
+heartbeat.  Its monitors also notify it when they receive a heartbeat of an incarnation that is known as dead, because
+the node may not have received the rumour.  When the monitors have not suspected the node for as long as
+``agreement.py`` demands, they spread the rumour that it is alive.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What a policy that came in at run time returns, held against what was asked of it.
+"""Checks what a policy that was loaded at run time (a plug-in) returns.
 
-The policies of the testbed are held against their interfaces by its tests; a user's are not, and a size that is no
-number would surface far from where it was made.  So every answer of theirs is looked at where it is given: its shape,
-that it is a number, and its range.  An error names the function, its file and its line.
+The policies of the testbed are checked against their interfaces by the tests; those of users are not.  A size that is
+not a number would cause an error far from its origin.  So every return value is checked where it is returned: its
+shape, its type and its range.  An error names the function, its file and its line.
 """
 
 from __future__ import annotations

@@ -1,26 +1,27 @@
-"""The life of the nodes: who is started, who serves, who is drained, and when a drained node is gone.
+"""The lifecycle of the nodes: which are started, serve and are drained, and when a drained node leaves.
 
     absent ── add ──▶ joining ── ready ──▶ serving ── drain ──▶ draining ── flows ended ──▶ leaving ──▶ absent
                                                ▲                   │  (or the deadline)     queue empty
                                                └──────── add ──────┘
 
-Orders come one by one, from the scenario (`AddOrdered`, `DrainOrdered`) and from the autoscaler (`SizeOrdered`); each
-is carried out or refused when it comes, so of two at one time the second finds what the first has made of the cluster.
+Orders come one at a time, from the scenario (`AddOrdered`, `DrainOrdered`) and from the autoscaler (`SizeOrdered`).
+Each is executed or refused when it comes.  So of two simultaneous orders, the second applies to the result of the
+first.
 
-**Adding.**  A node is *ready* when all its parts run (`NodeReady`), and no earlier than `boot` + `warm_up` after its
-start.  It serves from then on.  One that is not ready `JOIN_WITHIN_NS` later is given up.
+**Adding.**  A node is *ready* when all its parts run (`NodeReady`), but no earlier than `boot` + `warm_up` after its
+start.  From then on it serves.  A node that is not ready after `JOIN_WITHIN_NS` is given up.
 
-**Draining.**  A drained node keeps its flows.  The switch forgets a flow that was silent for `affinity_idle`; so a node
-that no packet has reached for so long has no flow left.  After `drain_deadline` it leaves even if flows are active, and
-these move to other nodes.  What is in its queue by then is still served: a node that leaves is stopped when its queue
+**Draining.**  A draining node keeps its flows.  The switch forgets a flow after `affinity_idle` without a packet; so a
+node that has received no packet for this time has no flow left.  After `drain_deadline` it leaves even if flows are
+active; they move to other nodes.  The packets in its queue are still served: a leaving node is stopped when its queue
 is empty and all packets in transit to it have arrived.
 
-**A change of size** starts the absent nodes with the lowest numbers, and takes back drains before: a node that still
-has its flows is there at once.  It cancels joining nodes, then drains serving ones, the highest numbers first.  The
-last serving node stays.
+**A change of size** first takes back drains, because a node that still has its flows is available at once.  Then it
+starts the absent nodes with the lowest numbers.  To reduce the size, it first cancels joining nodes, then drains
+serving ones, the highest numbers first.  The last serving node is never drained.
 
-**A node that dies** while it joins is given up, and stopped; while it drains, it has left with its flows.  One that
-dies while it serves is the business of the failure detector: it may come back.
+**A node that dies** while joining is given up and stopped.  A node that dies while draining has left, together with its
+flows.  A node that dies while serving is handled by the failure detector: it may return.
 """
 
 from __future__ import annotations

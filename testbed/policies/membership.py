@@ -6,21 +6,23 @@
     state       every 100 ms and       to all                        limit, backlog, prediction, severity
                 at a severe burst
 
-**Liveness has messages of its own.**  A node is silent when its monitor has not heard it for `MeshSpec.silence_ns`
-(55 ms by default: five heartbeats and a half).  So a crash is noticed 45 to 55 ms after it, by all monitors at almost
-the same moment, and a stop of less than 45 ms is not mistaken for one.  When the reports suffice to declare a node dead
-is in ``agreement.py``; every member concludes that by itself, and so does the balancer.
+**Heartbeats are separate messages.**  A node is silent when its monitor has received no heartbeat from it for
+`MeshSpec.silence_ns` (55 ms by default: five and a half heartbeat intervals).  So a crash is detected after 45 to 55
+ms, by all monitors at almost the same time, and a stop of less than 45 ms is not mistaken for a crash.
+``agreement.py`` decides when the reports suffice to declare a node dead; every member decides this by itself, and so
+does the balancer.
 
-**Suspect yourself first** (Dadgar, Phillips and Currey, "Lifeguard", 2018).  A member that was woken late was stopped
-or starved itself, and what it did not receive meanwhile is no evidence: all silences are shortened by its lateness.
-Datagrams that waited for it are handled before it suspects anybody.  One that stops hearing several nodes at once marks
-its suspicions as `UNSURE`: it may be the one that is cut off.
+**Suspect yourself first** (Dadgar, Phillips and Currey, "Lifeguard", 2018).  A member that wakes late was itself
+stopped or got no CPU time, so missing heartbeats prove nothing: its lateness is subtracted from all silences.
+Datagrams that waited for it are handled before it suspects a node.  If several nodes, and not fewer than half, fall
+silent at once, the member marks its suspicions as `UNSURE`: it may be the one that is cut off.
 
 **Refutation.**  A member that is suspected raises its incarnation above the suspected one and sends a heartbeat at
 once.
 
-**Sharing.**  What goes to whom of the states is in ``sharing.py``.  Reports go to the same recipients, and every one to
-the balancer directly.  A mesh that gossips (``gossip.py``) reports by exception, and so grows to thousands of members.
+**Sharing.**  ``sharing.py`` decides to which members a state is sent.  Reports go to the same recipients, and each
+report also goes directly to the balancer.  A mesh that gossips (``gossip.py``) reports exceptions only, and so can have
+thousands of members.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Which members monitor which node: a few monitors for each node, the same in every process.
 
-Rendezvous hashing (Thaler and Ravishankar, "Using name-based mappings to increase hit rates", 1998): every pair of node
-and possible monitor has a score, and the highest scores monitor.  It is consistent: a member that comes or goes changes
-only the sets it is in, and each member monitors about as many nodes as any other.
+Rendezvous hashing (Thaler and Ravishankar, "Using name-based mappings to increase hit rates", 1998): every pair of a
+node and a possible monitor has a score, and the members with the highest scores monitor the node.  When a member is
+added or removed, only the sets that contain it change.  Each member monitors about the same number of nodes.
 
-The set is made from all members, dead or alive.  If it were made from the live ones, two members whose views differ for
-a moment would disagree about who has to be sent heartbeats, and a monitor that is sent none would suspect a healthy
-node.
+The sets are computed from all members, dead or alive.  If they were computed from the live members, two members with
+different views would disagree for a moment about who must receive heartbeats, and a monitor that receives none would
+suspect a healthy node.
 """
 
 from __future__ import annotations

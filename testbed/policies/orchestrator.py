@@ -1,11 +1,11 @@
-"""The orchestrator: carries out the orders of a scenario and of the autoscaler, the same in both engines.
+"""The orchestrator: executes the orders of a scenario and of the autoscaler, in the same way in both engines.
 
     orders of the scenario ─────────────────────────┐
     loads ── autoscaler ─ ScaleDecided ─ SizeOrdered ─▶ lifecycle ─▶ StartNode, StopNode, stages to announce
     NodeReady, NodeFailed, NodeObserved ─────────────┘
 
-It has no I/O.  An engine asks when it is to be woken (`next_ns`), hands over what it sees (`wake`, `tell`) and carries
-out what comes back: a `Turn`.
+It has no I/O. An engine asks when it must be woken (`next_ns`), passes its observations (`wake`, `tell`) and executes
+the returned `Turn`.
 """
 
 from __future__ import annotations

@@ -1,15 +1,14 @@
-"""What a node makes of its peers' precursors.
+"""How a node uses the precursors of other nodes.
 
-Bursts come to a cluster, not to a node: new flows are dealt over all nodes, and a wave of load reaches one a little
-before the next.  So a peer that sees a burst coming is a sign here too, joined with a node's own signs as they are with
-each other (``precursor.py``), as independent evidence at half the weight of one's own:
+A burst usually reaches all nodes of a cluster: new flows are distributed over all nodes, and a wave of load reaches one
+node a little before the next.  So a burst that another node expects is a precursor here too.  It is combined with the
+node's own signs like these with each other (``precursor.py``): as independent evidence, with half the weight.
 
     severity = 1 - (1 - own) × (1 - PEER_WEIGHT × peers)
 
-`peers` is the highest fresh severity among the others (`Membership.peers_severity_ratio`).  It scales how far a
-predicted need is met beyond what is predicted, and no more: a node that predicts nothing reserves nothing because of
-its peers.  What a node sends to others is its own severity alone; with the joined one, two nodes would continue to
-alarm each other with what each had from the other.
+`peers` is the highest recent severity of the other nodes (`Membership.peers_severity_ratio`).  It only scales how much
+more than the predicted need is requested: a node that predicts nothing reserves nothing because of the others.  A node
+sends only its own severity to the others.  If it sent the combined one, two nodes would keep alarming each other.
 """
 
 from __future__ import annotations

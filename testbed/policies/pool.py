@@ -1,38 +1,37 @@
 """The pool: one memory budget that the buffers of all nodes share.
 
-Each node holds a *grant*, the memory reserved for it.  The sum of the grants never exceeds the capacity.  A request
-below the grant gives memory back and always succeeds; a request above it is granted as far as the free part reaches,
-so an answer below the wish is a refusal in part and the node asks again with its next sample.  Several nodes that grow
-in one request share what is free in proportion to what they lack.
+Each node has a *grant*, the memory reserved for it.  The sum of the grants never exceeds the capacity.  A request below
+the grant returns memory and always succeeds.  A request above it is granted as far as memory is free.  A grant below
+the request is a partial refusal; the node asks again with its next sample.  If several nodes grow in the same request,
+they share the free memory in proportion to what they lack.
 
-Nobody takes memory from somebody else: a node keeps its grant until it gives it back.  So the floor that every node
-starts with is safe for ever.
+No node can take memory from another: a node keeps its grant until it returns it.  So every node always keeps at least
+the floor that it starts with.
 
-**Dynamic threshold** is another rule of the same pool.  Choudhury and Hahne let a queue hold at most
+**Dynamic threshold** is another rule for the same pool.  Choudhury and Hahne let a queue hold at most
 
     T = alpha × (B - sum of all that is held)
 
-A packet switch compares T with a queue for every packet.  Here memory is handed out in lumps, so the rule is solved for
-the grant g itself, given what the others hold:
+A packet switch compares T with the queue for every packet.  Here memory is granted once per sample, so the rule is
+solved for the grant g, given what the others hold:
 
     g <= alpha × (free + held - g)    =>    g <= alpha / (1 + alpha) × (free + held)
 
-and applied to every request, growing or not: when others take memory, T falls and the node must shed, but never what
-is in use (`used_bytes`), as a switch does not throw out queued packets either.  k busy nodes settle at
+It is applied to every request, growing or not: when others take memory, T decreases and the node must return memory,
+but never memory in use (`used_bytes`), as a switch does not discard queued packets either. k busy nodes converge to
 alpha × B / (1 + alpha × k) each, and part of the pool stays free for the next one.
 
-**ABM** divides that alpha by the number n of queues that are congested, so that all of them together hold at most
-alpha × free and a new one finds as much free as before: alpha × B / ((1 + alpha) × n) each in place of
-alpha × B / (1 + alpha × n).  A node is congested if it holds or requests more than its initial grant.  ABM further
-multiplies by the rate at which a queue drains over that of its port: 1 here, since a node has a link of its own.
+**ABM** divides alpha by the number n of congested queues, so that all of them together hold at most alpha × free, and a
+new one finds as much free memory as before: alpha × B / ((1 + alpha) × n) each instead of alpha × B / (1 + alpha × n).
+A node is congested if it holds or requests more than its initial grant.  ABM also multiplies by the ratio of the drain
+rate of a queue to the rate of its port; this is 1 here, because each node has its own link.
 
-The grants live in an array that is handed in.  Agents in different processes may share it; then the caller holds a lock
-around `handle`.
+The grants are stored in an array that is passed in.  Agents in different processes may share it; then the caller holds
+a lock around `handle`.
 
 Source: A. K. Choudhury, E. L. Hahne, "Dynamic queue length thresholds for shared-memory packet switches", IEEE/ACM
 Transactions on Networking 6(2), 1998, equation 1; V. Addanki, M. Apostolaki, M. Ghobadi, S. Schmid, L. Vanbever, "ABM:
-active buffer management in datacenters", SIGCOMM 2022.  Ours count reserved memory where theirs count
-queued packets.
+active buffer management in datacenters", SIGCOMM 2022.  They count queued packets; we count reserved memory.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Precursors: what in a node's samples announces a burst, and how strongly.
+"""Precursors: the changes in a node's samples that announce a burst, and their strength.
 
 Four signs, each a quantity per sample:
 
@@ -7,24 +7,24 @@ Four signs, each a quantity per sample:
     new flows    flows seen for the first time
     density      log2(interval / largest arrival gap): gaps close before a burst
 
-What is usual differs by link, by traffic and by time of day, so each sign is compared with itself: a running mean and
-variance over about `BASELINE_SAMPLES` samples give its deviation in standard deviations,
+The usual values differ by link, traffic and time of day, so each sign is compared with its own history: a running mean
+and variance over about `BASELINE_SAMPLES` samples give its deviation in standard deviations,
 
     z = (x - mean) / max(deviation, least deviation),      sign = clip((z - Z_FROM) / (Z_FULL - Z_FROM), 0, 1)
 
-The least deviations are the thresholds that matter in practice: below them a change is not worth an expansion however
-regular the traffic was before.  They are in units of the link rate and of the interval, so one set serves any link.
-With them a load that rises by 10 % of the link rate is no sign and one that rises by 30 % a full one.
+The least deviations are the thresholds that matter in practice: a smaller change is not worth an expansion, however
+regular the traffic was before.  They are in units of the link rate and of the interval, so the same values apply to any
+link.  With them, a load that rises by 10 % of the link rate gives the sign 0, and one that rises by 30 % the sign 1.
 
-The signs are joined as independent evidence, ``severity = 1 - product of (1 - weight × sign)``: slope alone reaches
+The signs are combined as independent evidence, ``severity = 1 - product of (1 - weight × sign)``: slope alone reaches
 0.6, slope with new flows 0.8, all four 0.92.
 
-The baseline takes in a sample only up to `CLIP_Z` deviations from its mean.  A burst so does not teach the detector
-that bursts are usual, while a load that has really changed is learned in some dozens of samples, as its deviation
-widens.  For `WARM_UP_SAMPLES` there is no baseline and the severity is 0.
+Before a sample updates the baseline, it is limited to `CLIP_Z` deviations from the mean.  So a burst does not become
+the usual value, but a lasting change of the load is learned within some dozens of samples, as the deviation grows.  For
+`WARM_UP_SAMPLES` there is no baseline and the severity is 0.
 
-All is O(1) a sample and a node.  Source: the running moments are exponentially weighted ones (P. D. Welford, 1962, with
-fading memory; see T. Finch, "Incremental calculation of weighted mean and variance", 2009).
+All updates cost O(1) per sample and node.  Source: the running moments are exponentially weighted ones (P. D. Welford,
+1962, with fading memory; see T. Finch, "Incremental calculation of weighted mean and variance", 2009).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Readiness: when a node notifies the balancer.
 
-A notification is due after a change that could affect the decision of the balancer, or when `KEEPALIVE_NS` have passed
-since the last one (a silent node counts as failed).  Such a change is one of limit, backlog or prediction by a 32nd of
-the node's cap, or of the severity by a fifth, since the last notification; so slow drifts are reported, and noise is
-not.  The arrival rate is the mean since the last notification: a receiver that averages weights all times equally,
-regardless of the notification rate.
+A notification is due after a change that could affect the decision of the balancer, or `KEEPALIVE_NS` after the last
+notification (a silent node counts as failed).  Such a change is one of limit, backlog or prediction by 1/32 of the
+node's cap, or of the severity by 1/5, since the last notification.  So slow drifts are reported, and noise is not.  The
+arrival rate is the mean since the last notification: so a receiver can average it with equal weight for all times,
+whatever the notification rate is.
 """
 
 from __future__ import annotations

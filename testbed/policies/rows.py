@@ -1,4 +1,4 @@
-"""Node names to rows of the arrays, and back: events name nodes, state is arrays over them."""
+"""Converts node names to rows of arrays, and back: events name nodes, state is stored in arrays over them."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
 """How members of the mesh share their states: limit, backlog, prediction, severity.
 
-Up to `FULL_SYNC_MEMBERS` members each sends to all others, which is n² messages.  Beyond, and in a mesh that gossips,
-each sends to a few members (`fanout`) newly drawn each time (Demers et al., "Epidemic algorithms", 1987): n messages.
-With its own state it passes on the `GOSSIP_ROWS` most severe of the recent ones it knows, since what a node heeds of
-the others is the highest severity (`peers_severity_ratio`).
+With up to `FULL_SYNC_MEMBERS` members, each sends to all others: n² messages.  With more members, and in a mesh that
+gossips, each sends to a few random members (`fanout`), drawn anew each time (Demers et al., "Epidemic algorithms",
+1987): n messages.  With its own state it forwards the `GOSSIP_ROWS` recent states with the highest severity, because a
+node uses only the highest severity of the others (`peers_severity_ratio`).
 
-A severe burst is one that raises the severity by `SEVERE_STEP`; its announcement does not wait for the interval.  A
-member that learns of a severity higher by that than the highest it knew when it last sent passes it on at once.  A
-state is as new as its `taken_ns`, on the clock that all nodes share; the newest one is kept.
+A severe burst is one that raises the severity by `SEVERE_STEP`; it is announced at once, before the interval ends.  A
+member forwards a received severity at once if it exceeds the highest that it knew when it last sent by this step.  The
+age of a state is given by its `taken_ns`, on the clock that all nodes share; the newest one is kept.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""The slot table: which node a new flow goes to, and how to change that with the fewest moves.
+"""The slot table: to which node a new flow goes, and how to change this with the fewest moves.
 
-The switch hashes a flow to one of S slots and a slot belongs to one node, so the weight of a node is its number of
-slots (Maglev, Eisenbud et al., NSDI 2016, section 3.4, has the same table; ours starts from the present table instead
-of from permutations, because it is changed many times a second).
+The switch hashes a flow to one of S slots, and each slot belongs to one node.  So the weight of a node is its number of
+slots.  (Maglev, Eisenbud et al., NSDI 2016, section 3.4, has the same table.  Ours is derived from the present table
+instead of from permutations, because it changes many times a second.)
 
-Two steps.  *Apportionment* turns real weights into whole counts by largest remainder: no count is further than one
-slot from its quota.  A tied remainder goes to the node that already holds more, so that ties cause no change.
-*Reassignment* takes from each node only what it holds beyond its count, evenly spaced over its own slots, and deals
-the freed slots among the nodes below theirs, interleaved.  The number of slots that change is the sum of the
-surpluses, which is the least possible for these counts.  All of it is deterministic.
+Two steps.  *Apportionment* turns real weights into whole numbers by largest remainder: each number differs from its
+quota by less than one slot.  In a tie of remainders, the node that already holds more slots gets the slot, so that ties
+cause no change.  *Reassignment* takes from each node only the slots beyond its new number, evenly spaced over its own
+slots, and assigns them to the nodes below theirs, interleaved.  The number of slots that change is the sum of the
+surpluses, which is the minimum for these numbers.  Everything is deterministic.
 """
 
 from __future__ import annotations

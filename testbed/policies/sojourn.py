@@ -1,8 +1,8 @@
-"""Time in the queue and bytes in the queue: at the rate C a packet behind q bytes waits q / C.
+"""Time in the queue and bytes in the queue: at the rate C, a packet behind q bytes waits q / C.
 
-`buffer.delay_target` caps that time.  A queue served in order at C that never holds more than C × target delays no
-packet for longer, so the cap is one of the limit, whatever the policy: loss and delay become one trade-off, with the
-target as its knob.  The cap is constant, so a queue is never above it and nothing that was admitted is touched.
+`buffer.delay_target` limits this time.  A FIFO queue with rate C that never holds more than C × target delays no packet
+for longer.  So it is a cap of the limit, whatever the policy: loss and delay become one trade-off, controlled by the
+target.  The cap is constant, so the queue is never above it, and no admitted packet is affected.
 """
 
 from __future__ import annotations
