@@ -1,12 +1,12 @@
-"""`cascade`: a cluster with a second tier of nodes that absorbs what the first cannot.
+"""`cascade`: a cluster with a second tier of nodes that absorbs what the first tier cannot.
 
-c1 ─┐      ┌─ n1 ── b1   first tier: the balancer gives them flows
+c1 ─┐      ┌─ n1 ── b1   first tier: the balancer assigns flows to these nodes
 c2 ─┼─ s1 ─┼─ n2 ── b2
-           ├─ n3 ── b3   second tier: only packets that a full node of the first hands over
+           ├─ n3 ── b3   second tier: only packets that a full node of the first tier hands over
            └─ n4 ── b4
 
-A node of the second tier is built like any other.  What makes it one is that no slot of the balancer's table is ever
-its own, so that its buffer is empty when a full node deflects to it.
+A node of the second tier is built like any other.  The only difference is that no slot of the balancer's table belongs
+to it, so its buffer is empty when a full node deflects to it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""`cluster`: clients – s1 – nodes – one backend a node, and the mesh between the nodes.
+"""`cluster`: clients – s1 – nodes – one backend per node, and the mesh between the nodes.
 
 c1 ─┐      ┌─ n1 ── b1
-c2 ─┼─ s1 ─┼─ n2 ── b2       n1…nN also hang on m1, the mesh network
+c2 ─┼─ s1 ─┼─ n2 ── b2       n1…nN are also connected to m1, the mesh network
     │      └─ n3 ── b3
 """
 

@@ -1,9 +1,9 @@
 """A network of several switches: what all families of them have in common.
 
-    c1 … ── switches of the family ── n1 … ── b1 …        n1…nN also hang on m1, the mesh network
+    c1 … ── switches of the family ── n1 … ── b1 …        n1…nN are also connected to m1, the mesh network
 
-The first switch is that of the balancer, which owns the VIP; the others forward.  The mesh is a network of its own, so
-that what the switches do to packets does not delay heartbeats.
+The first switch is that of the balancer, which owns the VIP; the others forward.  The mesh is a separate network, so
+that load on the switches does not delay heartbeats.
 """
 
 from __future__ import annotations

@@ -4,10 +4,11 @@ r"""`leaf-spine`: every leaf is linked to every spine; flows are spread over the
         /  |  \    /  |  \       every leaf to every spine
     leaf1  leaf2 … leaf4
      │ │     │       │
-    c1 n1    n2 …    n8          n1…nN also hang on m1, the mesh network
+    c1 n1    n2 …    n8          n1…nN are also connected to m1, the mesh network
 
-The balancer owns the VIP at leaf1, the border leaf, where clients hang (or, `clients: spread`, on all leaves in turn).
-Nodes are divided over all leaves: those of leaf1 are one switch away from the balancer's decision, all others three.
+The balancer owns the VIP at leaf1, the border leaf, to which the clients are connected (with `clients: spread`, they
+are connected to all leaves in turn).  Nodes are divided over all leaves: those of leaf1 are one switch away from the
+balancer's decision, all others three.
 
 Source: M. Al-Fares, A. Loukissas, A. Vahdat, A Scalable, Commodity Data Center Network Architecture (SIGCOMM 2008).
 """

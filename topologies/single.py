@@ -1,4 +1,4 @@
-"""`single`: one node, the cluster's smallest sibling and the baseline every claim of scaling starts from.
+"""`single`: one node, the smallest cluster and the baseline of every comparison of sizes.
 
 c1 ─ s1 ─ n1 ── b1
 """

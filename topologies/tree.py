@@ -3,7 +3,7 @@
 c1 ─┐      ┌─ s2 ─┬─ s4 ── n1, n2 …
 c2 ─┴─ s1 ─┤      └─ s5 ── n3 …        `depth` levels below the root, `fanout` switches below each but the last
            └─ s3 ─┬─ s6
-                  └─ s7               n1…nN also hang on m1, the mesh network
+                  └─ s7               n1…nN are also connected to m1, the mesh network
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`two-switch`: clients and balancer on one switch, all nodes on another; one link carries everything.
 
 c1 ─┐           ┌─ n1 ── b1
-c2 ─┴─ s1 ── s2 ┼─ n2 ── b2       n1…nN also hang on m1, the mesh network
+c2 ─┴─ s1 ── s2 ┼─ n2 ── b2       n1…nN are also connected to m1, the mesh network
                 └─ n3 ── b3
 """
 

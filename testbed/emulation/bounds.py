@@ -1,4 +1,4 @@
-"""What the emulation refuses of a scenario: what the kernel has no way to do, whatever the machine."""
+"""What the emulation refuses in a scenario: what the kernel cannot do on any machine."""
 
 from __future__ import annotations
 

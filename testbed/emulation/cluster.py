@@ -1,12 +1,12 @@
-"""Nodes that are added and drained while traffic flows: what `policies.orchestrator` orders, carried out for real.
+"""Nodes that are added and drained while traffic flows: executes the decisions of `policies.orchestrator`.
 
     StartNode ─ agent and mesh member forked ─ both ready ─▶ NodeReady
     stages ─ sealed datagrams, when they change and every `ANNOUNCED_NS` ─▶ balancer, members of the mesh
-    StopNode ─ SIGTERM to both; the pool takes back what the node held
+    StopNode ─ SIGTERM to both; the memory of the node is returned to the pool
 
-The namespace, links and programs of every node that may be added are made before the run, as a machine is before it is
-switched on; nothing runs in it, and no packet is sent to it.  Nobody waits for a node here: PID 1 has faults to carry
-out meanwhile.  A process that begins a life hears the next announcement.
+Namespace, links and programs of every node that may be added are created before the run, as a machine is installed
+before it is switched on.  Nothing runs in it, and no packet is sent to it.  No call here waits for a node, because PID
+1 must inject faults meanwhile.  A process that starts receives the next announcement.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""How long a CPU quota has stopped the control group that a run is in.
+"""How long a CPU quota has stopped the control group of a run.
 
-A quota of any group above stops us as well, so the whole way up to the root is read: one file a group, ``cpu.stat``, in
-the unified hierarchy (v2, microseconds) or in that of the controller ``cpu`` (v1, nanoseconds).  The sandbox has a
-``/sys`` of its own that shows no control groups: the files are opened outside and read inside.  A root group has no
-quota; where it is all there is, nothing can be stopped.
+A quota of any parent group stops the run as well, so all groups up to the root are read: one file per group,
+``cpu.stat``, in the unified hierarchy (v2, microseconds) or in that of the controller ``cpu`` (v1, nanoseconds).  The
+sandbox has its own ``/sys``, which shows no control groups.  So the files are opened outside and read inside.  A root
+group has no quota; if there is no other group, nothing can be stopped.
 
 Source: Linux, Documentation/admin-guide/cgroup-v2.rst (cpu.stat) and scheduler/sched-bwc.rst (v1).
 """

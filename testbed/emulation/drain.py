@@ -1,7 +1,8 @@
-"""The end of the traffic: queues empty themselves, and what is in them when that takes too long is counted, not lost.
+"""The end of the traffic: waits until the queues are empty; packets still queued after that count as in flight.
 
-The wait has an end (`engine.longest_drain_ns`), and a request to stop cuts it short.  What waits in a queue after that
-is thrown away in one go and counted as in flight: counting while a queue moves would count some packets twice.
+The wait is limited (`engine.longest_drain_ns`), and a request to stop ends it early.  Packets that are queued after
+that are discarded all at once and counted as in flight.  If packets were counted while a queue moves, some would be
+counted twice.
 """
 
 from __future__ import annotations

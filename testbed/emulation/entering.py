@@ -1,12 +1,12 @@
-"""A command inside a node of a running trial.
+"""Runs a command inside a node of a running trial.
 
     writer of the run ─ guard ─ init of the sandbox ─ … ─ holder of the node
                                   │ user space, mounts, PIDs   │ network
 
-The command gets the sandbox's namespaces and the node's network namespace, so it sees what the node sees: its
-interfaces, its neighbours, the trial's processes.  It runs in the sandbox's PID namespace and so ends with the trial.
-What holds a host's network, and its shell, are named after the host; processes inside are looked up in the sandbox's
-own ``/proc``.
+The command enters the namespaces of the sandbox and the network namespace of the node.  So it sees what the node sees:
+its interfaces, its neighbours, and the processes of the trial. It runs in the PID namespace of the sandbox and so ends
+with the trial. The process that holds the network of a host, and the shell of the host, are named after the host.
+Processes inside are looked up in the sandbox's own ``/proc``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What the machine did while the trial ran: idle, stolen and suspended time, a quota, overflows of tables.
+"""The state of the machine during the trial: idle, stolen and suspended time, a CPU quota, overflows of kernel tables.
 
-The processor's counters are of the whole machine, on purpose: a neighbour's load disturbs a trial as much as its own.
-A step of the wall clock disturbs nothing: every time of a run is monotonic.
+The CPU counters are those of the whole machine, on purpose: other load disturbs a trial as much as the trial's own.  A
+step of the wall clock disturbs nothing, because all times of a run are monotonic.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the processes of a trial tell, put into the rows and events that a recorder takes in."""
+"""Turns the messages of a trial's processes into the rows and events that a recorder accepts."""
 
 from __future__ import annotations
 

@@ -1,17 +1,17 @@
 """Processes that die unexpectedly are restarted while the trial continues: `run --restart`.
 
-Without it such a death ends the trial, which is right for an experiment: what it shows afterwards is not what the
-scenario says.  A trial that is to run for days (`serve`) treats this as a fault: the process gets a successor
-with its name, the death is recorded and named in the verdict, and the packets are accounted for as always.
+Without this option such a death ends the trial. For an experiment this is right, because after the death the trial is
+not the one that the scenario describes.  A trial that runs for days (`serve`) treats the death as a fault: a successor
+with the same name is started, the death is recorded and named in the verdict, and the packets are accounted as usual.
 
-    agent     its nodes start again, as after a crash: a fresh policy, the first limit, its memory back to the pool
-    mesh      a member with the same keys joins; whoever missed its heartbeats hears them again
-    balancer  a fresh one writes its pipeline; the switch has forwarded by the old one meanwhile
-    standby, or a balancer that has one: the other one continues alone; there is no successor, since the switch knows a
-              later generation of controllers by then and would refuse it
+    agent     its nodes start again, as after a crash: a new policy, the initial limit, its memory back to the pool
+    mesh      a member with the same keys joins; its monitors receive its heartbeats again
+    balancer  a new one writes its pipeline; meanwhile the switch has forwarded by the old one
+    standby, or a balancer that has one: the other one continues alone; there is no successor, because the switch knows
+              a later generation id of controllers by then and would refuse it
 
-A process that sends, or a daemon of the switch, has no successor: a part of the experiment is lost with it.  Nor has
-one that dies again and again.
+A sender, or a daemon of the switch, gets no successor, because part of the experiment is lost with it.  Neither does a
+process that dies too often.
 """
 
 from __future__ import annotations

@@ -1,18 +1,19 @@
-"""The sandbox: a run can leave nothing behind, by construction.
+"""The sandbox: by construction, nothing remains after a run.
 
     supervisor ── guard ══ init (PID 1 of new PID, mount, network, UTS and IPC namespaces) ── everything else
         │           └ dies with the supervisor (PR_SET_PDEATHSIG), init dies with the guard
         └ records out; a request to stop in: SIGTERM, passed on by the guard
 
-Linux kills every process of a PID namespace when its PID 1 ends, frees a network namespace with its last process
-(interfaces, bridges, qdiscs and attached BPF programs with it) and a mount namespace likewise.  So there is no clean-up
-code: ``kill -9`` of the supervisor, a crash of ours and an ordinary end all take the same way out.
+Linux kills every process of a PID namespace when its PID 1 ends.  It frees a network namespace with its last process
+(including interfaces, bridges, qdiscs and attached BPF programs), and a mount namespace likewise.  So no clean-up code
+is needed: a ``kill -9`` of the supervisor, a crash of our code and a normal end all work in the same way.
 
-Inside, ``/run`` is a private tmpfs, so that the machine's own Open vSwitch cannot be reached by mistake, and our own
-has socket paths of a fixed length (UNIX sockets take 107 characters; run directories may be longer).
+Inside, ``/run`` is a private tmpfs.  So the machine's own Open vSwitch cannot be reached by mistake, and the sockets of
+our Open vSwitch have paths of a fixed length (paths of UNIX sockets have at most 107 characters; paths of run
+directories may be longer).
 
-Guard and init take every stop signal as a request to end the trial in order: they stand for all of it.  The processes
-inside ignore those of a terminal, which they do not have, and end by SIGTERM.
+Guard and init treat every stop signal as a request to end the whole trial in order.  The processes inside ignore the
+stop signals of a terminal, which they do not have, and end on SIGTERM.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""An emulated trial seen from outside: opens the sandbox, passes its records on, stops it in order.
+"""The outside of an emulated trial: opens the sandbox, passes its records on, stops it in order.
 
-The supervisor only reads and writes; whatever becomes of it, the sandbox goes with it.
+The supervisor only reads and writes; if it ends for any reason, the sandbox ends with it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A terminal for a command inside a node: a pseudo-terminal of ours, and what goes between it and the user's.
+"""A terminal for a command inside a node: a pseudo-terminal of ours, connected to the user's terminal.
 
     user's terminal (raw) ⇄ this process ⇄ master │ slave ⇄ the command, which the slave controls
 
-So a shell has job control, editors work, and Ctrl-C is for what runs in the node and not for us.
+So a shell has job control, editors work, and Ctrl-C reaches the command in the node, not this process.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     prepare ─ every part made, every process ready ─ t0 ─ traffic ─ drain ─ counts ─ Outcome
 
-This is PID 1.  It holds the maps of all XDP programs (`node_buffers`) and forks the processes (`process_set`).  When it
-returns the sandbox is gone, so there is no way to forget something.
+This is PID 1 of the sandbox.  It holds the maps of all XDP programs (`node_buffers`) and forks the processes
+(`process_set`).  When it ends, the sandbox disappears, so no part can remain by mistake.
 """
 
 from __future__ import annotations

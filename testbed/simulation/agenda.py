@@ -1,10 +1,10 @@
-"""What is to happen in virtual time, and in which order.
+"""The event queue of virtual time.
 
-A heap of (time, number, what): equal times keep the order in which they were entered, so a run depends on nothing but
-its inputs.
+A heap of (time, number, what): entries with equal times keep the order in which they were added, so a run depends only
+on its inputs.
 
-Virtual time must pass, or a run never ends.  A policy whose deadline is still due after it was woken for it is an error
-that names it; so is one that is woken more often than `MOST_WAKES` times within `WAKES_WITHIN_NS`.
+If virtual time did not advance, a run would never end.  So two cases are errors that name the policy: its deadline is
+still due after it was woken for it, or it is woken more than `MOST_WAKES` times within `WAKES_WITHIN_NS`.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""The agents of virtual time: every sample interval they read the plane, let the brains decide and carry that out.
+"""The agents in virtual time: in every sample interval they read the data plane and apply the actions of the brains.
 
     tick ─ read the plane ─ brain ─┬ RequestLimit ─ pool ─ LimitGranted ─ brain
                                    ├ SetBufferLimit ─ decision_ns later ─▶ queues
                                    └ NotifyBalancer ─ decision_ns + notification_ns later ─▶ balancer
 
-All actions of one event are carried out before the answers to them are fed back: a grant that comes at once does not
-overtake what was decided together with the request.
+All actions of one event are applied before the brain receives the answers to them: an immediate grant cannot overtake
+an action that was decided together with the request.
 
-An agent that is stopped does nothing; what fell due meanwhile it does, once, when it is resumed.  One that was killed
-begins a new life with a fresh brain; what its last one had entered in the agenda is void.
+A stopped agent does nothing; when it is resumed, it performs what is due, once.  A killed agent restarts with a new
+brain; the entries that the old one made in the event queue become invalid.
 """
 
 from __future__ import annotations

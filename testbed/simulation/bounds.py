@@ -1,4 +1,4 @@
-"""What the simulation refuses of a scenario, since it could only approximate it."""
+"""What the simulation refuses in a scenario, because it could not model it faithfully."""
 
 from __future__ import annotations
 

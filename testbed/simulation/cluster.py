@@ -1,10 +1,10 @@
-"""Nodes that are added and drained in virtual time: what `policies.orchestrator` orders, carried out.
+"""Nodes that are added and drained in virtual time: executes the decisions of `policies.orchestrator`.
 
     StartNode ─ start_ns later, agent and mesh member begin ─▶ NodeReady
     stages ─ message_ns later ─▶ balancer, every living member of the mesh
     StopNode ─ agent and mesh member end
 
-A node that is started and stopped again before it runs never begins.
+A node that is stopped before its start is complete never runs.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A cohort in virtual time: nodes that tick together, their brain, and in which state of life it is.
+"""A cohort in virtual time: nodes that tick together, their brain, and the number of their present life.
 
-Which nodes share a cohort is said in `policies.cohorts`.
+`policies.cohorts` defines which nodes share a cohort.
 """
 
 from __future__ import annotations

@@ -1,12 +1,11 @@
-"""The compiled step of the data plane (``bpf/step.c``), where it has been compiled.
+"""The compiled step of the data plane (``bpf/step.c``), used if it has been compiled.
 
-Most steps lie between two ticks of a few nodes and hold a few dozen packets; thirty array operations on them cost more
-than the packets.  The library takes a step in one call, on the arrays of the plane's own parts: it has no state but
-theirs, so that a step may be taken either way, and comes to the same to the last bit.
+Most steps lie between two ticks of a few nodes and contain a few dozen packets.  Thirty array operations take longer
+than these packets need in C. The library computes a step in one call, on the arrays of the data plane's own objects.
+It has no other state, so each step can be computed in either way, with the same results to the last bit.
 
-It takes the steps of the plain case, which is nearly all of them: every packet takes equally long to its buffer, no
-node is dead, and full nodes drop.  The others, and all where the library is missing, are taken with arrays
-(`packet_plane`).
+It computes steps of the common case only: every packet takes equally long to its buffer, no node is dead, and full
+nodes drop.  All other steps, and all steps if the library is missing, are computed with arrays (`packet_plane`).
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
-"""The balancer process of virtual time: the policies of ``controllers/load_balancer.py``, driven by the agenda.
+"""The balancer process in virtual time: the policies of ``controllers/load_balancer.py``, driven by the event queue.
 
     notification ─▶ balancer ─ SetSlots, RemoveNode, RestoreNode ─ flow_mod_ns later ─▶ switch
                  ─▶ deflection ─ NameSiblings ─ notification_ns later ─▶ agents
     report ─▶ agreement ─┐
     port up, down ───────┴─ NodeLeft, NodeJoined ─▶ balancer, deflection
 
-A killed balancer receives and sends nothing more; the switch keeps forwarding by the last commands, those in transit to
-it included.  A standby has the state of the killed one and is active `takeover_ns` later; inputs wait for it meanwhile.
+A killed balancer receives and sends nothing more.  The switch continues to forward by the last commands, including
+those in transit to it.  A standby has the state of the killed balancer and becomes active `takeover_ns` later; inputs
+that arrive meanwhile wait for it.
 """
 
 from __future__ import annotations

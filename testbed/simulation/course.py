@@ -1,4 +1,4 @@
-"""How far a simulated run is, for who waits for it."""
+"""The progress of a simulated run, for a process that waits for it."""
 
 from __future__ import annotations
 

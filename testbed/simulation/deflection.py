@@ -1,12 +1,12 @@
-"""Deflection: what a full node hands to its sibling instead of dropping it, as ``bpf/node.bpf.c`` does.
+"""Deflection: a full node hands a packet to its sibling instead of dropping it, as ``bpf/node.bpf.c`` does.
 
-A packet that finds its node full goes back to the switch, marked, and from there to the sibling last named to the node.
-There it arrives as any packet, later by the way through the switch; where that is full too, it is dropped: nobody hands
-a packet on twice.
+A packet that finds its node full is marked and returns to the switch, which sends it to the sibling that was named last
+to this node.  There it arrives like any packet, later by the time through the switch.  If the sibling is full too, the
+packet is dropped: a packet is handed over only once.
 
-What a node is handed depends on what another refuses, and that on what arrived before, so nodes cannot be served apart.
-As long as all packets of a step fit, they are served as arrays; a step in which one does not is served for all nodes
-together, packet by packet in the order of time.
+What a node receives depends on what another node refuses, which depends on what arrived there before.  So the nodes
+cannot be computed separately.  While all packets of a step fit, the step is computed with arrays.  If one does not fit,
+the step is computed for all nodes together, packet by packet in the order of time.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Packets until they leave their node, and, where faults may throw a queue away, what each sink saw of each flow.
+"""Packets until they leave their node, and, where faults may discard a queue, what each sink has seen of each flow.
 
-A packet that was admitted leaves at an instant that is known at once, so nobody looks at it meanwhile: packets are kept
-in blocks, and those that have left are taken out when that is worth it, or when somebody asks.
+The departure time of an admitted packet is known at once, so the packet needs no further event.  Packets are kept in
+blocks.  Those that have left are removed when enough of them have gathered, or when their number is asked for.
 
-The flow tables are those of the kernel's sinks as far as `traffic.fault_losses` reads them.
+The flow tables are those of the kernel's sinks, as far as `traffic.fault_losses` reads them.
 """
 
 from __future__ import annotations

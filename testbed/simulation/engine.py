@@ -1,20 +1,20 @@
-"""Virtual time: the same scenario, plan and policies as in the emulation, driven by an agenda instead of a clock.
+"""Virtual time: the same scenario, plan and policies as in the emulation, driven by an event queue instead of a clock.
 
     agents ─ notifications ─▶ control ─ changes ─▶ switch
       ▲ │ limits                 ▲
       │ ▼                        │ report
      plane ◀─── faults ───────▶ mesh
 
-Everything that decides has entries in the agenda.  The data plane has none: it is advanced in one go from one instant
-that matters to the next, however many packets lie between (`packet_plane`).
+Everything that makes decisions has entries in the event queue (`agenda`).  The data plane has none: it advances in one
+step from one event to the next, however many packets lie between them (`packet_plane`).
 
-After the plan's end the queues drain, for as long as in an emulated run at most (`engine.longest_drain_ns`), and
-`SETTLE_NS` later the run ends, as the emulation waits for stragglers.  What is in a queue then is in flight.  Nothing
-comes any more meanwhile, so agents tick for `TICKED_NS` of it at most, and the rest is one step: a slow link takes
-virtual time alone.
+After the last planned packet the queues drain, for at most the time that an emulated run allows
+(`engine.longest_drain_ns`).  The run ends `SETTLE_NS` later, as the emulation waits for late packets.  Packets that are
+still in a queue then are in flight.  During this time no packets arrive, so agents tick for at most `TICKED_NS`, and
+the rest is one step: a slow link costs only virtual time.
 
-A request to stop is looked for before each entry, and between the steps of the data plane where many packets lie before
-the next one.  It ends the traffic where it is; nobody ticks after that.
+A request to stop is checked before each event, and between the steps of the data plane if many packets lie before the
+next event.  It ends the traffic at once; no agent ticks after that.
 """
 
 from __future__ import annotations

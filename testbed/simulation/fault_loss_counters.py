@@ -1,4 +1,4 @@
-"""The packets lost to faults in virtual time: which they are, where, and by which kind of fault."""
+"""The packets lost to faults in virtual time: which ones, where, and by which kind of fault."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The faults of a scenario in virtual time, with the meaning they have in the emulation.
+"""The faults of a scenario in virtual time, with the same meaning as in the emulation.
 
-What each kind does is in ``fault_acts``.  They happen at their instant and all at once, so each is observed as soon as
-it is commanded.
+``fault_acts`` defines the effect of each kind.  A fault takes effect at once and completely, so each is observed as
+soon as it is commanded.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Which links between switches each flow takes: to the balancer, and from there to every switch that nodes hang on.
+"""Which links between switches each flow takes: to the balancer, and from there to every switch with nodes.
 
-Where several ways are as short, a switch chooses by a hash of the 5-tuple.  It is the hash of Open vSwitch with the
-basis of that switch (`scenario.routing.path_basis`), so both engines send a flow the same way.
+If several paths are equally short, a switch selects one by a hash of the 5-tuple.  It is the hash of Open vSwitch with
+the basis of that switch (`scenario.routing.path_basis`), so both engines select the same path for a flow.
 
-A layer holds the hops of one distance from the balancer: of each place and flow the link it takes there, or `NO_LINK`.
-The place is the switch at the far end of the leg; toward the balancer there is one.
+A layer contains the hops at one distance from the balancer: for each place and flow the link that it takes there, or
+`NO_LINK`.  The place is the switch at the far end of the leg; towards the balancer there is only one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the policies of a simulated run are given and what they answer, written as it happens."""
+"""Records the inputs and outputs of the policies in a simulated run as they occur."""
 
 from __future__ import annotations
 

@@ -1,16 +1,19 @@
-"""The way of packets from clients to the balancer's decision, and from there to the buffers, over any switches.
+"""The path of packets from clients to the balancer's decision, and from there to the buffers, over any switches.
 
     sent ─ leg to the balancer ─▶ node chosen ─ leg to the buffers ─▶ arrives
 
-A leg is a chain of stages.  Each stage adds the delay of the hops up to its queues, which are those of links between
-switches that have a rate, modelled as a node's buffer is (`queues`); what does not fit is dropped.  Toward the balancer
-the number of hops left falls, away from it it rises (`flow_paths`), so the links of one distance are one stage, a stage
-feeds only later ones, and each can be served for a whole step, in the order of the stages.
+A leg is a chain of stages.  Each stage adds the delay of the hops up to its queues.  These are the queues of links
+between switches that have a rate; they are modelled like the buffer of a node (`queues`), and packets that do not fit
+are dropped.  Towards the balancer the number of remaining hops decreases, away from it the number of hops increases
+(`flow_paths`).  So all links at one distance form one stage, a stage only feeds later stages, and each stage can be
+computed for a whole step, one after the other.
 
-Ways that differ in length change the order of packets.  So what leaves a stage after the end of the step waits there.
+Paths of different length change the order of packets.  So packets that leave a stage after the end of the step wait
+there.
 
-The balancer has a clock of its own, `behind_switch_ns` earlier than that of the buffers: the least time from its
-decision to a buffer.  So it decides early enough for every buffer, and with what is in force at that time (`control`).
+The balancer has its own clock, which is `behind_switch_ns` behind that of the buffers: the shortest time from its
+decision to a buffer.  So its decisions are computed early enough for every buffer, with the state that is in force at
+that time (`control`).
 """
 
 from __future__ import annotations

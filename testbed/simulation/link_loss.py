@@ -1,6 +1,7 @@
-"""Packets that a link loses at random: the very draws of ``bpf/node.bpf.c``, so both engines lose the n-th packet.
+"""Packets that a link loses at random: the same random numbers as in ``bpf/node.bpf.c``.
 
-Whether the n-th packet on its way to a node is lost is a hash of the fault's seed and n.
+Whether the n-th packet to a node is lost is a hash of the seed of the fault and n.  So both engines lose the same
+packets.
 
 Source: Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (2014), the mixing of SplitMix64.
 """

@@ -1,14 +1,14 @@
-"""The mesh of virtual time: a `policies.membership` a node, and a network between them that delays, loses and divides.
+"""The mesh in virtual time: a `policies.membership` per node, and a network that delays and loses their messages.
 
     deadline ─ membership ─ SendHeartbeat, … ─ for each recipient: cut off? lost? delay ─▶ HeartbeatHeard, …
 
-It is there only where a scenario has faults.  Without any, all it could say is that everybody lives: a heartbeat is
-late by less than a millisecond here and 55 ms are allowed.  That is what keeps a thousand nodes cheap, whose mesh would
-be 150,000 heartbeats a second.
+It is simulated only if the scenario has faults, or nodes that are added or drained.  Otherwise it could only report
+that all nodes are alive: a heartbeat is late by less than a millisecond here, and 55 ms are allowed.  This keeps a
+simulation of a thousand nodes cheap, whose mesh would send 150,000 heartbeats a second.
 
-Every message is simulated by itself.  States are not: what a node hears of the others' buffers is in ``peers.py``.
-Delay and loss of a message are drawn from a stream of its sender, so that one node's messages do not shift those of
-another.  Recorded is what the members conclude, as in the emulation.
+Every message is simulated individually.  The states of the nodes are not: ``peers.py`` models what a node receives of
+the buffers of the others.  Delay and loss of a message are drawn from a random stream of its sender, so that the
+messages of one node do not change those of another.  The conclusions of the members are recorded, as in the emulation.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What the kernel's meter would have counted: ``bpf/meter.h`` over packets in arrays.
 
-Counts run for ever and a reader takes differences of its own.  Maxima are kept since the node was last read: the
-longest gap that ended, and the silence up to now; the bytes of the busiest 1 ms bin, bins of run time, the one that was
-open at the last reading counted whole in both readings, as the ring of the kernel has it.
+Counters never decrease; a reader computes differences.  Two maxima are kept since the last reading of the node.  First,
+the longest gap between arrivals, and the present gap.  Second, the bytes of the busiest bin of 1 ms, in bins of run
+time.  The bin that was open at the last reading counts fully in both readings, as in the ring of the kernel.
 """
 
 from __future__ import annotations

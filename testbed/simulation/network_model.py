@@ -1,17 +1,18 @@
-"""What virtual time knows of the machinery between the policies: constants where the kernel has distributions.
+"""The delays of virtual time: constants where the kernel has distributions.
 
-A packet is `switch_ns` plus the delays of its links, and `hop_ns` for each link between switches, behind its planned
-instant when it meets the buffer of its node, waits there as the queue says, and is `node_ns` later at the sink.  A
-decision is `decision_ns` behind the sample it was made from when the limit is in force and the notification leaves; the
-notification is `notification_ns` later at the balancer, and what the balancer decides is in the switch after
-`flow_mod_ns`.  A link that goes down or up is a port down or up in the switch after `port_ns`, and the balancer hears
-of it `port_report_ns` later.  Messages of the mesh take `message_ns` and an exponential rest of `message_spread_ns` in
-the mean, or get lost with probability `message_loss_ratio`: none do by themselves, as in the emulation.
+Data plane.  A packet reaches the buffer of its node `switch_ns` after its planned send time, plus the delays of its
+links and `hop_ns` for each link between switches.  It waits in the queue and reaches the sink `node_ns` later.
+Control. A limit takes effect, and a notification is sent, `decision_ns` after the sample; the notification reaches the
+balancer `notification_ns` later, and a decision of the balancer takes effect in the switch after `flow_mod_ns`.  When a
+link goes down or up, the switch sees it after `port_ns`, and the balancer `port_report_ns` later.  Mesh messages take
+`message_ns` plus an exponentially distributed time with mean `message_spread_ns`.  They are lost with probability
+`message_loss_ratio`; its default is 0, as in the emulation.
 
 The constants are the medians of emulated runs of ``burst.yaml``, ``flap.yaml`` (port) and ``controller-loss.yaml``
-(takeover, one run) on a machine of two cores; `hop_ns` is an estimate, and `bench hop` measures it where it runs.  What
-they leave out is the spread: the emulation has ticks that come late and packets that wait for a softirq, tens of
-microseconds at the median and now and then milliseconds.  The queues that a scenario studies are 40 ms long and more.
+(takeover, one run) on a machine with two cores.  `hop_ns` is an estimate; `bench hop` measures it on the present
+machine.  The variance is not modelled: in the emulation ticks are late and packets wait for a softirq, by tens of
+microseconds at the median and sometimes by milliseconds.  The queues that a scenario studies take 40 ms and more to
+drain.
 """
 
 from __future__ import annotations

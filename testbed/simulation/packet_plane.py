@@ -1,11 +1,11 @@
 """The data plane of virtual time, packet by packet: plan → switch → queues → sinks, for all nodes at once.
 
-Time is that of the buffers: a packet counts when it reaches its node.  Nothing happens between two calls; `advance`
-catches up, so the caller advances to every instant at which a limit, a slot, a fault or a reading matters.  In between
-they stand still, which is what lets `queues` do without a loop.
+Time is that of the buffers: a packet counts when it reaches its node.  Nothing happens between two calls of `advance`,
+which processes all packets up to a time.  So the caller advances to every time at which a limit, a slot or a fault
+changes or the plane is read.  Between these times all of them are constant, so `queues` needs no loop.
 
-Every packet sent is in the end delivered, dropped by a buffer, lost by a fault (on a link that is down, at a node that
-has crashed, or with the queue of one that does), or in flight: still in a queue.
+At the end, every packet that was sent is delivered, dropped by a buffer, lost to a fault (on a link that is down, at a
+node that has crashed, or in the discarded queue of such a node), or in flight: still in a queue.
 """
 
 from __future__ import annotations

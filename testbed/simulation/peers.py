@@ -1,9 +1,9 @@
-"""The severities that the simulated nodes receive from each other, as `policies.membership` sends them.
+"""The severities that the simulated nodes receive from each other, as sent by `policies.membership`.
 
-Every node sends all others its severity: each sync interval, and at once when it has risen by `SEVERE_STEP`.  It
-arrives `message_ns` later and counts for `fresh_ns`.  Severities are kept as arrays of all nodes, not as messages: a
-thousand nodes would have a million of them per sync.  So gossip, by which more than a hundred nodes spread their states
-in the emulation, is modelled as being as fast as sending to all.
+Every node sends its severity to all others: in each sync interval, and at once when it has risen by `SEVERE_STEP`.  It
+arrives `message_ns` later and is used for `fresh_ns`.  Severities are stored as arrays over all nodes, not as messages:
+a thousand nodes would have a million messages per sync interval. In the emulation, more than a hundred nodes spread
+their states by gossip; this is modelled as if it were as fast as sending to all.
 """
 
 from __future__ import annotations

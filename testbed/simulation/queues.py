@@ -1,24 +1,23 @@
 """The buffers of all nodes: fluid queues behind token buckets, exact in integers and without a loop over packets.
 
-The queue is that of ``bpf/queue.h``.  A packet of length L that comes dt after the last one finds the debt
+The queue is that of ``bpf/queue.h``.  A packet of length L that arrives dt after the previous one finds the debt
 
     v <- max(-B, v - C dt)          backlog q = max(0, v)
 
-and is admitted, v <- v + L, if q + L <= limit; otherwise v stays.
+and is admitted, v <- v + L, if q + L <= limit; otherwise v does not change.
 
-As long as nothing is dropped the recursion unrolls.  With W the debt that would be if the bucket had no bottom, which
-is two cumulative sums, the bottom adds what the line was idle:
+As long as nothing is dropped, the recursion can be unrolled.  Let W be the debt without the lower bound −B; it is the
+difference of two cumulative sums.  The lower bound adds the time in which the link was idle:
 
     v found by packet i = W[i] + max(0, max over j <= i of (-B - W[j]))
 
-so a step costs a handful of array operations for all packets of all nodes.  The running maximum starts again at each
-node: the maxima of the nodes before are added to it, which lifts every node above what came before it.  A node that
-finds a packet too many is done again packet by packet, that node only: drops are rare, and where they are not the node
-has few packets a step.
+So a step costs a few array operations for all packets of all nodes.  The running maximum must start again at each node.
+For this, an offset larger than all values of the previous nodes is added to the values of a node.  A node that drops a
+packet is computed again, packet by packet.  Drops are rare; where they are not, the node has few packets per step.
 
-Integers.  Debts are nanobits (bits x 10^9, see ``bpf/testbed_abi.h``), so nothing is rounded and both engines agree to
-the byte.  Sums of sizes may wrap around 2^64: only differences are used.  The maxima add up to at most what all links
-serve in the step, which bounds its length (`longest_step_ns`).
+Integers.  Debts are in units of 10⁻⁹ bit (see ``bpf/testbed_abi.h``), so nothing is rounded and both engines agree to
+the byte.  Sums of sizes may wrap around 2^64, because only differences are used.  The maxima add up to at most the
+bytes that all links serve in the step; this limits its length (`longest_step_ns`).
 
 Source: Lindley, "The theory of queues with a single server" (1952); the reflection map in this form is Skorokhod's.
 """

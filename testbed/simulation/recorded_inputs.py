@@ -1,9 +1,9 @@
-"""The written history of a run, read back: the lines that policies read or wrote, and the events in them.
+"""Reads the history of a run: the lines that policies read or wrote, and the events in them.
 
-What is written is in `records.written`.  Records of several processes are written a little out of order, so they are
-put in the order of time within `REORDER_NS`, or within as many as `MAX_WAITING_BYTES` of lines hold.  The files may
-come from elsewhere, so this is checked: what a policy is fed is about nodes of the scenario, and a brain is asked about
-its own nodes only.
+`records.written` defines the format.  Records of several processes are written slightly out of order.  They are sorted
+by time within `REORDER_NS`, or within as many lines as `MAX_WAITING_BYTES` hold.  The files may come from another
+machine, so they are checked: an input of a policy must name nodes of the scenario, and an input of a brain only its own
+nodes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Rows of ``samples.parquet``, gathered over many ticks before they are handed on: a table costs as much as a tick.
+"""Rows of ``samples.parquet``, collected over many ticks before they are passed on: a table costs as much as a tick.
 
-They are handed on after so many ticks at the latest, because what a killed run leaves is what was handed on.
+They are passed on after a fixed number of ticks at the latest, because a killed run keeps only rows that were passed
+on.
 """
 
 from __future__ import annotations

@@ -1,21 +1,22 @@
-"""The switch of virtual time: flow → slot → node, and pins that keep a flow where it is.
+"""The switch in virtual time: flow → slot → node, and pins that keep a flow at its node.
 
-A flow's 5-tuple hashes to a slot, the slot table gives the node of a flow that has no pin, and the pin is made with the
-flow's first packet (``controllers/pipeline.py`` does the same in OpenFlow).  A flow that was silent for `affinity_idle`
-loses its pin; so does a flow of a removed node with its next packet.  A pin holds the node's number, and a number whose
-port is down leads to the next node in order, as the fast-failover groups there have it.
+The 5-tuple of a flow hashes to a slot.  For a flow without a pin, the slot table gives the node, and the first packet
+creates the pin (``controllers/pipeline.py`` does the same in OpenFlow).  A flow loses its pin after `affinity_idle`
+without a packet; a flow of a removed node loses it with its next packet.  A pin holds the number of the node.  If the
+port of this node is down, the next node in order is used, as in the fast-failover groups of the pipeline.
 
-The hash is that of Open vSwitch for ``multipath(symmetric_l3l4+udp, basis, modulo_n, …)``, so that both engines put
-each flow into the same slot.  Which flows share a node decides which node overflows: with another hash, however good,
-two engines would run different experiments under one seed.  It is MurmurHash3 (32 bits) over three words,
+The hash is that of Open vSwitch for ``multipath(symmetric_l3l4+udp, basis, modulo_n, …)``, so both engines map each
+flow to the same slot.  This matters because the flows that share a node determine which node overflows: with a
+different hash, however good, the two engines would run different experiments with the same seed.  It is MurmurHash3 (32
+bits) over three words,
 
     source address ^ target address,  protocol,  source port ^ target port
 
-begun and ended with the basis, with the words as a little-endian machine reads them from the packet.  An address of
-IPv6 is four words.
+initialised and finalised with the basis; the words are read from the packet as a little-endian machine reads them.  An
+IPv6 address is four words.
 
 Source: A. Appleby, MurmurHash3 (public domain); Open vSwitch, lib/hash.h and `flow_hash_symmetric_l3l4` in lib/flow.c.
-Where Open vSwitch is compiled for SSE 4.2 it uses CRC32 instead; the packages of Debian and Ubuntu are not.
+If Open vSwitch is compiled for SSE 4.2 it uses CRC32 instead; the packages of Debian and Ubuntu are not.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Counting at every place a packet can be: what the trial hands over as `Evidence`.
+"""Counts packets at every place where a packet can be; the result of the trial is `Evidence`.
 
-Counters of the kernel run since the interface was made, and set-up sends a few packets of its own (neighbour
-discovery, the controller's probes): what counts is the difference between the end and the moment before the start.
+The counters of the kernel start when an interface is created, and set-up sends a few packets (neighbour discovery,
+probes of the controller).  So the difference between the end and the time just before the start is used.
 
-Programs of ours know planned packets from others; the kernel and the switch count frames of any traffic.  What follows
-from both is said in `testbed.results.accounting`.
+Our own programs distinguish planned packets from others; the kernel and the switch count frames of any traffic.
+`testbed.results.accounting` says what follows from both.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """libbpf through ctypes: open and load an object, find maps and programs, attach XDP, run a program on a packet.
 
-Thin on purpose: a function here is one or two calls of libbpf with its error turned into an exception.  Both
-``libbpf.so.1`` (Debian 12, Ubuntu 24.04) and ``libbpf.so.0`` (Ubuntu 22.04: 0.5) serve.  Every function used exists in
-both, but for attaching, whose name changed in between; `_prototypes` refuses a library that lacks one.
+Each function is one or two calls of libbpf whose error becomes an exception.  Both ``libbpf.so.1`` (Debian 12, Ubuntu
+24.04) and ``libbpf.so.0`` (Ubuntu 22.04: 0.5) work.  Every function used exists in both, except attaching, whose name
+changed in between; `_prototypes` refuses a library that lacks a function.
 
-libbpf reports the verifier's log through its print callback.  The callback keeps the last messages; when a load fails
-they go into the error and, if the caller names a directory, into a file.
+libbpf reports the log of the verifier through its print callback.  The callback keeps the last messages.  When a load
+fails, they become part of the error and, if the caller names a directory, are written to a file.
 
 Source: libbpf, ``libbpf.h``, ``bpf.h`` and ``libbpf.map`` (which version has which symbol); linux/ethtool.h.
 """

@@ -1,12 +1,13 @@
-"""What the links of the network drop, each frame once.
+"""The drops of the network's links, each frame counted once.
 
-The kernel counts the drops of a veth pair at its ends: what does not fit into the other end's ring at the sender, what
-the receiver cannot take at the receiver.  But a frame that an XDP program sends back (XDP_TX) or on, and that does not
-get across, it counts at both ends.  How many those are each end says in its own statistics (ethtool), so they can be
-taken off once.
+The kernel counts the drops of a veth pair at its ends: at the sender what does not fit into the ring of the other end,
+at the receiver what it cannot accept.  But a frame that an XDP program returns (XDP_TX) or forwards, and that is lost
+on the way to the other end, is counted at both ends.  The statistics of each end (ethtool) say how many these are, so
+they can be subtracted once.
 
-At a port of the switch with an AF_XDP socket the receiving end counts the frames that the socket had no room for, too:
-its ring was full, or all its buffers were filled (``rx_queue_…_drops``).  The switch has lost these, not the link.
+At a switch port with an AF_XDP socket, the receiving end also counts frames that the socket could not take, because its
+ring was full or all its buffers were filled (``rx_queue_…_drops``).  These frames were lost by the switch, not by the
+link.
 
 Source: Linux, drivers/net/veth.c, veth_get_stats64() and veth_get_ethtool_stats().
 """

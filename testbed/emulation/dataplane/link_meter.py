@@ -1,4 +1,4 @@
-"""Counts the frames that the switch gives to a link, and cuts it (``bpf/link.bpf.c``)."""
+"""Counts the frames that the switch sends on a link, and cuts the link (``bpf/link.bpf.c``)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The buffers of a trial's nodes, put in place: the XDP program before each node, the queue and the sink behind it."""
+"""The buffers of a trial's nodes: the XDP program at the ingress of each node, the queue and the sink behind it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""One look at the buffers of a cohort: what `TrafficSampled` says of each node.
+"""One reading of the buffers of a cohort: the values of `TrafficSampled` for each node.
 
-Many nodes are read in a few operations on arrays for all (`NodesReader`), one node in plain numbers (`NodeReader`),
-for the reason given in `policies.arithmetic`; the two agree to the byte.  What the copied state means is said in
-`xdp_meter`: statistics of an interval come from differences of two looks and from the ring of 1 ms bins.
+Many nodes are read with a few array operations for all (`NodesReader`), one node with plain numbers (`NodeReader`), for
+the reason given in `policies.arithmetic`.  Both give the same results.  `xdp_meter` explains the copied state:
+statistics of an interval are computed from the differences of two readings and from the ring of 1 ms bins.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""At which end each planned packet was seen: the sets of the senders, of every program and of failing links."""
+"""Where each planned packet was seen: the sets of the senders, of every program and of failing links."""
 
 from __future__ import annotations
 

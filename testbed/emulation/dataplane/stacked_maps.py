@@ -1,9 +1,9 @@
-"""The same map of many BPF programs in one range of addresses, so that one array is a view of them all.
+"""The same map of many BPF programs in one contiguous range of addresses, so that one array covers all of them.
 
     reserved:  | map of n1 ... | map of n2 ... | map of n3 ... |        mmap(2) with MAP_FIXED, one after the other
 
-A program makes a sequence number odd while it writes (``bpf/sequence.h``).  `consistently` copies all maps at once,
-and once more those that were written meanwhile, which at ordinary packet rates are few.
+A program makes a sequence number odd while it writes (``bpf/sequence.h``).  `consistently` copies all maps at once, and
+then copies again those that were written meanwhile; at ordinary packet rates these are few.
 """
 
 from __future__ import annotations

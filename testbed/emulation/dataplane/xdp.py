@@ -1,10 +1,10 @@
 """The XDP program of a node as an object: its buffer.
 
-It is read by `look` (one copy, some ten microseconds) or by parts of it, and controlled by single aligned 8-byte stores
-into a shared mapping, which the next packet sees.
+It is read by `look` (one copy, about ten microseconds) or in parts.  It is controlled by single aligned 8-byte stores
+into a shared mapping, which take effect with the next packet.
 
-All times are CLOCK_MONOTONIC, the clock the programs read, not times since the start of a run.  How the queue and the
-meter count is said at the head of ``bpf/queue.h`` and ``bpf/meter.h``.
+All times are CLOCK_MONOTONIC, the clock that the programs read, not times since the start of a run.  The heads of
+``bpf/queue.h`` and ``bpf/meter.h`` explain how queue and meter count.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The layouts of ``bpf/testbed_abi.h`` as numpy sees them, and the histogram's bucket edges.
+"""The layouts of ``bpf/testbed_abi.h`` as numpy types, and the edges of the histogram's buckets.
 
-The header is the source; ``tests/test_libbpf.py`` compares every field's offset and size with the BTF of the compiled
-programs, and every constant with the header's text.
+The header is the source.  ``tests/test_libbpf.py`` compares offset and size of every field with the BTF of the compiled
+programs, and every constant with the text of the header.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What the copied state of a node's and a sink's program means: counters, and statistics between two looks.
+"""Interprets the copied state of a node's and a sink's program: counters, and statistics between two readings.
 
-Pure functions of copies; `testbed.emulation.dataplane.xdp` makes them, one for all that a look tells.  Counters of the
-programs never fall, so statistics of an interval are differences of two looks; maxima come from the ring of 1 ms bins
-(``bpf/meter.h``).  The bin that was open at the previous look is looked at again: its bytes count whole both times,
-since a peak may have grown since, but its longest gap counts again only if it grew.
+These are pure functions of copies that `testbed.emulation.dataplane.xdp` makes, one copy for all values of a reading.
+Counters of the programs never decrease, so statistics of an interval are differences of two readings.  Maxima come from
+the ring of 1 ms bins (``bpf/meter.h``).  The bin that was open at the previous reading is used again: its bytes count
+fully both times, because a peak may have grown since; its longest gap counts again only if it has grown.
 """
 
 from __future__ import annotations

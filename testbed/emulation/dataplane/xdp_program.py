@@ -1,10 +1,10 @@
-"""What the XDP programs have in common: loading, attaching, a consistent look at their state.
+"""The common part of the XDP programs: loading, attaching, a consistent reading of their state.
 
-What packets change is read through a shared mapping, without a system call: a program makes a sequence number odd
-while it writes (``bpf/sequence.h``), so a copy made between two looks at the same even number is consistent.  Mappings
-survive a fork, so a program loaded before the agents are forked is read and controlled by the agents.
+State that packets change is read through a shared mapping, without a system call.  A program makes a sequence number
+odd while it writes (``bpf/sequence.h``), so a copy made between two readings of the same even number is consistent.
+Mappings survive a fork, so a program that is loaded before the agents are forked can be read and controlled by them.
 
-A program attached through netlink belongs to the interface, and ends with its namespace, not with this process.
+A program attached through netlink belongs to the interface.  It is removed with its namespace, not with this process.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The XDP program of a backend as an object: its sink, which is only read.
 
-All times are CLOCK_MONOTONIC, the clock the program reads, not times since the start of a run.  How it counts is said
-at the head of ``bpf/sink.bpf.c``.
+All times are CLOCK_MONOTONIC, the clock that the program reads, not times since the start of a run.  The head of
+``bpf/sink.bpf.c`` explains how it counts.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the programs measured of the stages that packets pass (``bpf/stage.h``): a histogram, and the stalls."""
+"""What the programs measured of the stages that packets pass (``bpf/stage.h``): a histogram and the stalls."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The act of a fault: how it begins and ends, which packets it loses, and which changes of the inventory it explains.
+"""The interface of a fault: how it begins and ends, which packets it loses, and which system changes it explains.
 
-The act of a kind is the class `Act` of the file that has its name (``crash.py``); `FaultAct` has the defaults.
+The class `Act` in the file with the name of the kind (``crash.py``) implements it; `FaultAct` has the defaults.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`cpu_hog`: processes burn CPU beside the trial."""
+"""`cpu_hog`: processes outside the trial that burn CPU time."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""`crash`: the node falls silent, its links stay up.
+"""`crash`: the node stops responding, its links stay up.
 
-Its program lets nothing pass, its processes are killed, what lies in its queue is thrown away.  Over: an empty queue,
-and processes that begin a new life.
+Its XDP program drops everything, its processes are killed, its queue is discarded.  End of the fault: an empty queue
+and restarted processes.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""A node's link to the switch that a fault takes down: every planned packet it costs is known.
+"""A node's link to the switch that a fault takes down: every planned packet that this loses is known.
 
-    cut ─ what was given before has arrived ─ the node's end goes down ─ … ─ it comes up ─ mended
+    cut ─ frames sent before have arrived ─ the node's end goes down ─ … ─ it comes up ─ the cut is removed
 
-What is given to the link from the cut until it is mended goes nowhere, and is noted packet by packet (``bpf/link``).
-What was given before still lies in the ring of the node's end, which would free it in silence: so that end goes down
-when its program has seen it all.
+Frames that are sent on the link while it is cut are dropped, and each planned packet is recorded (``bpf/link.bpf.c``).
+Frames sent before are still in the ring of the node's end, and would be freed without being counted.  So that end goes
+down only after its program has seen all of them.
 """
 
 from __future__ import annotations

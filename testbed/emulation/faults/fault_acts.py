@@ -1,6 +1,6 @@
-"""The acts of the faults of a trial: each kind's is the class `Act` of the file that has its name.
+"""Injects and removes the faults of a trial; class `Act` in the file with the name of a kind implements the kind.
 
-The failure detector is not informed of faults, nor of their end.
+The failure detector is not informed of faults or of their end.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The faults of a scenario, carried out: each at its time, and recorded as commanded, as observed and as healed.
+"""Executes the faults of a scenario at their times, and records when each was commanded, observed and removed.
 
-What they do is said in the files of their kinds.  A fault that was not seen to happen does not end the trial: it goes
-into the evidence, and the verdict is INVALID, since what the run shows is not what the scenario says.
+The files of the kinds define the effects.  If a fault was not observed, the trial continues, but this is recorded in
+the evidence and the verdict is INVALID: the run did not do what the scenario says.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Processes that burn CPU beside the trial: what a busy neighbour does to it."""
+"""Processes that burn CPU time: simulate other load on the machine."""
 
 from __future__ import annotations
 

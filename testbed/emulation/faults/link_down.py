@@ -1,7 +1,7 @@
 """`link_down`, and `flap` once a period: the link between switch and node is cut, then the node's end goes down.
 
-The fault is in force when the switch sees its port down.  It ends with the link up, and with the addresses that were
-lost with it restored (`failing_link`).
+The fault is in force when the switch sees its port down.  When it ends, the link comes up, and the addresses that were
+lost with it are restored (`failing_link`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`loss`: packets on their way to the node are lost at random, drawn from the scenario's seed."""
+"""`loss`: packets on their way to the node are lost at random, drawn from the seed of the scenario."""
 
 from __future__ import annotations
 

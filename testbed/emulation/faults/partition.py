@@ -1,6 +1,6 @@
-"""`partition`: mesh messages between the groups reach nobody; the balancer is reached from everywhere.
+"""`partition`: mesh messages between the groups are lost; messages to the balancer arrive.
 
-A permanent neighbour entry points nowhere, and the sender notices nothing.
+A permanent neighbour entry with a wrong address discards the messages; the sender gets no error.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What controls the buffers beside their limits: ECN, crash, loss and classes are in memory that root can write.
+"""The settings of the buffers besides their limits: ECN, crash, loss and classes, in memory that root can write.
 
 Only faults of the scenario change them.  The agent sets the limit (`emulation.dataplane.limit_watch`) and the sibling.
 """

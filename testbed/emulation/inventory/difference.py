@@ -1,4 +1,4 @@
-"""One difference between what was there and what is: where, of which thing, before, after and when."""
+"""One difference between expected and present state: where, of what, before, after and when."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""From single differences to changes a verdict can name: those of one thing together, what was done first in front.
+"""Combines single differences into the changes that a verdict names: differences of one thing, the cause first.
 
-One act leaves many traces: a link that goes down takes addresses, routes and neighbours with it.  What led to the rest
-came first, and of things that the kernel tells of at one time it is the one of the lower rank here.
+One action causes many differences: a link that goes down also loses addresses, routes and neighbours.  The cause came
+first.  If the kernel reports several at the same time, the one with the lower rank in this file is the cause.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""All that a trial relies on, in stock: networks, switch, processes and what rules the buffers.
+"""Everything that a trial relies on: networks, switch, processes and the settings of the buffers.
 
-    stock at the start ─ heard and looked at while traffic flows ─ stock at the end ─ less what faults ordered ─ changes
+    snapshot at the start ─ watched while traffic flows ─ snapshot at the end ─ minus what faults changed ─ changes
 
-The scenario is the measure: whatever changed without its order is named in the verdict, though it may be as it was in
-the end.
+Every change that the scenario did not order is named in the verdict, even if it was reverted before the end.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""What a message of the kernel's network configuration is about, and what it says, in words.
+"""Interprets messages of the kernel's network configuration: what a message is about, and what it says, in words.
 
-Two steps, since most messages are only compared: `identity` and `essence` cut the bytes (some microseconds), `words`
-decodes them by pyroute2 (a millisecond) once they differ.  What changes by itself (statistics, ages, timers) is left
-out of both.  A neighbour counts if it is permanent: the kernel learns and forgets the others as packets pass.
+Two steps, because most messages are only compared.  `identity` and `essence` extract bytes (some microseconds); `words`
+decodes them with pyroute2 (a millisecond) if they differ.  Values that change without a configuration change
+(statistics, ages, timers) are left out of both.  A neighbour counts only if it is permanent: the kernel learns and
+forgets the others as packets pass.
 """
 
 from __future__ import annotations

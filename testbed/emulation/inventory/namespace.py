@@ -1,8 +1,8 @@
-"""The stock of one network namespace: what is there at the start, what is heard, what is there at the end.
+"""The inventory of one network namespace: state at the start, notifications, state at the end.
 
-While traffic flows nothing is worked out: messages are kept with their times.  At the end they are laid over the first
-dump one after the other, which gives every change with what was there before it; then the result is held against a
-fresh dump, since the kernel does not announce everything (it drops IPv4 routes with their link in silence).
+While traffic flows, messages are only stored with their times.  At the end they are applied to the first dump one after
+the other, which gives every change with the previous state.  Then the result is compared with a new dump, because the
+kernel does not announce every change (for example, it deletes the IPv4 routes of a link without a notification).
 """
 
 from __future__ import annotations

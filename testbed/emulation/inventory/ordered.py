@@ -1,8 +1,8 @@
-"""What the faults of a scenario change by order: no disturbance.  Nothing beside it is excused by a fault.
+"""Which changes the faults of a scenario explain.  Any other change counts as a disturbance.
 
-A fault covers the things it changes, from its command until `_LINGER_NS` after its end: the kernel tells of a carrier
-that comes back up to a second late.  What was found at the end without a time may be of any time; what happened between
-two looks, at any time between them.
+A fault explains changes of the things that it covers, from its command until `_LINGER_NS` after its end, because the
+kernel reports a returning carrier up to a second late.  A change found only at the end may have happened at any time; a
+change between two readings, at any time between them.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""How the processes of a trial are scheduled, whether they were stopped, and how much of a core each wanted.
+"""How the processes of a trial are scheduled, whether they were stopped, and how much of a core each of them needed.
 
-PID 1 is the parent of all of them, so the kernel keeps for it that a child was stopped, or went on, until it asks
-(``waitid``): a stop is seen however short it was.  Policy, priority and affinity of every thread are read in turn, each
-once in `TURN_NS`: a change that is undone within that time may go unseen; what it did to the timing of packets is for
-the checks of time.
+PID 1 is the parent of all of them.  So the kernel keeps the information that a child was stopped or continued until PID
+1 asks for it (``waitid``): a stop is detected however short it was.  Policy, priority and affinity of every thread are
+read in turn, each once in `TURN_NS`.  A change that is reverted within this time may not be seen; the timing checks
+detect its effect on packets.
 
-The demand of a process is the time its main thread ran and the time that was ready to run and waited for a core
-(``/proc/PID/task/TID/schedstat``), in a turn.  One whose demand comes near the whole turn has no slack: what it is to
-do piles up.  A stopped process does not wait.  Every process of a run forwards or decides in its main thread.  The
-other threads of the switch keep house: the revalidator restarts whenever a flow was learnt, so with 500 new flows a
-second it takes what the machine has left, and no packet waits for it.
+The CPU demand of a process is the time in which its main thread ran, plus the time in which it was ready to run and
+waited for a core (``/proc/PID/task/TID/schedstat``), per turn.  If the demand is close to the whole turn, the process
+has no slack and its work piles up.  A stopped process does not wait.  Every process of a run forwards or decides in its
+main thread.  The other threads of the switch do background work: the revalidator restarts whenever a flow was learned,
+so with 500 new flows a second it uses all remaining CPU time, but no packet waits for it.
 """
 
 from __future__ import annotations

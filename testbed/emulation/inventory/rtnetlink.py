@@ -1,8 +1,8 @@
-"""The kernel's network configuration of one namespace: all there is (dumps), and every change (notifications).
+"""The kernel's network configuration of one namespace: its state (dumps), and every change (notifications).
 
-One socket does both.  It joins the groups first and dumps then, so that no change falls between the two.  Messages are
-kept as bytes: a dump of a namespace takes 0.2 ms, to put a link into words takes 1 ms, and nearly all is never asked
-for (`messages` does it).
+One socket does both.  It first joins the groups and then requests the dumps, so that no change between the two is
+missed.  Messages are stored as bytes: a dump of a namespace takes 0.2 ms, decoding one link takes 1 ms, and nearly all
+messages are never decoded (`messages` does it).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Settings of a network namespace that the kernel announces to nobody: read at the start and at the end.
+"""Settings of a network namespace for which the kernel sends no notification: read at the start and at the end.
 
-Offloads and channels of each interface (ethtool), sysctls, and the packet filter: nftables counts its changes, and a
-legacy table has a name once somebody used it.  Sysctls of a single interface come with its link (`messages`).  A change
-between two readings that was undone is not seen, but for nftables; a change of offloads is announced, without saying
-of what.
+These are offloads and channels of each interface (ethtool), sysctls, and the packet filter: nftables counts its
+changes, and a legacy table appears once it has been used.  Sysctls of a single interface come with its link
+(`messages`).  A change between two readings that was reverted is not detected, except in nftables.  A change of
+offloads is announced, but without saying what changed.
 """
 
 from __future__ import annotations

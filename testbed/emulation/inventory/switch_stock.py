@@ -1,11 +1,11 @@
-"""The stock of the switch: its configuration, its ports, groups and meters, and the flows that nobody is to change.
+"""The inventory of the switch: its configuration, ports, groups and meters, and the flow entries that must not change.
 
-Two files tell of what is done in between.  The database is a log: every change of the configuration is appended to it,
-with the command that made it.  The daemon logs how many flows each connection changed when the connection ends; those
-of the controllers are called ``tcp:…``, those of ``ovs-ofctl`` ``unix#…``, and none of the latter changes flows in a
-run.  What is asked of the switch itself is asked at the start and at the end, all of it at once.
+Two files record what happens during the run.  The database is a log: every change of the configuration is appended to
+it, with the command that made it.  When a connection ends, the daemon logs how many flow entries it changed.
+Connections of the controllers are called ``tcp:…``, those of ``ovs-ofctl`` ``unix#…``; in a run, none of the latter
+changes flow entries.  Queries to the switch itself are sent at the start and at the end, all at once.
 
-Tables that change by design are left out: pins and turns are learned, slots and the states of nodes belong to the
+Tables that change by design are left out: pins and turns are learned; slots and the states of nodes belong to the
 controller.
 """
 

@@ -1,15 +1,15 @@
-"""The flows of the switches that the balancer does not steer, and how the balancer's switch reaches stations by them.
+"""The flow entries of switches without the balancer, and how the balancer's switch reaches stations through them.
 
     destination address ─ one next hop ──▶ its port
                         └ several ──▶ hash of the 5-tuple → reg3 ──▶ PATHS (reg4: the set, reg3: which of it)
                                           PATHS ──▶ a group: that port, or another of the set while it is down
 
-A switch that forwards knows the address of every host and that of the VIP, which leads to the balancer.  A question of
-ARP goes to the balancer's switch, too, which answers all of them.  Anything else is dropped.
+A forwarding switch knows the address of every host and that of the VIP, which leads to the balancer.  ARP requests also
+go to the balancer's switch, which answers all of them.  All other packets are dropped.
 
-The flows are written once, before traffic, after the controllers are set: a switch that gets its first controller
-forgets its flows.  The switch reacts by itself to a port that goes down; the balancer hears of
-it, since every switch reports its ports.
+The entries are written once, before the traffic, after the controllers are set: a switch deletes its flow entries when
+it gets its first controller.  The switch itself reacts to a port that goes down; the balancer is notified, because
+every switch reports its ports.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A Mininet host whose network namespace is made at once, and whose shell with its first command.
+"""A Mininet host whose network namespace is created at once, but whose shell starts with its first command.
 
-A shell on a pseudo-terminal takes 15 ms to answer and 3.5 MB, and few hosts of a trial are ever given a command.  What
-every host has is a small process that holds the namespace; `cmd`, `popen` and all else of Mininet works as it is known.
+A shell on a pseudo-terminal needs 15 ms to answer and 3.5 MB, and few hosts of a trial ever run a command.  Every host
+has a small process that holds the namespace.  `cmd`, `popen` and all other methods of Mininet work as usual.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
-"""A described `Network` built by Mininet: hosts are namespaces, links veth pairs, switches Open vSwitch or a bridge.
+"""Builds a described `Network` with Mininet: hosts are namespaces, links veth pairs, switches Open vSwitch or a bridge.
 
-Mininet gives the vocabulary and the life cycle.  Three things are ours: links are made by netlink in one call instead
-of shell commands, addresses and routes likewise, and the mesh is a kernel bridge so that its messages do not queue
-behind a burst in the switch's single thread.
+Mininet provides the classes and the lifecycle.  Three things are ours.  Links are created by netlink in one call
+instead of by shell commands, and so are addresses and routes.  The mesh is a kernel bridge, so that its messages do not
+queue behind a burst in the single thread of the switch.
 
-Addresses.  The VIP is the destination all the way: the switch only rewrites the destination MAC to the chosen node,
-the node routes the VIP to its backend, and the backend owns it.  Answers go backend → node → switch → client.  Every
-neighbour a packet of the experiment needs is permanent: address resolution in the middle of a burst would be loss
-nobody configured, and the neighbour table of a kernel holds 1024 learned entries in all.
+Addresses.  The VIP is the destination address on the whole path: the switch only rewrites the destination MAC to that
+of the chosen node, the node routes the VIP to its backend, and the backend owns it.  Answers go backend → node → switch
+→ client.  All neighbours needed by packets of the experiment are permanent entries.  Otherwise an address resolution in
+the middle of a burst would cause loss that nobody configured; and the neighbour table of a kernel holds at most 1024
+learned entries.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Names of the hosts inside the sandbox, for commands that a user runs there (`ping n2`); the trial itself uses none.
+"""Names of the hosts inside the sandbox, for commands that a user runs there (`ping n2`); the trial does not use them.
 
-A node reaches another node over the mesh, everything else over the data network, so there are two files of names.  They
-lie in the sandbox's private ``/run``; who enters a host binds its file over ``/etc/hosts`` (`entering`).
+A node reaches another node over the mesh, and all other hosts over the data network, so there are two files of names.
+They are in the sandbox's private ``/run``.  A process that enters a host mounts the file of the host over
+``/etc/hosts`` (`entering`).
 """
 
 from __future__ import annotations

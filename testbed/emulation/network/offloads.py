@@ -1,7 +1,8 @@
-"""Checksum and segmentation offloads off, so that every frame arrives as the sender made it.
+"""Disables checksum and segmentation offloads, so that every frame arrives as the sender created it.
 
-With transmit checksums left to a "device" that a veth does not have, the userspace datapath of Open vSwitch forwards
-packets with wrong checksums and TCP does not even connect; with receive merging the queue would see frames nobody sent.
+If transmit checksums are left to a "device", which a veth does not have, the userspace datapath of Open vSwitch
+forwards packets with wrong checksums, and TCP cannot even connect.  With receive merging, the queue would see frames
+that nobody sent.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""A private Open vSwitch: its own database server and switch daemon, alive as long as the sandbox.
+"""A private Open vSwitch: its own database server and switch daemon, which live as long as the sandbox.
 
 The daemon polls the ports of the userspace datapath (``netdev``) in one thread, through AF_XDP sockets or packet
-sockets (`switch_ports`).  Receive buffers of packet sockets default to about 90 frames, 3 ms of a burst, and a full
-one drops without a trace in any port counter.  What all such ports send goes through one more socket, and when as
-many frames wait in the rings of all links together, the daemon drops what it cannot send, and counts nothing.  We
-therefore borrow the daemon's packet sockets (pidfd_getfd), give them room, and read the kernel's own drop counts from
-them at the end of the run (`switch_counts`).
+sockets (`switch_ports`).  The default receive buffer of a packet socket holds about 90 frames, 3 ms of a burst, and a
+full one drops frames that no port counter shows.  All these ports send through one more socket.  When as many frames as
+this socket can hold wait in the rings of all links together, the daemon drops further frames, and counts nothing.
+Therefore we duplicate the daemon's packet sockets (pidfd_getfd), enlarge their buffers, and read the kernel's own drop
+counts from them at the end of the run (`switch_counts`).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Changes of a network namespace's configuration by rtnetlink, many at once.
+"""Changes of a network namespace's configuration by rtnetlink, many in one request.
 
-    messages (bytes) ─ one write ─▶ kernel, which does one after the other ─ an answer to each ─▶ checked
+    messages (bytes) ─ one write ─▶ kernel, which executes one after the other ─ an answer to each ─▶ checked
 
-A library takes one to two milliseconds of processor time for a request, most of it for writing and reading attributes
-in general; of 100 nodes that makes some ten seconds of a set-up.  Each message here is a packed structure and its
-attributes, which takes microseconds, and a namespace gets all of its messages in one system call.
+A library needs one to two milliseconds of CPU time per request, mostly for encoding and decoding attributes; for 100
+nodes this is about ten seconds of the set-up.  Here each message is a packed structure with its attributes, which takes
+microseconds, and all messages of a namespace are sent in one system call.
 
 Source: rtnetlink(7); linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h, linux/neighbour.h.
 """

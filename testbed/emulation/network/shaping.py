@@ -1,16 +1,17 @@
-"""The egress qdisc that gives a node's queue its real waiting, and a quick way to read its backlog.
+"""The egress qdisc that delays the packets of a node's queue, and a fast way to read its backlog.
 
-A token bucket (TBF) at the link's rate over a byte FIFO that never drops: drops are decided by the XDP program alone.
-The bucket holds `bucket_bytes`: after a stall of the machine the qdisc makes good that much, and the XDP program models
-the same bucket, so the two stay together.  A deeper bucket forgives longer stalls and lets the head of a burst through
-faster than the link.  4 ms of the rate (at least three full frames) covers what a busy small machine keeps a timer
-waiting; with 1 ms the qdisc fell behind the XDP queue in 1 to 5 % of the samples and its delays grew by a quarter.
+It is a token bucket (TBF) with the rate of the link over a byte FIFO that never drops: only the XDP program decides on
+drops.  The bucket holds `bucket_bytes`.  After a stall of the machine, the qdisc may send this much faster than the
+link; the XDP program models the same bucket, so both have the same backlog.  A deeper bucket tolerates longer stalls,
+but lets the head of a burst through faster than the link. 4 ms of the rate (at least three full frames) covers the
+delays of timers on a small, busy machine.  With 1 ms, the qdisc lagged behind the XDP queue in 1 to 5 % of the samples,
+and its delays were a quarter longer.
 
-A packet reaches the qdisc some 80 us after the XDP program saw it (receive batches, routing).  At the head of a burst
-the bucket is full and goes without the tokens of that time, and what it lacks then stays in the queue for as long as
-the link is busy: at 500 Mbit/s the qdisc stood 5 kB above the XDP queue, whatever the size of the packets.  So the
-kernel's bucket is deeper than the modelled one by what is served on this way.  (Its timer is not the cause: traced, it
-fires 6 us late, once a packet.)
+A packet reaches the qdisc about 80 us after the XDP program saw it (receive batches, routing).  At the head of a burst
+the bucket is full, so the tokens of that time are lost to the qdisc, and the missing bytes stay in the queue for as
+long as the link is busy: at 500 Mbit/s the backlog of the qdisc was 5 kB above that of the XDP queue, whatever the size
+of the packets.  So the kernel's bucket is deeper than the modelled one by the bytes that are served in this time.  (The
+timer of the qdisc is not the cause: traces show that it fires 6 us late, once per packet.)
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
-"""What the switches take in and do not give out, of frames of any traffic: one daemon carries all, and counts so.
+"""What the switches received but did not send, in frames of any traffic: one daemon runs and counts all switches.
 
     a full packet socket      `dropped`, by the kernel's own count for each socket (`link_drops` for AF_XDP sockets)
-    no way in its tables      `unrouted`: the action of the flow was to drop; but for fragments to the VIP and what
-                              hosts' kernels send by themselves, which flows of the pipeline count apart
-    a port took no more       `refused`: it received the frame, decided where to, and could not give it to the port
+    no path in its tables     `unrouted`: the action of the flow entry was to drop; without fragments to the VIP and
+                              packets sent by kernels of hosts, which flow entries of the pipeline count separately
+    a port refused it         `refused`: the switch received the frame and selected a port, which did not accept it
 
-Of the last the switch keeps no count: it logs "error sending Ethernet packet … temporarily unavailable", a few times a
-second, and forgets the batch.  All ports share one socket for what they send, and when the frames that wait in their
-rings fill its buffer, a busy machine is enough, it takes no more.  Of an AF_XDP socket, frames stay in its ring
-until the switch wakes when the kernel has dropped others before them (a link that is full or down).  So the frames that
-were received are held against those that the ports' interfaces were given (sent, or dropped there), those that a cut
-link swallowed, those that had no way and those that the controller never gave back.  How many had no way the daemon
-adds up once a second, so it is asked only where anything is missing, and has to be waited for then.
+The switch does not count the last kind.  It logs "error sending Ethernet packet … temporarily unavailable", a few times
+a second, and discards the batch.  All ports send through one socket.  When the frames that wait in their rings fill its
+buffer (on a busy machine this can happen), it accepts no more.  In an AF_XDP socket, frames stay in its ring until the
+switch wakes, if the kernel has dropped others before them (a link that is full or down).  So `refused` is computed: the
+received frames minus those that the interfaces of the ports received (sent, or dropped there), those dropped by a cut
+link, those without a path, and those that the controller never returned.  The daemon sums the frames without a path
+only once a second, so this count is read only if frames are missing, after waiting for the next sum.
 
 Source: Open vSwitch 3.1, lib/netdev-linux.c (netdev_linux_send), lib/dpif-netdev.c (pmd-stats-show, drop counters).
 """

@@ -1,19 +1,19 @@
-"""How the switch takes frames from its ports and gives them: by AF_XDP sockets, or by packet sockets.
+"""How the switch receives and sends frames at its ports: through AF_XDP sockets or packet sockets.
 
-With packet sockets the switch's main loop asks the kernel at every port, each time it turns, and allocates buffers for
-32 frames a port to do so: what a packet costs grows with the number of ports.  An AF_XDP socket is a ring in memory
-shared with the kernel: an empty one costs a look, and its buffers are made once.
+With packet sockets, every iteration of the switch's main loop makes a system call for every port, and allocates buffers
+for 32 frames per port.  So the cost of a packet grows with the number of ports.  An AF_XDP socket is a ring in memory
+that is shared with the kernel: checking an empty one is a memory read, and its buffers are allocated once.
 
     port        client to node, p50, of 10,000 packets a second     frames that wait at most     memory a port
     packet      62 us                                               32 MB                        none of its own
     afxdp       34 us                                               2048                         64 MiB
 
-It is taken where everything allows it, and packet sockets are where something does not:
+AF_XDP is used unless one of these conditions requires packet sockets:
 
-- this Open vSwitch has no such port, or the kernel refuses its program (it is looked at after the port was made);
-- the memory of all ports together is more than half of what is free;
-- a fault takes the port's link down, or the link has a rate or a delay: an AF_XDP socket sends past the classifier that
-  notes what a cut or full link costs, packet by packet (`failing_link`, `trunk`), and past every queueing discipline.
+- this Open vSwitch does not support such a port, or the kernel refuses its program (checked after the port is created);
+- the memory of all ports together exceeds half of the free memory;
+- a fault takes the port's link down, or the link has a rate or a delay: an AF_XDP socket bypasses the classifier that
+  records the packets lost by a cut or full link (`failing_link`, `trunk`), and every queueing discipline.
 
 Source: Open vSwitch 3.1, lib/netdev-afxdp.c (rings of 2048, and four times as many frames of 4096 bytes as both hold);
 Linux, net/xdp/xsk.c (copy mode: `__dev_direct_xmit`, without queueing discipline or classifier).

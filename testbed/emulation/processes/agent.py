@@ -1,15 +1,16 @@
-"""The agent of nodes: every sample interval it reads the kernel, lets the brain decide and carries the decision out.
+"""The agent of nodes: in every sample interval it reads the kernel's counters, calls the brain and applies its actions.
 
     wake ─ look at the XDP programs ─ TrafficSampled ─ brain ─┬ RequestLimit → pool → LimitGranted → brain
                                                                ├ SetBufferLimit → one store into a program's map
                                                                └ NotifyBalancer → a datagram a node on the mesh network
 
-On waking it also takes the datagrams that name a sibling, to whom a program hands packets when the buffer is full.
+When it wakes, it also receives the datagrams that name a sibling, to which a program hands packets if the buffer is
+full.
 
-An agent is that of a cohort of nodes, or of one (`policies.cohorts`): each decision is a node's own, and they are made
-together, with arrays.  The agent decides nothing.  It wakes at absolute times, so lateness never adds up, and the
-cohorts wake one after the other within the interval rather than all at once.  Everything the brain was given and
-everything it answered is recorded, with the time: that history is what `replay` feeds to the code of another day.
+An agent serves the nodes of a cohort (`policies.cohorts`): the decisions of its nodes are independent, but computed
+together with arrays.  The agent itself decides nothing.  It wakes at absolute times, so its lateness never accumulates.
+The cohorts wake one after the other within the interval, not all at once.  All inputs and outputs of the brain are
+recorded with their times; `replay` feeds this history to later versions of the code.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the agent of a cohort works with, made before its process is forked."""
+"""What the agent of a cohort needs; created before its process is forked."""
 
 from __future__ import annotations
 

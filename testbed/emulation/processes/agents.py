@@ -1,7 +1,7 @@
-"""The process of agents: of all nodes that share one, or of one node that lives apart (`scenario.apart`).
+"""The process that runs agents: of all nodes that share one, or of a node with its own processes (`scenario.apart`).
 
-One loop serves the cohorts in the order in which they are due.  It sleeps to an absolute time, so a cohort that takes
-long delays the next one and nothing else.
+One loop serves the cohorts in the order in which they are due.  It sleeps until an absolute time, so a cohort that
+takes long delays only the next one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the balancer of a trial is given: addresses and ports of the network, the policy, and keys."""
+"""The configuration of a trial's balancer: addresses and ports of the network, the policy, and keys."""
 
 from __future__ import annotations
 

@@ -1,17 +1,18 @@
-"""Long-lived TCP beside the planned packets: what a large buffer costs those who share it.
+"""Long-lived TCP connections beside the planned packets: they show the effect of a large buffer on other traffic.
 
-A source opens its connections to the VIP and keeps each full from the start to the end of the run; what it sends is up
-to congestion control.  One process takes everything in at all backends.  Both are ours and not iperf3: the balancer
-places every connection on its own, and iperf3's control connection would come to another backend than its data.
+A source opens its connections to the VIP and keeps each of them full from the start to the end of the run; congestion
+control determines how much it sends.  One process accepts all connections at all backends.  Both are our own programs,
+not iperf3: the balancer places every connection separately, so the control connection of iperf3 would reach a different
+backend than its data.
 
-    source (client's namespace) ── s1 ── node: same queue ── backend: kernel TCP, bytes thrown away
+    source (client's namespace) ── s1 ── node: same queue ── backend: kernel TCP, bytes discarded
                 └────────────── acknowledgements: backend ── node's kernel ── s1 ◀──┘
 
-Beside TCP the planned packets carry a DSCP of their own, `PLANNED_DSCP`, by which the node's program meters them apart:
-they stay accounted one by one, while a lost segment is made good by who sent it.  Everything else is TCP's, resets
-included, which the kernel sends without the DSCP of their connection.
+Planned packets have their own DSCP, `PLANNED_DSCP`, by which the program of a node counts them separately from TCP. So
+they remain accounted one by one, while lost TCP segments are retransmitted by the sender.  All other packets belong to
+TCP, including resets, which the kernel sends without the DSCP of their connection.
 
-Measured every 10 ms from the kernel's counters (TCP_INFO): bytes acknowledged, retransmitted segments, round-trip time
+The kernel's counters are read every 10 ms (TCP_INFO): bytes acknowledged, retransmitted segments, round-trip time
 (smoothed by the kernel over about eight acknowledgements).
 
 Source: Linux, include/uapi/linux/tcp.h (struct tcp_info); RFC 2474 (DSCP; class selector 1).

@@ -1,9 +1,9 @@
-"""The way out of the sandbox: every process of a trial hands its records to the supervisor through one channel.
+"""The records channel: every process of a trial sends its records to the supervisor, outside the sandbox.
 
-A message is one datagram of a sequenced-packet socket pair, so that messages of many writers never mix and the reader
-never sees half of one.  One that is too large for that (the outcome of a trial of many nodes) lies in an anonymous
-file, whose descriptor is handed over in its place.  Writers batch; the supervisor writes the run directory, outside the
-sandbox.
+A message is one datagram of a sequenced-packet socket pair, so messages of several writers are never mixed, and the
+reader never receives half of one.  A message that is too large for this (the outcome of a trial with many nodes) is
+stored in an anonymous file, and its file descriptor is sent instead.  Writers send in batches; the supervisor writes
+the run directory.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a controller is given as a process of a trial: a pulse, and a way for what it tells."""
+"""What a controller needs as a process of a trial: a pulse, and a function that forwards its records."""
 
 from __future__ import annotations
 

@@ -1,22 +1,24 @@
-"""The mesh members of the nodes of this machine: `policies.membership` over real UDP sockets on the mesh network.
+"""The mesh members of the nodes: `policies.membership` over real UDP sockets on the mesh network.
 
     wake (datagram or deadline) ─ receive what waits ─ deadlines ─ memberships ─ datagrams out ─ receive what came
 
-One process hosts many members, but each is one by itself: a socket in the namespace of its node, keys, an incarnation,
-evidence.  Its datagrams pass through the kernel, so a link that is down or a partition holds for each of them.
-Nodes whose processes a fault stops or ends have a process each, which dies with the node.
+One process hosts many members, but they are independent: each has a socket in the namespace of its node, keys, an
+incarnation, and its own observations.  Its datagrams pass through the kernel, so a link that is down or a partition
+affects each member separately.  If a fault stops or ends the processes of a node, the node has its own mesh process,
+which is stopped or ended with it.
 
-**Wake-ups do not grow with nodes.**  Deadlines are served on a grid of a tenth of a heartbeat, and the members begin
-one after the other on that grid: ten groups.  The kernel delivers a datagram while it is sent, so what a group sends is
-received in the same turn, and only members in other processes wake this one between its deadlines.
+**Wake-ups do not grow with the number of nodes.**  Deadlines are served on a grid of a tenth of a heartbeat interval,
+and the members start one after the other on this grid, in ten groups.  The kernel delivers a datagram while it is being
+sent.  So the datagrams of a group are received in the same iteration, and only members in other processes wake this
+process between its deadlines.
 
-It is a process beside the agents, as a node would have it: an agent's loop is late for reasons of its own, and a node
-must not be declared dead because it is busy deciding.  The fixed priority, just above the agents', keeps a busy
-machine from looking like a dead node.
+It is a separate process from the agents: the loop of an agent may be late, and a node must not be declared dead because
+its agent is busy.  Its fixed priority, just above that of the agents, prevents a busy machine from looking like a dead
+node.
 
-Recorded is what each member concludes, not each of some hundred heartbeats a second: which heartbeats it no longer
-receives (`MemberSilent`, `MemberHeard`), which nodes are dead by agreement (`MemberDied`, `MemberReturned`), and at the
-end how many datagrams it sent, received and ignored (`MeshStopped`).
+Of each member, its conclusions are recorded, not the hundreds of heartbeats per second: nodes whose heartbeats are
+missing (`MemberSilent`, `MemberHeard`), nodes that were declared dead (`MemberDied`, `MemberReturned`), and at the end
+how many datagrams it sent, received and ignored (`MeshStopped`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""The line of nodes to the balancer: each node speaks from its own network, under its own key, and for itself alone.
+"""The connection from nodes to the balancer: each node sends from its own network, with its own key.
 
-A process that runs the agents of many nodes opens a socket in the network namespace of each, once, and holds the key
-ring of each.  It sends a datagram for each node that has something to say: one message for several would have to be
-sealed under the key of one of them, which then could speak for the others (`wire.sealing`).
+A process that runs the agents of many nodes opens one socket in the network namespace of each node and holds the key
+ring of each.  It sends one datagram per node that must notify.  One message for several nodes would have to be
+authenticated with the key of one of them, and this node could then send messages in the name of the others
+(`wire.sealing`).
 """
 
 from __future__ import annotations

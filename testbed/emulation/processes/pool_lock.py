@@ -1,7 +1,7 @@
-"""The lock around the pool's ledger, which every agent and the trial itself change.
+"""The lock for the pool's ledger, which every agent and the trial itself change.
 
-Who is killed loses the lock, but who is stopped keeps it, and all others would wait for as long as the stop lasts: what
-stops an agent holds the lock meanwhile (`nobody_inside`).
+A process that is killed releases the lock, but a process that is stopped keeps it, and all others would wait until it
+continues.  So whoever stops an agent holds the lock meanwhile (`nobody_inside`).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The processes of a trial: which it has, and what each of them is given.
+"""The processes of a trial: which ones there are, and what each of them is given.
 
-    a sender for each client, a source for each TCP entry, their sink, the balancer and its standby, an agent a node,
+    a sender for each client, a source for each TCP entry, their sink, the balancer and its standby, an agent per node,
     the mesh
 
-They are forked one group at a time, in the order in which what they need comes into being: frames take longest to make,
-an agent needs the programs of its node.
+They are forked in groups, as soon as what they need exists: frames take longest to build, and an agent needs the XDP
+program of its node.
 """
 
 from __future__ import annotations

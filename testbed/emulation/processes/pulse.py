@@ -1,11 +1,11 @@
-"""The pulse of a process: when it did not come to its loop, kept where it outlives the process.
+"""The pulse of a process: records the times in which its loop stood still, in memory that outlives the process.
 
-A loop that waits for `period_ns` at most beats once a turn.  Two beats that are further apart were a stall: the process
-was stopped, starved, or busy with something else.  Of the time between them the period may have been waiting, so a
-stall is reported as up to a period too short, never as too long.
+A loop that waits at most `period_ns` beats once per iteration.  If two beats are further apart, there was a stall: the
+process was stopped, got no CPU time, or was busy.  Part of the time between the beats, up to one period, may have been
+normal waiting.  So a stall is reported up to one period too short, but never too long.
 
-The longest stalls lie in memory shared with the trial, made before the process is forked: what a process went through
-is known even when a fault ends it, or when it is still stopped as the trial ends.  A beat is one store.
+The longest stalls are stored in memory that is shared with the trial and created before the process is forked.  So they
+are known even if a fault ends the process, or if it is still stopped when the trial ends.  A beat is one memory store.
 """
 
 from __future__ import annotations

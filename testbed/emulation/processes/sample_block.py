@@ -1,7 +1,7 @@
 """Samples on their way to the supervisor: some ticks of a cohort as one block of numbers.
 
-A row object for each node and tick would cost an agent as much as its decision.  A tick is written into a block by
-columns, for all nodes of the cohort at once, and the block is handed over as bytes, ten ticks at a time.
+A row object for each node and tick would cost an agent as much CPU time as its decision.  So a tick is written into the
+columns of a block, for all nodes of the cohort at once, and the block is sent as bytes after ten ticks.
 """
 
 from __future__ import annotations

@@ -1,18 +1,21 @@
-"""The sender: each planned packet of one client, at its instant, through one raw socket.
+"""The sender: sends each planned packet of one client at its planned time, through one raw socket.
 
-All frames and all kernel structures lie in memory before the clock starts: for packet i a ``mmsghdr`` that points at
-two ``iovec``, its own header bytes and the shared padding.  They are NumPy arrays whose pointers are computed, not
-looped.  While the clock runs there is only: wait, find what is due, stamp it, one ``sendmmsg``.
+All frames and all kernel structures are in memory before the clock starts: for packet i an ``mmsghdr`` that points to
+two ``iovec``, its own header bytes and the shared padding.  They are numpy arrays; the pointers are computed without a
+loop.  During the run only these steps remain: wait, find the packets that are due, write their timestamp, one
+``sendmmsg``.
 
-*Waiting.*  An absolute ``clock_nanosleep`` ends about 20 us late (timer interrupt, wake-up of an idle CPU).  So the
-sleep aims `SPIN_NS` early and the rest is spun; at most 20 us an instant, and only after a sleep.  Where packets are
-denser than that, the sender neither spins nor wakes for each: it sleeps `COALESCE_NS` and sends what has become due.
+*Waiting.* An absolute ``clock_nanosleep`` ends about 20 us late (timer interrupt, wake-up of an idle CPU).  So the
+sleep ends `SPIN_NS` early and the rest is busy waiting: at most 20 us per send time, and only after a sleep.  Where
+packets are closer together, the sender neither waits actively nor wakes for each: it sleeps `COALESCE_NS` and sends all
+packets that are due.
 
-*Honesty.*  A packet counts as sent when the kernel took it.  The lateness of a packet is measured after the system
-call that took it, so it is an upper bound.  When the kernel refuses (ENOBUFS, EAGAIN, interface down) the packet is
-tried again until it is `GIVE_UP_NS` late, then counted as unsent; every refusal is counted by name.  `sent_ns` in the
-frame is the time just before the call; a call takes `BATCH` packets at most, so the stamp of the last is old by some
-tens of us at worst.  However a run ends, its report says what was sent until then.
+*Accuracy.* A packet counts as sent when the kernel has accepted it.  The lateness of a packet is measured after the
+system call that accepted it, so it is an upper bound.  If the kernel refuses a packet (ENOBUFS, EAGAIN, interface
+down), it is tried again until it is `GIVE_UP_NS` late, then counted as unsent; every refusal is counted by the name of
+the error.  `sent_ns` in the frame is the time just before the call.  A call sends at most `BATCH` packets, so the
+timestamp of the last one is too early by some tens of us at worst.  However a run ends, the report says what was sent
+until then.
 
 Source: the packet socket's PACKET_QDISC_BYPASS, Documentation/networking/packet_mmap.rst; sendmmsg(2).
 """

@@ -1,10 +1,11 @@
-"""What the agent and the mesh member of a node let each other see, in memory shared by a fork.
+"""Memory that the agent and the mesh member of a node share.
 
-    agent ─ SharedState: the node's own last state ─▶ member, which tells the others
-    agent ◀─ SharedPeers: what the others announce ─ member, which hears them
+    agent ─ SharedState: the last state of the node ─▶ member, which sends it to the others
+    agent ◀─ SharedPeers: the states of the others ─ member, which receives them
 
-One writes, one reads, neither waits: the writer makes a number odd while it writes, and a copy made between two looks
-at the same even number is whole (a sequence lock; Lameter, "Effective synchronization on Linux/NUMA systems", 2005).
+One process writes, the other reads, and neither waits.  The writer makes a number odd while it writes; a copy made
+between two readings of the same even number is consistent (a sequence lock; Lameter, "Effective synchronization on
+Linux/NUMA systems", 2005).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the parts of a trial know of the stages: when each of them stood still, gathered once at its end."""
+"""The stalls of each stage of a trial, collected once at its end."""
 
 from __future__ import annotations
 

@@ -3,11 +3,11 @@
     processes, PID 1 ── a row each, in shared memory ──▶ guard: which do not respond any more?
                                                      └─▶ supervisor: what is the trial waiting for?
 
-It is made before the sandbox is forked, so that the guard is outside of it: a process at a real-time priority that
-never sleeps keeps PID 1 from running, but not the guard, whose priority is higher.  A process writes its present step,
-and how long it may be without a heartbeat (its *patience*); each iteration of its loop is one (`pulse`).  A process
-that is expected to be silent, because a fault has stopped it or because it waits for another, has no patience to exceed
-(`Row.rests`).
+It is created before the sandbox is forked, so that the guard outside can read it: a process at a real-time priority
+that never sleeps may prevent PID 1 from running, but not the guard, whose priority is higher.  A process writes its
+present step, and how long it may go without a heartbeat (its *patience*).  Each iteration of its loop is a heartbeat
+(`pulse`).  A process that is expected to be silent, because a fault has stopped it or because it waits for another
+process, has no time limit (`Row.rests`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""The processes of a trial: forked from one warmed process, so that thirty start within milliseconds and share memory.
+"""A process of a trial: forked from one process that has loaded everything, so that it starts fast and shares memory.
 
-A process sends one byte when it is ready, gets the start time, works, and ends on SIGTERM or when done.  Its report,
-read after its end, is in an anonymous file, so that a report of any size does not wait for a reader.  An error that it
-cannot handle is sent through the records channel; the trial then ends as failed, naming the process.
+A process sends one byte when it is ready, receives the start time, works, and ends on SIGTERM or when it is done.  Its
+report is read after its end; it is stored in an anonymous file, so that a report of any size can be written without a
+reader.  An error that the process cannot handle is sent through the records channel; then the trial fails with an error
+that names the process.
 """
 
 from __future__ import annotations

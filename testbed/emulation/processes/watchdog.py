@@ -1,8 +1,9 @@
-"""Who watches a trial from outside, and when it is ended because processes of it do not answer any more.
+"""Watches a trial from outside, and ends it when its processes do not respond any more.
 
-The guard looks at the status table twice a second, at a priority above all of the trial: what takes every core from PID
-1 does not take it from the guard.  The supervisor looks, too, with more patience, for the case that it is the guard
-that does not answer.  A watchdog that was itself late has seen nothing meanwhile and restarts all timeouts.
+The guard reads the status table twice a second, at a priority above all processes of the trial: a process that takes
+all cores from PID 1 cannot take them from the guard.  The supervisor also watches, with longer timeouts, in case the
+guard itself does not respond.  A watchdog that was late itself restarts all timeouts, because it could not see
+heartbeats meanwhile.
 """
 
 from __future__ import annotations

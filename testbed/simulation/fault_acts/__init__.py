@@ -1,1 +1,1 @@
-"""What each kind of fault does in virtual time: the class `Act` of the file that has its name."""
+"""How each kind of fault is injected in virtual time: class `Act` in the file with the name of the kind."""

@@ -1,4 +1,4 @@
-"""The act of a fault in virtual time: how it begins and ends."""
+"""The interface of a fault in virtual time: how it begins and ends."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""`crash`: the node takes nothing in, its agent and its mesh member end, what lies in its queue is thrown away.
+"""`crash`: the node receives nothing, its agent and mesh member end, its queue is discarded.
 
-Over: an empty queue, and an agent and a member that begin a new life.
+End of the fault: an empty queue, and a restarted agent and mesh member.
 """
 
 from __future__ import annotations

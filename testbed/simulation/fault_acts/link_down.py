@@ -1,6 +1,6 @@
 """`link_down`, and `flap` once a period: nothing reaches the node.
 
-`port_ns` later the switch sees its port down and tells the balancer.  Over: the same the other way round.
+The switch sees its port down `port_ns` later and reports it to the balancer.  The end of the fault works the same way.
 """
 
 from __future__ import annotations

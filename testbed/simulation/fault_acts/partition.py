@@ -1,4 +1,4 @@
-"""`partition`: mesh messages between the groups reach nobody; the balancer is reached from everywhere."""
+"""`partition`: mesh messages between the groups are lost; messages to the balancer arrive."""
 
 from __future__ import annotations
 
