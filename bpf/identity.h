@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * Which packet is it?  The plan of a run is known before it begins, and numbers its packets from 0 without gaps: first
- * those of flow 0 in the order of their sequence numbers, then those of flow 1, and so on.  So one bit a packet says
- * what became of it: where it was delivered, or which program dropped it.  User space holds the bits of all programs
- * against each other when traffic has ended, and each packet that was lost or doubled is known by name, wherever it
- * was.  64 packets share a word; a plan of 10 million takes 1.25 MB.
+ * those of flow 0 in the order of their sequence numbers, then those of flow 1, and so on.  So one bit per packet says
+ * what happened to it: where it was delivered, or which program dropped it.  After the traffic, user space compares the
+ * bits of all programs; so each lost or duplicated packet is known by its number. 64 packets share a word; a plan of 10
+ * million packets takes 1.25 MB.
  *
  * A probe whose flow or sequence number is not in the plan has no number.
  *
- * What is done with a probe is a function that the verifier checks by itself (CHECKED_ALONE).  Such a function gets no
- * pointer into the packet, but where the probe begins.
+ * Functions that handle probes are verified separately (CHECKED_ALONE).  Such a function gets no pointer into the
+ * packet, but the offset at which the probe begins.
  */
 #ifndef IDENTITY_H
 #define IDENTITY_H
@@ -33,7 +33,7 @@ static __always_inline __u32 probe_at(const struct packet *packet)
     return packet->l4 + sizeof(struct udphdr) - (void *)packet->eth;
 }
 
-/* Return the probe, of any run, that begins there, or NULL. */
+/* Return the probe (of any run) at this offset, or NULL. */
 static __always_inline struct probe *find_probe(void *data, void *end, __u32 at)
 {
     struct probe *probe = data + at;

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Counts what the switch gives to a link, at the traffic control hook before the link's own queue, and cuts the link.
+ * Counts the frames that the switch sends on a link, at the traffic control hook before the link's own queue, and cuts
+ * the link.
  *
- * A link that goes down loses packets in places that count nothing: those that lie in the receive ring of its other
- * end are freed in silence.  And a frame that meets an end which is going down is an error to its sender, which Open
- * vSwitch then gives a second time, and forgets the rest of its batch.  So a link is cut here first: frames go nowhere
- * without an error, and each that belongs to the plan of the run is noted (identity.h).  What was given before passes
- * on, and when it has reached the other end that can go down and costs nothing.
+ * A link that goes down loses packets that no counter shows: those in the receive ring of its other end are freed
+ * without being counted.  And a frame sent to an end that is going down causes an error at the sender.  Open vSwitch
+ * then sends this frame again and forgets the rest of its batch.  Therefore the link is first cut here: frames are
+ * dropped without an error, and each planned packet is recorded (identity.h).  Frames sent before the cut continue.
+ * When they have reached the other end, that end can go down without losing any.
  */
 #include <linux/pkt_cls.h>
 
@@ -21,7 +22,7 @@
 const volatile struct link_config config SEC(".rodata");
 struct link_memory memory;
 
-/* Which packets of the plan went nowhere, one bit each.  Resized by user space before the program is loaded. */
+/* The planned packets that were dropped here, one bit each. Resized by user space before the program is loaded. */
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
     __uint(map_flags, BPF_F_MMAPABLE);
@@ -30,7 +31,7 @@ struct {
     __type(value, __u64);
 } swallowed SEC(".maps");
 
-/* Note which packet goes nowhere, if the plan has it. */
+/* Record which planned packet is dropped. */
 CHECKED_ALONE int note(struct __sk_buff *frame)
 {
     struct packet packet = {};
@@ -60,7 +61,7 @@ CHECKED_ALONE int note(struct __sk_buff *frame)
 SEC("tc")
 int link(struct __sk_buff *frame)
 {
-    __sync_fetch_and_add(&memory.given_pkts, 1); /* whoever sends runs this, on any CPU */
+    __sync_fetch_and_add(&memory.given_pkts, 1); /* runs on the CPU of the sender, so on any CPU */
     if (!*(volatile __u64 *)&memory.cut)
         return TC_ACT_OK;
     __sync_fetch_and_add(&memory.cut_pkts, 1);

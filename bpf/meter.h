@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The meter: what the precursors of a burst are read from.  Arrivals are counted for each traffic class; the node's
- * sums are the reader's.
+ * The meter: the quantities from which the precursors of a burst are computed.  Arrivals are counted for each traffic
+ * class; a reader adds the classes up.
  *
- * Counters never fall, so any reader takes differences of its own.  What does not add up, maxima, is kept in bins of
- * 1 ms in a ring; a reader takes the maximum over the bins since it last looked.  The division that finds a bin happens
- * once a bin, not once a packet.
+ * Counters never decrease, so each reader can compute its own differences.  Maxima cannot be computed from differences.
+ * They are kept in a ring of bins of 1 ms; a reader takes the maximum over the bins since its last reading.  The
+ * division that finds a bin is done once per bin, not once per packet.
  *
- * New flows: each flow hashes to one of 65,536 cells that hold when it was last hit; a packet whose cell was idle for
- * longer than `flow_idle` starts a new flow.  Ages need no clearing, unlike rotating bitmaps.  Two live flows in one
- * cell count as one: with n flows alive a new one is missed with probability n / 65,536, and none is invented.
+ * New flows: each flow hashes to one of 65,536 cells, which hold the time of the last packet.  A packet whose cell was
+ * idle for longer than `flow_idle` starts a new flow.  In contrast to rotating bitmaps, the cells need not be cleared.
+ * Two active flows in one cell count as one: with n active flows, a new flow is missed with probability n / 65,536; no
+ * flow is counted that does not exist.
  */
 #ifndef METER_H
 #define METER_H

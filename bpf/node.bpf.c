@@ -15,12 +15,12 @@
  *   full, a sibling is named, not deflected before              TX      arrived, deflected
  *   full                                                        drop    arrived, dropped
  *
- * "Pass" hands the packet to the kernel, which forwards it and decrements its TTL; a deflected one goes back where it
- * came from, so its TTL is decremented here.  Lengths are those of the frame, tags included.  Fragments and unknown
- * protocols are queued like any bytes; the fragments of a datagram are one flow, whatever is in them.  Which packets of
- * the plan were dropped, and why, is noted one by one (identity.h).  A packet whose time is earlier than the last one's
- * (possible only in generic mode, where CPUs race for the lock) counts as simultaneous with it.  A node that has
- * crashed passes nothing of any kind to its kernel, so that it answers nothing.
+ * "Pass" hands the packet to the kernel, which forwards it and decrements its TTL. A deflected packet goes back to
+ * where it came from, so its TTL is decremented here.  Lengths are those of the frame, including tags.  Fragments and
+ * unknown protocols are queued like other packets; the fragments of a datagram count as one flow.  Each planned packet
+ * that is dropped is recorded with the reason (identity.h).  If the time of a packet is earlier than that of the
+ * previous one (possible only in generic mode, where CPUs compete for the lock), both count as simultaneous.  A crashed
+ * node passes no frame of any kind to its kernel, so that the kernel answers nothing.
  */
 #include "meter.h"
 #include "parse.h"
@@ -93,7 +93,7 @@ static __always_inline int is_local6(__u64 high, __u64 low)
     return 0;
 }
 
-/* Return what a destination is to the node; given numbers only, as `take_in` and for the same reason. */
+/* Return whether a destination is routable and whether it is the node; given numbers only, like `take_in`. */
 CHECKED_ALONE __u32 whose4(__be32 address)
 {
     return (is_routable4(address) ? ROUTABLE : 0) | (is_local4(address) ? LOCAL : 0);
@@ -111,7 +111,7 @@ static __always_inline int is_to_us(const struct packet *packet)
     return !(mac & 1) && (mac & config.mac_mask) == config.mac;
 }
 
-/* What the queue needs to know of a packet, in one number: what is decided once is checked once. */
+/* What the queue needs to know of a packet, in one number, so that the verifier checks it once. */
 #define TOS_MASK        0xff
 #define DEFLECTED_SHIFT 8
 #define BYTES_SHIFT     32
@@ -164,7 +164,7 @@ static __always_inline enum verdict admit(__u64 facts, __u64 now_ns, __u32 cell,
     return VERDICT_ADMIT;
 }
 
-/* Note which packet ends here, if the plan has it. */
+/* Record which planned packet ends here. */
 CHECKED_ALONE int note(struct xdp_md *context, __u32 probe_at, enum fate fate)
 {
     void *data = (void *)(long)context->data, *end = (void *)(long)context->data_end;
@@ -190,8 +190,8 @@ CHECKED_ALONE int note(struct xdp_md *context, __u32 probe_at, enum fate fate)
 }
 
 /*
- * Measure how late a packet of our run was sent, and how long it took from the client to here.  Into one that is
- * admitted the time is written at which the queue will release it; `departs_ns` is 0 for any other.
+ * Measure how late a packet of our run was sent, and how long it took from the client to here. If it is admitted, write
+ * into it the time at which the queue will release it; `departs_ns` is 0 for any other packet.
  */
 CHECKED_ALONE int measure(struct xdp_md *context, __u32 probe_at, __u64 now_ns, __u64 departs_ns)
 {
@@ -211,9 +211,9 @@ CHECKED_ALONE int measure(struct xdp_md *context, __u32 probe_at, __u64 now_ns, 
 }
 
 /*
- * Queue and meter one packet under the lock, and return the verdict in the two highest bits and below them when the
- * queue will have released what is in it now.  Alone, and given numbers only: else the verifier would go through it
- * once for each way through the parser.
+ * Queue and meter one packet under the lock. Return the verdict in the two highest bits, and in the others the time at
+ * which the queue will have sent its present content. A separate function that is given numbers only: otherwise the
+ * verifier would check it once for each path through the parser.
  */
 CHECKED_ALONE __u64 take_in(__u64 facts, __u64 now_ns, __u32 cell, __u64 sibling)
 {

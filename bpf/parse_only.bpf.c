@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The rivals of the node program: what parsing costs, and parsing plus one reading of the clock, exact or as of the
- * last timer tick.
+ * Baselines for the node program in benchmarks: the cost of parsing, and of parsing plus one reading of the clock (the
+ * exact one, or that of the last timer tick).
  *
- * All pass what parses and drop what does not.  They add up what they found, so that the compiler keeps the work.
+ * All pass the packets that can be parsed and drop the others.  They sum up what they parsed, so that the compiler does
+ * not remove the work.
  */
 #include "parse.h"
 

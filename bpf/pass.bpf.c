@@ -2,8 +2,8 @@
 /*
  * Passes every packet.
  *
- * A veth end accepts frames that its peer returns by XDP_TX only while it runs an XDP program itself: on the switch's
- * end of a node's link this one makes deflection possible.  For the benchmarks it is the cost of doing nothing.
+ * A veth end accepts frames that its peer returns by XDP_TX only if it runs an XDP program itself.  At the switch's end
+ * of a node's link, this program makes deflection possible.  In the benchmarks it shows the cost of an empty program.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>

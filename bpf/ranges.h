@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The numbers of every flow's packets, for programs that keep nothing else of a flow.  User space gives the map its
- * size before the program is loaded, and its content before traffic begins.
+ * The range of packet numbers of every flow, for programs that store nothing else about flows.  User space sets the
+ * size of the map before the program is loaded, and its content before the traffic begins.
  */
 #ifndef RANGES_H
 #define RANGES_H
@@ -16,7 +16,7 @@ struct {
     __type(value, struct packet_range);
 } ranges SEC(".maps");
 
-/* Return the number in the plan of the packet whose probe begins there, NOT_PLANNED if it is none of `run`. */
+/* Return the number in the plan of the probe at this offset; NOT_PLANNED if it does not belong to `run`. */
 static __always_inline __u32 planned_number(void *data, void *end, __u32 at, __u32 run)
 {
     struct probe *probe = find_probe(data, end, at);

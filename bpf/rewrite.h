@@ -2,7 +2,7 @@
 /*
  * Changes to a packet: ECN mark, TTL, addresses of a deflected frame.
  *
- * The IPv4 checksum is updated, not computed anew: HC' = ~(~HC + ~m + m') for a 16-bit word m that becomes m'.
+ * The IPv4 checksum is updated, not recomputed: HC' = ~(~HC + ~m + m') for a 16-bit word m that becomes m'.
  *
  * Source: RFC 1624, equation 3; RFC 3168, section 5 (ECN field).
  */

@@ -2,10 +2,10 @@
 /*
  * One writer, many readers: how user space reads a consistent state through its mapping while packets flow.
  *
- * The writer makes `sequence` odd, writes, and makes it even again.  A reader copies the state between two looks at
- * `sequence` and keeps the copy when both were the same even number.  The writer never waits.  It is alone: a receive
- * queue's program runs on one CPU at a time, and user space refuses devices with more than one queue; in generic mode,
- * where the kernel runs it on any CPU, `locked` is set and a spin lock stands around it.
+ * The writer makes `sequence` odd, writes, and makes it even again.  A reader reads `sequence`, copies the state, reads
+ * `sequence` again, and keeps the copy if both were the same even number.  The writer never waits.  There is only one:
+ * the program of a receive queue runs on one CPU at a time, and user space refuses devices with more than one queue.
+ * In generic mode, where the kernel runs the program on any CPU, `locked` is set and a spin lock protects the writer.
  *
  * Source: Linux, include/linux/seqlock.h (the idea; no code of it).
  */
@@ -19,7 +19,7 @@ struct spin {
     struct bpf_spin_lock lock;
 };
 
-/* A map of its own: the kernel maps nothing into user space that holds a spin lock. */
+/* A separate map, because the kernel maps no map with a spin lock into user space. */
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
     __uint(max_entries, 1);
@@ -64,7 +64,7 @@ static __always_inline void write_end(struct spin *spin, __u64 *sequence)
         bpf_spin_unlock(&spin->lock);
 }
 
-/* Add one to a counter that stands alone. */
+/* Add one to a counter that is read independently of the others. */
 static __always_inline void count(__u32 locked, __u64 *counter)
 {
     if (locked)

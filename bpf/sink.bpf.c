@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The sink: takes in the probe packets of one run at a backend and counts them; everything else passes.
+ * The sink: counts the probe packets of one run at a backend and drops them; all other packets pass.
  *
- * A probe is an unfragmented UDP packet over IPv4 or IPv6 whose payload opens with the magic number and the run's
- * number.  Every packet of the plan has a bit of its own (identity.h), set when it arrives: one that comes again is a
- * duplicate, however late, and user space sees in the bits of all sinks what arrived anywhere, once or twice.  Within a
- * flow a number ahead of all before opens a gap, one behind was reordered.  What was lost before the first arrival
- * shows in `first_seq`.  A probe that the plan does not have is counted by itself.
+ * A probe is an unfragmented UDP packet over IPv4 or IPv6 whose payload begins with the magic number and the number of
+ * the run.  Every planned packet has its own bit (identity.h), which is set when it arrives.  A packet whose bit is
+ * already set is a duplicate, however late it arrives.  From the bits of all sinks, user space sees which packets
+ * arrived anywhere, and which arrived twice.  Within a flow, a sequence number higher than all before opens a gap; a
+ * lower one means that the packet was reordered.  `first_seq` shows how many packets were missing before the first
+ * arrival. A probe that is not in the plan is counted separately.
  *
- * User space divides a run into epochs.  A flow that comes back after it was served elsewhere opens a gap, which says
- * how many numbers were served there or lost; `epoch_first_seq` says which number it came back with.
+ * User space divides a run into epochs.  A flow that returns after it was served by another node opens a gap, which is
+ * the number of packets that were served there or lost; `epoch_first_seq` is the sequence number with which it
+ * returned.
  *
- * One-way delay (now - sent, the same clock in every namespace) goes into a log-linear histogram: below 64 ns a bucket
- * each, above 64 buckets an octave.  A bucket is 1/64 of its lower edge wide, so any value in it is known to 1.6 %.
+ * The one-way delay (now - sent, the same clock in every namespace) is counted in a log-linear histogram: one bucket
+ * per ns below 64 ns, and 64 buckets per octave above.  The width of a bucket is 1/64 of the lower edge of its octave,
+ * so every value is known to 1.6 %.
  *
  * Source: HdrHistogram, G. Tene (bucket scheme; written anew).
  */
@@ -38,7 +41,7 @@ struct {
     __type(value, struct sink_flow);
 } flows SEC(".maps");
 
-/* One bit for each packet of the plan: it has arrived.  Resized likewise. */
+/* One bit for each planned packet: it has arrived. Resized likewise. */
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
     __uint(map_flags, BPF_F_MMAPABLE);
@@ -67,7 +70,7 @@ static __always_inline __u32 floor_log2(__u64 value)
     return result;
 }
 
-/* Return the bucket of a delay.  Alone: else the verifier goes through all that follows once for each octave. */
+/* Return the bucket of a delay. Separate: otherwise the verifier checks all that follows once for each octave. */
 CHECKED_ALONE __u32 delay_bucket(__u64 delay_ns)
 {
     __u32 exponent, bucket;
@@ -92,7 +95,7 @@ static __always_inline struct probe *own_probe(struct xdp_md *context, __u32 at)
     return probe;
 }
 
-/* Find where the probe is kept; before the lock, under which no map may be asked. */
+/* Find the entries of the probe; before the lock is taken, because no map may be accessed under it. */
 static __always_inline struct probe_place find_place(const struct probe *probe)
 {
     struct probe_place place = {};

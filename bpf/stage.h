@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * How long packets take over one stage of their way: a histogram, and the worst of each slot of time.
+ * How long packets take for one stage of their path: a histogram, and the maximum of each time slot.
  *
- * The histogram says how the stage goes as a rule.  Its buckets are 4 us wide up to 16.8 ms and 4.2 ms wide above, so
- * that finding one takes a comparison, a shift and no logarithm; what is longer than 4.3 s is in the last one.
+ * The histogram shows the usual times.  Its buckets are 4 us wide up to 16.8 ms and 4.2 ms wide above, so that finding
+ * one takes a comparison and a shift but no logarithm.  Times longer than 4.3 s are in the last bucket.
  *
- * The slots say when it did not: each holds the longest time that ended in its 16.8 ms, so a stop of the stage is there
- * with its length and its time, and so is what followed it.  The map reaches from the start of the run to its end, and
- * nothing has to be read while packets flow.  Before the start, and after the last slot, there is none.  What is
- * shorter than a millisecond is in the histogram alone, which spares nearly every packet the look at its slot.
+ * The slots show the exceptions: each holds the longest time that ended in its 16.8 ms.  So a stall of the stage is
+ * recorded with its length and its time, and so is its aftermath.  The map covers the whole run, so nothing has to be
+ * read while packets flow.  There is no slot before the start and after the last slot.  Times shorter than a
+ * millisecond are only in the histogram, so that nearly no packet needs a lookup of its slot.
  *
- * No map may be asked under the lock of generic mode, so none of this is under it: counts are atomic there, and of two
- * packets that are the worst of a slot at one moment either may win.
+ * Under the lock of generic mode no map may be accessed, so nothing here runs under this lock: counts are atomic, and
+ * if two packets update the maximum of a slot at the same moment, either may win.
  */
 #ifndef STAGE_H
 #define STAGE_H
@@ -30,7 +30,7 @@ struct {
     __type(value, struct stage_slot);
 } slots SEC(".maps");
 
-/* Return the time from one stamp to another, 0 when they are the other way round. */
+/* Return the time from one timestamp to another, or 0 if they are in the wrong order. */
 static __always_inline __u64 stage_ns(__u64 from_ns, __u64 to_ns)
 {
     return to_ns > from_ns ? to_ns - from_ns : 0;
@@ -42,7 +42,7 @@ static __always_inline void stage_worst(__u32 *worst_ns, __u64 ns)
         *worst_ns = ns < MAX_STAGE_NS ? ns : MAX_STAGE_NS;
 }
 
-/* Keep in the slot of `now_ns` how long a packet took, and how late it was sent, in a run that began at `t0_ns`. */
+/* Update the slot of `now_ns` with the time that a packet took and its send lateness; the run began at `t0_ns`. */
 static __always_inline void stage_note(__u64 t0_ns, __u64 now_ns, __u64 taken_ns, __u64 late_ns)
 {
     __u64 number = (now_ns - t0_ns) >> STAGE_SLOT_SHIFT; /* huge before the start */

@@ -4,14 +4,15 @@
  *
  *     plan -> switch (slot, pin) -> meter -> queue -> deliveries
  *
- * No program of the kernel: a library that the simulation loads where it has been compiled.  Array operations cost
- * about a microsecond each however few packets there are, and a step between two ticks of three nodes has about thirty;
- * here it costs what its packets cost.  All state is in the arrays of the simulation's objects (struct plane holds
- * pointers to them), so both ways may take turns within a run, and their results are the same to the last bit: all are
- * integers, and every sum below is the one that switch.py, meter.py and queues.py make.
+ * This is not a BPF program but a library, which the simulation loads if it has been compiled.  An array operation
+ * costs about a microsecond however few packets there are, and a step between two ticks of three nodes needs about
+ * thirty of them; here the cost depends only on the number of packets.  All state is in the arrays of the simulation's
+ * objects (struct plane holds pointers to them), so both ways may be used within one run.  Their results are the same
+ * to the last bit: all values are integers, and every sum below is the one that switch.py, meter.py and queues.py
+ * compute.
  *
- * A step takes in the packets that reach their buffers by its end, in the order of time.  What the switch knows of a
- * flow's silence is that of the step's beginning, for all packets of the step.
+ * A step processes the packets that reach their buffers by its end, in the order of time.  For all packets of the step,
+ * the switch uses the idle time of each flow at the beginning of the step.
  */
 #include <stdint.h>
 

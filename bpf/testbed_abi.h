@@ -60,38 +60,38 @@ struct stage {
     __u64 counts[STAGE_BUCKETS];
 };
 
-/* The worst packets of a slot of time; at most 2^32 - 1 ns. */
+/* The maxima of a time slot; at most 2^32 - 1 ns. */
 struct stage_slot {
     __u32 taken_max_ns; /* over the stage that ends here */
-    __u32 late_max_ns;  /* how much later than planned one of them was sent; the sink leaves it 0 */
+    __u32 late_max_ns;  /* send lateness; the sink leaves it 0 */
 };
 
 /* ------------------------------------------------------------------------------------------------------- node */
 
 struct node_config {
     __u64 rate_bps;
-    __u64 full_drain_ns; /* so long a pause empties any queue and fills the bucket */
+    __u64 full_drain_ns; /* a pause of this length empties any queue and fills the bucket */
     __s64 bucket_nb;
     __u64 mac;                                /* own address, first byte in the low bits */
     __u64 mac_mask;                           /* 0: accept frames to any unicast address */
     __u64 local_ip6[NODE_LOCAL_ADDRESSES][2]; /* network order; unused entries are 0 */
     __u32 local_ip4[NODE_LOCAL_ADDRESSES];
-    __u32 flow_idle;   /* a flow silent for longer counts as new; in 2^20 ns */
+    __u32 flow_idle;   /* a flow that was silent for longer counts as new; in 2^20 ns */
     __u32 number;      /* of the node, in the deflection mark */
     __u32 locked;      /* 1: the program may run on several CPUs at once */
-    __u32 run;         /* whose packets are noted one by one when they end here */
-    __u64 wait_factor; /* what waits leaves after (v >> 32) * wait_factor >> wait_shift ns, v in nanobits */
+    __u32 run;         /* packets of this run are recorded one by one when they end here */
+    __u64 wait_factor; /* the queue is sent after (v >> 32) * wait_factor >> wait_shift ns, v in nanobits */
     __u32 wait_shift;
     __u32 unused;
-    __u64 way_delay_ns; /* what the links on the way here delay by themselves, as the scenario says */
+    __u64 way_delay_ns; /* configured delay of the links on the path to the node */
 };
 
 struct node_control {
     __u64 limit_bytes;
     __u64 ecn_threshold_bytes; /* 0: off */
     __u64 sibling;             /* address, first byte in the low bits, | NODE_SIBLING_ENABLED */
-    __u64 crashed;             /* 1: a node that is silent, by the scenario's fault: nothing passes */
-    __u64 loss_threshold;      /* a packet is lost on the way to the node with this / 2^32, by the scenario's fault */
+    __u64 crashed;             /* 1: the node has crashed, by a fault of the scenario: nothing passes */
+    __u64 loss_threshold;      /* a fault of the scenario loses packets to the node with probability this / 2^32 */
     __u64 loss_seed;
     __u64 t0_ns; /* the start of the run; 0: it has not begun */
     __u8 class_of_dscp[64];
@@ -116,12 +116,12 @@ struct node_state {
     __u64 passed_local_pkts; /* to the node's own addresses */
     __u64 malformed_pkts;    /* dropped: truncated, contradicting itself, or a wrong header checksum */
     __u64 ttl_expired_pkts;  /* dropped: TTL or hop limit of 1 or 0 */
-    __u64 loss_draws;        /* packets that may have been lost on the way, by the scenario's fault */
-    __u64 repeated_pkts;     /* ended here, and had ended here before in the same way */
+    __u64 loss_draws;        /* packets for which a random loss was drawn, by a fault of the scenario */
+    __u64 repeated_pkts;     /* ended here in the same way for the second time or more */
     __u64 deflected_bytes[NODE_CLASSES]; /* handed to the sibling instead of being dropped */
     __u64 deflected_pkts[NODE_CLASSES];
     __u64 deflected_in_pkts[NODE_CLASSES]; /* arrived with the mark of another node; part of arrived */
-    __u64 lost_pkts[NODE_CLASSES];         /* those that were; not part of arrived */
+    __u64 lost_pkts[NODE_CLASSES];         /* lost by such a draw; not part of arrived */
     __u64 crashed_pkts[NODE_CLASSES];      /* would have been queued, had the node not crashed; not part of arrived */
     struct node_class classes[NODE_CLASSES];
 };
