@@ -25,13 +25,13 @@ class Answers:
         self._given[flow] = node, now_ns
 
     def of(self, flow: FiveTuple, now_ns: int) -> str | None:
-        """Return the node a flow was placed at lately."""
+        """Return the node at which a flow was placed recently."""
         self._forget_old(now_ns)
         node, _ = self._given.get(flow, (None, 0))
         return node
 
     def withdraw(self, node: str) -> None:
-        """Forget what was placed at a node that serves no more."""
+        """Forget the flows that were placed at a node that no longer serves."""
         self._given = {flow: answer for flow, answer in self._given.items() if answer[0] != node}
 
     def _forget_old(self, now_ns: int) -> None:

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 
 class Bell:
-    """A pipe whose reading end is ready once somebody rang."""
+    """A pipe whose reading end becomes readable when `ring` is called."""
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -18,10 +18,10 @@ class Bell:
 
     def ring(self) -> None:
         """Wake the waiting thread."""
-        with suppress(BlockingIOError):  # full: it is ringing already
+        with suppress(BlockingIOError):  # the pipe is full, so it is readable already
             os.write(self._write, b"!")
 
     def silence(self) -> None:
-        """Take back every ring so far."""
+        """Make the reading end unreadable until the next `ring`."""
         with suppress(BlockingIOError):
             os.read(self._read, 4096)

@@ -24,8 +24,8 @@ class Station:
         name: as in the topology, such as ``n1``.
         port: OpenFlow port of the balancer's switch towards it.
         mac, ip, ip6: addresses of the host's end; `ip6` may be empty.
-        more_ports: further ports of the balancer's switch from which it is as far.
-        hangs_at: where it hangs, as `PortChanged` names that port; None: at `port`.
+        more_ports: further ports of the balancer's switch with equally short paths to it.
+        hangs_at: the switch port to which it is connected, as `PortChanged` names it; None: `port`.
     """
 
     name: str
@@ -38,12 +38,12 @@ class Station:
 
     @property
     def ports(self) -> tuple[int, ...]:
-        """Return all ports towards it."""
+        """Return all ports that lead to the station."""
         return (self.port, *self.more_ports)
 
     @property
     def watched_port(self) -> int:
-        """Return the port that goes down with its link."""
+        """Return the port that goes down with the link of the station."""
         return self.port if self.hangs_at is None else self.hangs_at
 
 
@@ -52,7 +52,7 @@ class Vip:
     """The address clients send to.
 
     Attributes:
-        mac: what ARP for the address is answered with.
+        mac: the answer to ARP requests for the address.
         ports: UDP and TCP destination ports that are balanced; empty means all.
     """
 
@@ -67,24 +67,24 @@ class BalancerConfig:
     """Everything `load_balancer.serve` needs.
 
     Attributes:
-        dpid: datapath id of the bridge; of other switches that connect only the states of ports are taken in.
+        dpid: datapath id of the balancer's switch; from other switches only port states are used.
         listen_port: TCP port on 127.0.0.1 the switch connects to.
-        nodes: in an order that never changes: a node's number in the switch is its place, counted from 1.
-        second_tier: nodes that get no flows, only what others deflect to them.
-        deflecting: all nodes, when full ones hand packets to siblings; empty when they drop.
-        rates_bps: at which `nodes` serve; empty: they count as equal.
+        nodes: in a fixed order: the number of a node in the switch is its position, counted from 1.
+        second_tier: nodes that get no flows, only deflected packets.
+        deflecting: all nodes, if full nodes hand packets to siblings; empty if they drop.
+        rates_bps: service rates of `nodes`; empty: all are equal.
         spec: the policy.
-        framework: what speaks OpenFlow.
-        path_basis: with what the hash begins by which the switch chooses among ports towards a station.
-        pause_ns: how long a node that lives may pause between two notifications.
-        absent: nodes that may be added and are not there yet.
-        mesh: what it takes to hear the nodes on each other; None: the balancer relies on notifications and ports.
-        seed: drawn from the scenario's; seeds the policy and the switch's hash.
-        now_ns: the run's clock, nanoseconds since its start; must not go back.
-        since_ns: when this controller was started, for one that may have been there before: older messages are ignored.
-        ring: its keys; every node is a member.
-        listening: called when the switch can connect, which tries again a second after it was refused.
-        beat: called once a turn of the controller's loop, every `LONGEST_WAIT_NS` at least: shows when it stood still.
+        framework: name of the OpenFlow framework.
+        path_basis: initial value of the hash by which the switch selects one of several ports to a station.
+        pause_ns: longest time between two notifications of a live node.
+        absent: nodes that may be added later.
+        mesh: what is needed to receive the monitors' reports; None: only notifications and port states are used.
+        seed: derived from the scenario's seed; used for the policy and the hash of the switch.
+        now_ns: the run's clock, nanoseconds since its start; monotonic.
+        since_ns: start time of this controller if it replaces an earlier one: older messages are ignored.
+        ring: its keys; contains every node.
+        listening: called when the switch can connect (after a refused attempt the switch waits for a second).
+        beat: called in each iteration of the controller's loop, at least every `LONGEST_WAIT_NS`; detects stalls.
     """
 
     dpid: int
@@ -107,10 +107,10 @@ class BalancerConfig:
     ring: Keyring = field(kw_only=True, repr=False)
     listening: Callable[[], None] = lambda: None
     beat: Callable[[], None] = lambda: None
-    _numbers: dict[str, int] = field(init=False, repr=False, compare=False)  # asked for with every slot that moves
+    _numbers: dict[str, int] = field(init=False, repr=False, compare=False)  # looked up for every slot that moves
 
     def __post_init__(self) -> None:
-        """Refuse what could only fail later, in the switch.
+        """Refuse values that would cause an error later, in the switch.
 
         Raises:
             InputError: no node, too many, or a name, port or address that is used twice.
@@ -128,14 +128,14 @@ class BalancerConfig:
 
     @property
     def stations(self) -> tuple[Station, ...]:
-        """Return who is at a port of the switch."""
+        """Return all stations at ports of the switch."""
         return (*self.clients, *self.nodes, *self.second_tier)
 
     @property
     def port_sets(self) -> tuple[tuple[int, ...], ...]:
-        """Return the sets of several ports that are as good towards a station, each once, in order."""
+        """Return the sets of equivalent ports to a station, each set once, in order."""
         return tuple(dict.fromkeys(station.ports for station in self.stations if station.more_ports))
 
     def number_of(self, node: str) -> int:
-        """Return the number of a node in the switch's tables (KeyError when there is no such node)."""
+        """Return the number of a node in the switch's tables (KeyError if there is no such node)."""
         return self._numbers[node]

@@ -38,14 +38,14 @@ Report = Callable[[Happening], None]
 
 
 class SwitchReports:
-    """Turns what the framework says of one switch into happenings; called from the framework's threads."""
+    """Turns the framework's reports about one switch into events; called from the framework's threads."""
 
     def __init__(self, framework: Framework, dpid: int, report: Report) -> None:
         self._framework, self._dpid, self._report = framework, dpid, report
         self._connections: dict[Any, DatapathConnection] = {}
 
     def state_changed(self, event: Any) -> None:
-        """A connection finished its handshake, or is lost."""
+        """Handle a connection that has finished its handshake, or is lost."""
         datapath = event.datapath
         if datapath.id != self._dpid:
             self._far_switch(datapath, event.state)
@@ -58,19 +58,19 @@ class SwitchReports:
             self._report(Disconnected(self._connections.pop(datapath)))
 
     def _far_switch(self, datapath: Any, state: str) -> None:
-        """Another switch is there: it forwards by itself, and says which of its ports have a carrier."""
+        """Handle the connection of another switch, which forwards by itself and reports which of its ports are up."""
         if state == self._framework.handler.MAIN_DISPATCHER:
             for number, port in datapath.ports.items():
                 self._report(PortChanged(far_port(datapath.id, number), self._is_up(port)))
 
     def barrier_replied(self, event: Any) -> None:
-        """Everything before a barrier is in force."""
+        """Handle a barrier reply: everything sent before the barrier is in force."""
         connection = self._connections.get(event.msg.datapath)
         if connection is not None and connection.link is not None:
             self._report(Acknowledged(connection.link, event.msg.xid))
 
     def port_changed(self, event: Any) -> None:
-        """A port came, went, or its carrier did."""
+        """Handle a port that was added or removed, or whose carrier changed."""
         datapath, port = event.msg.datapath, event.msg.desc
         gone = event.msg.reason == self._framework.proto.OFPPR_DELETE
         if datapath in self._connections:
@@ -79,12 +79,12 @@ class SwitchReports:
             self._report(PortChanged(far_port(datapath.id, port.port_no), not gone and self._is_up(port)))
 
     def packet_came(self, event: Any) -> None:
-        """The switch asks about a packet."""
+        """Handle a packet-in."""
         if event.msg.datapath in self._connections:
             self._report(PacketIn(event.msg.match["in_port"], bytes(event.msg.data)))
 
     def role_replied(self, event: Any) -> None:
-        """The switch granted a role."""
+        """Handle the switch's answer to a role request."""
         connection, proto = self._connections.get(event.msg.datapath), self._framework.proto
         if connection is None:
             return
@@ -94,7 +94,7 @@ class SwitchReports:
             self._report(SlaveGranted(connection, event.msg.xid))
 
     def refused(self, event: Any) -> None:
-        """The switch did not accept a message; from a controller that is no longer active it is no error."""
+        """Handle a refused message; it is not an error if the controller is no longer active."""
         message, proto = event.msg, self._framework.proto
         deposed = {
             (proto.OFPET_ROLE_REQUEST_FAILED, proto.OFPRRFC_STALE),
@@ -112,7 +112,7 @@ class SwitchReports:
 
 
 def listen(name: FrameworkName, port: int, dpid: int, report: Report) -> None:
-    """Listen for the switch on 127.0.0.1 and report what happens, from threads that end with the process.
+    """Listen for the switch on 127.0.0.1 and report events, from threads that end with the process.
 
     The switch can connect when this returns.  Once a process: the framework's application registry is global.
 
@@ -134,7 +134,7 @@ def listen(name: FrameworkName, port: int, dpid: int, report: Report) -> None:
 
 
 def _wait_until_listening(port: int) -> None:
-    """Wait for the thread of the framework that listens; it says nothing, but the port is then taken."""
+    """Wait until the framework's thread listens; it does not report this, but the port is in use then."""
     deadline = time.monotonic() + _LISTENING_WITHIN_S
     while not _refusal(port):
         if time.monotonic() > deadline:
@@ -144,10 +144,10 @@ def _wait_until_listening(port: int) -> None:
 
 
 def _refusal(port: int) -> str:
-    """Return why nobody else could listen at a port, empty when somebody could.
+    """Return why no other socket could listen at a port; empty if one could.
 
-    The probe does not listen, and a port that is bound with SO_REUSEADDR twice has no conflict until one of the two
-    listens; frameworks set it, too.  So the probe is never in the way of the framework's thread.
+    The probe does not listen.  Two sockets that are bound to a port with SO_REUSEADDR do not conflict until one of them
+    listens, and the frameworks set this option too.  So the probe never prevents the framework's thread from listening.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -159,7 +159,7 @@ def _refusal(port: int) -> str:
 
 
 def _application(framework: Framework, reports: SwitchReports) -> type:
-    """Return the application class that the framework calls: it knows handlers by their decorators alone."""
+    """Return the application class for the framework, which finds handlers only by their decorators."""
     events, handler = framework.events, framework.handler
     main, on = handler.MAIN_DISPATCHER, handler.set_ev_cls
 

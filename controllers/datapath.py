@@ -11,14 +11,14 @@ from testbed.controllers.messages import MessageBuilder
 from testbed.controllers.openflow import Message
 from testbed.controllers.switch import Role
 
-_XID = 4  # where in a message its number is
+_XID = 4  # offset of the number in a message
 
 
 class DatapathConnection:
     """A `switch.Connection` over one connection of a framework.
 
     Attributes:
-        link: the way for orders; None before the switch has granted the master role.
+        link: accepts commands; None before the switch has granted the master role.
     """
 
     def __init__(self, framework: Framework, datapath: Any) -> None:
@@ -40,7 +40,7 @@ class DatapathConnection:
         self._built.keep(messages)
 
     def granted(self) -> MasterLink:
-        """Return the link, now that the switch has made us its master."""
+        """Return the link; called after the switch has granted the master role."""
         if self.link is None:
             barrier = _serialised(self._framework.parser.OFPBarrierRequest(self._datapath))
             self.link = MasterLink(self._wire, self._built, barrier)
@@ -63,14 +63,14 @@ class MasterLink:
 
 
 class _Built:
-    """Messages as bytes, without their numbers.  To build a flow takes the frameworks longer than to decide it."""
+    """Messages as bytes, without their numbers: the frameworks need longer to build a flow than we to decide on it."""
 
     def __init__(self, builder: MessageBuilder, datapath: Any) -> None:
         self._builder, self._datapath = builder, datapath
         self._kept: dict[Message, bytes] = {}
 
     def keep(self, messages: Sequence[Message]) -> None:
-        """Build what will be needed again and again."""
+        """Build messages that will be sent many times."""
         self._kept.update((new, self._now(new)) for new in messages if new not in self._kept)
 
     def bytes_of(self, message: Message) -> bytes:
@@ -82,14 +82,16 @@ class _Built:
 
 
 class _Wire:
-    """Numbers messages and hands them to the framework."""
+    """Numbers messages and passes them to the framework."""
 
     def __init__(self, framework: Framework, datapath: Any) -> None:
         self._framework, self._datapath = framework, datapath
-        self._numbers = itertools.count(1)  # of our own: the framework numbers its echoes in another thread
+        self._numbers = itertools.count(
+            1
+        )  # not the framework's numbers: it numbers its echo requests in another thread
 
     def write(self, messages: Sequence[bytes]) -> int:
-        """Hand all over in one piece (each would wake the framework's sending thread); return the last number."""
+        """Pass all on at once (each one would wake the framework's sending thread); return the last number."""
         wire, number = bytearray(), 0
         for message in messages:
             number = next(self._numbers)

@@ -23,7 +23,7 @@ Emit = Callable[[int, dict[str, Any]], None]
 
 
 class SiblingNames:
-    """Feeds the policy and sends what it says.  No I/O of its own but `send` and `emit`."""
+    """Feeds events to the policy and sends its names.  Its only I/O is `send` and `emit`."""
 
     def __init__(self, nodes: Sequence[Host], send: Send, emit: Emit, seal: Seal, pause_ns: int = KEEPALIVE_NS) -> None:
         """Make the policy over `nodes`; `send` may raise OSError, which is recorded; `seal` is a `Sealer`'s."""
@@ -36,7 +36,7 @@ class SiblingNames:
         self._address_of.update(dict.fromkeys(nodes, address))
 
     def feed(self, event: Event, now_ns: int) -> None:
-        """Hand an event to the policy and send what comes of it."""
+        """Pass an event to the policy and send the names that it returns."""
         self._record(event, now_ns)
         for action in self._policy.handle(event, now_ns):
             self._record(action, now_ns)
@@ -47,7 +47,7 @@ class SiblingNames:
     def _tell(self, node: str, sibling: str, now_ns: int) -> None:
         address = self._address_of.get(node)
         if address is None:
-            return  # not heard from yet: the policy says it again
+            return  # no notification yet, so the address is unknown; the policy repeats the name
         try:
             for _, datagram in self._seal(
                 notification.encode_siblings(NameSiblings(nodes=(node,), siblings=(sibling,))), (node,)

@@ -29,23 +29,23 @@ from testbed.scenario.balancer import FrameworkName
 
 PACKAGES: dict[FrameworkName, str] = {"os-ken": "os_ken", "ryu": "ryu"}
 
-HANDOVER_S = 0.0002  # after it a busy thread lets another one run; Python's own 5 ms are longer than a decision takes
+HANDOVER_S = 0.0002  # thread switch interval; Python's default of 5 ms is longer than a decision takes
 
 Work = Callable[[], object]
 
 
 class Threads(Protocol):
-    """Where a framework runs."""
+    """The threads in which a framework runs."""
 
     def start(self, launch: Work) -> None:
         """Run `launch` where the framework lives and return when it has; raises what it raises."""
 
     def call(self, work: Work) -> None:
-        """Have `work` done where the framework may be touched, soon and in order."""
+        """Run `work` soon, in order, in a thread that may use the framework's objects."""
 
 
 class Framework:
-    """The modules of one framework that we use, and its threads."""
+    """The modules of one framework, and its threads."""
 
     def __init__(self, name: FrameworkName, threads: Threads) -> None:
         """Import them."""
@@ -87,12 +87,14 @@ class Framework:
 
 
 class NativeThreads:
-    """os-ken's: those of the system."""
+    """The threads of os-ken: system threads."""
 
     def start(self, launch: Work) -> None:
         """See `Threads.start`."""
         failures: list[Exception] = []
-        starter = threading.Thread(target=_tried, args=(launch, failures), daemon=True)  # its children inherit that
+        starter = threading.Thread(
+            target=_tried, args=(launch, failures), daemon=True
+        )  # the framework's threads inherit this
         starter.start()
         starter.join()
         if failures:
@@ -104,7 +106,7 @@ class NativeThreads:
 
 
 class GreenThreads:
-    """Ryu's: eventlet's, which live in one thread."""
+    """The threads of Ryu: green threads of eventlet, which all run in one thread."""
 
     def __init__(self) -> None:
         self._bell = Bell()
@@ -146,14 +148,14 @@ def remedy(name: FrameworkName) -> str:
 
 
 def installed(name: FrameworkName) -> bool:
-    """Tell whether the framework is there, without importing it."""
+    """Return whether the framework is installed, without importing it."""
     return importlib.util.find_spec(PACKAGES[name]) is not None
 
 
 def preload(name: FrameworkName) -> None:
     """Import os-ken, which takes a third of a second, for processes that are forked from this one.
 
-    Not Ryu: eventlet's hub belongs to the process that has imported it.
+    Ryu cannot be preloaded: the hub of eventlet belongs to the process that imported it.
     """
     if name == "os-ken" and installed(name):
         Framework(name, NativeThreads()).module("controller.ofp_handler")
@@ -174,9 +176,9 @@ def load(name: FrameworkName) -> Framework:
 
 
 def _mend_eventlet() -> None:
-    """Give eventlet the name Ryu imports and eventlet 0.30.3 dropped; Ryu only ever hands it back to eventlet."""
+    """Restore the name that Ryu imports and eventlet 0.30.3 removed; Ryu only passes it back to eventlet."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"\s*Eventlet is deprecated")  # Ryu has nothing else
+        warnings.filterwarnings("ignore", r"\s*Eventlet is deprecated")  # Ryu runs only on eventlet
         wsgi: Any = importlib.import_module("eventlet.wsgi")
     if not hasattr(wsgi, "ALREADY_HANDLED"):
         wsgi.ALREADY_HANDLED = object()

@@ -27,12 +27,12 @@ Conclusion = NodeLeft | NodeJoined | StagesAnnounced
 
 @dataclass(frozen=True, slots=True)
 class MeshAccess:
-    """What it takes to read the messages of the mesh.
+    """What is needed to read the messages of the mesh.
 
     Attributes:
         members: every node of the mesh, the same list everywhere.
         spec: how many monitors each node has, and how often they report.
-        absent: members that are not there yet.
+        absent: members that may be added later.
     """
 
     members: tuple[str, ...]
@@ -44,7 +44,7 @@ class MeshReceiver:
     """Receives only; sends nothing to the mesh.  Its only I/O is `emit`."""
 
     def __init__(self, access: MeshAccess, ring: Keyring, emit: Emit, since_ns: int = LONG_AGO_NS) -> None:
-        """Receive with the keys of `ring`; what was sent before `since_ns` is ignored."""
+        """Receive with the keys of `ring`; messages sent before `since_ns` are ignored."""
         self._codec = Codec(ring, _silent, since_ns)
         self._agreement = Agreement(access.members, access.spec.watchers, access.spec.sync_interval_ns)
         self._agreement.announce([member for member in access.members if member not in access.absent], 0)
@@ -54,18 +54,18 @@ class MeshReceiver:
 
     @property
     def ignored(self) -> dict[str, int]:
-        """Return how many datagrams were ignored, by flaw."""
+        """Return how many datagrams were ignored, by reason."""
         return dict(self._codec.ignored)
 
     @staticmethod
     def concerns(datagram: bytes) -> bool:
-        """Tell whether a datagram claims to be a message of the mesh."""
+        """Return whether a datagram claims to be a message of the mesh."""
         return is_on(Channel.MESH, datagram)
 
     def hear(self, datagram: bytes, now_ns: int) -> list[Conclusion]:
-        """Return who left and who returned because of a datagram, and an announcement that says something new.
+        """Return which nodes left and returned because of a datagram, and an announcement if it is new.
 
-        States and heartbeats are not for the balancer.
+        States and heartbeats are not used by the balancer.
         """
         concluded: list[Conclusion] = []
         for event in self._codec.decode(datagram):
@@ -79,13 +79,13 @@ class MeshReceiver:
 
     def _consider(self, report: SuspicionsHeard, now_ns: int) -> list[NodeLeft | NodeJoined]:
         last = self._reports.get(report.monitor)
-        if last is not report and last != report:  # mostly it is the same body, decoded once
+        if last is not report and last != report:  # usually the same object: equal bodies are decoded once
             self._reports[report.monitor] = report
             self._emit(now_ns, written(recast(report, SuspicionsChanged), "mesh"))
         return self._agreement.hear(report, now_ns)
 
     def on_time(self, now_ns: int) -> list[NodeLeft | NodeJoined]:
-        """Return who left and who returned because time has passed."""
+        """Return which nodes left and returned because time has passed."""
         due_ns = self._agreement.next_deadline_ns()
         if due_ns is None or now_ns < due_ns:
             return []
@@ -99,5 +99,5 @@ class MeshReceiver:
 
 
 def _silent() -> int:
-    """Return no time: this side seals nothing."""
+    """Return 0: this side sends no messages."""
     raise AssertionError("the balancer sends nothing to the mesh")

@@ -71,7 +71,7 @@ _DATAGRAM, _TIME, _PORT, _FLOW = "datagram", "time", "port", "flow"
 
 
 class _Pending(NamedTuple):
-    """What a barrier is to confirm: what it counts from, which nodes are removed, whether it is the whole pipeline."""
+    """What a barrier confirms: the start of its time, the removed nodes, and whether it is the whole pipeline."""
 
     since_ns: int
     messages: int
@@ -80,12 +80,12 @@ class _Pending(NamedTuple):
 
 
 class LoadBalancer:
-    """Carries the policy's actions out on the switch.  Its only I/O is `emit` and the link."""
+    """Executes the actions of the policy in the switch.  Its only I/O is `emit` and the link."""
 
     def __init__(self, config: BalancerConfig, emit: Emit, send: Send | None = None, note: Note | None = None) -> None:
-        """Make the policies; nothing is sent to a switch before `activate`, nor to a node that has not notified.
+        """Create the policies.  Nothing is sent to a switch before `activate`, or to a node before it has notified.
 
-        `send` takes datagrams to nodes; without it no names of siblings are sent.  `note` gets every input.
+        `send` sends datagrams to nodes; without it no names of siblings are sent.  `note` receives every input.
         """
         names = tuple(node.name for node in config.nodes)
         draws = random.Random(config.seed)
@@ -111,7 +111,7 @@ class LoadBalancer:
     # ------------------------------------------------------------------------------------------------------- inputs
 
     def on_datagram(self, datagram: bytes, now_ns: int, sender: Address | None = None) -> None:
-        """Feed a notification or a message of the mesh to the policies; anything else is counted."""
+        """Pass a notification or a mesh message to the policies; other datagrams are counted."""
         self._note((_DATAGRAM, now_ns, datagram, sender))
         if self._mesh is not None and self._mesh.concerns(datagram):
             for conclusion in self._mesh.hear(datagram, now_ns):
@@ -127,7 +127,7 @@ class LoadBalancer:
             self._siblings.feed(event, now_ns)
 
     def _notified(self, datagram: bytes, now_ns: int) -> NodesNotified | None:
-        """Return a node's notification; None when it was ignored, or has waited here until it was too old."""
+        """Return the notification of a node; None if it was ignored, or waited in the socket until it was too old."""
         opened = self._opener.open(datagram)
         if opened is None:
             return None
@@ -145,7 +145,7 @@ class LoadBalancer:
         return event
 
     def on_time(self, now_ns: int) -> None:
-        """Wake the policies whose deadline has come."""
+        """Wake the policies whose deadline has passed."""
         next_ns = self.next_deadline_ns()
         if next_ns is None or now_ns < next_ns:
             return
@@ -158,7 +158,7 @@ class LoadBalancer:
             require_progress("balancer", self._policy, now_ns)
 
     def on_switch(self, happening: Happening, happened_ns: int, now_ns: int) -> None:
-        """Take in what the framework reported at `happened_ns`.
+        """Process an event that the framework reported at `happened_ns`.
 
         Raises:
             ToolError: the switch refused a message.
@@ -173,23 +173,23 @@ class LoadBalancer:
             raise ToolError("changing the switch", f"it refused a message: {happening.text}", "see ovs-vswitchd.log")
 
     def activate(self, link: Link, now_ns: int) -> None:
-        """Send changes over `link` from now on, and first of all the whole pipeline."""
+        """Send the whole pipeline over `link`, and from now on all changes."""
         self._link = link
         self._pending.clear()
         mods = pipeline.install(self._config, self._slots, self._removed)
         self._send(mods, now_ns, tuple(sorted(self._removed)), whole=True)
 
     def release(self) -> None:
-        """Send no change until `activate` is called again."""
+        """Send no changes until `activate` is called again."""
         self._link = None
         self._pending.clear()
 
     def prepare(self, connection: Connection) -> None:
-        """Build in advance what will be sent over `connection` again and again."""
+        """Build in advance the messages that will be sent over `connection` many times."""
         connection.prepare(pipeline.every_slot(self._config, len(self._slots)))
 
     def follow(self, taken: Input) -> None:
-        """Take in an input that another balancer noted."""
+        """Process an input that another balancer has noted."""
         kind, now_ns, *rest = taken
         if kind == _DATAGRAM:
             datagram, sender = rest
@@ -243,7 +243,7 @@ class LoadBalancer:
             self._node_changed(NodeLeft(node=node, reason=PORT_DOWN), now_ns)
 
     def _packet_came(self, happening: PacketIn, now_ns: int) -> None:
-        """Ask the policy about the packet's flow; a packet without one is lost here, and counted by the switch."""
+        """Ask the policy about the flow of a packet; a packet without one is dropped here, and counted by the switch."""
         flow = five_tuple(happening.data)
         if flow is None:
             return
@@ -266,7 +266,7 @@ class LoadBalancer:
         mods = [message for action in actions for message in self._carry_out(action, now_ns, packet)]
         removed = tuple(action.node for action in actions if isinstance(action, RemoveNode))
         self._send(tuple(mods), now_ns, removed)
-        self._record(event, now_ns)  # now that the switch is at work
+        self._record(event, now_ns)  # after the messages were sent, so that the switch does not wait for it
         for action in actions:
             self._record(action, now_ns)
 

@@ -25,9 +25,9 @@ from testbed.controllers.openflow import (
     ToGroup,
 )
 
-# Values Open vSwitch knows and the frameworks have no names for.
+# Values that Open vSwitch defines but the frameworks do not name.
 _ADD_OR_MODIFY_GROUP = 0x8000  # OFPGC11_ADD_OR_MOD of openvswitch/ofp-group.h
-_PRESUPPOSING = ("ip_frag",)  # Nicira's fields that a match may have only after others
+_PRESUPPOSING = ("ip_frag",)  # Nicira fields that must come after other fields in a match
 _HASH_SYMMETRIC_L3L4_UDP = 3  # NX_HASH_FIELDS_SYMMETRIC_L3L4_UDP of openflow/nicira-ext.h
 
 
@@ -78,7 +78,7 @@ class MessageBuilder:
     def _match(self, match: Match) -> Any:
         """Return the framework's match.
 
-        It sorts fields so that each comes after those it presupposes, but puts Nicira's fields first.
+        The framework sorts fields so that each comes after those it depends on, but puts Nicira fields first.
         """
         fields = self._parser.OFPMatch(**dict(match)).items()
         return self._parser.OFPMatch(_ordered_fields=sorted(fields, key=lambda field: field[0] in _PRESUPPOSING))
@@ -124,7 +124,8 @@ class MessageBuilder:
             fields=_HASH_SYMMETRIC_L3L4_UDP,
             basis=action.basis,
             algorithm=self._nicira.NX_MP_ALG_MODULO_N,
-            max_link=action.links - 1,  # the wire has the greatest link, the manual the number of links
+            max_link=action.links
+            - 1,  # the message contains the highest link number, the manual says the number of links
             arg=0,
             ofs_nbits=self._nicira.ofs_nbits(0, 31),
             dst=action.register,

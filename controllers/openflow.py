@@ -15,12 +15,12 @@ Value = int | str
 Masked = tuple[Value, Value]  # value and mask
 Match = tuple[tuple[str, Value | Masked], ...]
 
-IN_PORT = 0xFFFFFFF8  # OFPP_IN_PORT: back to where the packet came from; plain output would be suppressed
+IN_PORT = 0xFFFFFFF8  # OFPP_IN_PORT: back to the input port; an output action with its number would be ignored
 CONTROLLER = 0xFFFFFFFD  # OFPP_CONTROLLER: the whole packet, as a packet-in
 
 
 def match(**fields: Value | Masked) -> Match:
-    """Return a match in canonical order; two that mean the same are equal."""
+    """Return a match in canonical order, so that equivalent matches are equal."""
     return tuple(sorted(fields.items()))
 
 
@@ -29,14 +29,14 @@ def match(**fields: Value | Masked) -> Match:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Send a copy of the packet as it is now out of a port."""
+    """Send a copy of the packet, in its present state, through a port."""
 
     port: int
 
 
 @dataclass(frozen=True, slots=True)
 class ToGroup:
-    """Hand the packet to a group."""
+    """Process the packet with a group."""
 
     group: int
 
@@ -60,7 +60,7 @@ class CopyField:
 
 @dataclass(frozen=True, slots=True)
 class Resubmit:
-    """Look the packet up in a table, as it is now, and come back here."""
+    """Look up the packet in a table, in its present state, then continue with the next action."""
 
     table: int
 
@@ -82,7 +82,7 @@ class Learn:
         fixed: further fields of the match, with their values.
         same: field names and widths in bits.
         register: 32 bits, copied into the new flow's action.
-        idle_s: the new flow goes when it matched nothing for so long.
+        idle_s: the new flow expires after this time without a match.
     """
 
     table: int
@@ -102,9 +102,9 @@ OpenFlowAction = Output | ToGroup | SetField | CopyField | Resubmit | HashToRegi
 
 @dataclass(frozen=True, slots=True)
 class FlowMod:
-    """Add a flow: packets of `match` get `actions` in order, then continue in table `goto` (None: that was all).
+    """Add a flow: `actions` apply to packets of `match` in order; then table `goto` follows (None: no further table).
 
-    It goes when it matched nothing for `idle_s`; 0: never.
+    It expires after `idle_s` without a match; 0: never.
     """
 
     table: int
@@ -118,7 +118,7 @@ class FlowMod:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """A list of actions that is live while `watch_port` is up, or a bucket of the group `watch_group` is live."""
+    """A list of actions.  It is live while `watch_port` is up, or while a bucket of the group `watch_group` is live."""
 
     watch_port: int | None
     actions: tuple[OpenFlowAction, ...]
@@ -127,7 +127,7 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class GroupMod:
-    """Add or replace a fast-failover group: the first live bucket is carried out, none when none is live."""
+    """Add or replace a fast-failover group: the first live bucket is executed; without one, the packet is dropped."""
 
     group: int
     buckets: tuple[Bucket, ...]
@@ -135,7 +135,7 @@ class GroupMod:
 
 @dataclass(frozen=True, slots=True)
 class PacketOut:
-    """Carry out `actions` on the frame `data` as if it had come in by `in_port`."""
+    """Execute `actions` on the frame `data` as if it had arrived at `in_port`."""
 
     in_port: int
     data: bytes

@@ -28,12 +28,12 @@ from testbed.controllers.openflow import (
 from testbed.controllers.table_numbers import Table
 
 PATH, PORT_SET = "reg3", "reg4"  # sets count from 1
-_FIRST_GROUP = 1 << 16  # the groups of nodes have their numbers
+_FIRST_GROUP = 1 << 16  # lower numbers are used by the groups of nodes
 _MOST_PATHS = 64
 
 
 def towards(config: BalancerConfig, station: Station) -> tuple[OpenFlowAction, ...]:
-    """Return what sends a packet on its way to a station."""
+    """Return the actions that send a packet to a station."""
     if not station.more_ports:
         return (Output(station.port),)
     spread = HashToRegister(PATH, links=len(station.ports), basis=config.path_basis)
@@ -41,7 +41,7 @@ def towards(config: BalancerConfig, station: Station) -> tuple[OpenFlowAction, .
 
 
 def any_of(config: BalancerConfig, station: Station) -> int:
-    """Return the group that is live as long as any of the ports towards a station is up."""
+    """Return the group that is live while any of the ports to a station is up."""
     return _group(_number_of(config, station), 0)
 
 

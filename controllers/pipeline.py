@@ -99,12 +99,12 @@ from testbed.units import NS_PER_S
 SLOT, NODE = "reg1", "reg2"  # node numbers count from 1: 0 is "not pinned"
 PIN_COOKIE = 0x5049_4E53  # "PINS" in dumps
 TURN_COOKIE = 0x5455_524E  # "TURN"
-FRAGMENT_COOKIE = 0x4652_4147  # "FRAG": counts the fragments that were dropped
-KERNEL_COOKIE = 0x4B45_524E  # "KERN": counts frames that hosts' kernels sent by themselves, and that were dropped
-ANSWERED_COOKIE = 0x414E_5357  # "ANSW": counts what came back from the controller
+FRAGMENT_COOKIE = 0x4652_4147  # "FRAG": counts dropped fragments
+KERNEL_COOKIE = 0x4B45_524E  # "KERN": counts dropped frames that the kernels of hosts sent by themselves
+ANSWERED_COOKIE = 0x414E_5357  # "ANSW": counts packets that came back from the controller
 DEFLECTED = ("02:de:f1:00:00:00", "ff:ff:ff:00:00:00")
-MOST_PREPARED = 1024  # flows: to build one takes some 0.1 ms
-FALLBACKS = 2  # further nodes in a node's group
+MOST_PREPARED = 1024  # flows; building one takes about 0.1 ms
+FALLBACKS = 2  # further nodes in the group of a node
 
 _IPV4, _IPV6, _ARP = 0x0800, 0x86DD, 0x0806
 _TCP, _UDP, _ICMPV6 = 6, 17, 58
@@ -119,7 +119,7 @@ _TO_A_GROUP = ("01:00:00:00:00:00", "01:00:00:00:00:00")  # broadcast is one of 
 
 
 def install(config: BalancerConfig, slots: Sequence[str], removed: Collection[str]) -> tuple[Message, ...]:
-    """Return the whole pipeline, in an order that is safe for packets that arrive meanwhile.
+    """Return the whole pipeline, in an order that is correct for packets that arrive meanwhile.
 
     Later tables come first, and CLASSIFY, which leads into them, last.
 
@@ -135,12 +135,12 @@ def install(config: BalancerConfig, slots: Sequence[str], removed: Collection[st
 
 
 def is_per_flow(config: BalancerConfig) -> bool:
-    """Tell whether the controller places every flow."""
+    """Return whether the controller places every flow."""
     return BALANCER_POLICIES[config.spec.policy].places_flows
 
 
 def set_slots(config: BalancerConfig, before: Sequence[str], after: Sequence[str]) -> tuple[Message, ...]:
-    """Return the changes that turn the slots `before` into those `after`; none where flows are placed one by one."""
+    """Return the changes from the slots `before` to the slots `after`; none if the controller places every flow."""
     if is_per_flow(config):
         return ()
     pairs = enumerate(zip(before, after, strict=True))
@@ -148,9 +148,9 @@ def set_slots(config: BalancerConfig, before: Sequence[str], after: Sequence[str
 
 
 def every_slot(config: BalancerConfig, slots: int) -> tuple[Message, ...]:
-    """Return the flow of every slot for every node, all that `set_slots` can ask for.
+    """Return the flow of every slot for every node: all flows that `set_slots` can return.
 
-    None where flows are placed one by one, nor where they would be too many to be built ahead.
+    Empty if the controller places every flow, or if they are too many to be built in advance.
     """
     if is_per_flow(config) or slots * len(config.nodes) > MOST_PREPARED:
         return ()
@@ -168,12 +168,12 @@ def place_flow(config: BalancerConfig, flow: FiveTuple, node: str) -> FlowMod:
 
 
 def send_back(config: BalancerConfig, in_port: int, frame: bytes, node: str) -> PacketOut:
-    """Return what sends a packet the switch asked about on to its node, pinned or not yet."""
+    """Return the message that sends a packet-in on to its node, whether the pin is already in force or not."""
     return PacketOut(in_port, frame, (SetField(NODE, config.number_of(node)), Resubmit(Table.PLACED)))
 
 
 def remove_node(config: BalancerConfig, node: str) -> tuple[Message, ...]:
-    """Return the change that makes the pinned flows of `node` hash again; it must hold no slot by then."""
+    """Return the change that makes the pinned flows of `node` hash again; the node must have no slots by then."""
     return (_removed(config, node),)
 
 
@@ -216,7 +216,7 @@ def _again(config: BalancerConfig) -> Iterator[FlowMod]:
 
 
 def _three_bits(number: int) -> str:
-    """Return an address with three bits set, so chosen that no two of 4096 numbers have the same three."""
+    """Return an address with three bits set; no two of 4096 numbers have the same three bits."""
     bits = sum(1 << (16 * place + (number >> 4 * place & 15)) for place in range(3))
     return bits.to_bytes(6, "big").hex(":")
 
@@ -234,7 +234,7 @@ def _forward(config: BalancerConfig) -> Iterator[FlowMod]:
 
 
 def _dropped_of_kernels() -> Iterator[FlowMod]:
-    """Yield flows that only count, for what has no way."""
+    """Yield flows that only count packets without a destination."""
     yield FlowMod(Table.FORWARD, _REST, match(eth_dst=_TO_A_GROUP), cookie=KERNEL_COOKIE)
     yield FlowMod(Table.FORWARD, _LEFT, match(eth_type=_ARP), cookie=KERNEL_COOKIE)
     for kind in _NEIGHBOUR_DISCOVERY:

@@ -49,12 +49,12 @@ from testbed.units import NS_PER_MS
 from testbed.wire.sealing import MAX_DATAGRAM_BYTES
 
 PRIMARY_GENERATION, STANDBY_GENERATION = 1, 2
-LONGEST_WAIT_NS = 10 * NS_PER_MS  # a turn of the loop with nothing to do costs some 20 us
-MAX_A_TURN = 64  # datagrams, and happenings: no flood of one keeps the other, the deadlines or a standby waiting
+LONGEST_WAIT_NS = 10 * NS_PER_MS  # an idle iteration of the loop costs about 20 us
+MAX_A_TURN = 64  # datagrams, and events: many of one kind must not delay the others, deadlines or a standby
 
 
 class Inbox:
-    """What other threads and signal handlers have for the one thread that decides."""
+    """Passes events from other threads and signal handlers to the thread that makes the decisions."""
 
     def __init__(self, now_ns: Callable[[], int], beat: Callable[[], None] = lambda: None) -> None:
         self._now_ns, self._beat = now_ns, beat
@@ -67,24 +67,24 @@ class Inbox:
         return self._bell.fileno()
 
     def post(self, happening: Happening) -> None:
-        """Leave a happening, with the time."""
+        """Add an event, with the time."""
         self._posted.append((self._now_ns(), happening))
         self._bell.ring()
 
     def put_back(self, taken: Iterable[tuple[int, Happening]]) -> None:
-        """Leave what was taken too early, in its order, before all else."""
+        """x"""
         self._posted.extendleft(reversed(list(taken)))
         self._bell.ring()
 
     def stop(self, *_: object) -> None:
-        """Ask the thread to end; a signal handler."""
+        """Ask the thread to end; may be used as a signal handler."""
         self.stopping = True
         self._bell.ring()
 
     def take(self, may: Callable[[], object] = lambda: True) -> Iterator[tuple[int, Happening]]:
-        """Yield what was posted, in order, while `may` allows it; what is left after a turn keeps the bell ringing.
+        """Yield the posted events in order while `may` allows it; if any are left, the descriptor stays readable.
 
-        It is asked once a turn, so it is here that a turn is counted.
+        Called once per iteration of the loop, so the iterations are counted here.
         """
         self._beat()
         self._bell.silence()
@@ -97,7 +97,7 @@ class Inbox:
 
 
 class ActiveController:
-    """The loop of the controller that is active, or asks for the role to be."""
+    """The loop of a controller that is active, or requests the role."""
 
     def __init__(
         self,
@@ -109,25 +109,27 @@ class ActiveController:
         generation: int = PRIMARY_GENERATION,
         journal: Journal | None = None,
     ) -> None:
-        """Take over what there is; nothing is done yet.
+        """Store the parts; nothing is sent yet.
 
         Args:
             balancer: what decides.
-            inbox: where the switch's happenings arrive.
+            inbox: receives the events of the switch.
             notify_socket: non-blocking UDP socket of the nodes' notifications.
             now_ns: the run's clock.
             emit: takes ``(t_ns, record)``.
-            generation: under which the master role is asked for.
-            journal: where a standby follows; None: there is no other controller, or none that could take over.
+            generation: generation id for the request of the master role.
+            journal: the connection to the standby; None: there is no other controller, or none that could take over.
         """
         self._balancer, self._inbox, self._notify_socket = balancer, inbox, notify_socket
         self._now_ns, self._emit = now_ns, emit
         self._generation, self._journal = generation, journal
         self._connection: Connection | None = None
-        self._request: int | None = None  # the last one for the role
+        self._request: int | None = None  # the last request for the role
         self._master = self._doubting = self._deposed = False
         self._allowed_ns = now_ns()
-        self._held: list[tuple[int, Happening]] = []  # until the role is granted: some milliseconds
+        self._held: list[
+            tuple[int, Happening]
+        ] = []  # events held back until the role is granted, for some milliseconds
 
     def until_stopped(self) -> None:
         """Run until `Inbox.stop` is called."""
@@ -135,7 +137,7 @@ class ActiveController:
             self._turn()
 
     def take(self, happening: Happening, happened_ns: int) -> None:
-        """Take in what the framework reported."""
+        """Process the events that the framework reported."""
         if isinstance(happening, Connected):
             self._connected(happening, happened_ns)
         elif isinstance(happening, Disconnected):
@@ -144,7 +146,7 @@ class ActiveController:
             self._granted(happening)
         elif isinstance(happening, Deposed):
             self._retire()
-        elif isinstance(happening, (PortChanged, PacketIn)) and not self._master:  # they lead to messages to the switch
+        elif isinstance(happening, (PortChanged, PacketIn)) and not self._master:  # they cause messages to the switch
             if not self._deposed:
                 self._held.append((happened_ns, happening))
         else:
@@ -153,7 +155,7 @@ class ActiveController:
     def _turn(self) -> None:
         heard = [self._inbox.fileno()] if self._passive else [self._inbox.fileno(), self._notify_socket.fileno()]
         waiting.readable(heard, self._wait_ns())
-        self._ship()  # first: a primary that was stopped must not act before it has asked for its role
+        self._ship()  # first, because a primary that was stopped must request its role before it acts
         for happened_ns, happening in self._inbox.take(self._may_act):
             self.take(happening, happened_ns)
         if not self._passive:
@@ -163,7 +165,7 @@ class ActiveController:
             self._ship()
 
     def _may_act(self) -> bool:
-        """Return whether the lease allows one more input, which then has the time of this look at the lease.
+        """Return whether the lease allows one more input; the input gets the time of this check.
 
         The process may be stopped between any two instructions.  An input with a time read after the look could be
         stamped after the stop, as if it had been taken in without a lease.
@@ -220,7 +222,7 @@ class ActiveController:
         self._tell(SwitchLost())
 
     def _ask(self) -> None:
-        """Ask for the master role; until it is granted this controller does not have it."""
+        """Request the master role; until it is granted, this controller counts as not having it."""
         self._lay_down()
         if self._connection is not None and not self._deposed:
             self._request = self._connection.request_role(Role.MASTER, self._generation)
@@ -230,7 +232,7 @@ class ActiveController:
             return
         self._master, self._doubting = True, False
         self._balancer.activate(answer.link, self._allowed_ns)
-        self._balancer.prepare(answer.connection)  # while the switch is at work
+        self._balancer.prepare(answer.connection)  # while the switch processes the request
         self._inbox.put_back(self._held)
         self._held = []
 
@@ -278,7 +280,7 @@ def serve(
 
 
 def sender_of(notify_socket: socket.socket) -> Callable[[bytes, Address], None]:
-    """Make the socket non-blocking and return what sends datagrams to nodes through it."""
+    """Make the socket non-blocking and return a function that sends datagrams to nodes through it."""
     notify_socket.setblocking(False)
 
     def send(datagram: bytes, address: Address) -> None:

@@ -36,7 +36,7 @@ _MAX_MESSAGE_BYTES = 1 << 20
 _BUFFER_BYTES = 4 * 10**6
 _SO_SNDBUFFORCE = 32
 
-Input = tuple[Any, ...]  # its kind, its time, and what else belongs to it: plain values
+Input = tuple[Any, ...]  # kind, time, and further plain values
 
 
 def line() -> tuple[socket.socket, socket.socket]:
@@ -50,7 +50,7 @@ class Journal:
     """The primary's end.
 
     Attributes:
-        lost: nobody reads the other end any more, or too slowly.
+        lost: the other end is not read any more, or too slowly.
     """
 
     def __init__(self, end: socket.socket) -> None:
@@ -61,16 +61,16 @@ class Journal:
         self.lost = False
 
     def note(self, taken: Input) -> None:
-        """Keep an input for the next `ship`, if there is still somebody to ship it to."""
+        """Keep an input for the next `ship`, if the standby still receives."""
         if not self.lost:
             self._noted.append(taken)
 
     def lease_is_over(self, now_ns: int) -> bool:
-        """Tell whether the standby may be about to take over: `ship` before anything else."""
+        """Return whether the standby may be about to take over; if so, call `ship` before anything else."""
         return now_ns - self._shipped_ns >= LEASE_NS
 
     def ship(self, now_ns: int) -> None:
-        """Send what was noted, or a sign of life when one is due."""
+        """Send the noted inputs, or an empty message if a heartbeat is due."""
         if self.lost or not (self._noted or now_ns - self._shipped_ns >= HEARTBEAT_NS):
             return
         message, self._noted = msgpack.packb(self._noted), []
@@ -95,7 +95,7 @@ class Follower:
         return self._end.fileno()
 
     def inputs(self, now_ns: int) -> Iterator[Input]:
-        """Yield every input that is there; sets `closed` when the primary is dead."""
+        """Yield all waiting inputs; set `closed` if the primary is dead."""
         while True:
             try:
                 message = self._end.recv(_MAX_MESSAGE_BYTES)
@@ -111,9 +111,9 @@ class Follower:
 
     @property
     def hung_ns(self) -> int | None:
-        """Return when the primary is considered hung, if nothing more is heard; None before it has begun to speak."""
+        """Return when the primary is considered hung if it sends nothing more; None before its first message."""
         return None if self._heard_ns is None else self._heard_ns + HUNG_NS
 
     def close(self) -> None:
-        """Tell a primary that lives after all."""
+        """Close the connection, which shows a live primary that the standby has stopped following."""
         self._end.close()

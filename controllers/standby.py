@@ -48,19 +48,19 @@ from testbed.system import waiting
 
 
 class Mute:
-    """Suppresses all output before it is lifted, since the primary emits and sends the same."""
+    """Suppresses all output until it is lifted, because the primary emits and sends the same."""
 
     def __init__(self, emit: Emit, send: Send) -> None:
         self._emit, self._send = emit, send
         self.lifted = False
 
     def emit(self, t_ns: int, record: dict[str, Any]) -> None:
-        """Pass a record on, or not."""
+        """Pass on a record, unless output is suppressed."""
         if self.lifted:
             self._emit(t_ns, record)
 
     def send(self, datagram: bytes, address: Address) -> None:
-        """Pass a datagram on, or not."""
+        """Pass on a datagram, unless output is suppressed."""
         if self.lifted:
             self._send(datagram, address)
 
@@ -81,7 +81,7 @@ class Following:
         self.ports_up: dict[int, bool] = {}
 
     def until_primary_is_gone(self) -> str | None:
-        """Follow; return what happened to the primary (``died`` or ``hung``), or None after `Inbox.stop`."""
+        """Follow the primary; return what happened to it (``died`` or ``hung``), or None after `Inbox.stop`."""
         while not self._inbox.stopping:
             waiting.readable([self._inbox.fileno(), self._primary.fileno()], min(LONGEST_WAIT_NS, self._patience_ns()))
             for _, happening in self._inbox.take():

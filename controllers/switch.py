@@ -20,7 +20,7 @@ _PORT_BITS = 32
 
 
 class Role(Enum):
-    """What a controller is to the switch; the switch has one master and refuses the orders of slaves."""
+    """The role of a controller; a switch has one master and refuses commands of slaves."""
 
     MASTER = "master"
     SLAVE = "slave"
@@ -32,17 +32,17 @@ class Connection(Protocol):
     def request_role(self, role: Role, generation: int) -> int:
         """Ask for a role; return the number that the answer will carry.
 
-        The answer is `MasterGranted` or `SlaveGranted`, or `Deposed` when a greater generation has been seen.
+        The answer is `MasterGranted` or `SlaveGranted`, or `Deposed` if the switch has seen a higher generation id.
         """
         ...
 
     def prepare(self, messages: Sequence[Message]) -> None:
-        """Make ready what the link will send again and again; nothing is sent."""
+        """Prepare messages that the link will send many times; nothing is sent."""
         ...
 
 
 class Link(Protocol):
-    """The way for orders of the master."""
+    """Accepts the commands of the master."""
 
     def send(self, messages: Sequence[Message]) -> int:
         """Send messages and a barrier after them; return the barrier's number, which `Acknowledged` will carry.
@@ -52,13 +52,13 @@ class Link(Protocol):
         ...
 
     def post(self, messages: Sequence[Message]) -> None:
-        """Send messages that nobody waits for."""
+        """Send messages without a barrier."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """The switch is there (again); `ports_up` says of each of its ports whether it has a carrier."""
+    """The switch has connected; `ports_up` says for each of its ports whether it has a carrier."""
 
     connection: Connection
     ports_up: Mapping[int, bool]
@@ -73,7 +73,7 @@ class Disconnected:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """Everything sent up to the barrier of that number is in force."""
+    """Everything sent before the barrier with this number is in force."""
 
     link: Link
     barrier: int
@@ -81,25 +81,25 @@ class Acknowledged:
 
 @dataclass(frozen=True, slots=True)
 class PortChanged:
-    """A port gained or lost its carrier; one of another switch than the balancer's is named by `far_port`."""
+    """A port gained or lost its carrier; for a switch other than the balancer's, `far_port` gives the number."""
 
     port: int
     up: bool
 
 
 def far_port(dpid: int, port: int) -> int:
-    """Return the number by which a port of another switch is known; OpenFlow's own have 32 bits."""
+    """Return a number for a port of another switch; the numbers of OpenFlow have 32 bits."""
     return dpid << _PORT_BITS | port
 
 
 def is_far(port: int) -> bool:
-    """Return whether the number is that of a port of another switch."""
+    """Return whether a number belongs to a port of another switch."""
     return port >> _PORT_BITS > 0
 
 
 @dataclass(frozen=True, slots=True)
 class PacketIn:
-    """The switch handed us a frame that came in by `port`."""
+    """The switch sent a frame to the controller; it had arrived at `port`."""
 
     port: int
     data: bytes
@@ -114,7 +114,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class MasterGranted:
-    """The switch made us its master; `request` is the number of what asked for it."""
+    """The switch granted the master role; `request` is the number of the request."""
 
     connection: Connection
     request: int
@@ -123,7 +123,7 @@ class MasterGranted:
 
 @dataclass(frozen=True, slots=True)
 class SlaveGranted:
-    """The switch made us a slave."""
+    """The switch granted the slave role."""
 
     connection: Connection
     request: int
@@ -131,7 +131,7 @@ class SlaveGranted:
 
 @dataclass(frozen=True, slots=True)
 class Deposed:
-    """The switch obeys another controller: our generation is stale, or we are a slave."""
+    """Another controller is the master: the generation id is stale, or this controller is a slave."""
 
     connection: Connection
 

@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class Table(IntEnum):
-    """The tables, in the order packets meet them."""
+    """The tables, in the order in which packets pass them."""
 
     CLASSIFY = 0
     PINS = 1
