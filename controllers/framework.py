@@ -38,7 +38,7 @@ class Threads(Protocol):
     """The threads in which a framework runs."""
 
     def start(self, launch: Work) -> None:
-        """Run `launch` where the framework lives and return when it has; raises what it raises."""
+        """Run `launch` in the framework's thread and return when it is done; exceptions are raised here."""
 
     def call(self, work: Work) -> None:
         """Run `work` soon, in order, in a thread that may use the framework's objects."""

@@ -243,7 +243,7 @@ class LoadBalancer:
             self._node_changed(NodeLeft(node=node, reason=PORT_DOWN), now_ns)
 
     def _packet_came(self, happening: PacketIn, now_ns: int) -> None:
-        """Ask the policy about the flow of a packet; a packet without one is dropped here, and counted by the switch."""
+        """Ask the policy about the flow of a packet; one without a flow is dropped here, and counted by the switch."""
         flow = five_tuple(happening.data)
         if flow is None:
             return

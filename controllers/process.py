@@ -72,7 +72,7 @@ class Inbox:
         self._bell.ring()
 
     def put_back(self, taken: Iterable[tuple[int, Happening]]) -> None:
-        """x"""
+        """Put events that were taken too early back in front of all others, in their order."""
         self._posted.extendleft(reversed(list(taken)))
         self._bell.ring()
 

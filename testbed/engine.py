@@ -74,10 +74,10 @@ class Writer(Protocol):
     """Writes the records of a trial while it runs; `results.run_directory.RunDirectory` is one."""
 
     def append_columns(self, columns: Mapping[str, object]) -> None:
-        """Take in rows of samples (`records.samples.COLUMNS`) as columns of equal length."""
+        """Process rows of samples (`records.samples.COLUMNS`) as columns of equal length."""
 
     def append_event(self, t_ns: int, record: Mapping[str, Any]) -> None:
-        """Take in one record of an event."""
+        """Process one record of an event."""
 
     def checkpoint(self) -> object:
         """Write what is due; called several times a second."""
@@ -87,7 +87,7 @@ class Recorder(Writer, Protocol):
     """A writer that also gets what a trial waits for."""
 
     def waiting(self, what: str, for_ns: int) -> None:
-        """Take in what is being done, and for how long no traffic has flowed."""
+        """Process what is being done, and for how long no traffic has flowed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,7 @@ class Run:
 
     @property
     def passed(self) -> bool:
-        """Tell whether the verdict is not INVALID and every expectation of the scenario held."""
+        """Return whether the verdict is not INVALID and every expectation of the scenario held."""
         expectations = self.summary.get("expectations", ())
         return self.verdict in ("VALID", "DEGRADED") and all(one["passed"] for one in expectations)
 

@@ -71,7 +71,7 @@ class Registry(Generic[R]):
         del self._rows[name]
 
     def is_ours(self, name: str) -> bool:
-        """Tell whether a row is declared by the testbed itself, and did not come in at run time."""
+        """Return whether a row is declared by the testbed itself, and did not come in at run time."""
         self._load()
         return name in self._ours
 

@@ -79,7 +79,7 @@ class World:
         self.agenda.at(round(at_ms * NS_PER_MS), do)
 
     def append_event(self, t_ns: int, record: Mapping[str, Any]) -> None:
-        """Take in what a member concluded; see `engine.Writer`."""
+        """Process what a member concluded; see `engine.Writer`."""
         if record["kind"] == MemberDied.__name__:
             self.died.append((t_ns / NS_PER_MS, record["node"], record["policy"].partition(":")[2]))
 

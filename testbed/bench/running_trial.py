@@ -119,7 +119,7 @@ class RunningTrial:
         return {**json.loads(output), "checks": {check["name"]: check for check in checks}}
 
     def under_way(self) -> bool:
-        """Tell whether its command has not ended."""
+        """Return whether its command has not ended."""
         return self._process.poll() is None
 
     def ended(self, within_s: float) -> Ended:

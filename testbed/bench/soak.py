@@ -123,7 +123,7 @@ def slope_mb_s(looks: Sequence[Look]) -> float:
 
 
 def grow(descriptors: Sequence[int]) -> bool:
-    """Tell whether there are more in all of the second half than there were at any time of the first."""
+    """Return whether there are more in all of the second half than there were at any time of the first."""
     half = len(descriptors) // 2
     return min(descriptors[half:]) > max(descriptors[:half])
 

@@ -49,7 +49,7 @@ class MemoryNeeds:
 
 
 def fits(needed_bytes: int, running: Iterable[tuple[int, int]]) -> bool:
-    """Tell whether so much memory is free beside processes, each with its number and what it takes at most."""
+    """Return whether so much memory is free beside processes, each with its number and what it takes at most."""
     to_come = sum(max(0, most_bytes - resident_bytes(pid)) for pid, most_bytes in running)
     return allowance.free_bytes() - to_come >= needed_bytes
 

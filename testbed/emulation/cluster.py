@@ -35,7 +35,7 @@ from testbed.wire.mesh_messages import Codec
 from testbed.wire.sealing import Keyring
 
 ANNOUNCED_NS = 50 * NS_PER_MS
-_WHY = "drain"  # the kind of order that keeps a node's processes from running
+_WHY = "drain"  # the order that stops the processes of a node
 
 
 class Announcer:
@@ -108,19 +108,19 @@ class Cluster:
             self._announce()
 
     def end(self) -> None:
-        """Order nothing more; nodes that are not ready yet are not needed any more."""
+        """Execute no further orders; nodes that are not ready yet are not needed any more."""
         self._orchestrator.end()
         for node in list(self._starting):
             self._stop(node)
         self._wanted.clear()
 
     def failed(self, node: str) -> None:
-        """Take in that a fault has ended the processes of a node: their parent sees it at once."""
+        """Note that a fault has ended the processes of a node; this process, their parent, learns it at once."""
         now_ns = self._now_ns()
         self._carry_out(self._orchestrator.tell(NodeFailed(node=node), now_ns), now_ns)
 
     def runs(self, node: str) -> bool:
-        """Return whether a node is not out of service by order."""
+        """Return whether no order has taken the node out of service."""
         spans = self._spans.get(node)
         return not spans or spans[-1][1] is not None
 
@@ -129,13 +129,13 @@ class Cluster:
         return [process for processes in self._ending.values() for process in processes]
 
     def absent_ns(self, node: str, ran_ns: int, interval_ns: int) -> int:
-        """Return for how long a node was not to leave samples; no first and no last interval of a life is whole."""
+        """Return for how long a node leaves no samples; the first and last interval of each life are incomplete."""
         spans = self._spans.get(node, ())
         absent = [min(ran_ns, ran_ns if end is None else end) - min(ran_ns, begin or 0) for begin, end in spans]
         return sum(absent) + 2 * interval_ns * len(spans)
 
     def ordered(self) -> tuple[OrderedFault, ...]:
-        """Return when processes of nodes did not run, by order."""
+        """Return the times in which the processes of nodes did not run because of an order."""
         return tuple(
             OrderedFault(_WHY, (node,), begin or 0, begin or 0, end)
             for node, spans in self._spans.items()
@@ -186,7 +186,7 @@ class Cluster:
         self._unready[node] = {process.fileno() for process in processes}
 
     def _take_ready(self, node: str) -> None:
-        """Take in which processes of a node are ready, and start them when all are."""
+        """Check which processes of a node are ready, and start them when all are."""
         unready = self._unready[node]
         for descriptor in waiting.readable(sorted(unready), 0):
             process = next(process for process in self._starting[node] if process.fileno() == descriptor)

@@ -158,7 +158,7 @@ class _Watch:
             self._look(sandbox, time.monotonic_ns())
 
     def _take_all(self) -> int:
-        """Take in the messages that are there; return how many."""
+        """Process the messages that are there; return how many."""
         messages = list(self._reader.read())
         for message in messages:
             self._take(message)
@@ -209,13 +209,13 @@ class _Watch:
         return ToolError("running the trial", fate_of_sandbox(status), _READ)
 
     def _was_ended_by_others(self, status: int) -> bool:
-        """Tell whether guard or PID 1 was killed; what its processes say as that ends them is no cause."""
+        """Return whether guard or PID 1 was killed; what its processes say as that ends them is no cause."""
         by_us = self._left_doing or (self._failure is not None and self._failure.ends)
         return not by_us and _ended_by_a_signal(status)
 
 
 def _ended_by_a_signal(status: int) -> bool:
-    """Tell whether guard or PID 1 was killed.  `EXIT_INTERRUPTED` is no sign of that: SIGINT kills no PID 1."""
+    """Return whether guard or PID 1 was killed.  `EXIT_INTERRUPTED` is no sign of that: SIGINT kills no PID 1."""
     return status < 0 or (status > _KILLED and status != EXIT_INTERRUPTED)
 
 

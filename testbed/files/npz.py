@@ -29,7 +29,7 @@ _NUMBERS = "biuf"
 
 
 def is_npz(content: bytes | bytearray) -> bool:
-    """Tell whether `content` begins as an archive of arrays does."""
+    """Return whether `content` begins as an archive of arrays does."""
     return bytes(content[:4]) in (b"PK\x03\x04", _END)
 
 

@@ -42,7 +42,7 @@ class Source:
         return InputError(self.attempted or f"read {self.path}", happened, remedy or self.remedy)
 
     def exists(self) -> bool:
-        """Tell whether anything is at the path, be it a link to nothing."""
+        """Return whether anything is at the path, be it a link to nothing."""
         try:
             return os.path.lexists(self.path)
         except ValueError:  # a path with a null byte

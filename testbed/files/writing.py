@@ -149,7 +149,7 @@ def refusal(target: Path, error: OSError, elsewhere: str = "") -> ToolError:
 
 
 def is_full(error: OSError) -> bool:
-    """Tell whether the disk, or what this user may have of it, is full."""
+    """Return whether the disk, or what this user may have of it, is full."""
     return error.errno in _FULL
 
 

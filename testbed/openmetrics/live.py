@@ -58,14 +58,14 @@ class LiveMetrics:
     # ------------------------------------------------------------------------------------------- what a trial reports
 
     def append_columns(self, columns: Mapping[str, object]) -> None:
-        """Take in rows of samples, as `engine.Writer` does."""
+        """Process rows of samples, as `engine.Writer` does."""
         with self._lock:
             self._waiting.append(columns)
             if len(self._waiting) >= MANY_BLOCKS:
                 self._fold()
 
     def append_event(self, record: Mapping[str, Any]) -> None:
-        """Take in a record of an event."""
+        """Process a record of an event."""
         with self._lock:
             self._events.take(record)
 

@@ -40,7 +40,7 @@ class ServedMetrics:
         return "" if self._server is None else str(self._server.address)
 
     def begin(self, facts: RunFacts, run: str) -> None:
-        """Take in what is to be run, and the name of its directory."""
+        """Process what is to be run, and the name of its directory."""
         if self._server is None:
             return
         from testbed.openmetrics.families import run_labels
@@ -50,7 +50,7 @@ class ServedMetrics:
         self._metrics = LiveMetrics(run_labels(run, facts), info, facts.duration_ns)
 
     def append_columns(self, columns: Mapping[str, object]) -> None:
-        """Take in rows of samples; scrapes are answered from the first ones on."""
+        """Process rows of samples; scrapes are answered from the first ones on."""
         if self._server is None or self._metrics is None:
             return
         self._metrics.append_columns(columns)
@@ -58,7 +58,7 @@ class ServedMetrics:
             self._server.start(self._metrics)
 
     def append_event(self, record: Mapping[str, Any]) -> None:
-        """Take in a record of an event."""
+        """Process a record of an event."""
         if self._metrics is not None:
             self._metrics.append_event(record)
 

@@ -85,7 +85,7 @@ class MetricsServer:
 
     @property
     def started(self) -> bool:
-        """Tell whether scrapes are answered."""
+        """Return whether scrapes are answered."""
         return self._thread is not None
 
     def start(self, metrics: LiveMetrics) -> None:

@@ -103,7 +103,7 @@ def _panel(axes: Any, data: FigureData, number: int) -> None:
 
 
 def _spans_a_decade(data: FigureData) -> bool:
-    """Tell whether a logarithmic axis would have two marks with plain labels."""
+    """Return whether a logarithmic axis would have two marks with plain labels."""
     values = [x for series in data.series for x in series.x if not isinstance(x, str) and x > 0]
     return bool(values) and max(values) >= 10 * min(values)
 

@@ -25,7 +25,7 @@ KINDS: Mapping[str, tuple[OfRun | None, OfSweep | None]] = {
 
 
 def is_sweep(path: Path) -> bool:
-    """Tell whether a directory is that of a sweep."""
+    """Return whether a directory is that of a sweep."""
     return (path / MANIFEST).exists()
 
 

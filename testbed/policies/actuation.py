@@ -32,16 +32,16 @@ class Actuation:
 
     @property
     def next_ready_ns(self) -> int | None:
-        """Return when the next expansion comes into force."""
+        """Return when the next expansion takes effect."""
         return self._under_way[0][0] if self._under_way else None
 
     def give_up(self, want_bytes: Values) -> Mask:
-        """Lower grants to `want_bytes` where that is less; return whose limit changed."""
+        """Lower grants to `want_bytes` where this is less; return which limits changed."""
         self.granted_bytes = self._ops.minimum(self.granted_bytes, want_bytes)
         return self._cut()
 
     def grant(self, rows: Rows, granted_bytes: Values, now_ns: int) -> Mask:
-        """Take in the pool's answer for `rows`; return whose limit changed at once."""
+        """Process the pool's answer for `rows`; return which limits changed at once."""
         granted = self._ops.replaced(self.granted_bytes, rows, granted_bytes)
         grown = self._ops.any(granted > self.granted_bytes)
         self.granted_bytes = granted
@@ -52,7 +52,7 @@ class Actuation:
         return changed
 
     def release(self, now_ns: int) -> Mask:
-        """Put into force what is ready at `now_ns`; return whose limit changed."""
+        """Apply the expansions that are due at `now_ns`; return which limits changed."""
         before = self.limit_bytes
         while self._under_way and self._under_way[0][0] <= now_ns:
             self.limit_bytes = self._ops.maximum(self.limit_bytes, self._under_way.popleft()[1])

@@ -44,12 +44,14 @@ from testbed.records.events import NodeJoined, NodeLeft, SuspicionsHeard
 from testbed.units import NS_PER_MS, NS_PER_S
 
 REASON = "mesh"
-HEARD, SILENT, UNSURE = 0, 1, 2  # what a monitor reports of a node
+HEARD, SILENT, UNSURE = 0, 1, 2  # what a monitor reports about a node
 NEED = 2
-SYNC_NS = 100 * NS_PER_MS  # the ages below are multiples of at least this: a shorter interval makes no machine punctual
+SYNC_NS = (
+    100 * NS_PER_MS
+)  # lower bound of the interval in the ages below: with a shorter interval the delays of a machine do not shrink
 STALE_SYNCS = 2.5
 DISPUTE_SYNCS = 1.2  # more than one: by then all live monitors have reported again
-STALE_NS, DISPUTE_NS = round(STALE_SYNCS * SYNC_NS), round(DISPUTE_SYNCS * SYNC_NS)  # at that interval
+STALE_NS, DISPUTE_NS = round(STALE_SYNCS * SYNC_NS), round(DISPUTE_SYNCS * SYNC_NS)  # with this interval
 HOLD_NS = 100 * NS_PER_MS
 HOLD_MAX_NS = 3 * NS_PER_S
 MEMORY_NS = 10 * NS_PER_S
@@ -57,16 +59,16 @@ MEMORY_NS = 10 * NS_PER_S
 
 @dataclass(slots=True)
 class Watched:
-    """What is known of one node."""
+    """What the detector knows about one node."""
 
     node: str
     monitors: tuple[str, ...]
     heard_in: int = -1  # the latest incarnation in which a monitor heard it
     suspected_in: dict[str, int] = field(default_factory=dict)  # monitor → the incarnation it suspects
-    unsure: set[str] = field(default_factory=set)  # suspecting monitors that may be cut off themselves
-    disputed_ns: int | None = None  # suspected by enough monitors since then, but not by all
+    unsure: set[str] = field(default_factory=set)  # suspecting monitors that reported `UNSURE`
+    disputed_ns: int | None = None  # since then it has been suspected by enough monitors, but not by all
     dead: bool = False
-    cleared_ns: int | None = None  # dead, and free of suspicions since then
+    cleared_ns: int | None = None  # dead, and not suspected since then
     departures_ns: list[int] = field(default_factory=list)
 
 
@@ -81,7 +83,7 @@ class Agreement:
         Args:
             members: every node of the mesh.
             monitors: how many each node has.
-            sync_ns: the interval at which a monitor's report arrives here, changed or not.
+            sync_ns: the interval of a monitor's reports.
             about: the nodes to conclude about; default all members.
         """
         self._stale_ns = round(STALE_SYNCS * max(sync_ns, SYNC_NS))
@@ -92,22 +94,22 @@ class Agreement:
         self._rank = {node: rank for rank, node in enumerate(about)}
         self._open: set[str] = set()  # nodes that are suspected or dead; only these can change
         self._reported_ns: dict[str, int] = {}
-        self._began_ns = 0  # when we began to listen: counts as a report of those that have not reported yet
+        self._began_ns = 0  # start time: counts as the time of a report for monitors that have not reported yet
         self._received_ns: int | None = None  # when the last report came
         self._last: dict[str, SuspicionsHeard] = {}  # monitor → its last report
         self._hears: dict[str, frozenset[str]] = {}  # monitor → the nodes it heard when it reported last
         self._concluded_ns = 0
-        self._larger: frozenset[str] | None = None  # the larger side, once it was asked for in a conclusion
+        self._larger: frozenset[str] | None = None  # the larger side, computed at most once per conclusion
 
     def announce(self, present: Sequence[str], now_ns: int) -> None:
-        """Take in which members there are by order; those that have come are alive, with time to report.
+        """Update the list of members after an announcement; new members count as alive and have time to report.
 
-        A suspicion by a member that does not monitor the node any more is void.
+        A suspicion by a member that no longer monitors the node becomes invalid.
         """
         came = set(present) - self._present
         self._reported_ns.update(dict.fromkeys(came, now_ns))
         self._present = frozenset(present)
-        self._last.clear()  # a report that is repeated may be by a monitor from now on
+        self._last.clear()  # the sender of an ignored report may be a monitor from now on
         for node, state in self._states.items():
             state.monitors = self._monitors_of(node, present) if node in self._present else ()
             if node in came or not state.monitors:
@@ -127,13 +129,13 @@ class Agreement:
         return frozenset([node for node in self._open if self._states[node].dead])
 
     def hear(self, report: SuspicionsHeard, now_ns: int) -> list[NodeLeft | NodeJoined]:
-        """Take in a report and return who left and who returned; reports of non-monitors are ignored."""
+        """Process a report; return which nodes left and returned.  Reports of non-monitors are ignored."""
         monitor = report.monitor
         if monitor not in self._states:
             return []
         self._receive(now_ns)
         self._reported_ns[monitor] = now_ns
-        if report is not self._last.get(monitor):  # the very report it repeats has been taken in
+        if report is not self._last.get(monitor):  # a repeated report has been processed before
             self._last[monitor] = report
             self._take_in(report)
         return self.conclude(now_ns)
@@ -156,7 +158,7 @@ class Agreement:
                 state.heard_in = max(state.heard_in, incarnation)
 
     def _receive(self, now_ns: int) -> None:
-        """Take in that a report came; a time without any report, if too long, is taken out of all ages."""
+        """Note that a report arrived; a long time without any report is subtracted from all ages."""
         if self._received_ns is None:
             self._began_ns = now_ns
         elif self._isolated(now_ns):
@@ -169,11 +171,11 @@ class Agreement:
         self._received_ns = now_ns
 
     def _isolated(self, at_ns: int) -> bool:
-        """Return whether at `at_ns`, if no report comes until then, the last one is too old to conclude anything."""
+        """Return whether at `at_ns`, if no report arrives until then, the last one is too old for a conclusion."""
         return self._received_ns is None or at_ns - self._received_ns > self._stale_ns // 2
 
     def conclude(self, now_ns: int) -> list[NodeLeft | NodeJoined]:
-        """Return who left and who returned by `now_ns`, decided in the order of the members."""
+        """Return which nodes have left and returned by `now_ns`, in the order of the members."""
         self._concluded_ns, self._larger = now_ns, None
         if not self._open or self._isolated(now_ns):
             return []
@@ -211,13 +213,13 @@ class Agreement:
         return state.node not in self._larger
 
     def _is_heard(self, state: Watched) -> bool:
-        """Return whether a node that nobody suspects is heard."""
+        """Return whether a monitor hears a node that no monitor suspects."""
         return True
 
     def _larger_side(self, now_ns: int) -> frozenset[str]:
         """Return the largest set of nodes that hear each other, by reports no older than the dispute time.
 
-        Of sets of one size it is the one with the first of the members, not the one that happened to report last.
+        Of several sets of this size, it is the one with the first member in the list, whatever the order of reports.
         """
         since_ns = now_ns - self._dispute_ns
         reporting = {m for m, at_ns in self._reported_ns.items() if at_ns > since_ns and not self._states[m].dead}
@@ -284,7 +286,7 @@ class Agreement:
 
 
 def departed(state: Watched, now_ns: int) -> NodeLeft:
-    """Take in that a node has left from now on."""
+    """Note that a node has left from now on."""
     state.dead, state.cleared_ns, state.disputed_ns = True, None, None
     state.departures_ns = [t for t in state.departures_ns if t > now_ns - MEMORY_NS] + [now_ns]
     return NodeLeft(node=state.node, reason=REASON)

@@ -25,14 +25,14 @@ from testbed.records.events import NodeJoined, NodeLeft, SuspicionsHeard
 
 
 class AgreementByException(Agreement):
-    """As `Agreement`; a monitor that did not report hears all its nodes."""
+    """Like `Agreement`, but a monitor that did not report counts as hearing all its nodes."""
 
     def __init__(
         self, members: tuple[str, ...], monitors: int, sync_ns: int = SYNC_NS, about: Sequence[str] | None = None
     ) -> None:
         """See `Agreement`; `sync_ns` is the interval at which a suspicion is repeated."""
         self._gone: Collection[str] = ()
-        self._since_ns: dict[str, int] = {}  # of suspected nodes: since when a suspicion is known
+        self._since_ns: dict[str, int] = {}  # suspected node → since when a suspicion is known
         self._knows_all = about is None
         self._next_ns: int | None = None
         super().__init__(members, monitors, sync_ns, about)
@@ -41,7 +41,7 @@ class AgreementByException(Agreement):
         return rings_of(tuple(present), self._count).monitors_of(node)
 
     def attend(self, about: Sequence[str], present: Sequence[str]) -> None:
-        """Conclude about these nodes from now on, of these members; what is known of them is kept."""
+        """From now on, draw conclusions about these nodes, with these members; known state is kept."""
         known = self._states
         self._states = {node: known.get(node) or Watched(node, ()) for node in about}
         self._rank = {node: rank for rank, node in enumerate(about)}
@@ -62,13 +62,13 @@ class AgreementByException(Agreement):
         return node in self._open
 
     def believe(self, gone: Collection[str]) -> None:
-        """Take in which members are dead by what others concluded; the collection is kept, not copied."""
+        """Set which members are dead by the conclusions of others; the collection is referenced, not copied."""
         self._gone = gone
 
     def hear(self, report: SuspicionsHeard, now_ns: int) -> list[NodeLeft | NodeJoined]:
-        """Take in a report and return who left and who returned; what is not about our nodes is ignored.
+        """Process a report; return which nodes left and returned.  Reports about other nodes are ignored.
 
-        Only what the report names can have changed by it, unless somebody left: that may be a monitor of others.
+        A report can only change the nodes that it names, unless a node left: that may be a monitor of other nodes.
         """
         self._reported_ns[report.monitor] = now_ns
         if report is not self._last.get(report.monitor):
@@ -90,7 +90,7 @@ class AgreementByException(Agreement):
         return found
 
     def conclude(self, now_ns: int) -> list[NodeLeft | NodeJoined]:
-        """Return who left and who returned by `now_ns`; when a dispute is settled, all but the larger side leave."""
+        """Return which nodes left and returned by `now_ns`; settling a dispute removes all but the larger side."""
         found = super().conclude(now_ns)
         if self._larger is not None and self._knows_all:
             beside = [state for node, state in self._states.items() if not state.dead and node not in self._larger]
@@ -109,7 +109,7 @@ class AgreementByException(Agreement):
         return max(state.heard_in, 0, *state.suspected_in.values())
 
     def _isolated(self, at_ns: int) -> bool:
-        return False  # not to hear anything is the rule
+        return False  # no report is the normal case
 
     def _is_dead(self, member: str) -> bool:
         state = self._states.get(member)
@@ -130,10 +130,10 @@ class AgreementByException(Agreement):
         return [at_ns for at_ns in due_ns if at_ns > self._concluded_ns]
 
     def _larger_side(self, now_ns: int) -> frozenset[str]:
-        """Return the largest set of nodes that hear each other; that with the first of the members, of equal ones.
+        """Return the largest set of nodes that hear each other; of several, the one with the first member in the list.
 
-        A member sees its neighbourhood only, where no side is the larger: all belong to it but those that two monitors
-        suspect and no current one hears.
+        A member knows only its neighbourhood, where no side is larger.  So for a member, the larger side contains all
+        nodes except those that two monitors suspect and no current monitor hears.
         """
         if not self._knows_all:
             return frozenset([node for node, state in self._states.items() if not self._is_missed(state, now_ns)])
@@ -160,6 +160,6 @@ class AgreementByException(Agreement):
         return len(suspecting) >= NEED and set(self._current(state, now_ns)) <= set(suspecting)
 
     def _speaks(self, monitor: str) -> bool:
-        """Return whether a monitor lives; one that is suspected has to have reported since then."""
+        """Return whether a monitor is alive; a suspected one must have reported since the suspicion."""
         since_ns = self._since_ns.get(monitor)
         return not self._is_dead(monitor) and (since_ns is None or self._reported_ns.get(monitor, -1) >= since_ns)

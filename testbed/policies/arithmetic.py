@@ -24,14 +24,14 @@ from testbed.records.events import TrafficSampled
 
 
 class Mask(Protocol):
-    """Where something holds: an array of booleans, shape [n], or the one boolean it stands for."""
+    """A condition per node: an array of booleans, shape [n], or a single boolean."""
 
     def __and__(self, other: Any, /) -> Mask: ...
     def __or__(self, other: Any, /) -> Mask: ...
 
 
 class Values(Protocol):
-    """An array of shape [n], or the one number it stands for."""
+    """A value per node: an array of shape [n], or a single number."""
 
     def __add__(self, other: Any, /) -> Values: ...
     def __radd__(self, other: Any, /) -> Values: ...
@@ -51,12 +51,12 @@ class Values(Protocol):
     def __abs__(self) -> Values: ...
 
 
-AnyArray = Any  # of shape [n], integers, floats or booleans: of all types in one, numpy has no name
+AnyArray = Any  # of shape [n], integers, floats or booleans: numpy has no type for all of them
 _Function = Callable[..., Any]
 
 
 class Arrays:
-    """Functions of arrays; see `Numbers` for what each of them is."""
+    """Functions of arrays; `Numbers` has the same functions for numbers."""
 
     maximum: ClassVar[_Function] = np.maximum
     minimum: ClassVar[_Function] = np.minimum
@@ -68,7 +68,7 @@ class Arrays:
 
     @staticmethod
     def whole(values: AnyArray) -> AnyArray:
-        """Cut towards zero, to integers."""
+        """Truncate to integers."""
         return values.astype(np.int64)
 
     @staticmethod
@@ -78,7 +78,7 @@ class Arrays:
 
     @staticmethod
     def stacked(rows: tuple[Values, ...]) -> list[Values]:
-        """Return quantities that are treated alike in blocks: here one block of shape [rows, n]."""
+        """Return quantities that are processed in the same way as blocks: here one block of shape [rows, n]."""
         return [np.array(rows)]
 
     @staticmethod
@@ -95,12 +95,12 @@ class Arrays:
 
     @staticmethod
     def of_array(array: AnyArray) -> AnyArray:
-        """Return what an event holds, shape [n]."""
+        """Return the values from an event, shape [n]."""
         return array
 
     @staticmethod
     def to_array(values: AnyArray) -> AnyArray:
-        """Return what an event is to hold: an array of its own."""
+        """Return the values for an event: a new array."""
         return values.copy()
 
     @staticmethod
@@ -140,7 +140,7 @@ class Numbers:
 
     @staticmethod
     def stacked(rows: tuple[Values, ...]) -> list[Values]:
-        """Return quantities that are treated alike in blocks: here each is one."""
+        """Return quantities that are processed in the same way as blocks: here each is a block."""
         return list(rows)
 
     @staticmethod
@@ -161,7 +161,7 @@ class Numbers:
 
     @staticmethod
     def to_array(value: Values | Mask) -> AnyArray:
-        """Return what an event is to hold."""
+        """Return the values for an event."""
         return np.array((value,))
 
     @staticmethod
@@ -197,5 +197,5 @@ Arithmetic = type[Arrays] | type[Numbers]
 
 
 def arithmetic_of(values: Values) -> Arithmetic:
-    """Return what computes with values like these."""
+    """Return the arithmetic for values of this type."""
     return Arrays if isinstance(values, np.ndarray) else Numbers

@@ -66,7 +66,7 @@ from testbed.units import NS_PER_MS
 
 REWEIGH_INTERVAL_NS = 20 * NS_PER_MS
 SILENT_PAUSES = 5
-SILENCE_NS = SILENT_PAUSES * KEEPALIVE_NS  # at the usual pauses
+SILENCE_NS = SILENT_PAUSES * KEEPALIVE_NS  # for the default pauses
 LEAST_CHANGE_RATIO = 1 / 16
 
 _BY_RATE = ByRate()
@@ -83,14 +83,14 @@ def make_balancer(
     rates_bps: Sequence[int] = (),
     absent: Collection[str] = (),
 ) -> BalancerPolicy:
-    """Return the policy of `spec` over `nodes`, all of them serving but the `absent` ones.
+    """Return the policy of `spec` for `nodes`; all of them serve except the `absent` ones.
 
     Args:
         spec: which rule.
         nodes: names.
-        rng: drawn from only here.
-        pause_ns: how long a node that lives may pause between two notifications (`readiness.longest_pause_ns`).
-        rates_bps: at which the nodes serve; without it they count as equal.
+        rng: used only by this policy.
+        pause_ns: longest time between two notifications of a live node (`readiness.longest_pause_ns`).
+        rates_bps: service rates of the nodes; without it they are equal.
         absent: nodes that may be added.
     """
     make = balancer_row(spec.policy).rule
@@ -104,27 +104,29 @@ def make_balancer(
 class BalancerPolicy:
     """Membership and weights: every balancer event in; `SetSlots`, `PlaceFlow`, `RemoveNode`, `RestoreNode` out.
 
-    Nodes that were not given at the start are ignored.
+    Unknown nodes are ignored.
     """
 
     def __init__(self, view: ClusterView, rule: SlotRule, pause_ns: int, absent: Collection[str] = ()) -> None:
-        """Deal the first table; it is `slots`, and no action announces it."""
+        """Compute the first table; it is `slots`, and no action announces it."""
         nodes, self._view = view.nodes, view
         self._rule, self._silence_ns = rule, SILENT_PAUSES * pause_ns
         self._placer = rule if isinstance(rule, FlowPlacer) else None
-        self._away: list[set[str]] = [{_DRAIN} if node in absent else set() for node in nodes]  # why each node is
+        self._away: list[set[str]] = [
+            {_DRAIN} if node in absent else set() for node in nodes
+        ]  # the reasons why each node does not serve
         self._forwarding = self._view.serving = self._present()
         self._draining = np.zeros(len(nodes), dtype=bool)
         self._heard_ns = np.full(len(nodes), _NEVER, dtype=np.int64)
-        self._asked_ns = _NEVER  # when the rule was asked last
-        self._news = False  # a notification came since
-        self._checked_ns = _NEVER  # when timeouts were checked last
+        self._asked_ns = _NEVER  # last call of the rule
+        self._news = False  # a notification has arrived since
+        self._checked_ns = _NEVER  # last check of the timeouts
         first = deal((view.service_bps * view.serving).astype(np.float64), slot_count(len(nodes)))
         self._table = first if rule.heeds_state else rule.slots(first, self._view)
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """Return the node of each slot, as the last `SetSlots` said."""
+        """Return the node of each slot, according to the last `SetSlots`."""
         return tuple(map(self._view.nodes.__getitem__, self._table.tolist()))
 
     def handle(self, event: Event, now_ns: int) -> list[Action]:
@@ -150,7 +152,9 @@ class BalancerPolicy:
         present = self._present()
         if present.any():
             silent_ns = int(self._heard_ns[present].min()) + self._silence_ns
-            if silent_ns > self._checked_ns and not self._isolated(silent_ns):  # isolated, it would conclude nothing
+            if silent_ns > self._checked_ns and not self._isolated(
+                silent_ns
+            ):  # an isolated balancer would conclude nothing
                 deadlines.append(silent_ns)
         return min(deadlines, default=None)
 
@@ -166,7 +170,7 @@ class BalancerPolicy:
 
     def _place(self, event: FlowArrived, now_ns: int) -> list[Action]:
         if self._placer is None:
-            return []  # the switch places flows by the slots
+            return []  # the switch places flows, not the policy
         row = self._placer.place(self._view, now_ns)
         return [PlaceFlow(flow=event.flow, node=self._view.nodes[row])]
 
@@ -182,7 +186,7 @@ class BalancerPolicy:
         if row is not None:
             self._away[row] = self._away[row] - {event.reason} if event.reason else set()
             self._restart_clocks_if_isolated(now_ns)
-            self._heard_ns[row] = now_ns  # from here it has as long to notify as any other
+            self._heard_ns[row] = now_ns  # its notification timeout starts again
 
     def _take_stages(self, event: StagesAnnounced, now_ns: int) -> None:
         for node, stage in zip(event.nodes, event.stage.tolist(), strict=True):
@@ -191,7 +195,7 @@ class BalancerPolicy:
                 continue
             self._draining[row] = stage == StageOfLife.DRAINING
             if stage not in _FORWARDING:
-                self._away[row] = {_DRAIN}  # whatever else kept it away is a matter of its last life
+                self._away[row] = {_DRAIN}  # other reasons belong to its previous life
                 self._view.forget(row)
             elif _DRAIN in self._away[row]:
                 self._join(NodeJoined(node=node), now_ns)
@@ -204,7 +208,7 @@ class BalancerPolicy:
             self._heard_ns[:] = now_ns
 
     def _isolated(self, at_ns: int) -> bool:
-        """Return whether at `at_ns`, if no notification comes until then, the last one is too old to conclude."""
+        """Return whether at `at_ns`, without a notification until then, the last one is too old for a conclusion."""
         return at_ns - int(self._heard_ns.max()) > self._silence_ns // 2
 
     def _check_timeouts(self, now_ns: int) -> None:
@@ -229,7 +233,7 @@ class BalancerPolicy:
         return [*restores, *deals, *(RemoveNode(node=node) for node in names[changed & before])]
 
     def _deal(self, now_ns: int, at_least: int) -> list[SetSlots]:
-        """Ask the rule, if it may be, and return the table as an action if it differs in `at_least` slots."""
+        """Call the rule, if allowed, and return the table as an action if it differs in at least `at_least` slots."""
         self._news = False
         rule: SlotRule = _BY_RATE
         if not self._rule.heeds_state or self._view.all_known(now_ns):

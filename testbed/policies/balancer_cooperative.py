@@ -39,11 +39,11 @@ _BITS = 8
 
 
 def filling(work_s: Floats, rate: Floats, volume: float) -> Floats:
-    """Return how `volume` is poured over nodes so that all it reaches have the same work after it, shape [n].
+    """Distribute `volume` so that all nodes that get a part of it have the same work afterwards; shape [n].
 
     Args:
-        work_s: before, shape [n].
-        rate: at which each node works off, shape [n]; one of them above 0.  A node without a rate gets nothing.
+        work_s: present work, shape [n].
+        rate: service rate of each node, shape [n]; at least one above 0.  A node with rate 0 gets nothing.
         volume: above 0, in the unit of `rate` times seconds.
     """
     order = np.argsort(np.where(rate > 0, work_s, np.inf), kind="stable")
@@ -57,7 +57,7 @@ def filling(work_s: Floats, rate: Floats, volume: float) -> Floats:
 
 
 class Cooperative:
-    """Weights are what each node gets of the new flows' bytes."""
+    """The weight of a node is its part of the new flows' bytes."""
 
     heeds_state = True
 

@@ -24,7 +24,7 @@ def headroom(view: ClusterView) -> Floats:
 
 
 class Headroom:
-    """Weights of `headroom`; when nobody has any, those of `least_loaded`."""
+    """Weights of `headroom`; if all are 0, those of `least_loaded`."""
 
     heeds_state = True
 

@@ -21,15 +21,15 @@ from testbed.records.events import Ints
 
 
 class PerFlow(RoundRobin):
-    """Places flows; the slots, which the switch does not have under this policy, are dealt evenly."""
+    """Places flows; the slots, which the switch does not use under this policy, are assigned evenly."""
 
     def __init__(self, nodes: int) -> None:
-        """Start with nothing placed and nobody heard."""
+        """Start without placed flows and notifications."""
         self._placed_in_round = np.zeros(nodes, dtype=np.int64)
         self._heard_in_round = np.zeros(nodes, dtype=bool)
 
     def heard(self, rows: Ints, view: ClusterView) -> None:
-        """Take in that the nodes of `rows` notified their state."""
+        """Note that the nodes of `rows` notified their state."""
         self._heard_in_round[rows] = True
         if self._heard_in_round[view.serving].all():
             self._heard_in_round[:], self._placed_in_round[:] = False, 0

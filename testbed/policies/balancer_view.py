@@ -69,7 +69,7 @@ class ClusterView:
         return self._index.get(node)
 
     def update(self, event: NodesNotified, now_ns: int) -> Ints:
-        """Take in a notification and return the rows it was about; nodes that are not ours are passed over."""
+        """Process a notification and return the rows of its nodes; unknown nodes are ignored."""
         if event.nodes == self.nodes:
             rows, known = np.arange(len(self.nodes)), np.arange(len(self.nodes))
         else:
@@ -124,7 +124,7 @@ class FlowPlacer(SlotRule, Protocol):
     """A rule that places every flow when its first packet arrives."""
 
     def heard(self, rows: Ints, view: ClusterView) -> None:
-        """Take in that the nodes of `rows` notified their state."""
+        """Note that the nodes of `rows` notified their state."""
         ...
 
     def place(self, view: ClusterView, now_ns: int) -> int:

@@ -18,7 +18,7 @@ from testbed.records.events import Action, Event
 
 
 class Sleeper(Protocol):
-    """A policy, as far as it wants to be woken."""
+    """The part of a policy that asks to be woken."""
 
     def next_deadline_ns(self) -> int | None:
         """See `Policy.next_deadline_ns`."""
@@ -29,23 +29,23 @@ class Policy(Protocol):
     """One event in, actions out."""
 
     def handle(self, event: Event, now_ns: int) -> list[Action]:
-        """Take in one event that happened at `now_ns` and return what to do about it, in order.
+        """Process one event that happened at `now_ns`; return the actions, in order.
 
-        `now_ns` never goes back.  An event kind the policy has no use for returns no action.
+        `now_ns` never decreases.  An event type that the policy does not use returns no action.
         """
         ...
 
     def next_deadline_ns(self) -> int | None:
         """Return when the policy wants a `DeadlineReached`, or None.  Valid until the next `handle`.
 
-        Another event may make a deadline due at once.  A `DeadlineReached` that was handled at `now_ns` leaves none
-        that is not later than `now_ns`: whoever drives the policy would wake it for ever.
+        Another event may make a deadline due at once.  After a `DeadlineReached` at `now_ns`, the next deadline must be
+        later than `now_ns`; otherwise the engine would wake the policy for ever.
         """
         ...
 
 
 def require_progress(name: str, policy: Sleeper, now_ns: int) -> None:
-    """Refuse a deadline that is still due although it was handled at `now_ns`; both engines ask after each waking.
+    """Refuse a deadline that is still due after it was handled at `now_ns`; both engines call this after each wake-up.
 
     Raises:
         PolicyError: names the policy.
@@ -58,5 +58,5 @@ def require_progress(name: str, policy: Sleeper, now_ns: int) -> None:
 
 
 def replay(policy: Policy, history: Iterable[tuple[int, Event]]) -> list[tuple[int, Action]]:
-    """Feed a recorded history to a fresh policy and return its actions with their times."""
+    """Pass a recorded history to a new policy and return its actions with their times."""
     return [(now_ns, action) for now_ns, event in history for action in policy.handle(event, now_ns)]

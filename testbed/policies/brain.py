@@ -48,15 +48,15 @@ class NodeBrain:
     Args:
         nodes: names, in the order of every sample.
         spec: the scenario's `buffer`.
-        rate_bps: rates at which the nodes serve, shape [n].
-        forecaster: for the predictive policies; others have none.
-        pool_members: how many nodes share the pool; default these.
+        rate_bps: service rates of the nodes, shape [n].
+        forecaster: for predictive policies; None for others.
+        pool_members: number of nodes that share the pool; default: these nodes.
 
     Attributes:
-        heeds_peers: whether `PeersAssessed` makes a difference to it.
+        heeds_peers: whether it uses `PeersAssessed`.
 
     Raises:
-        InputError: when a predictive policy has no forecaster.
+        InputError: a predictive policy has no forecaster.
     """
 
     def __init__(
@@ -96,23 +96,23 @@ class NodeBrain:
 
     @property
     def predicted_bytes(self) -> Ints:
-        """Return the last sample's need within the horizon that sizes the buffer; without a forecaster the backlog."""
+        """Return the forecast need at the last sample, for the sizing horizon; without a forecaster, the backlog."""
         predicted: Ints = self._ops.to_array(self._predicted)
         return predicted
 
     @property
     def severity_ratio(self) -> Floats:
-        """Return how strongly the last sample announced a burst, 0..1, shape [n]."""
+        """Return the severity of the precursors in the last sample, 0 to 1, shape [n]."""
         severity: Floats = self._ops.to_array(self._severity)
         return severity
 
     def initial_limit_bytes(self) -> Ints:
-        """Return the limits to start with, shape [n]; they are also the first grants of the pool."""
+        """Return the initial limits, shape [n]; they are also the initial grants of the pool."""
         limits: Ints = self._ops.to_array(self._initial)
         return limits
 
     def handle(self, event: Event, now_ns: int) -> list[Action]:
-        """Take in a sample of all nodes, a grant or the end of an actuation delay."""
+        """Process a sample of all nodes, a grant or the end of an actuation delay."""
         if isinstance(event, TrafficSampled):
             return self._sampled(event, now_ns)
         if isinstance(event, LimitGranted):
@@ -127,7 +127,7 @@ class NodeBrain:
         return []
 
     def next_deadline_ns(self) -> int | None:
-        """Return when the next expansion comes into force, or None."""
+        """Return when the next expansion takes effect, or None."""
         return self._actuation.next_ready_ns
 
     def _sampled(self, event: TrafficSampled, now_ns: int) -> list[Action]:

@@ -35,16 +35,16 @@ from testbed.records.events import Ints
 from testbed.scenario.buffer import BufferSpec
 from testbed.scenario.tables import BUFFER_POLICIES, BufferTraits
 
-GRAINS = 64  # sizes that follow a quantity step by this part of the range, so that noise does not resize
-_ROUNDING_GRAINS = 1e-9  # what floats may be above the whole number that is meant
+GRAINS = 64  # sizes that follow a quantity change in steps of 1 / GRAINS of the range, so that noise causes no resize
+_ROUNDING_GRAINS = 1e-9  # tolerance for floats slightly above a whole number
 
 
 class SizingRule(Protocol):
-    """Says how large the buffers of n nodes should be.
+    """Computes the sizes that the buffers of n nodes should have.
 
     Attributes:
-        asks_always: whether a grant may become too large by what other nodes do, so that the pool must be asked with
-            every sample and not only when the wish changes.
+        asks_always: whether other nodes can make a grant too large, so that the pool must be asked with every sample
+            and not only when the wish changes.
     """
 
     asks_always: bool
@@ -57,9 +57,9 @@ class SizingRule(Protocol):
         """Return the sizes the rule wants now, within floor and cap.
 
         Args:
-            sample: what the nodes saw.
-            predicted_bytes: peak backlog to come; the present backlog where nothing predicts.
-            severity_ratio: how strongly a burst is announced, 0..1.
+            sample: the measurements of the nodes.
+            predicted_bytes: forecast peak backlog; without a forecast, the present backlog.
+            severity_ratio: severity of the precursors, 0 to 1.
         """
         ...
 
@@ -70,13 +70,13 @@ MakeRatedRule = Callable[[BufferSpec, Values, int, Arithmetic], SizingRule]
 
 @dataclass(frozen=True, slots=True)
 class Foresight:
-    """What a forecaster may be made of.
+    """What is available to create a forecaster.
 
     Attributes:
         spec: the scenario's `buffer`.
         members: nodes in the cluster.
-        arrivals: returns the planned arrivals in bins of so many ns; None where the plan is not known.
-        model: path of the model file; None for the one shipped.
+        arrivals: returns the planned arrivals in bins of the given length in ns; None if the plan is not known.
+        model: path of the model file; None for the shipped one.
     """
 
     spec: BufferSpec
@@ -87,7 +87,7 @@ class Foresight:
 
 @dataclass(frozen=True, kw_only=True)
 class BufferPolicy(BufferTraits):
-    """A buffer policy and how it is made.
+    """A buffer policy and how it is created.
 
     Attributes:
         rule: makes the sizing rule from `buffer`, the number of nodes, that of all nodes that share the pool, and the
@@ -104,12 +104,12 @@ class BufferPolicy(BufferTraits):
     forecaster: Callable[[Foresight], MakeForecaster] | None = None
 
     def defect(self) -> str:
-        """Return why a plug-in cannot declare this row, empty where it can."""
+        """Return why a plug-in cannot declare this row; empty if it can."""
         return "" if self.rule or self.rated_rule else "a buffer policy has a sizing rule: rule=…"
 
 
 def buffer_policy(name: str) -> BufferPolicy:
-    """Return the row of a buffer policy (KeyError when there is none of that name)."""
+    """Return the row of a buffer policy (KeyError if there is none with this name)."""
     row = BUFFER_POLICIES[name]
     assert isinstance(row, BufferPolicy), f"{name} does not say how it is made"
     return row
@@ -125,11 +125,11 @@ class Range:
         self._most_grains = -(-(spec.max_bytes - spec.min_bytes) // self._grain)
 
     def clip(self, size_bytes: Values) -> Values:
-        """Return the sizes cut to floor and cap."""
+        """Return the sizes limited to floor and cap."""
         return self._ops.minimum(self._ops.maximum(size_bytes, self.floor_bytes), self.cap_bytes)
 
     def stepped(self, above_bytes: Values) -> Values:
-        """Return the floor and as many whole steps as hold `above_bytes` more, cut to floor and cap."""
+        """Return the floor plus the whole steps that hold `above_bytes` more, limited to floor and cap."""
         ops = self._ops
         grains = ops.ceil(above_bytes / self._grain - _ROUNDING_GRAINS)
         grains = ops.minimum(ops.maximum(grains, 0), self._most_grains)
@@ -137,11 +137,11 @@ class Range:
 
 
 class ShrinkHold:
-    """Lets sizes grow at once and shrink only to what the last `hold_ns` at most wanted.
+    """Lets sizes grow at once, and shrink only to the highest wish of the last `hold_ns`.
 
-    A sliding maximum would need the whole window; here a window opens when the wish falls below the size, remembers
-    the highest wish in it, and when `hold_ns` have passed the size falls to that.  A size so lives at least one hold
-    after it was wanted and at most two, at O(1).
+    A sliding maximum would have to store the whole window.  Here a window opens when the wish falls below the size and
+    remembers the highest wish; after `hold_ns` the size falls to it.  So a size is kept for one to two holds after it
+    was last needed, at a cost of O(1).
     """
 
     def __init__(self, start_bytes: Values, hold_ns: int) -> None:
@@ -151,7 +151,7 @@ class ShrinkHold:
         self._since_ns = self._highest = start_bytes * 0
 
     def held(self, wish_bytes: Values, now_ns: int) -> Values:
-        """Return the sizes to have at `now_ns` when `wish_bytes` are wanted."""
+        """Return the sizes at `now_ns` for these wishes."""
         ops = self._ops
         highest = ops.maximum(self._highest, wish_bytes)
         renew = (highest >= self._size) | (now_ns - self._since_ns >= self._hold_ns)

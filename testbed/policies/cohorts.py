@@ -26,8 +26,8 @@ from testbed.policies.forecast import MakeForecaster
 from testbed.scenario.buffer import BufferSpec
 from testbed.scenario.network import Network
 
-BRAIN = "brain"  # begins the name of every brain in the history
-RESTARTED = "restart"  # the reason in the record that a fresh brain begins with
+BRAIN = "brain"  # beginning of the name of every brain in the history
+RESTARTED = "restart"  # the reason in the first record of a new brain
 OWN_TICKS = 8
 SHARED_TICKS = 1
 
@@ -39,8 +39,8 @@ class Cohort:
     Attributes:
         policy: the name of the brain in the history: ``brain``, ``brain:n1`` or ``brain:n1-n8``.
         rows: the nodes among all nodes.
-        phase_ns: they tick at phase + k × interval, k from 1.
-        apart: whether it is a node that lives apart.
+        phase_ns: they tick at phase + k × interval, for k = 1, 2, …
+        apart: whether it is a node with its own processes.
     """
 
     policy: str
@@ -76,17 +76,17 @@ def divided(
 
 
 def make_brain(rows: slice, spec: BufferSpec, network: Network, make_forecaster: MakeForecaster) -> NodeBrain:
-    """Return a fresh brain for some of the network's nodes."""
+    """Return a new brain for some of the network's nodes."""
     nodes = tuple(node.name for node in network.nodes)
     rates = np.array([network.node_rate_bps(node) for node in nodes[rows]], dtype=np.int64)
     return NodeBrain(nodes[rows], spec, rates, make_forecaster(nodes[rows], rates), pool_members=len(nodes))
 
 
 def rows_of(policy: str, nodes: tuple[str, ...]) -> slice:
-    """Return which of all nodes the brain of that name decides for.
+    """Return the rows of the nodes that the brain with this name decides for.
 
     Raises:
-        ValueError: when no brain of these nodes has the name.
+        ValueError: no brain of these nodes has this name.
     """
     kind, _, ends = policy.partition(":")
     first, _, last = ends.partition("-")

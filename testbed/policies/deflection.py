@@ -37,7 +37,7 @@ DEFLECTION = "deflection"  # the policy's name in the history
 KEEP_RATIO = 0.5
 LEAST_FREE_RATIO = 1 / 8
 SILENT_PAUSES = 5
-SILENCE_NS = SILENT_PAUSES * KEEPALIVE_NS  # at the usual pauses
+SILENCE_NS = SILENT_PAUSES * KEEPALIVE_NS  # for the default pauses
 REPEAT_NS = NS_PER_S
 
 _NOBODY = -1
@@ -51,7 +51,7 @@ class DeflectionPolicy:
     """
 
     def __init__(self, nodes: Sequence[Host], pause_ns: int = KEEPALIVE_NS) -> None:
-        """Start with nothing known: the first names come with the first notifications.
+        """Start without state: the first names are chosen after the first notifications.
 
         `pause_ns` is the longest pause of a live node between two of them (`readiness.longest_pause_ns`).
         """
@@ -84,7 +84,7 @@ class DeflectionPolicy:
         return self._name(now_ns)
 
     def next_deadline_ns(self) -> int | None:
-        """Return None: it acts only on inputs."""
+        """Return None: it acts only on events."""
         return None
 
     def _hear(self, event: NodesNotified, now_ns: int) -> None:
@@ -111,7 +111,7 @@ class DeflectionPolicy:
             reasons.difference_update({event.reason} if event.reason else set(reasons))
 
     def _name(self, now_ns: int) -> list[Action]:
-        """Return the names that changed, or that were sent long ago."""
+        """Return the names that changed or must be repeated."""
         if not self._may_name(now_ns):
             return []
         before, self._sibling = self._sibling, self._choose(self._open(now_ns))
@@ -125,7 +125,7 @@ class DeflectionPolicy:
         return [NameSiblings(nodes=tuple(self._names[row] for row in rows.tolist()), siblings=siblings)]
 
     def _may_name(self, now_ns: int) -> bool:
-        """Return whether all nodes have notified that can: else the first one would be the sibling of all others."""
+        """Return whether all available nodes have notified; else the first one would be the sibling of all others."""
         if not self._naming and self._first_heard_ns is not None:
             present = np.array([not reasons for reasons in self._away], dtype=bool)
             all_heard = bool(self._heard_ns[present].min(initial=now_ns) > _NEVER)

@@ -24,11 +24,11 @@ import numpy as np
 from testbed.records.events import Floats, Ints
 
 BITS_TIMES_NS = 8e9  # bit/s × ns in one byte
-_ROUNDING_BYTES = 1e-3  # sums of floats may lie this far above the whole number that is meant
+_ROUNDING_BYTES = 1e-3  # tolerance for sums of floats slightly above a whole number
 
 
 def service_bytes(rate_bps: Ints, bin_ns: int) -> Floats:
-    """Return what a queue of `rate_bps` (any shape) serves in `bin_ns`, in bytes."""
+    """Return the bytes that a queue with `rate_bps` (any shape) serves in `bin_ns`."""
     return np.asarray(rate_bps, dtype=np.float64) * (bin_ns / BITS_TIMES_NS)
 
 
@@ -38,7 +38,7 @@ def whole_bytes(amount: Floats) -> Ints:
 
 
 def backlog_path(arrived_bytes: Ints | Floats, served_bytes: Floats, start_bytes: Ints | Floats) -> Floats:
-    """Return the backlog at the end of every bin when nothing is dropped, shape [n, bins].
+    """Return the backlog at the end of every bin if nothing is dropped, shape [n, bins].
 
     Args:
         arrived_bytes: arrivals per bin, shape [n, bins].
@@ -58,7 +58,7 @@ def peak_within(
 ) -> Ints:
     """Return the highest backlog within each horizon, the present one included, shape [n, horizons].
 
-    This is the limit that would just have saved every byte of the horizon.
+    This is the smallest limit without a drop in the horizon.
 
     Args:
         arrived_bytes: coming arrivals per bin, shape [n, bins]; at least the longest horizon.
@@ -75,7 +75,7 @@ def peak_within(
 def peaks_ahead(path_bytes: Floats, bins: int) -> Floats:
     """Return, for every bin of a path, its maximum from that bin to `bins` later; same shape [n, bins of the path].
 
-    Near the end the window is what is left of the path.  The cost grows with log(bins).
+    Near the end, the window is the rest of the path.  The cost grows with log(bins).
     """
     peaks: Floats = path_bytes.copy()
     span, window = 1, min(bins + 1, path_bytes.shape[1])
@@ -91,7 +91,7 @@ def serve_bin(
 ) -> tuple[Floats, Floats]:
     """Return backlog and dropped bytes after one bin of finite buffers, each shape [n].
 
-    A limit below the backlog (a buffer that was shrunk) lets nothing in and takes nothing away: the queue drains.
+    If a limit is below the backlog (after a shrink), nothing is admitted and nothing removed: the queue drains.
     """
     uncut = np.maximum(backlog_bytes + arrived_bytes - served_bytes, 0.0)
     highest = np.maximum(limit_bytes, backlog_bytes - served_bytes)

@@ -21,7 +21,7 @@ class Forecaster(Protocol):
         ...
 
     def step(self, sample: TrafficSampled, now_ns: int) -> ForecastMade:
-        """Take in the next sample of every node (same nodes, same order each time) and return the forecast."""
+        """Process the next sample of every node (same nodes, same order each time) and return the forecast."""
         ...
 
 

@@ -25,11 +25,11 @@ from testbed.records.events import Floats, ForecastMade, Ints, TrafficSampled
 
 GAIN = 0.02
 MAX_THETA = 1.0
-LEAST_GROWTH = 0.25  # of what is served in an interval: below it a forecast says "nothing"
+LEAST_GROWTH = 0.25  # fraction of the bytes served in an interval: a smaller forecast growth counts as none
 
 
 class Hindsight:
-    """What the last forecasts said and what came of them, for n nodes and h horizons.
+    """Compares past forecasts with the true needs, for n nodes and h horizons.
 
     Args:
         rate_bps: service rates, shape [n].
@@ -49,7 +49,7 @@ class Hindsight:
         self._seen = 0
 
     def arrived(self, sample: TrafficSampled) -> tuple[Floats, Floats] | None:
-        """Take in a sample; return growth said and growth come true, [n, h] in intervals, once there is a past."""
+        """Process a sample; return forecast and true growth, [n, h] in intervals, once a forecast is old enough."""
         slot = self._seen % self._span
         amount = sample.arrived_bytes * (self._interval_ns / sample.interval_ns)
         self._arrived[:, slot] = self._arrived[:, slot + self._span] = amount
@@ -75,7 +75,7 @@ class CorrectedForecaster:
         inner: what forecasts.
         rate_bps: service rates, shape [n].
         interval_ns: nominal sample interval.
-        quantile: what `inner` promises to cover.
+        quantile: that `inner` is trained for.
     """
 
     def __init__(self, inner: Forecaster, rate_bps: Ints, interval_ns: int, quantile: float) -> None:
@@ -90,7 +90,7 @@ class CorrectedForecaster:
         return self._inner.horizon_ns
 
     def step(self, sample: TrafficSampled, now_ns: int) -> ForecastMade:
-        """Take in the next sample of every node and return the forecast, corrected."""
+        """Process the next sample of every node and return the forecast, corrected."""
         past = self._hindsight.arrived(sample)
         if past is not None:
             self._learn(*past)

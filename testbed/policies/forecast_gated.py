@@ -30,13 +30,13 @@ LEAST_LOSS = 0.25  # intervals; at the quantile 0.95, five of them reserved all 
 
 
 class GatedForecaster:
-    """Passes on the forecasts of `inner`, where those have been useful; implements `Forecaster`.
+    """Passes on the forecasts of `inner` where they have been useful; implements `Forecaster`.
 
     Args:
         inner: what forecasts.
         rate_bps: service rates, shape [n].
         interval_ns: nominal sample interval.
-        quantile: what `inner` promises to cover.
+        quantile: that `inner` is trained for.
         column: which of its horizons is evaluated: the one that sizes the buffer.
     """
 
@@ -64,7 +64,7 @@ class GatedForecaster:
         return np.asarray(self._ops.to_array(self._closed))
 
     def step(self, sample: TrafficSampled, now_ns: int) -> ForecastMade:
-        """Take in the next sample of every node and return the forecast, or the backlog where the gate is closed."""
+        """Process the next sample of every node and return the forecast, or the backlog where the gate is closed."""
         made = self._inner.step(sample, now_ns)
         self._watch(sample, made)
         if not self._any_closed:

@@ -51,7 +51,7 @@ class HoltForecaster:
         return self._path.horizon_ns
 
     def step(self, sample: TrafficSampled, now_ns: int) -> ForecastMade:
-        """Take in the next sample of every node and return the forecast."""
+        """Process the next sample of every node and return the forecast."""
         arrived = self._path.arrived(sample)
         if not self._started:
             self._level, self._started = arrived.copy(), True

@@ -30,7 +30,7 @@ SHARE_MEMORY_NS = 500_000_000
 
 
 class FutureArrivals(Protocol):
-    """What an oracle knows of the future of n nodes.
+    """What an oracle knows about the future of n nodes.
 
     Attributes:
         bin_ns: length of a bin; bin k covers ``[k × bin_ns, (k + 1) × bin_ns)`` since the start of the run.
@@ -39,7 +39,7 @@ class FutureArrivals(Protocol):
     bin_ns: int
 
     def observe(self, sample: TrafficSampled, now_ns: int) -> None:
-        """Take in what arrived, before the future is asked for."""
+        """Note the arrivals of the last interval, before the future is read."""
         ...
 
     def bins(self, first: int, count: int) -> Floats:
@@ -55,7 +55,7 @@ class KnownArrivals:
         self._arrived: Floats = arrived_bytes.astype(np.float64)
 
     def observe(self, sample: TrafficSampled, now_ns: int) -> None:
-        """Learn nothing: all is known."""
+        """Do nothing: the plan is known."""
 
     def bins(self, first: int, count: int) -> Floats:
         """Return the planned arrivals, shape [n, count]."""
@@ -65,7 +65,7 @@ class KnownArrivals:
 
 
 class ArrivalCells(NamedTuple):
-    """Planned arrivals by the bin they come in and the bin their flow began to send in; int64, shape [k], bins ascend.
+    """Planned arrivals by their bin and by the bin in which their flow began to send; int64, shape [k], bins ascend.
 
     A flow starts again when it has been silent for `SHARE_MEMORY_NS`.
     """
@@ -81,16 +81,16 @@ class ArrivalCells(NamedTuple):
 
 
 class SharedArrivals:
-    """The plan of the cluster: young flows as if all came here, the others shared out as the traffic has been of late.
+    """The plan of the cluster: new flows count fully, older flows by the node's recent share of the traffic.
 
-    The share of a node is the ratio of two sums, what it saw and what was planned for all, both fading with
-    `SHARE_MEMORY_NS`.  Until the plan has sent anything every node is taken to get an equal part.
+    The share of a node is the ratio of two sums with exponential decay (`SHARE_MEMORY_NS`): the bytes that arrived at
+    it, and the bytes planned for all nodes.  Before the first planned packet, the shares are equal.
 
     Args:
-        cells: planned arrivals of all nodes together, parted by when their flows began to send.
+        cells: planned arrivals of all nodes together, divided by the start times of their flows.
         bin_ns: length of a bin.
-        count: nodes here.
-        members: nodes in the cluster, for the first guess.
+        count: number of nodes for which it predicts.
+        members: number of nodes in the cluster, for the initial shares.
     """
 
     def __init__(self, cells: ArrivalCells, bin_ns: int, count: int, members: int) -> None:
@@ -103,7 +103,7 @@ class SharedArrivals:
         self.share_ratio: Floats = np.full(count, 1.0 / members)
 
     def observe(self, sample: TrafficSampled, now_ns: int) -> None:
-        """Compare what arrived in the interval with what was planned for all."""
+        """Compare the arrivals of the interval with the bytes planned for all nodes."""
         self._young_from = (now_ns - SHARE_MEMORY_NS) // self.bin_ns
         fade = float(np.exp(-sample.interval_ns / SHARE_MEMORY_NS))
         self._seen *= fade
@@ -120,7 +120,7 @@ class SharedArrivals:
         return float(self._sent_by[whole] + self._arrived[whole] * (rest / self.bin_ns))
 
     def bins(self, first: int, count: int) -> Floats:
-        """Return the most that may come to each node, shape [n, count]."""
+        """Return an upper bound of the arrivals at each node, shape [n, count]."""
         cells = self._cells.within(first, first + count)
         young = np.where(cells.begun > self._young_from, cells.size_bytes, 0)
         whole, shared = (
@@ -130,7 +130,7 @@ class SharedArrivals:
 
 
 class OracleForecaster:
-    """The peak backlog to come, computed.
+    """Computes the coming peak backlog.
 
     Args:
         future: what is known.
@@ -151,7 +151,7 @@ class OracleForecaster:
         return self._horizon_ns
 
     def step(self, sample: TrafficSampled, now_ns: int) -> ForecastMade:
-        """Take in the next sample of every node and return what the plan needs.
+        """Process the next sample of every node and return what the plan needs.
 
         Where `now_ns` falls inside a bin, that bin counts with the part of it that is still to come, and the horizons
         are counted from its end.
@@ -170,6 +170,6 @@ class OracleForecaster:
         return ForecastMade(nodes=sample.nodes, horizon_ns=self._horizon_ns, need_bytes=need, onset_ratio=onset)
 
     def _onset(self, start: Ints, peak: Ints) -> Floats:
-        """Return 1 where the queue will grow by a longest horizon's tenth of service, else 0."""
+        """Return 1 where the queue will grow by a tenth of the bytes served in the longest horizon, else 0."""
         burst = 0.1 * self._served * self._longest
         return (peak - start > burst).astype(np.float64)

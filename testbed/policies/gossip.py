@@ -53,18 +53,18 @@ from testbed.units import NS_PER_MS
 RETELLING = 2.0
 GAP_NS = 5 * NS_PER_MS
 NEWS_GAP_NS = 2 * NS_PER_MS
-ROWS = 64  # of a message: 1 kB
+ROWS = 64  # per message: 1 kB
 REASON = "rumour"
 DEAD, ALIVE = 1, 0
 
 
 @dataclass(slots=True)
 class _Rumour:
-    """What is passed on of a node."""
+    """A rumour about a node."""
 
     incarnation: int
     dead: int
-    rounds: int  # in which it is still to be sent
+    rounds: int  # in which it must still be sent
 
 
 def _news(node: str, dead: int) -> NodeLeft | NodeJoined:
@@ -77,7 +77,7 @@ def rounds_of(members: int, fanout: int) -> int:
 
 
 class GossipMembership(Membership):
-    """One member: see `Membership`; `RumoursHeard` in and `SendRumours` out, too."""
+    """One member, like `Membership`; also receives `RumoursHeard` and returns `SendRumours`."""
 
     def handle(self, event: Event, now_ns: int) -> list[Action]:
         """See `Policy.handle`."""
@@ -101,10 +101,10 @@ class GossipMembership(Membership):
     def _detector(self) -> Agreement:
         self._believed: dict[
             str, tuple[int, int]
-        ] = {}  # what is known of members that have been dead: incarnation, and whether it is dead
+        ] = {}  # members that were dead at some time: incarnation, and whether they are dead
         self._gone: set[str] = set()
         self._rumours: dict[str, _Rumour] = {}
-        self._asked: dict[str, int] = {}  # monitors that asked for our report: until when it is sent to them
+        self._asked: dict[str, int] = {}  # monitor that asked for our report → until when it is sent
         self._spread_ns = self._sent_ns = 0  # when rumours are due, and were sent last
         detector = AgreementByException(self._members, self._spec.watchers, self._spec.sync_interval_ns, ())
         detector.believe(self._gone)
@@ -127,12 +127,12 @@ class GossipMembership(Membership):
 
     def _recipients(self) -> tuple[str, ...]:
         """Return other members, drawn at random."""
-        count = min(self._spec.fanout + 1, len(self._present))  # one more than needed, since we may be among them
+        count = min(self._spec.fanout + 1, len(self._present))  # one more than needed, because this member may be drawn
         drawn = [member for member in self._rng.sample(self._present, count) if member != self._node]
         return tuple(drawn[: self._spec.fanout])
 
     def _consider(self, event: SuspicionsHeard, now_ns: int) -> list[Action]:
-        """Answer the monitor of a node that we monitor, too."""
+        """Answer another monitor of a node that this member monitors."""
         actions = super()._consider(event, now_ns)
         ours = set(self._monitored).intersection(event.nodes) - self._gone
         if event.monitor not in self._asked and any(event.silent[event.nodes.index(node)] for node in ours):
@@ -152,13 +152,13 @@ class GossipMembership(Membership):
         return tuple(name for name in dict.fromkeys((*others, *self._asked)) if name != self._node)
 
     def _is_undecided(self, node: str) -> bool:
-        """Return whether others need our report: on one suspected that lives, or one heard that counts as dead."""
+        """Return whether others need our report: a live node is suspected, or a node that counts as dead is heard."""
         return self._by_exception.is_open(node) and (node in self._silent) != (node in self._gone)
 
     # ------------------------------------------------------------------------------------------------------ rumours
 
     def _told_of_its_death(self, event: HeartbeatHeard) -> list[Action]:
-        """Let a node know what is believed of the incarnation that it still is in."""
+        """Inform a node that its present incarnation is considered dead."""
         incarnation, dead = self._believed.get(event.node, (-1, ALIVE))
         if not dead or event.incarnation > incarnation:
             return []
@@ -171,7 +171,7 @@ class GossipMembership(Membership):
                 refuted |= self._refuted(incarnation, dead)
             elif self._learn_of(node, incarnation, dead):
                 self._concluded.append(_news(node, dead))
-        if self._by_exception.has_open:  # it may have waited for a monitor that is dead
+        if self._by_exception.has_open:  # a conclusion may have waited for a monitor that is dead
             self._concluded += self._agreement.conclude(now_ns)
         return self._beat(now_ns) if refuted else []
 
@@ -182,7 +182,7 @@ class GossipMembership(Membership):
         return True
 
     def _learn_of(self, node: str, incarnation: int, dead: int) -> bool:
-        """Take in a rumour; return whether it changes who counts as dead."""
+        """Process a rumour; return whether it changes who counts as dead."""
         if (incarnation, dead) <= self._believed.get(node, (-1, ALIVE)):
             return False
         self._believed[node] = incarnation, dead
@@ -193,7 +193,7 @@ class GossipMembership(Membership):
         return changed
 
     def _spread(self, now_ns: int) -> list[Action]:
-        """Send what is new, if it is time to; what was concluded here is new."""
+        """Send new rumours, if due; conclusions of this member are new rumours."""
         if self._concluded:
             self._concluded = [news for conclusion in self._concluded for news in self._known(conclusion)]
         if not self._rumours or now_ns < self._spread_ns:
@@ -207,7 +207,7 @@ class GossipMembership(Membership):
         return [self._message(self._recipients(), dict(chosen))]
 
     def _known(self, conclusion: NodeLeft | NodeJoined) -> list[NodeLeft | NodeJoined]:
-        """Take in what was concluded here, and return it if it was not known by a rumour."""
+        """Process the conclusions of this member; return those that were not known from a rumour."""
         if conclusion.reason == REASON:
             return [conclusion]
         node, dead = conclusion.node, DEAD if isinstance(conclusion, NodeLeft) else ALIVE
@@ -223,11 +223,11 @@ class GossipMembership(Membership):
 
 
 def member_class(spec: MeshSpec) -> type[Membership]:
-    """Return the class of the members of such a mesh."""
+    """Return the class of the members, for this kind of mesh."""
     return GossipMembership if spec.gossips else Membership
 
 
 def make_detector(members: tuple[str, ...], spec: MeshSpec) -> Agreement:
-    """Return what concludes for the balancer, from the reports that come to it."""
+    """Return the failure detector of the balancer."""
     made = AgreementByException if spec.gossips else Agreement
     return made(members, spec.watchers, spec.sync_interval_ns)

@@ -23,7 +23,7 @@ from testbed.scenario.answers import hold, made
 
 
 class GuardedRule:
-    """A sizing rule whose every answer is looked at."""
+    """A sizing rule whose return values are checked."""
 
     def __init__(self, rule: SizingRule, count: int, ops: Arithmetic) -> None:
         self._rule, self._count, self._ops = rule, count, ops
@@ -46,7 +46,7 @@ class GuardedRule:
 
 
 class GuardedForecaster:
-    """A forecaster whose every forecast is looked at."""
+    """A forecaster whose forecasts are checked."""
 
     def __init__(self, forecaster: Forecaster) -> None:
         self._forecaster = forecaster
@@ -67,7 +67,7 @@ class GuardedForecaster:
 
 
 class GuardedSlots:
-    """A slot rule whose every deal is looked at."""
+    """A slot rule whose tables are checked."""
 
     def __init__(self, rule: SlotRule) -> None:
         self._rule = rule
@@ -81,7 +81,7 @@ class GuardedSlots:
 
 
 def _wrong_sizes(sizes: np.ndarray[Any, Any], shape: tuple[int, ...], what: str = "sizes") -> str:
-    """Return what is wrong with numbers of bytes, empty when nothing is."""
+    """Return what is wrong with sizes in bytes; empty if nothing is."""
     if sizes.dtype.kind not in "iuf":
         return f"{what} of type {sizes.dtype}, not numbers"
     if sizes.shape != shape:
@@ -106,6 +106,6 @@ def _wrong_deal(dealt: np.ndarray[Any, Any], count: int, view: ClusterView) -> s
 
 
 def slot_rule(make: Callable[..., SlotRule], *arguments: Any) -> SlotRule:
-    """Return the rule a plug-in makes; one that places each flow itself is not dealt with here."""
+    """Return the slot rule of a plug-in; a rule that places each flow is not handled here."""
     rule = made(make, *arguments)
     return rule if isinstance(rule, FlowPlacer) else GuardedSlots(rule)

@@ -53,9 +53,15 @@ from testbed.units import NS_PER_MS, NS_PER_S
 LIFECYCLE = "lifecycle"  # the policy's name in the history
 JOIN_WITHIN_NS = 10 * NS_PER_S
 LOOK_NS = 20 * NS_PER_MS  # interval between two observations of a node that drains or leaves
-SETTLED_NS = 50 * NS_PER_MS  # by then the switch has changed, and what it sent before has come
+SETTLED_NS = (
+    50 * NS_PER_MS
+)  # after this time the change of the switch is in force, and packets sent before have arrived
 
-MESHED = (StageOfLife.SERVING, StageOfLife.DRAINING, StageOfLife.LEAVING)  # who is monitored, and monitors
+MESHED = (
+    StageOfLife.SERVING,
+    StageOfLife.DRAINING,
+    StageOfLife.LEAVING,
+)  # states of nodes that monitor and are monitored
 
 _ABSENT, _JOINING, _SERVING, _DRAINING, _LEAVING = StageOfLife
 
@@ -67,28 +73,28 @@ def meshed(event: StagesAnnounced) -> tuple[str, ...]:
 
 @dataclass(slots=True)
 class _Life:
-    """Where a node is, since when, and whether all its parts run."""
+    """The state of a node, its start time, and whether all parts of the node run."""
 
     stage: StageOfLife
     since_ns: int = 0
     runs: bool = False
-    again: bool = False  # to be added as soon as it is gone
+    again: bool = False  # must be added again as soon as it is absent
 
 
 class Lifecycle:
-    """Orders and what is seen of the nodes in; `StartNode`, `StopNode`, `RefuseOrder` out.
+    """Inputs: orders and observations of the nodes.  Outputs: `StartNode`, `StopNode`, `RefuseOrder`.
 
-    `stages` says who serves; whoever drives the policy announces it when it changes.
+    `stages` says which nodes serve; the caller announces it when it changes.
     """
 
     def __init__(self, nodes: tuple[str, ...], spare: Collection[str], spec: AutoscalerSpec, idle_ns: int) -> None:
-        """Begin with all `nodes` serving but the `spare` ones.
+        """Start with all `nodes` serving except the `spare` ones.
 
         Args:
-            nodes: all there may be.
-            spare: those that are absent.
-            spec: times of a node.
-            idle_ns: a flow that was silent for so long has no node any more.
+            nodes: all possible nodes.
+            spare: the nodes that are absent at the start.
+            spec: the times of a node.
+            idle_ns: after this time without a packet, a flow has lost its node.
         """
         self._lives = {node: _Life(_ABSENT if node in spare else _SERVING) for node in nodes}
         self._ready_ns, self._deadline_ns, self._idle_ns = spec.horizon_ns, spec.drain_deadline_ns, idle_ns
@@ -127,13 +133,13 @@ class Lifecycle:
         return min((due for due in deadlines if due is not None), default=None)
 
     def _until_ns(self, life: _Life) -> int | None:
-        """Return until when a node stays in its stage at most; None where only an event ends it."""
+        """Return when the present stage of a node ends at the latest; None if only an event ends it."""
         if life.stage == _JOINING:
             return life.since_ns + self._ready_ns + (0 if life.runs else JOIN_WITHIN_NS)
         return life.since_ns + self._deadline_ns if life.stage == _DRAINING else None
 
     def _due(self, now_ns: int) -> list[Action]:
-        """Advance every node whose time has come."""
+        """Advance every node whose stage has ended."""
         actions: list[Action] = []
         for node, life in self._lives.items():
             until_ns = self._until_ns(life)

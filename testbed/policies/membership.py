@@ -54,14 +54,14 @@ from testbed.units import NS_PER_MS
 
 BALANCER = "balancer"
 START_GRACE_NS = 200 * NS_PER_MS
-URGENT_NS = 100 * NS_PER_MS  # a changed report is repeated with every heartbeat for so long, three times at least
+URGENT_NS = 100 * NS_PER_MS  # a changed report is repeated with every heartbeat for this time, at least three times
 
 
 class Membership:
-    """One member: `HeartbeatHeard`, `SuspicionsHeard`, `StatesHeard` in; `SendHeartbeat` and the like out.
+    """One member.  Inputs: `HeartbeatHeard`, `SuspicionsHeard`, `StatesHeard`; outputs: `SendHeartbeat` and others.
 
-    It learns its own state by a `StatesHeard` that names it, and by a `StagesAnnounced` which members there are.  Nodes
-    that may never be members are ignored.  `conclusions` collects what it concluded since the last call.
+    A `StatesHeard` with its own name sets its own state; a `StagesAnnounced` says which members there are.  Unknown
+    nodes are ignored.  `conclusions` returns the conclusions since the last call.
     """
 
     def __init__(
@@ -74,9 +74,9 @@ class Membership:
         incarnation: int = 0,
         absent: Collection[str] = (),
     ) -> None:
-        """Begin; `incarnation` must exceed that of an earlier start, `rng` is drawn from only beyond full sync.
+        """Start; `incarnation` must exceed that of an earlier start; `rng` is used only without full sync.
 
-        `absent` are those of all `members` that are not there yet.  One that is absent itself monitors nobody before it
+        `absent`: the `members` that may be added later.  If this member is absent itself, it monitors no node before it
         is announced.
         """
         self._node, self._members, self._spec, self._rng = node, members, spec, rng
@@ -91,9 +91,9 @@ class Membership:
         self._silent: set[str] = set()
         self._beat_ns = self._sync_ns = self._urgent_until_ns = 0
         self._begun = False
-        self._awake_ns = 0  # when we were awake last
-        self._due_ns: int | None = None  # when we want to be woken; computed when asked for, or to know how late we are
-        self._found: list[tuple[int, int]] = []  # what we reported last, and the report
+        self._awake_ns = 0  # last time this member was awake
+        self._due_ns: int | None = None  # next deadline; computed when asked for, and to find out the lateness
+        self._found: list[tuple[int, int]] = []  # content of the last report, and the report
         self._reported: SuspicionsHeard | None = None
         there = tuple(member for member in members if member not in absent) if absent else members
         self._meet(there, 0)
@@ -118,16 +118,16 @@ class Membership:
 
     def next_deadline_ns(self) -> int | None:
         """See `Policy.next_deadline_ns`."""
-        if self._due_ns is None and self._begun:  # of many events in a row only the last counts
+        if self._due_ns is None and self._begun:  # computed only once after several events
             self._due_ns = self._earliest_ns()
         return self._due_ns
 
     def would_send(self, severity_ratio: float, now_ns: int) -> bool:
-        """Return whether a state of this node would be sent now; one that would not need not be handed in."""
+        """Return whether a state of this node would be sent now; otherwise the caller need not pass it in."""
         return now_ns >= self._sync_ns or self._sharing.is_severe(severity_ratio)
 
     def conclusions(self) -> list[NodeLeft | NodeJoined]:
-        """Return what this member concluded since the last call: who left, who returned."""
+        """Return the conclusions since the last call: which nodes left and returned."""
         concluded, self._concluded = self._concluded, []
         return concluded
 
@@ -142,32 +142,32 @@ class Membership:
         return frozenset(self._silent)
 
     def peers_severity_ratio(self, now_ns: int) -> float:
-        """Return how strongly the other living members' precursors announce a burst: the highest fresh one, 0..1."""
+        """Return the highest recent severity of the other live members, 0 to 1."""
         return self._sharing.severity_ratio({self._node, *self.dead}, now_ns)
 
     # ----------------------------------------------------------------------------------------------------- liveness
 
     def _detector(self) -> Agreement:
-        """Return what concludes here; a report of one member arrives after `syncs` intervals again, in the mean."""
+        """Return the failure detector of this member; a member's reports arrive every `syncs` intervals on average."""
         members, spec = self._members, self._spec
         syncs = 1.0 if self._sharing.full_sync else 2.0 * (len(members) - 1) / spec.fanout
         return Agreement(members, spec.watchers, round(syncs * spec.sync_interval_ns))
 
     def _neighbours(self, present: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Return who monitors this member, and whom it monitors."""
+        """Return the monitors of this member, and the nodes that it monitors."""
         watchers = self._spec.watchers
         return monitors_of(self._node, present, watchers), monitored_by(self._node, present, watchers)
 
     def _recipients(self) -> tuple[str, ...]:
-        """Return whom to send states and reports now."""
+        """Return the recipients of states and reports now."""
         return self._sharing.recipients(tuple([member for member in self._present if member != self._node]))
 
     def _attend(self, now_ns: int) -> None:
-        """Let the detector know which members there are."""
+        """Pass the list of members to the detector."""
         self._agreement.announce(self._present, now_ns)
 
     def _meet(self, present: tuple[str, ...], now_ns: int) -> None:
-        """Take in which members there are; one that is monitored from now on has time to learn of it."""
+        """Update the list of members; a newly monitored member gets time to learn about it."""
         if present == self._present:
             return
         self._present = present
@@ -177,7 +177,7 @@ class Membership:
             fresh_ns = now_ns + START_GRACE_NS
             self._heard_ns = {node: self._heard_ns.get(node, fresh_ns) for node in self._monitored}
         self._silent &= set(self._monitored)
-        self._reported = None  # it is about other nodes
+        self._reported = None  # the next report covers other nodes
         self._attend(now_ns)
 
     def _excuse_own_lag(self, now_ns: int) -> None:
@@ -202,7 +202,9 @@ class Membership:
             self._urge(now_ns)
             self._due_ns = None
         elif self._due_ns is not None and self._due_ns < min(self._beat_ns, self._sync_ns):
-            self._due_ns = None  # it may have been for the silence of this node, which has moved; other times have not
+            self._due_ns = (
+                None  # it may have been the silence deadline of this node, which has changed; other deadlines have not
+            )
 
     def _consider(self, event: SuspicionsHeard, now_ns: int) -> list[Action]:
         self._concluded += self._agreement.hear(event, now_ns)
@@ -225,7 +227,7 @@ class Membership:
             self._urge(now_ns)
 
     def _report_on(self, node: str, now_ns: int) -> int:
-        """Return what to report of a node: `UNSURE` if several, and not fewer than half, fell silent together."""
+        """Return the report about a node: `UNSURE` if several, and not fewer than half, fell silent together."""
         if node not in self._silent:
             return HEARD
         overdue_ns = now_ns - self._spec.silence_ns // 2
@@ -241,7 +243,7 @@ class Membership:
         if now_ns >= self._beat_ns:
             actions += self._beat(now_ns)
             urgent = now_ns < self._urgent_until_ns
-        recipients = self._recipients() if sync or urgent else ()  # the same ones of both: one datagram each
+        recipients = self._recipients() if sync or urgent else ()  # the same recipients for both: one datagram each
         if self._reports(sync=sync, urgent=urgent):
             actions.append(self._report(self._report_to(recipients, now_ns), now_ns))
         if sync:
@@ -255,11 +257,11 @@ class Membership:
         return [SendHeartbeat(to=self._monitors, incarnation=self.incarnation)] if self._monitors else []
 
     def _reports(self, *, sync: bool, urgent: bool) -> bool:
-        """Return whether it is time to report."""
+        """Return whether a report is due."""
         return sync or urgent
 
     def _report_to(self, recipients: tuple[str, ...], now_ns: int) -> tuple[str, ...]:
-        """Return whom to report to besides the balancer, if `recipients` are sent states now."""
+        """Return the recipients of a report besides the balancer, if `recipients` receive states now."""
         return recipients
 
     def _report(self, recipients: tuple[str, ...], now_ns: int) -> Action:
@@ -270,7 +272,7 @@ class Membership:
             self._found = found
             self._reported = SuspicionsHeard(monitor=self._node, nodes=nodes, incarnation=columns[0], silent=columns[1])
         report = self._reported
-        # Our own report counts here, too, though we do not send it to ourselves.
+        # This member's own report counts here too, although it is not sent.
         self._concluded += self._agreement.hear(report, now_ns)
         return SendSuspicions(
             to=(*recipients, BALANCER), nodes=nodes, incarnation=report.incarnation, silent=report.silent
@@ -286,5 +288,5 @@ class Membership:
 
 
 def _next(due_ns: int, interval_ns: int, now_ns: int) -> int:
-    """Return the next instant of a grid; instants that were missed are left out."""
+    """Return the next time on a grid; missed times are skipped."""
     return due_ns + interval_ns * max(1, (now_ns - due_ns) // interval_ns + 1) if now_ns >= due_ns else due_ns

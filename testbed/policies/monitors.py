@@ -21,7 +21,7 @@ def monitors_of(node: str, members: Sequence[str], count: int) -> tuple[str, ...
     return _monitors(node, tuple(members), count)
 
 
-@lru_cache(maxsize=2048)  # where many members live in one process each of them asks for every node
+@lru_cache(maxsize=2048)  # many members in one process each ask for every node
 def _monitors(node: str, members: tuple[str, ...], count: int) -> tuple[str, ...]:
     others = [member for member in members if member != node]
     return tuple(sorted(others, key=lambda member: (_score(node, member), member), reverse=True)[:count])
@@ -37,26 +37,26 @@ def _score(node: str, member: str) -> bytes:
 
 
 class Rings:
-    """Who monitors whom in a mesh of any size: as many rings as each node has monitors, a member's successor in each.
+    """The monitors in a mesh of any size: one ring per monitor of a node; the successor in each ring is a monitor.
 
-    The members of a ring are in the order of a hash of their names, another one in each ring.  So each member has
-    `count` monitors and monitors about as many nodes, whatever the size; that a few members come or go changes only
-    their neighbourhoods; and members that fail together (a rack, a site) are rarely neighbours.  Rendezvous hashing
-    costs n² scores, which is a minute at 10,000 members; rings cost n log n.
+    Each ring is ordered by a different hash of the names.  So each member has `count` monitors and monitors about as
+    many nodes, whatever the size.  If a few members are added or removed, only their neighbours are affected.  Members
+    that fail together (a rack, a site) are rarely neighbours.  Rendezvous hashing would compute n² scores, a minute for
+    10,000 members; rings cost n log n.
 
     Source: L. Suresh et al., Stable and Consistent Membership at Scale with Rapid (USENIX ATC 2018): monitoring along
-    pseudo-random rings makes an expander.
+    pseudo-random rings gives an expander graph.
     """
 
     def __init__(self, members: tuple[str, ...], count: int) -> None:
-        """Make `count` rings, as many as there are other members at most."""
+        """Create `count` rings, but at most as many as there are other members."""
         self._monitors: dict[str, list[str]] = {member: [] for member in members}
         self._monitored: dict[str, list[str]] = {member: [] for member in members}
         for ring in range(min(count, len(members) - 1)):
             self._close(sorted(members, key=lambda member: _score(f"ring {ring}", member)))
 
     def _close(self, order: list[str]) -> None:
-        """Let each member be monitored by the next one in this order that does not do so already."""
+        """Assign to each member, as a monitor, the next one in this order that is not yet its monitor."""
         for at, node in enumerate(order):
             taken = (node, *self._monitors[node])
             after = (order[(at + step) % len(order)] for step in range(1, len(order)))
@@ -65,7 +65,7 @@ class Rings:
             self._monitored[monitor].append(node)
 
     def monitors_of(self, node: str) -> tuple[str, ...]:
-        """Return the monitors of a node, none of a node that is no member."""
+        """Return the monitors of a node; none if the node is not a member."""
         return tuple(self._monitors.get(node, ()))
 
     def monitored_by(self, member: str) -> tuple[str, ...]:
@@ -75,5 +75,5 @@ class Rings:
 
 @lru_cache(maxsize=8)
 def rings_of(members: tuple[str, ...], count: int) -> Rings:
-    """Return the rings of these members; those in one process share them."""
+    """Return the rings of these members; members in one process share them."""
     return Rings(members, count)

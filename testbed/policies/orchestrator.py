@@ -41,7 +41,7 @@ _PASSING = (StageOfLife.DRAINING, StageOfLife.LEAVING)
 
 
 class NodeLook(NamedTuple):
-    """What is seen of a node: counters since the start of the run, and its queue now."""
+    """What an engine observes of a node: counters since the start of the run, and the present queue."""
 
     arrived_pkts: int
     arrived_bytes: int
@@ -61,7 +61,7 @@ class Noted(NamedTuple):
 
 @dataclass(slots=True)
 class Turn:
-    """What came of a turn.
+    """The result of a turn.
 
     Attributes:
         history: inputs and outputs of the policies, in order.
@@ -75,9 +75,9 @@ class Turn:
 
 
 def make_lifecycle(scenario: Scenario, network: Network) -> Lifecycle:
-    """Return the life of a scenario's nodes."""
+    """Return the lifecycle policy for the nodes of a scenario."""
     names = tuple(node.name for node in network.nodes)
-    idle_ns = -(-scenario.balancer.affinity_idle_ns // NS_PER_S) * NS_PER_S  # the switch counts whole seconds
+    idle_ns = -(-scenario.balancer.affinity_idle_ns // NS_PER_S) * NS_PER_S  # the switch uses whole seconds
     return Lifecycle(names, network.spare_nodes, scenario.autoscaler, idle_ns)
 
 
@@ -85,14 +85,16 @@ class Orchestrator:
     """Drives lifecycle and autoscaler."""
 
     def __init__(self, scenario: Scenario, network: Network, ahead: Ahead) -> None:
-        """Get ready for a scenario; `ahead` is for a rule that knows the plan."""
+        """Prepare for a scenario; `ahead` is for a rule that knows the plan."""
         self._spec, self._orders = scenario.autoscaler, list(orders(scenario.faults))
         self._lifecycle = make_lifecycle(scenario, network)
         self._autoscaler = make_autoscaler(self._spec, network.node_rate_bps(network.nodes[0].name), ahead)
         self._measure_ns = self._spec.period_ns if self._spec.scales else None
         self._measured_bytes, self._measured_ns = 0, 0
         self._look_ns: int | None = None
-        self._arrived: dict[str, tuple[int, int]] = {}  # of nodes on their way out: packets, and since when so many
+        self._arrived: dict[
+            str, tuple[int, int]
+        ] = {}  # draining or leaving node → its arrived packets, and since when this number has not changed
         self._ended = False
 
     @property
@@ -106,11 +108,11 @@ class Orchestrator:
         return None if self._ended else min((at for at in due if at is not None), default=None)
 
     def end(self) -> None:
-        """Order nothing more: the traffic is over."""
+        """Execute no further orders: the traffic has ended."""
         self._ended = True
 
     def wake(self, now_ns: int, look: Look) -> Turn:
-        """Do what is due; `look` is asked for the nodes if that needs it."""
+        """Do what is due; `look` is called if the nodes must be observed."""
         turn = Turn()
         while self._next_order_ns is not None and self._next_order_ns <= now_ns:
             order = self._orders.pop(0)
@@ -126,7 +128,7 @@ class Orchestrator:
         return self._ended_with(turn, now_ns)
 
     def tell(self, event: Event, now_ns: int) -> Turn:
-        """Take in that a node is ready or has failed."""
+        """Note that a node is ready or has failed."""
         turn = Turn()
         self._feed(event, now_ns, turn)
         return self._ended_with(turn, now_ns)
@@ -168,7 +170,7 @@ class Orchestrator:
             turn.announced = self._lifecycle.stages
 
     def _ended_with(self, turn: Turn, now_ns: int) -> Turn:
-        """Return the turn; nodes on their way out are looked at again soon."""
+        """Return the turn; draining and leaving nodes are observed again soon."""
         passing = self._lifecycle.at(*_PASSING)
         self._arrived = {node: seen for node, seen in self._arrived.items() if node in passing}
         if passing and self._look_ns is None:

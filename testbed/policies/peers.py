@@ -19,5 +19,5 @@ PEER_WEIGHT = 0.5
 
 
 def joined(own_ratio: Values, peers_ratio: Values) -> Values:
-    """Return the severity that counts, 0..1; exactly one's own where no peer announces anything."""
+    """Return the combined severity, 0 to 1; exactly the own one if no peer announces anything."""
     return own_ratio + (1.0 - own_ratio) * (PEER_WEIGHT * peers_ratio)

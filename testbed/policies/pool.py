@@ -45,17 +45,17 @@ from testbed.scenario.tables import BUFFER_POLICIES
 
 
 class Pool:
-    """Grants memory to `nodes` out of one budget.
+    """Grants memory to `nodes` from one budget.
 
     Args:
-        capacity_bytes: the budget; None grants every wish.
+        capacity_bytes: the budget; None: every request is granted.
         nodes: the nodes that share it.
-        grants_bytes: what each holds at the start, int64 [n]; kept and changed in place.
-        alpha: ratio of the dynamic threshold; None is first come, first served.
-        among_active: whether the nodes that hold more than their initial limit share alpha.
+        grants_bytes: initial grants, int64 [n]; kept and changed in place.
+        alpha: ratio of the dynamic threshold; None: first come, first served.
+        among_active: whether the nodes above their initial limit share alpha.
 
     Raises:
-        ValueError: when the first grants exceed the capacity or do not fit the nodes.
+        ValueError: the initial grants exceed the capacity, or their number is not that of the nodes.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class Pool:
 
     @property
     def free_bytes(self) -> int | None:
-        """Return what nobody holds; None when the pool has no bound."""
+        """Return the free memory; None if the pool is unlimited."""
         return None if self._capacity is None else self._capacity - int(self.grants_bytes.sum())
 
     def handle(self, message: RequestLimit | NodeLeft, now_ns: int) -> list[LimitGranted]:
-        """Answer a request, or take back what a node that left holds beyond its initial grant."""
+        """Answer a request, or take back the memory above the initial grant of a node that left."""
         if isinstance(message, NodeLeft):
             row = self._rows.of((message.node,))
             self.grants_bytes[row] = np.minimum(self.grants_bytes[row], self._start[row])
@@ -113,7 +113,7 @@ class Pool:
         return granted
 
     def _active(self, rows: Rows, wanted: Ints) -> int:
-        """Return how many nodes share alpha: those above their initial grant with these requests; at least 1."""
+        """Return how many nodes share alpha: those above their initial grant after these requests; at least 1."""
         if not self._among_active:
             return 1
         grants = self.grants_bytes.copy()

@@ -45,10 +45,10 @@ WEIGHT = (0.6, 0.3, 0.5, 0.4)
 
 
 class Baseline:
-    """What is usual of some quantities, one in each row of a block, and how far a value lies above it.
+    """The usual values of some quantities (rows of a block), and how far a value lies above them.
 
     Args:
-        ops: what to compute with.
+        ops: the arithmetic.
         least_deviation: of each row.
     """
 
@@ -58,7 +58,7 @@ class Baseline:
         self._variance: Values = 0.0 * least_deviation
 
     def sign(self, value: Values, gain: float) -> Values:
-        """Return how strong a sign `value` is, 0..1, and learn from it with weight `gain`."""
+        """Return the strength of the sign `value`, 0 to 1, and update the baseline with weight `gain`."""
         ops = self._ops
         mean = value if self._mean is None else self._mean
         deviation = ops.maximum(ops.sqrt(self._variance), self._least)
@@ -70,10 +70,10 @@ class Baseline:
 
 
 class PrecursorPolicy:
-    """Watches n nodes; one `severity_ratio` a sample.
+    """Computes one `severity_ratio` per sample for n nodes.
 
     Args:
-        rate_bps: rates at which the nodes serve, shape [n]; or the rate of one.
+        rate_bps: service rates of the nodes, shape [n]; or the rate of one.
     """
 
     def __init__(self, rate_bps: Values) -> None:
@@ -88,7 +88,7 @@ class PrecursorPolicy:
         self._seen = 0
 
     def severity_ratio(self, sample: Sample) -> Values:
-        """Take in the next sample of all nodes and return how severe a burst it announces, 0..1."""
+        """Process the next sample of all nodes; return the severity, 0 to 1."""
         self._seen += 1
         gain = max(1.0 / self._seen, 1.0 / BASELINE_SAMPLES)
         silent: Values = 1.0

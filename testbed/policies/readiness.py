@@ -25,12 +25,12 @@ def longest_pause_ns(sample_interval_ns: int) -> int:
 
 
 class Readiness:
-    """What n nodes notified last, and when the next notification is due.
+    """The last notifications of n nodes, and when the next one is due.
 
     Args:
         rows: the nodes.
         cap_bytes: largest size of a buffer.
-        limit_bytes: limits at the start; they also say what to compute with.
+        limit_bytes: initial limits; their type selects the arithmetic.
     """
 
     def __init__(self, rows: NodeRows, cap_bytes: int, limit_bytes: Values) -> None:
@@ -44,19 +44,19 @@ class Readiness:
         self._early_ns = 0
 
     def observe(self, sample: Sample, limit_bytes: Values, predicted_bytes: Values, severity: Values) -> None:
-        """Take in the state of all nodes after a sample."""
+        """Process the state of all nodes after a sample."""
         self._now = (limit_bytes, sample.backlog_bytes, predicted_bytes)
         self._severity = severity
-        self._early_ns = 3 * sample.interval_ns // 4  # the next sample would be too late
+        self._early_ns = 3 * sample.interval_ns // 4  # otherwise the next sample would be too late
         self._arrived = self._arrived + sample.arrived_bytes
         self._over_ns = self._over_ns + sample.interval_ns
 
     def resized(self, limit_bytes: Values) -> None:
-        """Take in new limits of all nodes."""
+        """Process new limits of all nodes."""
         self._now = (limit_bytes, *self._now[1:])
 
     def notices(self, now_ns: int) -> list[NotifyBalancer]:
-        """Return the notification due at `now_ns`, for the nodes concerned (none: an empty list)."""
+        """Return the notification due at `now_ns` for the nodes concerned; an empty list if none is due."""
         due = abs(self._severity - self._notified_severity) >= MATERIAL_SEVERITY
         due = due | (now_ns + self._early_ns - self._notified_ns >= KEEPALIVE_NS)
         for value, notified in zip(self._now, self._notified, strict=True):
@@ -66,7 +66,7 @@ class Readiness:
     def _notice(self, due: Mask, now_ns: int) -> NotifyBalancer:
         ops = self._ops
         rate_bps = ops.whole(self._arrived * (8.0 * units.NS_PER_S) / ops.maximum(self._over_ns, 1))
-        # Without a sample since the last notification, the rate is the last one.
+        # Without a sample since the last notification, the last rate is repeated.
         self._rate_bps = ops.where(self._over_ns > 0, rate_bps, self._rate_bps)
         nodes, rows = self._rows.where(ops.to_array(due))
         limit, backlog, predicted = (ops.where(due, *pair) for pair in zip(self._now, self._notified, strict=True))

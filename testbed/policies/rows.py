@@ -12,7 +12,7 @@ Bools = NDArray[np.bool_]
 
 
 class NodeRows:
-    """Rows of `nodes` in their order; all of them at once is a slice and costs nothing."""
+    """Rows of `nodes` in their order; for all nodes this is a slice, which costs nothing."""
 
     def __init__(self, nodes: tuple[str, ...]) -> None:
         self.nodes = nodes
@@ -21,7 +21,7 @@ class NodeRows:
             raise ValueError("a node is named twice")
 
     def of(self, nodes: tuple[str, ...]) -> Rows:
-        """Return the rows of `nodes` (KeyError when one is not ours)."""
+        """Return the rows of `nodes` (KeyError if one is unknown)."""
         if nodes is self.nodes or nodes == self.nodes:
             return slice(None)
         return np.array([self._row[node] for node in nodes], dtype=np.int64)

@@ -25,13 +25,13 @@ from testbed.units import NS_PER_MS
 
 FULL_SYNC_MEMBERS = 16
 GOSSIP_ROWS = 8
-FRESH_NS = 300 * NS_PER_MS  # older states are ignored, where they come every 100 ms or more often
+FRESH_NS = 300 * NS_PER_MS  # older states are ignored, if they are sent every 100 ms or more often
 FRESH_SYNCS = 3
 SEVERE_STEP = 0.3
 
 
 class _State(NamedTuple):
-    """What is known of a member; of two the greater announces the more severe burst, or is the newer."""
+    """The state of a member; of two states, the greater one has the higher severity, or is newer."""
 
     severity_ratio: float
     taken_ns: int
@@ -41,43 +41,45 @@ class _State(NamedTuple):
     predicted_bytes: int
 
 
-_SEVERITY, _TAKEN, _ROW = 0, 1, 2  # places in it: by its name a value takes three times as long, and there are many
+_SEVERITY, _TAKEN, _ROW = 0, 1, 2  # indices: access by name takes three times as long, and is frequent
 
 
 def fresh_ns(sync_ns: int) -> int:
-    """Return the age up to which a state is used, where states come every `sync_ns`."""
+    """Return the age up to which a state is used, if states are sent every `sync_ns`."""
     return max(FRESH_NS, FRESH_SYNCS * sync_ns)
 
 
-@lru_cache(maxsize=64)  # the members of one process have one table
+@lru_cache(maxsize=64)  # the members in one process share a table
 def _rows(members: tuple[str, ...]) -> Mapping[str, int]:
     return {member: i for i, member in enumerate(members)}
 
 
 class Sharing:
-    """The states that one member knows, and what it sends of them.
+    """The states that one member knows, and which of them it sends.
 
     Attributes:
         full_sync: whether each member sends to all others.
     """
 
     def __init__(self, node: str, members: tuple[str, ...], spec: MeshSpec, rng: random.Random) -> None:
-        """Begin with nothing known; `rng` is drawn from only beyond full sync."""
+        """Start without states; `rng` is used only without full sync."""
         self._node, self._members, self._row, self._rng = node, members, _rows(members), rng
         self.full_sync = len(members) <= FULL_SYNC_MEMBERS and not spec.gossips
         self._fanout, self._fresh_ns = spec.fanout, fresh_ns(spec.sync_interval_ns)
         self._states: dict[str, _State] = {}
-        self._announced_severity = 0.0  # the highest we knew of, beyond full sync, or had, when we last sent states
+        self._announced_severity = (
+            0.0  # at the last sending: the highest known severity (without full sync), or our own
+        )
 
     def learn(self, event: StatesHeard, now_ns: int) -> bool:
-        """Take in states; return whether one of them is so severe that it is to be sent at once."""
+        """Process states; return whether one of them is so severe that it must be forwarded at once."""
         severe, since_ns, known = False, now_ns - self._fresh_ns, self._states
         sizes = (column.tolist() for column in (event.limit_bytes, event.backlog_bytes, event.predicted_bytes))
         rows = zip(event.nodes, event.severity_ratio.tolist(), event.taken_ns.tolist(), *sizes, strict=True)
         for node, severity_ratio, taken_ns, limit_bytes, backlog_bytes, predicted_bytes in rows:
             last = known.get(node)
             if (last is not None and taken_ns <= last[_TAKEN]) or node not in self._row:
-                continue  # what is passed on is known mostly; a stranger has no news
+                continue  # forwarded states are mostly known already; unknown nodes are ignored
             sized = (limit_bytes, backlog_bytes, predicted_bytes)
             known[node] = _State(severity_ratio, taken_ns, self._row[node], *sized)
             if self.is_severe(severity_ratio):
@@ -85,11 +87,11 @@ class Sharing:
         return severe
 
     def is_severe(self, severity_ratio: float) -> bool:
-        """Return whether a severity does not wait for the interval."""
+        """Return whether a severity is sent at once."""
         return severity_ratio >= self._announced_severity + SEVERE_STEP
 
     def share(self, recipients: tuple[str, ...], now_ns: int) -> list[Action]:
-        """Send our own state, and beyond full sync the most severe of the others' with it."""
+        """Send the own state and, without full sync, the most severe states of the others."""
         own = self._states.get(self._node)
         states = ([] if own is None else [own]) + ([] if self.full_sync else self._most_severe(now_ns))
         if not states or not recipients:
@@ -114,12 +116,12 @@ class Sharing:
         return sorted(others, reverse=True)[:GOSSIP_ROWS]
 
     def recipients(self, others: tuple[str, ...]) -> tuple[str, ...]:
-        """Return whom to send states now, of all other members."""
+        """Return the members that receive states now."""
         if self.full_sync:
             return others
         return tuple(self._rng.sample(others, min(self._fanout, len(others))))
 
     def severity_ratio(self, passed_over: Collection[str], now_ns: int) -> float:
-        """Return the highest fresh severity, 0..1, of all but some members."""
+        """Return the highest recent severity, 0 to 1, of all members except some."""
         since_ns, states = now_ns - self._fresh_ns, self._states.items()
         return max([s[_SEVERITY] for node, s in states if s[_TAKEN] > since_ns and node not in passed_over], default=0)

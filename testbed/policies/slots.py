@@ -22,40 +22,40 @@ SLOTS_A_NODE = 4
 
 
 def slot_count(nodes: int) -> int:
-    """Return the size of the table for `nodes` nodes: a power of two, 64 at least and 4 a node at least."""
+    """Return the size of the table for `nodes` nodes: a power of two, at least 64 and at least 4 per node."""
     return max(MIN_SLOTS, 1 << (SLOTS_A_NODE * nodes - 1).bit_length())
 
 
 def apportion(weights: Floats, slots: int, held: Ints) -> Ints:
-    """Return how many of `slots` each node shall hold, shape [n].
+    """Return the number of slots of each node, shape [n].
 
     Args:
         weights: relative and not negative, shape [n], at least one above 0.
-        slots: how many there are to give.
-        held: how many each node holds now, shape [n]; decides ties.
+        slots: the number of slots to assign.
+        held: the present number of slots of each node, shape [n]; decides ties.
 
     Raises:
-        ValueError: when no weight is above 0, or one is negative or not finite.
+        ValueError: no weight is above 0, or one is negative or not finite.
     """
     total = float(weights.sum())
     if not np.isfinite(total) or total <= 0.0 or float(weights.min()) < 0.0:
         raise ValueError(f"weights must be finite, not negative and not all zero, got {weights.tolist()}")
     quotas = weights / total * slots
     counts = np.floor(quotas + 1e-9).astype(np.int64)
-    remainders = np.round(quotas - counts, 9)  # so that equal weights tie in spite of rounding
+    remainders = np.round(quotas - counts, 9)  # so that equal weights tie despite rounding errors
     order = np.lexsort((np.arange(len(weights)), -held, -remainders))
     counts[order[: slots - int(counts.sum())]] += 1
     return counts
 
 
 def deal(weights: Floats, slots: int) -> Ints:
-    """Return a first table of `slots` slots: node indexes, shape [slots], interleaved by weight."""
+    """Return an initial table: node indexes, shape [slots], interleaved by weight."""
     counts = apportion(weights, slots, np.zeros(len(weights), dtype=np.int64))
     return _interleaved(counts)
 
 
 def reweight(current: Ints, weights: Floats) -> Ints:
-    """Return the table that follows `weights` and differs from `current` in as few slots as possible.
+    """Return the table for `weights` that differs from `current` in as few slots as possible.
 
     Args:
         current: node index of each slot, shape [slots].

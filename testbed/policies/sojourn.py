@@ -12,11 +12,11 @@ from testbed.scenario.buffer import BufferSpec, bytes_within
 
 
 def caps_bytes(spec: BufferSpec, rate_bps: Ints) -> Ints:
-    """Return the largest size of nodes of these rates, shape [n]: `max`, and what the delay target leaves of it."""
+    """Return the maximum sizes for nodes with these rates, shape [n]: `max`, or less by the delay target."""
     caps: Ints = rate_bps * 0 + spec.max_bytes
     if spec.delay_target_ns is None:
         return caps
     target_ns = spec.delay_target_ns
-    for k, rate in enumerate(rate_bps.tolist()):  # in whole numbers: a product of both passes 2^63
+    for k, rate in enumerate(rate_bps.tolist()):  # as Python integers: the product of both may exceed 2^63
         caps[k] = min(spec.max_bytes, bytes_within(rate, target_ns))
     return caps

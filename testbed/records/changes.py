@@ -38,7 +38,7 @@ class Change:
 
     @property
     def on_the_way(self) -> bool:
-        """Tell whether packets meet the thing."""
+        """Return whether packets meet the thing."""
         return self.kind in ON_THE_WAY
 
     def __str__(self) -> str:

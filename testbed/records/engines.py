@@ -49,6 +49,6 @@ ENGINES = {
 
 
 def is_real_time(name: str) -> bool:
-    """Tell whether the clock of an engine is the machine's; one that is not known here is taken to be."""
+    """Return whether the clock of an engine is the machine's; one that is not known here is taken to be."""
     row = ENGINES.get(name)
     return row is None or row.real_time

@@ -90,7 +90,7 @@ class RunFacts:
 
     @property
     def predicts(self) -> bool:
-        """Tell whether the buffer policy looks ahead; of one that is not known here, the samples show it."""
+        """Return whether the buffer policy looks ahead; of one that is not known here, the samples show it."""
         return self.buffer_policy not in BUFFER_POLICIES or BUFFER_POLICIES[self.buffer_policy].predicts
 
     def to_record(self) -> dict[str, Any]:

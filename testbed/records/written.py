@@ -64,12 +64,12 @@ def direction_of(record: Record) -> Direction | None:
 
 
 def is_a(line: Mapping[str, Any], *kinds: type[Record]) -> bool:
-    """Tell whether a written line is a record of one of these kinds."""
+    """Return whether a written line is a record of one of these kinds."""
     return any(line.get("kind") == kind.__name__ for kind in kinds)
 
 
 def in_short(line: Mapping[str, Any]) -> bool:
-    """Tell whether a written record is one in short."""
+    """Return whether a written record is one in short."""
     return "rows" in line
 
 

@@ -202,7 +202,7 @@ def _judged(sweep: str, emulated: CombinationRow, simulated: CombinationRow, bou
 
 
 def _has(row: CombinationRow, bound: Bound) -> bool:
-    """Tell whether the figure exists; runs of earlier versions have no cost."""
+    """Return whether the figure exists; runs of earlier versions have no cost."""
     return bound.figure in row.figures
 
 
@@ -218,7 +218,7 @@ def _width(ours: Estimate, theirs: Estimate, bound: Bound, pairs: Sequence[tuple
 
 
 def _within(off: float, width: float | None, allowed: float) -> bool | None:
-    """Tell whether a difference is allowed, None where its interval holds the bound."""
+    """Return whether a difference is allowed, None where its interval holds the bound."""
     if width is None:
         return off <= allowed if not off else None
     if off + width <= allowed:
@@ -270,7 +270,7 @@ def _order(ranked: Sequence[_Ranked], engine: int, bound: Bound) -> str:
 
 
 def _apart(a: Estimate, b: Estimate, bound: Bound) -> bool:
-    """Tell whether two policies have an order in one engine: more between them than chance, or one seed, explains."""
+    """Return whether two policies have an order in one engine: more between them than chance, or one seed, explains."""
     off = abs(a.mean - b.mean)
     if a.half_width is None or b.half_width is None:
         return off > bound.allowed(min(a.mean, b.mean))

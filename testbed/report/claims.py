@@ -68,7 +68,7 @@ class ClaimOutcome:
 
     @property
     def as_expected(self) -> bool:
-        """Tell whether it came out as its authors found it, or too few seeds were run to say otherwise."""
+        """Return whether it came out as its authors found it, or too few seeds were run to say otherwise."""
         return self.outcome in (self.expected, OPEN)
 
     def to_record(self) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def _pairs(claim: LoadedClaim, table: SweepTable) -> list[tuple[TestSpec, Mappin
 
 
 def _is_its_rival(test: TestSpec, parameters: Mapping[str, str]) -> bool:
-    """Tell whether a combination is the one that the test compares others with."""
+    """Return whether a combination is the one that the test compares others with."""
     return bool(test.against) and {**parameters, **test.against} == dict(parameters)
 
 

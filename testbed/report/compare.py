@@ -63,7 +63,7 @@ class Row:
 
     @property
     def counts(self) -> bool:
-        """Tell whether the run may enter means and baselines."""
+        """Return whether the run may enter means and baselines."""
         return self.verdict in COUNTING
 
     @property

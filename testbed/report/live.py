@@ -76,7 +76,7 @@ class LiveView:
 
     @property
     def drawing(self) -> bool:
-        """Tell whether a table is being drawn, which says what is waited for."""
+        """Return whether a table is being drawn, which says what is waited for."""
         return self._live is not None
 
     def __enter__(self) -> LiveView:
@@ -93,7 +93,7 @@ class LiveView:
             self._live = None
 
     def observe(self, columns: Mapping[str, Any]) -> None:
-        """Take in sample rows as columns (see `records.samples`); nodes not named before are added."""
+        """Process sample rows as columns (see `records.samples`); nodes not named before are added."""
         names = ("node", "t_ns", "backlog_bytes", "limit_bytes", "dropped_pkts", "arrived_pkts")
         for node, t_ns, backlog, limit, dropped, arrived in zip(*(columns[name] for name in names), strict=True):
             state = self.states.setdefault(node, NodeState())
@@ -103,7 +103,7 @@ class LiveView:
             self._t_ns = max(self._t_ns, int(t_ns))
 
     def waiting(self, what: str, for_ns: int) -> None:
-        """Take in what is being done, and for how long no traffic has flowed."""
+        """Process what is being done, and for how long no traffic has flowed."""
         self._waiting = f"  {what} ({for_ns // NS_PER_S} s)" if for_ns >= WAITING_NS else ""
 
     def tick(self) -> None:

@@ -287,7 +287,7 @@ def _of(trials: Sequence[TrialRow], parameters: Mapping[str, str]) -> list[Trial
 
 
 def alike(trials: Sequence[TrialRow]) -> bool:
-    """Tell whether runs of one combination differ in the seed alone, and in the mean that each takes from another."""
+    """Return whether runs of one combination differ in the seed alone, and in the mean that each takes from another."""
     return len({trial.conditions.without("seed", MEAN) for trial in trials}) <= 1
 
 

@@ -82,7 +82,7 @@ class Watch:
 
     @property
     def over(self) -> bool:
-        """Tell whether the run has ended, in whatever way."""
+        """Return whether the run has ended, in whatever way."""
         return self._run.status != "running"
 
     @property

@@ -51,7 +51,7 @@ class Difference(Estimate):
 
     @property
     def is_significant(self) -> bool:
-        """Tell whether it is a difference at 95 %, after the correction over its family."""
+        """Return whether it is a difference at 95 %, after the correction over its family."""
         p = self.p if self.p_holm is None else self.p_holm
         return p is not None and p < 1 - LEVEL
 

@@ -58,7 +58,7 @@ class Expectation:
         return cls(text.strip(), path, comparison, float(number))
 
     def holds(self, value: float) -> bool:
-        """Tell whether the figure is as expected."""
+        """Return whether the figure is as expected."""
         return _OPERATORS[self.comparison](value, self.number)
 
 

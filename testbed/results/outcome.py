@@ -34,7 +34,7 @@ class EndedRun:
 
     @property
     def counts(self) -> bool:
-        """Tell whether the run may enter means and baselines."""
+        """Return whether the run may enter means and baselines."""
         return self.outcome in COUNTING
 
 

@@ -210,7 +210,7 @@ def process_identity() -> dict[str, Any]:
 
 
 def is_alive(identity: Mapping[str, Any]) -> bool:
-    """Tell whether the process that `process_identity` described still runs (on this machine, since its boot)."""
+    """Return whether the process that `process_identity` described still runs (on this machine, since its boot)."""
     pid = identity.get("pid")
     if not isinstance(pid, int) or identity.get("boot") != _boot():
         return False

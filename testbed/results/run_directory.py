@@ -111,11 +111,11 @@ class RunDirectory:
         return writing.replace_json(target, value, durable=durable, indent=indent, elsewhere=self._elsewhere)
 
     def append_columns(self, columns: Mapping[str, object]) -> None:
-        """Take in sample rows as columns of equal length, for engines that hold arrays over nodes."""
+        """Process sample rows as columns of equal length, for engines that hold arrays over nodes."""
         self._samples.append_columns(columns)
 
     def append_event(self, t_ns: int, record: Mapping[str, Any]) -> None:
-        """Take in one record for ``events.jsonl``: at most 0.5 s later it is in the file if `checkpoint` is called."""
+        """Process one record for ``events.jsonl``: at most 0.5 s later it is in the file if `checkpoint` is called."""
         line = _LINE.encode({"t_ns": t_ns, **record}).encode() + b"\n"
         self._event_lines.append(line)
         self._event_bytes += len(line)

@@ -128,7 +128,7 @@ def _is_closed(folder: Path) -> bool:
 
 
 def _looks_like_one(folder: Path) -> bool:
-    """Tell whether a command line is ``python -m testbed VERB`` or ``testbed VERB`` with a verb that runs trials."""
+    """Return whether a command line is ``python -m testbed VERB`` or ``testbed VERB`` with a verb that runs trials."""
     try:
         words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:

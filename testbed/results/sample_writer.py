@@ -55,7 +55,7 @@ class SampleWriter:
         return sum(group.rows for group in self._sealed) + self._waiting_rows
 
     def append_columns(self, columns: Mapping[str, object]) -> None:
-        """Take in rows as columns of equal length."""
+        """Process rows as columns of equal length."""
         self._add(table_of(columns))
 
     def write(self) -> None:

@@ -88,7 +88,7 @@ class TestSpec(Spec):
         return f"{what} below {self.below:g}" if self.below is not None else f"{what} above {self.above:g}"
 
     def is_about(self, parameters: dict[str, str]) -> bool:
-        """Tell whether a combination is one that it tests."""
+        """Return whether a combination is one that it tests."""
         return all(parameters.get(key) in _texts(value) for key, value in self.of.items())
 
 

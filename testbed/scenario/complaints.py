@@ -176,7 +176,7 @@ def too_long(data: dict[str, Any], root: type[BaseModel] = Scenario) -> Iterator
 
 
 def _counted_wrong(detail: ErrorDetails, data: dict[str, Any], root: type[BaseModel]) -> bool:
-    """Tell whether a list is called too short since pydantic counts only the entries that are right."""
+    """Return whether a list is called too short since pydantic counts only the entries that are right."""
     if detail["type"] != "too_short":
         return False
     given = value_at(data, locate(detail["loc"], root).path)
@@ -186,7 +186,7 @@ def _counted_wrong(detail: ErrorDetails, data: dict[str, Any], root: type[BaseMo
 def _mistyped(
     detail: ErrorDetails, unknown: Mapping[tuple[str | int, ...], Sequence[str | int]], root: type[BaseModel]
 ) -> bool:
-    """Tell whether a key is missing because it is present under a misspelled name."""
+    """Return whether a key is missing because it is present under a misspelled name."""
     words = unknown.get(detail["loc"][:-1], ()) if detail["type"] == "missing" else ()
     model = locate(detail["loc"][:-1], root).model if words else None
     known = keys_of(model) if model else {}

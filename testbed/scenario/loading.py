@@ -180,7 +180,7 @@ def is_sweep(parsed: Document) -> bool:
 
 
 def names_a_sweep(path: Path) -> bool:
-    """Tell whether a file holds a sweep.
+    """Return whether a file holds a sweep.
 
     Raises:
         InputError: when it cannot be read or is no YAML mapping.

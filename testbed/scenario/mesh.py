@@ -59,7 +59,7 @@ class MeshSpec(Spec):
 
     @property
     def gossips(self) -> bool:
-        """Tell whether only news is sent, and passed on."""
+        """Return whether only news is sent, and passed on."""
         return self.dissemination == "gossip"
 
     @property

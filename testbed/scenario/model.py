@@ -95,12 +95,12 @@ class Scenario(Spec):
 
     @property
     def reshapes(self) -> bool:
-        """Tell whether nodes may be added or drained."""
+        """Return whether nodes may be added or drained."""
         return self.autoscaler.scales or any(fault.row.order for fault in self.faults)
 
     @property
     def unsteady(self) -> bool:
-        """Tell whether a node may come, go or fail: only then do nodes monitor each other in virtual time."""
+        """Return whether a node may come, go or fail: only then do nodes monitor each other in virtual time."""
         return bool(self.faults) or self.autoscaler.scales
 
     @model_validator(mode="after")

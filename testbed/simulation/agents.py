@@ -93,7 +93,7 @@ class Agents:
     # ------------------------------------------------------------------------------------------------- from outside
 
     def name(self, action: NameSiblings) -> None:
-        """Take in the names of siblings; they are in force with the next tick."""
+        """Process the names of siblings; they are in force with the next tick."""
         self._named.update(zip(action.nodes, action.siblings, strict=True))
 
     def stop(self, node: str) -> None:

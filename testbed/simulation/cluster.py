@@ -62,7 +62,7 @@ class Cluster:
         return self._absent_ns.get(node, 0) + (0 if since_ns is None else max(0, ran_ns - since_ns))
 
     def failed(self, node: str) -> None:
-        """Take in that a fault has ended the processes of a node; who started them sees it at once."""
+        """Note that a fault has ended the processes of a node; who started them sees it at once."""
         self._carry_out(self._orchestrator.tell(NodeFailed(node=node), self._agenda.now_ns))
 
     def runs(self, node: str) -> bool:

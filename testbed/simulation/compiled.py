@@ -83,7 +83,7 @@ class CompiledPlane:
         self._out = self._fresh_pkts.ctypes.data, *(array.ctypes.data for array in self._scratch)
 
     def take(self, begin: int, end: int, until_ns: int) -> int | None:
-        """Take in the packets of the plan from row `begin` on, below `end`, that are at their buffers by `until_ns`.
+        """Process the packets of the plan from row `begin` on, below `end`, that are at their buffers by `until_ns`.
 
         Returns:
             The first row that is left; None where the step has more packets than a block, and nothing was done.

@@ -122,16 +122,16 @@ class Control:
     # -------------------------------------------------------------------------------------------------------- inputs
 
     def notified(self, event: NodesNotified) -> None:
-        """Take in what nodes notified."""
+        """Process what nodes notified."""
         self._when_active(partial(self._node_changed, event))
 
     def port_changed(self, node: str, *, up: bool) -> None:
-        """Take in that the switch reports a node's port."""
+        """Note that the switch reports a node's port."""
         event = NodeJoined(node=node, reason=PORT_DOWN) if up else NodeLeft(node=node, reason=PORT_DOWN)
         self._when_active(partial(self._node_changed, event))
 
     def announced(self, stages: StagesAnnounced) -> None:
-        """Take in the stages of the nodes."""
+        """Process the stages of the nodes."""
         self._when_active(partial(self._take_stages, stages))
 
     def _take_stages(self, stages: StagesAnnounced) -> None:
@@ -139,7 +139,7 @@ class Control:
         self._node_changed(stages)
 
     def reported(self, event: SuspicionsHeard) -> None:
-        """Take in a report; it is recorded only if it differs from that monitor's last one."""
+        """Process a report; it is recorded only if it differs from that monitor's last one."""
         self._when_active(partial(self._consider, event))
 
     def _consider(self, event: SuspicionsHeard) -> None:

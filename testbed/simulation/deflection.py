@@ -86,7 +86,7 @@ class Deflection:
 
     @property
     def under_way(self) -> bool:
-        """Tell whether packets are on their way between two nodes."""
+        """Return whether packets are on their way between two nodes."""
         return bool(self._between)
 
     def joined(self, packets: Packets, until_ns: int) -> Packets:

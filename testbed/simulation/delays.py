@@ -21,7 +21,7 @@ class DelayCounts:
         self._waiting = 0
 
     def add(self, node: Ints, delay_ns: Ints) -> None:
-        """Take in the delays of packets, shape [p]."""
+        """Process the delays of packets, shape [p]."""
         self._blocks.append((node, delay_ns))
         self._waiting += len(node)
         if self._waiting >= _BLOCK_PKTS:

@@ -46,7 +46,7 @@ class Deliveries:
         self.block_pkts = 0
 
     def admit(self, departs_ns: Ints, node: Ints, number: Ints, delay_ns: Ints) -> None:
-        """Take in packets, shape [p]."""
+        """Process packets, shape [p]."""
         self._fresh.append((departs_ns, node, number, delay_ns))
         self._fresh_pkts += len(node)
 
@@ -58,7 +58,7 @@ class Deliveries:
 
     @property
     def worth_it(self) -> bool:
-        """Tell whether so many packets have come since `deliver` that it pays to call it."""
+        """Return whether so many packets have come since `deliver` that it pays to call it."""
         return self._fresh_pkts + self.block_pkts >= max(_BLOCK_PKTS, len(self._waiting[0]))
 
     def deliver(self, until_ns: int) -> tuple[Ints, Ints]:

@@ -172,7 +172,7 @@ class Journeys:
         return np.concatenate([stage.waiting_rows for stage in (*self._before, *self._behind)])
 
     def to_balancer(self, packets: Packets, until_ns: int) -> Packets:
-        """Take in packets at the times they are sent; return those that meet the balancer in time for `until_ns`.
+        """Process packets at the times they are sent; return those that meet the balancer in time for `until_ns`.
 
         Times returned, and `until_ns`, are those of the buffers: `behind_switch_ns` later than at the balancer.
         """
@@ -181,7 +181,7 @@ class Journeys:
         return replace(packets, t_ns=packets.t_ns + self.behind_switch_ns)
 
     def to_buffers(self, packets: Packets, until_ns: int) -> Packets:
-        """Take in packets whose node has been chosen; return those that are at their buffers by then."""
+        """Process packets whose node has been chosen; return those that are at their buffers by then."""
         packets = replace(packets, t_ns=packets.t_ns - self.behind_switch_ns)
         for stage in self._behind:
             packets = stage.serve(packets, until_ns)

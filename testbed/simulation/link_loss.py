@@ -30,7 +30,7 @@ class LinkLoss:
 
     @property
     def active(self) -> bool:
-        """Tell whether packets are drawn."""
+        """Return whether packets are drawn."""
         return bool(self._threshold > 0)
 
     def set(self, ratio: float, seed: int = 0) -> None:

@@ -50,7 +50,7 @@ class Meter:
         }
 
     def count(self, arrivals: Arrivals, dropped: Bools | None) -> None:
-        """Take in the packets of a step and which were dropped, bool [p] in their order; None: none."""
+        """Process the packets of a step and which were dropped, bool [p] in their order; None: none."""
         a = arrivals
         self.arrived_pkts[a.rows] += a.last - a.first + 1
         self.arrived_bytes[a.rows] += np.add.reduceat(a.size_bytes, a.first)
@@ -61,18 +61,18 @@ class Meter:
         self._fill_bins(a)
 
     def count_new_flows(self, node: Ints) -> None:
-        """Take in the nodes of flows that are new, one entry a flow."""
+        """Process the nodes of flows that are new, one entry a flow."""
         self._new_flows += np.bincount(node, minlength=len(self._nodes))
 
     def count_handed(self, node: Ints, size_bytes: Ints, sibling: Ints) -> None:
-        """Take in the packets handed on: from which node, how large; and the nodes of those that came so."""
+        """Process the packets handed on: from which node, how large; and the nodes of those that came so."""
         count = len(self._nodes)
         self.deflected_pkts += np.bincount(node, minlength=count)
         self.deflected_bytes += np.bincount(node, weights=size_bytes, minlength=count).astype(np.int64)
         self.deflected_in_pkts += np.bincount(sibling, minlength=count)
 
     def count_marked(self, node: Ints) -> None:
-        """Take in the nodes of packets that were marked, one entry a packet."""
+        """Process the nodes of packets that were marked, one entry a packet."""
         self.marked_pkts += np.bincount(node, minlength=len(self._nodes))
 
     def _measure_gaps(self, a: Arrivals) -> None:

@@ -109,7 +109,7 @@ class PacketPlane:
             self._step(until_ns if self._nothing_comes() else min(until_ns, self.queues.now_ns + self._step_ns))
 
     def is_far(self, t_ns: int) -> bool:
-        """Tell whether more than a step lies between now and `t_ns`."""
+        """Return whether more than a step lies between now and `t_ns`."""
         return t_ns > self._step_ends_ns()
 
     def advance_a_step(self, until_ns: int) -> None:
@@ -227,7 +227,7 @@ class PacketPlane:
 
     @property
     def _plain(self) -> bool:
-        """Tell whether a compiled step may be the next one."""
+        """Return whether a compiled step may be the next one."""
         return self._alike and not self._dead and not any(link.active for link in self.losses.values())
 
     def _step_by_arrays(self, until_ns: int) -> None:

@@ -36,7 +36,7 @@ class Peers:
         agenda.after(sync_ns, self._sync)
 
     def assess(self, rows: slice, severity_ratio: Floats) -> None:
-        """Take in how strongly a burst is announced to the nodes of `rows` now."""
+        """Process how strongly a burst is announced to the nodes of `rows` now."""
         self._own[rows], self._own_ns[rows] = severity_ratio, self._agenda.now_ns
         risen = severity_ratio >= self._told[rows] + SEVERE_STEP
         if risen.any():
@@ -48,7 +48,7 @@ class Peers:
         return self._heard[rows]
 
     def refresh(self) -> None:
-        """Take in what has arrived, and what is not fresh any more; `edition` rises if that may change anything."""
+        """Process what has arrived, and what is not fresh any more; `edition` rises if that may change anything."""
         now_ns = self._agenda.now_ns
         if now_ns < self._stale_ns:
             return

@@ -165,7 +165,7 @@ class QueueBank:
         return {"rate_bps": self._rate, "floor_nb": self._floor, "limit_nb": self._limit, "debt_nb": self._debt}
 
     def serve(self, arrivals: Arrivals, until_ns: int) -> Served:
-        """Take in the packets of a step, from `now_ns` on, and serve to its end, at most `longest_step_ns` from now."""
+        """Process the packets of a step, from `now_ns` on, and serve to its end, at most `longest_step_ns` from now."""
         a, node = arrivals, arrivals.node
         rate = self._rate[node]
         length = a.size_bytes * NANOBITS_PER_BYTE
@@ -182,7 +182,7 @@ class QueueBank:
         return Served(backlog_bytes(found), np.maximum(after, 0) // rate, admitted)
 
     def takes_all(self, arrivals: Arrivals) -> bool:
-        """Tell whether `serve` would admit all of them."""
+        """Return whether `serve` would admit all of them."""
         length = arrivals.size_bytes * NANOBITS_PER_BYTE
         found = self._found_if_admitted(arrivals, self._rate[arrivals.node], length)
         return not self._too_many(arrivals, found, length).any()
@@ -194,7 +194,7 @@ class QueueBank:
         return [OneQueue(debt, rate, floor, limit, self.now_ns) for debt, rate, floor, limit in rows]
 
     def put_back(self, queues: list[OneQueue], until_ns: int) -> None:
-        """Take in what became of the queues, and serve to the end of the step."""
+        """Process what became of the queues, and serve to the end of the step."""
         self._debt[:] = [queue.debt_at(until_ns) for queue in queues]
         self.now_ns = until_ns
 

@@ -31,7 +31,7 @@ class SampleRows:
         self._ticks: list[_Columns] = []
 
     def add(self, t_ns: int, sample: TrafficSampled, decided: _Columns) -> None:
-        """Take in one tick: the sample and the further columns, one row a node."""
+        """Process one tick: the sample and the further columns, one row a node."""
         self._nodes += sample.nodes
         self._instants.append((t_ns, len(sample.nodes)))
         self._ticks.append({**dict(zip(MEASURED, _measured(sample), strict=True)), **decided})

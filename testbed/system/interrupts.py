@@ -81,7 +81,7 @@ class Stopping:
         self._block = ExitStack()
 
     def heard(self) -> bool:
-        """Tell whether one came; the caller is then responsible for stopping."""
+        """Return whether one came; the caller is then responsible for stopping."""
         if self.asked:
             signal.setitimer(signal.ITIMER_REAL, 0)
         return self.asked

@@ -146,7 +146,7 @@ def run_in_real_time(priority: int, pid: int = 0, *, with_threads: bool = False)
 
 
 def may_run_in_real_time() -> bool:
-    """Tell whether a process may have a fixed priority here: tried by this one, which must have none."""
+    """Return whether a process may have a fixed priority here: tried by this one, which must have none."""
     permitted = run_in_real_time(1)
     if permitted:
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))

@@ -173,7 +173,7 @@ def _error_of_writing(t_s: Floats, step: float) -> float:
 
 
 def _written_with(t_s: Floats, digits: int) -> bool:
-    """Tell whether all times have at most so many decimals."""
+    """Return whether all times have at most so many decimals."""
     scaled = t_s * 10.0**digits
     return bool(np.all(np.abs(scaled - np.rint(scaled)) <= 2 * np.spacing(np.abs(scaled))))
 

@@ -92,7 +92,7 @@ class CarriedOut:
         return self._faults[step.fault, step.turn]
 
     def add(self, fault: Fault) -> Fault:
-        """Take in a fault that has just been commanded."""
+        """Process a fault that has just been commanded."""
         if fault.spec.groups:
             fault.stays = staying_group(fault.spec.groups, self._nodes, self._crashed_now())
         self._faults[fault.step.fault, fault.step.turn] = fault

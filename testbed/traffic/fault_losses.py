@@ -123,7 +123,7 @@ class FlowHistory:
         self._epochs: list[_Epoch] = []
 
     def end_epoch(self, tables: Mapping[str, FlowRows]) -> int:
-        """Take in the flow tables at the end of the present epoch, by node; return the number of the next."""
+        """Process the flow tables at the end of the present epoch, by node; return the number of the next."""
         number = len(self._epochs)
         stacked = [tables[node] for node in self._rows]
         seen = np.array([table["pkts"] > 0 for table in stacked])

@@ -50,7 +50,7 @@ def expected_pkts(scenario: Scenario, files: TraceFiles) -> float:
 
 
 def surely_sends(scenario: Scenario) -> bool:
-    """Tell whether some source sends a packet whatever the seed."""
+    """Return whether some source sends a packet whatever the seed."""
     sources = (source for source in scenario.planned if not isinstance(source, TraceSpec | OwnShapeSpec))
     return any(
         shape.expected(source, scenario.duration_ns, scenario.seed)

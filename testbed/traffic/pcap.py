@@ -30,7 +30,7 @@ _MOST_HELD = 262_144  # bytes of a packet in any capture, as libpcap has it, unl
 
 
 def is_pcap(content: bytes | bytearray) -> bool:
-    """Tell whether `content` begins as a classic pcap does."""
+    """Return whether `content` begins as a classic pcap does."""
     return _order_of(content) != ""
 
 

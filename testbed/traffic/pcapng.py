@@ -66,7 +66,7 @@ class _Clocks:
 
 
 def is_pcapng(content: bytes | bytearray) -> bool:
-    """Tell whether `content` begins with a section header."""
+    """Return whether `content` begins with a section header."""
     return content[:4] == _SECTION.to_bytes(4, "little")  # the same in either byte order
 
 

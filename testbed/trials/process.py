@@ -133,7 +133,7 @@ class TrialProcesses:
         return max(0, len(self._running) - 1)
 
     def stopped(self) -> bool:
-        """Tell whether a request to stop has come."""
+        """Return whether a request to stop has come."""
         return self._signals > 0
 
     def end_current(self) -> None:
@@ -190,7 +190,7 @@ class TrialProcesses:
             self._running[-1].send(signal.SIGINT)
 
     def _wait(self, within_ns: int) -> None:
-        """Take in those that end, as soon as there are any; call `tick` where there are none."""
+        """Process those that end, as soon as there are any; call `tick` where there are none."""
         ready = waiting.readable([child.descriptor for child in self._running], within_ns)
         for child in [child for child in self._running if child.descriptor in ready]:
             self._ended[child.call.out] = child.ended()

@@ -234,7 +234,7 @@ class _Comparison:
         self._outputs: dict[str, Record] = {}  # those written in short, by digest
 
     def take(self, line: Line) -> Difference | None:
-        """Take in the next line; return the difference it shows, if any."""
+        """Process the next line; return the difference it shows, if any."""
         return self._fed(line) if line["direction"] == "in" else self._answered(line)
 
     def unanswered(self) -> Difference | None:

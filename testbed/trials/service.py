@@ -185,7 +185,7 @@ class _Service:
     # -------------------------------------------------------------------------------- while a window is running
 
     def hang_up(self) -> None:
-        """Take in SIGHUP; what it asks for is done at the next tick, outside of the handler."""
+        """Process SIGHUP; what it asks for is done at the next tick, outside of the handler."""
         self._reload_asked = True
 
     def tick(self) -> None:

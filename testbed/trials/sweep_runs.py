@@ -67,12 +67,12 @@ class SweepRuns:
         return next((path for path, outcome in self.runs(self._by_name[name]) if outcome in COUNTING), None)
 
     def settled(self, trial: TrialSpec) -> bool:
-        """Tell whether a trial has its result, or is not to have one."""
+        """Return whether a trial has its result, or is not to have one."""
         outcomes = [outcome for _, outcome in self.runs(trial)]
         return any(outcome in COUNTING for outcome in outcomes) or outcomes.count("INVALID") >= MOST_INVALID
 
     def open(self, trial: TrialSpec) -> bool:
-        """Tell whether another call would run the trial: it is not settled, and the run it needs can still be made."""
+        """Return whether another call would run the trial: it is not settled, and a run that it needs is possible."""
         source = self._by_name[trial.mean_from] if trial.mean_from else None
         impossible = source is not None and self.settled(source) and self.chosen(source.name) is None
         return not self.settled(trial) and not impossible
@@ -104,7 +104,7 @@ class SweepRuns:
         return name if isinstance(name, str) else None
 
     def _may_be_ours(self) -> bool:
-        """Tell whether a directory without a sweep.json holds runs of this sweep, or its files and no others."""
+        """Return whether a directory without a sweep.json holds runs of this sweep, or its files and no others."""
         names = {path.name for path in self._out.iterdir()}
         return bool(names & self._by_name.keys()) or names <= {MANIFEST, COPY, *(f".{one}.new" for one in _FILES)}
 

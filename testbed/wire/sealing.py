@@ -184,5 +184,5 @@ class Opener:
 
 
 def is_on(channel: Channel, datagram: bytes) -> bool:
-    """Tell whether a datagram claims to be a message of a channel."""
+    """Return whether a datagram claims to be a message of a channel."""
     return datagram[:2] == bytes((VERSION, channel))

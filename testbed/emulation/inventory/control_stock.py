@@ -26,7 +26,7 @@ class ControlStock:
         self._found: list[Difference] = []
 
     def look(self, now_ns: int) -> list[Difference]:
-        """Take in what has changed since the last look, and return all that has changed so far."""
+        """Process what has changed since the last look, and return all that has changed so far."""
         for node, program in self._programs.items():
             before, self._seen[node] = self._seen.get(node), program.control()
             if before is not None and before != self._seen[node]:

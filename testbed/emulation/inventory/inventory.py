@@ -63,7 +63,7 @@ class Inventory:
         return self._processes.demand
 
     def look(self, processes: Sequence[Watched]) -> None:
-        """Take in what has changed; to be called several times a second, and when there are news."""
+        """Process what has changed; to be called several times a second, and when there are news."""
         now_ns = self._now_ns()
         for descriptor, _ in self._heard.poll(0):
             self._namespaces[descriptor].hear(now_ns)

@@ -131,25 +131,25 @@ def identity(message: Raw) -> Identity | None:
 
 
 def counts(message: Raw) -> bool:
-    """Tell whether a thing in the state the message gives is one that a run relies on."""
+    """Return whether a thing in the state the message gives is one that a run relies on."""
     if message.family == NEIGHBOUR:
         return bool(struct.unpack_from("H", message.data, _NLMSG + 8)[0] & _NUD_PERMANENT)
     return True
 
 
 def passes(message: Raw) -> bool:
-    """Tell whether things of this kind are heard of, and not kept in the stock."""
+    """Return whether things of this kind are heard of, and not kept in the stock."""
     return message.family in _PASSING
 
 
 def tells_of_offloads(message: Raw) -> bool:
-    """Tell whether the message says that features of an interface were switched."""
+    """Return whether the message says that features of an interface were switched."""
     event = dict(_attributes(message)).get(_IFLA_EVENT) if message.family == LINK else None
     return event is not None and struct.unpack("I", event)[0] == _EVENT_FEATURES
 
 
 def settles(message: Raw) -> bool:
-    """Tell whether a link of a pair (veth) that is up is still to be declared so: the kernel takes up to a second."""
+    """Return whether a link of a pair (veth) that is up is still to be declared so: the kernel takes up to a second."""
     if message.family != LINK or not struct.unpack_from("I", message.data, _NLMSG + 8)[0] & _IFF_UP:
         return False
     attributes = dict(_attributes(message))

@@ -145,7 +145,7 @@ class ProcessStock:
     # --------------------------------------------------------------------------------------------------------- stops
 
     def _take_stops(self, since_ns: int, now_ns: int) -> None:
-        """Take in which children were stopped, and which went on, since the last call."""
+        """Check which children were stopped or continued since the last call."""
         try:
             while told := os.waitid(os.P_ALL, 0, os.WSTOPPED | os.WCONTINUED | os.WNOHANG):
                 self._take_stop(told.si_pid, told.si_code, since_ns, now_ns)
@@ -153,7 +153,7 @@ class ProcessStock:
             return
 
     def _take_stop(self, pid: int, code: int, since_ns: int, now_ns: int) -> None:
-        """Take in a stop, or its end, that came between two times; of the two, only the end may be reported."""
+        """Process a stop, or its end, that came between two times; of the two, only the end may be reported."""
         if pid not in self._names:
             return
         began = self._stopped_ns.setdefault(pid, (since_ns, now_ns))

@@ -117,7 +117,7 @@ class RouteSocket:
                 found.append(message)
 
     def _receive(self, flags: int) -> list[tuple[int, int, Raw]] | None:
-        """Take in one datagram: keep notifications, return answers; None when there is none."""
+        """Process one datagram: keep notifications, return answers; None when there is none."""
         try:
             data = self._socket.recv(1 << 18, flags)
         except BlockingIOError:

@@ -74,7 +74,7 @@ class SwitchStock:
         self._first = self._answered(self._asking)
 
     def look(self, now_ns: int) -> None:
-        """Take in what was appended to the two files."""
+        """Process what was appended to the two files."""
         self._found += [_change("configuration", command, now_ns) for command in _commands(self._database.lines())]
         outsiders = (_OUTSIDER.search(line) for line in self._log.lines())
         self._found += [_change("flow", f"by {found[1]}", now_ns) for found in outsiders if found]

@@ -68,7 +68,7 @@ class RouteRequests:
             raise ToolError(attempted, f"the kernel refused: {os.strerror(refused)}", "`dmesg` may show the reason")
 
     def _first_refusal(self, count: int) -> int:
-        """Take in the answer to each of `count` messages, and return the number of the first error, 0 without one."""
+        """Process the answer to each of `count` messages, and return the number of the first error, 0 without one."""
         refused = answered = 0
         while answered < count:
             answer, start = self._socket.recv(_ANSWER_BYTES), 0

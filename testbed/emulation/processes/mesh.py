@@ -115,7 +115,7 @@ class HostedMember:
         self.due_ns = at_ns
 
     def hear(self) -> None:
-        """Take in one datagram, if there is one."""
+        """Process one datagram, if there is one."""
         try:
             datagram = self.socket.recv(MAX_BYTES)
         except OSError:

@@ -97,7 +97,7 @@ class Row:
         return Seen(_read(self._name), _read(self._doing), signs[0], now_ns - max(signs))
 
     def overdue(self, now_ns: int, since_ns: int = 0, more_ns: int = 0) -> bool:
-        """Tell whether it was silent, from `since_ns` on, for longer than it may be and `more_ns` beside."""
+        """Return whether it was silent, from `since_ns` on, for longer than it may be and `more_ns` beside."""
         patience_ns = self._words[_PATIENCE]
         last_ns = max(self._words[_SINCE], self._words[_PULSE], since_ns)
         return bool(patience_ns) and now_ns - last_ns > patience_ns + more_ns

@@ -130,7 +130,7 @@ class TrialProcess:
         self._connection.send(struct.pack("q", t0_ns))
 
     def ended(self) -> bool:
-        """Tell whether the process has ended; its exit status is then in `status`."""
+        """Return whether the process has ended; its exit status is then in `status`."""
         if self.status is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:

@@ -74,7 +74,7 @@ class Field(NamedTuple):
 
     @property
     def has_default(self) -> bool:
-        """Tell whether a written form may be without the field."""
+        """Return whether a written form may be without the field."""
         return self.default is not dataclasses.MISSING
 
     @property
