@@ -28,7 +28,7 @@ def clean(
         ),
     ] = None,
 ) -> None:
-    """Search for leftovers of killed trials and remove them; normally there are none.  Results are never touched."""
+    """Search for leftovers of killed trials and remove them; normally there are none. Results are never changed."""
     from testbed.doctor import as_root
     from testbed.results import running
     from testbed.trials.run import RUNS

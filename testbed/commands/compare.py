@@ -21,7 +21,7 @@ BaselineSource = Annotated[
     typer.Option(
         "--baseline",
         metavar="FILE|RUN",
-        help="exit with code 1 if a figure is worse than this baseline and its tolerance allow",
+        help="exit with code 1 if a metric is worse than this baseline and its tolerance allow",
     ),
 ]
 BaselineFigures = Annotated[
@@ -29,7 +29,7 @@ BaselineFigures = Annotated[
     typer.Option(
         "--figure",
         metavar="NAME[=TOLERANCE]",
-        help="figure of the baseline, such as delay_ms.p99=5% or, in its unit, delay_ms.p99=2; repeatable. "
+        help="metric of the baseline, such as delay_ms.p99=5% or, in its unit, delay_ms.p99=2; repeatable. "
         "Default: loss, p99 delay, reserved memory, cost",
     ),
 ]
@@ -45,13 +45,13 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="run directories", show_default=False)],
     page: Annotated[
         Path | None,
-        typer.Option("--page", metavar="FILE.html", help="write the comparison as a page, too"),
+        typer.Option("--page", metavar="FILE.html", help="also write the comparison as an HTML page"),
     ] = None,
     allow_different: Annotated[
         bool, typer.Option("--allow-different", help="compare although scenario, seed or traffic differ")
     ] = False,
     baseline: BaselineSource = None,
-    write: Annotated[bool, typer.Option("--write", help="store the figures of RUN as the baseline FILE")] = False,
+    write: Annotated[bool, typer.Option("--write", help="store the metrics of RUN as the baseline FILE")] = False,
     figures: BaselineFigures = None,
     junit: JunitFile = None,
     as_json: AsJson = False,

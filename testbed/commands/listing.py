@@ -40,7 +40,7 @@ def list_(
     plugins: PluginFiles = None,
     as_json: AsJson = False,
 ) -> None:
-    """List policies, balancers, autoscalers, topologies, faults, traffic, metrics, engines and shipped scenarios."""
+    """List policies, balancers, autoscalers, topologies, faults, shapes, metrics, engines and shipped scenarios."""
     from testbed.scenario import plugins as plugged
 
     plugged.load_installed()

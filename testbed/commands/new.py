@@ -61,7 +61,12 @@ def new(
             show_default=False,
         ),
     ],
-    name: Annotated[str, typer.Argument(metavar="NAME", help="its name, such as my-policy", show_default=False)],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="name of the new file's policy, shape, …, such as my-policy", show_default=False
+        ),
+    ],
     folder: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="output directory; default: current directory")
     ] = Path(),

@@ -39,7 +39,7 @@ OutDirectory = Annotated[
     Path | None,
     typer.Option("--out", metavar="DIR", help="run directory; default runs/NAME-TIME-SEED, refused if it exists"),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="remove the run that is in --out, if there is one")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="remove an existing run in --out")]
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="run directories", show_default=False)]
 Jobs = Annotated[
     int | None,
@@ -47,13 +47,13 @@ Jobs = Annotated[
         "--jobs",
         min=1,
         metavar="N",
-        help="number of simulated trials that run at a time; default: one a processor that this process may use, as "
+        help="number of simulated trials that run at a time; default: one per processor that this process may use, as "
         "far as memory allows; emulated trials run one at a time",
     ),
 ]
 JunitFile = Annotated[
     Path | None,
-    typer.Option("--junit", metavar="FILE.xml", help="write the outcome as JUnit XML, too, however the command ends"),
+    typer.Option("--junit", metavar="FILE.xml", help="also write the outcome as JUnit XML, even if the command fails"),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="machine-readable result on standard output")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="no progress output")]

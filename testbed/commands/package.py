@@ -16,7 +16,8 @@ from testbed.system import patience
 @app.command(epilog="Example: `python -m testbed package runs/sweep-policies -o runs/policies.zip`")
 def package(
     path: Annotated[
-        Path, typer.Argument(metavar="RUN|SWEEP|CLAIMS", help="directory of the run or sweep", show_default=False)
+        Path,
+        typer.Argument(metavar="RUN|SWEEP|CLAIMS", help="directory of the run, sweep or claims", show_default=False),
     ],
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="FILE.zip", help="package file to write", show_default=False)
@@ -34,7 +35,8 @@ def package(
 def reproduce(
     path: Annotated[Path, typer.Argument(metavar="FILE.zip", help="package file", show_default=False)],
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="default reproduced-NAME; refused if it exists")
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="output directory; default: reproduced-NAME; refused if it exists"),
     ] = None,
     trust: Annotated[bool, typer.Option("--trust", help="execute the plug-ins contained in the package")] = False,
     as_json: AsJson = False,

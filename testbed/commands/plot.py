@@ -66,7 +66,7 @@ def table(
     path: Directory,
     form: Annotated[
         Literal["latex", "markdown", "csv", "json"],
-        typer.Option("--format", help="csv and json hold plain numbers, in the units of summary.json"),
+        typer.Option("--format", help="output format; csv and json contain plain numbers in the units of summary.json"),
     ] = "markdown",
     out: Annotated[
         Path | None,

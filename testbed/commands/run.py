@@ -50,7 +50,7 @@ def run(
         typer.Option("--repeat", min=1, metavar="N", help="number of trials, in DIR/1 to DIR/N"),
     ] = 1,
     jobs: Jobs = None,
-    no_live: Annotated[bool, typer.Option("--no-live", help="no live view")] = False,
+    no_live: Annotated[bool, typer.Option("--no-live", help="do not show the live view")] = False,
     metrics: Annotated[
         str,
         typer.Option(

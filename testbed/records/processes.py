@@ -137,7 +137,7 @@ class MemberSilent(LogEntry):
     """A mesh member that monitors `node` now suspects it. The field `policy` names the member, for example `mesh:n1`.
 
     The member has received no heartbeat from the node for (`mesh.misses` + 0.5) heartbeat intervals (55 ms by
-    default).  The node is not removed yet; see `MemberDied`.
+    default). The node is not removed yet; see `MemberDied`.
     """
 
     node: Node

@@ -120,7 +120,11 @@ def _table(kind: type[Record]) -> Iterator[str]:
     yield from ("| field | type | unit | absent | meaning |", "|---|---|---|---|---|")
     for field in fields_of(kind):
         absent = f"`{json.dumps(plain(field.default))}`" if field.has_default else ""
-        yield _row(f"`{field.name}`", _TYPES[field.type], field.unit, absent, field.meaning)
+        yield _row(f"`{field.name}`", _TYPES[field.type], _unit(field.unit), absent, field.meaning)
+
+
+def _unit(unit: str) -> str:
+    return "µs" if unit == "us" else unit
 
 
 def _samples() -> str:

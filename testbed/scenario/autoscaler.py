@@ -31,7 +31,7 @@ class AutoscalerSpec(Spec):
         "0ms",
         alias="boot",
         le=3600 * units.NS_PER_S,
-        description="minimum time from the order of a node until its processes run",
+        description="boot time: minimum time from the order to add a node until its processes run",
     )
     warm_up_ns: Duration = Field(
         "0ms", alias="warm_up", le=3600 * units.NS_PER_S, description="time a running node takes until it is ready"

@@ -27,7 +27,7 @@ class BalancerSpec(Spec):
         description="a flow without packets for this time loses its pin; its next packet may be "
         "assigned to another node",
     )
-    options: dict[str, Any] | None = Field(None, description="keys that the policy itself declares")
+    options: dict[str, Any] | None = Field(None, description="further keys, declared by the policy")
 
     @model_validator(mode="after")
     def _options_are_those_of_the_policy(self) -> BalancerSpec:

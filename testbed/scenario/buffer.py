@@ -86,7 +86,10 @@ class BufferSpec(Spec):
         description="the predicted increase of the limit is multiplied by 1 + `precursor_gain` × severity",
     )
     alpha: Number = Field(
-        1.0, gt=0.0, le=128.0, description="dynamic-threshold: a node holds at most alpha × free pool"
+        1.0,
+        gt=0.0,
+        le=128.0,
+        description="`dynamic-threshold`, `abm`: factor of the free pool memory in a node's threshold",
     )
     ecn_threshold_bytes: Size | None = Field(
         None,
@@ -96,7 +99,7 @@ class BufferSpec(Spec):
         description="backlog above which packets are ECN-marked; default never",
     )
     deflect: bool = Field(False, description="a full node forwards a packet once to a sibling instead of dropping it")
-    options: dict[str, Any] | None = Field(None, description="keys that the policy itself declares")
+    options: dict[str, Any] | None = Field(None, description="further keys, declared by the policy")
 
     @field_validator("max_bytes")
     @classmethod

@@ -94,6 +94,8 @@ def _default(name: str, field: FieldInfo) -> str:
         return ""
     suffix = next((text for end, text in _TEXTS.items() if name.endswith(end)), None)
     shown = suffix(value) if suffix is not None and isinstance(value, int) else value
+    if isinstance(shown, tuple):
+        return f"[{', '.join(map(str, shown))}]"
     return str(shown).lower() if isinstance(shown, bool) else str(shown)
 
 

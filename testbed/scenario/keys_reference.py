@@ -18,10 +18,9 @@ _HEAD = """\
 A quantity is written as a number with a unit. Durations: ns, us, ms, s, min, h. Sizes: B, kB, MB, GB. Rates: bit, kbit,
 Mbit, Gbit (per second). Prefixes are decimal. `--set` can override every key, addressed by its path. An entry of
 `traffic` is addressed by its name or index. `python -m testbed validate --schema` prints a JSON schema, which editors
-can use for completion and checks. Names
-of policies, families, shapes and
-faults: [choices](choices.md). A key inside a group (such as `on.pareto.mean`) is *required* only if the scenario
-contains the group (`on.pareto`).
+can use for completion and checks. The page [choices](choices.md) lists the names of policies, families, shapes and
+faults. A key inside a group (such as `on.pareto.mean`) is *required* only if the scenario contains the group
+(`on.pareto`).
 """
 
 

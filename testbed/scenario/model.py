@@ -58,7 +58,7 @@ class Scenario(Spec):
         description="seed of all random numbers; the same scenario with the same seed has the same planned packets",
     )
     duration_ns: Duration = Field(
-        alias="duration", ge=100 * units.NS_PER_MS, le=MAX_DURATION_NS, description="how long traffic is sent"
+        alias="duration", ge=100 * units.NS_PER_MS, le=MAX_DURATION_NS, description="duration of the traffic"
     )
     topology: TopologySpec
     buffer: BufferSpec = Field(default_factory=BufferSpec)

@@ -23,7 +23,7 @@ class ServeSpec(Spec):
         alias="window",
         ge=5 * units.NS_PER_S,
         le=MAX_WINDOW_NS,
-        description="how long traffic is sent before the next verdict; replaces `duration`",
+        description="duration of the traffic in each window; every window has its own verdict; replaces `duration`",
     )
     keep: int = Field(
         48, ge=1, le=100_000, description="number of windows whose run directories are kept (the newest ones)"

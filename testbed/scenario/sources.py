@@ -136,9 +136,9 @@ class OnOffSpec(SourceSpec):
 class TraceSpec(SourceSpec):
     """Replay of a recorded trace: CSV ``time_s,bytes``, ``.npz`` with ``bytes_per_bin`` and ``bin_s``, or a pcap."""
 
-    trace: str = Field(description="path, relative to the scenario file")
+    trace: str = Field(description="trace file; the path is relative to the scenario file")
     rows: RowKind | None = Field(
-        None, description="what the rows of a CSV are; default: inferred from the timestamps and reported"
+        None, description="content of the rows of a CSV file; default: inferred from the timestamps and reported"
     )
     bin_ns: Duration | None = Field(
         None, alias="bin", gt=0, description="bin length of a CSV file with `rows: bins`; empty bins may be omitted"
@@ -178,7 +178,7 @@ class OwnShapeSpec(SourceSpec):
 
     shape: OwnShape = Field(description="a shape that a plug-in declares")
     rate_bps: SourceRate = Field(alias="rate", gt=0, description="mean rate")
-    options: dict[str, Any] | None = Field(None, description="keys that the shape itself declares")
+    options: dict[str, Any] | None = Field(None, description="further keys, declared by the shape")
 
     @model_validator(mode="after")
     def _options_are_those_of_the_shape(self) -> OwnShapeSpec:
@@ -199,7 +199,7 @@ class TcpSpec(Spec):
     streams: int = Field(
         1, ge=1, le=64, description="number of connections; the balancer assigns each connection separately"
     )
-    ip: IpVersion = Field(4, description="version of IP; mixed: every second connection is IPv6")
+    ip: IpVersion = Field(4, description="IP version; `mixed`: every second connection uses IPv6")
 
 
 def _source_kind(data: Any) -> str:

@@ -25,7 +25,7 @@ class TopologySpec(Spec):
 
     model_config = ConfigDict(json_schema_extra=_names_a_family)
 
-    family: TopologyFamily = Field(description="one of the files in topologies/, or of a plug-in")
+    family: TopologyFamily = Field(description="topology family, built-in or from a plug-in")
     file: str | None = Field(
         None, description="file with Mininet `Topo` classes, instead of a family; relative to the scenario"
     )
@@ -62,7 +62,7 @@ class TopologySpec(Spec):
     links: dict[str, LinkSpec] = Field(
         {}, description="capacity, queue and delay of single links, by name, such as `s1-s2`; `*` stands for any part"
     )
-    options: dict[str, Any] | None = Field(None, description="keys that the family itself declares")
+    options: dict[str, Any] | None = Field(None, description="further keys, declared by the family")
 
     @model_validator(mode="before")
     @classmethod

@@ -41,7 +41,7 @@ CHECKS = (
     ),
     Question(
         "changes beside the way of packets",
-        "a process or a setting of the run was changed, and not by a fault of the scenario",
+        "a process or a setting that is not on the path of packets was changed, and no fault explains it",
         "do not change the namespaces or processes of a run",
         _changed(False),
         CHANGES_BESIDE,

@@ -113,7 +113,7 @@ CHECKS = (
     ),
     Question(
         "TCP lost outside the buffer",
-        "TCP segments were lost elsewhere than in a buffer or by a fault; the counters there include all traffic",
+        "TCP segments were lost elsewhere than in a buffer or by a fault; these counters include all traffic",
         A_QUIETER_MACHINE,
         _stray_tcp_loss,
         STRAY_LOSS_RATIO,

@@ -129,7 +129,7 @@ def _stall_question(name: str, kind: StageKind, means: str, who: Callable[[Run, 
 CHECKS = (
     _stall_question(
         "a sender", "send",
-        "packets were sent that much later than planned, then all at once; every packet is measured, by its sender",
+        "packets were sent later than planned by this time, then all at once; the sender measures every packet",
         _stood_still("the sender of {} sent nothing that was due"),
     ),
     _stall_question(
