@@ -4,7 +4,7 @@ A brain decides for a *cohort* of consecutive nodes with arrays, which costs lit
 The cohorts tick one after the other within the sample interval. Both engines use the same cohorts, so a simulated node
 ticks at the same time as the emulated one.
 
-With up to `OWN_TICKS` nodes, each node is a cohort.  More nodes form `SHARED_TICKS` cohort(s), so that the fixed cost of
+With up to `OWN_TICKS` nodes, each node is a cohort.  More nodes form `SHARED_TICKS` cohorts, so that the fixed cost of
 a tick is paid only this often per interval, whatever the number of nodes.  This changes when in the interval a node
 samples, not how often.  It matters to a balancer that uses the state of the nodes: if all nodes notify at the same
 time, it never sees a new state of one node together with older states of the others.  Example: five seeds of
