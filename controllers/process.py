@@ -50,7 +50,7 @@ from testbed.wire.sealing import MAX_DATAGRAM_BYTES
 
 PRIMARY_GENERATION, STANDBY_GENERATION = 1, 2
 LONGEST_WAIT_NS = 10 * NS_PER_MS  # an idle iteration of the loop costs about 20 us
-MAX_A_TURN = 64  # datagrams, and events: many of one kind must not delay the others, deadlines or a standby
+MAX_A_TURN = 8  # datagrams, and events: many of one kind must not delay the others, deadlines or a standby
 
 
 class Inbox:

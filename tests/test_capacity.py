@@ -122,11 +122,21 @@ def test_new_flows_cost_the_switch_by_themselves() -> None:
 
 
 def test_what_goes_before_the_switch_is_missing_to_it() -> None:
-    slow = replace(COSTS, cohort_ratio=Slope(0.0, 0.018))
+    slow = replace(COSTS, mesh_ratio=Slope(0.0, 0.0005))
     made = forecast(load(nodes=10, pps=10_000), slow)
     assert made.verdict == "INVALID"
     assert math.isinf(value(made, "way from client to node p99"))
     assert "grows without bound" in foresight.expected(slow, load(nodes=10, pps=10_000)).words
+
+
+def test_the_switch_goes_before_agents_and_makes_them_late() -> None:
+    slow = replace(COSTS, cohort_ratio=Slope(0.0, 0.018))
+    made = forecast(load(nodes=10, pps=10_000), slow)
+    assert made.verdict == "INVALID"
+    assert math.isinf(value(made, "agent loop lateness p99"))
+    assert value(made, "way from client to node p99") < 1
+    few, many = (forecast(load(nodes=3, pps=pps), COSTS) for pps in (1_000, 30_000))
+    assert value(few, "agent loop lateness p99") < value(many, "agent loop lateness p99")
 
 
 def test_one_process_for_all_agents_has_one_core() -> None:

@@ -367,11 +367,11 @@ def test_processes_are_looked_at_in_turn_all_of_them_once_in_a_turn(monkeypatch:
     assert stock._queue == []
 
 
-def test_the_demand_of_a_process_is_what_its_main_thread_ran_and_waited() -> None:
+def test_the_demand_of_a_process_is_what_its_busiest_thread_ran_and_waited() -> None:
     how = dict.fromkeys((1, 2), "SCHED_FIFO 7 on cores 0-1")
     before = processes._Look(0, 0, how, dict.fromkeys(how, processes._Spent(0, 0)))
     busy, full = processes._Spent(600 * NS_PER_MS, 300 * NS_PER_MS), processes._Spent(NS_PER_S, 0)
-    look = processes._Look(0, NS_PER_S, how, {1: busy, 2: full})
+    look = processes._Look(0, NS_PER_S, how, {1: processes._Spent(0, 0), 2: busy})
     stock = ProcessStock(lambda: 0)
     stock._heed_demand(Watched("ovs-vswitchd", 1), before, look)
     assert stock.demand == ("ovs-vswitchd", 0.9, 0.3)
@@ -379,6 +379,26 @@ def test_the_demand_of_a_process_is_what_its_main_thread_ran_and_waited() -> Non
     stock._heed_demand(Watched("trial", 1), before, look._replace(how=ordinary, spent_ns={1: full}))
     assert stock.demand.process == "ovs-vswitchd"
     assert processes._ranges({0, 1, 2, 5, 7, 8}) == "0-2,5,7-8"
+
+
+def test_only_threads_that_forward_or_decide_have_a_demand() -> None:
+    named, done = threading.Barrier(3), threading.Event()
+
+    def live(name: str) -> None:
+        Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text(name)
+        named.wait()
+        done.wait()
+
+    forwarding, other = (threading.Thread(target=live, args=(name,)) for name in ("pmd-c01/id:6", "revalidator5"))
+    forwarding.start()
+    other.start()
+    named.wait()
+    try:
+        look = processes._look(os.getpid(), 0)
+    finally:
+        done.set()
+    assert set(look.spent_ns) == {os.getpid(), forwarding.native_id}
+    assert {forwarding.native_id, other.native_id} <= set(look.how)
 
 
 # --------------------------------------------------------------------------------------------------------- switch

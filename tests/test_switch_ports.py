@@ -13,7 +13,7 @@ import pytest
 from testbed import topologies
 from testbed.emulation import bounds
 from testbed.emulation.dataplane.link_drops import InterfaceDrops, interface_drops
-from testbed.emulation.network import switch_ports
+from testbed.emulation.network import poll_thread, switch_ports
 from testbed.emulation.network.mininet import _quiet_namespace
 from testbed.emulation.network.switch_counts import SwitchCounts
 from testbed.emulation.network.switch_ports import AFXDP_BYTES, AFXDP_TYPE, SwitchPorts
@@ -34,8 +34,13 @@ def scenario(*faults: dict[str, str], **topology: object) -> Scenario:
 class Offering:
     """Stands for a switch that offers types of ports."""
 
-    def __init__(self, *types: str) -> None:
-        self._types = types
+    switch_pid = 0
+
+    def __init__(self, *types: str, version: str = "ovs-vswitchd (Open vSwitch) 3.1.0") -> None:
+        self._types, self._version = types, version
+
+    def version(self) -> str:
+        return self._version
 
     def interface_types(self) -> list[str]:
         return list(self._types)
@@ -55,6 +60,15 @@ def test_packet_sockets_serve_where_it_does_not_and_where_they_are_asked_for() -
     assert without.of("afxdp") == asked.of("afxdp") == []
     assert AFXDP_TYPE in without.because
     assert asked.because == ""
+
+
+@pytest.mark.parametrize(("version", "afxdp"), [("2.17.9", 0), ("3.0.1", 0), ("3.1.0", 5), ("3.10.2", 5), ("?", 0)])
+def test_af_xdp_ports_need_a_poll_thread_that_sleeps(version: str, afxdp: int) -> None:
+    wanted = scenario()
+    offering = Offering(AFXDP_TYPE, version=f"ovs-vswitchd (Open vSwitch) {version}\nDPDK none\n")
+    ports = switch_ports.choose(wanted, topologies.describe(wanted.topology), offering)  # type: ignore[arg-type]
+    assert len(ports.of("afxdp")) == afxdp
+    assert ("Open vSwitch 3.1 or later" in ports.because) == (not afxdp)
 
 
 def test_ports_that_do_not_fit_into_memory_are_packet_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,10 +122,19 @@ class Overrun:
 
     def run(self) -> dict[str, Any]:
         return {
+            "poll threads": self._poll_threads(),
             "programless": switch_ports.without_program([f"s1-{name}" for name in NODES]),
             "stopped": self._stopped(),
             "dead end": self._dead_end(),
         }
+
+    def _poll_threads(self) -> list[tuple[int, bool]]:
+        """Give them their priority, and return the priority of each and whether it may run on every core."""
+        self._ovs.give_priority()
+        threads = map(int, os.listdir(f"/proc/{self._ovs.switch_pid}/task"))
+        polling = [tid for tid in threads if poll_thread.is_one(poll_thread.name_of(self._ovs.switch_pid, tid))]
+        every = os.sched_getaffinity(0)
+        return [(os.sched_getparam(tid).sched_priority, os.sched_getaffinity(tid) == every) for tid in polling]
 
     def _stopped(self) -> dict[str, int]:
         before = interface_drops()["s1-c1"]
@@ -124,12 +147,18 @@ class Overrun:
         return {"sent": FRAMES, "lost": lost, "arrived": self._arrived(FRAMES - lost)}
 
     def _dead_end(self) -> dict[str, int]:
-        """The kernel drops one frame a call: what is left in the ring goes when the switch wakes, as by questions."""
-        before = interface_drops()["s1-n1"]
+        """The kernel drops one frame a call; the others stay in the ring until the next frame to this port."""
+        before, received = interface_drops()["s1-n1"], self._received()
         commands.run("down", ["ip", "link", "set", "n1-eth0", "down"])
         self._send(ACROSS)
-        self._until(lambda: self._counts._read() and self._since("s1-n1", before).counted >= ACROSS)
-        return {"lost": self._since("s1-n1", before).counted, "refused": self._counts.loss(0).refused_pkts or 0}
+        self._until(lambda: self._received() - received >= ACROSS)
+        refused = self._counts.loss(0).refused_pkts or 0
+        return {"lost": self._since("s1-n1", before).counted, "refused": refused}
+
+    def _received(self) -> int:
+        counts = self._counts._read()
+        assert counts is not None
+        return counts.received
 
     def _send(self, count: int) -> None:
         frame = build(10_000)
@@ -166,6 +195,11 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.mark.requires("root", "ovs", "bpf")
+def test_one_thread_of_the_switch_forwards_before_agents_and_on_any_core(seen: Any) -> None:
+    assert seen["poll threads"] == [[poll_thread.PRIORITY, True]]
+
+
+@pytest.mark.requires("root", "ovs", "bpf")
 def test_what_finds_no_room_in_a_socket_is_counted_to_the_frame(seen: dict[str, Any]) -> None:
     assert seen["programless"] == []
     stopped = seen["stopped"]
@@ -175,7 +209,9 @@ def test_what_finds_no_room_in_a_socket_is_counted_to_the_frame(seen: dict[str, 
 
 @pytest.mark.requires("root", "ovs", "bpf")
 def test_what_is_sent_into_a_link_that_is_down_is_dropped_there(seen: dict[str, Any]) -> None:
-    assert seen["dead end"] == {"lost": ACROSS, "refused": 0}
+    lost, refused = seen["dead end"]["lost"], seen["dead end"]["refused"]
+    assert lost > 0
+    assert lost + refused == ACROSS
 
 
 def test_a_port_whose_program_the_kernel_refused_becomes_a_packet_socket(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,13 +222,16 @@ def test_a_port_whose_program_the_kernel_refused_becomes_a_packet_socket(monkeyp
             changed.append((ports, kind))
 
         def carried_out(self) -> None:
-            """Be a switch that has made every port it was told of."""
+            """Be a switch that has made every port."""
+
+        def give_priority(self) -> None:
+            changed.append(([], "priority"))
 
     monkeypatch.setattr(switch_ports, "without_program", lambda ports: ports[1:2])
     made = SwitchPorts({"s1-eth1": "afxdp", "s1-eth2": "afxdp", "s1-eth3": "packet"})
     become = switch_ports.settled(made, "auto", Recording())  # type: ignore[arg-type]
     assert become.of("afxdp") == []
     assert "s1-eth2" in become.because
-    assert changed == [(["s1-eth1", "s1-eth2"], "system")]
+    assert changed == [(["s1-eth1", "s1-eth2"], "system"), ([], "priority")]
     with pytest.raises(MachineError):
         switch_ports.settled(made, "afxdp", Recording())  # type: ignore[arg-type]

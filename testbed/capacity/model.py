@@ -7,11 +7,12 @@ per packet, all others per node.  The cost of a packet depends on the density of
 one packet polls all its ports; with fifty packets waiting it still polls once), so the cost is interpolated between
 measured rates.
 
-**Capacity of the switch.**  It forwards in one thread, with lower priority than senders, mesh, agents and controllers.
-So in each millisecond it has the rest of the cores, at most one core.  Its work is the cost of the packets at the
-highest density plus that of setting up new flows; work that does not fit waits (Lindley's recursion, over
-milliseconds).  The backlog divided by the capacity is the delay of a packet that arrives then.  Its percentile over
-packets and its maximum are what the verdict measures as *way from client to node*.
+**Capacity of the switch.**  It forwards in one thread, with a lower priority than senders and a higher one than agents
+and controllers; the mesh has the same one and is counted as higher.  So in each millisecond it has the rest of the
+cores, at most one core.  Its work is the cost of the packets at the highest density plus that of setting up new flows;
+work that does not fit waits (Lindley's recursion, over milliseconds).  The backlog divided by the capacity is the delay
+of a packet that arrives then.  Its percentile over packets and its maximum are what the verdict measures as *way from
+client to node*.
 
 **Waiting for a core.**  A process that wakes up while all c cores run processes of its own or a higher priority waits.
 In a queue with c servers and utilisation ρ, the waiting time exceeds t with probability C e^(-t / w), where C is
@@ -143,14 +144,14 @@ class _Demand:
 
     @property
     def ahead_ms(self) -> Floats:
-        """Return what goes before the switch in each millisecond, in cores."""
-        ahead: Floats = self.sending + self.agents + self.mesh + self.control
+        """Return the cores that processes of a higher priority than the switch take in each millisecond."""
+        ahead: Floats = self.sending + self.mesh
         return ahead
 
     @property
     def cores_ms(self) -> Floats:
         """Return all cores asked for in each millisecond, never more than there are."""
-        asked = self.ahead_ms + self.switching + self.beside + self.load.hogs
+        asked = self.ahead_ms + self.switching + self.agents + self.control + self.beside + self.load.hogs
         return np.minimum(asked, self.costs.cores)
 
     def means(self) -> dict[str, float]:
@@ -263,7 +264,7 @@ def _loops(demand: _Demand) -> list[Expected]:
     late = Bound(min(AGENT_LATENESS_GOOD_MS, interval_ms / 2), interval_ms)
     agents = _of_one(demand.agents, costs.agent_processes.at(load.nodes))
     mesh = _of_one(demand.mesh, costs.mesh_processes.at(load.nodes))
-    above = float(demand.sending.mean()) + demand.mesh
+    above = float((demand.ahead_ms + demand.switching).mean())
     waited = _wait_ms(demand, above + demand.agents, _P99) + costs.late_ns / NS_PER_MS
     alone = _behind_its_own_ms(demand, agents)
     return [

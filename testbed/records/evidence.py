@@ -203,8 +203,8 @@ class Evidence:
         cpu_idle_ratio: idle share of all cores over the trial, 0..1.
         cpu_idle_worst_ratio: the lowest idle share of all cores in any one second.
         cpu_steal_ratio: share of time the hypervisor kept from this machine.
-        cpu_demand_ratio: the largest share of half a second that the main thread of a real-time process ran or waited
-            to run.
+        cpu_demand_ratio: the largest share of half a second that the main thread of a real-time process, or the thread
+            of the switch that forwards, ran or waited to run.
         cpu_demand_waited_ratio: of it, the share that it waited.
         cpu_demand_process: whose it was.
         runqueue_mean: mean number of runnable tasks, for information.

@@ -5,11 +5,12 @@ PID 1 is the parent of all of them.  So the kernel keeps the information that a 
 read in turn, each once in `TURN_NS`.  A change that is reverted within this time may not be seen; the timing checks
 detect its effect on packets.
 
-The CPU demand of a process is the time in which its main thread ran, plus the time in which it was ready to run and
-waited for a core (``/proc/PID/task/TID/schedstat``), per turn.  If the demand is close to the whole turn, the process
-has no slack and its work piles up.  A stopped process does not wait.  Every process of a run forwards or decides in its
-main thread.  The other threads of the switch do background work: the revalidator restarts whenever a flow was learned,
-so with 500 new flows a second it uses all remaining CPU time, but no packet waits for it.
+The CPU demand of a process is the time in which a thread ran, plus the time in which it was ready to run and waited for
+a core (``/proc/PID/task/TID/schedstat``), per turn.  If the demand is close to the whole turn, the process has no slack
+and its work piles up.  A stopped process does not wait.  Every process of a run forwards or decides in its main thread;
+the switch also forwards in its poll thread.  The larger demand counts.  The other threads of the switch do background
+work: the revalidator restarts whenever a flow was learned, so with 500 new flows a second it uses all remaining CPU
+time, but no packet waits for it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from testbed.emulation.inventory.difference import Difference
+from testbed.emulation.network import poll_thread
 from testbed.units import NS_PER_MS
 
 TURN_NS = 500 * NS_PER_MS
@@ -69,7 +71,7 @@ class _Spent(NamedTuple):
 
 
 class _Look(NamedTuple):
-    """One look at a process: how each of its threads is scheduled, and what it has spent until then.
+    """One look at a process: how each thread is scheduled, and what those that forward or decide have spent until then.
 
     It has two times: that of the run, for who reads of it, and that of the very reading.
     """
@@ -134,11 +136,11 @@ class ProcessStock:
         self._looks[process.pid] = look
 
     def _heed_demand(self, process: Watched, before: _Look, look: _Look) -> None:
-        elapsed_ns, main = look.read_ns - before.read_ns, process.pid
+        elapsed_ns = look.read_ns - before.read_ns
         if elapsed_ns < TURN_NS // 2:  # of a moment it says nothing
             return
-        if main in before.spent_ns and main in look.spent_ns and _is_real_time(look.how[main]):
-            ran_ns, waited_ns = look.spent_ns[main] - before.spent_ns[main]
+        for thread in filter(lambda tid: _is_real_time(look.how[tid]), before.spent_ns.keys() & look.spent_ns.keys()):
+            ran_ns, waited_ns = look.spent_ns[thread] - before.spent_ns[thread]
             demand = Demand(process.name, (ran_ns + waited_ns) / elapsed_ns, waited_ns / elapsed_ns)
             self.demand = max(self.demand, demand, key=lambda d: d.ratio)
 
@@ -171,7 +173,8 @@ class ProcessStock:
 def _look(pid: int, now_ns: int) -> _Look:
     threads = [int(name) for name in os.listdir(f"/proc/{pid}/task")]
     how = {tid: _how(tid) for tid in threads}
-    return _Look(now_ns, time.monotonic_ns(), how, {tid: _spent_ns(pid, tid) for tid in threads})
+    working = [tid for tid in threads if tid == pid or poll_thread.is_one(poll_thread.name_of(pid, tid))]
+    return _Look(now_ns, time.monotonic_ns(), how, {tid: _spent_ns(pid, tid) for tid in working})
 
 
 def _how(tid: int) -> str:

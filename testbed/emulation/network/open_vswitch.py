@@ -1,11 +1,11 @@
 """A private Open vSwitch: its own database server and switch daemon, which live as long as the sandbox.
 
-The daemon polls the ports of the userspace datapath (``netdev``) in one thread, through AF_XDP sockets or packet
-sockets (`switch_ports`).  The default receive buffer of a packet socket holds about 90 frames, 3 ms of a burst, and a
-full one drops frames that no port counter shows.  All these ports send through one more socket.  When as many frames as
-this socket can hold wait in the rings of all links together, the daemon drops further frames, and counts nothing.
-Therefore we duplicate the daemon's packet sockets (pidfd_getfd), enlarge their buffers, and read the kernel's own drop
-counts from them at the end of the run (`switch_counts`).
+The daemon polls the ports of the userspace datapath (``netdev``): AF_XDP sockets in a thread that only forwards
+(`poll_thread`), packet sockets in its main thread (`switch_ports`).  The default receive buffer of a packet socket
+holds about 90 frames, 3 ms of a burst, and a full one drops frames that no port counter shows.  All these ports send
+through one more socket.  When as many frames as this socket can hold wait in the rings of all links together, the
+daemon drops further frames, and counts nothing.  Therefore we duplicate the daemon's packet sockets (pidfd_getfd),
+enlarge their buffers, and read the kernel's own drop counts from them at the end of the run (`switch_counts`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from testbed.emulation.network import poll_thread
 from testbed.emulation.processes.trial_process import fate_of
 from testbed.errors import TestbedError, ToolError
 from testbed.system import commands, kernel
@@ -32,8 +33,9 @@ BUFFER_BYTES = 32 * 10**6
 START_TIMEOUT_S = 10.0
 METERED_PPS = 10**7
 
-# The switch stands for a machine of its own, and forwarding, new flows and OpenFlow share one thread: behind ordinary
-# processes bursts of new flows get lost, and a change of the slots that takes 2 ms takes 100.  Nodes go before it.
+# The switch represents a machine of its own: its threads have fixed priorities while traffic flows.  The main thread
+# handles OpenFlow, and forwards between packet sockets.  With the priority of ordinary processes, bursts of new flows
+# are lost, and a change of the slots takes 100 ms instead of 2.  Agents have a higher priority.
 _REAL_TIME_PRIORITY = 7
 _OFCTL = ("ovs-ofctl", "-O", "OpenFlow13")
 _SOL_PACKET = 263
@@ -78,21 +80,20 @@ class OpenVSwitch:
         commands.run("initialising the switch database", ["ovs-vsctl", "--retry", "--no-wait", "init"])
         self._set_options(idle_ns)
         argv = ["ovs-vswitchd", f"unix:{RUNDIR}/db.sock", "--pidfile", "--no-chdir"]
-        self._start(argv, logs, RUNDIR / "ovs-vswitchd.pid", _REAL_TIME_PRIORITY)
+        self._start(argv, logs, RUNDIR / "ovs-vswitchd.pid")
 
-    def _start(self, argv: list[str], logs: Path, made: Path, priority: int | None = None) -> None:
+    def _start(self, argv: list[str], logs: Path, made: Path) -> None:
         """Start a daemon and wait until it has made a file."""
         log = logs / f"{argv[0]}.log"
         process = commands.start(f"starting {argv[0]}", argv, env=self.environment, log=log)
         self._daemons[argv[0]] = process
-        if priority is not None:
-            kernel.run_in_real_time(priority, process.pid, with_threads=True)
         _wait_for(made, process, log)
 
     def _set_options(self, idle_ns: int) -> None:
         # One handler and one revalidator: the defaults grow with the machine's cores and only add switching between
         # threads on small ones.  The full hash match cache spares lookups for our few hundred flows.
         options = ["other_config:n-handler-threads=1", "other_config:n-revalidator-threads=1"]
+        options += poll_thread.options()
         options += ["other_config:emc-insert-inv-prob=1", f"other_config:max-idle={idle_ns // NS_PER_MS}"]
         commands.run("configuring the switch", ["ovs-vsctl", "--no-wait", "set", "Open_vSwitch", ".", *options])
 
@@ -166,6 +167,10 @@ class OpenVSwitch:
         said = commands.run("asking for the error of a port", ["ovs-vsctl", "get", "Interface", interface, "error"])
         return said.strip().strip('"') if said.strip() != "[]" else "no reason given; read logs/ovs-vswitchd.log"
 
+    def version(self) -> str:
+        """Return what the switch says of its version."""
+        return commands.run("asking for the switch's version", ["ovs-vswitchd", "--version"])
+
     def interface_types(self) -> list[str]:
         """Return the types of interfaces that this Open vSwitch offers."""
         told = commands.run("asking for types of ports", ["ovs-vsctl", "get", "Open_vSwitch", ".", "iface_types"])
@@ -176,6 +181,18 @@ class OpenVSwitch:
         commands.run(
             "making the ports of the switch", ["ovs-vsctl", "set", "Open_vSwitch", ".", "external_ids:ports=made"]
         )
+
+    def give_priority(self) -> None:
+        """Give the threads of the switch their fixed priorities; call it when the ports have been made.
+
+        Not before: while a port is made, the main thread spins until the poll thread has taken note of it.  If both had
+        the same fixed priority and the same core, that would never happen.
+        """
+        for tid in map(int, os.listdir(f"/proc/{self.switch_pid}/task")):
+            if poll_thread.is_one(poll_thread.name_of(self.switch_pid, tid)):
+                poll_thread.give_priority(tid)
+            else:
+                kernel.run_in_real_time(_REAL_TIME_PRIORITY, tid, with_threads=True)
 
     def set_types(self, interfaces: Collection[str], kind: str) -> None:
         """Recreate ports with another type."""

@@ -8,10 +8,10 @@
 The switch does not count the last kind.  It logs "error sending Ethernet packet … temporarily unavailable", a few times
 a second, and discards the batch.  All ports send through one socket.  When the frames that wait in their rings fill its
 buffer (on a busy machine this can happen), it accepts no more.  In an AF_XDP socket, frames stay in its ring until the
-switch wakes, if the kernel has dropped others before them (a link that is full or down).  So `refused` is computed: the
-received frames minus those that the interfaces of the ports received (sent, or dropped there), those dropped by a cut
-link, those without a path, and those that the controller never returned.  The daemon sums the frames without a path
-only once a second, so this count is read only if frames are missing, after waiting for the next sum.
+next frame to the same port, if the kernel has dropped others before them (a link that is full or down).  So `refused`
+is computed: the received frames minus those that the interfaces of the ports received (sent, or dropped there), those
+dropped by a cut link, those without a path, and those that the controller never returned.  The daemon sums the frames
+without a path only once a second, so this count is read only if frames are missing, after waiting for the next sum.
 
 Source: Open vSwitch 3.1, lib/netdev-linux.c (netdev_linux_send), lib/dpif-netdev.c (pmd-stats-show, drop counters).
 """

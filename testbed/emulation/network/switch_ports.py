@@ -8,9 +8,12 @@ that is shared with the kernel: checking an empty one is a memory read, and its 
     packet      62 us                                               32 MB                        none of its own
     afxdp       34 us                                               2048                         64 MiB
 
+The main thread of the switch serves packet sockets, a second thread serves AF_XDP sockets (`poll_thread`).
+
 AF_XDP is used unless one of these conditions requires packet sockets:
 
-- this Open vSwitch does not support such a port, or the kernel refuses its program (checked after the port is created);
+- this Open vSwitch does not support such a port, or has no poll thread that sleeps, or the kernel refuses its program
+  (checked after the port is created);
 - the memory of all ports together exceeds half of the free memory;
 - a fault takes the port's link down, or the link has a rate or a delay: an AF_XDP socket bypasses the classifier that
   records the packets lost by a cut or full link (`failing_link`, `trunk`), and every queueing discipline.
@@ -30,7 +33,7 @@ from typing import Any, Literal
 from mininet.node import OVSSwitch
 from pyroute2 import IPRoute
 
-from testbed.emulation.network import offloads
+from testbed.emulation.network import offloads, poll_thread
 from testbed.emulation.network import route_requests as rt
 from testbed.emulation.network.open_vswitch import OpenVSwitch
 from testbed.emulation.network.route_requests import RouteRequests
@@ -41,7 +44,7 @@ from testbed.system import allowance, commands
 
 PortKind = Literal["afxdp", "packet"]
 
-AFXDP_TYPE = "afxdp-nonpmd"  # served by the main thread, as packet sockets are; other threads poll for ever
+AFXDP_TYPE = "afxdp"
 AFXDP_BYTES = 4 * (2048 + 2048) * 4096
 _SETTINGS = f"type={AFXDP_TYPE} options:xdp-mode=native"
 _NATIVE = "xdp"  # how pyroute2 writes XDP_ATTACHED_DRV
@@ -120,6 +123,9 @@ def _refusal(switch: OpenVSwitch, ports: int) -> str:
     """Return why the switch cannot have AF_XDP ports, empty when it may."""
     if AFXDP_TYPE not in switch.interface_types():
         return f"this Open vSwitch has no ports of type {AFXDP_TYPE}"
+    if not poll_thread.sleeps(switch.version()):
+        oldest = ".".join(map(str, poll_thread.OLDEST_SWITCH))
+        return f"AF_XDP ports need Open vSwitch {oldest} or later: the poll thread of older ones occupies a core"
     available = allowance.free_bytes()
     if ports * AFXDP_BYTES > available // 2:
         return f"{ports} ports take {AFXDP_BYTES >> 20} MiB each, more than half of the {available >> 20} MiB available"
@@ -150,7 +156,8 @@ def settled(ports: SwitchPorts, wanted: str, switch: OpenVSwitch) -> SwitchPorts
         refusal = f"the kernel refused a native XDP program at {refused[0]}: read logs/ovs-vswitchd.log"
         refuse_if_demanded(wanted, refusal)
         switch.set_types(ports.of("afxdp"), "system")
-        return all_packet(ports.kinds, refusal)
+        ports = all_packet(ports.kinds, refusal)
+    switch.give_priority()
     for port in ports.of("afxdp"):
         offloads.switch_gro_off(port)  # attaching a program switched it on
     return ports
