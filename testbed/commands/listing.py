@@ -16,7 +16,10 @@ from testbed.errors import InputError
 if TYPE_CHECKING:
     from testbed.registry import Registry
 
-_NAMES = ("policies", "balancers", "autoscalers", "topologies", "faults", "shapes", "metrics", "engines", "scenarios")
+_NAMES = (
+    *("policies", "balancers", "autoscalers", "placements", "topologies", "faults"),
+    *("shapes", "metrics", "engines", "scenarios"),
+)
 
 
 class Line(NamedTuple):
@@ -40,7 +43,7 @@ def list_(
     plugins: PluginFiles = None,
     as_json: AsJson = False,
 ) -> None:
-    """List policies, balancers, autoscalers, topologies, faults, shapes, metrics, engines and shipped scenarios."""
+    """List policies, topologies, faults, shapes, metrics, engines and shipped scenarios."""
     from testbed.scenario import plugins as plugged
 
     plugged.load_installed()
@@ -77,6 +80,12 @@ def _autoscalers() -> Iterator[Line]:
     from testbed.scenario.tables import AUTOSCALER_POLICIES
 
     return _rows("autoscaler", AUTOSCALER_POLICIES)
+
+
+def _placements() -> Iterator[Line]:
+    from testbed.scenario.tables import PLACEMENT_POLICIES
+
+    return _rows("placement", PLACEMENT_POLICIES)
 
 
 def _topologies() -> Iterator[Line]:
@@ -136,7 +145,10 @@ def _first_line(model: type) -> str:
 KINDS: dict[str, Callable[[], Iterator[Line]]] = dict(
     zip(
         _NAMES,
-        (_policies, _balancers, _autoscalers, _topologies, _faults, _shapes, _metrics, _engines, _scenarios),
+        (
+            *(_policies, _balancers, _autoscalers, _placements, _topologies, _faults),
+            *(_shapes, _metrics, _engines, _scenarios),
+        ),
         strict=True,
     )
 )

@@ -16,6 +16,14 @@ else:
 EngineName = Annotated[
     _Engine, typer.Option("--engine", help="; ".join(f"{row.name}: {row.doc}" for row in ENGINES.values()))
 ]
+AnyEngineName = Annotated[
+    _Engine | None,
+    typer.Option(
+        "--engine",
+        help="default: emulation, or simulation for a topology that only the simulation has",
+        show_default=False,
+    ),
+]
 ScenarioPath = Annotated[Path, typer.Argument(metavar="SCENARIO", help="scenario file (YAML)", show_default=False)]
 Seed = Annotated[int | None, typer.Option("--seed", help="replace the scenario's seed")]
 Settings = Annotated[

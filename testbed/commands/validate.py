@@ -9,7 +9,7 @@ import typer
 
 from testbed import output
 from testbed.commands.app import app
-from testbed.commands.options import EngineName, PluginConsent, PluginFiles, Settings
+from testbed.commands.options import AnyEngineName, PluginConsent, PluginFiles, Settings
 from testbed.errors import EXIT_OK, InputError, TestbedError
 from testbed.records.engines import EMULATION
 from testbed.system import patience
@@ -26,7 +26,7 @@ def validate(
         list[Path] | None, typer.Argument(metavar="FILE...", help="scenario or sweep files", show_default=False)
     ] = None,
     settings: Settings = None,
-    engine: EngineName = EMULATION,
+    engine: AnyEngineName = None,
     plugins: PluginFiles = None,
     consent: PluginConsent = "refuse",
     show_all: Annotated[bool, typer.Option("--all", help="show all errors, not only the first few")] = False,
@@ -59,18 +59,19 @@ def validate(
     raise typer.Exit(worst)
 
 
-def _checked(path: Path, options: dict[str, Any], engine: str, show_all: bool, plan: bool) -> str:
+def _checked(path: Path, options: dict[str, Any], engine: str | None, show_all: bool, plan: bool) -> str:
     """Return a summary of a valid file."""
     from testbed.scenario import loading
+    from testbed.scenario.engine_checks import usual_engine
     from testbed.trials import checks
     from testbed.trials.sweep import checked
 
     if loading.names_a_sweep(path):
-        return f"a sweep of {len(checked(path, engine, output.note).trials)} trials"
+        return f"a sweep of {len(checked(path, engine or EMULATION, output.note).trials)} trials"
     if show_all:
-        checks.check_all(loading.read(path), engine, **options)
+        checks.check_all(loading.read(path), engine or EMULATION, **options)
     loaded = loading.load(path, **options)
-    for line in checks.check(loaded, engine):
+    for line in checks.check(loaded, engine or usual_engine(loaded.scenario)):
         output.note(line)
     return f"{loaded.scenario.name}, {loaded.scenario.topology.nodes} nodes" + (_planned(loaded) if plan else "")
 

@@ -129,6 +129,12 @@ class BalancerPolicy:
         """Return the node of each slot, according to the last `SetSlots`."""
         return tuple(map(self._view.nodes.__getitem__, self._table.tolist()))
 
+    @property
+    def serving_bps(self) -> int:
+        """Return the total rate of the nodes that may get new flows; 0 where none is there."""
+        there = self._view.serving & self._present()
+        return int(self._view.service_bps[there].sum())
+
     def handle(self, event: Event, now_ns: int) -> list[Action]:
         """See `Policy.handle`."""
         if isinstance(event, NodesNotified):

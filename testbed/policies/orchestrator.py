@@ -88,9 +88,11 @@ class Orchestrator:
         """Prepare for a scenario; `ahead` is for a rule that knows the plan."""
         self._spec, self._orders = scenario.autoscaler, list(orders(scenario.faults))
         self._lifecycle = make_lifecycle(scenario, network)
-        self._autoscaler = make_autoscaler(self._spec, network.node_rate_bps(network.nodes[0].name), ahead)
+        self._node_rate_bps = network.node_rate_bps(network.nodes[0].name)
+        self._autoscaler = make_autoscaler(self._spec, self._node_rate_bps, ahead)
         self._measure_ns = self._spec.period_ns if self._spec.scales else None
         self._measured_bytes, self._measured_ns = 0, 0
+        self._needed = 0  # nodes that the expected demand needs
         self._look_ns: int | None = None
         self._arrived: dict[
             str, tuple[int, int]
@@ -127,6 +129,12 @@ class Orchestrator:
             self._measure(sum(seen.arrived_bytes for seen in look().values()), now_ns, turn)
         return self._ended_with(turn, now_ns)
 
+    def expect(self, demand_bps: int) -> None:
+        """Take in the demand that other sites announce: from the next decision on, no fewer nodes than it needs."""
+        spec = self._spec
+        used_bps = (spec.capacity_bps or self._node_rate_bps) * spec.utilisation_ratio
+        self._needed = min(spec.max_nodes, -int(-demand_bps // used_bps))
+
     def tell(self, event: Event, now_ns: int) -> Turn:
         """Note that a node is ready or has failed."""
         turn = Turn()
@@ -158,8 +166,8 @@ class Orchestrator:
             joining=len(at(StageOfLife.JOINING)),
         )
         for decided in _noted(AUTOSCALER, self._autoscaler, load, now_ns, turn):
-            if isinstance(decided, ScaleDecided) and decided.size != decided.current:
-                self._feed(SizeOrdered(size=decided.size), now_ns, turn)
+            if isinstance(decided, ScaleDecided) and (size := max(decided.size, self._needed)) != decided.current:
+                self._feed(SizeOrdered(size=size), now_ns, turn)
 
     def _feed(self, event: Event, now_ns: int, turn: Turn) -> None:
         before = self._lifecycle.stages

@@ -136,11 +136,31 @@ class TrunkEvidence:
         link: its name, such as ``s1-s2``.
         link_dropped_pkts: frames dropped at its interfaces, in either direction, planned or not.
         queue_dropped_pkts: packets of the plan that its queues refused, for a link with a rate.
+        fault_dropped_pkts: packets of the plan that were lost on it while a fault cut it.
     """
 
     link: str
     link_dropped_pkts: int | None = None
     queue_dropped_pkts: int | None = None
+    fault_dropped_pkts: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RegionEvidence:
+    """What became of the packets of one region, with several sites.
+
+    Attributes:
+        region: its name, that of the site at whose edge it is.
+        sent_pkts: packets of its clients.
+        delivered_pkts, delivered_bytes: those that reached a backend; bytes by site, in the order of the sites.
+        delay: one-way delay, the WAN included.
+    """
+
+    region: str
+    sent_pkts: int
+    delivered_pkts: int
+    delivered_bytes: tuple[int, ...]
+    delay: Histogram
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +234,9 @@ class Evidence:
         control_loop: sample to notification of all agents, when not kept by node.
         setup_s, teardown_s: wall time to build and to remove the network.
         restarted: what happened to each process that ended unexpectedly and was restarted, in time order.
+        regions: one entry a region, with several sites.
+        wan_bytes: bytes of planned packets that were sent from a region to a site elsewhere.
+        report_bytes: bytes of the reports that sites sent to each other, headers included.
     """
 
     engine: str
@@ -254,6 +277,9 @@ class Evidence:
     tcp: tuple[TcpEvidence, ...] = ()
     trunks: tuple[TrunkEvidence, ...] = ()
     restarted: tuple[str, ...] = ()
+    regions: tuple[RegionEvidence, ...] = ()
+    wan_bytes: int | None = None
+    report_bytes: int | None = None
 
     def to_record(self) -> dict[str, Any]:
         """Return the JSON form, written to ``evidence.json``."""

@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from testbed.files import writing
 from testbed.records.evidence import Evidence
-from testbed.report import charts, key_figures, written
+from testbed.report import charts, key_figures, site_charts, written
 from testbed.report.answer import answer_of_run
 from testbed.report.fault_courses import HEADERS as FAULT_HEADERS
 from testbed.report.fault_courses import courses_of
@@ -59,6 +59,7 @@ def render(run: RecordedRun) -> str:
         **fault_figures(courses, samples, facts, end_s),
         **node_figures(thinned, courses, facts, end_s, summary),
         **_delays(run.evidence(), nodes),
+        **_sites(run, end_s),
     }
     return template("page.html.j2").render(
         facts=facts,
@@ -78,6 +79,7 @@ def render(run: RecordedRun) -> str:
         nodes=nodes,
         rates={node: written.megabits(facts.node_rate_bps[node]) for node in nodes if node in facts.node_rate_bps},
         node_total=len(samples),
+        regions=(summary.get("sites") or {}).get("regions", []),
         stretch_ms=max((t.stretch_ms for t in thinned.values()), default=0.0),
         thinned=any(len(thinned[node].t_s) < len(samples[node].t_ns) for node in nodes),
         alts={name: alt_text(name, chart) for name, chart in figures.items()},
@@ -94,6 +96,17 @@ def _delays(evidence: Evidence | None, nodes: list[str]) -> dict[str, charts.Cha
         return {}
     found = {"delay": charts.delay_chart(evidence, nodes), "delay-tail": charts.delay_chart(evidence, nodes, tail=True)}
     return {name: chart for name, chart in found.items() if chart is not None}
+
+
+def _sites(run: RecordedRun, end_s: float) -> dict[str, charts.Chart]:
+    """Return the charts of a run with several sites, by their names on the page."""
+    evidence = run.evidence()
+    if evidence is None or not evidence.regions:
+        return {}
+    courses = site_charts.courses_of_sites(run.events())
+    found = {"sites": site_charts.grid_chart(courses, evidence, end_s)} if courses else {}
+    drawn = site_charts.map_chart(site_charts.places_of(run.scenario_data()), evidence)
+    return {**found, **({} if drawn is None else {"sites-map": drawn})}
 
 
 def _expectation(result: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from testbed.report.written import count, figure
 _ALTS = {
     "faults": "Loss and queueing delay over the time of the run, shaded while a fault lasted",
     "fault-course": "Events after each fault command, by time",
+    "sites": "Demand, load and capacity of each site over time, a panel each",
+    "sites-map": "Sites by longitude and latitude, coloured by the share of packets lost",
     "delay": "Cumulative distribution of the one-way delay",
     "delay-tail": "Share of packets later than a given one-way delay, on logarithmic axes",
 }

@@ -114,7 +114,12 @@ def _known_ends(evidence: Evidence) -> tuple[int, int, int, int]:
     if fates is not None:
         return fates.delivered_pkts, fates.dropped_pkts, fates.link_pkts, fates.fault_pkts
     delivered, dropped = sum(node.delivered_pkts for node in nodes), sum(node.dropped_pkts for node in nodes)
-    return delivered, dropped, _refused_by_links(evidence), sum(node.fault_dropped_pkts or 0 for node in nodes)
+    by_faults = sum(node.fault_dropped_pkts or 0 for node in nodes) + _lost_on_cut_links(evidence)
+    return delivered, dropped, _refused_by_links(evidence), by_faults
+
+
+def _lost_on_cut_links(evidence: Evidence) -> int:
+    return sum(trunk.fault_dropped_pkts or 0 for trunk in evidence.trunks)
 
 
 def _refused_by_links(evidence: Evidence) -> int:
@@ -137,7 +142,8 @@ def _ahead(evidence: Evidence, sent_pkts: int) -> _Stretch:
         "expired": total(node.ttl_expired_pkts for node in nodes),
         "aborted": total(node.aborted_pkts for node in nodes),
     }
-    return _Stretch(sent_pkts + deflected - arrived - _refused_by_links(evidence), places)
+    at_links = _refused_by_links(evidence) + _lost_on_cut_links(evidence)
+    return _Stretch(sent_pkts + deflected - arrived - at_links, places)
 
 
 def _behind(node: NodeEvidence) -> _Stretch:

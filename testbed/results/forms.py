@@ -91,6 +91,16 @@ class TcpSourceForm(Form):
     queueing_ms: _Waited | None = None
 
 
+class RegionForm(Form):
+    """What the clients of one region got, and which sites served how much of it."""
+
+    region: Name
+    sent_packets: Count
+    loss_ratio: Figure
+    delay_ms: dict[Name, Figure] = Field(default_factory=dict)
+    shares: dict[Name, Figure] = Field(default_factory=dict)
+
+
 class FaultCourseForm(Form):
     """What became of a fault, its moments in ms from the command; what never happened is absent."""
 
@@ -114,6 +124,7 @@ _BESIDE_FIGURES: Mapping[str, tuple[Any, Any]] = {
     "traffic.dropped_packets": (dict[Name, Figure], Field(default_factory=dict)),
     "failover.faults": (Annotated[list[FaultCourseForm], Field(max_length=100_000)], Field(default_factory=list)),
     "tcp.sources": (list[TcpSourceForm], Field(default_factory=list)),
+    "sites.regions": (Annotated[list[RegionForm], Field(max_length=1000)], Field(default_factory=list)),
     "scenario": (Text, ...),
     "engine": (Name, ...),
     "seed": (Count, ...),

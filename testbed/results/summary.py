@@ -36,6 +36,7 @@ from testbed.results.objective import objective_section
 from testbed.results.prediction import REACH_NS, bursts_of, overlapped, prediction_section
 from testbed.results.queues import Spans, stretches
 from testbed.results.reserved import crashes, reserved_byte_ns
+from testbed.results.sites import sites_section
 from testbed.results.tcp import tcp_section
 from testbed.units import NS_PER_MS, NS_PER_S, NS_PER_US
 
@@ -114,6 +115,7 @@ def _sections(
         "control_loop_us": _control_loop(evidence, rows),
         "balancer": _balancer(facts, evidence, faults.lines),
         "failover": failover_section(faults.lines),
+        "sites": sites_section(evidence),
     }
 
 

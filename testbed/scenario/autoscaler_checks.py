@@ -15,12 +15,24 @@ def autoscaler_checks(scenario: Scenario) -> Iterator[Complaint]:
     if spec.min_nodes > spec.max_nodes:
         happened = f"it is more than autoscaler.max ({spec.max_nodes})"
         yield Complaint(("autoscaler", "min"), happened, "raise max or lower min")
+    elif topology.site_sizes:
+        yield from _sites(scenario)
     elif spec.scales and not spec.min_nodes <= topology.nodes <= spec.max_nodes:
         within = f"{spec.min_nodes} to {spec.max_nodes}"
         happened = f"{topology.nodes} nodes at the start are not within autoscaler.min and max ({within})"
         yield Complaint(("topology", "nodes"), happened, "change one of the three")
     if scenario.reshapes:
         yield from _companions(scenario)
+
+
+def _sites(scenario: Scenario) -> Iterator[Complaint]:
+    """Yield sites that begin outside of the bounds, which are those of each site."""
+    spec = scenario.autoscaler
+    for site, (nodes, _) in scenario.topology.site_sizes.items():
+        if spec.scales and not spec.min_nodes <= nodes <= spec.max_nodes:
+            within = f"{spec.min_nodes} to {spec.max_nodes}"
+            happened = f"{site} begins with {nodes} nodes, not within autoscaler.min and max ({within})"
+            yield Complaint(("topology", "options", "sites", site), happened, "change one of the three")
 
 
 def _companions(scenario: Scenario) -> Iterator[Complaint]:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from testbed.records.engines import EMULATION, ENGINES
 from testbed.scenario.complaints import Complaint
 from testbed.scenario.document import KeyPath
 from testbed.scenario.model import Scenario
 from testbed.scenario.sources import OwnShapeSpec
 from testbed.scenario.tables import BALANCER_POLICIES, BUFFER_POLICIES, TOPOLOGIES, TRAFFIC_SHAPES, Traits
+
+
+def usual_engine(scenario: Scenario) -> str:
+    """Return the engine that a scenario is meant for: the first that has its topology."""
+    refused_by = TOPOLOGIES[scenario.topology.family].refused_by
+    return next((name for name in ENGINES if name not in refused_by), EMULATION)
 
 
 def refused_choices(scenario: Scenario, engine: str, remedy: str) -> Iterator[Complaint]:

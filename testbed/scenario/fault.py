@@ -77,6 +77,11 @@ class _Fault(Spec):
         return self.target if self.row.target == "groups" else ()
 
     @property
+    def site(self) -> str:
+        """Return the site it hits; empty for a fault of something else."""
+        return self.target if self.row.target == "site" else ""
+
+    @property
     def node(self) -> str:
         """Return the node it hits; empty for a fault of something else."""
         if self.row.target == "link":

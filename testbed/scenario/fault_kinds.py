@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-Target = Literal["node", "link", "groups", "controllers", "machine"]
+Target = Literal["node", "link", "groups", "controllers", "machine", "site", "wan"]
 Groups = Annotated[tuple[Annotated[tuple[str, ...], Field(strict=False)], ...], Field(strict=False)]
 EVERYTHING = frozenset({"send", "stamp", "way", "queue", "agent", "mesh", "controller", "tcp"})
 
@@ -201,6 +201,24 @@ FAULT_KINDS: dict[str, FaultKind] = {
             ends_with_traffic="always",
             stops=EVERYTHING,
             refused_by={"simulation": "CPU load has no effect in virtual time"},
+        ),
+        FaultKind(
+            name="site_loss",
+            doc="a site of a topology with several sites: all its nodes crash, and it reports nothing to other sites",
+            breaks="all nodes of the site crash, and it reports nothing; the edge of its region continues to forward",
+            target="site",
+            example="europe",
+            states=("running", "lost already"),
+            refused_by={"emulation": "the emulation has no sites"},
+        ),
+        FaultKind(
+            name="wan_cut",
+            doc="a WAN link between two sites that loses everything sent into it",
+            breaks="packets and reports sent into the WAN link between the two sites are lost",
+            target="wan",
+            example="asia-europe",
+            states=("whole", "cut already"),
+            refused_by={"emulation": "the emulation has no sites"},
         ),
         FaultKind(
             name="drain",

@@ -26,6 +26,7 @@ from testbed.scenario.fault_checks import fault_checks
 from testbed.scenario.model import MAX_PLUGINS, Scenario
 from testbed.scenario.overrides import Override, Setting
 from testbed.scenario.salvage import Remains
+from testbed.scenario.site_checks import site_checks
 from testbed.scenario.sources import TraceSpec
 from testbed.scenario.topology_checks import topology_checks
 from testbed.scenario.traffic_checks import traffic_checks
@@ -167,6 +168,7 @@ def _across(scenario: Scenario, folder: Path) -> Iterator[Complaint]:
     yield from _missing_files(scenario, folder)
     yield from fault_checks(scenario)
     yield from autoscaler_checks(scenario)
+    yield from site_checks(scenario)
 
 
 def _made(scenario: Scenario, file: ScenarioFile, data: dict[str, Any], changed: Sequence[Override]) -> LoadedScenario:

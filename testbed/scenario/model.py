@@ -19,6 +19,7 @@ from testbed.scenario.buffer import BufferSpec, bytes_within
 from testbed.scenario.fault import FaultSpec
 from testbed.scenario.mesh import MeshSpec
 from testbed.scenario.objective import ObjectiveSpec
+from testbed.scenario.placement import PlacementSpec
 from testbed.scenario.serving import ServeSpec
 from testbed.scenario.sources import (
     SourceSpec,
@@ -64,6 +65,7 @@ class Scenario(Spec):
     buffer: BufferSpec = Field(default_factory=BufferSpec)
     balancer: BalancerSpec = Field(default_factory=BalancerSpec)
     controller: ControllerSpec = Field(default_factory=ControllerSpec)
+    placement: PlacementSpec = Field(default_factory=lambda: PlacementSpec.model_validate({}))
     autoscaler: AutoscalerSpec = Field(default_factory=lambda: AutoscalerSpec.model_validate({}))
     mesh: MeshSpec = Field(default_factory=lambda: MeshSpec.model_validate({}))
     objective: ObjectiveSpec = Field(default_factory=lambda: ObjectiveSpec.model_validate({}))
@@ -110,13 +112,13 @@ class Scenario(Spec):
         added = [int(f.node[1:]) for f in self.faults if f.kind == "add" and _NODE_NAME.fullmatch(f.node)]
         wanted = max([number for number in added if number <= most] + [most] * self.autoscaler.scales, default=0)
         spare = max(topology.spare, wanted - topology.nodes)
-        if spare > topology.spare and "spare" in TOPOLOGIES[topology.family].keys:
+        if spare > topology.spare and "spare" in TOPOLOGIES[topology.family].keys and not topology.site_sizes:
             object.__setattr__(self, "topology", topology.model_copy(update={"spare": spare}))
         return self
 
     @model_validator(mode="after")
     def _mesh_fits_the_nodes(self) -> Scenario:
-        object.__setattr__(self, "mesh", self.mesh.of_nodes(self.topology.all_nodes))  # frozen from here on
+        object.__setattr__(self, "mesh", self.mesh.of_nodes(self.topology.largest_mesh))  # frozen from here on
         return self
 
     @model_validator(mode="after")
@@ -169,7 +171,7 @@ class Scenario(Spec):
 
     @model_validator(mode="after")
     def _pool_holds_every_floor(self) -> Scenario:
-        floors = self.topology.all_nodes * self.buffer.min_bytes
+        floors = self.topology.largest_mesh * self.buffer.min_bytes  # each site has a pool of its own
         if self.buffer.pool_bytes is not None and self.buffer.pool_bytes < floors:
             pool, least = units.size_text(self.buffer.pool_bytes), units.size_text(floors)
             raise ValueError(f"buffer.pool ({pool}) is less than topology.nodes × buffer.min ({least})")

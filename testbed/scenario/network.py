@@ -44,12 +44,14 @@ class Host:
         role: ``client``, ``node`` or ``backend``.
         tier: 1 for nodes behind the balancer's switch, 2 for a second tier.
         spare: whether it is out of service at the start of a run.
+        site: where it is; of a client, the region it is in.  Empty in a network in one place.
     """
 
     name: str
     role: Role
     tier: int = 1
     spare: bool = False
+    site: str = ""
 
     @property
     def number(self) -> int:
@@ -156,6 +158,19 @@ class Network:
     def first_tier(self) -> tuple[Host, ...]:
         """Return the nodes the balancer gives flows to, in order."""
         return tuple(node for node in self.nodes if node.tier == 1)
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Return the sites, in order; none of a network in one place."""
+        return tuple(dict.fromkeys(node.site for node in self.nodes if node.site))
+
+    def at_site(self, site: str) -> Network:
+        """Return the cluster at a site: its hosts, its switch as that of a balancer, and its mesh."""
+        hosts = tuple(host for host in self.hosts if host.site == site)
+        there = {host.name for host in hosts}
+        switches = (Switch(site), *(switch for switch in self.switches if switch.kind == "mesh"))
+        ends = there | {switch.name for switch in switches}
+        return Network(hosts, switches, tuple(link for link in self.links if {link.a, link.b} <= ends))
 
     def links_of(self, name: str) -> tuple[Link, ...]:
         """Return the links at a host or switch, in the order of their interfaces."""

@@ -14,6 +14,7 @@ from testbed.scenario.tables import (
     AUTOSCALER_POLICIES,
     BALANCER_POLICIES,
     BUFFER_POLICIES,
+    PLACEMENT_POLICIES,
     TOPOLOGIES,
     TRAFFIC_SHAPES,
     Traits,
@@ -28,6 +29,7 @@ _TABLES: tuple[tuple[str, str, Registry[Traits]], ...] = (
     ("Buffer policies", "`buffer.policy`", BUFFER_POLICIES),
     ("Balancer policies", "`balancer.policy`", BALANCER_POLICIES),
     ("Autoscaler policies", "`autoscaler.policy`", AUTOSCALER_POLICIES),
+    ("Placement policies", "`placement.policy`", PLACEMENT_POLICIES),
     ("Topology families", "`topology.family`", TOPOLOGIES),
     ("Traffic shapes", "`traffic.shape`", TRAFFIC_SHAPES),
 )

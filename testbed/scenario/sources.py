@@ -133,6 +133,36 @@ class OnOffSpec(SourceSpec):
         return self
 
 
+class WaveSpec(SourceSpec):
+    """Demand that swells and ebbs periodically, such as that of a day, or of a flash crowd that comes again.
+
+    Waves travel where sources in different regions have the same `period` and different times `peak_at`.
+    """
+
+    shape: Literal["wave"] = Field(description="selects this kind of source")
+    low_bps: SourceRate = Field("0Mbit", alias="low", validate_default=True, description="rate between two waves")
+    peak_bps: SourceRate = Field(alias="peak", gt=0, description="rate at the top of a wave")
+    period_ns: Duration = Field(alias="period", gt=0, description="time from one wave to the next")
+    width_ns: Duration | None = Field(
+        None, alias="width", gt=0, description="length of a wave, from low to low; default `period`"
+    )
+    peak_at_ns: Duration = Field("0ms", alias="peak_at", description="time of the top of the first wave")
+    flow_life_ns: Duration = Field("1s", alias="flow_life", gt=0, description="time for which a flow sends")
+    concurrent: int = Field(50, ge=1, le=20_000, description="number of flows that send at the same time")
+
+    @model_validator(mode="after")
+    def _a_wave_fits_its_period(self) -> WaveSpec:
+        if self.width_ns is not None and self.width_ns > self.period_ns:
+            raise ValueError("width is longer than period; shorten it, or leave it out")
+        if self.low_bps > self.peak_bps:
+            raise ValueError("low is more than peak; exchange them")
+        if self.concurrent > self.flows:
+            raise ValueError(
+                f"concurrent ({self.concurrent}) is more than flows ({self.flows}); raise flows or lower concurrent"
+            )
+        return self
+
+
 class TraceSpec(SourceSpec):
     """Replay of a recorded trace: CSV ``time_s,bytes``, ``.npz`` with ``bytes_per_bin`` and ``bin_s``, or a pcap."""
 
@@ -213,6 +243,7 @@ TrafficSource = Annotated[
     Annotated[PoissonSpec, Tag("poisson")]
     | Annotated[ConstantSpec, Tag("constant")]
     | Annotated[OnOffSpec, Tag("on-off")]
+    | Annotated[WaveSpec, Tag("wave")]
     | Annotated[TraceSpec, Tag("trace")]
     | Annotated[TcpSpec, Tag("tcp")]
     | Annotated[OwnShapeSpec, Tag(OWN_SHAPE)],

@@ -94,11 +94,26 @@ class AutoscalerTraits(Traits):
     reads_plan: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class PlacementTraits(Traits):
+    """Of a placement policy.
+
+    Attributes:
+        reads_plan: whether it is given the planned demand, and reports without delay.
+    """
+
+    reads_plan: bool = False
+
+
 def _fits(_: TopologySpec) -> str:
     return ""
 
 
 def _free(_: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    return {}
+
+
+def _one_place(_: TopologySpec) -> dict[str, tuple[int, int]]:
     return {}
 
 
@@ -112,6 +127,7 @@ class FamilyTraits(Traits):
         keys: keys of `topology` that have a meaning in this family, of those that do not have one in every family.
         refusal: returns why a `topology` of this family cannot be, empty where it can.
         sizes: returns the values of keys of `topology` that follow from its `options`, where they do.
+        sites: returns how many nodes each site has at the start, and how many may be added; empty without sites.
     """
 
     describe: Callable[[TopologySpec], Network]
@@ -119,6 +135,7 @@ class FamilyTraits(Traits):
     keys: tuple[str, ...] = ()
     refusal: Callable[[TopologySpec], str] = _fits
     sizes: Callable[[Mapping[str, Any] | None], Mapping[str, Any]] = _free
+    sites: Callable[[TopologySpec], dict[str, tuple[int, int]]] = _one_place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,10 +229,21 @@ TOPOLOGIES: Registry[FamilyTraits] = Registry(
         "testbed.topologies.two_switch",
         "testbed.topologies.tree",
         "testbed.topologies.leaf_spine",
+        "testbed.topologies.multi_site",
+    ),
+)
+PLACEMENT_POLICIES: Registry[PlacementTraits] = Registry(
+    "placement policy",
+    (
+        "testbed.policies.placement_ready",
+        "testbed.policies.placement_nearest",
+        "testbed.policies.placement_least_loaded",
+        "testbed.policies.placement_static",
+        "testbed.policies.placement_oracle",
     ),
 )
 
-TRAFFIC_SHAPES: Registry[ShapeTraits] = Registry("traffic shape", ("testbed.traffic.shapes",))
+TRAFFIC_SHAPES: Registry[ShapeTraits] = Registry("traffic shape", ("testbed.traffic.shapes", "testbed.traffic.wave"))
 METRICS: Registry[MetricTraits] = Registry(
     "metric",
     (
@@ -227,6 +255,7 @@ METRICS: Registry[MetricTraits] = Registry(
         "testbed.results.metrics.failover",
         "testbed.results.metrics.control",
         "testbed.results.metrics.elasticity",
+        "testbed.results.metrics.sites",
     ),
 )
 
@@ -267,6 +296,7 @@ BufferPolicyName = Annotated[str, NameIn(BUFFER_POLICIES)]
 BalancerPolicyName = Annotated[str, NameIn(BALANCER_POLICIES)]
 AutoscalerPolicyName = Annotated[str, NameIn(AUTOSCALER_POLICIES)]
 TopologyFamily = Annotated[str, NameIn(TOPOLOGIES)]
+PlacementPolicyName = Annotated[str, NameIn(PLACEMENT_POLICIES)]
 OwnShape = Annotated[str, NameBeside(TRAFFIC_SHAPES)]
 
 

@@ -10,6 +10,7 @@ from testbed.scenario.base import Duration, Rate, Spec
 from testbed.scenario.link_spec import MAX_LINK_DELAY_NS, MAX_RATE_BPS, LinkSpec
 from testbed.scenario.tables import TOPOLOGIES, TopologyFamily, options_of
 
+MOST_NODES = 1000
 NodeRate = Annotated[Rate, Field(gt=0, le=MAX_RATE_BPS)]
 OWNED_KEYS = ("second_tier", "node_rates", "spare")  # have a meaning in the families that declare them, and in no other
 
@@ -30,7 +31,7 @@ class TopologySpec(Spec):
         None, description="file with Mininet `Topo` classes, instead of a family; relative to the scenario"
     )
     class_name: str | None = Field(None, alias="class", description="class in `file`; not needed if it has only one")
-    nodes: int = Field(3, ge=1, le=1000, description="buffer nodes behind the balancer")
+    nodes: int = Field(3, ge=1, le=MOST_NODES, description="buffer nodes behind the balancer")
     clients: int = Field(2, ge=1, le=200, description="hosts that send")
     node_rate_bps: Rate = Field(
         "100Mbit", alias="node_rate", gt=0, le=MAX_RATE_BPS, description="rate at which a node serves"
@@ -121,6 +122,16 @@ class TopologySpec(Spec):
         """Return the rate at which each node of both tiers serves, in order; one that may be added has `node_rate`."""
         given = self.node_rates or ()
         return (*given, *((self.node_rate_bps,) * (self.all_nodes - len(given))))
+
+    @property
+    def site_sizes(self) -> dict[str, tuple[int, int]]:
+        """Return how many nodes each site has at the start, and how many more it may have; empty without sites."""
+        return TOPOLOGIES[self.family].sites(self)
+
+    @property
+    def largest_mesh(self) -> int:
+        """Return how many nodes monitor each other at most: those of a site, where there are sites."""
+        return max((sum(size) for size in self.site_sizes.values()), default=self.all_nodes)
 
     @property
     def all_nodes(self) -> int:

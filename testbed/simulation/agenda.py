@@ -10,6 +10,7 @@ still due after it was woken for it, or it is woken more than `MOST_WAKES` times
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Callable
 
 from testbed.errors import PolicyError
@@ -25,22 +26,30 @@ WAKES_WITHIN_NS = NS_PER_MS
 class Agenda:
     """The entries still to come.
 
-    Attributes:
-        now_ns: the time of the present entry.
+    Args:
+        trunk: one whose entries it shares, for policies of another cluster that have the same names.
     """
 
-    def __init__(self) -> None:
-        self.now_ns = 0
-        self._entries: list[tuple[int, int, Do]] = []
-        self._entered = 0
+    def __init__(self, trunk: Agenda | None = None) -> None:
+        self._clock = [0] if trunk is None else trunk._clock
+        self._entries: list[tuple[int, int, Do]] = [] if trunk is None else trunk._entries
+        self._numbers = itertools.count(1) if trunk is None else trunk._numbers
         self._woken_ns: dict[str, int] = {}
         self._serving = ""  # whose deadline is being handled
         self._wakes: dict[str, tuple[int, int]] = {}  # of each policy: since when they are counted, and how many
 
+    @property
+    def now_ns(self) -> int:
+        """Return the time of the present entry."""
+        return self._clock[0]
+
+    @now_ns.setter
+    def now_ns(self, t_ns: int) -> None:
+        self._clock[0] = t_ns
+
     def at(self, t_ns: int, do: Do) -> None:
         """Enter what is to be done at `t_ns`, which is not in the past."""
-        self._entered += 1
-        heapq.heappush(self._entries, (t_ns, self._entered, do))
+        heapq.heappush(self._entries, (t_ns, next(self._numbers), do))
 
     def after(self, delay_ns: int, do: Do) -> None:
         """Enter what is to be done after a delay."""
@@ -52,7 +61,7 @@ class Agenda:
 
     def step(self) -> None:
         """Do the next entry."""
-        self.now_ns, _, do = heapq.heappop(self._entries)
+        self._clock[0], _, do = heapq.heappop(self._entries)
         do()
 
     def wake(self, name: str, policy: Sleeper, feed: Do) -> None:

@@ -40,11 +40,11 @@ from testbed.records.events import (
 )
 from testbed.records.processes import SiblingSet
 from testbed.simulation.agenda import Agenda, Do
+from testbed.simulation.cluster_plane import ClusterPlane
 from testbed.simulation.cohorts import Cohort
 from testbed.simulation.deflection import NOBODY
 from testbed.simulation.history import History
 from testbed.simulation.network_model import NetworkModel
-from testbed.simulation.packet_plane import PacketPlane
 from testbed.simulation.peers import Peers
 from testbed.simulation.sample_rows import SampleRows
 
@@ -69,7 +69,7 @@ class Agents:
         self,
         cohorts: Sequence[Cohort],
         pool: Pool,
-        plane: PacketPlane,
+        plane: ClusterPlane,
         interval_ns: int,
         agenda: Agenda,
         history: History,
@@ -227,7 +227,7 @@ class Agents:
 
         def set_limit() -> None:
             self._plane.advance(self._agenda.now_ns)
-            self._plane.queues.set_limit(rows, action.limit_bytes)
+            self._plane.set_limit(rows, action.limit_bytes)
 
         self._agenda.after(self._model.decision_ns, set_limit)
 

@@ -16,18 +16,18 @@ from testbed.policies.orchestrator import NodeLook, Orchestrator, Turn
 from testbed.records.events import NodeFailed, NodeReady, StagesAnnounced, StartNode
 from testbed.simulation.agenda import Agenda
 from testbed.simulation.agents import Agents
+from testbed.simulation.cluster_plane import ClusterPlane
 from testbed.simulation.control import Control
 from testbed.simulation.history import History
 from testbed.simulation.mesh import Mesh
 from testbed.simulation.network_model import NetworkModel
-from testbed.simulation.packet_plane import PacketPlane
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterParts:
     """What a node is made of, and where the stages are announced."""
 
-    plane: PacketPlane
+    plane: ClusterPlane
     agents: Agents
     control: Control
     mesh: Mesh
@@ -37,7 +37,11 @@ class ClusterParts:
 
 
 class Cluster:
-    """The nodes, as the orchestrator has them."""
+    """The nodes, as the orchestrator has them.
+
+    Attributes:
+        lost: whether a fault keeps every node of it from starting.
+    """
 
     def __init__(self, orchestrator: Orchestrator, parts: ClusterParts, spare: tuple[str, ...]) -> None:
         """Begin with agents and members of the `spare` nodes ended."""
@@ -50,11 +54,16 @@ class Cluster:
         for node in spare:
             parts.agents.begin_absent(node)
             parts.mesh.kill(node)
+        self.lost = False
         self._wake_next()
 
     def end(self) -> None:
         """Order nothing more."""
         self._orchestrator.end()
+
+    def expect(self, demand_bps: int) -> None:
+        """Take in the demand that other sites announce."""
+        self._orchestrator.expect(demand_bps)
 
     def absent_ns(self, node: str, ran_ns: int) -> int:
         """Return how long, until `ran_ns`, the node was ordered not to run."""
@@ -105,7 +114,7 @@ class Cluster:
     # ---------------------------------------------------------------------------------------------------------- nodes
 
     def _begin(self, node: str, life: int) -> None:
-        if self._life[node] != life:
+        if self._life[node] != life or self.lost:
             return
         now_ns = self._agenda.now_ns
         self._absent_ns[node] = self._absent_ns.get(node, 0) + now_ns - self._stopped_ns.pop(node)

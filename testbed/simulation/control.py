@@ -43,9 +43,9 @@ from testbed.records.processes import ActionsAcknowledged, BalancerReady, Contro
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
 from testbed.simulation.agenda import Agenda, Do
+from testbed.simulation.cluster_plane import ClusterPlane
 from testbed.simulation.history import History
 from testbed.simulation.network_model import NetworkModel
-from testbed.simulation.packet_plane import PacketPlane
 from testbed.units import NS_PER_US
 
 BALANCER = "balancer"  # the policy's name in the history, and of its stream of random numbers
@@ -88,9 +88,14 @@ class Control:
         self.slots = self._table(self._policy.slots)
         self.slots_held = self._held(self.slots)
 
-    def connect(self, plane: PacketPlane, name_siblings: Callable[[NameSiblings], None]) -> None:
+    def connect(self, plane: ClusterPlane, name_siblings: Callable[[NameSiblings], None]) -> None:
         """Control the switch of `plane`; `name_siblings` hands the names of siblings to the agents on arrival."""
         self._plane, self._name_siblings = plane, name_siblings
+
+    @property
+    def serving_bps(self) -> int:
+        """See `BalancerPolicy.serving_bps`."""
+        return self._policy.serving_bps
 
     def kill(self, *, all_of_them: bool = False) -> None:
         """Kill the active controller, or all; without any, nothing is received nor sent from now on."""

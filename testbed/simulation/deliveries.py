@@ -61,8 +61,8 @@ class Deliveries:
         """Return whether so many packets have come since `deliver` that it pays to call it."""
         return self._fresh_pkts + self.block_pkts >= max(_BLOCK_PKTS, len(self._waiting[0]))
 
-    def deliver(self, until_ns: int) -> tuple[Ints, Ints]:
-        """Deliver what departs by `until_ns`; return node and delay of each packet."""
+    def deliver(self, until_ns: int) -> tuple[Ints, Ints, Ints]:
+        """Deliver what departs by `until_ns`; return node and delay of each packet, and its number in the plan."""
         self.close_block()
         self._waiting = tuple(np.concatenate(parts) for parts in zip(self._waiting, *self._fresh, strict=True))
         self._fresh, self._fresh_pkts = [], 0
@@ -71,7 +71,7 @@ class Deliveries:
         self._keep(~due)
         if self._tables is not None:
             self._count(self._tables, node[due], number[due])
-        return node[due], delay_ns[due]
+        return node[due], delay_ns[due], number[due]
 
     def discard(self, row: int) -> Ints:
         """Throw away what waits at a node since `deliver`; return the numbers of those packets."""

@@ -24,43 +24,35 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from testbed.engine import STOPPED_DRAIN_NS, Outcome, Recorder, TrialPlan, Writer
 from testbed.errors import InputError
-from testbed.policies.buffer_rules import heeds_severity
-from testbed.policies.orchestrator import Orchestrator
-from testbed.policies.pool import make_pool
 from testbed.records.engines import SIMULATION
 from testbed.records.evidence import Evidence, NodeEvidence
-from testbed.scenario.apart import nodes_apart
 from testbed.scenario.complaints import Complaint, refuse_first
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
 from testbed.simulation.agenda import Agenda
-from testbed.simulation.agents import POOL, Agents
+from testbed.simulation.agents import POOL
+from testbed.simulation.assembly import Assembly
 from testbed.simulation.bounds import check
-from testbed.simulation.cluster import Cluster, ClusterParts
-from testbed.simulation.cohorts import make_cohorts
-from testbed.simulation.control import BALANCER, Control
+from testbed.simulation.control import BALANCER
 from testbed.simulation.course import Course
+from testbed.simulation.exchange import Exchange
 from testbed.simulation.fault_acts.act import FaultContext
 from testbed.simulation.faults import Faults
+from testbed.simulation.forwarding import Forwarding
 from testbed.simulation.history import History
-from testbed.simulation.mesh import Mesh
 from testbed.simulation.network_model import NetworkModel
 from testbed.simulation.packet_plane import PacketPlane
-from testbed.simulation.peers import Peers
 from testbed.simulation.sample_rows import SampleRows
+from testbed.simulation.sites import BASIS_BITS, assembled_sites
 from testbed.system import interrupts
-from testbed.traffic.planned_load import ahead_of
 from testbed.units import NS_PER_MS, NS_PER_S
 
 __all__ = ["BALANCER", "POOL", "SETTLE_NS", "TICKED_NS", "Simulation", "simulate"]
 
 SETTLE_NS = 200 * NS_PER_MS
 TICKED_NS = 10 * NS_PER_S
-_BASIS_BITS = 0xFFFF
 _NEVER = 2**62
 
 
@@ -126,44 +118,35 @@ class _Trial:
     def __init__(
         self, trial: TrialPlan, writer: Writer, model: NetworkModel, cohorts: int | None, course: Course
     ) -> None:
-        scenario, network, plan, seed_of = trial.scenario, trial.network, trial.packets, trial.seed_of
-        names, seed = tuple(node.name for node in network.nodes), seed_of(BALANCER)
-        apart = nodes_apart(scenario, names)
-        made = make_cohorts(scenario.buffer, network, trial.make_forecaster, cohorts, apart)
-        limits = np.concatenate([cohort.brain.initial_limit_bytes() for cohort in made])
-        self._scenario, self._plan = scenario, plan
+        self._trial, self._scenario, self._model = trial, trial.scenario, model
         self._agenda = agenda = Agenda()
-        history = History(writer, agenda)
+        self._history = History(writer, agenda)
         self._samples = SampleRows(writer)
-        control = Control(scenario, network, seed, agenda, history, model)
-        basis = seed & _BASIS_BITS
-        self._plane = PacketPlane(
-            scenario, network, plan, limits, control.slots,
-            hash_basis=basis, path_seed=seed_of("paths"), model=model,
-        )  # fmt: skip
-        peers = None
-        if len(names) > 1 and heeds_severity(scenario.buffer):
-            peers = Peers(names, scenario.mesh.sync_interval_ns, model.message_ns, agenda)
-        self._agents = Agents(
-            made, make_pool(scenario.buffer, names, limits.copy()), self._plane, scenario.buffer.sample_interval_ns,
-            agenda, history, self._samples, model,
-            notify=control.notified, slots_held=lambda: control.slots_held, peers=peers,
-        )  # fmt: skip
-        control.connect(self._plane, self._agents.name)
-        self._faults = self._cluster = None
-        if scenario.unsteady:
-            spare = network.spare_nodes
-            mesh = Mesh(names, scenario.mesh, seed_of, agenda, history, model, control.reported, spare)
-            parts = ClusterParts(self._plane, self._agents, control, mesh, agenda, history, model)
-            orchestrator = Orchestrator(scenario, network, ahead_of(plan, scenario.autoscaler.period_ns))
-            self._cluster = cluster = Cluster(orchestrator, parts, spare)
-            rows = {name: row for row, name in enumerate(names)}
-            context = FaultContext(
-                self._plane, self._agents, cluster, control, mesh, peers, rows, seed_of, agenda, model
-            )
-            self._faults = Faults(scenario.faults, context, history, scenario.balancer.affinity_idle_ns)
+        self._exchange: Exchange | None = None
+        if trial.network.sites:
+            self._clusters, self._plane, self._exchange = assembled_sites(trial, writer, agenda, model, self._samples)
+        else:
+            self._clusters = (Assembly(trial, agenda, self._history, model, cohorts),)
+            self._plane = self._one_plane(self._clusters[0])
+            self._clusters[0].connect(self._plane, self._samples)
+        self._faults = self._made_faults() if self._scenario.unsteady else None
         self._course, self._longest_drain_ns = course, trial.longest_drain_ns
         self._ticked_ns = self._end_ns = _NEVER  # until when entries are done, and the run lasts
+
+    def _one_plane(self, cluster: Assembly) -> PacketPlane:
+        trial = self._trial
+        scenario, network, packets, seed_of = trial.scenario, trial.network, trial.packets, trial.seed_of
+        basis, path_seed = seed_of(BALANCER) & BASIS_BITS, seed_of("paths")
+        slots = cluster.control.slots
+        way = Forwarding(scenario, network, packets, slots, self._model, hash_basis=basis, path_seed=path_seed)
+        return PacketPlane(scenario, network, packets, cluster.limits, way, self._model)
+
+    def _made_faults(self) -> Faults:
+        rows = {node.name: row for row, node in enumerate(self._trial.network.nodes)}
+        context = FaultContext(
+            self._plane, self._clusters, self._exchange, rows, self._trial.seed_of, self._agenda, self._model
+        )
+        return Faults(self._scenario.faults, context, self._history, self._scenario.balancer.affinity_idle_ns)
 
     def run(self, should_stop: Callable[[], bool]) -> Evidence:
         """Drive the agenda to the end."""
@@ -184,6 +167,8 @@ class _Trial:
             fault_numbered_pkts=numbered,
             moved_flows_ns=self._moved_flows_ns(),
             packet_ins=0,  # flows are placed in the switch
+            regions=self._plane.region_evidence(),
+            **({} if self._exchange is None else self._exchange.evidence()),
         )
 
     def _drive(self, should_stop: Callable[[], bool]) -> None:
@@ -209,9 +194,12 @@ class _Trial:
     def _all_sent(self) -> None:
         """The last packet has reached its buffer."""
         now_ns, plane = self._agenda.now_ns, self._plane
-        if self._faults is not None and self._cluster is not None:
+        if self._faults is not None:
             self._faults.finish()
-            self._cluster.end()
+        for cluster in self._clusters:
+            cluster.end()
+        if self._exchange is not None:
+            self._exchange.end()
         plane.advance(now_ns)
         plane.stop_sending()
         self._course.drains_ns = min(plane.empty_ns() - now_ns, self._longest_drain_ns)
@@ -220,14 +208,15 @@ class _Trial:
 
     def _nodes(self) -> tuple[NodeEvidence, ...]:
         nodes = self._plane.node_evidence()
-        if self._faults is None or self._cluster is None:
+        if self._faults is None:
             return nodes
-        done, cluster, ran_ns = self._faults.done, self._cluster, self._ran_ns
+        done, ran_ns = self._faults.done, self._ran_ns
+        absent_ns = {name: ns for cluster in self._clusters for name, ns in cluster.absent_ns(ran_ns).items()}
         return tuple(
             replace(
                 node,
                 crashes=done.crashes(node.node),
-                absent_ns=done.absent_ns(node.node, ran_ns) + cluster.absent_ns(node.node, ran_ns),
+                absent_ns=done.absent_ns(node.node, ran_ns) + absent_ns[node.node],
             )
             for node in nodes
         )
@@ -237,6 +226,6 @@ class _Trial:
         scenario = self._scenario
         if self._faults is None:
             return ()  # a pin of a serving node is never changed
-        if scenario.buffer.deflect:
-            return None
+        if scenario.buffer.deflect or self._exchange is not None:
+            return None  # a flow whose site is lost, or whose link is cut, may be at two
         return self._faults.moved_flows_ns()

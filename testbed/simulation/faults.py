@@ -1,7 +1,7 @@
 """The faults of a scenario in virtual time, with the same meaning as in the emulation.
 
 ``fault_acts`` defines the effect of each kind.  A fault takes effect at once and completely, so each is observed as
-soon as it is commanded.
+soon as it is commanded.  When a site is lost, each of its nodes that runs crashes.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from functools import partial
 
+from testbed import units
 from testbed.records.faults import FaultCommanded, FaultEndCommanded, FaultHealed, FaultObserved
 from testbed.scenario.fault import FaultSpec
 from testbed.scenario.fault_timeline import FaultStep, timeline
@@ -27,8 +28,10 @@ class Faults:
 
     def __init__(self, specs: tuple[FaultSpec, ...], context: FaultContext, history: History, idle_ns: int) -> None:
         """Enter them; a flow that is silent for `idle_ns` may rightly change node."""
-        self._specs, self._context, self._agenda, self._history = specs, context, context.agenda, history
+        self._specs, self._context, self._agenda, self._history = list(specs), context, context.agenda, history
+        self._crashed_with: dict[FaultStep, list[FaultStep]] = {}  # a lost site, and its nodes
         acts = {spec.row.act for spec in specs if not spec.row.heals and not spec.row.order}
+        acts |= {"crash"} if any(spec.site for spec in specs) else set()
         self._acts: dict[str, FaultAct] = {
             kind: importlib.import_module(f"testbed.simulation.fault_acts.{kind}").Act(context) for kind in acts
         }
@@ -85,12 +88,23 @@ class Faults:
         self._history.note(fault.record_of(FaultCommanded, t_commanded_ns=now_ns, for_ns=spec.for_ns))
         self._acts[spec.row.act].begin(spec)
         self._history.note(fault.record_of(FaultObserved, took_ms=0.0))
+        if spec.site:
+            self._crashed_with[step] = [self._crash(node) for node in self._context.running(spec.site)]
+
+    def _crash(self, node: str) -> FaultStep:
+        """Crash a node of a site that is lost."""
+        step = FaultStep(self._agenda.now_ns, True, len(self._specs))
+        self._specs.append(FaultSpec.model_validate({"at": units.duration_text(step.at_ns), "crash": node}))
+        self._begin(step)
+        return step
 
     def _heal_at(self, step: FaultStep) -> None:
         if self._sending:
             self._heal(self.done.of(step))
 
     def _heal(self, fault: Fault) -> None:
+        for step in self._crashed_with.pop(fault.step, ()):
+            self._heal(self.done.of(step))
         fault.over_ns, fault.healed_epoch = self._agenda.now_ns, self._begin_epoch()
         if fault.spec.row.takes_node_away:
             self._count(fault)

@@ -8,12 +8,16 @@ from testbed.records.events import Action, Event, LogEntry
 from testbed.records.written import Direction, written
 from testbed.simulation.agenda import Agenda
 
+OF_SITE = "/"  # between the name of a site and that of its policy
+
 
 class History:
     """Feeds policies and writes down what they were given, what they answered, and what else happened."""
 
-    def __init__(self, recorder: Writer, agenda: Agenda) -> None:
+    def __init__(self, recorder: Writer, agenda: Agenda, site: str = "") -> None:
+        """Write into `recorder`; the names of the policies of a `site` begin with it."""
         self._recorder, self._agenda = recorder, agenda
+        self._prefix = f"{site}{OF_SITE}" if site else ""
 
     def feed(self, name: str, policy: Policy, event: Event) -> list[Action]:
         """Return what a policy answers now."""
@@ -25,8 +29,8 @@ class History:
 
     def record(self, policy: str, direction: Direction, record: Event | Action) -> None:
         """Write an input or output of a policy."""
-        self._recorder.append_event(self._agenda.now_ns, written(record, policy, direction))
+        self._recorder.append_event(self._agenda.now_ns, written(record, self._prefix + policy, direction))
 
     def note(self, record: LogEntry, process: str = "") -> None:
         """Write what happened beside the policies, and which process says so."""
-        self._recorder.append_event(self._agenda.now_ns, written(record, process))
+        self._recorder.append_event(self._agenda.now_ns, written(record, self._prefix + process if process else ""))

@@ -69,7 +69,7 @@ class Stage:
     def serve(self, packets: Packets, until_ns: int) -> Packets:
         """Take packets in; return those that are through by then, in the order of time."""
         moved = replace(packets, t_ns=packets.t_ns + self._of(self._ahead_ns, packets))
-        if not self.under_way and self._ahead_ns.size == 1 and not (moved.t_ns > until_ns).any():
+        if not self.under_way and self._ahead_ns.size == 1 and _in_time(moved.t_ns, until_ns):
             return moved
         together = in_order(self._waiting, moved)
         due = together.t_ns <= until_ns
@@ -220,6 +220,11 @@ class _Hops:
 def _limited(layer: Ints, links: Sequence[Link]) -> list[int]:
     """Return the links of a layer that have a rate."""
     return [row for row in np.unique(layer).tolist() if row != NO_LINK and links[row].rate_bps]
+
+
+def _in_time(t_ns: Ints, until_ns: int) -> bool:
+    """Return whether times ascend, none of them later than `until_ns`: those behind queues of several links may not."""
+    return not len(t_ns) or bool(t_ns[-1] <= until_ns and (t_ns[1:] >= t_ns[:-1]).all())
 
 
 def in_order(*parts: Packets) -> Packets:

@@ -10,33 +10,32 @@ node that has crashed, or in the discarded queue of such a node), or in flight: 
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
 import numpy as np
 
 from testbed.records.events import Ints, TrafficSampled
-from testbed.records.evidence import ClientEvidence, NodeEvidence, TrunkEvidence
+from testbed.records.evidence import ClientEvidence, NodeEvidence, RegionEvidence, TrunkEvidence
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network, bucket_bytes
-from testbed.scenario.tables import BALANCER_POLICIES
 from testbed.simulation import compiled
 from testbed.simulation.client_counts import sent_by_clients
 from testbed.simulation.deflection import Deflection, Packets, Step
 from testbed.simulation.delays import DelayCounts
 from testbed.simulation.deliveries import Deliveries
 from testbed.simulation.fault_loss_counters import FaultLossCounters
-from testbed.simulation.journeys import NOBODY, Journeys
+from testbed.simulation.forwarding import Way
+from testbed.simulation.journeys import NOBODY
 from testbed.simulation.link_loss import LinkLoss
 from testbed.simulation.meter import Meter
 from testbed.simulation.network_model import NetworkModel, service_rates_bps
+from testbed.simulation.node_counts import node_evidence, passed_bytes
 from testbed.simulation.queues import Arrivals, QueueBank
-from testbed.simulation.switch import Switch, flow_hash
+from testbed.simulation.region_counts import RegionCounts
 from testbed.traffic.fault_losses import FlowRows
 from testbed.traffic.plan import PacketPlan
 from testbed.units import NS_PER_MS
 
 LONGEST_STEP_NS = 100 * NS_PER_MS
+_ALL = slice(None)
 _STEP_PKTS = 1 << 17  # more of them than this one step need not serve: a request to stop waits for a step
 
 
@@ -48,9 +47,7 @@ class PacketPlane:
         network: who there is.
         plan: what is sent.
         limit_bytes: first limits, shape [n].
-        slots: first slot table, rows of nodes, int64.
-        hash_basis: of the switch.
-        path_seed: decides which of several ways through the switches a flow takes.
+        way: the network in front of the buffers.
         model: delays.
 
     Attributes:
@@ -68,10 +65,7 @@ class PacketPlane:
         network: Network,
         plan: PacketPlan,
         limit_bytes: Ints,
-        slots: Ints,
-        *,
-        hash_basis: int,
-        path_seed: int,
+        way: Way,
         model: NetworkModel,
     ) -> None:
         self._nodes = tuple(node.name for node in network.nodes)
@@ -79,15 +73,13 @@ class PacketPlane:
         rates = service_rates_bps(network)
         depths = np.array([bucket_bytes(rate) for rate in rates.tolist()], dtype=np.int64)
         self.queues = QueueBank(rates, depths, limit_bytes)
-        hashes = flow_hash(plan.flows, plan.clients, network, hash_basis)
-        idle_ns = scenario.balancer.affinity_idle_ns
-        in_turn = BALANCER_POLICIES[scenario.balancer.policy].in_turn
-        self.switch = Switch(hashes, slots, count, idle_ns, len(network.first_tier), in_turn=in_turn)
+        self.switch = way.switches[0]
         deflecting = scenario.buffer.deflect
         self.deflection = Deflection(count, plan, model.switch_ns) if deflecting else None
         self._ecn_bytes = scenario.buffer.ecn_threshold_bytes
         self._meter = Meter(self._nodes)
         self._delays = DelayCounts(count)
+        self._regions = RegionCounts(network, plan) if network.sites else None
         self._deliveries = Deliveries(self._nodes, plan, by_flow=scenario.unsteady)
         self.losses: dict[int, LinkLoss] = {}
         self._crashed, self._cut = np.zeros((2, count), dtype=bool)
@@ -95,12 +87,12 @@ class PacketPlane:
         self.fault_losses = FaultLossCounters(count, plan) if scenario.unsteady else None
         self._first_limit_bytes = limit_bytes.copy()
         self._plan = plan
-        self._journeys = Journeys(plan, network, model, path_seed)
-        self.behind_switch_ns = self._journeys.behind_switch_ns
+        self._way = way
+        self.behind_switch_ns = way.behind_switch_ns
         self._node_ns = model.node_ns
-        self._step_ns = min(LONGEST_STEP_NS, self.queues.longest_step_ns, self._journeys.longest_step_ns)
+        self._step_ns = min(LONGEST_STEP_NS, self.queues.longest_step_ns, self._way.longest_step_ns)
         self._next, self._end = 0, len(plan)
-        self._alike = self._journeys.alike and self.deflection is None
+        self._alike = self._way.alike and self.deflection is None
         self._compiled = self._compiled_plane()
 
     def advance(self, until_ns: int) -> None:
@@ -122,12 +114,12 @@ class PacketPlane:
 
     def empty_ns(self) -> int:
         """Return when the last packet that has been sent is served, given that all of them have arrived."""
-        late_ns = self._journeys.longest_ns if self._journeys.under_way else 0
+        late_ns = self._way.longest_ns if self._way.under_way else 0
         return self.queues.now_ns + late_ns + self.queues.empty_after_ns()
 
     def arrived_by_ns(self, sent_ns: int) -> int:
         """Return when a packet sent at `sent_ns` is at its buffer at the latest."""
-        return sent_ns + self._journeys.longest_ns
+        return sent_ns + self._way.longest_ns
 
     def read(self, rows: slice, interval_ns: int) -> tuple[TrafficSampled, Ints]:
         """Return what the nodes of `rows` saw since they were read last, and their state now.
@@ -140,14 +132,19 @@ class PacketPlane:
             *seen, served = self._compiled.read(rows, queues.now_ns)
             return self._meter.sample(rows, interval_ns, seen), served
         backlog_bytes = queues.backlog_bytes()
-        served = self._passed_bytes()[rows] - backlog_bytes[rows]
+        served = passed_bytes(self._meter, self.fault_losses)[rows] - backlog_bytes[rows]
         return self._meter.read(rows, queues.now_ns, interval_ns, backlog_bytes, queues.limit_bytes), served
 
-    def looks(self) -> dict[str, tuple[int, int, int]]:
+    def looks(self, rows: slice = _ALL) -> dict[str, tuple[int, int, int]]:
         """Return the packets and bytes that came to each node since the start, and the bytes that wait there."""
         meter = self._meter
-        columns = (meter.arrived_pkts.tolist(), meter.arrived_bytes.tolist(), self.queues.backlog_bytes().tolist())
-        return dict(zip(self._nodes, zip(*columns, strict=True), strict=True))
+        columns = (meter.arrived_pkts, meter.arrived_bytes, self.queues.backlog_bytes())
+        seen = zip(*(column[rows].tolist() for column in columns), strict=True)
+        return dict(zip(self._nodes[rows], seen, strict=True))
+
+    def set_limit(self, rows: slice | Ints, limit_bytes: Ints) -> None:
+        """Set the limits of the buffers of `rows`."""
+        self.queues.set_limit(rows, limit_bytes)
 
     def deflected(self, rows: slice) -> tuple[Ints, Ints]:
         """Return the bytes and packets handed to siblings since the start."""
@@ -186,7 +183,10 @@ class PacketPlane:
         self._deliveries.epoch = number
 
     def _deliver(self) -> None:
-        self._delays.add(*self._deliveries.deliver(self.queues.now_ns))
+        node, delay_ns, number = self._deliveries.deliver(self.queues.now_ns)
+        self._delays.add(node, delay_ns)
+        if self._regions is not None:
+            self._regions.add(node, delay_ns, number)
 
     # ------------------------------------------------------------------------------------------------------ a step
 
@@ -195,17 +195,17 @@ class PacketPlane:
         now_ns, last = self.queues.now_ns, self._next + _STEP_PKTS - 1
         if last >= self._end:
             return now_ns + self._step_ns
-        least_ns = int(self._plan.t_ns[last]) + self._journeys.shortest_ns
+        least_ns = int(self._plan.t_ns[last]) + self._way.shortest_ns
         return min(now_ns + self._step_ns, max(least_ns, now_ns + 1))
 
     def _nothing_comes(self) -> bool:
-        if self._next < self._end or self._journeys.under_way:
+        if self._next < self._end or self._way.under_way:
             return False
         return not (self.deflection is not None and self.deflection.under_way)
 
     def _compiled_plane(self) -> compiled.CompiledPlane | None:
         """Return the parts as the library sees them, None without it."""
-        plan, losses, way_ns = self._plan, self.fault_losses, self._journeys.shortest_ns
+        plan, losses, way_ns = self._plan, self.fault_losses, self._way.shortest_ns
         others = {
             **{"sent_ns": plan.t_ns, "flow": plan.flow, "size_bytes": plan.size_bytes},
             **{"nodes": len(self._nodes), "way_ns": way_ns, "node_ns": self._node_ns},
@@ -247,16 +247,14 @@ class PacketPlane:
     def _arriving(self, until_ns: int) -> Packets:
         """Return the packets that reach a buffer by then, dead or not."""
         plan, begin = self._plan, self._next
-        sent_ns = until_ns - self._journeys.shortest_ns
+        sent_ns = until_ns - self._way.shortest_ns
         end = self._next = min(self._end, int(np.searchsorted(plan.t_ns, sent_ns, side="right")))
         sent = slice(begin, end)
         unplaced = np.full(end - begin, NOBODY, dtype=np.int64)
         packets = Packets(plan.t_ns[sent], plan.size_bytes[sent].astype(np.int64), unplaced, np.arange(begin, end))
-        met = self._journeys.to_balancer(packets, until_ns)
-        node, new_flows = self.switch.route(plan.flow[met.number], met.t_ns)
+        packets, new_flows = self._way.bring(packets, until_ns)
         if len(new_flows):
             self._meter.count_new_flows(new_flows)
-        packets = self._journeys.to_buffers(replace(met, node=node), until_ns)
         return packets if self.deflection is None else self.deflection.joined(packets, until_ns)
 
     def _spared(self, packets: Packets) -> Packets:
@@ -303,47 +301,20 @@ class PacketPlane:
 
     def trunk_evidence(self) -> tuple[TrunkEvidence, ...]:
         """Return what the links between switches lost so far."""
-        return self._journeys.trunk_evidence()
+        return self._way.trunk_evidence()
 
     def client_evidence(self) -> tuple[ClientEvidence, ...]:
         """Return what each client has sent, but for what is on its way when a run is stopped."""
-        return sent_by_clients(self._plan, self._next, self._journeys.under_way_rows())
+        return sent_by_clients(self._plan, self._next, self._way.under_way_rows())
 
     def node_evidence(self) -> tuple[NodeEvidence, ...]:
         """Return what each node counted so far; what waits there now is in flight."""
         self._deliver()
-        pkts, amounts = (column.tolist() for column in self._deliveries.waiting())
-        return tuple(self._one_node(row, name, pkts[row], amounts[row]) for row, name in enumerate(self._nodes))
+        deflects, marks = self.deflection is not None, self._ecn_bytes is not None
+        parts = self._nodes, self._meter, self.fault_losses, self._delays, self._deliveries.waiting()
+        return node_evidence(*parts, deflects=deflects, marks=marks)
 
-    def _passed_bytes(self) -> Ints:
-        """Return what has been admitted and not thrown away, shape [n]."""
-        meter = self._meter
-        passed: Ints = meter.arrived_bytes - meter.dropped_bytes - meter.deflected_bytes
-        if self.fault_losses is not None:
-            passed = passed - self.fault_losses.discarded_bytes
-        return passed
-
-    def _one_node(self, row: int, name: str, waiting_pkts: int, waiting_bytes: int) -> NodeEvidence:
-        meter, losses = self._meter, self.fault_losses
-        discarded = 0 if losses is None else int(losses.discarded_pkts[row])
-        refused_pkts = meter.dropped_pkts[row] + meter.deflected_pkts[row] + discarded
-        return NodeEvidence(
-            node=name,
-            arrived_pkts=int(meter.arrived_pkts[row]),
-            arrived_bytes=int(meter.arrived_bytes[row]),
-            dropped_pkts=int(meter.dropped_pkts[row]),
-            dropped_bytes=int(meter.dropped_bytes[row]),
-            delivered_pkts=int(meter.arrived_pkts[row] - refused_pkts) - waiting_pkts,
-            delivered_bytes=int(self._passed_bytes()[row]) - waiting_bytes,
-            in_flight_pkts=waiting_pkts,
-            fault_dropped_pkts=None if losses is None else int(losses.kept_pkts[row]),
-            discarded_pkts=None if losses is None else discarded,
-            delay=self._delays.histogram(row),
-            **self._deflected(row),
-            marked_pkts=None if self._ecn_bytes is None else int(meter.marked_pkts[row]),
-        )
-
-    def _deflected(self, row: int) -> dict[str, Any]:
-        if self.deflection is None:
-            return {}
-        return {name: int(getattr(self._meter, name)[row]) for name in ("deflected_pkts", "deflected_in_pkts")}
+    def region_evidence(self) -> tuple[RegionEvidence, ...]:
+        """Return what became of the packets of each region so far; nothing without sites."""
+        self._deliver()
+        return () if self._regions is None else self._regions.evidence(self._next)

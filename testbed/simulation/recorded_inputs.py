@@ -21,6 +21,8 @@ from testbed.records.events import MEASURED, Action, Event, Record, TrafficSampl
 from testbed.records.registry import by_kind
 from testbed.records.written import DIGEST, in_short
 from testbed.results.recorded_run import RecordedRun
+from testbed.scenario.network import Network
+from testbed.simulation.history import OF_SITE
 from testbed.units import NS_PER_S
 
 REORDER_NS = 5 * NS_PER_S
@@ -33,9 +35,11 @@ Line = Mapping[str, Any]
 class RecordedInputs:
     """What a run's history holds for a replay."""
 
-    def __init__(self, run: RecordedRun, nodes: tuple[str, ...]) -> None:
-        self._run, self._nodes = run, nodes
-        self._samples = _Samples(run, nodes)
+    def __init__(self, run: RecordedRun, network: Network) -> None:
+        self._run = run
+        clusters = {f"{site}{OF_SITE}": network.at_site(site) for site in network.sites} or {"": network}
+        self._nodes_of = {at: tuple(node.name for node in cluster.nodes) for at, cluster in clusters.items()}
+        self._samples = _Samples(run, shared=len(clusters) > 1)
 
     def lines(self) -> Iterator[Line]:
         """Yield the lines that policies read or wrote, in the order of time.
@@ -71,7 +75,7 @@ class RecordedInputs:
         try:
             event = self._read(line, outputs)
             if event is not None:
-                self._check_nodes(event, line["policy"])
+                self._check_nodes(event, *self._named(line["policy"]))
         except ValueError as error:
             raise _refusal(self._run, line["t_ns"], str(error)) from error
         return event
@@ -81,7 +85,8 @@ class RecordedInputs:
             return _of_a_policy(from_record(line))
         kind = line["kind"]
         if kind == TrafficSampled.__name__:
-            return self._samples.at(line["t_ns"], line.get("interval_ns"))
+            nodes, _ = self._named(line["policy"])
+            return self._samples.at(line["t_ns"], line.get("interval_ns"), nodes)
         made = outputs.get(str(line.get(DIGEST)))
         if made is None:
             return None
@@ -90,13 +95,22 @@ class RecordedInputs:
             raise ValueError(f"a record in short of kind {kind}")
         return _of_a_policy(recast(made, cls))
 
-    def _check_nodes(self, event: Event | Action, policy: str) -> None:
+    def _named(self, policy: str) -> tuple[tuple[str, ...], str]:
+        """Return the nodes of the cluster that a policy belongs to, and the name that the policy has there."""
+        site, within, own_name = policy.partition(OF_SITE)
+        at = f"{site}{within}" if within else ""
+        if at not in self._nodes_of:
+            raise ValueError(f"a record of {policy}, no policy of the scenario")
+        return self._nodes_of[at], own_name if within else policy
+
+    @staticmethod
+    def _check_nodes(event: Event | Action, nodes: tuple[str, ...], policy: str) -> None:
         named = tuple(getattr(event, "nodes", ())) or tuple(filter(None, [getattr(event, "node", None)]))
-        strangers = set(named) - set(self._nodes)
+        strangers = set(named) - set(nodes)
         if strangers:
             raise ValueError(f"a record about {min(strangers)}, no node of the scenario")
         if policy.partition(":")[0] == BRAIN:
-            own = self._nodes[rows_of(policy, self._nodes)]
+            own = nodes[rows_of(policy, nodes)]
             if not set(named) <= set(own) or (isinstance(event, TrafficSampled) and named != own):
                 raise ValueError(f"{policy} is asked about other nodes than its own")
 
@@ -119,12 +133,13 @@ def _refusal(run: RecordedRun, t_ns: int, happened: str) -> InputError:
 class _Samples:
     """``samples.parquet`` by time, read when it is first needed."""
 
-    def __init__(self, run: RecordedRun, nodes: tuple[str, ...]) -> None:
-        self._run, self._nodes = run, nodes
+    def __init__(self, run: RecordedRun, *, shared: bool) -> None:
+        """Read those of `run`; `shared`: nodes of several clusters may have samples of one instant."""
+        self._run, self._shared = run, shared
         self._table: Any = None
 
-    def at(self, t_ns: int, interval_ns: Any) -> TrafficSampled:
-        """Return what the rows of one instant say.
+    def at(self, t_ns: int, interval_ns: Any, cluster: tuple[str, ...]) -> TrafficSampled:
+        """Return what the rows of one instant say of the nodes of a cluster.
 
         Raises:
             ValueError: when they do not say it all.
@@ -134,6 +149,9 @@ class _Samples:
             self._t_ns = self._table.column("t_ns").to_numpy()
         first, end = np.searchsorted(self._t_ns, (t_ns, t_ns + 1)).tolist()
         rows = self._table.slice(first, end - first)
+        if self._shared:
+            there = set(cluster)
+            rows = rows.filter([node in there for node in rows.column("node").to_pylist()])
         absent = [name for name in MEASURED if name not in rows.column_names or rows.column(name).null_count]
         if absent or type(interval_ns) is not int or interval_ns <= 0:
             raise ValueError(f"a sample without {', '.join(absent) or 'its interval'}")

@@ -99,6 +99,7 @@ class Switch:
         affinity_idle_ns: a flow silent for so long is assigned again; whole seconds, as OpenFlow counts them.
         first_tier: how many of the nodes the switch gives flows to; they come first.  Default all.
         in_turn: each new flow takes the next slot, in place of the slot that its hash names.
+        slot_of_flow: slot of each flow, int64 [f], where the hash alone does not name it.
     """
 
     def __init__(
@@ -110,8 +111,10 @@ class Switch:
         first_tier: int | None = None,
         *,
         in_turn: bool = False,
+        slot_of_flow: Ints | None = None,
     ) -> None:
-        self._slot = (hashes % np.uint32(len(table))).astype(np.int64)
+        by_hash = (hashes % np.uint32(len(table))).astype(np.int64)
+        self._slot = by_hash if slot_of_flow is None else slot_of_flow
         self._table = table.copy()
         self._in_turn = in_turn
         self._turn = np.zeros(1, dtype=np.int64)  # the slot of the next new flow

@@ -13,38 +13,29 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from testbed.errors import InputError
 from testbed.forecaster.maker import forecaster_maker
 from testbed.forecaster.runtime.artefact import DEFAULT_MODEL
-from testbed.policies.autoscaler import AUTOSCALER, Ahead, make_autoscaler
-from testbed.policies.balancer import make_balancer
-from testbed.policies.brain import NodeBrain
-from testbed.policies.cohorts import BRAIN, make_brain, rows_of
-from testbed.policies.deflection import DEFLECTION, DeflectionPolicy
 from testbed.policies.forecast import MakeForecaster
-from testbed.policies.lifecycle import LIFECYCLE
-from testbed.policies.orchestrator import make_lifecycle
-from testbed.policies.pool import Pool, make_pool
-from testbed.policies.readiness import longest_pause_ns
-from testbed.records.events import Action, Event, LimitGranted, NodeJoined, PeersAssessed, Record, TrafficSampled
+from testbed.records.events import LimitGranted, Record
 from testbed.records.written import DIGEST, written
 from testbed.results.provenance import sha256_of
 from testbed.results.recorded_run import RecordedRun
 from testbed.scenario import plugins as plugged
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
-from testbed.scenario.tables import AUTOSCALER_POLICIES, BUFFER_POLICIES
-from testbed.simulation.engine import BALANCER, POOL
+from testbed.scenario.tables import BUFFER_POLICIES
+from testbed.simulation.engine import BALANCER
 from testbed.simulation.recorded_inputs import Line, RecordedInputs
 from testbed.topologies import describe
 from testbed.traffic import plan_file
-from testbed.traffic.planned_load import ahead_of
+from testbed.trials.replayed_policies import Policies, policies_of
 from testbed.units import NS_PER_S
 
 _ABOUT = ("t_ns", "policy", "direction")  # of a line, not of the event or action in it
@@ -107,8 +98,8 @@ def replay(run_dir: Path, model_path: Path | None = None) -> Difference | None:
     model_path = model_path or _own_model(run, scenario)
     network = describe(scenario.topology)
     forecasters, seed = _forecasters(run, scenario, network, model_path), _balancer_seed(run)
-    policies = _Policies(scenario, network, forecasters, _ahead(run, scenario), seed)
-    inputs = RecordedInputs(run, tuple(node.name for node in network.nodes))
+    policies = policies_of(scenario, network, forecasters, partial(plan_file.read, run.path / "plan.parquet"), seed)
+    inputs = RecordedInputs(run, network)
     comparison = _Comparison(policies, inputs)
     for line in inputs.lines():
         difference = comparison.take(line)
@@ -159,67 +150,6 @@ def _forecasters(run: RecordedRun, scenario: Scenario, network: Network, model_p
     return forecaster_maker(scenario.buffer, plan, len(network.first_tier), model_path)
 
 
-def _ahead(run: RecordedRun, scenario: Scenario) -> Ahead:
-    """Return the planned load, read only for an autoscaler that knows it."""
-    if not AUTOSCALER_POLICIES[scenario.autoscaler.policy].reads_plan:
-        return lambda _from_ns, _to_ns: 0
-    return ahead_of(plan_file.read(run.path / "plan.parquet"), scenario.autoscaler.period_ns)
-
-
-class _Replayed(Protocol):
-    def handle(self, event: Any, now_ns: int) -> list[Any]: ...
-
-
-class _Policies:
-    """The policies of a scenario, made when they are first fed."""
-
-    def __init__(
-        self, scenario: Scenario, network: Network, make_forecaster: MakeForecaster, ahead: Ahead, seed: int
-    ) -> None:
-        self._scenario, self._network, self._make_forecaster = scenario, network, make_forecaster
-        self._pause_ns = longest_pause_ns(scenario.buffer.sample_interval_ns)
-        self._nodes = tuple(node.name for node in network.nodes)
-        self._seed, self._capacity = seed, (network.node_rate_bps(self._nodes[0]), ahead)
-        self._made: dict[str, _Replayed] = {}
-
-    def feed(self, name: str, event: Event | Action, now_ns: int) -> list[Action | Event]:
-        """Return what a policy answers; the brain of a node that restarted is a new one."""
-        if isinstance(event, NodeJoined) and name.startswith(BRAIN):
-            self._made.pop(name, None)
-            return []
-        policy = self._made.get(name)
-        if policy is None:
-            policy = self._made[name] = self._make(name, event)
-        return policy.handle(event, now_ns)
-
-    def _make(self, name: str, event: Event | Action) -> _Replayed:
-        if name == POOL:
-            return self._pool()
-        if name == BALANCER:
-            first_tier = tuple(node.name for node in self._network.first_tier)
-            rates_bps = [self._network.node_rate_bps(node) for node in first_tier]
-            rng, spare = random.Random(self._seed), self._network.spare_nodes
-            return make_balancer(self._scenario.balancer, first_tier, rng, self._pause_ns, rates_bps, spare)
-        if name == LIFECYCLE:
-            return make_lifecycle(self._scenario, self._network)
-        if name == AUTOSCALER:
-            return make_autoscaler(self._scenario.autoscaler, *self._capacity)
-        if name == DEFLECTION:
-            return DeflectionPolicy(self._network.nodes, self._pause_ns)
-        if name.partition(":")[0] == BRAIN and isinstance(event, (PeersAssessed, TrafficSampled)):
-            return self._brain(rows_of(name, self._nodes))
-        raise InputError(
-            "replaying", f"a record of {name} that cannot be the first one", "replay it with the version that wrote it"
-        )
-
-    def _brain(self, rows: slice) -> NodeBrain:
-        return make_brain(rows, self._scenario.buffer, self._network, self._make_forecaster)
-
-    def _pool(self) -> Pool:
-        grants = self._brain(slice(None)).initial_limit_bytes()
-        return make_pool(self._scenario.buffer, self._nodes, grants)
-
-
 class _Comparison:
     """Feeds inputs and holds outputs against the record.
 
@@ -227,7 +157,7 @@ class _Comparison:
         compared: outputs found as recorded.
     """
 
-    def __init__(self, policies: _Policies, inputs: RecordedInputs) -> None:
+    def __init__(self, policies: Policies, inputs: RecordedInputs) -> None:
         self.compared = 0
         self._policies, self._inputs = policies, inputs
         self._open: dict[str, tuple[int, list[dict[str, Any]]]] = {}  # outputs without their record yet, by policy

@@ -38,6 +38,7 @@ FLAWS = ("malformed", "foreign", "forged", "replayed")
 LONG_AGO_NS = -(2**62)
 
 _HEADER = struct.Struct("!BBIHq")
+SEAL_BYTES = _HEADER.size + TAG_BYTES
 _PERSON = b"testbed pair"
 
 

@@ -30,7 +30,7 @@ from testbed.forecaster.training import onnx_export
 from testbed.policies.membership import BALANCER
 from testbed.records.events import NameSiblings, NotifyBalancer, SendHeartbeat, SendStates, SendSuspicions
 from testbed.report import baseline
-from testbed.wire import mesh_messages, notification
+from testbed.wire import mesh_messages, notification, site_report
 from tests import sealed
 from tests.fuzz.inputs import CORPUS
 from tests.fuzz.targets import CARD, NODES
@@ -304,6 +304,8 @@ def _datagrams() -> None:
     (_new("notifications") / "two.bin").write_bytes(sealed.encoded(notified))
     named = notification.encode_siblings(NameSiblings(nodes=nodes, siblings=("n2", "")))
     (_new("siblings") / "two.bin").write_bytes(named)
+    report = site_report.encode(site_report.SiteReport("asia", 5, 10**7, 10**6, 2, 3), "forecast")
+    (_new("site-reports") / "asia.bin").write_bytes(report)
     mesh = _new("mesh")
     codec, to, own = mesh_messages.Codec(sealed.ring("n1", NODES), lambda: 5), (BALANCER,), ints[:1]
     states = SendStates(

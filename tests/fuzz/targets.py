@@ -43,7 +43,7 @@ from testbed.trials import checks, replay, reproducing, sweep_runs
 from testbed.trials import claims as testing
 from testbed.trials.sweep import checked
 from testbed.trials.sweep_runs import SweepRuns
-from testbed.wire import mesh_messages, notification, sealing
+from testbed.wire import mesh_messages, notification, sealing, site_report
 from tests import sealed
 from tests.fuzz import inputs, mutate_bytes, mutate_json
 from tests.fuzz.inputs import Target
@@ -219,6 +219,10 @@ def _siblings(folder: Path, name: str) -> None:
     notification.decode_siblings((folder / name).read_bytes()).to_record()
 
 
+def _site_report(folder: Path, name: str) -> None:
+    site_report.decode((folder / name).read_bytes())
+
+
 def _mesh(folder: Path, name: str) -> None:
     events = mesh_messages.Codec(sealed.ring(BALANCER, NODES), lambda: 0).decode((folder / name).read_bytes())
     if not events:
@@ -284,6 +288,7 @@ TARGETS: dict[str, Target] = {
         Target("host-trace", "host-traces", _host_trace, InputError),
         Target("notification", "notifications", _notification, ValueError, bare=True),
         Target("siblings", "siblings", _siblings, ValueError, bare=True),
+        Target("site-report", "site-reports", _site_report, ValueError, bare=True),
         Target("mesh", "mesh", _mesh, ValueError, (), _mutated_mesh, bare=True),
     )
 }

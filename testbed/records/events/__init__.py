@@ -79,12 +79,14 @@ from testbed.records.events.record import (
     values_of,
 )
 from testbed.records.events.sample import MEASURED, SampleRow, TrafficSampled
+from testbed.records.events.sites import DemandExpected, SetSites, SitesHeard
 
 __all__ = [
     "MEASURED",
     "Action",
     "AddOrdered",
     "DeadlineReached",
+    "DemandExpected",
     "Doc",
     "DrainOrdered",
     "Event",
@@ -125,8 +127,10 @@ __all__ = [
     "SendStates",
     "SendSuspicions",
     "SetBufferLimit",
+    "SetSites",
     "SetSlots",
     "Short",
+    "SitesHeard",
     "SizeOrdered",
     "StageOfLife",
     "Stages",

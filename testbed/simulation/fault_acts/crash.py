@@ -16,17 +16,19 @@ class Act(FaultAct):
         """See `FaultAct.begin`."""
         context = self.context
         context.plane.crash(context.row_of[spec.node])
-        context.agents.kill(spec.node)
-        context.mesh.kill(spec.node)
-        context.cluster.failed(spec.node)
+        context.of(spec.node).agents.kill(spec.node)
+        cluster, mesh = context.changing(spec.node)
+        mesh.kill(spec.node)
+        cluster.failed(spec.node)
 
     def end(self, spec: FaultSpec) -> None:
         """See `FaultAct.end`."""
         context = self.context
         context.plane.restart(context.row_of[spec.node])
-        if context.cluster.runs(spec.node):
-            context.agents.restart(spec.node)
-            context.mesh.restart(spec.node)
+        cluster, mesh = context.changing(spec.node)
+        if cluster.runs(spec.node):
+            context.of(spec.node).agents.restart(spec.node)
+            mesh.restart(spec.node)
 
     def lost_packets(self, node: str) -> int:
         """See `FaultAct.lost_packets`."""

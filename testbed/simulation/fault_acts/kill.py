@@ -11,4 +11,4 @@ class Act(FaultAct):
 
     def begin(self, spec: FaultSpec) -> None:
         """See `FaultAct.begin`."""
-        self.context.control.kill(all_of_them=spec.target == "controllers")
+        self.context.clusters[0].control.kill(all_of_them=spec.target == "controllers")

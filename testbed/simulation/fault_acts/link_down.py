@@ -28,12 +28,13 @@ class Act(FaultAct):
 
     def _set(self, node: str, *, down: bool) -> None:
         context, row, model = self.context, self.context.row_of[node], self.context.model
+        cluster = context.of(node)
         context.plane.set_link(row, down=down)
 
         def notice() -> None:
             context.plane.advance(context.agenda.now_ns)
-            context.plane.switch.set_port(row, down=down)
+            cluster.plane.switch.set_port(cluster.row_of[node], down=down)
 
         context.agenda.after(model.port_ns + context.plane.behind_switch_ns, notice)
         reported_ns = model.port_ns + model.port_report_ns
-        context.agenda.after(reported_ns, lambda: context.control.port_changed(node, up=not down))
+        context.agenda.after(reported_ns, lambda: cluster.control.port_changed(node, up=not down))

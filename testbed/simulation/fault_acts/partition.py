@@ -18,6 +18,8 @@ class Act(FaultAct):
         self._divide(spec, apart=False)
 
     def _divide(self, spec: FaultSpec, *, apart: bool) -> None:
-        self.context.mesh.divide(spec.groups, apart=apart)
-        if self.context.peers is not None:
-            self.context.peers.divide(spec.groups, apart=apart)
+        cluster = self.context.clusters[0]
+        assert cluster.mesh is not None
+        cluster.mesh.divide(spec.groups, apart=apart)
+        if cluster.peers is not None:
+            cluster.peers.divide(spec.groups, apart=apart)

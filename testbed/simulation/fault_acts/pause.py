@@ -11,10 +11,10 @@ class Act(FaultAct):
 
     def begin(self, spec: FaultSpec) -> None:
         """See `FaultAct.begin`."""
-        self.context.agents.stop(spec.node)
-        self.context.mesh.stop(spec.node)
+        self.context.of(spec.node).agents.stop(spec.node)
+        self.context.changing(spec.node)[1].stop(spec.node)
 
     def end(self, spec: FaultSpec) -> None:
         """See `FaultAct.end`."""
-        self.context.agents.go_on(spec.node)
-        self.context.mesh.go_on(spec.node)
+        self.context.of(spec.node).agents.go_on(spec.node)
+        self.context.changing(spec.node)[1].go_on(spec.node)
