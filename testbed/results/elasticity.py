@@ -50,13 +50,14 @@ class Elasticity:
 
 def elasticity(events: Iterable[Mapping[str, Any]], node_rate_bps: int) -> Elasticity | None:
     """Return the figures of a run's records, None where no load was measured twice."""
-    periods = list(_periods(events, node_rate_bps))
+    by_site = _periods(events, node_rate_bps)
+    periods = [period for site in by_site for period in site]
     total_ns = sum(lasted_ns for lasted_ns, _, _ in periods)
     if not total_ns:
         return None
     needed = sum(lasted_ns * demand for lasted_ns, demand, _ in periods)
     lacks = [(lasted_ns, demand - serving) for lasted_ns, demand, serving in periods]
-    jitter = _changes([serving for *_, serving in periods]) - _changes([demand for _, demand, _ in periods])
+    jitter = sum(_changes([p[2] for p in site]) - _changes([p[1] for p in site]) for site in by_site)
     return Elasticity(
         under_time_ratio=sum(lasted_ns for lasted_ns, lack in lacks if lack > 0) / total_ns,
         over_time_ratio=sum(lasted_ns for lasted_ns, lack in lacks if lack < 0) / total_ns,
@@ -66,15 +67,21 @@ def elasticity(events: Iterable[Mapping[str, Any]], node_rate_bps: int) -> Elast
     )
 
 
-def _periods(events: Iterable[Mapping[str, Any]], node_rate_bps: int) -> Iterable[tuple[int, int, int]]:
-    """Yield how long each period lasted, the nodes it needed, and those that served at its end."""
-    before_ns: int | None = None
+def _periods(events: Iterable[Mapping[str, Any]], node_rate_bps: int) -> list[list[tuple[int, int, int]]]:
+    """Return how long each period lasted, the nodes it needed, and those that served at its end, for each autoscaler.
+
+    There is one autoscaler, or one a site; the times of all sites are summed.
+    """
+    before_ns: dict[str, int] = {}
+    periods: dict[str, list[tuple[int, int, int]]] = {}
     for event in events:
         if is_a(event, LoadMeasured):
-            if before_ns is not None:
+            scaler, now_ns = str(event.get("policy", "")), event["t_ns"]
+            if scaler in before_ns:
                 needed = max(1, -(-event["load_bps"] // node_rate_bps))
-                yield event["t_ns"] - before_ns, needed, event["serving"]
-            before_ns = event["t_ns"]
+                periods.setdefault(scaler, []).append((now_ns - before_ns[scaler], needed, event["serving"]))
+            before_ns[scaler] = now_ns
+    return list(periods.values())
 
 
 def _changes(sizes: list[int]) -> int:

@@ -16,6 +16,7 @@ import numpy as np
 from testbed.engine import TrialPlan
 from testbed.policies.autoscaler import Ahead
 from testbed.policies.buffer_rules import heeds_severity
+from testbed.policies.cohorts import OWN_TICKS
 from testbed.policies.orchestrator import Orchestrator
 from testbed.policies.pool import make_pool
 from testbed.scenario.apart import nodes_apart
@@ -42,6 +43,8 @@ class Assembly:
     Args:
         trial: about this cluster alone.
         cohorts: in how many groups the nodes tick; default as `policies.cohorts` has it.
+        together: whether nodes that live apart tick at the same time, too, where there are many (`OWN_TICKS`): then the
+            plane advances as often as with nodes that do not.
 
     Attributes:
         names: of its nodes.
@@ -59,7 +62,14 @@ class Assembly:
     cluster: Cluster | None = None
 
     def __init__(
-        self, trial: TrialPlan, agenda: Agenda, history: History, model: NetworkModel, cohorts: int | None = None
+        self,
+        trial: TrialPlan,
+        agenda: Agenda,
+        history: History,
+        model: NetworkModel,
+        cohorts: int | None = None,
+        *,
+        together: bool = False,
     ) -> None:
         scenario, network = trial.scenario, trial.network
         self._trial, self._agenda, self._history, self._model = trial, agenda, history, model
@@ -67,6 +77,9 @@ class Assembly:
         self.row_of = {name: row for row, name in enumerate(self.names)}
         apart = nodes_apart(scenario, self.names)
         self._cohorts = make_cohorts(scenario.buffer, network, trial.make_forecaster, cohorts, apart)
+        if together and len(self.names) > OWN_TICKS:
+            for cohort in self._cohorts:
+                cohort.phase_ns = 0
         self.limits = np.concatenate([cohort.brain.initial_limit_bytes() for cohort in self._cohorts])
         self.control = Control(scenario, network, trial.seed_of(BALANCER), agenda, history, model)
 

@@ -43,7 +43,7 @@ def assembled_sites(
     scenario, network, sites = trial.scenario, trial.network, trial.network.sites
     histories = [History(writer, agenda, site) for site in sites]
     clusters = tuple(
-        Assembly(site_trial(trial, site), Agenda(agenda), history, model)
+        Assembly(site_trial(trial, site), Agenda(agenda), history, model, together=True)
         for site, history in zip(sites, histories, strict=True)
     )
     delay_ns = wan_delay_ns(network, model)
