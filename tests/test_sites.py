@@ -15,11 +15,13 @@ from testbed.policies.travel import TravelForecast
 from testbed.records.events import DemandExpected, SetSites, SitesHeard
 from testbed.results.accounting import account
 from testbed.results.sites import leads_ns, loss_ratio
+from testbed.scenario.engine_checks import usual_engine
 from testbed.scenario.loading import load
 from testbed.scenario.model import Scenario
 from testbed.scenario.placement import PlacementSpec
 from testbed.scenario.tables import PLACEMENT_POLICIES
 from testbed.topologies import describe
+from testbed.trials import checks
 from testbed.trials.replay import replay
 from testbed.units import NS_PER_MS, NS_PER_S
 from testbed.wire import site_report
@@ -48,7 +50,7 @@ def scenario(*faults: dict[str, Any], duration: str = "4s", peak: str = "4Mbit",
                 "options": {"sites": {site: {"nodes": 2} for site in SITES}},
                 "links": {"asia-america": {"delay": "60ms"}, "asia-europe": {"delay": "30ms"}},
             },
-            "buffer": {"policy": "reactive", "min": "0.05MB", "max": "0.5MB"},
+            "buffer": {"policy": "reactive", "min": "0.05MB", "max": "0.5MB", "sample_interval": "50ms"},
             "balancer": {"policy": "round-robin", "affinity_idle": "1s"},
             "traffic": [*traffic, {**crowd, "flow_life": "200ms"}],
             "faults": list(faults),
@@ -357,6 +359,16 @@ def test_bad_input_is_refused(options: str, more: str, rest: str, expected: str,
     path.write_text(TEXT.format(options=options, more=more, rest=rest))
     with pytest.raises(InputError, match=expected):
         load(path)
+
+
+def test_the_emulation_refuses_sites_and_says_why_and_validate_takes_the_simulation(tmp_path: Path) -> None:
+    path = tmp_path / "sites.yaml"
+    path.write_text(TEXT.format(options="{sites: {a1: {}, b2: {}}}", more="", rest=""))
+    loaded = load(path)
+    with pytest.raises(InputError, match="an emulated network has one balancer"):
+        checks.check(loaded, "emulation")
+    assert usual_engine(loaded.scenario) == "simulation"
+    checks.check(loaded, "simulation")
 
 
 def test_sites_are_refused_where_there_are_none(tmp_path: Path) -> None:

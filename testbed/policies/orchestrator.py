@@ -84,8 +84,12 @@ def make_lifecycle(scenario: Scenario, network: Network) -> Lifecycle:
 class Orchestrator:
     """Drives lifecycle and autoscaler."""
 
-    def __init__(self, scenario: Scenario, network: Network, ahead: Ahead) -> None:
-        """Prepare for a scenario; `ahead` is for a rule that knows the plan."""
+    def __init__(self, scenario: Scenario, network: Network, ahead: Ahead, look_every_ns: int | None = None) -> None:
+        """Prepare for a scenario; `ahead` is for a rule that knows the plan.
+
+        Nodes are observed at multiples of `look_every_ns`, by default `LOOK_NS` after an event.
+        """
+        self._look_every_ns = look_every_ns
         self._spec, self._orders = scenario.autoscaler, list(orders(scenario.faults))
         self._lifecycle = make_lifecycle(scenario, network)
         self._node_rate_bps = network.node_rate_bps(network.nodes[0].name)
@@ -182,7 +186,8 @@ class Orchestrator:
         passing = self._lifecycle.at(*_PASSING)
         self._arrived = {node: seen for node, seen in self._arrived.items() if node in passing}
         if passing and self._look_ns is None:
-            self._look_ns = now_ns + LOOK_NS
+            every_ns = self._look_every_ns
+            self._look_ns = now_ns + LOOK_NS if every_ns is None else now_ns // every_ns * every_ns + every_ns
         return turn
 
 

@@ -13,7 +13,8 @@ from testbed.scenario.placement import PlacementSpec
 class Nearest:
     """Looks at delays alone."""
 
-    heeds_loss, silent_syncs = True, None
+    heeds_loss: bool = True
+    silent_syncs: float | None = None
 
     def __init__(self, _spec: PlacementSpec, place: Place) -> None:
         self._order = place.order

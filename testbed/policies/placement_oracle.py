@@ -17,7 +17,8 @@ from testbed.scenario.placement import PlacementSpec
 class Oracle:
     """Reads the plan."""
 
-    heeds_loss, silent_syncs = True, 1.5
+    heeds_loss: bool = True
+    silent_syncs: float | None = 1.5
 
     def __init__(self, spec: PlacementSpec, place: Place) -> None:
         count = len(place.sites)

@@ -29,7 +29,8 @@ _GAIN = 1.0
 class Ready:
     """Fills rooms by distance."""
 
-    heeds_loss, silent_syncs = True, None
+    heeds_loss: bool = True
+    silent_syncs: float | None = None
 
     def __init__(self, spec: PlacementSpec, place: Place) -> None:
         self._order, self._home, self._used_ratio = place.order, place.home, spec.utilisation_ratio
@@ -45,10 +46,11 @@ class Ready:
         share = self._divided(demand, capacity, others)
         if demand > 0:
             share = np.maximum(0.0, share + _GAIN * (share - sent / demand)) * usable
-        return share if share.sum() > 0 else usable / usable.sum()
+        weights: Floats = share if share.sum() > 0 else usable / usable.sum()
+        return weights
 
     def _growth(self, heard: SitesHeard) -> Floats:
-        growth = np.maximum(0, heard.expected_bps - heard.demand_bps).astype(np.float64)
+        growth: Floats = np.maximum(0, heard.expected_bps - heard.demand_bps).astype(np.float64)
         growth[self._home] = 0.0
         return growth
 

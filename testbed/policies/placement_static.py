@@ -13,7 +13,8 @@ from testbed.scenario.placement import PlacementSpec
 class Static:
     """The own site, always."""
 
-    heeds_loss, silent_syncs = False, None
+    heeds_loss: bool = False
+    silent_syncs: float | None = None
 
     def __init__(self, _spec: PlacementSpec, place: Place) -> None:
         self._home = place.home

@@ -25,6 +25,7 @@ from testbed.records.events import Action, Event, Record, Short, TrafficSampled,
 FULL_ROWS = 64
 FULL_SLOTS = 256
 DIGEST = "sha256"
+OF_SITE = "/"  # between the name of a site and that of one of its policies
 
 Direction = Literal["in", "out"]
 
@@ -61,6 +62,11 @@ def direction_of(record: Record) -> Direction | None:
     if isinstance(record, Event):
         return "in"
     return "out" if isinstance(record, Action) else None
+
+
+def own_name(policy: str) -> str:
+    """Return the name of a policy without that of its site (`OF_SITE`)."""
+    return policy.rpartition(OF_SITE)[2]
 
 
 def is_a(line: Mapping[str, Any], *kinds: type[Record]) -> bool:

@@ -156,9 +156,10 @@ def places_of(scenario: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
     found: Any = scenario
     for key in ("topology", "options", "sites"):
         found = found.get(key) if isinstance(found, Mapping) else None
-    pairs = ((name, site.get("at")) for name, site in (found or {}).items() if isinstance(site, Mapping))
-    return {name: (float(at[0]), float(at[1])) for name, at in pairs if _is_place(at)}
+    sites = ((name, site) for name, site in (found or {}).items() if isinstance(site, Mapping))
+    return {name: at for name, site in sites if (at := _place_of(site.get("at"))) is not None}
 
 
-def _is_place(at: Any) -> bool:
-    return isinstance(at, Sequence) and len(at) == 2 and all(isinstance(value, int | float) for value in at)
+def _place_of(at: Any) -> tuple[float, float] | None:
+    pair = isinstance(at, Sequence) and len(at) == 2 and all(isinstance(value, int | float) for value in at)
+    return (float(at[0]), float(at[1])) if pair else None

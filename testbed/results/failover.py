@@ -24,7 +24,7 @@ from typing import Any
 from testbed.records.events import NodeLeft, Record, RemoveNode, StagesAnnounced
 from testbed.records.faults import FaultCommanded, FaultHealed, FaultLosses, FaultNotSeen, FaultObserved
 from testbed.records.processes import ActionsAcknowledged, BalancerReady, ControllerTookOver
-from testbed.records.written import is_a
+from testbed.records.written import is_a, own_name
 from testbed.scenario.fault_kinds import kind_of
 from testbed.units import NS_PER_MS, NS_PER_S
 
@@ -46,7 +46,7 @@ class FaultLines:
     def passing(self, events: Iterable[Line]) -> Iterator[Line]:
         """Yield every line and keep those that matter here."""
         for line in events:
-            if is_a(line, *_KINDS) and line.get("policy", "balancer") == "balancer":
+            if is_a(line, *_KINDS) and own_name(line.get("policy", "balancer")) == "balancer":
                 self.lines.append(line)
             yield line
 

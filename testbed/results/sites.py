@@ -19,13 +19,33 @@ from testbed.records.evidence import Evidence, RegionEvidence
 from testbed.records.written import is_a
 from testbed.units import NS_PER_MS
 
+TRAVEL = "travel"  # ends the name of the policy that forecasts waves
 
-def sites_section(evidence: Evidence) -> dict[str, Any] | None:
-    """Return the table of regions; None for a run in one place."""
+
+class TravelLines:
+    """The lines about waves that travel, kept while others read the events."""
+
+    def __init__(self) -> None:
+        self.lines: list[Mapping[str, Any]] = []
+
+    def passing(self, events: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+        """Yield all events."""
+        for event in events:
+            if is_a(event, SitesHeard, DemandExpected) and str(event.get("policy", "")).endswith(TRAVEL):
+                self.lines.append(event)
+            yield event
+
+
+def sites_section(evidence: Evidence, lines: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return the table of regions and the figures of waves; None for a run in one place."""
     if not evidence.regions:
         return None
-    names = [region.region for region in evidence.regions]
-    return {"regions": [_region(region, names) for region in evidence.regions]}
+    names, leads = [region.region for region in evidence.regions], leads_ns(lines)
+    waves = {
+        "lead_ms": sum(leads) / max(1, len(leads)) / NS_PER_MS,
+        "announced_ratio": sum(lead > 0 for lead in leads) / max(1, len(leads)),
+    }
+    return {"regions": [_region(region, names) for region in evidence.regions], **(waves if leads else {})}
 
 
 def loss_ratio(region: RegionEvidence) -> float:
@@ -65,7 +85,7 @@ def leads_ns(events: Iterable[Mapping[str, Any]]) -> list[int]:
     courses: dict[str, _Course] = {}
     for event in events:
         region, _, policy = str(event.get("policy", "")).partition("/")
-        if policy != "travel":
+        if policy != TRAVEL:
             continue
         course = courses.setdefault(region, _Course())
         if is_a(event, SitesHeard):

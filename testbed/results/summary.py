@@ -36,7 +36,7 @@ from testbed.results.objective import objective_section
 from testbed.results.prediction import REACH_NS, bursts_of, overlapped, prediction_section
 from testbed.results.queues import Spans, stretches
 from testbed.results.reserved import crashes, reserved_byte_ns
-from testbed.results.sites import sites_section
+from testbed.results.sites import TravelLines, sites_section
 from testbed.results.tcp import tcp_section
 from testbed.units import NS_PER_MS, NS_PER_S, NS_PER_US
 
@@ -99,9 +99,9 @@ def _sections(
     facts: RunFacts, evidence: Evidence, rows: Mapping[str, NodeSamples], events: Iterable[Mapping[str, Any]]
 ) -> dict[str, dict[str, Any] | None]:
     """Return the sections in their order; None for one that does not apply."""
-    faults, needs = FaultLines(), bursts_of(rows, facts)
+    faults, travel, needs = FaultLines(), TravelLines(), bursts_of(rows, facts)
     buffer = {
-        **_buffer(facts, evidence, rows, faults.passing(events), faults),
+        **_buffer(facts, evidence, rows, faults.passing(travel.passing(events)), faults),
         **_expansions(facts, rows, needs),
     }  # it reads the events, which the other sections need
     reserved = buffer.get("reserved_mb_s")
@@ -115,7 +115,7 @@ def _sections(
         "control_loop_us": _control_loop(evidence, rows),
         "balancer": _balancer(facts, evidence, faults.lines),
         "failover": failover_section(faults.lines),
-        "sites": sites_section(evidence),
+        "sites": sites_section(evidence, travel.lines),
     }
 
 

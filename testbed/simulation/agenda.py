@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from testbed.errors import PolicyError
 from testbed.policies.base import Sleeper, require_progress
@@ -31,9 +31,9 @@ class Agenda:
     """
 
     def __init__(self, trunk: Agenda | None = None) -> None:
-        self._clock = [0] if trunk is None else trunk._clock
+        self._clock: list[int] = [0] if trunk is None else trunk._clock
         self._entries: list[tuple[int, int, Do]] = [] if trunk is None else trunk._entries
-        self._numbers = itertools.count(1) if trunk is None else trunk._numbers
+        self._numbers: Iterator[int] = itertools.count(1) if trunk is None else trunk._numbers
         self._woken_ns: dict[str, int] = {}
         self._serving = ""  # whose deadline is being handled
         self._wakes: dict[str, tuple[int, int]] = {}  # of each policy: since when they are counted, and how many

@@ -17,6 +17,7 @@ from testbed.engine import TrialPlan
 from testbed.policies.autoscaler import Ahead
 from testbed.policies.buffer_rules import heeds_severity
 from testbed.policies.cohorts import OWN_TICKS
+from testbed.policies.lifecycle import LOOK_NS
 from testbed.policies.orchestrator import Orchestrator
 from testbed.policies.pool import make_pool
 from testbed.scenario.apart import nodes_apart
@@ -36,6 +37,8 @@ from testbed.simulation.peers import Peers
 from testbed.simulation.sample_rows import SampleRows
 from testbed.traffic.planned_load import ahead_of
 
+_LOOKS = 50  # at a node that drains, in the time after which a silent flow has no node any more
+
 
 class Assembly:
     """One cluster.
@@ -43,8 +46,9 @@ class Assembly:
     Args:
         trial: about this cluster alone.
         cohorts: in how many groups the nodes tick; default as `policies.cohorts` has it.
-        together: whether nodes that live apart tick at the same time, too, where there are many (`OWN_TICKS`): then the
-            plane advances as often as with nodes that do not.
+        together: whether it shares its plane with other clusters.  Then nodes that live apart tick at the same time,
+            too, if there are many (`OWN_TICKS`), and nodes that drain are observed at the same times everywhere, so
+            that the plane advances less often.
 
     Attributes:
         names: of its nodes.
@@ -73,6 +77,7 @@ class Assembly:
     ) -> None:
         scenario, network = trial.scenario, trial.network
         self._trial, self._agenda, self._history, self._model = trial, agenda, history, model
+        self._together = together
         self.names = tuple(node.name for node in network.nodes)
         self.row_of = {name: row for row, name in enumerate(self.names)}
         apart = nodes_apart(scenario, self.names)
@@ -116,7 +121,8 @@ class Assembly:
         reported = self.control.reported
         self.mesh = Mesh(self.names, scenario.mesh, trial.seed_of, agenda, history, model, reported, spare)
         parts = ClusterParts(self.plane, self.agents, self.control, self.mesh, agenda, history, model)
-        self.cluster = Cluster(Orchestrator(scenario, trial.network, ahead), parts, spare)
+        look_ns = max(LOOK_NS, scenario.balancer.affinity_idle_ns // _LOOKS) if self._together else None
+        self.cluster = Cluster(Orchestrator(scenario, trial.network, ahead, look_ns), parts, spare)
 
 
 def site_trial(trial: TrialPlan, site: str) -> TrialPlan:

@@ -52,7 +52,7 @@ class SiteWindow:
         rows: its nodes among all.
     """
 
-    deflection = None
+    deflection: Deflection | None = None
 
     def __init__(self, plane: PacketPlane, switch: Switch, rows: slice) -> None:
         self._plane, self._rows, self.switch = plane, rows, switch

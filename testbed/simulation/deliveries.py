@@ -88,8 +88,9 @@ class Deliveries:
         return np.bincount(node, minlength=count), np.bincount(node, sizes, count).astype(np.int64)
 
     def flows(self) -> dict[str, FlowRows]:
-        """Return a copy of every sink's flow table, by node."""
-        assert self._tables is not None
+        """Return a copy of every sink's flow table, by node; nothing where none are kept."""
+        if self._tables is None:
+            return {}
         return {name: table.copy() for name, table in zip(self._nodes, self._tables, strict=True)}
 
     def _keep(self, chosen: Bools) -> None:

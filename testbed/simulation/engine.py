@@ -168,7 +168,8 @@ class _Trial:
             moved_flows_ns=self._moved_flows_ns(),
             packet_ins=0,  # flows are placed in the switch
             regions=self._plane.region_evidence(),
-            **({} if self._exchange is None else self._exchange.evidence()),
+            wan_bytes=None if self._exchange is None else self._exchange.wan_bytes,
+            report_bytes=None if self._exchange is None else self._exchange.sent_bytes,
         )
 
     def _drive(self, should_stop: Callable[[], bool]) -> None:

@@ -35,7 +35,7 @@ class Faults:
         self._acts: dict[str, FaultAct] = {
             kind: importlib.import_module(f"testbed.simulation.fault_acts.{kind}").Act(context) for kind in acts
         }
-        self.done = CarriedOut(tuple(context.row_of))
+        self.done = CarriedOut(tuple(context.row_of), by_place=context.exchange is not None)
         self._sending, self._idle_ns = True, idle_ns
         self._lost_before: dict[FaultStep, int] = {}  # before each fault that takes a node away
         for step in timeline(specs):

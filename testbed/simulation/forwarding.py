@@ -80,7 +80,7 @@ class Forwarding(Journeys):
     ) -> None:
         super().__init__(plan, network, model, path_seed)
         hashes = flow_hash(plan.flows, plan.clients, network, hash_basis)
-        self.switches = (make_switch(scenario, network, hashes, slots),)
+        self.switches: tuple[Switch, ...] = (make_switch(scenario, network, hashes, slots),)
         self._flow = plan.flow
 
     def bring(self, packets: Packets, until_ns: int) -> tuple[Packets, Ints]:

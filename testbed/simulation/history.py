@@ -5,10 +5,8 @@ from __future__ import annotations
 from testbed.engine import Writer
 from testbed.policies.base import Policy
 from testbed.records.events import Action, Event, LogEntry
-from testbed.records.written import Direction, written
+from testbed.records.written import OF_SITE, Direction, written
 from testbed.simulation.agenda import Agenda
-
-OF_SITE = "/"  # between the name of a site and that of its policy
 
 
 class History:

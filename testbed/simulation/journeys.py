@@ -23,6 +23,7 @@ from dataclasses import replace
 from itertools import chain
 
 import numpy as np
+from numpy.typing import NDArray
 
 from testbed.records.events import Ints
 from testbed.records.evidence import TrunkEvidence
@@ -31,12 +32,14 @@ from testbed.simulation.deflection import Packets
 from testbed.simulation.flow_paths import NO_LINK, FlowPaths
 from testbed.simulation.network_model import NetworkModel, access_delay_ns
 from testbed.simulation.queues import Arrivals, QueueBank
-from testbed.traffic.plan import Int32s, PacketPlan
+from testbed.traffic.plan import PacketPlan
 from testbed.units import NS_PER_S
 
 NOBODY = -1  # node of a packet that has not met the balancer
 _NONE = np.zeros(0, dtype=np.int64)
 _ANY_NS = 2**62
+
+Columns = NDArray[np.signedinteger]
 
 
 class Stage:
@@ -48,7 +51,7 @@ class Stage:
         ahead_ns: time of the hops, of each place and flow; one row or column stands for all.
     """
 
-    def __init__(self, flow: Int32s, place: Ints | None, ahead_ns: Ints) -> None:
+    def __init__(self, flow: Columns, place: Ints | None, ahead_ns: Ints) -> None:
         alike = ahead_ns.size > 0 and bool((ahead_ns == ahead_ns.flat[0]).all())
         self._flow, self._place, self._ahead_ns = flow, place, ahead_ns[:1, :1] if alike else ahead_ns
         self._waiting = Packets(_NONE, _NONE, _NONE, _NONE)
@@ -93,7 +96,7 @@ class QueueStage(Stage):
         links: all links.
     """
 
-    def __init__(self, flow: Int32s, place: Ints | None, ahead_ns: Ints, taken: Ints, links: Sequence[Link]) -> None:
+    def __init__(self, flow: Columns, place: Ints | None, ahead_ns: Ints, taken: Ints, links: Sequence[Link]) -> None:
         super().__init__(flow, place, ahead_ns)
         here = _limited(taken, links)
         row_of = np.full(len(links) + 1, NO_LINK, dtype=np.int64)  # the last one is that of `NO_LINK`
@@ -205,7 +208,7 @@ class _Hops:
         self._hop_ns = np.array([*(hop_ns + link.delay_ns for link in links), 0], dtype=np.int64)
 
     def stages(
-        self, flow: Int32s, place: Ints | None, first_ns: Ints, layers: Sequence[Ints]
+        self, flow: Columns, place: Ints | None, first_ns: Ints, layers: Sequence[Ints]
     ) -> tuple[list[QueueStage], Ints]:
         """Return the stages with queues, and the time behind the last one."""
         made, ahead_ns = [], first_ns

@@ -80,7 +80,7 @@ class PacketPlane:
         self._meter = Meter(self._nodes)
         self._delays = DelayCounts(count)
         self._regions = RegionCounts(network, plan) if network.sites else None
-        self._deliveries = Deliveries(self._nodes, plan, by_flow=scenario.unsteady)
+        self._deliveries = Deliveries(self._nodes, plan, by_flow=scenario.unsteady and not network.sites)
         self.losses: dict[int, LinkLoss] = {}
         self._crashed, self._cut = np.zeros((2, count), dtype=bool)
         self._dead = False  # whether any node is one or the other

@@ -19,10 +19,9 @@ from testbed.files.event_records import from_record
 from testbed.policies.cohorts import BRAIN, rows_of
 from testbed.records.events import MEASURED, Action, Event, Record, TrafficSampled, names_of, recast
 from testbed.records.registry import by_kind
-from testbed.records.written import DIGEST, in_short
+from testbed.records.written import DIGEST, OF_SITE, in_short
 from testbed.results.recorded_run import RecordedRun
 from testbed.scenario.network import Network
-from testbed.simulation.history import OF_SITE
 from testbed.units import NS_PER_S
 
 REORDER_NS = 5 * NS_PER_S

@@ -108,10 +108,20 @@ class SitesForwarding:
         """See `Way.bring`; the clock of edges and switches is `behind_switch_ns` earlier than that of the buffers."""
         here_ns = until_ns - self.behind_switch_ns
         packets = self._at_site(self._access.serve(packets, here_ns))
-        for stage in self._wan:
-            packets = stage.serve(packets, here_ns)
+        packets = self._over_wan(packets, here_ns)
         packets, new_flows = self._at_node(packets)
         return self._last.serve(packets, until_ns), new_flows
+
+    def _over_wan(self, packets: Packets, until_ns: int) -> Packets:
+        """Return the packets that are at their sites by then; where none is elsewhere, the WAN is not asked."""
+        stays = packets.node == self._region_of[packets.number]
+        if stays.all() and not any(stage.under_way for stage in self._wan):
+            for queue in self._queues:
+                queue.serve(packets.only(~stays), until_ns)
+            return packets
+        for stage in self._wan:
+            packets = stage.serve(packets, until_ns)
+        return packets
 
     def trunk_evidence(self) -> tuple[TrunkEvidence, ...]:
         """See `Way.trunk_evidence`."""
@@ -169,4 +179,5 @@ def _wan(network: Network, model: NetworkModel) -> tuple[Ints, Ints]:
 def wan_delay_ns(network: Network, model: NetworkModel) -> Ints:
     """Return the delay of the WAN between any two sites, int64 [s, s]."""
     _, delay_ns = _wan(network, model)
-    return delay_ns.T
+    transposed: Ints = delay_ns.T
+    return transposed

@@ -10,7 +10,7 @@ from testbed.records.events import values_of
 from testbed.records.faults import AboutFault, FaultLosses
 from testbed.scenario.fault import FaultSpec
 from testbed.scenario.fault_timeline import FaultStep
-from testbed.traffic.fault_losses import Failure, FlowHistory, FlowRows, LostPackets, Span
+from testbed.traffic.fault_losses import Failure, FlowHistory, FlowRows, LostPackets, PlaceHistory, Span
 
 _About = TypeVar("_About", bound=AboutFault)
 
@@ -77,10 +77,11 @@ def staying_group(groups: Sequence[tuple[str, ...]], nodes: Sequence[str], gone:
 class CarriedOut:
     """All of them, and where every flow was meanwhile."""
 
-    def __init__(self, nodes: tuple[str, ...]) -> None:
+    def __init__(self, nodes: tuple[str, ...], *, by_place: bool = False) -> None:
+        """Begin with none; `by_place`: every packet that is lost is known by its place (`PlaceHistory`)."""
         self._faults: dict[tuple[int, int], Fault] = {}
         self._nodes = nodes
-        self._history = FlowHistory(nodes)
+        self._history = PlaceHistory(nodes) if by_place else FlowHistory(nodes)
 
     @property
     def every(self) -> tuple[Fault, ...]:

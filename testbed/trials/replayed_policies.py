@@ -23,13 +23,13 @@ from testbed.policies.pool import Pool, make_pool
 from testbed.policies.readiness import longest_pause_ns
 from testbed.policies.travel import TRAVEL
 from testbed.records.events import Action, Event, NodeJoined, PeersAssessed, TrafficSampled
+from testbed.records.written import OF_SITE
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
 from testbed.scenario.tables import AUTOSCALER_POLICIES
 from testbed.simulation.assembly import site_part
 from testbed.simulation.engine import BALANCER, POOL
 from testbed.simulation.exchange import region_policies
-from testbed.simulation.history import OF_SITE
 from testbed.simulation.network_model import NetworkModel
 from testbed.simulation.sites import PlannedDemand
 from testbed.simulation.sites_forwarding import wan_delay_ns

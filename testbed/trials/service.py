@@ -39,7 +39,7 @@ from testbed.results.provenance import utc_now
 from testbed.results.recorded_run import RecordedRun
 from testbed.scenario.loading import LoadedScenario
 from testbed.scenario.serving import ServeSpec
-from testbed.scenario.sources import OnOffSpec, TcpSpec, TraceSpec
+from testbed.scenario.sources import OnOffSpec, TcpSpec, TraceSpec, WaveSpec
 from testbed.system import waiting
 from testbed.system.service import ServiceManager
 from testbed.trials import checks
@@ -232,6 +232,9 @@ def _rates(loaded: LoadedScenario, factor: float) -> Iterator[str]:
         where = f"traffic.{source.name}"
         if isinstance(source, TraceSpec):
             yield f"{where}.rate_scale={source.rate_scale * factor!r}"
+        elif isinstance(source, WaveSpec):
+            yield f"{where}.low={units.rate_text(round(source.low_bps * factor))}"
+            yield f"{where}.peak={units.rate_text(max(1, round(source.peak_bps * factor)))}"
         elif isinstance(source, OnOffSpec):
             yield f"{where}.peak={units.rate_text(max(1, round(source.peak_bps * factor)))}"
         elif not isinstance(source, TcpSpec):

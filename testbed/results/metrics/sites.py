@@ -7,7 +7,7 @@ from functools import partial
 
 from testbed.records.evidence import Evidence
 from testbed.results.metrics import Measured, Metric
-from testbed.results.sites import leads_ns, loss_ratio, spilled_ratio
+from testbed.results.sites import loss_ratio, spilled_ratio
 from testbed.units import NS_PER_MS
 
 
@@ -20,18 +20,14 @@ def _worst_p99_ms(evidence: Evidence) -> float | None:
     return max((value / NS_PER_MS for value in found if value is not None), default=None)
 
 
-def _mean_lead_ms(run: Measured) -> float | None:
-    leads = leads_ns(run.events) if run.evidence.regions else []
-    return sum(leads) / len(leads) / NS_PER_MS if leads else None
-
-
-def _announced_ratio(run: Measured) -> float | None:
-    leads = leads_ns(run.events) if run.evidence.regions else []
-    return sum(lead > 0 for lead in leads) / len(leads) if leads else None
-
-
 def _figure(
-    name: str, unit: str, doc: str, label: str, count: Callable[[Measured], float | None], *, lower: bool | None = True
+    name: str,
+    unit: str,
+    doc: str,
+    label: str,
+    count: Callable[[Measured], float | None] | None,
+    *,
+    lower: bool | None = True,
 ) -> Metric:
     return Metric(
         name=f"sites.{name}", unit=unit, doc=doc, section="Sites", label=label, lower_is_better=lower, count=count
@@ -80,7 +76,7 @@ ROWS = (
         "ms",
         "mean time by which a wave of demand was announced before it began; 0 for a wave that was not announced",
         "lead",
-        _mean_lead_ms,
+        None,
         lower=False,
     ),
     _figure(
@@ -88,7 +84,7 @@ ROWS = (
         "ratio",
         "share of the waves of demand that were announced before they began",
         "waves announced",
-        _announced_ratio,
+        None,
         lower=False,
     ),
 )
