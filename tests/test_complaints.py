@@ -64,7 +64,7 @@ CAUSES = [
         ["7: traffic.0.rate: this key is missing", "7: traffic.0.colour: unknown key; known keys: name, from,"],
     ),
     # a union speaks of the branch that is meant
-    (["shape: poisson", "shape: poison"], ["7: traffic.0.shape: expected one of poisson, constant, on-off, tcp"]),
+    (["shape: poisson", "shape: poison"], ["7: traffic.0.shape: expected one of poisson, constant, on-off, wave, tcp"]),
     (["on: {constant: 1ms}", "on: {constnt: 1ms}"], ["8: traffic.1.on.constnt: unknown key; did you mean 'constant'?"]),
     (
         ["on: {constant: 1ms}", "on: {pareto: {mean: 60}}"],

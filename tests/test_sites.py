@@ -20,6 +20,8 @@ from testbed.scenario.loading import load
 from testbed.scenario.model import Scenario
 from testbed.scenario.placement import PlacementSpec
 from testbed.scenario.tables import PLACEMENT_POLICIES
+from testbed.simulation.agenda import Agenda
+from testbed.simulation.peers import Peers
 from testbed.topologies import describe
 from testbed.trials import checks
 from testbed.trials.replay import replay
@@ -173,6 +175,16 @@ def test_sites_scale_by_themselves_and_nodes_that_were_added_serve() -> None:
     assert started
     assert {event["policy"] for event in started} >= {"asia/lifecycle"}
     assert next(node for node in run.evidence.nodes if node.node == "n2").delivered_pkts > 0
+
+
+def test_an_announced_wave_is_a_severity_that_all_nodes_of_the_site_hear() -> None:
+    peers = Peers(("n1", "n2"), 100 * NS_PER_MS, 0, Agenda())
+    edition = peers.edition
+    peers.announce(0.6)
+    assert peers.heard(slice(0, 2)).tolist() == [0.6, 0.6]
+    assert peers.edition > edition
+    peers.announce(0.0)
+    assert peers.heard(slice(0, 2)).tolist() == [0.0, 0.0]
 
 
 # ------------------------------------------------------------------------------------------------------ placement

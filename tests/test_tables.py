@@ -107,7 +107,7 @@ def test_a_policy_without_options_takes_none():
 def test_an_unknown_name_is_refused_with_those_that_there_are(tmp_path):
     path = tmp_path / "x.yaml"
     path.write_text("version: 1\nname: x\nduration: 1s\ntopology: {family: clustre}\ntraffic: []\n")
-    there = "one of single, cluster, cascade, two-switch, tree, leaf-spine"
+    there = "one of single, cluster, cascade, two-switch, tree, leaf-spine, multi-site"
     with pytest.raises(InputError, match=f"{there}, got 'clustre'; did you mean 'cluster'"):
         load(path)
 

@@ -12,6 +12,9 @@ horizon (boot and warm-up of a node, and one interval), the forecast is what the
 
     expected(t + horizon) = mean + gain × (j(t + horizon - lag) - mean of j)
 
+What of the expected demand is still to come is its *severity*, as that of a precursor of a burst: the nodes of the site
+join it with that of their peers (`policies/peers.py`), so that predictive buffers grow before the wave.
+
 A leader whose lag is shorter cannot say anything of that time.  Nothing is known before the first wave has been seen
 in both regions; a lag counts when twice as much time has passed.  A forecast that is too high costs nodes, one that is
 too low costs nothing: it is a floor, never a bound.
@@ -88,8 +91,10 @@ class TravelForecast:
         gain = self._covariance[lag, row] / self._variance[lag, row]
         ahead = self._past[lag - self._ahead : lag + 1, row].max() - self._means[row]  # from now to the horizon
         expected = max(0.0, self._means[self._home] + gain * ahead)
+        growth = expected - self._past[0, self._home]
         return DemandExpected(
             expected_bps=round(expected),
+            severity_ratio=float(max(0.0, growth) / expected) if expected else 0.0,
             site=self._sites[row],
             lag_ns=int(lag) * self._sync_ns,
             error_ratio=float(error[lag, row]),

@@ -20,6 +20,7 @@ from testbed.policies.cohorts import OWN_TICKS
 from testbed.policies.lifecycle import LOOK_NS
 from testbed.policies.orchestrator import Orchestrator
 from testbed.policies.pool import make_pool
+from testbed.records.events import DemandExpected
 from testbed.scenario.apart import nodes_apart
 from testbed.scenario.fault import FaultSpec
 from testbed.scenario.model import Scenario
@@ -107,6 +108,13 @@ class Assembly:
         """Order nothing more: the traffic is over."""
         if self.cluster is not None:
             self.cluster.end()
+
+    def expect(self, demand: DemandExpected) -> None:
+        """Prepare for a wave that other sites announce: nodes, and the severity that their buffers heed."""
+        if self.cluster is not None:
+            self.cluster.expect(demand.expected_bps)
+        if self.peers is not None:
+            self.peers.announce(demand.severity_ratio)
 
     def absent_ns(self, ran_ns: int) -> dict[str, int]:
         """Return how long, until `ran_ns`, each node was ordered not to run."""

@@ -197,9 +197,8 @@ class Exchange:
         for action in region.history.feed(TRAVEL, region.travel, heard):
             assert isinstance(action, DemandExpected)
             region.expected_bps = action.expected_bps
-            cluster = self._clusters[region.row].cluster
-            if cluster is not None and region.site not in self._lost:
-                cluster.expect(action.expected_bps)
+            if region.site not in self._lost:
+                self._clusters[region.row].expect(action)
 
     def _heard(self, region: Region, sent_bps: Ints) -> SitesHeard:
         now_ns = self._agenda.now_ns

@@ -31,6 +31,7 @@ class Peers:
         self._sync_ns, self._message_ns, self._agenda = sync_ns, message_ns, agenda
         self._own, self._told, self._there = np.zeros((3, len(nodes)))
         self._own_ns, self._there_ns = np.full((2, len(nodes)), _LONG_AGO_NS)
+        self._ahead_ratio = 0.0  # of a wave that other sites announce
         self._side = np.zeros(len(nodes), dtype=np.int64)  # of a divided mesh
         self._heard, self._stale_ns, self.edition = np.zeros(len(nodes)), 0, 0
         agenda.after(sync_ns, self._sync)
@@ -59,7 +60,13 @@ class Peers:
         for side in np.unique(self._side):
             members = np.flatnonzero(self._side == side)
             self._heard[members] = _highest_of_others(there[members])
+        self._heard = np.maximum(self._heard, self._ahead_ratio)
         self.edition += 1
+
+    def announce(self, severity_ratio: float) -> None:
+        """Let every node hear, from now on, that a wave of demand is coming from elsewhere."""
+        if severity_ratio != self._ahead_ratio:
+            self._ahead_ratio, self._stale_ns = severity_ratio, 0
 
     def divide(self, groups: Sequence[Iterable[str]], *, apart: bool) -> None:
         """Let nothing pass between the groups, or let it pass again."""

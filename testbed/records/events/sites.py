@@ -38,6 +38,7 @@ class DemandExpected(Action):
     """The demand of the own region expected at the horizon, according to the earlier demand of another region."""
 
     expected_bps: Annotated[int, Doc("expected demand; 0: no forecast is good enough")]
+    severity_ratio: Annotated[float, Doc("share of the expected demand that has not arrived yet")] = 0.0
     site: Annotated[str, Doc("site whose region had the wave earlier; empty: none", "name")] = ""
     lag_ns: Annotated[int, Doc("time by which the wave was earlier there")] = 0
     error_ratio: Annotated[float, Doc("relative squared error of this forecast so far")] = 1.0
