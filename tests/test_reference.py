@@ -20,7 +20,7 @@ from testbed.results.metrics import METRICS, Metric, columns, paths
 from testbed.results.metrics import reference as metrics_reference
 from testbed.scenario import keys_reference
 from testbed.scenario import reference as choices_reference
-from testbed.scenario.tables import BALANCER_POLICIES, BUFFER_POLICIES, TOPOLOGIES
+from testbed.scenario.tables import BALANCER_POLICIES, BUFFER_POLICIES, PLACEMENT_POLICIES, TOPOLOGIES
 
 ROOT = Path(__file__).resolve().parent.parent
 SUMMARY = {
@@ -116,5 +116,5 @@ def test_readme_and_scenario_page_name_what_there_is():
     scenario = (ROOT / "docs/scenario.md").read_text(encoding="utf-8")
     assert "\n".join(list(commands_reference.exit_codes())[2:]) in readme
     assert "\n".join(choices_reference.fault_table()) in scenario
-    for table in (BUFFER_POLICIES, BALANCER_POLICIES, TOPOLOGIES):
+    for table in (BUFFER_POLICIES, BALANCER_POLICIES, PLACEMENT_POLICIES, TOPOLOGIES):
         assert [name for name in table.names if f"`{name}`" not in scenario] == []

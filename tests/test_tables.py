@@ -20,11 +20,18 @@ from testbed.registry import Registry
 from testbed.scenario.base import Spec
 from testbed.scenario.buffer import BufferSpec
 from testbed.scenario.loading import load, schema
-from testbed.scenario.tables import BALANCER_POLICIES, BUFFER_POLICIES, TOPOLOGIES, Traits, options_of
+from testbed.scenario.tables import (
+    BALANCER_POLICIES,
+    BUFFER_POLICIES,
+    PLACEMENT_POLICIES,
+    TOPOLOGIES,
+    Traits,
+    options_of,
+)
 from testbed.scenario.topology import TopologySpec
 from testbed.topologies import describe
 
-TABLES: tuple[Registry, ...] = (BUFFER_POLICIES, BALANCER_POLICIES, TOPOLOGIES)
+TABLES: tuple[Registry, ...] = (BUFFER_POLICIES, BALANCER_POLICIES, PLACEMENT_POLICIES, TOPOLOGIES)
 
 
 class Sized(Spec):
@@ -132,4 +139,5 @@ def test_a_family_added_at_run_time_describes_its_network():
         assert [node.name for node in describe(spec).nodes] == ["n1", "n2"]
     finally:
         TOPOLOGIES.remove("pair")
-    assert np.array_equal(TOPOLOGIES.names, ["single", "cluster", "cascade", "two-switch", "tree", "leaf-spine"])
+    shipped = ["single", "cluster", "cascade", "two-switch", "tree", "leaf-spine", "multi-site"]
+    assert np.array_equal(TOPOLOGIES.names, shipped)
