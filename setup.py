@@ -22,6 +22,7 @@ TEST = ["jsonschema>=4.20", "pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10"]  # `make docs`
 ONNX = ["onnxruntime>=1.17"]  # buffer: {policy: onnx}
 PLOT = ["matplotlib>=3.8"]  # `plot -o`
+DISTRIBUTED = ["distributed>=2026.8"]  # `sweep --scheduler`
 BENCH = ["onnxruntime>=1.17", "simpy>=4.1"]
 # The other OpenFlow framework.  It builds with setuptools before 68 only: `make ryu` does it, or
 # `PIP_CONSTRAINT=.ci/ryu-build-constraints.txt pip install --use-pep517 --no-deps ryu==4.34` before this extra.
@@ -114,9 +115,10 @@ setup(
         "docs": DOCS,
         "onnx": ONNX,
         "plot": PLOT,
+        "distributed": DISTRIBUTED,
         "check": CHECK,
         "ryu": RYU,
-        "dev": [*TRAIN, *EVALUATE, *TEST, *BENCH, *CHECK, *DOCS, *PLOT],
+        "dev": [*TRAIN, *EVALUATE, *TEST, *BENCH, *CHECK, *DOCS, *PLOT, *DISTRIBUTED],
     },
     entry_points={"console_scripts": ["testbed=testbed.cli:main"]},
     cmdclass={"build_py": BuildWithData},

@@ -23,7 +23,8 @@ CODES_OF_EXIT = {
     EXIT_BAD_INPUT: "the scenario or the command line is wrong",
     EXIT_MACHINE_LACKS: "this machine lacks something (`python -m testbed doctor` says what)",
     EXIT_TOOL_FAILED: "a tool, a node or a policy failed, or the output could not be written",
-    EXIT_INVALID: "the trial ran but its verdict is INVALID",
+    EXIT_INVALID: "the trial ran but its verdict is INVALID; `sweep`, `claims`, `agree`: a result is missing for this "
+    "reason",
     EXIT_BUG: "internal error (a bug): please report it",
     EXIT_INTERRUPTED: "interrupted; the run directory holds everything up to that time and is marked `interrupted`. "
     "If only the report page was missing, it is marked `completed`",

@@ -196,7 +196,12 @@ def simulate(scenario: LoadedScenario | str | Path, *, out: str | Path | None = 
 
 
 def sweep_file(
-    path: str | Path, *, engine: str = EMULATION, out: str | Path | None = None, jobs: int | None = None
+    path: str | Path,
+    *,
+    engine: str = EMULATION,
+    out: str | Path | None = None,
+    jobs: int | None = None,
+    scheduler: str = "",
 ) -> Sweep:
     """Run a sweep to its end; one that was begun is resumed.  `testbed.sweep` is this function.
 
@@ -205,6 +210,7 @@ def sweep_file(
         engine: ``"emulation"`` or ``"simulation"``.
         out: the directory; default as of the verb.
         jobs: how many simulated trials run at a time; default: as many as there are processors.
+        scheduler: the address of a Dask scheduler whose workers run the trials, or ``"local"``.
 
     Raises:
         TestbedError: as of `run`; more so when trials fail one after the other.
@@ -212,7 +218,9 @@ def sweep_file(
     words = ("sweep", str(path), "--engine", engine, *(("--out", str(out)) if out is not None else ()))
     with _shown(f"sweeping {path}"):
         place = None if out is None else Path(out)
-        result = sweeps.sweep(Path(path), out=place, engine=engine, jobs=jobs, quiet=True, argv=words)
+        result = sweeps.sweep(
+            Path(path), out=place, engine=engine, jobs=jobs, scheduler=scheduler, quiet=True, argv=words
+        )
         return Sweep(result.path)
 
 

@@ -74,6 +74,7 @@ PROBES: dict[str, Callable[[], str]] = {
     "onnx": lambda: _module("onnx") or _module("onnxruntime"),
     "tshark": lambda: _program("tshark"),
     "rocrate": lambda: _module("rocrate_validator") or _module("rocrate") or _module("requests_cache"),
+    "distributed": lambda: _module("distributed"),
     "promtool": lambda: _program("promtool"),
     "systemd-analyze": lambda: _program("systemd-analyze"),
     "chromium": lambda: _program("chromium", "chromium-browser", "google-chrome"),

@@ -9,19 +9,20 @@ import pytest
 
 from testbed import topologies
 from testbed.bench import map as bench_map
-from testbed.bench import map_emulated
+from testbed.bench import map_emulated, map_simulated
 from testbed.bench.map_cells import cells
-from testbed.errors import InputError
+from testbed.errors import InputError, ToolError
 from testbed.results.confidence import Estimate
 from testbed.scenario import loading
 from testbed.simulation.bounds import check
 from testbed.system import places
+from testbed.traffic.plan import make_plan
 
 
 @pytest.mark.parametrize("name", cells())
 def test_every_cell_is_a_scenario_that_the_simulation_takes(name: str) -> None:
     for pair in (bench_map.OURS, *bench_map.RIVALS, *bench_map.ABLATIONS):
-        scenario = bench_map._with_policies(cells()[name], pair, 1)
+        scenario = map_simulated.with_policies(cells()[name], pair, 1)
         assert list(check(scenario, topologies.describe(scenario.topology))) == []
 
 
@@ -90,3 +91,27 @@ def test_other_weights_may_turn_the_ranking_and_the_table_tells() -> None:
 
 def test_one_seed_finds_nothing() -> None:
     assert bench_map._finding(Estimate(-9.0, None, 1), 10.0) == ("one seed", "")
+
+
+def test_cells_are_simulated_side_by_side_and_come_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = (bench_map.OURS, bench_map.RIVALS[4])
+    monkeypatch.setattr(map_simulated.allowance, "cores", lambda: 2)
+    (measured,) = map_simulated.costs(["few flows, equal"], pairs, (1, 2))
+    for pair in pairs:
+        assert [set(one) for one in measured[pair]] == [set(measured[pair][0])] * 2
+        scenario = map_simulated.with_policies(cells()["few flows, equal"], pair, 2)
+        plan = make_plan(scenario, topologies.describe(scenario.topology), places.scenarios())
+        assert measured[pair][1] == map_simulated.simulated_cost(scenario, plan)
+
+
+def test_a_process_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = (("none", "reactive"),)
+    with pytest.raises(ToolError, match="measuring few flows, equal, seed 1: "):
+        list(map_simulated.costs(["few flows, equal"], wrong, (1,)))
+
+
+def test_a_map_without_valid_runs_is_no_success(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr(map_emulated, "costs", lambda names, pairs, _: ({pair: [] for pair in pairs} for _ in names))
+    with pytest.raises(ToolError, match="no seed has a valid run"):
+        bench_map.run(engine="emulation", only="recurring")
+    assert "recurring, unequal is left out" in capsys.readouterr().err

@@ -9,16 +9,23 @@ from typing import Any
 
 import pytest
 
-from testbed.errors import EXIT_EXPECTATION_FAILED, EXIT_OK, InputError
+from testbed.errors import (
+    EXIT_EXPECTATION_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_INVALID,
+    EXIT_OK,
+    EXIT_TOOL_FAILED,
+    InputError,
+)
 from testbed.report import claims as outcomes
-from testbed.report.claims import FAILS, HOLDS, NOT_RUN, OPEN, seeds_needed
+from testbed.report.claims import FAILS, HOLDS, NO_RESULT, NOT_RUN, OPEN, seeds_needed
 from testbed.report.compare import Row
 from testbed.report.sweep_table import CombinationRow, SweepTable, TrialRow
 from testbed.results.confidence import student_t
 from testbed.scenario.claim import LoadedClaim, TestSpec, load_claim
 from testbed.scenario.sweep import load_sweep
 from testbed.trials import claims as testing
-from testbed.trials.sweep import checked
+from testbed.trials.sweep import SweepResult, checked
 
 CLAIM = """\
 version: 1
@@ -158,3 +165,41 @@ def test_a_scenario_that_is_a_link_to_itself_is_refused_in_words(tmp_path: Path)
     (tmp_path / "small.yaml").symlink_to("small.yaml")
     with pytest.raises(InputError, match="there is no file"):
         checked(testing.write_sweep(claim, tmp_path / "out", quick=True))
+
+
+def without_runs(folder: Path, monkeypatch: pytest.MonkeyPatch, code: int, *claims: str) -> testing.ClaimsResult:
+    """Test claims whose sweeps end without a run that counts."""
+    paths = [write(folder, text, f"claim{number}") for number, text in enumerate(claims)]
+    row = CombinationRow({"buffer.policy": "static-max"}, (), 0, {})
+    table = SweepTable("less", "s", "", ("buffer.policy",), (row,), (), (), ())
+    monkeypatch.setattr(
+        testing.sweep, "sweep", lambda _, path, *__, **___: SweepResult(path, table, code, 0)
+    )  # fmt: skip
+    return testing.claims(paths, folder / "out", "simulation", quick=True, quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("of_sweep", "code"),
+    [
+        (EXIT_INVALID, EXIT_INVALID),
+        (EXIT_TOOL_FAILED, EXIT_TOOL_FAILED),
+        (EXIT_OK, EXIT_EXPECTATION_FAILED),  # all ran, and none has the figure
+        (EXIT_EXPECTATION_FAILED, EXIT_EXPECTATION_FAILED),
+        (EXIT_INTERRUPTED, EXIT_INTERRUPTED),
+    ],
+)
+def test_a_claim_without_valid_runs_is_no_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of_sweep: int, code: int
+) -> None:
+    result = without_runs(tmp_path, monkeypatch, of_sweep, CLAIM)
+    assert [one.outcome for one in result.outcomes] == [NO_RESULT]
+    assert result.exit_code == code
+    assert "1 no result; not as expected: less" in (tmp_path / "out" / "claims.md").read_text()
+
+
+def test_the_gravest_of_several_claims_is_the_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = CLAIM.replace("name: less", "name: other").replace("engines: [simulation]", "engines: [emulation]")
+    result = without_runs(tmp_path, monkeypatch, EXIT_INVALID, CLAIM, elsewhere)
+    assert [one.outcome for one in result.outcomes] == [NO_RESULT, NOT_RUN]
+    assert result.exit_code == EXIT_INVALID
+    assert without_runs(tmp_path, monkeypatch, EXIT_INVALID, elsewhere).exit_code == EXIT_OK

@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 import yaml
 
-from testbed.crate.comparing import DIFFERS, REPRODUCED
+from testbed.crate.comparing import DIFFERS, NOT_RUN, REPRODUCED
 from testbed.crate.contents import DESCRIPTION, HASHES, package
 from testbed.crate.opening import opened
-from testbed.errors import EXIT_EXPECTATION_FAILED, EXIT_OK, InputError
+from testbed.errors import EXIT_EXPECTATION_FAILED, EXIT_INVALID, EXIT_OK, InputError
 from testbed.files import archive
+from testbed.trials import sweep
 from testbed.trials.reproducing import reproduce
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -155,6 +156,51 @@ def test_no_file_lands_outside(packed: Path, tmp_path: Path, name: str) -> None:
     assert [path.name for path in tmp_path.iterdir() if "evil" in path.name] == []
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("readme.MD", "two files with the same name"),
+        ("data/SUMMARY.json", "two files with the same name"),
+        ("data//summary.json", "not a valid file name"),
+        ("data/summary.json/x", "File exists"),  # a file that is a folder, too
+        ("data/" + "x" * 300, "File name too long"),
+        ("data/" + "x/" * 250 + "x", "not a valid file name"),
+        ("data/\u202eevil", "not a valid file name"),
+    ],
+)
+def test_no_two_files_share_a_place(packed: Path, tmp_path: Path, name: str, said: str) -> None:
+    with pytest.raises(InputError) as raised:
+        opened(with_entry(packed, tmp_path / "x.zip", name), tmp_path / "out")
+    assert said in str(raised.value) or "is not in its list of hashes" in str(raised.value)
+
+
+def test_the_two_ways_to_write_an_accent_are_one_name(packed: Path, tmp_path: Path) -> None:
+    once = with_entry(packed, tmp_path / "1.zip", "data/\u00e9")
+    with pytest.raises(InputError, match="two files with the same name"):
+        opened(with_entry(once, tmp_path / "2.zip", "data/e\u0301"), tmp_path / "out")
+
+
+def test_a_name_that_ends_at_a_null_byte_is_refused(packed: Path, tmp_path: Path) -> None:
+    content = with_entry(packed, tmp_path / "x.zip", "data/evil?.txt").read_bytes()
+    (tmp_path / "x.zip").write_bytes(content.replace(b"data/evil?.txt", b"data/evil\0.txt"))
+    with pytest.raises(InputError, match="'data/evil' is not in its list|not a complete ZIP"):
+        opened(tmp_path / "x.zip", tmp_path / "out")
+
+
+def test_many_entries_are_refused(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "MAX_FILES", 3)
+    with pytest.raises(InputError, match="files, more than 3"):
+        opened(packed, tmp_path / "out")
+
+
+def test_many_small_files_are_no_way_around_the_bound(tmp_path: Path) -> None:
+    with (tmp_path / "x.zip").open("wb") as file:
+        archive.write(file, {f"data/{number}": bytes(900_000) for number in range(20)})
+    with pytest.raises(InputError, match=r"its .* bytes unpack to 18,000,000"):
+        opened(tmp_path / "x.zip", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_links_twins_and_bombs_are_refused(packed: Path, tmp_path: Path) -> None:
     link = with_entry(packed, tmp_path / "link.zip", "data/link", b"/etc/passwd", stat.S_IFLNK | 0o777)
     with pytest.raises(InputError, match="not a regular file"):
@@ -182,6 +228,22 @@ def test_plug_ins_are_shown_and_run_only_when_trusted(tmp_path: Path) -> None:
     assert [one.outcome for one in result.runs] == [REPRODUCED]
 
 
+EVIL = "import pathlib\npathlib.Path(__file__).with_name('ran').touch()\nROWS = ()\n"
+
+
+@pytest.mark.parametrize("key", ["plugins: [evil.txt]", "plugins: [evil]", "topology: {file: evil.txt, class: X}"])
+def test_code_is_not_executed_whatever_its_name(run_path: Path, tmp_path: Path, key: str) -> None:
+    path = shutil.copytree(run_path, tmp_path / "run")
+    data = {**yaml.safe_load((path / "scenario.yaml").read_text()), **yaml.safe_load(key)}
+    (path / "scenario.yaml").write_text(yaml.safe_dump(data))
+    for name in ("evil", "evil.txt"):
+        (path / name).write_text(EVIL)
+    with pytest.raises(InputError, match="it contains 1 plug-ins, whose code would be executed"):
+        reproduce(package(path, tmp_path / "x.zip"), tmp_path / "out")
+    assert list(tmp_path.rglob("ran")) == []
+    assert not (tmp_path / "out").exists(), "what was refused is in nobody's way"
+
+
 @pytest.mark.parametrize("named", ["/etc/evil.py", "../../evil.py"])
 def test_a_scenario_that_names_files_outside_is_refused(run_path: Path, tmp_path: Path, named: str) -> None:
     path = shutil.copytree(run_path, tmp_path / "run")
@@ -199,6 +261,63 @@ def test_what_is_no_directory_of_ours_is_not_packed(run_path: Path, tmp_path: Pa
     (linked / "logs" / "link").symlink_to("/etc/passwd")
     with pytest.raises(InputError, match="it contains a symbolic link"):
         package(linked, tmp_path / "x.zip")
+
+
+def test_what_could_not_be_opened_is_not_packed(run_path: Path, tmp_path: Path) -> None:
+    odd = shutil.copytree(run_path, tmp_path / "run")
+    (odd / "logs" / "a:b").touch()
+    with pytest.raises(InputError, match=r"packing 'data/logs/a:b': its name is one which is not a valid"):
+        package(odd, tmp_path / "x.zip")
+    (odd / "logs" / "a:b").unlink()
+    (odd / "logs" / "Agent").touch()
+    (odd / "logs" / "agent").touch()
+    with pytest.raises(InputError, match="the same name but for upper and lower case"):
+        package(odd, tmp_path / "x.zip")
+    with pytest.raises(InputError, match="would be part of itself"):
+        package(run_path, run_path / "x.zip")
+    assert not (run_path / "x.zip").exists()
+
+
+def test_a_package_has_the_name_of_its_directory(
+    run_path: Path, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run_path)
+    assert package(Path(), tmp_path / "x.zip").read_bytes() == packed.read_bytes()
+
+
+def test_a_run_that_is_named_twice_is_refused(packed: Path, tmp_path: Path) -> None:
+    def twice(files: dict[str, bytes]) -> None:
+        described = json.loads(files[DESCRIPTION])
+        files[DESCRIPTION] = json.dumps({**described, "runs": described["runs"] * 2}).encode()
+        lines = [f"{archive.sha256_of(files[name])}  {name}\n" for name in sorted(files) if name != HASHES]
+        files[HASHES] = "".join(lines).encode()
+
+    with pytest.raises(InputError, match="names a run twice"):
+        opened(rewritten(packed, tmp_path / "x.zip", twice), tmp_path / "out")
+
+
+def test_a_run_that_is_invalid_has_nothing_to_reproduce(run_path: Path, tmp_path: Path) -> None:
+    path = shutil.copytree(run_path, tmp_path / "run")
+    summary = json.loads((path / "summary.json").read_text())
+    (path / "summary.json").write_text(json.dumps({**summary, "verdict": "INVALID"}))
+    result = reproduce(package(path, tmp_path / "x.zip"), tmp_path / "out")
+    assert [(one.outcome, one.decides) for one in result.runs] == [(NOT_RUN, False)]
+    assert "the run in the package is INVALID" in result.runs[0].why
+    assert result.exit_code == EXIT_INVALID
+    assert not (tmp_path / "out" / "runs").exists()
+
+
+def test_runs_of_a_sweep_are_made_side_by_side_and_listed_in_order(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(SCENARIO)
+    (tmp_path / "some.yaml").write_text(
+        "version: 1\nname: some\nscenario: small.yaml\nset: {buffer.policy: [static-min, static-max]}\nseeds: 2\n"
+    )
+    made = sweep.sweep(tmp_path / "some.yaml", tmp_path / "out", "simulation", quiet=True)
+    result = reproduce(package(made.path, tmp_path / "x.zip"), tmp_path / "again", jobs=2)
+    assert (result.exit_code, {one.outcome for one in result.runs}) == (EXIT_OK, {REPRODUCED})
+    assert [one.run for one in result.runs] == sorted(
+        f"data/{path.parent.name}" for path in made.path.glob("*/summary.json")
+    )
 
 
 def test_the_description_is_a_crate(packed: Path) -> None:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from testbed import commands
 from testbed.cli import Carried
 from testbed.errors import EXIT_EXPECTATION_FAILED, EXIT_INTERRUPTED, EXIT_OK, TestbedError
-from testbed.report.claims import FAILS, HOLDS, NOT_RUN, OPEN, ClaimOutcome, Finding
+from testbed.report.claims import FAILS, HOLDS, NO_RESULT, NOT_RUN, OPEN, ClaimOutcome, Finding
 from testbed.report.junit import Case, Suite, reported, to_xml
 from testbed.report.junit_cases import suite_of_claims
 from testbed.results.run_directory import RunDirectory
@@ -204,6 +204,8 @@ CLAIMS = (
     (claim("wrong", FAILS), "failure"),
     (claim("better", HOLDS, FAILS), "failure"),
     (claim("open", OPEN), "skipped"),
+    (claim("no-result", NO_RESULT), "error"),
+    (claim("no-result-either", NO_RESULT, FAILS), "error"),
     (claim("not-run", NOT_RUN), "skipped"),
     (claim("not-run-either", NOT_RUN, FAILS), "skipped"),
 )
@@ -213,7 +215,7 @@ CLAIMS = (
 def test_a_claim_fails_where_the_exit_code_says_so(outcome: ClaimOutcome, shown: str) -> None:
     ((_, case),) = cases_of(to_xml([suite_of_claims([outcome], "simulation")])).items()
     assert case.outcome == shown
-    assert (shown == "failure") == (outcome.outcome != NOT_RUN and not outcome.as_expected)
+    assert (shown in ("failure", "error")) == (outcome.outcome != NOT_RUN and not outcome.as_expected)
     for text in (f"{outcome.name} is <true>.", 'loss < 1 & "less" (a, b): 0.5 ± 0.1', f"expected: {outcome.expected}"):
         assert text in case.text
 

@@ -136,6 +136,7 @@ def test_the_installed_package_states_command_licence_and_extras():
         "docs",
         "onnx",
         "plot",
+        "distributed",
         "train",
         "evaluate",
         "test",

@@ -13,30 +13,16 @@ interval, as `simulate` has them.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from testbed import output, topologies
-from testbed.bench import map_cells, map_emulated, map_weights
-from testbed.bench.map_weights import Parts, weighed
+from testbed import output
+from testbed.bench import map_cells, map_emulated, map_simulated, map_weights
+from testbed.bench.map_weights import Pair, Parts, weighed
 from testbed.bench.rows import Row, row
-from testbed.errors import InputError
+from testbed.errors import InputError, ToolError
 from testbed.records.engines import EMULATION, SIMULATION
-from testbed.records.facts import RunFacts
-from testbed.records.samples import by_node, table_of
 from testbed.results.confidence import Estimate, estimate
-from testbed.results.objective import objective_section
-from testbed.results.reserved import reserved_byte_ns
-from testbed.scenario.model import Scenario
-from testbed.simulation.engine import simulate
-from testbed.system import places
-from testbed.traffic.plan import PacketPlan, make_plan
-from testbed.trials.run import trial_plan
-from testbed.units import NS_PER_S
-
-Pair = tuple[str, str]  # balancer, buffer
 
 SEEDS = 10
 OURS: Pair = ("cooperative", "reactive")
@@ -51,24 +37,6 @@ ABLATIONS: tuple[Pair, ...] = (("turns", "reactive"), ("cooperative", "lstm"), (
 # In the emulation a run takes seconds of real time: there ours meets the rivals that are the best of most cells.
 EMULATED: tuple[Pair, ...] = (OURS, RIVALS[0], RIVALS[2], RIVALS[4])
 BETTER_RATIO = 0.15  # of the rival's cost: what a row has to save to be better
-_MB = 10**6
-
-
-class _Samples:
-    """Keeps the samples of a run, as a writer of the engine."""
-
-    def __init__(self) -> None:
-        self.columns: list[Mapping[str, Any]] = []
-
-    def append_columns(self, columns: Mapping[str, object]) -> None:
-        """Keep rows."""
-        self.columns.append(columns)
-
-    def append_event(self, t_ns: int, record: Mapping[str, Any]) -> None:
-        """Keep nothing: the cost is that of samples and counts."""
-
-    def checkpoint(self) -> None:
-        """Do nothing: no file is written."""
 
 
 def run(
@@ -89,20 +57,32 @@ def run(
 
     Raises:
         InputError: there is no such set of cells, or no such engine.
+        ToolError: no cell has valid runs.
     """
     if engine not in (SIMULATION, EMULATION):
         raise InputError(f"bench map --engine {engine}", "unknown engine", f"use {SIMULATION} or {EMULATION}")
-    names = _cells_of(cells or ("five" if engine == EMULATION else "all"))
-    emulated = map_emulated.EmulatedCosts() if engine == EMULATION else None
-    seeds = range(1, (count or (map_emulated.SEEDS if emulated else SEEDS)) + 1)
-    rows = []
-    for name, data in map_cells.cells().items():
-        if name in names and only in name:
-            output.note(f"{name} …")
-            costs = emulated.of_cell(name, data, EMULATED, seeds) if emulated else _costs(data, seeds)
-            if costs[OURS]:
-                rows.append(_row(name, costs, weights=weights))
+    chosen = _cells_of(cells or ("five" if engine == EMULATION else "all"))
+    names = [name for name in map_cells.cells() if name in chosen and only in name]
+    seeds = range(1, (count or (map_emulated.SEEDS if engine == EMULATION else SEEDS)) + 1)
+    pairs = zip(names, _costs(names, engine, seeds), strict=True)
+    rows = [_row(name, costs, weights=weights) for name, costs in pairs if _has_runs(name, costs)]
+    if names and not rows:
+        happened = "no seed has a valid run under each pair of policies"
+        raise ToolError("measuring the map", happened, "stop other work on this machine, and repeat the command")
     return rows
+
+
+def _costs(names: Sequence[str], engine: str, seeds: Sequence[int]) -> Iterator[Mapping[Pair, Sequence[Parts]]]:
+    """Return the parts of the cost of every pair under each seed, for each cell in order."""
+    if engine == EMULATION:
+        return map_emulated.costs(names, EMULATED, seeds)
+    return map_simulated.costs(names, (OURS, *RIVALS, *ABLATIONS), seeds)
+
+
+def _has_runs(name: str, costs: Mapping[Pair, Sequence[Parts]]) -> bool:
+    if not costs[OURS]:
+        output.note(f"{name} is left out: no seed has a valid run under each pair of policies")
+    return bool(costs[OURS])
 
 
 def _cells_of(chosen: str) -> Collection[str]:
@@ -153,38 +133,3 @@ def _finding(apart: Estimate | None, rival_cost: float) -> tuple[str, str]:
     if apart.mean > 0:
         return "worse", written
     return ("better" if -apart.mean >= BETTER_RATIO * rival_cost else "slightly better"), written
-
-
-def _costs(data: Mapping[str, Any], seeds: Iterable[int]) -> dict[Pair, list[Parts]]:
-    """Return the parts of the cost of every pair under each seed, in MB."""
-    pairs = (OURS, *RIVALS, *ABLATIONS)
-    costs: dict[Pair, list[Parts]] = {pair: [] for pair in pairs}
-    for seed in seeds:
-        plan: PacketPlan | None = None  # the same for all: policies change no packet
-        for pair in pairs:
-            scenario = _with_policies(data, pair, seed)
-            if plan is None:
-                plan = make_plan(scenario, topologies.describe(scenario.topology), places.scenarios())
-            costs[pair].append(simulated_cost(scenario, plan))
-    return costs
-
-
-def _with_policies(data: Mapping[str, Any], pair: Pair, seed: int) -> Scenario:
-    balancer, buffer = pair
-    chosen = {"balancer": {"policy": balancer}, "buffer": {**data["buffer"], "policy": buffer}}
-    return Scenario.model_validate({**data, **chosen, "seed": seed})
-
-
-def simulated_cost(scenario: Scenario, plan: PacketPlan) -> Parts:
-    """Return the cost of a simulated run without faults in its parts, as its summary has them, without writing it."""
-    network, writer = topologies.describe(scenario.topology), _Samples()
-    evidence = simulate(trial_plan(scenario, network, plan, Path("logs")), writer, cohorts=1)
-    columns = {
-        name: np.concatenate([part[name] for part in writer.columns]) for name in writer.columns[0] if name != "node"
-    }
-    nodes = [node for part in writer.columns for node in part["node"]]
-    rows = by_node(table_of({"node": nodes, **columns}))
-    facts = RunFacts.of(scenario, network, "simulation")
-    end_ns = min(evidence.ran_ns, facts.duration_ns)
-    reserved = sum(reserved_byte_ns(rows[node], (), facts.floor_bytes, end_ns) for node in rows) / _MB / NS_PER_S
-    return objective_section(facts, evidence, rows, {}, reserved)

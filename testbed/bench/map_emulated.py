@@ -10,10 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from testbed import output
+from testbed.bench.map_cells import cells
+from testbed.bench.map_weights import Pair
 from testbed.bench.trials import BenchTrials
 from testbed.files import json_text, records, writing
 from testbed.files.reading import Source
@@ -32,7 +35,6 @@ _ATTEMPTS = 2
 _MAX_BYTES = 10**7
 _PARTS = ("loss", "delay", "memory")
 
-Pair = tuple[str, str]
 Parts = dict[str, float]
 
 
@@ -84,6 +86,18 @@ class EmulatedCosts:
             writing.folder(self._path.parent)
             writing.replace_json(self._path, self._known)
         return {part: float(self._known[key][part]) for part in _PARTS}
+
+
+def costs(names: Sequence[str], pairs: Sequence[Pair], seeds: Sequence[int]) -> Iterator[dict[Pair, list[Parts]]]:
+    """Yield the parts of the cost of every pair for each cell in order, as `EmulatedCosts.of_cell` has them.
+
+    Raises:
+        InputError: the file of costs is damaged.
+    """
+    kept = EmulatedCosts()
+    for name in names:
+        output.note(f"{name} …")
+        yield kept.of_cell(name, cells()[name], pairs, seeds)
 
 
 def key_of(scenario: Mapping[str, Any], seed: int) -> str:

@@ -10,7 +10,7 @@ import typer
 
 from testbed import output
 from testbed.commands.app import app
-from testbed.commands.options import AsJson, EngineName, Jobs, JunitFile, Quiet
+from testbed.commands.options import AsJson, EngineName, Jobs, JunitFile, Quiet, Scheduler
 from testbed.errors import EXIT_INTERRUPTED
 from testbed.records.engines import EMULATION
 
@@ -31,6 +31,7 @@ def claims(
         ),
     ] = None,
     jobs: Jobs = None,
+    scheduler: Scheduler = "",
     junit: JunitFile = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -46,7 +47,9 @@ def claims(
 
     chosen = files or testing.default_claims()
     with reported(junit, "claims") as suites:
-        result = testing.claims(chosen, out, engine, quick=quick, jobs=jobs, quiet=quiet, argv=tuple(sys.argv[1:]))
+        result = testing.claims(
+            chosen, out, engine, quick=quick, jobs=jobs, scheduler=scheduler, quiet=quiet, argv=tuple(sys.argv[1:])
+        )
         interrupted = result.exit_code == EXIT_INTERRUPTED
         suites.append(junit_cases.suite_of_claims(result.outcomes, engine, interrupted=interrupted))
     if as_json:

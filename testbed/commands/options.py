@@ -59,6 +59,15 @@ Jobs = Annotated[
         "far as memory allows; emulated trials run one at a time",
     ),
 ]
+Scheduler = Annotated[
+    str,
+    typer.Option(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="run the trials on the workers of the Dask scheduler at this address, such as tcp://host:8786; local: "
+        "start a scheduler and a worker on this machine; needs the extra `distributed`",
+    ),
+]
 JunitFile = Annotated[
     Path | None,
     typer.Option("--junit", metavar="FILE.xml", help="also write the outcome as JUnit XML, even if the command fails"),

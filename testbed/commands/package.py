@@ -9,7 +9,7 @@ import typer
 
 from testbed import output
 from testbed.commands.app import app
-from testbed.commands.options import AsJson
+from testbed.commands.options import AsJson, Jobs
 from testbed.system import patience
 
 
@@ -39,12 +39,19 @@ def reproduce(
         typer.Option("--out", metavar="DIR", help="output directory; default: reproduced-NAME; refused if it exists"),
     ] = None,
     trust: Annotated[bool, typer.Option("--trust", help="execute the plug-ins contained in the package")] = False,
+    jobs: Jobs = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check a package, repeat its runs on this machine, and report for each: reproduced, differs, or not run."""
+    """Check a package, repeat its runs on this machine, and report for each: reproduced, differs, or not run.
+
+    Simulated results must be equal, emulated ones equivalent: within the tolerances of `agree`, over several seeds by
+    the 95 % interval of their mean difference.
+    """
     from testbed.trials import reproducing
 
-    result = reproducing.reproduce(path, out or Path(f"reproduced-{path.stem}"), trust=trust, note=output.note)
+    result = reproducing.reproduce(
+        path, out or Path(f"reproduced-{path.stem}"), trust=trust, jobs=jobs, note=output.note
+    )
     if as_json:
         output.say_json([one.to_record() for one in result.runs])
     else:

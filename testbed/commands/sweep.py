@@ -10,7 +10,7 @@ import typer
 
 from testbed import output
 from testbed.commands.app import app
-from testbed.commands.options import AsJson, EngineName, Jobs, PluginFiles, Quiet
+from testbed.commands.options import AsJson, EngineName, Jobs, PluginFiles, Quiet, Scheduler
 from testbed.records.engines import EMULATION
 
 
@@ -35,6 +35,7 @@ def sweep(
         ),
     ] = None,
     jobs: Jobs = None,
+    scheduler: Scheduler = "",
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -46,8 +47,8 @@ def sweep(
     from testbed.trials import sweep as sweeping
 
     result = sweeping.sweep(
-        path, out, engine, plugins=plugins or (), baseline=baseline or (), jobs=jobs, quiet=quiet,
-        argv=tuple(sys.argv[1:]),
+        path, out, engine, plugins=plugins or (), baseline=baseline or (), jobs=jobs, scheduler=scheduler,
+        quiet=quiet, argv=tuple(sys.argv[1:]),
     )  # fmt: skip
     if as_json:
         output.say_json(result.table.to_record())

@@ -4,7 +4,7 @@
     package.json             what `reproduce` reads: kind, and the runs with scenario, engine, seed and outcome
     manifest-sha256.txt      a line for each other file: hash and name, as `sha256sum --check` takes them
     README.md, CITATION.cff, LICENSE
-    data/…                   the run, sweep or claims directory; logs and locks apart
+    data/…                   the run, sweep or claims directory; what is unfinished is left out
 
 Nothing in it depends on when or where it was packed, so the same run makes the same package.
 """
@@ -33,15 +33,23 @@ def package(path: Path, out: Path) -> Path:
     """Pack a run, sweep or claims directory into `out` and return it.
 
     Raises:
-        InputError: it is none of them, holds no run that was completed, or a link.
+        InputError: it is none of them, holds no run that was completed, a link, or `out`.
         ToolError: the package cannot be written.
     """
     kind = _kind_of(path)
+    if out.resolve().is_relative_to(path.resolve()):
+        raise InputError(f"package {path}", f"{out} would be part of itself", "choose another -o")
     files: dict[str, Path | bytes] = {f"{DATA}/{_relative(path, file)}": file for file in _files_below(path)}
     runs = list(_runs_below(path))
     if not runs:
         raise InputError(f"package {path}", "it contains no completed run", "give a directory with a completed run")
-    described = {"schema": SCHEMA, "kind": kind, "name": path.name, "version": testbed.__version__, "runs": runs}
+    described = {
+        "schema": SCHEMA,
+        "kind": kind,
+        "name": path.resolve().name,
+        "version": testbed.__version__,
+        "runs": runs,
+    }
     files[DESCRIPTION] = _json(described)
     files["README.md"] = _readme(described).encode()
     files["CITATION.cff"] = _citation(described).encode()

@@ -80,6 +80,8 @@ def opened(path: Path, folder: Path) -> Package:
     runs = tuple(described["runs"])
     if any(f"{run['path']}/scenario.yaml" not in names for run in runs):
         raise source.refusal(f"its {DESCRIPTION} names a run that is not in it")
+    if len({run["path"] for run in runs}) < len(runs):
+        raise source.refusal(f"its {DESCRIPTION} names a run twice")
     return Package(folder, described["kind"], described["name"], described["version"], runs)
 
 

@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import stat
 import struct
+import unicodedata
 import zipfile
 import zlib
-from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import BinaryIO
 
+from testbed.errors import InputError
 from testbed.files.reading import Source
 
 MAX_FILES = 50_000
 MAX_BYTES = 8 * 10**9  # of all files, unpacked
-MAX_RATIO = 400  # of a file beyond `SMALL_BYTES`; our most regular files reach about 50
+MAX_RATIO = 400  # of a file beyond `SMALL_BYTES`, and of all together; our most regular files reach about 50
 SMALL_BYTES = 10**6
 MAX_NAME_CHARS = 400
 _TIME = (1980, 1, 1, 0, 0, 0)  # the first a ZIP can say
@@ -33,7 +36,16 @@ DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, Runtim
 
 
 def write(out: BinaryIO, files: Mapping[str, Path | bytes]) -> None:
-    """Write an archive into an open file: names sorted, times and permissions fixed."""
+    """Write an archive into an open file: names sorted, times and permissions fixed.
+
+    Raises:
+        InputError: a name is one that `unpack` does not take.
+    """
+    for name in files:
+        if why := _why_no_name(name):
+            raise InputError(f"packing {name[:80]!r}", f"its name is one {why}", "rename the file")
+    if _has_twins(files):
+        raise InputError("packing", "two files have the same name but for upper and lower case", "rename one of them")
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
         for name in sorted(files):
             about = zipfile.ZipInfo(name, _TIME)
@@ -90,7 +102,7 @@ def unpack(source: Source, folder: Path) -> list[str]:
     try:
         with source.open() as file, zipfile.ZipFile(_Bounded(file)) as archive:
             entries = [entry for entry in archive.infolist() if not entry.filename.endswith("/")]
-            _check(source, entries)
+            _check(source, entries, os.fstat(file.fileno()).st_size)
             left = MAX_BYTES
             for entry in entries:
                 left -= _unpack_one(source, archive, entry, folder, left)
@@ -99,26 +111,39 @@ def unpack(source: Source, folder: Path) -> list[str]:
     return [entry.filename for entry in entries]
 
 
-def _check(source: Source, entries: list[zipfile.ZipInfo]) -> None:
+def _check(source: Source, entries: list[zipfile.ZipInfo], n_bytes: int) -> None:
     if len(entries) > MAX_FILES:
         raise source.refusal(f"it contains {len(entries):,} files, more than {MAX_FILES:,}")
-    if len({entry.filename.casefold() for entry in entries}) < len(entries):
+    if _has_twins([entry.filename for entry in entries]):
         raise source.refusal("it contains two files with the same name")
-    if sum(entry.file_size for entry in entries) > MAX_BYTES:
-        raise source.refusal(f"it unpacks to more than {MAX_BYTES:,} bytes")
     for entry in entries:
-        if why := _why_not(entry):
+        if why := _why_no_name(entry.filename) or _why_not(entry):
             raise source.refusal(f"it contains {entry.filename[:80]!r}, {why}")
+    unpacked = sum(entry.file_size for entry in entries)
+    if unpacked > MAX_BYTES:
+        raise source.refusal(f"it unpacks to more than {MAX_BYTES:,} bytes")
+    if unpacked > SMALL_BYTES and unpacked > MAX_RATIO * n_bytes:  # many small files, or several at one place
+        raise source.refusal(f"its {n_bytes:,} bytes unpack to {unpacked:,}")
+
+
+def _has_twins(names: Collection[str]) -> bool:
+    """Tell whether two names are one for a file system that ignores case, or the two ways to write an accent."""
+    return len({unicodedata.normalize("NFC", name).casefold() for name in names}) < len(names)
+
+
+def _why_no_name(name: str) -> str:
+    """Return why an archive may not hold a file of that name, empty where it may."""
+    parts = name.split("/")
+    if not name or name.startswith("/") or {"..", "."} & {*parts}:
+        return "which lies outside of it"
+    if len(name) > MAX_NAME_CHARS or "" in parts or any(not c.isprintable() or c in "\\:" for c in name):
+        return "which is not a valid file name in a package"
+    return ""
 
 
 def _why_not(entry: zipfile.ZipInfo) -> str:
     """Return why an entry is not taken, empty where it is."""
-    parts = PurePosixPath(entry.filename).parts
     kind = stat.S_IFMT(entry.external_attr >> 16)
-    if entry.filename.startswith("/") or not parts or {"..", "."} & {*parts, *entry.filename.split("/")}:
-        return "which lies outside of it"
-    if len(entry.filename) > MAX_NAME_CHARS or any(not c.isprintable() or c in "\\:" for c in entry.filename):
-        return "which is not a valid file name in a package"
     if entry.compress_type not in _METHODS:
         return "which uses another compression than ours"
     if kind not in (0, stat.S_IFREG):

@@ -4,6 +4,7 @@ The figure of a combination is a mean over the seeds with its 95 % interval (Stu
 the claim compares two combinations under the same seeds.  It *holds* where the whole interval lies within the bounds,
 *does not hold* where all of it lies beyond one, and is *not decided* else.  Then the number of seeds that would decide
 is the least n with ``t(n-1) s / sqrt(n)`` below the distance of the mean from the bound, if both stay as they are.
+A claim that was tested but lacks a figure has *no result*: the runs of a combination are INVALID, failed or lack it.
 
 A count that is to be 0 (`zero`) holds when it is 0 in every run; of N packets sent, a loss of up to p per packet would
 still have shown none in one case of twenty (`confidence.at_most_ratio`), and p is stated.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import stdev
 from typing import Any
@@ -25,6 +26,8 @@ from testbed.results.recorded_run import RecordedRun
 from testbed.scenario.claim import LoadedClaim, TestSpec
 
 HOLDS, FAILS, OPEN, NOT_RUN = "holds", "does not hold", "not decided", "not run"
+NO_RESULT = "no result"
+OUTCOMES = (HOLDS, FAILS, OPEN, NO_RESULT, NOT_RUN)
 _MOST_SEEDS = 1000
 SummaryOf = Callable[[TrialRow], Mapping[str, Any]]
 
@@ -38,7 +41,7 @@ class Finding:
         combination: its values.
         value: the figure with its interval, as text.
         mean, low, high: the same as numbers; None where unknown.
-        outcome: one of the four words above.
+        outcome: one of `OUTCOMES` but ``no result``.
         seeds: how many there were.
         needed: how many seeds would decide; None where it is decided, or no number below 1000 would.
     """
@@ -83,7 +86,8 @@ def judge(claim: LoadedClaim, table: SweepTable, folder: Path, engine: str) -> C
         return RecordedRun.open(folder / trial.row.name).document("summary.json") or {}
 
     found = tuple(_finding(test, parameters, table, summary_of) for test, parameters in _pairs(claim, table))
-    return outcome_of(claim, engine, found)
+    outcome = outcome_of(claim, engine, found)
+    return replace(outcome, outcome=NO_RESULT) if outcome.outcome == NOT_RUN else outcome
 
 
 def outcome_of(claim: LoadedClaim, engine: str, findings: Sequence[Finding]) -> ClaimOutcome:
@@ -195,7 +199,7 @@ def cells_of(outcomes: Sequence[ClaimOutcome]) -> list[list[str]]:
 
 def summary_of(outcomes: Sequence[ClaimOutcome]) -> str:
     """Return how many came out how, in words."""
-    parts = [f"{n} {word}" for word in (HOLDS, FAILS, OPEN, NOT_RUN) if (n := sum(o.outcome == word for o in outcomes))]
+    parts = [f"{n} {word}" for word in OUTCOMES if (n := sum(o.outcome == word for o in outcomes))]
     other = [one.name for one in outcomes if not one.as_expected and one.outcome != NOT_RUN]
     return f"{len(outcomes)} claims: {', '.join(parts)}" + (f"; not as expected: {', '.join(other)}" if other else "")
 

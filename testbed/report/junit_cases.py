@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from testbed.report.baseline import FigureResult
-from testbed.report.claims import NOT_RUN, OPEN, ClaimOutcome
+from testbed.report.claims import NO_RESULT, NOT_RUN, OPEN, ClaimOutcome
 from testbed.report.compare import why_not_counted
 from testbed.report.junit import Case, Suite
 from testbed.report.terminal import measured
@@ -96,6 +96,8 @@ def _claim(claim: ClaimOutcome) -> Case:
     message, details = f"{claim.outcome}; expected: {claim.expected}", "\n".join([claim.statement, *findings])
     if claim.outcome == NOT_RUN or (claim.outcome == OPEN and claim.expected != OPEN):
         return Case(claim.name, "skipped", message, claim.outcome, details)
+    if claim.outcome == NO_RESULT:
+        return Case(claim.name, "error", message, claim.outcome, details)
     if not claim.as_expected:
         return Case(claim.name, "failure", message, claim.outcome, details)
     return Case(claim.name, details=f"{message}\n{details}")

@@ -220,12 +220,17 @@ def _checked(data: dict[str, Any], parsed: Document, changed: Sequence[Override]
         raise
 
 
+def code_named(data: dict[str, Any]) -> tuple[list[str], str | None]:
+    """Return the files of code that a scenario names, whatever their suffix: plug-ins, and that of its topology."""
+    given = data.get("plugins")
+    texts = [text for text in given[:MAX_PLUGINS] if isinstance(text, str)] if isinstance(given, list) else []
+    return texts, topo_class.file_of(data)
+
+
 def _plugins(data: dict[str, Any], folder: Path, parsed: Document, changed: Sequence[Override]) -> list[str]:
     """Execute the plug-ins that a scenario names, before its names are looked up; return their paths as given."""
     plugged.load_installed()
-    given = data.get("plugins")
-    texts = [text for text in given[:MAX_PLUGINS] if isinstance(text, str)] if isinstance(given, list) else []
-    topo = topo_class.file_of(data)
+    texts, topo = code_named(data)
     named = [*texts, *([topo] if topo is not None else [])]
     done = 0
     try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
 STOP_SIGNALS = tuple(
@@ -43,9 +43,9 @@ def taken(stop: Callable[[], None]) -> Iterator[None]:
 
 
 @contextmanager
-def held_back() -> Iterator[None]:
+def held_back(numbers: Iterable[signal.Signals] = STOP_SIGNALS) -> Iterator[None]:
     """Let requests to stop wait for the length of the block: across a fork, until the child has handlers of its own."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         yield
     finally:

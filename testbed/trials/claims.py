@@ -10,17 +10,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from testbed.errors import EXIT_EXPECTATION_FAILED, EXIT_INTERRUPTED, EXIT_OK, InputError
+from testbed import output
+from testbed.errors import (
+    EXIT_EXPECTATION_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_INVALID,
+    EXIT_OK,
+    EXIT_TOOL_FAILED,
+    InputError,
+)
 from testbed.files import writing
 from testbed.records.engines import EMULATION
 from testbed.report import claims as outcomes_of
-from testbed.report.claims import NOT_RUN, ClaimOutcome
+from testbed.report.claims import NO_RESULT, ClaimOutcome
 from testbed.report.claims_page import write_claims_page
 from testbed.scenario.claim import LoadedClaim, load_claim
 from testbed.system import places
 from testbed.trials import sweep
-from testbed.trials.process import jobs_for
+from testbed.trials.executing import executing, refuse_jobs
 from testbed.trials.run import RUNS
+
+_GRAVEST_FIRST = (EXIT_INTERRUPTED, EXIT_TOOL_FAILED, EXIT_INVALID, EXIT_EXPECTATION_FAILED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +54,7 @@ def claims(
     *,
     quick: bool = False,
     jobs: int | None = None,
+    scheduler: str = "",
     quiet: bool = False,
     argv: tuple[str, ...] = (),
 ) -> ClaimsResult:
@@ -55,32 +66,45 @@ def claims(
         engine: which engine runs the trials; a claim that is not about it is not run.
         quick: fewer seeds and shorter runs, as each claim says.
         jobs: how many simulated trials run at a time; default: as many as there are processors.
+        scheduler: as of `sweep.sweep`.
         quiet: say nothing on the way.
         argv: the command line, for the manifests.
 
     Raises:
         TestbedError: as of `sweep.sweep`.
     """
-    jobs = jobs_for(engine, jobs)
+    refuse_jobs(engine, jobs, scheduler)
     loaded = [load_claim(path) for path in paths]
     names = [claim.spec.name for claim in loaded]
     if len(set(names)) < len(names):
         raise InputError("testing claims", "two of them have the same name", "give each file once")
     out = out or RUNS / f"claims{'' if engine == EMULATION else f'-{engine}'}{'-quick' if quick else ''}"
     found: list[ClaimOutcome] = []
-    code = EXIT_OK
-    for claim in loaded:
-        if engine not in claim.spec.engines or code == EXIT_INTERRUPTED:
-            found.append(outcomes_of.outcome_of(claim, engine, ()))
-            continue
-        outcome, code = _tested(claim, out, engine, quick=quick, jobs=jobs, quiet=quiet, argv=argv)
-        found.append(outcome)
-        _write(found, out)
+    codes: list[int] = []
+    with executing(engine, jobs, scheduler, output.note) as executor:
+        for claim in loaded:
+            if engine not in claim.spec.engines or EXIT_INTERRUPTED in codes:
+                found.append(outcomes_of.outcome_of(claim, engine, ()))
+                continue
+            file, folder = write_sweep(claim, out, quick=quick), out / claim.spec.name
+            swept = sweep.sweep(
+                file, folder, engine, scheduler=scheduler, executor=executor, quiet=quiet, argv=argv
+            )  # fmt: skip
+            found.append(outcomes_of.judge(claim, swept.table, folder, engine))
+            codes.append(_exit_code(found[-1], swept.exit_code))
+            _write(found, out)
     _write(found, out)
-    if code != EXIT_INTERRUPTED:
-        other = [one for one in found if one.outcome != NOT_RUN and not one.as_expected]
-        code = EXIT_EXPECTATION_FAILED if other else EXIT_OK
-    return ClaimsResult(out, tuple(found), code)
+    return ClaimsResult(out, tuple(found), next((code for code in _GRAVEST_FIRST if code in codes), EXIT_OK))
+
+
+def _exit_code(outcome: ClaimOutcome, of_sweep: int) -> int:
+    """Return what a claim contributes: a claim without a result says why its runs have none."""
+    if of_sweep == EXIT_INTERRUPTED:
+        return EXIT_INTERRUPTED
+    if outcome.as_expected:
+        return EXIT_OK
+    unknown = outcome.outcome == NO_RESULT and of_sweep in (EXIT_TOOL_FAILED, EXIT_INVALID)
+    return of_sweep if unknown else EXIT_EXPECTATION_FAILED
 
 
 def write_sweep(claim: LoadedClaim, out: Path, *, quick: bool) -> Path:
@@ -88,15 +112,6 @@ def write_sweep(claim: LoadedClaim, out: Path, *, quick: bool) -> Path:
     file = writing.folder(out / "sweeps") / f"{claim.spec.name}.yaml"
     text = json.dumps(claim.sweep_data(quick=quick), indent=2, ensure_ascii=False)  # JSON is YAML
     return writing.replace(file, f"# {' '.join(claim.spec.statement.split())}\n{text}\n", durable=False)
-
-
-def _tested(
-    claim: LoadedClaim, out: Path, engine: str, *, quick: bool, jobs: int, quiet: bool, argv: tuple[str, ...]
-) -> tuple[ClaimOutcome, int]:
-    file = write_sweep(claim, out, quick=quick)
-    folder = out / claim.spec.name
-    result = sweep.sweep(file, folder, engine, jobs=jobs, quiet=quiet, argv=argv)
-    return outcomes_of.judge(claim, result.table, folder, engine), result.exit_code
 
 
 def _write(found: Sequence[ClaimOutcome], out: Path) -> None:

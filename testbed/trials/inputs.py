@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol, TypeGuard
@@ -23,6 +24,8 @@ from testbed.scenario.tables import BALANCER_POLICIES, BUFFER_POLICIES, TOPOLOGI
 from testbed.traffic import trace_file
 from testbed.traffic.plan import PacketPlan
 from testbed.traffic.streams import derived_seed
+
+_NAME_CHARS = 100  # of the copy of a file; its ending is kept
 
 
 def _resolved_text(loaded: LoadedScenario, plugins: Collection[str], model: str, traces: Mapping[str, str]) -> str:
@@ -51,7 +54,13 @@ def plugins_of(loaded: LoadedScenario) -> dict[str, Plugin]:
     measuring = (plugin for plugin in plugged.load_installed() if any(isinstance(row, Metric) for row in plugin.rows))
     used = (*used, *shapes, *counted, *measuring)
     found = dict.fromkeys([*named, *(plugin for plugin in used if plugin is not None)])
-    return {f"plugins/{number}-{plugin.path.name}": plugin for number, plugin in enumerate(found, 1)}
+    return {f"plugins/{_copy_name(number, plugin.path.name)}": plugin for number, plugin in enumerate(found, 1)}
+
+
+def _copy_name(number: int, name: str) -> str:
+    """Return the name of the copy of a file: that of a copy is the same, and any archive takes it."""
+    plain = re.sub(r"[^\w.+-]", "_", name.removeprefix(f"{number}-"))
+    return f"{number}-{plain[-_NAME_CHARS:]}"
 
 
 def _is_own(source: object) -> TypeGuard[OwnShapeSpec]:
@@ -90,7 +99,7 @@ class Folder(Protocol):
 def _traces_of(loaded: LoadedScenario) -> dict[str, str]:
     """Return the traces that a scenario names, as it names them, each with the name of its copy."""
     named = dict.fromkeys(source.trace for source in loaded.scenario.traffic if isinstance(source, TraceSpec))
-    return {text: f"traces/{number}-{Path(text).name}" for number, text in enumerate(named, 1)}
+    return {text: f"traces/{_copy_name(number, Path(text).name)}" for number, text in enumerate(named, 1)}
 
 
 def write_scenario(loaded: LoadedScenario, directory: Folder) -> None:
@@ -123,7 +132,8 @@ def hashes_of_inputs(loaded: LoadedScenario) -> dict[str, str]:
         for source in loaded.scenario.traffic
         if isinstance(source, TraceSpec)
     }
-    hashes |= {f"plugin/{plugin.path.name}": f"sha256:{plugin.sha256}" for plugin in plugins_of(loaded).values()}
+    for copy, plugin in plugins_of(loaded).items():
+        hashes[f"plugin/{copy.partition('-')[2]}"] = f"sha256:{plugin.sha256}"
     if BUFFER_POLICIES[loaded.scenario.buffer.policy].reads_model:
         hashes["model"] = provenance.sha256_of(model_of(loaded) or DEFAULT_MODEL)
     return hashes

@@ -8,21 +8,24 @@ second signal cuts a trial off instead of ending it.
 before they are asked for (`TrialProcesses.looking_ahead`), as many as there are processors and memory for; what came of
 one is kept until it is asked for.  So the caller sees the same as with one at a time, whichever trial was the faster.
 An emulated trial has the machine for itself: its figures depend on what else runs.
+
+**Where.**  `TrialProcesses` keeps the order; an `Executor` carries trials out: `ChildProcesses` on this machine,
+`remote.Workers` on others.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from testbed.capacity import memory
 from testbed.errors import (
@@ -37,6 +40,7 @@ from testbed.errors import (
 from testbed.records.engines import is_real_time
 from testbed.scenario.loading import LoadedScenario
 from testbed.system import allowance, interrupts, kernel, waiting
+from testbed.trials.child import Child, Ended
 from testbed.units import NS_PER_MS
 
 # What no later trial would end without, by exit code: the scenario or the machine is to blame.
@@ -59,24 +63,49 @@ class TrialCall:
         arguments: what follows ``python -m testbed``.
         out: the run directory.
         loaded: the scenario those arguments give.
+        module: what is run in place of ``testbed``, on this machine.
     """
 
     name: str
     arguments: tuple[str, ...]
     out: Path
     loaded: LoadedScenario
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How a run ended: its exit code (negative: the signal that ended it), and the error it gave if any."""
-
-    exit_code: int
-    said: str = ""
+    module: str = ""
 
 
 RunTrial = Callable[[TrialCall], Ended]
 Upcoming = Callable[[], TrialCall | None]
+
+
+class Running(Protocol):
+    """A trial that runs."""
+
+    @property
+    def call(self) -> TrialCall:
+        """Return what it was called with."""
+
+    def send(self, number: signal.Signals) -> None:
+        """Ask it to stop; one that has ended takes no notice."""
+
+    def ended(self) -> Ended:
+        """Return how it ended, its run directory in its place; asked once, and only when it has."""
+
+
+class Executor(Protocol):
+    """Carries trials out."""
+
+    @property
+    def slots(self) -> int:
+        """Return how many trials may run at a time."""
+
+    def fits(self, call: TrialCall, running: Sequence[Running]) -> bool:
+        """Tell whether there is memory for one more beside those that run."""
+
+    def start(self, call: TrialCall) -> Running:
+        """Begin a trial."""
+
+    def wait(self, running: Sequence[Running], within_ns: int) -> list[Running]:
+        """Return those that have ended, as soon as there are any, or none after `within_ns`."""
 
 
 def jobs_for(engine: str, jobs: int | None) -> int:
@@ -100,16 +129,17 @@ class TrialProcesses:
 
     Args:
         tick: called about twice a second while a trial is waited for.
-        jobs: how many run at a time, at most.
+        jobs: how many run at a time, at most, as processes of this machine.
+        executor: carries them out instead.
     """
 
-    def __init__(self, tick: Callable[[], None], jobs: int = 1) -> None:
-        self._tick, self._jobs = tick, jobs
-        self._running: list[_Child] = []
+    def __init__(self, tick: Callable[[], None], jobs: int = 1, executor: Executor | None = None) -> None:
+        self._tick = tick
+        self._executor: Executor = ChildProcesses(jobs) if executor is None else executor
+        self._running: list[Running] = []
         self._ended: dict[Path, Ended] = {}  # what was not asked for yet
         self._upcoming: Upcoming = _none
         self._next: TrialCall | None = None  # of those upcoming; it waits for memory
-        self._needs = memory.MemoryNeeds()
         self._signals = 0
         self._requests = interrupts.taken(self._stop)
 
@@ -157,11 +187,20 @@ class TrialProcesses:
             self._wait_for_all()
             self._ended.clear()
 
+    def in_order(self, calls: Sequence[TrialCall]) -> Generator[tuple[TrialCall, Ended], None, None]:
+        """Yield trials in order, each with how it ended; later ones begin before their turn."""
+        left = deque(calls)
+        with self.looking_ahead(lambda: left.popleft() if left else None):
+            for call in calls:
+                if left and left[0] is call:
+                    left.popleft()
+                yield call, self(call)
+
     def __call__(self, call: TrialCall) -> Ended:
         """Run a trial to its end, if it has not begun before; once stopped, run none any more."""
         if self.stopped():
             return Ended(EXIT_INTERRUPTED)
-        if call.out not in {child.call.out for child in self._running} | self._ended.keys():
+        if call.out not in {one.call.out for one in self._running} | self._ended.keys():
             self._next = None if self._next is call else self._next
             self._start(call)
         while call.out not in self._ended:
@@ -173,35 +212,31 @@ class TrialProcesses:
         return Ended(EXIT_INTERRUPTED, ended.said) if self.stopped() else ended
 
     def _begin_ahead(self) -> None:
-        while len(self._running) < self._jobs and not self.stopped():
+        while len(self._running) < self._executor.slots and not self.stopped():
             self._next = self._next or self._upcoming()
-            if self._next is None or not self._fits(self._next):
+            if self._next is None or not self._executor.fits(self._next, self._running):
                 return
             self._start(self._next)
             self._next = None
 
-    def _fits(self, call: TrialCall) -> bool:
-        running = [(child.pid, child.most_bytes) for child in self._running]
-        return memory.fits(self._needs.most_bytes(call.loaded), running)
-
     def _start(self, call: TrialCall) -> None:
-        self._running.append(_Child(call, self._needs.most_bytes(call.loaded) if self._jobs > 1 else 0))
+        self._running.append(self._executor.start(call))
         if self.stopped():  # while it was being started
             self._running[-1].send(signal.SIGINT)
 
     def _wait(self, within_ns: int) -> None:
         """Process those that end, as soon as there are any; call `tick` where there are none."""
-        ready = waiting.readable([child.descriptor for child in self._running], within_ns)
-        for child in [child for child in self._running if child.descriptor in ready]:
-            self._ended[child.call.out] = child.ended()
-            self._running.remove(child)
+        ready = self._executor.wait(self._running, within_ns)
+        for one in ready:
+            self._running.remove(one)
+            self._ended[one.call.out] = one.ended()
         if not ready:
             self._tick()
 
     def _wait_for_all(self) -> None:
         """Wait until none runs any more; where several may, for so long only."""
         asked_ns = time.monotonic_ns()
-        for after_ns, number in _CUT_OFF if self._jobs > 1 else ():
+        for after_ns, number in _CUT_OFF if self._executor.slots > 1 else ():
             while self._running and (left_ns := asked_ns + after_ns - time.monotonic_ns()) > 0:
                 self._wait(min(left_ns, _TICK_NS))
             self._signal(number)
@@ -213,52 +248,51 @@ class TrialProcesses:
         self._signal(signal.SIGINT)
 
     def _signal(self, number: signal.Signals) -> None:
-        for child in self._running:
-            child.send(number)
+        for one in self._running:
+            one.send(number)
 
 
-class _Child:
-    """A trial that runs.
+class ChildProcesses:
+    """Carries trials out as processes of this machine.
 
     Attributes:
-        call: what it was called with.
-        most_bytes: the memory it takes at most.
-        pid: its number.
-        descriptor: can be read once it has ended (pidfd_open(2)).
+        slots: how many run at a time, at most.
     """
 
-    def __init__(self, call: TrialCall, most_bytes: int) -> None:
-        self.call, self.most_bytes = call, most_bytes
-        self._said = open(os.memfd_create("said"), "w+b")  # noqa: SIM115 - no folder need be one that can be written to
-        try:
-            self._process = subprocess.Popen(
-                [*TESTBED, *call.arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=self._said,
-                start_new_session=True,
-                preexec_fn=partial(kernel.die_with_parent, os.getpid()),  # noqa: PLW1509 - there is no other thread
-            )
-            self.pid = self._process.pid
-            self.descriptor = os.pidfd_open(self.pid)
-        except BaseException:
-            self._said.close()
-            raise
+    def __init__(self, jobs: int = 1) -> None:
+        self.slots = jobs
+        self._needs = memory.MemoryNeeds()
+
+    def fits(self, call: TrialCall, running: Sequence[Running]) -> bool:
+        """Tell whether there is memory for one more beside those that run."""
+        taken = [(one.child.pid, one.most_bytes) for one in running if isinstance(one, _RunningChild)]
+        return memory.fits(self._needs.most_bytes(call.loaded), taken)
+
+    def start(self, call: TrialCall) -> Running:
+        """Begin a trial; it dies with us."""
+        tie = partial(kernel.die_with_parent, os.getpid())
+        most_bytes = self._needs.most_bytes(call.loaded) if self.slots > 1 else 0
+        program = (sys.executable, "-m", call.module) if call.module else TESTBED
+        return _RunningChild(call, Child([*program, *call.arguments], tie=tie), most_bytes)
+
+    def wait(self, running: Sequence[Running], within_ns: int) -> list[Running]:
+        """Return those that have ended, as soon as there are any, or none after `within_ns`."""
+        children = [one for one in running if isinstance(one, _RunningChild)]
+        ready = waiting.readable([one.child.descriptor for one in children], within_ns)
+        return [one for one in children if one.child.descriptor in ready]
+
+
+@dataclass(frozen=True, eq=False)
+class _RunningChild:
+    call: TrialCall
+    child: Child
+    most_bytes: int  # of memory that it takes at most
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal; one that has ended gets none."""
-        self._process.send_signal(number)
+        self.child.send(number)
 
     def ended(self) -> Ended:
-        """Return how it ended; it has."""
-        code = self._process.wait()
-        os.close(self.descriptor)
-        with self._said:
-            self._said.seek(0)
-            text = self._said.read().decode(errors="replace").strip().removeprefix("testbed: ")
-        if code < 0 and not text:
-            text = f"its process was ended by signal {-code} ({signal.strsignal(-code)})"
-        return Ended(code, text)
+        return self.child.ended()
 
 
 def _none() -> None:

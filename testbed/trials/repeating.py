@@ -7,8 +7,8 @@ outside says nothing about the others: they are made, and it is reported at the 
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +24,8 @@ from testbed.errors import (
 from testbed.results.outcome import ended_if_readable
 from testbed.scenario.loading import LoadedScenario
 from testbed.system import patience
-from testbed.trials.process import WITH_RESULT, Ended, TrialCall, TrialProcesses
+from testbed.trials.child import Ended
+from testbed.trials.process import WITH_RESULT, TrialCall, TrialProcesses
 from testbed.trials.run import RunOptions, RunResult, default_path, process_start_ns, run, say_undrained
 
 _KINDS: dict[int, type[TestbedError]] = {kind.exit_code: kind for kind in (InputError, MachineError, ToolError, Bug)}
@@ -62,7 +63,7 @@ def _side_by_side(
     loaded: LoadedScenario, options: RunOptions, count: int, jobs: int, words: Sequence[str]
 ) -> Iterator[RunResult]:
     calls = _calls(loaded, options.out, count, words)
-    waiting, notes, began_ns = deque(calls), patience.WaitNotes(output.note), time.monotonic_ns()
+    notes, began_ns = patience.WaitNotes(output.note), time.monotonic_ns()
     killed: list[TestbedError] = []
     done = 0
 
@@ -72,11 +73,8 @@ def _side_by_side(
             notes.at(what, time.monotonic_ns() - began_ns)
 
     processes = TrialProcesses(tick, jobs)
-    with processes, processes.looking_ahead(lambda: waiting.popleft() if waiting else None):
-        for call in calls:
-            if waiting and waiting[0] is call:
-                waiting.popleft()
-            ended = processes(call)
+    with processes, closing(processes.in_order(calls)) as made:
+        for call, ended in made:
             done += 1
             if ended.exit_code < 0:
                 killed.append(_error(call, ended))

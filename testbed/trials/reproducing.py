@@ -9,22 +9,29 @@ is run before the user has said `--trust`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import testbed
-from testbed.crate.comparing import DIFFERS, NOT_RUN, Reproduction, compared
+from testbed.crate import comparing
+from testbed.crate.comparing import NOT_RUN, REPRODUCED, Pair, Reproduction
 from testbed.crate.opening import Package, opened
-from testbed.errors import EXIT_EXPECTATION_FAILED, EXIT_INTERRUPTED, EXIT_OK, InputError, TestbedError
+from testbed.errors import EXIT_EXPECTATION_FAILED, EXIT_INTERRUPTED, EXIT_INVALID, EXIT_OK, InputError, TestbedError
 from testbed.files import writing
-from testbed.records.engines import is_real_time
-from testbed.results.outcome import ended_if_readable
+from testbed.records.engines import SIMULATION, is_real_time
+from testbed.results.outcome import DAMAGED, EndedRun, ended_if_readable
 from testbed.results.recorded_run import RecordedRun
 from testbed.scenario import loading
-from testbed.trials.process import TrialCall, TrialProcesses
+from testbed.system.patience import WaitNotes
+from testbed.trials.child import Ended
+from testbed.trials.process import TrialCall, TrialProcesses, jobs_for
 
+_VERSION = testbed.__version__
 _MOST_SHOWN_CHARS = 4000
 
 
@@ -38,7 +45,12 @@ class ReproduceResult:
 
 
 def reproduce(
-    path: Path, out: Path, *, trust: bool = False, note: Callable[[str], None] = lambda _: None
+    path: Path,
+    out: Path,
+    *,
+    trust: bool = False,
+    jobs: int | None = None,
+    note: Callable[[str], None] = lambda _: None,
 ) -> ReproduceResult:
     """Check a package, run again what this machine can, and compare.
 
@@ -46,18 +58,25 @@ def reproduce(
         path: the package.
         out: a folder that is made: ``package`` in it is the package, ``runs`` what is made here.
         trust: whether its plug-ins may be executed.
+        jobs: how many simulated runs are made at a time; default: as many as there are processors.
         note: gets what the user is to know on the way.
 
     Raises:
-        InputError: it is no package or was changed, `out` is there, or it has plug-ins and is not trusted.
+        InputError: it is no package or was changed, `out` is there, `jobs` is less than 1, or it has plug-ins and is
+            not trusted.
     """
-    if out.exists():
+    jobs_for(SIMULATION, jobs)
+    if os.path.lexists(out):
         raise InputError(f"--out {out}", "it exists already", "choose another directory")
-    package = examined(path, writing.folder(out / "package"), trust=trust, note=note)
-    with TrialProcesses(lambda: None) as run_trial:
-        found = tuple(_made_again(package, run, out, run_trial) for run in package.runs)
+    try:
+        package = examined(path, writing.folder(out / "package"), trust=trust, note=note)
+    except BaseException:
+        shutil.rmtree(out, ignore_errors=True)  # what was refused is in nobody's way
+        raise
+    made, stopped = _all_made(package, out, jobs, note)
+    found = tuple(comparing.together([_compared(package, run, made[run["path"]]) for run in package.runs], _VERSION))
     writing.replace_json(out / "reproduction.json", [one.to_record() for one in found], durable=False)
-    return ReproduceResult(out, found, _exit_code(found))
+    return ReproduceResult(out, found, EXIT_INTERRUPTED if stopped else _exit_code(found))
 
 
 def examined(path: Path, folder: Path, *, trust: bool, note: Callable[[str], None]) -> Package:
@@ -88,22 +107,23 @@ def _refuse_untrusted(package: Package, trust: bool, note: Callable[[str], None]
 
 def _plugins(package: Package, run: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     recorded = RecordedRun.open(package.folder / run["path"])
-    for text in _named(recorded.scenario_data()):
+    data = recorded.scenario_data()
+    texts, topo = loading.code_named(data)
+    code = [*texts, *([topo] if topo is not None else [])]
+    for text in (*code, *_data_named(data)):
         _refuse_elsewhere(package, text)
-        if text.endswith(".py"):
-            yield f"{run['path']}/{text}", recorded.source(text)
+    yield from ((f"{run['path']}/{text}", recorded.source(text)) for text in code)
 
 
-def _named(data: dict[str, Any]) -> Iterator[str]:
-    """Yield the files that a scenario names: plug-ins, model, traces."""
+def _data_named(data: dict[str, Any]) -> Iterator[str]:
+    """Yield the files of data that a scenario names: model, traces."""
 
     def of(key: str, kind: type) -> Any:
         value = data.get(key)
         return value if isinstance(value, kind) else kind()
 
     traces = [one.get("trace") for one in of("traffic", list) if isinstance(one, dict)]
-    named = [*of("plugins", list), of("buffer", dict).get("model"), *traces]
-    yield from (text for text in named if isinstance(text, str))
+    yield from (text for text in (of("buffer", dict).get("model"), *traces) if isinstance(text, str))
 
 
 def _refuse_elsewhere(package: Package, text: str) -> None:
@@ -112,24 +132,80 @@ def _refuse_elsewhere(package: Package, text: str) -> None:
         raise InputError(f"reproduce {package.name}", happened, "use a package of complete run directories")
 
 
-def _made_again(package: Package, run: dict[str, Any], out: Path, run_trial: TrialProcesses) -> Reproduction:
-    head = (run["path"], run["engine"])
+def _all_made(
+    package: Package, out: Path, jobs: int | None, note: Callable[[str], None]
+) -> tuple[dict[str, EndedRun | str], bool]:
+    """Run again what can be run, and return for each run how it ended or why it has no result; whether it was stopped.
+
+    Simulated runs are made on all processors, emulated ones one at a time.
+    """
+    made: dict[str, EndedRun | str] = {}
+    stopped = False
+    for engine in dict.fromkeys(run["engine"] for run in package.runs):
+        calls: list[TrialCall] = []
+        for run in (run for run in package.runs if run["engine"] == engine):
+            call = _call(package, run, out)
+            if isinstance(call, TrialCall):
+                calls.append(call)
+            else:
+                made[run["path"]] = call
+        at_a_time = jobs_for(engine, None if is_real_time(engine) else jobs)
+        trials = TrialProcesses(_progress(calls, note), at_a_time)
+        with trials, closing(trials.in_order(calls)) as ended:
+            made |= {call.name: _result(call, how) for call, how in ended}
+            stopped |= trials.stopped()
+    return made, stopped
+
+
+def _progress(calls: Sequence[TrialCall], note: Callable[[str], None]) -> Callable[[], None]:
+    """Return what says, now and then, how many runs have been made."""
+    notes, began_ns = WaitNotes(note), time.monotonic_ns()
+
+    def tick() -> None:
+        done = sum((call.out / "summary.json").exists() for call in calls)
+        notes.at(f"repeating, {done} of {len(calls)} runs are done", time.monotonic_ns() - began_ns)
+
+    return tick
+
+
+def _call(package: Package, run: Mapping[str, Any], out: Path) -> TrialCall | str:
+    """Return the call that makes a run again, or why that is not to be."""
+    packed = ended_if_readable(package.folder / run["path"])
+    if packed is None or not packed.counts:
+        return (
+            f"the run in the package is {DAMAGED if packed is None else packed.outcome}: it has no figures to compare"
+        )
     if is_real_time(run["engine"]) and os.geteuid() != 0:
-        return Reproduction(*head, NOT_RUN, "an emulated run needs root")
+        return "an emulated run needs root"
     scenario, target = package.folder / run["path"] / "scenario.yaml", out / "runs" / run["path"]
     arguments = ("run", str(scenario), "--engine", run["engine"], "--out", str(target), "--no-live", "--quiet")
     try:
         loaded = loading.load(scenario)
     except TestbedError as error:
-        return Reproduction(*head, NOT_RUN, str(error))
+        return str(error)
     writing.folder(target.parent)
-    ended = run_trial(TrialCall(run["path"], arguments, target, loaded))
-    packed, made = ended_if_readable(package.folder / run["path"]), ended_if_readable(target)
-    if ended.exit_code == EXIT_INTERRUPTED or packed is None or made is None or not made.summary:
-        return Reproduction(*head, NOT_RUN, ended.said or "it was interrupted")
-    return compared(run, packed, made, testbed.__version__)
+    return TrialCall(run["path"], arguments, target, loaded)
 
 
-def _exit_code(found: tuple[Reproduction, ...]) -> int:
-    outcomes = {one.outcome for one in found}
-    return EXIT_EXPECTATION_FAILED if DIFFERS in outcomes or NOT_RUN in outcomes else EXIT_OK
+def _result(call: TrialCall, ended: Ended) -> EndedRun | str:
+    made = ended_if_readable(call.out)
+    if ended.exit_code == EXIT_INTERRUPTED or made is None or not made.summary:
+        return ended.said or "it was interrupted"
+    return made
+
+
+def _compared(package: Package, run: Mapping[str, Any], made: EndedRun | str) -> tuple[Reproduction, Pair | None]:
+    packed = ended_if_readable(package.folder / run["path"])
+    if isinstance(made, str) or packed is None:
+        decides = packed is not None and packed.counts
+        return Reproduction(run["path"], run["engine"], NOT_RUN, str(made), decides), None
+    pair = Pair(run, packed, made)
+    return comparing.compared(pair, _VERSION), pair
+
+
+def _exit_code(found: Sequence[Reproduction]) -> int:
+    """Return 0 where all that decides was reproduced; a run that is INVALID in the package has nothing to reproduce."""
+    deciding = [one for one in found if one.decides]
+    if not deciding:
+        return EXIT_INVALID
+    return EXIT_OK if all(one.outcome == REPRODUCED for one in deciding) else EXIT_EXPECTATION_FAILED

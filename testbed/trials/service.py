@@ -43,7 +43,8 @@ from testbed.scenario.sources import OnOffSpec, TcpSpec, TraceSpec, WaveSpec
 from testbed.system import waiting
 from testbed.system.service import ServiceManager
 from testbed.trials import checks
-from testbed.trials.process import HOPELESS, WITH_RESULT, Ended, TrialCall, TrialProcesses
+from testbed.trials.child import Ended
+from testbed.trials.process import HOPELESS, WITH_RESULT, TrialCall, TrialProcesses
 from testbed.trials.windows import Windows
 from testbed.units import NS_PER_S
 

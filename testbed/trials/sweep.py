@@ -15,11 +15,10 @@ only lists what there is; one that was lost or damaged is rewritten.
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -36,7 +35,7 @@ from testbed.errors import (
     ToolError,
 )
 from testbed.files import writing
-from testbed.records.engines import EMULATION, is_real_time
+from testbed.records.engines import EMULATION
 from testbed.report.sweep_page import write_sweep_page
 from testbed.report.sweep_progress import SweepProgress
 from testbed.report.sweep_table import SweepTable, tabulate
@@ -50,9 +49,11 @@ from testbed.scenario.sweep import LoadedSweep, TrialSpec, load_sweep, option_te
 from testbed.system import patience
 from testbed.traffic.traces import TraceFiles
 from testbed.trials import checks
-from testbed.trials.process import HOPELESS, Ended, RunTrial, TrialCall, TrialProcesses, Upcoming, jobs_for
+from testbed.trials.child import Ended
+from testbed.trials.executing import executing, refuse_jobs, uses_this_machine
+from testbed.trials.process import HOPELESS, Executor, RunTrial, TrialCall, TrialProcesses, Upcoming
 from testbed.trials.run import RUNS
-from testbed.trials.sweep_runs import COPY, SweepRuns, summary_of
+from testbed.trials.sweep_runs import COPY, SweepRuns, held, summary_of
 
 MOST_FAILURES = 3  # in a row: it will not get better by itself
 _ELSEWHERE = "choose another --out"
@@ -86,6 +87,8 @@ def sweep(
     plugins: Sequence[Path] = (),
     baseline: Sequence[str] = (),
     jobs: int | None = None,
+    scheduler: str = "",
+    executor: Executor | None = None,
     quiet: bool = False,
     argv: tuple[str, ...] = (),
 ) -> SweepResult:
@@ -99,27 +102,32 @@ def sweep(
         plugins: files that add policies or families, beside those that the scenario names.
         baseline: ``key=value``, what the others are compared with, in place of what the file says.
         jobs: how many simulated trials run at a time; default: as many as there are processors.
+        scheduler: the address of a Dask scheduler whose workers run the trials, or ``local``; empty: this process does.
+        executor: what runs the trials, if the caller has made it; `jobs` is then without effect.
         quiet: say nothing on the way.
         argv: the command line, for the manifest and for hints.
 
     Raises:
-        InputError: the sweep, its scenario, the directory or `jobs` is wrong.
-        MachineError: this machine cannot run the scenario.
-        ToolError: trials fail one after the other.
+        InputError: the sweep, its scenario, the directory, `jobs` or `scheduler` is wrong.
+        MachineError: this machine, or a worker, cannot run the scenario.
+        ToolError: trials fail one after the other, or the scheduler is not there.
     """
-    jobs = jobs_for(engine, jobs)
+    refuse_jobs(engine, jobs, scheduler)
     for plugin in plugins:
         plugged.load(plugin)
     with patience.noted(f"checking the trials of {path}", quiet=quiet):
         loaded = checked(path, engine, (lambda _: None) if quiet else output.note).against(baseline)
-    if is_real_time(engine):
+    if uses_this_machine(engine, scheduler):
         doctor.refuse_without_root(argv)
         doctor.refuse_if_lacking(loaded.load(loaded.trials[0]).scenario, out)
     out = out or RUNS / f"sweep-{loaded.spec.name}{'' if engine == EMULATION else f'-{engine}'}"
-    progress = SweepProgress(output.console(stderr=True), len(loaded.trials), quiet=quiet)
-    trials: TrialProcesses = TrialProcesses(lambda: progress.tick(trials.ended_ahead, trials.running_ahead), jobs)
-    with progress, trials:
-        return carry_out(loaded, out, trials, progress, engine, argv, plugins, trials.looking_ahead)
+    with executing(engine, jobs, scheduler, output.note) if executor is None else nullcontext(executor) as place:
+        progress = SweepProgress(output.console(stderr=True), len(loaded.trials), quiet=quiet)
+        trials: TrialProcesses = TrialProcesses(
+            lambda: progress.tick(trials.ended_ahead, trials.running_ahead), executor=place
+        )
+        with progress, trials:
+            return carry_out(loaded, out, trials, progress, engine, argv, plugins, trials.looking_ahead)
 
 
 def checked(path: Path, engine: str = EMULATION, note: Callable[[str], None] = lambda _: None) -> LoadedSweep:
@@ -161,7 +169,7 @@ def carry_out(
     `run_trial` leaves a run directory and never raises for what happens in a trial.  For the length of the block that
     `looking_ahead` returns, trials may be begun before `run_trial` is called with them.
     """
-    with _held(out):
+    with held(out):
         return _Sweep(loaded, out, run_trial, progress, engine, argv, plugins, looking_ahead).carry_out()
 
 
@@ -322,28 +330,3 @@ class _Sweep:
         summaries = [summary_of(run) for run in chosen if run is not None]
         held = all(result["passed"] for summary in summaries for result in summary.get("expectations", ()))
         return EXIT_OK if held else EXIT_EXPECTATION_FAILED
-
-
-@contextmanager
-def _held(out: Path) -> Iterator[None]:
-    """Hold a sweep directory (made if need be) for this process alone.
-
-    Raises:
-        InputError: when it cannot be made, or another sweep works in it.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        if writing.is_full(error):
-            raise writing.refusal(out, error, _ELSEWHERE) from error
-        raise InputError("--out", f"cannot make {out}: {error.strerror}", "choose a writable directory") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise InputError(
-            f"--out {out}", "another sweep is using it", "wait for it, or choose another directory"
-        ) from error
-    finally:
-        os.close(descriptor)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from testbed.errors import InputError
+from testbed.files import writing
 from testbed.files.reading import Source
 from testbed.report.written import figure
 from testbed.results.conditions import settings_differing
@@ -138,6 +142,31 @@ class SweepRuns:
             happened = f"the summary of {source.name} has no buffer.mean_limit_bytes"
             raise InputError(f"resuming {self._out}", happened, "remove that run")
         return int(mean)
+
+
+@contextmanager
+def held(out: Path) -> Iterator[None]:
+    """Hold a sweep directory (made if need be) for this process alone.
+
+    Raises:
+        InputError: when it cannot be made, or another sweep works in it.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        if writing.is_full(error):
+            raise writing.refusal(out, error, "choose another --out") from error
+        raise InputError("--out", f"cannot make {out}: {error.strerror}", "choose a writable directory") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise InputError(
+            f"--out {out}", "another sweep is using it", "wait for it, or choose another directory"
+        ) from error
+    finally:
+        os.close(descriptor)
 
 
 def summary_of(path: Path) -> Mapping[str, Any]:
