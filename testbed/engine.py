@@ -114,8 +114,8 @@ class Engine(Protocol):
     def programs(self) -> Mapping[str, Path]:
         """Return the compiled programs it loads, by name: their hashes belong to the provenance of a run."""
 
-    def datapath(self) -> str | None:
-        """Return the kind of Open vSwitch datapath it uses, None: it uses none."""
+    def datapath(self, scenario: Scenario) -> str | None:
+        """Return the kind of Open vSwitch datapath it uses for a scenario, None: it uses none."""
 
     def run(self, plan: TrialPlan, recorder: Recorder) -> Outcome:
         """Run one trial; a request to stop ends it in order.

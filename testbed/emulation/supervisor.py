@@ -58,9 +58,9 @@ class Emulation:
         """Return the BPF programs."""
         return {f"bpf/{name}": places.bpf_object(name) for name in ("node", "sink", "link")}
 
-    def datapath(self) -> str | None:
-        """Return the userspace one, which every kernel can carry."""
-        return "netdev"
+    def datapath(self, scenario: Scenario) -> str | None:
+        """Return the userspace one, which every kernel can carry, unless the scenario asks for the kernel's."""
+        return "system" if scenario.topology.switch_ports == "kernel" else "netdev"
 
     def run(self, plan: TrialPlan, recorder: Recorder) -> engine.Outcome:
         """Run one trial in a sandbox."""

@@ -130,7 +130,8 @@ class Trial:
         largest_bytes = max(source.packet_bytes for source in plan.scenario.planned)
         ports = switch_ports.choose(plan.scenario, plan.network, self._switch)
         self._phase("making the network")
-        self._network = EmulatedNetwork(plan.network, largest_bytes, doing, ports.of("afxdp"))
+        in_kernel = bool(ports.of("kernel"))
+        self._network = EmulatedNetwork(plan.network, largest_bytes, doing, ports.of("afxdp"), in_kernel=in_kernel)
         self._phase("waiting for the ports of the switch")
         framework.preload(plan.scenario.controller.framework)  # while the switch makes its ports
         self._ports = switch_ports.settled(ports, plan.scenario.topology.switch_ports, self._switch)

@@ -55,10 +55,10 @@ class TopologySpec(Spec):
         le=1000,
         description="nodes out of service at the start; must cover all nodes that faults and autoscaler may add",
     )
-    switch_ports: Literal["auto", "afxdp", "packet"] = Field(
+    switch_ports: Literal["auto", "afxdp", "packet", "kernel"] = Field(
         "auto",
         description="kind of the emulated switch's ports: AF_XDP sockets, packet sockets, or `auto` "
-        "(AF_XDP where available)",
+        "(AF_XDP where available); `kernel`: the kernel forwards (its module openvswitch), not the switch's process",
     )
     links: dict[str, LinkSpec] = Field(
         {}, description="capacity, queue and delay of single links, by name, such as `s1-s2`; `*` stands for any part"

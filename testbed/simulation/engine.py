@@ -67,7 +67,7 @@ class Simulation:
         """Return none: it loads no program."""
         return {}
 
-    def datapath(self) -> str | None:
+    def datapath(self, scenario: Scenario) -> str | None:
         """Return none: it has a switch of its own."""
         return None
 

@@ -207,7 +207,7 @@ def _prepare(loaded: LoadedScenario, options: RunOptions, asked: provenance.Aske
         hashes=inputs.hashes_of(loaded, plan, engine),
         seeds=inputs.seeds_of(loaded),
         facts=facts.to_record(),
-        ovs_datapath=engine.datapath(),
+        ovs_datapath=engine.datapath(scenario),
         asked=asked,
     )
     manifest["notes"] = list(plan.notes)

@@ -65,7 +65,9 @@ class Counting:
         self._qdiscs = buffers.qdiscs
         self._qdiscs_before = {node: reader.read() for node, reader in self._qdiscs.items()}
         self._links = LinkDrops(network, afxdp)
-        self._switch = SwitchCounts(switch, plan.network.data_switches, plan.network.switch_ports)
+        in_kernel = plan.scenario.topology.switch_ports == "kernel"
+        bridges, ports = plan.network.data_switches, plan.network.switch_ports
+        self._switch = SwitchCounts(switch, bridges, ports, in_kernel=in_kernel)
 
     def evidence(
         self,

@@ -111,12 +111,16 @@ class EmulatedNetwork:
         largest_frame_bytes: int,
         doing: Callable[[str], None] = lambda _: None,
         afxdp: Collection[str] = (),
+        *,
+        in_kernel: bool = False,
     ) -> None:
         """Build and start everything but the controller: see `OpenVSwitch.connect_controllers`.
 
-        `doing` is called with what is being built; `afxdp` are the ports of the switch to be made so (`switch_ports`).
+        `doing` is called with what is being built; `afxdp` are the ports of the switch to be made so (`switch_ports`);
+        `in_kernel`: the kernel forwards.
         """
         self.network, self._doing, self._afxdp = network, doing, afxdp
+        self._datapath = "kernel" if in_kernel else "user"
         setLogLevel("error")
         Mininet.inited = True  # its init() would change limits and sysctls of the whole machine
         _raise_file_limit()
@@ -158,7 +162,7 @@ class EmulatedNetwork:
                     cls=Switch,
                     afxdp=self._afxdp,
                     dpid=dpid,
-                    datapath="user",
+                    datapath=self._datapath,
                     protocols="OpenFlow13",
                     failMode="secure",
                 )

@@ -1,4 +1,4 @@
-"""How the switch receives and sends frames at its ports: through AF_XDP sockets or packet sockets.
+"""How the switch receives and sends frames at its ports: AF_XDP sockets, packet sockets, or the datapath of the kernel.
 
 With packet sockets, every iteration of the switch's main loop makes a system call for every port, and allocates buffers
 for 32 frames per port.  So the cost of a packet grows with the number of ports.  An AF_XDP socket is a ring in memory
@@ -18,6 +18,10 @@ AF_XDP is used unless one of these conditions requires packet sockets:
 - a fault takes the port's link down, or the link has a rate or a delay: an AF_XDP socket bypasses the classifier that
   records the packets lost by a cut or full link (`failing_link`, `trunk`), and every queueing discipline.
 
+A port of kind ``kernel`` belongs to the datapath of the kernel (module ``openvswitch``), which forwards the packets of
+known flows and asks the switch about new ones.  It is used only if a scenario asks for it: many kernels lack the
+module, and packets without a matching flow entry are not counted apart from those that a port did not accept.
+
 Source: Open vSwitch 3.1, lib/netdev-afxdp.c (rings of 2048, and four times as many frames of 4096 bytes as both hold);
 Linux, net/xdp/xsk.c (copy mode: `__dev_direct_xmit`, without queueing discipline or classifier).
 """
@@ -32,6 +36,9 @@ from typing import Any, Literal
 
 from mininet.node import OVSSwitch
 from pyroute2 import IPRoute
+from pyroute2.netlink import genlmsg
+from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink.generic import GenericNetlinkSocket
 
 from testbed.emulation.network import offloads, poll_thread
 from testbed.emulation.network import route_requests as rt
@@ -42,11 +49,12 @@ from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
 from testbed.system import allowance, commands
 
-PortKind = Literal["afxdp", "packet"]
+PortKind = Literal["afxdp", "packet", "kernel"]
 
 AFXDP_TYPE = "afxdp"
 AFXDP_BYTES = 4 * (2048 + 2048) * 4096
 _SETTINGS = f"type={AFXDP_TYPE} options:xdp-mode=native"
+_DATAPATH_FAMILY = "ovs_datapath"
 _NATIVE = "xdp"  # how pyroute2 writes XDP_ATTACHED_DRV
 
 
@@ -68,17 +76,21 @@ class SwitchPorts:
 
     def record(self) -> dict[str, Any]:
         """Return what the manifest says."""
-        return {"afxdp": self.of("afxdp"), "packet": self.of("packet"), "because": self.because}
+        kinds: tuple[PortKind, ...] = ("afxdp", "packet", "kernel")
+        return {**{kind: self.of(kind) for kind in kinds}, "because": self.because}
 
 
 def choose(scenario: Scenario, network: Network, switch: OpenVSwitch) -> SwitchPorts:
     """Return what the ports are to be, before they are made.
 
     Raises:
-        MachineError: the scenario wants AF_XDP ports, which this machine does not have.
+        MachineError: the scenario wants AF_XDP ports, or the kernel's, which this machine does not have.
     """
     ports = network.switch_ports
     wanted = scenario.topology.switch_ports
+    if wanted == "kernel":
+        _refuse_without_datapath()
+        return SwitchPorts(dict.fromkeys(ports, "kernel"))
     refusal = "" if wanted == "packet" else _refusal(switch, len(ports))
     if refusal:
         refuse_if_demanded(wanted, refusal)
@@ -87,6 +99,20 @@ def choose(scenario: Scenario, network: Network, switch: OpenVSwitch) -> SwitchP
     kept = {*_failing(scenario, network), *_queueing(network)}
     because = "links with a fault, a rate or a delay need packet sockets" if kept else ""
     return SwitchPorts({port: "packet" if port in kept else "afxdp" for port in ports}, because)
+
+
+def _refuse_without_datapath() -> None:
+    """Refuse where the kernel has no datapath of Open vSwitch; asking for it loads the module where there is one.
+
+    Raises:
+        MachineError: it has none.
+    """
+    try:
+        with GenericNetlinkSocket() as netlink:
+            netlink.bind(_DATAPATH_FAMILY, genlmsg)
+    except (NetlinkError, OSError) as error:
+        happened = f"this kernel has no module openvswitch ({error})"
+        raise MachineError("topology.switch_ports: kernel", happened, "set it to auto") from error
 
 
 def _failing(scenario: Scenario, network: Network) -> Iterator[str]:
