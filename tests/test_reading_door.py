@@ -65,7 +65,8 @@ OWN: dict[str, dict[str, str]] = {
     "testbed/system/probes.py": {"features_found": SAID, "_wait_until_made": OURS},
     "testbed/system/streams.py": {"secure": "standard input", "reserve": "/dev/null"},
     "testbed/traffic/csv_rows.py": {"_loaded": "rows that the door has read"},
-    "testbed/trials/process.py": {"__init__": OURS},
+    "testbed/trials/child.py": {"__init__": OURS},
+    "testbed/trials/identity.py": {"_code": OURS},
     "testbed/trials/windows.py": {"__init__": "a folder, for its lock"},
 }
 

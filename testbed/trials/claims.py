@@ -74,10 +74,7 @@ def claims(
         TestbedError: as of `sweep.sweep`.
     """
     refuse_jobs(engine, jobs, scheduler)
-    loaded = [load_claim(path) for path in paths]
-    names = [claim.spec.name for claim in loaded]
-    if len(set(names)) < len(names):
-        raise InputError("testing claims", "two of them have the same name", "give each file once")
+    loaded = _loaded(paths)
     out = out or RUNS / f"claims{'' if engine == EMULATION else f'-{engine}'}{'-quick' if quick else ''}"
     found: list[ClaimOutcome] = []
     codes: list[int] = []
@@ -95,6 +92,14 @@ def claims(
             _write(found, out)
     _write(found, out)
     return ClaimsResult(out, tuple(found), next((code for code in _GRAVEST_FIRST if code in codes), EXIT_OK))
+
+
+def _loaded(paths: Sequence[Path]) -> list[LoadedClaim]:
+    loaded = [load_claim(path) for path in paths]
+    names = [claim.spec.name for claim in loaded]
+    if len(set(names)) < len(names):
+        raise InputError("testing claims", "two of them have the same name", "give each file once")
+    return loaded
 
 
 def _exit_code(outcome: ClaimOutcome, of_sweep: int) -> int:

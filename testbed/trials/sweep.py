@@ -113,10 +113,7 @@ def sweep(
         ToolError: trials fail one after the other, or the scheduler is not there.
     """
     refuse_jobs(engine, jobs, scheduler)
-    for plugin in plugins:
-        plugged.load(plugin)
-    with patience.noted(f"checking the trials of {path}", quiet=quiet):
-        loaded = checked(path, engine, (lambda _: None) if quiet else output.note).against(baseline)
+    loaded = _loaded(path, engine, plugins, quiet=quiet).against(baseline)
     if uses_this_machine(engine, scheduler):
         doctor.refuse_without_root(argv)
         doctor.refuse_if_lacking(loaded.load(loaded.trials[0]).scenario, out)
@@ -128,6 +125,13 @@ def sweep(
         )
         with progress, trials:
             return carry_out(loaded, out, trials, progress, engine, argv, plugins, trials.looking_ahead)
+
+
+def _loaded(path: Path, engine: str, plugins: Sequence[Path], *, quiet: bool) -> LoadedSweep:
+    for plugin in plugins:
+        plugged.load(plugin)
+    with patience.noted(f"checking the trials of {path}", quiet=quiet):
+        return checked(path, engine, (lambda _: None) if quiet else output.note)
 
 
 def checked(path: Path, engine: str = EMULATION, note: Callable[[str], None] = lambda _: None) -> LoadedSweep:
