@@ -26,15 +26,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scapy.fields import IntField, LongField, XIntField
-from scapy.layers.inet import IP, UDP
-from scapy.layers.inet6 import IPv6
-from scapy.layers.l2 import Ether
-from scapy.packet import Packet, Raw
 
 from testbed.scenario.network import VIP_IP, VIP_IP6, VIP_MAC, Host
 from testbed.scenario.sources import HEADER_BYTES, MAX_PACKET_BYTES, MIN_PACKET6_BYTES, MIN_PACKET_BYTES, PROBE_BYTES
 from testbed.traffic.plan import Int32s, PacketPlan
+from testbed.traffic.scapy_layers import (
+    IP,
+    UDP,
+    Ether,
+    IntField,
+    IPv6,
+    LongField,
+    Packet,
+    Raw,
+    XIntField,
+)
 
 MAGIC = 0x54425042  # "TBPB"
 PLANNED_DSCP = 8  # of planned packets in a trial: whatever else shares their way is counted apart from them
