@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from testbed.policies.forecast_corrected import MAX_THETA, CorrectedForecaster, Hindsight
+from testbed.policies.forecast import Forecaster
+from testbed.policies.forecast_corrected import GAIN, LEAST_THETA, MOST_THETA, CorrectedForecaster, Hindsight
 from testbed.records.events import ForecastMade, TrafficSampled
 
 RATE = np.array([8_000_000], dtype=np.int64)  # 10,000 bytes an interval
@@ -43,15 +44,15 @@ class Says:
         return ForecastMade(nodes=seen.nodes, horizon_ns=HORIZONS, need_bytes=need, onset_ratio=np.zeros(1))
 
 
-def random_walk(count: int, seed: int = 1) -> list[TrafficSampled]:
+def random_walk(count: int, seed: int = 1, load: float = 0.9) -> list[TrafficSampled]:
     rng, backlog, made = np.random.default_rng(seed), 0, []
-    for arrived in rng.exponential(0.9 * UNIT, count).astype(int):
+    for arrived in rng.exponential(load * UNIT, count).astype(int):
         backlog = max(0, backlog + int(arrived) - UNIT)
         made.append(sample(int(arrived), backlog))
     return made
 
 
-def grown(forecaster: CorrectedForecaster, samples: list[TrafficSampled]) -> np.ndarray:
+def grown(forecaster: Forecaster, samples: list[TrafficSampled]) -> np.ndarray:
     made = [forecaster.step(one, step * INTERVAL_NS).need_bytes[0] for step, one in enumerate(samples)]
     return np.array(made) - np.array([one.backlog_bytes for one in samples])
 
@@ -72,21 +73,63 @@ def test_hindsight_tells_the_peak_that_came() -> None:
     assert came.tolist() == [[2.0, 2.5]]
 
 
-def test_a_promise_too_large_shrinks_and_one_too_small_grows() -> None:
-    samples = random_walk(1500)
-    for growth, grows in ((12.0, False), (0.4, True)):
-        made = grown(CorrectedForecaster(Says(growth), RATE, INTERVAL_NS, 0.95), samples)
-        assert (made[-1, 0] > made[0, 0]) is np.bool_(grows)
-        assert np.all(made <= np.exp(MAX_THETA) * growth * UNIT + 1)
-
-
-def test_misses_come_out_at_the_quantile() -> None:
-    samples = random_walk(6000)
+def covered(made: np.ndarray, samples: list[TrafficSampled]) -> np.ndarray:
+    """Return for each sample but the last whether the growth within one interval stayed within the promise."""
     arrived = np.array([int(one.arrived_bytes[0]) for one in samples])
-    made = grown(CorrectedForecaster(Says(1.0), RATE, INTERVAL_NS, 0.9), samples)[:-1, 0]
     backlog = np.array([int(one.backlog_bytes[0]) for one in samples])
     came = np.maximum(np.maximum(backlog[:-1] + arrived[1:] - UNIT, 0) - backlog[:-1], 0)
-    assert abs(float(np.mean(came[1000:] <= made[1000:])) - 0.9) < 0.02
+    return came <= made[:-1, 0] + 1
+
+
+def test_a_promise_too_large_shrinks_a_little_and_one_too_small_grows() -> None:
+    samples = random_walk(3000)
+    enough = grown(CorrectedForecaster(Says(12.0), RATE, INTERVAL_NS, 0.95), samples)
+    assert enough[-1, 0] < enough[0, 0] == 12 * UNIT
+    assert np.all(enough >= (np.exp(LEAST_THETA) * 13 - 1) * UNIT - 1)
+    short = grown(CorrectedForecaster(Says(0.2), RATE, INTERVAL_NS, 0.95), samples)
+    assert short[-1, 0] > short[0, 0] == 0.2 * UNIT
+    assert np.all(short <= (np.exp(MOST_THETA) * 1.2 - 1) * UNIT + 1)
+
+
+def test_a_forecast_of_nothing_is_repaired_too() -> None:
+    """A factor on the growth could not: nothing times anything is nothing."""
+    made = grown(CorrectedForecaster(Says(0.0), RATE, INTERVAL_NS, 0.95), random_walk(3000))
+    assert made[0, 0] == 0
+    assert made[-1, 0] > 0.3 * UNIT
+
+
+def test_an_idle_queue_never_gets_a_need_below_its_backlog() -> None:
+    """Nothing happens, so theta sinks to its bound; the promise of no growth stays one of no growth and is kept."""
+    idle = [sample(0, 0)] * 500
+    forecaster = CorrectedForecaster(Says(0.0), RATE, INTERVAL_NS, 0.95)
+    assert np.all(grown(forecaster, idle) == 0)
+    assert float(forecaster._theta.min()) == LEAST_THETA
+
+
+def test_coverage_is_held_within_two_points_when_the_traffic_changes() -> None:
+    """Exponential arrivals stay within 1.5 intervals in 95 % of the calm samples and in 79 % of the busy ones."""
+    samples = random_walk(2000, load=0.5) + random_walk(12_000, seed=2, load=0.95)
+    late = slice(4000, None)
+    fixed = covered(grown(Says(0.5), samples), samples)
+    adaptive = covered(grown(CorrectedForecaster(Says(0.5), RATE, INTERVAL_NS, 0.9), samples), samples)
+    assert np.mean(fixed[late]) < 0.85
+    assert abs(np.mean(adaptive[late]) - 0.9) < 0.02
+
+
+def test_nothing_is_learnt_from_samples_without_a_forecast() -> None:
+    """A forecaster that says 0 while it warms up has promised nothing; its need is passed on."""
+
+    class Silent(Says):
+        def step(self, seen: TrafficSampled, now_ns: int) -> ForecastMade:
+            made = super().step(seen, now_ns)
+            return ForecastMade(
+                nodes=made.nodes, horizon_ns=HORIZONS, need_bytes=made.need_bytes * 0, onset_ratio=made.onset_ratio
+            )
+
+    forecaster = CorrectedForecaster(Silent(0.0), RATE, INTERVAL_NS, 0.95)
+    busy = [sample(3 * UNIT, 50_000 + step) for step in range(40)]
+    assert all(forecaster.step(one, step * INTERVAL_NS).need_bytes.max() == 0 for step, one in enumerate(busy))
+    assert float(forecaster._theta.max()) < GAIN
 
 
 def test_the_same_samples_give_the_same_forecasts() -> None:

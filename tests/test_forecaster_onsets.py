@@ -7,7 +7,7 @@ import pytest
 
 from testbed.forecaster.evaluation import onsets
 from testbed.forecaster.evaluation.bootstrap import block_means, mean_interval, ratio_interval
-from testbed.forecaster.evaluation.pareto import Point, at_equal_memory, loss_at
+from testbed.forecaster.evaluation.pareto import Point, at_equal_memory, loss_at, loss_within
 
 
 def test_the_best_threshold_separates_what_can_be_separated() -> None:
@@ -58,3 +58,11 @@ def test_intervals_hold_the_figure_and_are_absent_of_too_few() -> None:
     assert mean_interval(np.array([1.0, np.nan])) is None
     assert ratio_interval(np.ones(5), np.zeros(5)) is None
     assert block_means(np.arange(6.0), 3).tolist() == [0.5, 2.5, 4.5]
+
+
+def test_at_equal_memory_and_delay_a_policy_has_the_settings_that_take_no_more_of_either() -> None:
+    points = [Point("a", 0.3, 10, 50), Point("b", 0.1, 10, 90), Point("c", 0.05, 30, 50), Point("d", 0.4, 5, 20)]
+    assert loss_within(points, Point("own", 0.2, 10, 50)) == 0.3
+    assert loss_within(points, Point("own", 0.2, 10, 95)) == 0.1
+    assert loss_within(points, Point("own", 0.2, 40, 50)) == 0.05
+    assert loss_within(points, Point("own", 0.2, 4, 50)) is None

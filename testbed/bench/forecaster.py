@@ -6,6 +6,9 @@ take the same inputs and carry the same state; the runtimes take turns in blocks
 them.  A node predicts once in 10 ms, and others use the caches in between: so a prediction at every tick of 10 ms is
 measured, too.  As in an agent, the process has a fixed priority (where that is permitted) and collects no garbage.
 
+The calibration (`buffer.options.coverage: adaptive`) is an option, so it stands by itself, around forecasts that are
+made beforehand.
+
 Memory is what a fresh process gains in pages of its own when it loads the model and predicts, after it has imported
 what an agent without a forecast imports.  Pages of libraries are shared between agents and do not count.
 """
@@ -34,8 +37,9 @@ from testbed.forecaster.runtime.cell import Cell
 from testbed.forecaster.runtime.horizons import HORIZON_SAMPLES
 from testbed.forecaster.runtime.lstm import LstmForecaster
 from testbed.forecaster.training.onnx_export import write_onnx
+from testbed.policies.forecast_corrected import CorrectedForecaster
 from testbed.policies.forecast_gated import GatedForecaster
-from testbed.records.events import MEASURED, TrafficSampled
+from testbed.records.events import MEASURED, ForecastMade, TrafficSampled
 from testbed.system import commands, kernel
 from testbed.units import NS_PER_MS
 
@@ -56,10 +60,13 @@ def run() -> list[Row]:
     """
     model = load_model()
     rivals = _rivals(model)
-    times_us = _times_us({"prediction": _prediction(model), "step": _cell(model), **rivals})
+    own = {"prediction": _prediction(model), "calibration": _calibration(model), "step": _cell(model)}
+    times_us = _times_us({**own, **rivals})
     rows = [
         _row("forecaster.prediction_p50", times_us["prediction"][0], "us"),
         _row("forecaster.prediction_p99", times_us["prediction"][1], "us", "<= 50"),
+        _row("forecaster.calibration_p50", times_us["calibration"][0], "us"),
+        _row("forecaster.calibration_p99", times_us["calibration"][1], "us", "<= 50"),
     ]
     paced_us = _paced_us(_prediction(model))
     rows += [
@@ -156,6 +163,25 @@ def _prediction(model: Model) -> Step:
     inner = LstmForecaster(model, ("n1",), rate_bps, _INTERVAL_NS)
     forecaster = GatedForecaster(inner, rate_bps, _INTERVAL_NS, model.quantile, len(HORIZON_SAMPLES) // 2)
     samples = _samples(_BLOCK)
+    return lambda index: forecaster.step(samples[index], index)
+
+
+class _Made:
+    """A forecaster that says what was said before."""
+
+    def __init__(self, model: Model, samples: list[TrafficSampled]) -> None:
+        inner = LstmForecaster(model, ("n1",), np.array([_RATE_BPS]), _INTERVAL_NS)
+        self.horizon_ns = inner.horizon_ns
+        self._made = [inner.step(sample, index) for index, sample in enumerate(samples)]
+
+    def step(self, sample: TrafficSampled, now_ns: int) -> ForecastMade:
+        """Return the forecast of the sample number `now_ns`."""
+        return self._made[now_ns]
+
+
+def _calibration(model: Model) -> Step:
+    samples = _samples(_BLOCK)
+    forecaster = CorrectedForecaster(_Made(model, samples), np.array([_RATE_BPS]), _INTERVAL_NS, model.quantile)
     return lambda index: forecaster.step(samples[index], index)
 
 

@@ -13,7 +13,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from testbed import output, topologies
@@ -22,21 +21,14 @@ from testbed.bench.map_weights import Pair, Parts
 from testbed.errors import EXIT_INTERRUPTED, ToolError
 from testbed.files import json_text, writing
 from testbed.files.reading import Source
-from testbed.records.facts import RunFacts
-from testbed.records.samples import by_node, table_of
-from testbed.results.objective import objective_section
-from testbed.results.reserved import reserved_byte_ns
 from testbed.scenario import loading
 from testbed.scenario.model import Scenario
-from testbed.simulation.engine import simulate
 from testbed.system import allowance, places
 from testbed.traffic.plan import PacketPlan, make_plan
 from testbed.trials.child import Ended
+from testbed.trials.in_memory import simulated
 from testbed.trials.process import TrialCall, TrialProcesses
-from testbed.trials.run import trial_plan
-from testbed.units import NS_PER_S
 
-_MB = 10**6
 _COSTS = "costs.json"
 _MODULE = "testbed.bench.map_simulated"
 
@@ -96,40 +88,8 @@ def _measured(data: Mapping[str, Any], pairs: Iterable[Pair], seed: int) -> dict
         scenario = with_policies(data, pair, seed)
         if plan is None:
             plan = make_plan(scenario, topologies.describe(scenario.topology), places.scenarios())
-        found[_name(pair)] = simulated_cost(scenario, plan)
+        found[_name(pair)] = dict(simulated(scenario, plan, cohorts=1).cost)
     return found
-
-
-class _Samples:
-    """Keeps the samples of a run, as a writer of the engine."""
-
-    def __init__(self) -> None:
-        self.columns: list[Mapping[str, Any]] = []
-
-    def append_columns(self, columns: Mapping[str, object]) -> None:
-        """Keep rows."""
-        self.columns.append(columns)
-
-    def append_event(self, t_ns: int, record: Mapping[str, Any]) -> None:
-        """Keep nothing: the cost is that of samples and counts."""
-
-    def checkpoint(self) -> None:
-        """Do nothing: no file is written."""
-
-
-def simulated_cost(scenario: Scenario, plan: PacketPlan) -> Parts:
-    """Return the cost of a simulated run without faults in its parts, as its summary has them, without writing it."""
-    network, writer = topologies.describe(scenario.topology), _Samples()
-    evidence = simulate(trial_plan(scenario, network, plan, Path("logs")), writer, cohorts=1)
-    columns = {
-        name: np.concatenate([part[name] for part in writer.columns]) for name in writer.columns[0] if name != "node"
-    }
-    nodes = [node for part in writer.columns for node in part["node"]]
-    rows = by_node(table_of({"node": nodes, **columns}))
-    facts = RunFacts.of(scenario, network, "simulation")
-    end_ns = min(evidence.ran_ns, facts.duration_ns)
-    reserved = sum(reserved_byte_ns(rows[node], (), facts.floor_bytes, end_ns) for node in rows) / _MB / NS_PER_S
-    return objective_section(facts, evidence, rows, {}, reserved)
 
 
 def _main(folder: str, cell: str, seed: str, *names: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,10 +16,15 @@ from testbed.errors import InputError
 from testbed.scenario.sources import RowKind
 from testbed.system import patience
 
+if TYPE_CHECKING:
+    from testbed.forecaster.evaluation.config import EvaluateConfig
+
 _Traces = Annotated[
     list[Path] | None,
     typer.Option(
-        "--trace", metavar="FILE", help="CSV, npz or pcap; repeatable; without any, generated traffic is evaluated"
+        "--trace",
+        metavar="FILE",
+        help="CSV, npz or pcap, or a folder of them; repeatable; without any, generated traffic is evaluated",
     ),
 ]
 _Model = Annotated[
@@ -45,6 +50,14 @@ _Sums = Annotated[
     list[Path] | None,
     typer.Option("--sums", metavar="FILE.npz", help="evaluate sums of random hosts that were not used for training"),
 ]
+_Ablations = Annotated[
+    Path | None,
+    typer.Option(
+        "--ablations",
+        metavar="SCENARIO",
+        help="only simulate the scenario with parts of the predictive buffer left out, ten seeds each",
+    ),
+]
 _Card = Annotated[
     Path | None,
     typer.Option("--card", metavar="MODEL.md", help="write the tables into this model card"),
@@ -63,6 +76,13 @@ def evaluate(
     ] = 1.0,
     add_up: Annotated[bool, typer.Option("--sum", help="evaluate on the sum of all series of all traces")] = False,
     sums: _Sums = None,
+    many: Annotated[
+        bool,
+        typer.Option(
+            "--ranking", help="only rank the forecasters, over all series together; each is cut to 4000 samples"
+        ),
+    ] = False,
+    ablations: _Ablations = None,
     generated: Annotated[bool, typer.Option("--generated", help="also evaluate on generated traffic")] = False,
     interval_ms: Annotated[int, typer.Option("--interval", metavar="MS", help="sample interval in ms")] = 10,
     actuation_ms: Annotated[int, typer.Option("--actuation", metavar="MS", help="actuation delay in ms")] = 50,
@@ -70,9 +90,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Compare the LSTM with other forecasters, on traces or generated traffic that were not used for training."""
-    from testbed.forecaster.evaluation import text as evaluation_text
-    from testbed.forecaster.evaluation.evaluate import EvaluateConfig
-    from testbed.forecaster.evaluation.evaluate import evaluate as judge
+    from testbed.forecaster.evaluation.config import EvaluateConfig
 
     bin_ns = _quantity("--bin", bin_length, units.duration_ns)
     config = EvaluateConfig(
@@ -88,13 +106,50 @@ def evaluate(
         interval_ms=interval_ms,
         actuation_ms=actuation_ms,
     )
-    document = _noted(partial(judge, config))
+    document, text, write = _ablated(ablations) if ablations else (_ranked if many else _judged)(config)
     if card is not None:
-        evaluation_text.write_section(card, document)
+        write(card)
     if as_json:
         output.say_json(document)
     else:
-        output.say(evaluation_text.as_markdown(document))
+        output.say(text)
+
+
+Shown = tuple[dict[str, Any], str, Callable[[Path], None]]  # JSON data, Markdown, what writes it into a card
+
+
+def _judged(config: EvaluateConfig) -> Shown:
+    from testbed.forecaster.evaluation import text
+    from testbed.forecaster.evaluation.evaluate import evaluate as judge
+
+    document = _noted(partial(judge, config))
+    return document, text.as_markdown(document), partial(text.write_section, document=document)
+
+
+def _ranked(config: EvaluateConfig) -> Shown:
+    from testbed.forecaster.evaluation import many, ranking_text, text
+
+    document = _noted(partial(many.rank, config))
+    tables = ranking_text.as_markdown(document)
+
+    def write(card: Path) -> None:
+        text.write_part(card, "ranking", "Ranking over many series", document["model_sha256"], tables)
+
+    return document, tables, write
+
+
+def _ablated(scenario: Path) -> Shown:
+    from testbed.forecaster.evaluation import ablations_text, text
+    from testbed.forecaster.runtime.artefact import load_model
+    from testbed.trials.ablations import ablated
+
+    document = _noted(lambda note: ablated(scenario, note=note))
+    tables = ablations_text.as_markdown(document)
+
+    def write(card: Path) -> None:
+        text.write_part(card, "ablations", "Ablations", load_model().sha256, tables)
+
+    return document, tables, write
 
 
 def _noted(judge: Callable[[Callable[[str], None]], dict[str, Any]]) -> dict[str, Any]:

@@ -26,12 +26,23 @@ def train(
     periods: Annotated[
         bool, typer.Option("--periods", help="also give the model the period of the arrivals (11 more inputs)")
     ] = False,
+    rivals: Annotated[
+        bool,
+        typer.Option(
+            "--rivals",
+            help="fit the other forecasters of `evaluate` to the training series of the model in --out, with the same "
+            "--seed and --trace (needs scikit-learn instead of torch, takes minutes)",
+        ),
+    ] = False,
     card: Annotated[
         Path | None,
         typer.Option("--card", metavar="FILE.md", help="file for the model card; default: MODEL.md in --out"),
     ] = None,
 ) -> None:
     """Train the LSTM (needs torch, see `doctor`). Interrupted training is resumed."""
+    if rivals:
+        output.say(_rivals(out, seed, traces or []))
+        return
     from rich.progress import Progress
 
     with patience.noted("loading torch"):
@@ -54,3 +65,19 @@ def train(
             TrainConfig(out=out, card=card, seed=seed, epochs=epochs, periods=periods, traces=tuple(traces or ())), show
         )
     output.say(path)
+
+
+def _rivals(out: Path, seed: int, traces: list[Path]) -> Path:
+    """Fit the rivals of the model in `out`; while waiting, show what is being done."""
+    from testbed.forecaster.training.config import TrainConfig
+    from testbed.forecaster.training.rivals import train_rivals
+
+    stage = "reading the traces"
+
+    def note(text: str) -> None:
+        nonlocal stage
+        stage = text
+        output.note(text)
+
+    with patience.noted(lambda: f"fitting rivals: {stage}"):
+        return train_rivals(TrainConfig(out=out, seed=seed, traces=tuple(traces)), note)

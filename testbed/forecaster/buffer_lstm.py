@@ -7,24 +7,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from testbed.forecaster.buffer_network import as_optioned
 from testbed.forecaster.runtime.artefact import load_model
 from testbed.forecaster.runtime.lstm import LstmForecaster
 from testbed.policies.buffer import BufferPolicy, Foresight
 from testbed.policies.buffer_predictive import scaled_rule
-from testbed.policies.forecast import MakeForecaster
-from testbed.policies.forecast_gated import GatedForecaster
-from testbed.policies.forecast_path import sizing_column
+from testbed.policies.forecast import Forecaster, MakeForecaster
 from testbed.records.events import Ints
+from testbed.scenario.buffer_options import NetworkOptions
 
 
 def _forecaster(given: Foresight) -> MakeForecaster:
     spec = given.spec
     model = load_model(None if given.model is None else Path(given.model))
 
-    def make(nodes: tuple[str, ...], rate_bps: Ints) -> GatedForecaster:
+    def make(nodes: tuple[str, ...], rate_bps: Ints) -> Forecaster:
         inner = LstmForecaster(model, nodes, rate_bps, spec.sample_interval_ns)
-        column = sizing_column(inner.horizon_ns, spec)
-        return GatedForecaster(inner, rate_bps, spec.sample_interval_ns, model.quantile, column)
+        return as_optioned(inner, spec, rate_bps, model.quantile)
 
     return make
 
@@ -32,8 +31,10 @@ def _forecaster(given: Foresight) -> MakeForecaster:
 ROWS = (
     BufferPolicy(
         name="lstm",
-        doc="forecast by a small LSTM trained on bursty traffic; each node uses its own samples as input",
+        doc="forecast by a small LSTM trained on bursty traffic; each node uses its own samples as input; "
+        "`options.gate: false` leaves out the gate, `options.coverage: adaptive` recalibrates the quantile online",
         source='Hochreiter, Schmidhuber, "Long short-term memory", 1997; the model is described in MODEL.md',
+        options=NetworkOptions,
         predicts=True,
         reads_model=True,
         heeds_precursors=True,

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from testbed.forecaster.buffer_network import as_optioned
 from testbed.forecaster.onnx_network import OnnxNetwork, load_onnx
 from testbed.forecaster.runtime.lstm import NetworkForecaster
 from testbed.policies.buffer import BufferPolicy, Foresight
 from testbed.policies.buffer_predictive import scaled_rule
-from testbed.policies.forecast import MakeForecaster
-from testbed.policies.forecast_gated import GatedForecaster
-from testbed.policies.forecast_path import sizing_column
+from testbed.policies.forecast import Forecaster, MakeForecaster
 from testbed.records.events import Ints
+from testbed.scenario.buffer_options import NetworkOptions
 
 
 def _forecaster(given: Foresight) -> MakeForecaster:
@@ -22,11 +22,10 @@ def _forecaster(given: Foresight) -> MakeForecaster:
     assert given.model is not None, "the policy onnx needs a model"
     model = load_onnx(Path(given.model))
 
-    def make(nodes: tuple[str, ...], rate_bps: Ints) -> GatedForecaster:
+    def make(nodes: tuple[str, ...], rate_bps: Ints) -> Forecaster:
         network, interval_ns = OnnxNetwork(model, len(nodes)), spec.sample_interval_ns
         inner = NetworkForecaster(network, model.horizon_samples, nodes, rate_bps, interval_ns)
-        column = sizing_column(inner.horizon_ns, spec)
-        return GatedForecaster(inner, rate_bps, interval_ns, model.quantile, column)
+        return as_optioned(inner, spec, rate_bps, model.quantile)
 
     return make
 
@@ -36,6 +35,7 @@ ROWS = (
         name="onnx",
         doc="forecast by your own neural network, an ONNX file named in `buffer.model`; needs onnxruntime",
         source="the interface is in docs/howto/forecasters.md",
+        options=NetworkOptions,
         predicts=True,
         reads_model=True,
         needs_model=True,

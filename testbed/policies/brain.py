@@ -19,7 +19,7 @@ from testbed.errors import InputError
 from testbed.policies.actuation import Actuation
 from testbed.policies.arithmetic import Arrays, Mask, Numbers, Values
 from testbed.policies.buffer import ShrinkHold, buffer_policy
-from testbed.policies.buffer_rules import heeds_severity, make_rule
+from testbed.policies.buffer_rules import heeds_peers, make_rule
 from testbed.policies.forecast import Forecaster
 from testbed.policies.forecast_path import sizing_column
 from testbed.policies.peers import joined
@@ -86,7 +86,7 @@ class NodeBrain:
         self._column = 0 if self._forecaster is None else sizing_column(self._forecaster.horizon_ns, spec)
         self._predicted, self._severity = self._initial * 0, 0.0 * self._initial
         self._peers = 0.0 * self._initial
-        self.heeds_peers = heeds_severity(spec)
+        self.heeds_peers = heeds_peers(spec)
 
     @property
     def limit_bytes(self) -> Ints:

@@ -39,6 +39,6 @@ def make_forecaster(spec: BufferSpec, rate_bps: Ints) -> Forecaster | None:
     return row.forecaster(Foresight(spec))((), rate_bps)
 
 
-def heeds_severity(spec: BufferSpec) -> bool:
-    """Return whether the sizes of that policy depend on how strongly a burst is announced."""
-    return buffer_policy(spec.policy).heeds_precursors and spec.precursor_gain > 0
+def heeds_peers(spec: BufferSpec) -> bool:
+    """Return whether the sizes of that policy depend on how strongly other nodes announce a burst."""
+    return buffer_policy(spec.policy).heeds_precursors and spec.precursor_gain > 0 and spec.peers

@@ -1,17 +1,22 @@
-"""Correction by past errors: adapts a forecaster so that its quantile is reached.
+"""Correction by past errors: adapts a forecaster so that its quantile is reached while the traffic changes.
 
-It can be put around any forecaster.  When the longest horizon of a forecast has passed, the true need is known:
-Lindley's recursion over the arrivals since then, from the backlog at that time.  (It uses sums over sample intervals; a
-peak inside an interval that has drained at its end is not seen.) With ``miss = 1`` where the true need exceeded the
-corrected forecast and 0 elsewhere, per node and horizon,
+This is adaptive conformal calibration, and can be put around any forecaster.  When the longest horizon of a forecast
+has passed, the true need is known: Lindley's recursion over the arrivals since then, from the backlog at that time.
+(It uses sums over sample intervals; a peak inside an interval that has drained at its end is not seen.) With ``miss =
+1`` where the true need exceeded the corrected forecast and 0 elsewhere, per node and horizon,
 
-    theta <- clip(theta + GAIN × (miss - (1 - quantile)))        corrected growth = exp(theta) × forecast growth
+    theta <- clip(theta + GAIN × (miss - (1 - quantile)), LEAST_THETA, MOST_THETA)
+    log(1 + corrected growth) = log(1 + forecast growth) + theta
 
-so the fraction of misses converges to ``1 - quantile`` whatever the traffic is.  Forecasts of almost no growth do not
-count: without traffic no forecast is exceeded, and theta would decrease without a reason.
+so the fraction of misses converges to ``1 - quantile`` whatever the traffic is, as far as the bounds of theta allow.
+Growth is in units of rate × interval.  Theta is an offset of the logarithm, on which the network was trained.  So it
+corrects a forecast of zero growth, too, which a factor cannot; for long queues it acts like a factor.
+
+The lower bound is close to 0 on purpose.  While a queue is idle no forecast is exceeded; theta would decrease between
+bursts and be too low when one comes.  So a coverage that is too high because a queue is mostly idle stays too high.
 
 Source: I. Gibbs, E. Candès, "Adaptive conformal inference under distribution shift", NeurIPS 2021, equation 2; applied
-to the scale of the forecast instead of the level of a quantile, as in A. Angelopoulos, E. Candès, R. Tibshirani,
+to an offset of the forecast instead of the level of a quantile, as in A. Angelopoulos, E. Candès, R. Tibshirani,
 "Conformal PID control for time series prediction", NeurIPS 2023 (quantile tracking).
 """
 
@@ -23,9 +28,11 @@ from testbed.policies import fluid
 from testbed.policies.forecast import Forecaster
 from testbed.records.events import Floats, ForecastMade, Ints, TrafficSampled
 
-GAIN = 0.02
-MAX_THETA = 1.0
-LEAST_GROWTH = 0.25  # fraction of the bytes served in an interval: a smaller forecast growth counts as none
+GAIN = 0.005
+LEAST_THETA, MOST_THETA = -0.05, 1.0
+_NONE = -1.0  # growth, where nothing was promised
+_ROUNDED_BYTES = 1000  # a forecast may lie so much below the backlog and still say that it stays
+_ROUNDING = 1e-6  # intervals; a promise that rounding alone breaks is kept
 
 
 class Hindsight:
@@ -83,6 +90,7 @@ class CorrectedForecaster:
         self._hindsight = Hindsight(rate_bps, interval_ns, inner.horizon_ns)
         self._quantile = quantile
         self._theta = np.zeros((len(rate_bps), len(inner.horizon_ns)))
+        self._factor = np.exp(self._theta)
 
     @property
     def horizon_ns(self) -> tuple[int, ...]:
@@ -95,13 +103,16 @@ class CorrectedForecaster:
         if past is not None:
             self._learn(*past)
         made = self._inner.step(sample, now_ns)
-        backlog = sample.backlog_bytes[:, None]
-        growth = (made.need_bytes - backlog) * np.exp(self._theta)
-        self._hindsight.said(growth / self._hindsight.unit[:, None], sample.backlog_bytes)
-        need = backlog + np.rint(growth).astype(np.int64)
+        backlog, unit = sample.backlog_bytes[:, None], self._hindsight.unit[:, None]
+        more = made.need_bytes - backlog
+        none = more < -_ROUNDED_BYTES  # no forecast yet
+        promised = np.maximum((1.0 + np.maximum(more, 0) / unit) * self._factor - 1.0, 0.0)
+        self._hindsight.said(np.where(none, _NONE, promised), sample.backlog_bytes)
+        need = np.where(none, made.need_bytes, backlog + np.rint(promised * unit).astype(np.int64))
         return ForecastMade(nodes=made.nodes, horizon_ns=made.horizon_ns, need_bytes=need, onset_ratio=made.onset_ratio)
 
     def _learn(self, said: Floats, came: Floats) -> None:
-        step = GAIN * ((came > said) - (1.0 - self._quantile))
-        step *= said >= LEAST_GROWTH
-        self._theta = np.minimum(np.maximum(self._theta + step, -MAX_THETA), MAX_THETA)
+        step = GAIN * ((came > said + _ROUNDING) - (1.0 - self._quantile))
+        step *= said > _NONE
+        self._theta = np.minimum(np.maximum(self._theta + step, LEAST_THETA), MOST_THETA)
+        np.exp(self._theta, out=self._factor)

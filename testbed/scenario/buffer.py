@@ -85,6 +85,9 @@ class BufferSpec(Spec):
         le=10.0,
         description="the predicted increase of the limit is multiplied by 1 + `precursor_gain` × severity",
     )
+    peers: bool = Field(
+        True, description="whether burst precursors that other nodes report count, too, at half the weight of its own"
+    )
     alpha: Number = Field(
         1.0,
         gt=0.0,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from testbed.scenario.base import Duration, Number, Spec
@@ -51,4 +53,17 @@ class CredenceOptions(Spec):
         gt=0.0,
         le=1.0,
         description="fraction of the pool that is guaranteed, in equal parts, to the nodes",
+    )
+
+
+class NetworkOptions(Spec):
+    """Keys of `lstm` and `onnx`."""
+
+    gate: bool = Field(
+        True,
+        description="whether forecasts are ignored for a while after forecasts that cost more than none would have",
+    )
+    coverage: Literal["fixed", "adaptive"] = Field(
+        "fixed",
+        description="adaptive: the forecast quantile is recalibrated online, so that it is met as often as it says",
     )

@@ -20,8 +20,8 @@ The weights change no decision and no packet, so runs that differ in them alone 
 
 Source: A. Giessler, J. Haenle, A. König, E. Pade, "Free buffer allocation: an investigation by simulation", Computer
 Networks 2, 1978, and L. Kleinrock, "Power and deterministic rules of thumb for probabilistic problems in computer
-communications", ICC 1979 (power); K. Nichols et al., RFC 8289, 2018, section 4.3 (target and interval of CoDel);
-R. Pan et al., RFC 8033, 2017, section 4.2 (PIE); J. Gray, F. Putzolu, "The 5 minute rule for trading memory for disc
+communications", ICC 1979 (power); K. Nichols et al., RFC 8289, 2018, section 4 (target and interval of CoDel);
+R. Pan et al., RFC 8033, 2017, section 4 (PIE); J. Gray, F. Putzolu, "The 5 minute rule for trading memory for disc
 accesses", SIGMOD 1987.
 """
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from testbed.engine import TrialPlan
 from testbed.policies.autoscaler import Ahead
-from testbed.policies.buffer_rules import heeds_severity
+from testbed.policies.buffer_rules import heeds_peers
 from testbed.policies.cohorts import OWN_TICKS
 from testbed.policies.lifecycle import LOOK_NS
 from testbed.policies.orchestrator import Orchestrator
@@ -93,7 +93,7 @@ class Assembly:
         """Begin on a plane; `make_ahead` gives the planned load, by default that of all packets."""
         scenario, agenda, model = self._trial.scenario, self._agenda, self._model
         self.plane = plane
-        if len(self.names) > 1 and heeds_severity(scenario.buffer):
+        if len(self.names) > 1 and heeds_peers(scenario.buffer):
             self.peers = Peers(self.names, scenario.mesh.sync_interval_ns, model.message_ns, agenda)
         pool, control = make_pool(scenario.buffer, self.names, self.limits.copy()), self.control
         self.agents = Agents(

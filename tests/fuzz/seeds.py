@@ -19,10 +19,13 @@ from typing import Any
 
 import numpy as np
 import yaml
+from sklearn.ensemble import HistGradientBoostingRegressor
 
 from testbed.capacity.costs import Costs, Slope
 from testbed.crate import contents
 from testbed.forecaster.evaluation import text as evaluation_text
+from testbed.forecaster.evaluation.regressions import WINDOW, Autoregression, Linear, Trees
+from testbed.forecaster.evaluation.trained_rivals import save_rivals
 from testbed.forecaster.runtime import artefact
 from testbed.forecaster.runtime.features import FEATURES
 from testbed.forecaster.runtime.horizons import HORIZON_SAMPLES
@@ -105,6 +108,7 @@ def main() -> None:
             _packages,
             _traces,
             _models,
+            _rivals,
             _measured,
             _datagrams,
         )
@@ -274,6 +278,20 @@ def _models() -> None:
     place = f"{evaluation_text.BEGIN}\nold\n{evaluation_text.END}"
     card = f"# Model\n\nweights {CARD['model_sha256']}\n\n{place}\n\n## Limits\n\nnone\n"
     (_new("cards") / "MODEL.md").write_text(card)
+
+
+def _rivals() -> None:
+    heads = len(HORIZON_SAMPLES)
+    rows = np.random.default_rng(1).normal(size=(60, WINDOW + FEATURES))
+    setting = {"max_iter": 2, "max_leaf_nodes": 3, "early_stopping": False, "min_samples_leaf": 5}
+    trees = [HistGradientBoostingRegressor(**setting).fit(rows, rows[:, column]) for column in range(heads)]
+    regressions = (
+        Autoregression(np.array([0.5, 0.2, 0.1]), 0.3),
+        Linear(5, np.zeros((heads, 5 + FEATURES + 1))),
+        Trees(tuple(trees)),
+    )
+    gains = {"EWMA": {"gain": 0.4, "z": 1.2}, "Holt": {"gain": 0.5, "trend_gain": 0.4, "z": 1.2}}
+    save_rivals(_new("rivals") / "small" / "model-rivals.npz", gains, *regressions, {"quantile": 0.95})
 
 
 def _measured() -> None:

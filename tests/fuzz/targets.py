@@ -24,6 +24,7 @@ from testbed.files.reading import Source
 from testbed.forecaster import onnx_network
 from testbed.forecaster.data import traces as host_traces
 from testbed.forecaster.evaluation import text as evaluation_text
+from testbed.forecaster.evaluation import trained_rivals
 from testbed.forecaster.runtime import artefact
 from testbed.openmetrics import history
 from testbed.paper import kinds, series, tables
@@ -207,6 +208,14 @@ def _model(folder: Path, name: str) -> None:
     assert math.isfinite(model.quantile)
 
 
+def _rivals(folder: Path, name: str) -> None:
+    if name.endswith(".npz"):
+        numbers, manifest = folder / "model-rivals.npz", folder / "model-rivals.json"
+        digest = hashlib.sha256(numbers.read_bytes() if numbers.is_file() else b"").hexdigest()
+        manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "numbers_sha256": digest}))
+    trained_rivals.load_rivals(folder / "model.npz")
+
+
 def _host_trace(folder: Path, name: str) -> None:
     host_traces.usable_parts(host_traces.load_host_trace(folder / name), None)
 
@@ -285,6 +294,7 @@ TARGETS: dict[str, Target] = {
         Target("card", "cards", _card, InputError),
         Target("onnx", "onnx", _onnx, InputError),
         Target("model", "models", _model, InputError),
+        Target("rivals", "rivals", _rivals, InputError),
         Target("host-trace", "host-traces", _host_trace, InputError),
         Target("notification", "notifications", _notification, ValueError, bare=True),
         Target("siblings", "siblings", _siblings, ValueError, bare=True),

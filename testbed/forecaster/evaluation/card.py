@@ -17,10 +17,11 @@ of them.
 It is meant to *raise* a buffer limit above what a floor policy asks for; it must never be the only thing that sizes a
 buffer.  Inputs are dimensionless, so one model serves any link rate; it was trained at sample intervals of 1 to 10 ms.
 
-Use it where bursts are announced by ramps or new flows, or are sums of many hosts, and where an expansion takes tens of
-milliseconds: there it costs less than every rival that needs no fit.  Do not expect more than Holt's smoothing gives
-where nothing announces a burst and samples are 1 ms long.  Do not use it for periodic frames if rules can be fitted to
-the stream itself: a linear quantile regression or boosted trees then have about two thirds of its loss.
+Use it for sums of many hosts and for bursts that ramps or new flows announce: there it has the best mean rank, also
+before boosted trees that were trained on the same data with the same effort (docs/forecaster.md).  Do not use it for
+traffic of single applications with long silences, where an EWMA is better and even the last value is, nor expect more
+than Holt's smoothing gives where nothing announces a burst and samples are 1 ms long.  Where a forecaster can be fitted
+to the stream itself, boosted trees are better for periodic frames, and over all series together.
 """
 
 _LIMITS = """\

@@ -21,7 +21,7 @@ class EvaluateConfig:
     """What to judge, and how.
 
     Attributes:
-        traces: files; without any, and without `sums`, generated series are judged.
+        traces: files and folders; without any, and without `sums`, generated series are judged.
         rows: what the rows of CSV traces are; None: inferred from their times.
         bin_s: how long their bins are; None: inferred from their times.
         model: None is the shipped one.
@@ -33,6 +33,7 @@ class EvaluateConfig:
         actuation_ms: time an expansion takes.
         interval_ms: between samples.
         seed: of generated series.
+        cut: cut every series to one of a few lengths (`series.LENGTHS`), so that many can be judged side by side.
     """
 
     traces: tuple[Path, ...] = ()
@@ -47,6 +48,7 @@ class EvaluateConfig:
     actuation_ms: int = 50
     interval_ms: int = 10
     seed: int = 1
+    cut: bool = False
 
     @property
     def buffer(self) -> BufferSpec:

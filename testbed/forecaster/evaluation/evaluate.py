@@ -25,7 +25,8 @@ from testbed.forecaster.evaluation.config import EvaluateConfig, check
 from testbed.forecaster.evaluation.forecasts import LAST_VALUE, LSTM, Growths, forecast_row, spoken
 from testbed.forecaster.evaluation.pareto import MARGINS, REFERENCE_MARGIN, at_equal_memory, pareto_curves
 from testbed.forecaster.evaluation.rolling import LEAST_SAMPLES, Group, groups_of, traffic_of
-from testbed.forecaster.evaluation.series import generated, sum_sets, trace_sets
+from testbed.forecaster.evaluation.series import all_sets
+from testbed.forecaster.evaluation.trained_rivals import TrainedRivals, load_rivals
 from testbed.forecaster.runtime.artefact import Model, load_model
 from testbed.forecaster.runtime.horizons import HORIZON_SAMPLES
 from testbed.records.events import Floats
@@ -45,17 +46,20 @@ def evaluate(config: EvaluateConfig, progress: Progress = lambda _: None) -> dic
         InputError: when the model, a trace or a setting does not fit.
     """
     check(config)
-    model = load_model(config.model)
+    model, trained = load_model(config.model), load_rivals(config.model)
     read_as: list[str] = []
 
     def note(line: str) -> None:
         read_as.append(line)
         progress(line)
 
-    sets = trace_sets(config, note) if config.traces else []
-    sets += sum_sets(config, model)
-    if config.generated or not sets:
-        sets += [(f"generated, {kind}", generated(kind, config), 0) for kind in ("announced", "unannounced")]
+    sets = all_sets(config, model, note)
+    judged = [_judged(*one, model, trained, config, progress) for one in sets]
+    return {**setting_of(model, config), "traces": read_as, "sets": judged}
+
+
+def setting_of(model: Model, config: EvaluateConfig) -> dict[str, Any]:
+    """Return what an evaluation was made with, as JSON data."""
     return {
         "model_sha256": model.sha256,
         "quantile": model.quantile,
@@ -64,8 +68,6 @@ def evaluate(config: EvaluateConfig, progress: Progress = lambda _: None) -> dic
         "stretch": config.stretch,
         "command": _command(config),
         "rate": f"{config.rate_bps} bit/s" if config.rate_bps else "mean load is 60 % of it",
-        "traces": read_as,
-        "sets": [_judged(*one, model, config, progress) for one in sets],
     }
 
 
@@ -76,17 +78,23 @@ def _command(config: EvaluateConfig) -> str:
     words += [f"--rate {config.rate_bps}bit"] if config.rate_bps else []
     words += [f"--rows {config.rows}"] if config.rows else []
     words += [f"--bin {units.duration_text(round(config.bin_s * units.NS_PER_S))}"] if config.bin_s else []
-    words += ["--sum"] * config.add_up + ["--generated"] * config.generated
+    words += ["--ranking"] * config.cut + ["--sum"] * config.add_up + ["--generated"] * config.generated
     words += [f"--sums {path.name}" for path in config.sums] + [f"--trace {path.name}" for path in config.traces]
     return " ".join(("python -m testbed evaluate", *words))
 
 
 def _judged(
-    name: str, series: Sequence[Series], left_out: int, model: Model, config: EvaluateConfig, progress: Progress
+    name: str,
+    series: Sequence[Series],
+    left_out: int,
+    model: Model,
+    trained: TrainedRivals | None,
+    config: EvaluateConfig,
+    progress: Progress,
 ) -> dict[str, Any]:
     progress(f"{name}: forecasts …")
     groups = groups_of(series, config.interval_ms)
-    growths, scores = spoken(groups, model, config)
+    growths, scores = spoken(groups, model, config, trained)
     rows = [forecast_row(groups, growths, scores, index, model, config) for index in range(len(HORIZON_SAMPLES))]
     progress(f"{name}: closed loop …")
     judged = {
@@ -98,7 +106,7 @@ def _judged(
         "closed_loop": _closed_loop(series, model, config),
         "notes": _notes(series, left_out, groups),
     }
-    return dict(_plain(judged))
+    return dict(plain(judged))
 
 
 def _closed_loop(series: Sequence[Series], model: Model, config: EvaluateConfig) -> dict[str, Any]:
@@ -177,12 +185,12 @@ def _notes(series: Sequence[Series], left_out: int, groups: Sequence[Group]) -> 
     return notes
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return JSON data without what is no number."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

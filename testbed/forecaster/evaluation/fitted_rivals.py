@@ -47,7 +47,7 @@ SETTINGS: Mapping[str, tuple[Setting, ...]] = {
     ),
     "AR": tuple({"order": order} for order in (10, 2, 5, 20, 30, 40)),
     "linear": tuple({"length": length, "ridge": ridge} for ridge in (1e-6, 1e-3) for length in (20, 5, 40)),
-    "trees": tuple({"leaves": leaves, "rate": rate} for rate in (0.1, 0.05) for leaves in (15, 7, 31)),
+    "trees": tuple({"max_leaf_nodes": leaves, "learning_rate": rate} for rate in (0.1, 0.05) for leaves in (15, 7, 31)),
 }
 FITS: Mapping[str, Callable[..., Regression]] = {
     "AR": fit_autoregression,
@@ -111,12 +111,13 @@ def _loss(stretches: Sequence[Stretch], said: Sequence[Floats], quantile: float)
 def _smoothed(name: str, groups: Sequence[Group], judging: Sequence[Stretch], quantile: float) -> list[Floats]:
     """Return the growth of the smoother with the setting that does best where the others are judged, too."""
     settings = SETTINGS[name][: BUDGET if _count(judging) >= _LEAST_ROWS else 1]
-    tried = [[_smoothed_growth(name, setting, group) for group in groups] for setting in settings]
+    tried = [[smoothed_growth(name, setting, group) for group in groups] for setting in settings]
     losses = [_loss(judging, [growth[:, :, TUNED_AT] for growth in said], quantile) for said in tried]
     return tried[int(np.argmin(losses))]
 
 
-def _smoothed_growth(name: str, setting: Setting, group: Group) -> Floats:
+def smoothed_growth(name: str, setting: Setting, group: Group) -> Floats:
+    """Return the growth that a smoother with these gains predicts, [S, T, h] in intervals."""
     samples = group.samples
     horizon_ns = tuple(horizon * samples.interval_ns for horizon in HORIZON_SAMPLES)
     forecaster = SMOOTHERS[name](samples.rate_bps, samples.interval_ns, horizon_ns, **setting)

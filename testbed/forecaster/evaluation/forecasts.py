@@ -15,10 +15,11 @@ from testbed.forecaster.data.arrivals import reference_unit
 from testbed.forecaster.evaluation import metrics
 from testbed.forecaster.evaluation.bootstrap import BLOCKS, block_means, mean_interval, ratio_interval
 from testbed.forecaster.evaluation.config import EvaluateConfig
-from testbed.forecaster.evaluation.fitted_rivals import fitted_rivals
+from testbed.forecaster.evaluation.fitted_rivals import fitted_rivals, smoothed_growth
 from testbed.forecaster.evaluation.ranking import ranking
 from testbed.forecaster.evaluation.rivals import forecaster_needs, rival_needs
 from testbed.forecaster.evaluation.rolling import Group, needs_in_intervals
+from testbed.forecaster.evaluation.trained_rivals import PREFIX, TrainedRivals
 from testbed.forecaster.runtime.artefact import Model
 from testbed.forecaster.runtime.cell import run_series
 from testbed.forecaster.runtime.horizons import HORIZON_SAMPLES
@@ -35,16 +36,17 @@ Growths = dict[str, list[Floats]]  # by forecaster, one array [S, T, h] a group
 Scores = dict[str, list[Floats]]
 
 
-def spoken(groups: Sequence[Group], model: Model, config: EvaluateConfig) -> tuple[Growths, list[Scores]]:
+def spoken(
+    groups: Sequence[Group], model: Model, config: EvaluateConfig, trained: TrainedRivals | None = None
+) -> tuple[Growths, list[Scores]]:
     """Return what every forecaster says: growth by name, and for each horizon a score of an onset by name."""
     run = [run_series(model, group.inputs) for group in groups]
-    growths: Growths = {LSTM: [np.expm1(growth.astype(np.float64)) for growth, _ in run]}
-    told = list(zip(groups, growths[LSTM], strict=True))
+    own = [np.expm1(growth.astype(np.float64)) for growth, _ in run]
+    told = list(zip(groups, own, strict=True))
+    growths: Growths = {LSTM: own}
     growths[CORRECTED] = [_corrected(group, growth, model, config) for group, growth in told]
     growths[GATED] = [_gated(group, growth, model, config) for group, growth in told]
-    needs = [rival_needs(LAST_VALUE, group.samples) for group in groups]
-    growths[LAST_VALUE] = [needs_in_intervals(n, g, config.interval_ms) for n, g in zip(needs, groups, strict=True)]
-    growths |= fitted_rivals(groups, model.quantile)
+    growths |= _rivals(groups, model, config, trained)
     scores: list[Scores] = []
     for index in range(len(HORIZON_SAMPLES)):
         of_horizon: Scores = {LSTM: [logits[:, :, index].astype(np.float64) for _, logits in run]}
@@ -55,6 +57,32 @@ def spoken(groups: Sequence[Group], model: Model, config: EvaluateConfig) -> tup
                 ]
         scores.append(of_horizon)
     return growths, scores
+
+
+def foretold(
+    groups: Sequence[Group], model: Model, config: EvaluateConfig, trained: TrainedRivals | None = None
+) -> Growths:
+    """Return the growth that the LSTM and its rivals predict, by name; what is ranked, and nothing else."""
+    own = [np.expm1(run_series(model, group.inputs)[0].astype(np.float64)) for group in groups]
+    return {LSTM: own} | _rivals(groups, model, config, trained)
+
+
+def _rivals(groups: Sequence[Group], model: Model, config: EvaluateConfig, trained: TrainedRivals | None) -> Growths:
+    needs = [rival_needs(LAST_VALUE, group.samples) for group in groups]
+    last = [needs_in_intervals(n, g, config.interval_ms) for n, g in zip(needs, groups, strict=True)]
+    return {LAST_VALUE: last} | fitted_rivals(groups, model.quantile) | _trained(groups, trained)
+
+
+def _trained(groups: Sequence[Group], trained: TrainedRivals | None) -> Growths:
+    """Return what the rivals say that were fitted to the training series of the model."""
+    if trained is None:
+        return {}
+    said: Growths = {}
+    for name, gains in trained.smoothers.items():
+        said[PREFIX + name] = [smoothed_growth(name, gains, group) for group in groups]
+    for name, regression in trained.regressions.items():
+        said[PREFIX + name] = [regression.growth(group) for group in groups]
+    return said
 
 
 class _Told:
@@ -123,6 +151,10 @@ def forecast_row(
         "horizon_ms": HORIZON_SAMPLES[index] * config.interval_ms,
         "pinball": {name: float(loss.mean()) for name, loss in losses.items()},
         "skill_over": skills,
+        "skill_of_correction": {
+            "skill": _complement(_ratio(losses[CORRECTED], own)),
+            "ci": _complement_all(ratio_interval(losses[CORRECTED], own)),
+        },
         "coverage": {name: _coverage(groups, growths[name], index) for name in growths if name.startswith(LSTM)},
         "onset": _onset_row(groups, scores[index], index),
         "ranking": ranking(series_losses(groups, growths, index, model.quantile), LSTM),

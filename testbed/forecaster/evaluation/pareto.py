@@ -6,6 +6,9 @@ Each is scanned: `static` over its size, the predictive ones over margin and shr
 both, are joined by straight lines (a mixture in time reaches each point of them), and all of them, the LSTM's too, are
 read off at one memory: the mean of the LSTM at its default hold and some margin.
 
+A p99 delay cannot be read off between two points, since that of a mixture is none of theirs.  At equal memory *and*
+equal delay each policy has those of its settings that take no more of either than the LSTM at that margin.
+
 All queues are scaled to one rate.  The cap is the highest backlog that any series would reach, the floor a twentieth
 of it: at the cap nothing is lost, so all loss is the policy's.  Memory is given in milliseconds of link time.
 
@@ -41,6 +44,7 @@ STATIC_SHARES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
 PREDICTIVE = ("ewma", "holt", "lstm", "lstm, gated", "oracle")
 FLOOR_SHARE = 0.05
 _LEAST_CAP_INTERVALS = 4.0
+_EQUAL = 0.01  # so much more is still equal
 
 
 @dataclass(frozen=True)
@@ -180,6 +184,13 @@ def _frontier(points: Sequence[Point]) -> list[Point]:
     return kept
 
 
+def loss_within(points: Sequence[Point], most: Point) -> float | None:
+    """Return the least loss of the settings with no more memory and no higher p99 delay than `most` has; None: none."""
+    memory, delay = (limit * (1 + _EQUAL) for limit in (most.reserved_ms, most.delay_p99_ms))
+    losses = [one.loss_ratio for one in points if one.reserved_ms <= memory and one.delay_p99_ms <= delay]
+    return min(losses, default=None)
+
+
 def at_equal_memory(curves: dict[str, list[Point]], setting: str) -> dict[str, object]:
     """Return the losses of all at the memory of the reference at `setting`, and the ratio to the best rival."""
     reference = next(point for point in curves[REFERENCE] if point.setting == setting)
@@ -193,6 +204,8 @@ def at_equal_memory(curves: dict[str, list[Point]], setting: str) -> dict[str, o
     return {
         "setting": setting,
         "reserved_ms": reference.reserved_ms,
+        "delay_p99_ms": reference.delay_p99_ms,
+        "loss_ratio_at_equal_delay": {name: loss_within(points, reference) for name, points in curves.items()},
         "loss_ratio": losses,
         "best_rival": best,
         "lstm_over_best_rival": ratio,

@@ -7,6 +7,11 @@ than a quiet one), with Holm's correction over the rivals: at level 5 %, `better
 `not significant` that the series do not tell.  Fewer than `LEAST_SERIES` series can tell nothing: the smallest p-value
 of n is 2 / 2^n.
 
+Over many series there are two more figures.  Friedman's test says whether the forecasters differ at all.  Two of k
+forecasters whose mean ranks over N series lie within the critical difference of Nemenyi's test,
+``q sqrt(k (k + 1) / 6 N)`` with q of the studentised range divided by the root of two, are not told apart by their
+ranks; they share a letter.  This compares all pairs and is the coarser test; the signs are of the pairwise one.
+
 Source: J. Demšar, "Statistical comparisons of classifiers over multiple data sets", JMLR 7, 2006 (ranks, and tests
 against one); A. Benavoli, G. Corani, F. Mangili, "Should we really use post-hoc tests based on mean-ranks?", JMLR 17,
 2016 (why the tests are pairwise); S. Holm, "A simple sequentially rejective multiple test procedure", 1979.
@@ -14,6 +19,7 @@ against one); A. Benavoli, G. Corani, F. Mangili, "Should we really use post-hoc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,7 +29,7 @@ from testbed.records.events import Floats
 
 LEVEL = 0.05
 LEAST_SERIES = 6
-_LEAST_LOSS = 1e-9  # intervals; a series that asks for nothing has no loss to take the logarithm of
+LEAST_LOSS = 1e-9  # intervals; a series that asks for nothing has no loss to take the logarithm of
 
 
 def ranking(losses: Mapping[str, Floats], own: str) -> list[dict[str, Any]]:
@@ -50,6 +56,53 @@ def ranking(losses: Mapping[str, Floats], own: str) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (float(row["mean_rank"]), str(row["name"])))
 
 
+def over_many(losses: Mapping[str, Floats], own: str) -> dict[str, Any]:
+    """Return the ranking over many series, with Friedman's test, the critical difference and the groups by letter.
+
+    Args:
+        losses: as for `ranking`.
+        own: as for `ranking`.
+    """
+    rows, series = ranking(losses, own), len(losses[own])
+    known = series >= LEAST_SERIES and len(losses) > 2
+    difference = _critical_difference(len(losses), series) if known else None
+    if difference is not None:
+        letters = _letters([float(row["mean_rank"]) for row in rows], difference)
+        rows = [{**row, "group": letter} for row, letter in zip(rows, letters, strict=True)]
+    return {
+        "series": series,
+        "friedman_p": _friedman(losses) if known else None,
+        "critical_difference": difference,
+        "ranking": rows,
+    }
+
+
+def _critical_difference(count: int, series: int) -> float:
+    from scipy.stats import studentized_range
+
+    quantile = float(studentized_range.ppf(1 - LEVEL, count, np.inf)) / math.sqrt(2)
+    return quantile * math.sqrt(count * (count + 1) / (6 * series))
+
+
+def _friedman(losses: Mapping[str, Floats]) -> float | None:
+    from scipy.stats import friedmanchisquare
+
+    if not np.ptp(np.stack(list(losses.values())), axis=0).any():
+        return None  # all tie in every series
+    return float(friedmanchisquare(*losses.values()).pvalue)
+
+
+def _letters(ranks: Sequence[float], difference: float) -> list[str]:
+    """Return for each of the ascending ranks the letters of the largest groups, within `difference`, that it is in."""
+    ends = [max(i for i, rank in enumerate(ranks) if rank - first <= difference) for first in ranks]
+    groups = [(start, end) for start, end in enumerate(ends) if start == 0 or end > ends[start - 1]]
+    names = "abcdefghijklmnopqrstuvwxyz"
+    return [
+        "".join(names[number] for number, (start, end) in enumerate(groups) if start <= index <= end)
+        for index in range(len(ranks))
+    ]
+
+
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Return the p-values after Holm's correction; what was not tested (None) takes no part."""
     known = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
@@ -69,7 +122,7 @@ def _ranks(losses: Floats) -> Floats:
 
 
 def _apart(rival: Floats, own: Floats) -> Floats:
-    return np.asarray(np.log(np.maximum(rival, _LEAST_LOSS)) - np.log(np.maximum(own, _LEAST_LOSS)))
+    return np.asarray(np.log(np.maximum(rival, LEAST_LOSS)) - np.log(np.maximum(own, LEAST_LOSS)))
 
 
 def _p_value(rival: Floats, own: Floats) -> float | None:

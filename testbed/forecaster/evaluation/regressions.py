@@ -5,8 +5,9 @@
 * linear: quantile regression of the growth on the window, by iteratively reweighted least squares.
 * trees: gradient-boosted trees (scikit-learn) on the same window, one ensemble for each horizon.
 
-The window is the arrivals of the last `WINDOW` samples and the shipped network's inputs of the last.  linear and trees
-fit log(1 + growth), as the network does; a quantile passes through a monotone function unharmed.
+The window is the arrivals of the last `WINDOW` samples and the shipped network's inputs of the last; `lagged` adds the
+history of further inputs.  linear and trees fit log(1 + growth), as the network does; a quantile passes through a
+monotone function unharmed.
 
 Source: G. Bassett, R. Koenker, 1978 (quantile regression); J. H. Friedman, 2001 (boosting).
 """
@@ -15,17 +16,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from types import EllipsisType
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from testbed.forecaster.data.dataset import Float32s
+from testbed.forecaster.evaluation.forest import Forest
 from testbed.forecaster.runtime.features import FEATURES
 from testbed.forecaster.runtime.horizons import HORIZON_SAMPLES, LOOK_AHEAD
-from testbed.records.events import Floats
+from testbed.records.events import Floats, Ints
 
 WINDOW = 20
 MAX_ROWS = 12_000
+MAX_STEPS = 1_000_000  # of an autoregression
 HORIZONS = tuple(range(len(HORIZON_SAMPLES)))
 _IRLS_STEPS = 20
 _RIDGE = 1e-6
@@ -73,20 +77,50 @@ class Regression(Protocol):
         ...
 
 
-def windows(series: Walked, length: int = WINDOW) -> Floats:
-    """Return the inputs of a regression for every sample, [S, T, length + FEATURES]."""
-    arrived = np.log1p(series.arrived)
-    padded = np.pad(arrived, ((0, 0), (length - 1, 0)), mode="edge")
-    past = np.lib.stride_tricks.sliding_window_view(padded, length, axis=1)[:, : arrived.shape[1]]
-    return np.concatenate([past, series.inputs[:, :, :FEATURES]], axis=2).astype(np.float64)
+Places = tuple[Ints, Ints]  # rows and columns of single samples
 
 
-def _rows(stretches: Sequence[Stretch], length: int, most: int) -> tuple[Floats, Floats]:
+def width(length: int = WINDOW, lagged: Sequence[int] = ()) -> int:
+    """Return the number of inputs of a regression."""
+    return length * (1 + len(lagged)) + FEATURES
+
+
+def windows(
+    series: Walked, length: int = WINDOW, lagged: Sequence[int] = (), at: Places | EllipsisType = ...
+) -> Floats:
+    """Return the inputs of a regression for every sample, or those `at` some: [S, T, width] or [places, width]."""
+    columns = [np.log1p(series.arrived), *(series.inputs[:, :, column] for column in lagged)]
+    past = [_past(column, length)[at] for column in columns]
+    return np.concatenate([*past, series.inputs[:, :, :FEATURES][at]], axis=-1).astype(np.float64)
+
+
+def _past(column: Floats | Float32s, length: int) -> Floats:
+    """Return the last `length` values at every sample, [S, T, length]; before the first stands the first."""
+    padded = np.pad(column, ((0, 0), (length - 1, 0)), mode="edge")
+    return np.lib.stride_tricks.sliding_window_view(padded, length, axis=1)
+
+
+def _rows(stretches: Sequence[Stretch], length: int, lagged: Sequence[int], most: int) -> tuple[Floats, Floats]:
     """Return inputs and logarithms of the growth, at most about `most`."""
-    kept = [windows(series, length)[:, span].reshape(-1, length + FEATURES) for series, span in stretches]
-    growth = [series.growth[:, span].reshape(-1, len(HORIZON_SAMPLES)) for series, span in stretches]
-    every = max(1, sum(map(len, kept)) // most)
-    return np.concatenate(kept)[::every], np.log1p(np.concatenate(growth)[::every])
+    spans = [(len(series.arrived), span.stop - span.start) for series, span in stretches]
+    places = [(row, time + span.start) for (row, time), (_, span) in zip(spread(spans, most), stretches, strict=True)]
+    pairs = list(zip(stretches, places, strict=True))
+    kept = [windows(series, length, lagged, at) for (series, _), at in pairs]
+    growth = [series.growth[at] for (series, _), at in pairs]
+    return np.concatenate(kept), np.log1p(np.concatenate(growth))
+
+
+def spread(shapes: Sequence[tuple[int, int]], most: int) -> list[Places]:
+    """Return about `most` places of arrays of these shapes, evenly spread: one drawn from each of as many stretches."""
+    bounds = np.cumsum([0, *(rows * columns for rows, columns in shapes)])
+    every = max(1, int(bounds[-1]) // most)
+    chosen = np.arange(0, int(bounds[-1]), every)
+    chosen = np.minimum(chosen + np.random.default_rng(0).integers(0, every, len(chosen)), bounds[-1] - 1)
+    parts = np.split(chosen, np.searchsorted(chosen, bounds[1:-1]))
+    return [
+        (part // max(columns, 1), part % max(columns, 1))
+        for part, (_, columns) in zip((p - b for p, b in zip(parts, bounds, strict=False)), shapes, strict=True)
+    ]
 
 
 def _with_one(window: Floats) -> Floats:
@@ -103,14 +137,15 @@ def _solved(matrix: Floats, right: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Linear:
-    """Weights [horizons, length + features + 1] on a window of `length` arrivals."""
+    """Weights [horizons, width + 1] on a window of `length` samples."""
 
     length: int
     weights: Floats
+    lagged: tuple[int, ...] = ()
 
     def growth(self, series: Walked) -> Floats:
         """See `Regression`."""
-        said = _with_one(windows(series, self.length)) @ self.weights.T
+        said = _with_one(windows(series, self.length, self.lagged)) @ self.weights.T
         return np.asarray(np.expm1(np.clip(said, 0, _MOST)))
 
 
@@ -120,11 +155,13 @@ def fit_linear(
     columns: Sequence[int] = HORIZONS,
     length: int = WINDOW,
     ridge: float = _RIDGE,
+    lagged: Sequence[int] = (),
     most: int = MAX_ROWS,
 ) -> Linear:
     """Fit a regression for the horizons number `columns`; `ridge` is the penalty of squared weights a row."""
-    rows, targets = _rows(stretches, length, most)
-    return Linear(length, np.stack([_quantile_regression(rows, targets[:, c], quantile, ridge) for c in columns]))
+    rows, targets = _rows(stretches, length, lagged, most)
+    weights = np.stack([_quantile_regression(rows, targets[:, c], quantile, ridge) for c in columns])
+    return Linear(length, weights, tuple(lagged))
 
 
 def _quantile_regression(rows: Floats, target: Floats, quantile: float, ridge: float) -> Floats:
@@ -172,21 +209,28 @@ class Autoregression:
 
 
 def fit_autoregression(
-    stretches: Sequence[Stretch], _quantile: float, columns: Sequence[int] = HORIZONS, order: int = 10
+    stretches: Sequence[Stretch],
+    _quantile: float,
+    columns: Sequence[int] = HORIZONS,
+    order: int = 10,
+    most: int = MAX_STEPS,
 ) -> Autoregression:
     """Fit the next arrivals on the `order` before them."""
-    lagged, following = zip(*(_lags(one.series.arrived[:, one.span], order) for one in stretches), strict=True)
-    inputs, target = _with_one(np.concatenate(lagged)), np.concatenate(following)
+    runs = _runs([one.series.arrived[:, one.span] for one in stretches], order, most)
+    inputs, target = _with_one(runs[:, -2::-1]), runs[:, -1]
     weights = _solved(inputs.T @ inputs + _RIDGE * len(inputs) * np.eye(order + 1), inputs.T @ target)
     return Autoregression(weights, float(np.std(target - inputs @ weights)) if len(target) else 0.0, tuple(columns))
 
 
-def _lags(arrived: Floats, order: int) -> tuple[Floats, Floats]:
-    """Return the `order` values before each value (latest first), and the values."""
-    if arrived.shape[1] <= order:
-        return np.empty((0, order)), np.empty(0)
-    view = np.lib.stride_tricks.sliding_window_view(arrived, order + 1, axis=1).reshape(-1, order + 1)
-    return view[:, -2::-1], view[:, -1]
+def _runs(arrivals: Sequence[Floats], order: int, most: int) -> Floats:
+    """Return runs of `order` values and the one that followed, latest last, at most about `most`."""
+    views = [
+        np.lib.stride_tricks.sliding_window_view(arrived, order + 1, axis=1)
+        for arrived in arrivals
+        if arrived.shape[1] > order
+    ]
+    places = spread([(view.shape[0], view.shape[1]) for view in views], most)
+    return np.concatenate([np.empty((0, order + 1)), *(view[at] for view, at in zip(views, places, strict=True))])
 
 
 # -------------------------------------------------------------------------------------------------------------- trees
@@ -194,35 +238,49 @@ def _lags(arrived: Floats, order: int) -> tuple[Floats, Floats]:
 
 @dataclass(frozen=True)
 class Trees:
-    """One ensemble a horizon: from rows of a window to log(1 + growth)."""
+    """One fitted scikit-learn estimator a horizon: from rows of a window to log(1 + growth)."""
 
-    ensembles: tuple[Callable[[Floats], Floats], ...]
+    ensembles: tuple[Any, ...]
+    lagged: tuple[int, ...] = ()
 
     def growth(self, series: Walked) -> Floats:
         """See `Regression`."""
-        found = windows(series)
-        rows = found.reshape(-1, found.shape[2])
-        said = np.stack([ensemble(rows) for ensemble in self.ensembles], axis=1)
-        return np.asarray(np.expm1(np.clip(said, 0, _MOST))).reshape(*found.shape[:2], len(self.ensembles))
+        return _grown(series, self.lagged, lambda rows: np.stack([one.predict(rows) for one in self.ensembles], axis=1))
+
+
+@dataclass(frozen=True)
+class StoredTrees:
+    """The same as arrays, which can be stored."""
+
+    forest: Forest
+    lagged: tuple[int, ...] = ()
+
+    def growth(self, series: Walked) -> Floats:
+        """See `Regression`."""
+        return _grown(series, self.lagged, self.forest.values)
+
+
+def _grown(series: Walked, lagged: Sequence[int], values: Callable[[Floats], Floats]) -> Floats:
+    found = windows(series, lagged=lagged)
+    said = values(found.reshape(-1, found.shape[2]))
+    return np.asarray(np.expm1(np.clip(said, 0, _MOST))).reshape(*found.shape[:2], said.shape[1])
 
 
 def fit_trees(
     stretches: Sequence[Stretch],
     quantile: float,
     columns: Sequence[int] = HORIZONS,
-    leaves: int = 15,
-    rate: float = 0.1,
+    lagged: Sequence[int] = (),
     most: int = MAX_ROWS,
+    **setting: float,
 ) -> Trees:
-    """Fit `TREES` trees of at most `leaves` leaves, each added with the learning rate `rate`."""
+    """Fit boosted trees; `setting` is scikit-learn's, such as ``max_leaf_nodes`` and ``learning_rate``."""
     from sklearn.ensemble import HistGradientBoostingRegressor
 
-    rows, targets = _rows(stretches, WINDOW, most)
-    setting = {"max_iter": TREES, "max_leaf_nodes": leaves, "learning_rate": rate, "early_stopping": False}
+    rows, targets = _rows(stretches, WINDOW, lagged, most)
+    setting = {"max_iter": TREES, "early_stopping": False, "random_state": 0, **setting}
     fitted = [
-        HistGradientBoostingRegressor(loss="quantile", quantile=quantile, random_state=0, **setting).fit(
-            rows, targets[:, column]
-        )
+        HistGradientBoostingRegressor(loss="quantile", quantile=quantile, **setting).fit(rows, targets[:, column])
         for column in columns
     ]
-    return Trees(tuple(one.predict for one in fitted))
+    return Trees(tuple(fitted), tuple(lagged))

@@ -1,10 +1,12 @@
 """Which series an evaluation judges: those of trace files, sums of recorded hosts, generated ones.
 
-A file of several segments is a set of its own; files of one series make up one set together.
+A file of several segments is a set of its own; files of one series make up one set together, and so does a folder with
+all that lies in it.  What in a folder cannot be judged is left out and counted; a file that was named is refused.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,7 +24,22 @@ from testbed.forecaster.runtime.artefact import Model
 _GENERATED_SERIES, _GENERATED_SAMPLES, _GENERATED_STREAM = 24, 2000, 0xE7A1
 _SUMS, _SUM_STREAM, _SUM_STRETCH = 24, 0x5035, 10
 
+LENGTHS = (4000, 2000, 1000, 500, 250, LEAST_SAMPLES)  # samples, where series are cut
+
 Set = tuple[str, list[Series], int]  # name, series, how many were left out
+
+
+def all_sets(config: EvaluateConfig, model: Model, note: Callable[[str], None] = lambda _: None) -> list[Set]:
+    """Return everything that `config` asks to judge; generated series where it names nothing.
+
+    Raises:
+        InputError: names the file or folder that cannot be judged and why.
+    """
+    sets = trace_sets(config, note) if config.traces else []
+    sets += sum_sets(config, model)
+    if config.generated or not sets:
+        sets += [(f"generated, {kind}", generated(kind, config), 0) for kind in ("announced", "unannounced")]
+    return sets
 
 
 def trace_sets(config: EvaluateConfig, note: Callable[[str], None] = lambda _: None) -> list[Set]:
@@ -31,17 +48,38 @@ def trace_sets(config: EvaluateConfig, note: Callable[[str], None] = lambda _: N
     Raises:
         InputError: names the file that cannot be judged and why.
     """
-    by_file = {path: _read(path, config, note) for path in config.traces}
+    folders = [path for path in config.traces if path.is_dir()]
+    by_file = {path: _read(path, config, note) for path in config.traces if path not in folders}
+    within = {folder: _within(folder, config, note) for folder in folders}
     if config.add_up:
-        total = summed([one for series in by_file.values() for one in series])
+        total = summed([one for series in (*by_file.values(), *within.values()) for one in series])
         return [(total.name, _usable([total], config), 0)]
     found = [(path.name, series) for path, series in by_file.items() if len(series) > 1]
     single = [series[0] for series in by_file.values() if len(series) == 1]
     if single:
         name = single[0].name if len(single) == 1 else f"{len(single)} traces"
         found.append((name, single))
+    found += [(folder.name, series) for folder, series in within.items()]
     sets = [(name, series, _usable(series, config)) for name, series in found]
     return [(name, usable, len(series) - len(usable)) for name, series, usable in sets]
+
+
+def _within(folder: Path, config: EvaluateConfig, note: Callable[[str], None]) -> list[Series]:
+    """Return the series of all files in a folder and below that are traces."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    found: list[Series] = []
+    refused: list[str] = []
+    for path in files:
+        try:
+            found += _read(path, config, lambda _: None)
+        except InputError as error:
+            refused.append(f"{path.name}: {error.happened}")
+    if not found:
+        happened = f"none of its {len(files)} files is a trace" + (f" ({refused[0]})" if refused else "")
+        raise InputError(f"evaluating the traces in {folder}", happened, "give a folder of CSV, npz or pcap files")
+    if refused:
+        note(f"{folder.name}: {len(refused)} of {len(files)} files are left out, the first one {refused[0]}")
+    return found
 
 
 def _read(path: Path, config: EvaluateConfig, note: Callable[[str], None]) -> list[Series]:
@@ -81,7 +119,8 @@ def _sum_set(path: Path, config: EvaluateConfig, model: Model) -> Set:
 def _usable(series: Sequence[Series], config: EvaluateConfig) -> list[Series]:
     """Return the series that carry bytes and are long enough, at their rates; the set says how many are left out."""
     least_ms = LEAST_SAMPLES * config.interval_ms
-    busy = [one for one in series if one.mean_bps > 0]
+    kept = [_cut(one, config.interval_ms) for one in series] if config.cut else series
+    busy = [one for one in kept if one.mean_bps > 0]
     usable = [at_rate(one, config.rate_bps) for one in busy if len(one.arrived_bytes) >= least_ms]
     if usable:
         return usable
@@ -91,6 +130,12 @@ def _usable(series: Sequence[Series], config: EvaluateConfig) -> list[Series]:
     longest = max(len(one.arrived_bytes) for one in busy)
     happened = f"{longest} ms are too short: {LEAST_SAMPLES} samples of {config.interval_ms} ms are the least"
     raise InputError(attempted, happened, f"--stretch {least_ms / longest * config.stretch:.3g} or a finer --interval")
+
+
+def _cut(series: Series, interval_ms: int) -> Series:
+    """Return the beginning of a series, of the greatest of `LENGTHS` that it has."""
+    bins = next((n * interval_ms for n in LENGTHS if n * interval_ms <= len(series.arrived_bytes)), None)
+    return dataclasses.replace(series, arrived_bytes=series.arrived_bytes[:bins])
 
 
 def generated(kind: str, config: EvaluateConfig) -> list[Series]:

@@ -70,6 +70,22 @@ def check(config: TrainConfig) -> None:
     """
     if importlib.util.find_spec("torch") is None:
         raise MachineError("training a model", "torch is not installed", installing.optional("train"))
+    _check_settings(config)
+
+
+def check_rivals(config: TrainConfig) -> None:
+    """Refuse settings with which no rivals can be fitted.
+
+    Raises:
+        InputError: names the setting.
+        MachineError: scikit-learn, which grows the trees, is not installed.
+    """
+    if importlib.util.find_spec("sklearn") is None:
+        raise MachineError("fitting rivals", "scikit-learn is not installed", installing.optional("evaluate"))
+    _check_settings(config)
+
+
+def _check_settings(config: TrainConfig) -> None:
     for name in ("epochs", "series", "validation_series", "samples", "hidden", "batch", "chunk"):
         if getattr(config, name) < 1:
             raise InputError(f"training with {name} {getattr(config, name)}", "it must be at least 1")
