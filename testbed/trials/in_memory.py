@@ -64,7 +64,7 @@ class InMemory:
         return sum(reserved_byte_ns(row, (), self.facts.floor_bytes, end_ns) for row in rows) / _MB / NS_PER_S
 
     @property
-    def cost(self) -> Mapping[str, float]:
+    def cost(self) -> dict[str, float]:
         """Return the cost and its parts in MB, as `objective` in a summary."""
         return objective_section(self.facts, self.evidence, self.samples, {}, self.reserved_mb_s)
 
