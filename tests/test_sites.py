@@ -19,10 +19,12 @@ from testbed.scenario.engine_checks import usual_engine
 from testbed.scenario.loading import load
 from testbed.scenario.model import Scenario
 from testbed.scenario.placement import PlacementSpec
+from testbed.scenario.sources import WaveSpec
 from testbed.scenario.tables import PLACEMENT_POLICIES
 from testbed.simulation.agenda import Agenda
 from testbed.simulation.peers import Peers
 from testbed.topologies import describe
+from testbed.traffic import wave
 from testbed.trials import checks
 from testbed.trials.replay import replay
 from testbed.units import NS_PER_MS, NS_PER_S
@@ -305,6 +307,30 @@ def test_the_lead_of_a_wave_is_how_long_it_was_announced() -> None:
         *(demand(4, 10), line(4, kind="DemandExpected", direction="out", expected_bps=0), demand(5, 1), demand(6, 9)),
     ]
     assert leads_ns(events) == [2, 0]
+
+
+def test_a_wave_has_its_rate_at_every_time_and_its_flows_come_and_go() -> None:
+    spec = WaveSpec.model_validate(
+        {
+            **{"name": "w", "from": "c1", "shape": "wave", "low": "1Mbit", "peak": "9Mbit", "period": "10s"},
+            **{"width": "4s", "peak_at": "3s", "flows": 1000, "concurrent": 20, "flow_life": "500ms"},
+        }
+    )
+    rates = wave.rate_bps(spec, np.array([3.0, 13.0, 2.0, 5.5, 9.0]) * NS_PER_S)
+    assert rates.tolist() == [9 * MBIT, 9 * MBIT, MBIT + 8 * MBIT * 0.5625, MBIT, MBIT]
+    packets = wave.wave(spec, 20 * NS_PER_S, 1)
+    assert (np.diff(packets.t_ns) >= 0).all()
+    top = int(((packets.t_ns > 2.9 * NS_PER_S) & (packets.t_ns < 3.1 * NS_PER_S)).sum())
+    assert abs(top - 9 * MBIT * 0.2 / 8000) < 5 * (9 * MBIT * 0.2 / 8000) ** 0.5  # five standard deviations
+    assert abs(len(packets.t_ns) - spec_packets(spec)) < 5 * spec_packets(spec) ** 0.5
+    early = set(packets.flow[packets.t_ns < 400 * NS_PER_MS].tolist())
+    late = set(packets.flow[(packets.t_ns > NS_PER_S) & (packets.t_ns < 1.4 * NS_PER_S)].tolist())
+    assert early
+    assert not early & late
+
+
+def spec_packets(spec: WaveSpec) -> float:
+    return next(row for row in wave.ROWS).expected(spec, 20 * NS_PER_S, 1)
 
 
 # ------------------------------------------------------------------------------------------------------- messages
