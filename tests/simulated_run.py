@@ -11,7 +11,10 @@ import yaml
 from testbed import topologies
 from testbed.records.evidence import Evidence
 from testbed.records.facts import RunFacts
+from testbed.records.samples import by_node, table_of
+from testbed.results.fidelity import judge
 from testbed.results.run_directory import RunDirectory
+from testbed.results.summary import summarise
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
 from testbed.simulation.engine import simulate
@@ -93,6 +96,13 @@ def run(spec: Scenario, plan: PacketPlan | None = None, **options: Any) -> Simul
     recorded = Recorded()
     evidence = _simulate(spec, network, plan, recorded, **options)
     return Simulated(spec, network, plan, evidence, recorded)
+
+
+def summary(run: Simulated) -> dict[str, Any]:
+    """Return the summary of a run in memory."""
+    facts = RunFacts.of(run.scenario, run.network, "simulation")
+    rows = by_node(table_of({name: run.recorded.column(name) for name in run.recorded.columns[0]}))
+    return summarise(facts, run.evidence, rows, run.recorded.events, judge(run.evidence, rows, facts))
 
 
 def write(spec: Scenario, path: Path, **options: Any) -> Path:

@@ -92,10 +92,27 @@ def test_nodes_are_removed_only_to_what_was_enough_for_the_whole_window() -> Non
     assert sizes[-1] == 1
 
 
+@pytest.mark.parametrize("policy", ["predictive", "hpa"])
+def test_what_is_there_at_the_first_decision_stays_for_the_window(policy: str) -> None:
+    sizes = followed(scaler(policy, stabilisation="3s"), [10] * 6, serving=8)
+    assert sizes == [8, 8, 8, 1, 1, 1]
+
+
 def test_one_node_too_many_is_tolerated_two_are_not() -> None:
     policy = scaler("predictive")
     assert decided(policy, 20, 1, 3).size == 3
     assert decided(scaler("predictive"), 10, 1, 3).size == 1
+
+
+def test_the_slack_may_be_none() -> None:
+    assert decided(scaler("predictive", slack=0), 20, 1, 3).size == 2
+
+
+def test_after_a_jump_the_forecast_overshoots_by_no_more_than_half_of_it() -> None:
+    policy = scaler("predictive", boot="2s")  # three periods ahead
+    expected = [decided(policy, load, at_s, 20).expected_bps for at_s, load in enumerate([20] * 9 + [60] * 9, 1)]
+    assert 60 * MBIT <= max(expected) <= (60 + 40 / 2) * MBIT
+    assert expected[-1] == pytest.approx(60 * MBIT, rel=0.02)
 
 
 def test_a_rising_load_is_met_ahead_of_time_by_the_forecast_and_not_by_the_load_alone() -> None:

@@ -129,6 +129,55 @@ def test_a_node_that_crashes_while_it_joins_is_given_up() -> None:
     assert next(node.arrived_pkts for node in run.evidence.nodes if node.node == "n4") == 0
 
 
+def test_a_node_that_is_ordered_again_while_its_crash_lasts_is_started_when_that_is_over() -> None:
+    again = ({"at": "1s", "drain": "n1"}, {"at": "1100ms", "crash": "n1"}, {"at": "1500ms", "add": "n1"})
+    run = simulated_run.run(scenario(*again, {"at": "3s", "restart": "n1"}))
+    seen = [(t_ns // NS_PER_MS, kind) for t_ns, kind, node in kinds(run, "StartNode", "NodeReady") if node == "n1"]
+    assert seen[:1] == [(1500, "StartNode")]
+    assert [kind for _, kind in seen[1:]] == ["NodeReady"]
+    assert seen[1][0] > 3000
+    assert account(run.evidence).unaccounted_pkts == 0
+    nodes, times = run.recorded.column("node"), run.recorded.column("t_ns")
+    assert max(t for node, t in zip(nodes, times, strict=True) if node == "n1") > 4 * NS_PER_S
+
+
+def test_an_addition_of_a_draining_node_takes_the_drain_back_and_moves_no_flow() -> None:
+    run = simulated_run.run(scenario({"at": "1s", "drain": "n1"}, {"at": "1100ms", "add": "n1"}))
+    assert kinds(run, "StartNode", "StopNode", "RefuseOrder") == []
+    stages = [stage for e in run.recorded.events if e["kind"] == "StagesChanged" for stage in e["stage"]]
+    assert stages == [SERVING] * 3 + [DRAINING, SERVING]
+    assert run.evidence.moved_flows_ns == ()
+
+
+@pytest.mark.parametrize("order", ["drain", "add"])
+def test_of_two_orders_at_one_time_the_autoscaler_decides_by_what_the_scenario_has_left(order: str) -> None:
+    node = {"drain": "n3", "add": "n4"}[order]
+    scaled = {"policy": "hpa", "min": 2, "max": 4, "period": "500ms"}  # removes none within 300 s
+    run = simulated_run.run(scenario({"at": "1s", order: node}, duration="2s", autoscaler=scaled))
+    at_one = [
+        e for e in run.recorded.events if e["t_ns"] == NS_PER_S and e.get("policy") in ("lifecycle", "autoscaler")
+    ]
+    measured = next(e for e in at_one if e["kind"] == "LoadMeasured")
+    ordered = next(e for e in at_one if e["kind"] == {"drain": "DrainOrdered", "add": "AddOrdered"}[order])
+    assert at_one.index(ordered) < at_one.index(measured)
+    before = next(e for e in run.recorded.events if e["kind"] == "LoadMeasured")
+    counts = {"drain": (before["serving"] - 1, 0), "add": (before["serving"], 1)}
+    assert (measured["serving"], measured["joining"]) == counts[order]
+    assert account(run.evidence).unaccounted_pkts == 0
+
+
+def test_a_load_beyond_all_nodes_starts_those_there_may_be_and_says_so() -> None:
+    heavy = {**BURSTS, "peak": "90Mbit", "off": {"constant": "1ms"}}
+    scaled = {"policy": "hpa", "min": 3, "max": 5, "period": "200ms"}
+    run = simulated_run.run(scenario(duration="3s", autoscaler=scaled, traffic=[heavy]))
+    decided = [e for e in run.recorded.events if e["kind"] == "ScaleDecided"]
+    assert max(e["required"] for e in decided) > 5
+    assert {e["size"] for e in decided} <= {3, 4, 5}
+    assert any(e["reason"].endswith("at max") for e in decided)
+    assert [node for _, kind, node in kinds(run, "StartNode")] == ["n4", "n5"]
+    assert account(run.evidence).unaccounted_pkts == 0
+
+
 def test_an_autoscaler_adds_nodes_for_a_surge_and_drains_them_after_it(tmp_path: Path) -> None:
     surge = {
         **{"name": "surge", "from": "c1", "shape": "on-off", "peak": "60Mbit", "flows": 400, "burst_flows": 200},

@@ -27,6 +27,7 @@ def test_too_few_and_too_many_count_by_time_and_by_amount() -> None:
     assert (found.under_time_ratio, found.over_time_ratio) == (0.25, 0.25)
     assert found.under_ratio == pytest.approx(2 / 11)
     assert found.over_ratio == pytest.approx(2 / 11)
+    assert found.overload_s == 1
 
 
 def test_jitter_is_above_0_where_nodes_change_under_a_steady_load_and_below_where_they_do_not_follow() -> None:

@@ -162,6 +162,16 @@ def test_a_node_that_dies_on_its_way_is_absent(passing: str) -> None:
     assert stage(policy, node) == ABSENT
 
 
+def test_a_node_that_was_added_while_it_leaves_is_started_also_if_it_dies_before_it_is_gone() -> None:
+    policy = lives()
+    policy.handle(DrainOrdered(node="n2"), 0)
+    policy.handle(DeadlineReached(), 5 * NS_PER_S)
+    policy.handle(AddOrdered(node="n2"), 5 * NS_PER_S)
+    stopped = policy.handle(NodeFailed(node="n2"), 5 * NS_PER_S + 1)
+    assert stopped == [StopNode(node="n2", reason="failed"), StartNode(node="n2")]
+    assert stage(policy, "n2") == JOINING
+
+
 def test_a_node_that_dies_while_it_serves_is_left_to_the_failure_detector() -> None:
     policy = lives()
     assert policy.handle(NodeFailed(node="n1"), 0) == []

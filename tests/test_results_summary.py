@@ -60,7 +60,7 @@ FAILOVER = [
 def test_it_has_the_keys_of_the_contract(lstm: dict[str, Any]) -> None:
     assert list(lstm) == [
         "schema", "scenario", "engine", "seed", "status", "verdict", "verdict_reasons", "traffic", "delay_ms", "buffer",
-        "objective", "prediction", "control_loop_us", "balancer", "setup_s", "teardown_s", "expectations",
+        "objective", "prediction", "control_loop_us", "balancer", "nodes", "setup_s", "teardown_s", "expectations",
     ]  # fmt: skip
     assert set(lstm["traffic"]) == {
         "sent_packets", "sent_bytes", "delivered_packets", "dropped_packets", "in_flight_packets",
@@ -83,7 +83,8 @@ def test_every_figure_it_can_hold_is_known_to_expectations() -> None:
     rest = {"tcp": (source,), "trunks": (TrunkEvidence("s1-s2"),), "first_delay": Histogram.of([10**6])}
     load, decided = {"load_bps": 9, "serving": 1, "joining": 0}, {"size": 2, "current": 1}
     events = [*made.events, (1, {"kind": "LoadMeasured", **load}), (2, {"kind": "LoadMeasured", **load})]
-    events.append((2, {"kind": "ScaleDecided", **decided}))
+    events += [(2, {"kind": "ScaleDecided", **decided}), (2, {"kind": "StartNode", "node": "n1"})]
+    events.append((2, {"kind": "StagesChanged", "nodes": ["n1"], "stage": [2]}))
     full = summary_of(replace(made, events=events, evidence=replace(made.evidence, nodes=nodes, **rest)))
     outside = {"schema", "seed"}
     found = {path for path in leaves(full) if not path.startswith("tcp.sources")}

@@ -17,12 +17,8 @@ from testbed import topologies
 from testbed.errors import InputError
 from testbed.files.event_records import from_record
 from testbed.records.events import RequestLimit, TrafficSampled
-from testbed.records.facts import RunFacts
-from testbed.records.samples import by_node, table_of
 from testbed.records.written import digest
 from testbed.results.accounting import account
-from testbed.results.fidelity import judge
-from testbed.results.summary import summarise
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import bucket_bytes
 from testbed.simulation.engine import SETTLE_NS
@@ -30,7 +26,6 @@ from testbed.simulation.network_model import NetworkModel
 from testbed.traffic.plan import make_plan
 from testbed.units import NS_PER_MS
 from tests import simulated_run
-from tests.simulated_run import Simulated
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -45,12 +40,6 @@ def constant(rate: str, limit: str = "0.05MB", packet: str = "1000B") -> Scenari
             "traffic": [{"name": "load", "from": "c1", "shape": "constant", "rate": rate, "packet": packet}],
         }
     )
-
-
-def summary(run: Simulated) -> dict:  # type: ignore[type-arg]
-    facts = RunFacts.of(run.scenario, run.network, "simulation")
-    rows = by_node(table_of({name: run.recorded.column(name) for name in run.recorded.columns[0]}))
-    return summarise(facts, run.evidence, rows, run.recorded.events, judge(run.evidence, rows, facts))
 
 
 # ---------------------------------------------------------------------------------------------------------- physics
@@ -98,14 +87,14 @@ def test_every_packet_is_accounted_for(policy: str) -> None:
     assert books.unaccounted_pkts == 0
     assert sum(run.recorded.column("arrived_pkts")) == len(run.plan)
     assert sum(run.recorded.column("dropped_pkts")) == books.dropped_pkts["buffer"]
-    assert summary(run)["verdict"] == "VALID"
+    assert simulated_run.summary(run)["verdict"] == "VALID"
 
 
 def test_policies_rank_as_they_must() -> None:
     loss, memory = {}, {}
     for policy in ("static-min", "static-max", "reactive", "oracle"):
         spec = simulated_run.scenario(policy, balancer="round-robin", duration="4s", max="4MB")
-        section = summary(simulated_run.run(spec))["buffer"]
+        section = simulated_run.summary(simulated_run.run(spec))["buffer"]
         loss[policy], memory[policy] = section["loss_ratio"], section["reserved_mb_s"]
     assert loss["static-max"] <= loss["oracle"] <= loss["reactive"] < loss["static-min"]
     assert memory["static-min"] < memory["reactive"] < memory["static-max"]
@@ -208,7 +197,7 @@ def test_cohorts_tick_one_after_the_other_and_change_little() -> None:
     policies = {event["policy"] for event in apart.recorded.events}
     assert {"brain:n1", "brain:n2", "brain:n3"} <= policies
     assert sorted(set(apart.recorded.column("t_ns")))[:3] == [10_000_000, 13_333_333, 16_666_666]
-    one, three = (summary(run)["buffer"] for run in (together, apart))
+    one, three = (simulated_run.summary(run)["buffer"] for run in (together, apart))
     assert three["reserved_mb_s"] == pytest.approx(one["reserved_mb_s"], rel=0.1)
     assert three["loss_ratio"] == pytest.approx(one["loss_ratio"], abs=0.02)
 

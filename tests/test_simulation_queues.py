@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +14,16 @@ from testbed.simulation.queues import NANOBITS_PER_BYTE, Arrivals, QueueBank
 
 RATES = np.array([10_000_000, 33_333_333, 100_000_000], dtype=np.int64)
 BUCKETS = np.array([0, 4542, 12_500], dtype=np.int64)
+
+
+@pytest.mark.parametrize("nodes", [2, 32_769, 65_536, 65_537, 100_000])
+def test_packets_are_grouped_by_node_however_many_nodes_there_are(nodes: int) -> None:
+    node = np.array([nodes - 1, 0, nodes // 2, nodes - 1, 0], dtype=np.int64)
+    t_ns = np.arange(5)
+    grouped = Arrivals.grouped(t_ns, t_ns, node, nodes)
+    assert grouped.node.tolist() == sorted(node.tolist())
+    assert grouped.order.tolist() == np.argsort(node, kind="stable").tolist()
+    assert grouped.rows.tolist() == sorted({*node.tolist()})
 
 
 def by_hand(packets: list[tuple[int, int, int]], limits: list[int], until_ns: int) -> tuple[list[Any], list[int]]:

@@ -18,6 +18,7 @@ import yaml
 from rich.console import Console
 
 from testbed.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_TOOL_FAILED, InputError, ToolError
+from testbed.paper import tables
 from testbed.report.sweep_cells import cells_of, columns_of, difference_cells_of
 from testbed.report.sweep_page import render
 from testbed.report.sweep_progress import SweepProgress
@@ -630,9 +631,27 @@ def test_columns_are_those_that_tell_what_varied(written):
     assert headers(balancers)[-3:] == ["busiest / mean", "broken flows", "packet-ins"]
     assert "gain" not in headers(balancers)
     assert "busiest / mean" not in headers("buffer.policy: [lstm, static-min]")
+    scaled = headers("autoscaler.policy: [hpa, predictive]")
+    assert {"idle nodes", "missing nodes", "serving node·s", "USD", "violation s"} <= set(scaled)
+    assert not {"gain", "busiest / mean"} & set(scaled)
     both = headers(f"buffer.policy: [lstm, static-min]\n  {balancers}")
     assert both[:2] == ["buffer.policy", "balancer.policy"]
     assert {"gain", "busiest / mean"} <= set(both)
+
+
+def test_a_table_for_a_paper_has_the_columns_asked_for_and_the_differences(written):
+    path = go(written(SWEEP.replace("seeds: 2", "baseline: {buffer.policy: static-min}\nseeds: 3")), Fake()).path
+    means = tables.table(path, "markdown", ["reserved_mb_s", "loss_ratio"]).splitlines()
+    assert means[0].count("|") == 5
+    assert means[0].index("MB·s") < means[0].index("loss")
+    changes = tables.table(path, "markdown", ["loss_ratio"], differences=True).splitlines()
+    assert [line.split(" | ")[0] for line in changes[2:]] == ["| lstm", "| oracle"]
+    numbers = tables.table(path, "csv", ["loss_ratio"]).splitlines()
+    assert numbers[0] == "buffer.policy,seeds,loss_ratio,loss_ratio_low,loss_ratio_high"
+    with pytest.raises(InputError, match="it has no figure lost; choose from .*loss_ratio"):
+        tables.table(path, "markdown", ["lost"])
+    with pytest.raises(InputError, match="differences are text"):
+        tables.table(path, "json", differences=True)
 
 
 def test_the_page_of_balancers_shows_loss_against_imbalance(written):

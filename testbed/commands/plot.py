@@ -68,6 +68,14 @@ def table(
         Literal["latex", "markdown", "csv", "json"],
         typer.Option("--format", help="output format; csv and json contain plain numbers in the units of summary.json"),
     ] = "markdown",
+    figures: Annotated[
+        list[str] | None,
+        typer.Option("--figure", metavar="KEY", help="for a sweep: column to show; repeatable; default: all"),
+    ] = None,
+    differences: Annotated[
+        bool,
+        typer.Option("--differences", help="for a sweep: paired differences from its baseline instead of the means"),
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="FILE", help="output file; default: standard output", show_default=False),
@@ -78,7 +86,7 @@ def table(
     from testbed.paper import tables
 
     with patience.noted(f"reading {path}"):
-        text = tables.table(path, form)
+        text = tables.table(path, form, figures or (), differences=differences)
     if out is None:
         output.say(text)
     else:

@@ -176,8 +176,8 @@ class Cluster:
     # ---------------------------------------------------------------------------------------------------------- nodes
 
     def _fork(self, node: str) -> None:
-        """Fork the processes of a node, if those of its last life have ended."""
-        if not all(process.ended() for process in self._ending.get(node, ())):
+        """Fork the processes of a node, unless those of its last life have not ended or a crash of it is not over."""
+        if self._buffers.programs[node].crashed or not all(process.ended() for process in self._ending.get(node, ())):
             return
         self._ending.pop(node, None)
         self._wanted.discard(node)

@@ -12,7 +12,7 @@ from typing import Any
 from testbed.errors import InputError
 from testbed.paper.kinds import is_sweep
 from testbed.report import key_figures
-from testbed.report.sweep_cells import cells_of, columns_of
+from testbed.report.sweep_cells import cells_of, columns_of, difference_cells_of
 from testbed.report.sweep_table import SweepTable, tabulate
 from testbed.report.written import figure
 from testbed.results.metrics import METRICS
@@ -25,18 +25,25 @@ _ESCAPED = {c: f"\\{c}" for c in "&%$#_{}"} | {
 }  # fmt: skip
 
 
-def table(path: Path, form: str) -> str:
+def table(path: Path, form: str, figures: Sequence[str] = (), *, differences: bool = False) -> str:
     """Return the table of a run or sweep.
 
     Args:
         path: its directory.
         form: one of `FORMATS`; ``csv`` and ``json`` have plain numbers in the units of the summary, the others text.
+        figures: of a sweep, the columns to show, by their keys; none: all.
+        differences: of a sweep, show the paired differences from its baseline (as text) in place of the means.
 
     Raises:
-        InputError: it is neither run nor sweep, or has no figures yet.
+        InputError: it is neither run nor sweep, has no figures yet, or not those that were asked for.
     """
     plain = form in ("csv", "json")
-    headers, rows = (_sweep_of if is_sweep(path) else _run_of)(path, plain)
+    if is_sweep(path):
+        headers, rows = _sweep_of(path, plain, figures, differences=differences)
+    elif figures or differences:
+        raise InputError(f"table of {path}", "a run has no columns and no baseline", "give a sweep, or leave them out")
+    else:
+        headers, rows = _run_of(path, plain)
     if not rows:
         raise InputError(f"table of {path}", "it has no results yet", "give a completed one")
     return FORMATS[form](headers, rows)
@@ -51,13 +58,23 @@ def _run_of(path: Path, plain: bool) -> tuple[list[str], Rows]:
     return ["section", "figure", "value"], rows
 
 
-def _sweep_of(path: Path, plain: bool) -> tuple[list[str], Rows]:
+def _sweep_of(path: Path, plain: bool, figures: Sequence[str], *, differences: bool) -> tuple[list[str], Rows]:
     found = tabulate(path)
-    return _numbers_of(found) if plain else cells_of(found)
+    columns = [column.key for column in columns_of(found)]
+    if unknown := [key for key in figures if key not in columns]:
+        raise InputError(f"table of {path}", f"it has no figure {unknown[0]}", f"choose from {', '.join(columns)}")
+    if differences and plain:
+        raise InputError(f"table of {path}", "differences are text", "use --format markdown or latex")
+    if plain:
+        return _numbers_of(found, figures or columns)
+    headers, rows = (difference_cells_of if differences else cells_of)(found)
+    first = len(found.keys) + 1
+    shown = [*range(first), *(first + columns.index(key) for key in figures or columns)]
+    return [headers[k] for k in shown], [[row[k] for k in shown] for row in rows]
 
 
-def _numbers_of(found: SweepTable) -> tuple[list[str], Rows]:
-    columns = columns_of(found)
+def _numbers_of(found: SweepTable, figures: Sequence[str]) -> tuple[list[str], Rows]:
+    columns = sorted((one for one in columns_of(found) if one.key in figures), key=lambda one: figures.index(one.key))
     headers = [*found.keys, "seeds", *(f"{column.key}{part}" for column in columns for part in ("", "_low", "_high"))]
     rows = []
     for row in found.combinations:

@@ -7,7 +7,8 @@ A *rule* says how many nodes it wants and why.  What is made of that is the same
 * between `min` and `max`, and by at most `step` nodes at once;
 * nodes are added at once, since a node that is missing loses packets;
 * they are removed only to the highest number that was wanted within the last `stabilisation`, since a node that is
-  there too long costs little and one that is ordered again takes its boot time;
+  there too long costs little and one that is ordered again takes its boot time; the number at the first decision counts
+  as wanted;
 * after a change nothing changes for `cooldown`.
 
 Every period has its decision, whether it changes something or not: the record of a run shows why it did not.
@@ -123,6 +124,8 @@ class Autoscaler:
         spec = self._spec
         wanted = min(max(required, spec.min_nodes), spec.max_nodes)
         bound = "" if wanted == required else "at max" if wanted < required else "at min"
+        if not self._wanted:
+            self._wanted.append((now_ns, current))  # what was wanted before, for all that is known
         stable = self._highest(wanted, now_ns) if self._rule.stabilises else wanted
         if wanted == current:
             return current, bound

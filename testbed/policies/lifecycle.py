@@ -5,8 +5,9 @@
                                                └──────── add ──────┘
 
 Orders come one at a time, from the scenario (`AddOrdered`, `DrainOrdered`) and from the autoscaler (`SizeOrdered`).
-Each is executed or refused when it comes.  So of two simultaneous orders, the second applies to the result of the
-first.
+Each is executed or refused (`RefuseOrder`) when it comes.  So of two simultaneous orders, the second applies to the
+result of the first.  Orders of the scenario come first, and for one node the drain before the addition; the autoscaler
+then decides by the number of nodes that they leave.
 
 **Adding.**  A node is *ready* when all its parts run (`NodeReady`), but no earlier than `boot` + `warm_up` after its
 start.  From then on it serves.  A node that is not ready after `JOIN_WITHIN_NS` is given up.
@@ -16,12 +17,19 @@ node that has received no packet for this time has no flow left.  After `drain_d
 active; they move to other nodes.  The packets in its queue are still served: a leaving node is stopped when its queue
 is empty and all packets in transit to it have arrived.
 
-**A change of size** first takes back drains, because a node that still has its flows is available at once.  Then it
-starts the absent nodes with the lowest numbers.  To reduce the size, it first cancels joining nodes, then drains
-serving ones, the highest numbers first.  The last serving node is never drained.
+**An order for a node between two stages.**  A drain of a joining node cancels its start.  An addition of a draining
+node cancels the drain: its flows are still there, and nothing is started.  A leaving node cannot be kept, as its flows
+have moved: it is started again as soon as it is gone.  An addition of a joining or serving node is refused, and so is a
+drain of an absent, draining or leaving one, or of the last node that serves.
 
-**A node that dies** while joining is given up and stopped.  A node that dies while draining has left, together with its
-flows.  A node that dies while serving is handled by the failure detector: it may return.
+**A change of size** first cancels drains, because a node that still has its flows is available at once.  Then it
+starts the absent nodes with the lowest numbers.  To reduce the size, it first cancels joining nodes, then drains
+serving ones, the highest numbers first.  The last serving node is never drained.  A size beyond all nodes starts all
+that there are.
+
+**A node that dies** while joining is given up and stopped.  A node that dies while draining or leaving has left,
+together with its flows.  If it is ordered again while its failure lasts, it is started when the failure is over, or
+given up like any node that is late.  A node that dies while serving is handled by the failure detector: it may return.
 """
 
 from __future__ import annotations
@@ -191,7 +199,7 @@ class Lifecycle:
 
     def _failed(self, node: str, now_ns: int) -> list[Action]:
         life = self._lives[node]
-        return self._stop(node, "failed", now_ns) if life.stage in (_JOINING, _DRAINING, _LEAVING) else []
+        return self._gone(node, "failed", now_ns) if life.stage in (_JOINING, _DRAINING, _LEAVING) else []
 
     def _observed(self, seen: NodeObserved, now_ns: int) -> list[Action]:
         life = self._lives[seen.node]
@@ -199,14 +207,18 @@ class Lifecycle:
         if life.stage == _DRAINING and seen.silent_ns >= self._idle_ns and silent_ns >= SETTLED_NS:
             self._enter(seen.node, _LEAVING, now_ns)
         elif life.stage == _LEAVING and silent_ns >= SETTLED_NS and not seen.backlog_bytes:
-            again = life.again
-            return [*self._stop(seen.node, "drained", now_ns), *(self._start(seen.node, now_ns) if again else [])]
+            return self._gone(seen.node, "drained", now_ns)
         return []
 
     # ------------------------------------------------------------------------------------------------------- stages
 
     def _enter(self, node: str, stage: StageOfLife, now_ns: int) -> None:
         self._lives[node].stage, self._lives[node].since_ns = stage, now_ns
+
+    def _gone(self, node: str, reason: str, now_ns: int) -> list[Action]:
+        """Stop a node, and start it anew if it was added meanwhile."""
+        again = self._lives[node].again
+        return [*self._stop(node, reason, now_ns), *(self._start(node, now_ns) if again else [])]
 
     def _start(self, node: str, now_ns: int) -> list[Action]:
         self._lives[node] = _Life(_JOINING, now_ns)

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from testbed.policies.autoscaler import AUTOSCALER, Ahead, make_autoscaler
 from testbed.policies.base import Policy, require_progress
 from testbed.policies.lifecycle import LIFECYCLE, LOOK_NS, Lifecycle
@@ -24,13 +26,16 @@ from testbed.records.events import (
     DrainOrdered,
     Event,
     LoadMeasured,
+    LogEntry,
     NodeObserved,
     ScaleDecided,
     SizeOrdered,
     StageOfLife,
     StagesAnnounced,
+    StagesChanged,
     StartNode,
     StopNode,
+    recast,
 )
 from testbed.scenario.fault_timeline import orders
 from testbed.scenario.model import Scenario
@@ -52,11 +57,11 @@ Look = Callable[[], Mapping[str, NodeLook]]
 
 
 class Noted(NamedTuple):
-    """An input or output of one of the policies."""
+    """An input or output of one of the policies, or what came of it for the nodes (then without a direction)."""
 
     policy: str
-    direction: Literal["in", "out"]
-    record: Event | Action
+    direction: Literal["in", "out"] | None
+    record: Event | Action | LogEntry
 
 
 @dataclass(slots=True)
@@ -64,7 +69,7 @@ class Turn:
     """The result of a turn.
 
     Attributes:
-        history: inputs and outputs of the policies, in order.
+        history: inputs and outputs of the policies and changes of stages, in order.
         actions: nodes to start and to stop, in order.
         announced: the stages of the cluster, where they have changed.
     """
@@ -98,10 +103,9 @@ class Orchestrator:
         self._measured_bytes, self._measured_ns = 0, 0
         self._needed = 0  # nodes that the expected demand needs
         self._look_ns: int | None = None
-        self._arrived: dict[
-            str, tuple[int, int]
-        ] = {}  # draining or leaving node → its arrived packets, and since when this number has not changed
-        self._ended = False
+        # draining or leaving node → its arrived packets, and since when this number has not changed
+        self._arrived: dict[str, tuple[int, int]] = {}
+        self._begun = self._ended = False
 
     @property
     def stages(self) -> StagesAnnounced:
@@ -110,7 +114,8 @@ class Orchestrator:
 
     def next_ns(self) -> int | None:
         """Return when `wake` is due; None: never, unless an event comes before."""
-        due = (self._next_order_ns, self._measure_ns, self._look_ns, self._lifecycle.next_deadline_ns())
+        begin_ns = None if self._begun else 0
+        due = (begin_ns, self._next_order_ns, self._measure_ns, self._look_ns, self._lifecycle.next_deadline_ns())
         return None if self._ended else min((at for at in due if at is not None), default=None)
 
     def end(self) -> None:
@@ -120,6 +125,9 @@ class Orchestrator:
     def wake(self, now_ns: int, look: Look) -> Turn:
         """Do what is due; `look` is called if the nodes must be observed."""
         turn = Turn()
+        if not self._begun:
+            self._begun = True
+            _note_stages(self.stages, turn)
         while self._next_order_ns is not None and self._next_order_ns <= now_ns:
             order = self._orders.pop(0)
             self._feed(AddOrdered(node=order.node) if order.adds else DrainOrdered(node=order.node), now_ns, turn)
@@ -174,12 +182,16 @@ class Orchestrator:
                 self._feed(SizeOrdered(size=size), now_ns, turn)
 
     def _feed(self, event: Event, now_ns: int, turn: Turn) -> None:
-        before = self._lifecycle.stages
+        before = self._lifecycle.stages.stage
         for action in _noted(LIFECYCLE, self._lifecycle, event, now_ns, turn):
             if isinstance(action, (StartNode, StopNode)):
                 turn.actions.append(action)
-        if self._lifecycle.stages != before:
-            turn.announced = self._lifecycle.stages
+        after = self._lifecycle.stages
+        changed = np.flatnonzero(after.stage != before)
+        if len(changed):
+            turn.announced = after
+            names = tuple(after.nodes[row] for row in changed.tolist())
+            _note_stages(StagesAnnounced(nodes=names, stage=after.stage[changed]), turn)
 
     def _ended_with(self, turn: Turn, now_ns: int) -> Turn:
         """Return the turn; draining and leaving nodes are observed again soon."""
@@ -189,6 +201,10 @@ class Orchestrator:
             every_ns = self._look_every_ns
             self._look_ns = now_ns + LOOK_NS if every_ns is None else now_ns // every_ns * every_ns + every_ns
         return turn
+
+
+def _note_stages(stages: StagesAnnounced, turn: Turn) -> None:
+    turn.history.append(Noted(LIFECYCLE, None, recast(stages, StagesChanged)))
 
 
 def _noted(name: str, policy: Policy, event: Event, now_ns: int, turn: Turn) -> list[Action]:

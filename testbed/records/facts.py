@@ -13,6 +13,7 @@ from typing import Any
 
 from testbed.files import records
 from testbed.files.records import Count, Figure, Name, Positive, Text
+from testbed.scenario.autoscaler import AutoscalerSpec
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
 from testbed.scenario.objective import ObjectiveSpec
@@ -41,6 +42,7 @@ class RunFacts:
         second_tier: nodes the balancer gives no flows to.
         loss_weight, delay_weight_per_s, memory_weight_per_s, delay_target_ns: the scenario's `objective`; runs of
             earlier versions are weighed by its defaults.
+        node_price_usd: what a node costs an hour.
     """
 
     scenario: Name
@@ -61,6 +63,7 @@ class RunFacts:
     delay_weight_per_s: Figure = _USUAL.delay.per_s
     memory_weight_per_s: Figure = _USUAL.memory_per_s
     delay_target_ns: Positive = _USUAL.delay.target_ns
+    node_price_usd: Figure = AutoscalerSpec.model_validate({}).price_usd
 
     @classmethod
     def of(cls, scenario: Scenario, network: Network, engine: str, question: str = "") -> RunFacts:
@@ -86,6 +89,7 @@ class RunFacts:
             delay_weight_per_s=scenario.objective.delay.per_s,
             memory_weight_per_s=scenario.objective.memory_per_s,
             delay_target_ns=scenario.objective.delay.target_ns,
+            node_price_usd=scenario.autoscaler.price_usd,
         )
 
     @property

@@ -286,7 +286,9 @@ def _table(rows: Iterable[Row]) -> list[list[str]]:
 
 def cells_of(rows: Iterable[Row]) -> tuple[list[str], list[list[str]]]:
     """Return the headers and the cells of rows, as text."""
-    figures = [figure for figure in figure_columns() if figure.varied in ("", "buffer.")]
+    rows = list(rows)
+    shown = {"", "buffer.", *(["autoscaler."] if any(row.value("over_ratio") is not None for row in rows) else [])}
+    figures = [figure for figure in figure_columns() if figure.varied in shown]
     headers = [*(header for header, _ in _WORDS), *(figure.header for figure in figures)]
     return headers, [[*(write(row) for _, write in _WORDS), *(_cell(row, one) for one in figures)] for row in rows]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from testbed.report.written import bare
-from testbed.results.metrics import columns
+from testbed.results.metrics import VARIED, columns
 
 GAIN = "gain_ratio"
 
@@ -33,8 +33,7 @@ class FigureColumn:
 
 
 def figure_columns() -> tuple[FigureColumn, ...]:
-    """Return the columns, in order: those of every table, of the buffer with the gain, of the balancer."""
+    """Return the columns, in order: those of every table, of the buffer with the gain, of balancer and autoscaler."""
     own = [FigureColumn(metric.column, metric.key, partial(bare, metric), metric.varied) for metric in columns()]
     gain = FigureColumn("gain", GAIN, lambda value: f"{value:.3f}", "buffer.")
-    ranks = ("", "buffer.", "balancer.")
-    return tuple(sorted([*own, gain], key=lambda column: ranks.index(column.varied)))
+    return tuple(sorted([*own, gain], key=lambda column: VARIED.index(column.varied)))

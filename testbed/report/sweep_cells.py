@@ -14,13 +14,14 @@ from testbed.results.differences import Difference
 if TYPE_CHECKING:
     from testbed.report.sweep_table import CombinationRow, SweepTable
 
+_BESIDE = ("balancer.", "autoscaler.")  # parameters that say nothing of the buffers
 DIFFERENCES = "Differences from the baseline, seed by seed"
 
 
 def columns_of(table: SweepTable) -> tuple[FigureColumn, ...]:
     """Return the columns that say something where these parameters vary."""
-    balancing = [key.startswith("balancer.") for key in table.keys]
-    wanted = {"", *(() if balancing and all(balancing) else ("buffer.",)), *(("balancer.",) if any(balancing) else ())}
+    varied = {next((part for part in _BESIDE if key.startswith(part)), "buffer.") for key in table.keys}
+    wanted = {"", *(varied or {"buffer."})}
     return tuple(column for column in figure_columns() if column.varied in wanted)
 
 

@@ -5,9 +5,9 @@ the figures.  A trial is stood for by its first run that is VALID or DEGRADED; I
 enter nothing.
 
 Runs that share a seed must carry the same hash of their traffic plan, or nothing is compared at all; runs whose
-parameters change the traffic itself (anything but ``buffer.…``, ``balancer.…`` and ``objective.…``) are held together
-per value.  The whole scenario of every run is compared, and what carried it out: what differs beside the parameters is
-named, and runs of one combination that differ in more than the seed have no mean.
+parameters change the traffic itself (anything but those of `SAME_TRAFFIC`) are held together per value.  The whole
+scenario of every run is compared, and what carried it out: what differs beside the parameters is named, and runs of one
+combination that differ in more than the seed have no mean.
 
 A sweep with a *baseline* has a second table: how far each combination is from it.  The runs of one seed had the same
 packets, so the differences are taken seed by seed and then averaged (`sweep_baseline`).
@@ -38,7 +38,7 @@ from testbed.results.outcome import ended_if_readable
 from testbed.results.sweep_file import read_manifest
 
 POLICY, MEAN = "buffer.policy", "buffer.mean"
-SAME_TRAFFIC = ("buffer.", "balancer.", "objective.")  # parameters that leave the traffic as it is
+SAME_TRAFFIC = ("buffer.", "balancer.", "autoscaler.", "objective.")  # parameters that leave the traffic as it is
 _NAMED = 3  # runs that a note names; the page lists all
 _NAMED_KEYS = 8
 Estimates = Mapping[str, "Estimate | None"]

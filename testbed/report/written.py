@@ -68,6 +68,8 @@ UNITS: Mapping[str, Callable[[Any], str]] = {
     "ms": milliseconds,
     "µs": microseconds,
     "s": lambda value: f"{value:.2f} s",
+    "node·s": lambda value: f"{short(value)} node·s",
+    "USD": lambda value: f"{short(value)} USD",
     "ratio": percent,
     "factor": lambda value: f"{value:.3f}",
     "MB": lambda value: f"{short(value)} MB",

@@ -10,7 +10,11 @@ nodes serve.  With r the rate of a node, over the periods of lengths d that add 
     amount          sum of d x under (over), by the sum of d x demand
     jitter          (changes of serving - changes of demand), by T: above 0 the scaling oscillates, below it lags behind
 
-Demand is based on the measured load, not on the planned one: packets lost to a fault or in the switch are not included.
+Demand is based on the measured load, not on the planned one.  The measured load is what the autoscaler can act on, and
+both engines have it; the plan does not know of packets that are lost to a fault or in the switch, and of when a burst
+reaches the nodes.  For a run without such losses both give the same demand but for one period's shift.
+
+*Overload* is the time of the periods with under > 0, in seconds; `results.violation` has the other kind of violation.
 
 Source: these are the dimensions of N. Herbst et al., "Ready for Rain? A View from SPEC Research on the Future of Cloud
 Metrics", SPEC-RG-2016-01 (2016): timeshare and accuracy of under- and over-provisioning, and jitter.  Amounts here are
@@ -19,13 +23,17 @@ relative to the demand.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from testbed.records.events import LoadMeasured
+from testbed.records.events import LoadMeasured, ScaleDecided
+from testbed.records.facts import RunFacts
+from testbed.records.samples import NodeSamples
 from testbed.records.written import is_a
+from testbed.results.node_time import ready_ms
 from testbed.units import NS_PER_S
 
 
@@ -39,6 +47,7 @@ class Elasticity:
         under_ratio: missing node-time, by what was needed.
         over_ratio: node-time too many, by what was needed.
         jitter_per_min: changes of what served beyond those of what was needed, a minute.
+        overload_s: time in which nodes were missing.
     """
 
     under_time_ratio: float
@@ -46,6 +55,30 @@ class Elasticity:
     under_ratio: float
     over_ratio: float
     jitter_per_min: float
+    overload_s: float
+
+
+def autoscaler_section(
+    lines: Iterable[Mapping[str, Any]], facts: RunFacts, rows: Mapping[str, NodeSamples]
+) -> dict[str, Any] | None:
+    """Return the figures of scaling; None where no node was ordered and no load measured.
+
+    Args:
+        lines: what `node_time.ClusterLines` kept.
+        facts: the rates of the nodes.
+        rows: the samples of each node.
+    """
+    lines = list(lines)
+    found = elasticity(lines, next(iter(facts.node_rate_bps.values()))) if facts.node_rate_bps else None
+    changes = [line["size"] - line["current"] for line in lines if is_a(line, ScaleDecided)]
+    orders = {"scale_outs": sum(by > 0 for by in changes), "scale_ins": sum(by < 0 for by in changes)}
+    ready = ready_ms(lines, rows)
+    section = {
+        **(dataclasses.asdict(found) if found else {}),
+        **(orders if changes else {}),
+        **({"ready_ms": ready} if ready else {}),
+    }
+    return section or None
 
 
 def elasticity(events: Iterable[Mapping[str, Any]], node_rate_bps: int) -> Elasticity | None:
@@ -64,6 +97,7 @@ def elasticity(events: Iterable[Mapping[str, Any]], node_rate_bps: int) -> Elast
         under_ratio=sum(lasted_ns * max(0, lack) for lasted_ns, lack in lacks) / needed,
         over_ratio=sum(lasted_ns * max(0, -lack) for lasted_ns, lack in lacks) / needed,
         jitter_per_min=jitter * 60 * NS_PER_S / total_ns,
+        overload_s=sum(lasted_ns for lasted_ns, lack in lacks if lack > 0) / NS_PER_S,
     )
 
 

@@ -28,16 +28,19 @@ from testbed.records.processes import ActionsAcknowledged
 from testbed.records.samples import NodeSamples
 from testbed.records.written import is_a
 from testbed.results.accounting import Accounting, account
+from testbed.results.elasticity import autoscaler_section
 from testbed.results.expectations import Expectation, evaluate
 from testbed.results.failover import FaultLines, broken_flows, failover_section
 from testbed.results.fidelity import Fidelity
 from testbed.results.metrics import METRICS, Measured, Metric, counted
+from testbed.results.node_time import ClusterLines, node_time
 from testbed.results.objective import objective_section
 from testbed.results.prediction import REACH_NS, bursts_of, overlapped, prediction_section
 from testbed.results.queues import Spans, stretches
 from testbed.results.reserved import crashes, reserved_byte_ns
 from testbed.results.sites import TravelLines, sites_section
 from testbed.results.tcp import tcp_section
+from testbed.results.violation import violation_s
 from testbed.units import NS_PER_MS, NS_PER_S, NS_PER_US
 
 Status = Literal["completed", "interrupted", "failed"]
@@ -99,9 +102,10 @@ def _sections(
     facts: RunFacts, evidence: Evidence, rows: Mapping[str, NodeSamples], events: Iterable[Mapping[str, Any]]
 ) -> dict[str, dict[str, Any] | None]:
     """Return the sections in their order; None for one that does not apply."""
-    faults, travel, needs = FaultLines(), TravelLines(), bursts_of(rows, facts)
+    faults, cluster, travel, needs = FaultLines(), ClusterLines(), TravelLines(), bursts_of(rows, facts)
+    passing = cluster.passing(faults.passing(travel.passing(events)))
     buffer = {
-        **_buffer(facts, evidence, rows, faults.passing(travel.passing(events)), faults),
+        **_buffer(facts, evidence, rows, passing, faults),
         **_expansions(facts, rows, needs),
     }  # it reads the events, which the other sections need
     reserved = buffer.get("reserved_mb_s")
@@ -116,6 +120,8 @@ def _sections(
         "balancer": _balancer(facts, evidence, faults.lines),
         "failover": failover_section(faults.lines),
         "sites": sites_section(evidence, travel.lines),
+        "nodes": _nodes(facts, evidence, rows, cluster),
+        "autoscaler": autoscaler_section(cluster.lines, facts, rows),
     }
 
 
@@ -182,6 +188,14 @@ def _balancer(facts: RunFacts, evidence: Evidence, lines: Iterable[Mapping[str, 
 def _decisions(lines: Iterable[Mapping[str, Any]]) -> dict[str, float] | None:
     took_us = [line["control_loop_us"] for line in lines if is_a(line, ActionsAcknowledged)]
     return _percentiles(Histogram.of(np.array(took_us) * NS_PER_US), NS_PER_US)
+
+
+def _nodes(
+    facts: RunFacts, evidence: Evidence, rows: Mapping[str, NodeSamples], cluster: ClusterLines
+) -> dict[str, float] | None:
+    spent = node_time(cluster.lines, facts, evidence.ran_ns) or {}
+    missed = {"violation_s": violation_s(facts, rows, evidence.ran_ns)} if rows else {}
+    return {**spent, **missed} or None
 
 
 def _own_load(node: NodeEvidence) -> float:

@@ -67,8 +67,22 @@ class AutoscalerSpec(Spec):
         le=MAX_NODES,
         description="maximum number of nodes added or removed by one decision",
     )
+    price_usd: Number = Field(
+        0.096,
+        alias="price",
+        ge=0.0,
+        description="price of a node in USD per hour, for `nodes.cost_usd`; the default is that of an Amazon EC2 "
+        "m5.large on demand (Linux, us-east-1)",
+    )
+    slack_nodes: int = Field(
+        1,
+        alias="slack",
+        ge=0,
+        le=MAX_NODES,
+        description="`predictive`: number of surplus nodes that are kept; nodes are removed only if more are surplus",
+    )
     error_ratio: Number = Field(
-        0.25,
+        0.5,
         alias="error",
         gt=0.0,
         description="`predictive`: if the mean forecast error exceeds this value, the measured load "

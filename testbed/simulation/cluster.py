@@ -4,7 +4,8 @@
     stages ─ message_ns later ─▶ balancer, every living member of the mesh
     StopNode ─ agent and mesh member end
 
-A node that is stopped before its start is complete never runs.
+A node that is stopped before its start is complete never runs.  The start of a node that has crashed is complete when
+its crash is over.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class Cluster:
         self._runs_ns: dict[str, int] = {}
         self._stopped_ns: dict[str, int] = dict.fromkeys(spare, 0)
         self._absent_ns: dict[str, int] = {}
+        self._held: dict[str, int] = {}  # nodes that would begin but for a crash, and which life that is
         for node in spare:
             parts.agents.begin_absent(node)
             parts.mesh.kill(node)
@@ -73,6 +75,12 @@ class Cluster:
     def failed(self, node: str) -> None:
         """Note that a fault has ended the processes of a node; who started them sees it at once."""
         self._carry_out(self._orchestrator.tell(NodeFailed(node=node), self._agenda.now_ns))
+
+    def repaired(self, node: str) -> None:
+        """Take in that the crash of a node is over; what was ordered meanwhile begins."""
+        life = self._held.pop(node, None)
+        if life is not None:
+            self._agenda.after(self._parts.model.start_ns, partial(self._begin, node, life))
 
     def runs(self, node: str) -> bool:
         """Return whether a node is not out of service by order."""
@@ -115,6 +123,9 @@ class Cluster:
 
     def _begin(self, node: str, life: int) -> None:
         if self._life[node] != life or self.lost:
+            return
+        if self._parts.plane.has_crashed(self._row_of[node]):
+            self._held[node] = life
             return
         now_ns = self._agenda.now_ns
         self._absent_ns[node] = self._absent_ns.get(node, 0) + now_ns - self._stopped_ns.pop(node)

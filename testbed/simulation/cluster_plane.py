@@ -42,6 +42,10 @@ class ClusterPlane(Protocol):
     def restart(self, row: int) -> None:
         """Let a node that did not run take packets in again."""
 
+    def has_crashed(self, row: int) -> bool:
+        """Return whether a node has crashed and was not restarted since."""
+        ...
+
 
 class SiteWindow:
     """The plane as the cluster of one site sees it.
@@ -86,3 +90,7 @@ class SiteWindow:
     def _shifted(self, rows: slice) -> slice:
         begin, end, _ = rows.indices(self._rows.stop - self._rows.start)
         return slice(begin + self._rows.start, end + self._rows.start)
+
+    def has_crashed(self, row: int) -> bool:
+        """See `PacketPlane.has_crashed`."""
+        return self._plane.has_crashed(self._rows.start + row)

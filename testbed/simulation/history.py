@@ -25,8 +25,8 @@ class History:
             self.record(name, "out", action)
         return actions
 
-    def record(self, policy: str, direction: Direction, record: Event | Action) -> None:
-        """Write an input or output of a policy."""
+    def record(self, policy: str, direction: Direction | None, record: Event | Action | LogEntry) -> None:
+        """Write an input or output of a policy, or what came of it."""
         self._recorder.append_event(self._agenda.now_ns, written(record, self._prefix + policy, direction))
 
     def note(self, record: LogEntry, process: str = "") -> None:

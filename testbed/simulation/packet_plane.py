@@ -77,17 +77,14 @@ class PacketPlane:
         deflecting = scenario.buffer.deflect
         self.deflection = Deflection(count, plan, model.switch_ns) if deflecting else None
         self._ecn_bytes = scenario.buffer.ecn_threshold_bytes
-        self._meter = Meter(self._nodes)
-        self._delays = DelayCounts(count)
+        self._meter, self._delays = Meter(self._nodes), DelayCounts(count)
         self._regions = RegionCounts(network, plan) if network.sites else None
         self._deliveries = Deliveries(self._nodes, plan, by_flow=scenario.unsteady and not network.sites)
         self.losses: dict[int, LinkLoss] = {}
         self._crashed, self._cut = np.zeros((2, count), dtype=bool)
         self._dead = False  # whether any node is one or the other
         self.fault_losses = FaultLossCounters(count, plan) if scenario.unsteady else None
-        self._first_limit_bytes = limit_bytes.copy()
-        self._plan = plan
-        self._way = way
+        self._first_limit_bytes, self._plan, self._way = limit_bytes.copy(), plan, way
         self.behind_switch_ns = way.behind_switch_ns
         self._node_ns = model.node_ns
         self._step_ns = min(LONGEST_STEP_NS, self.queues.longest_step_ns, self._way.longest_step_ns)
@@ -167,6 +164,10 @@ class PacketPlane:
         self.queues.set_limit(slice(row, row + 1), self._first_limit_bytes[row : row + 1])
         self._meter.forget(row, self.queues.now_ns)
 
+    def has_crashed(self, row: int) -> bool:
+        """Tell whether a node has crashed and was not restarted since."""
+        return bool(self._crashed[row])
+
     def set_link(self, row: int, *, down: bool) -> None:
         """Let nothing cross the link of a node, or everything again; the switch does not know of it yet."""
         self._cut[row] = down
@@ -199,9 +200,8 @@ class PacketPlane:
         return min(now_ns + self._step_ns, max(least_ns, now_ns + 1))
 
     def _nothing_comes(self) -> bool:
-        if self._next < self._end or self._way.under_way:
-            return False
-        return not (self.deflection is not None and self.deflection.under_way)
+        deflecting = self.deflection is not None and self.deflection.under_way
+        return self._next >= self._end and not self._way.under_way and not deflecting
 
     def _compiled_plane(self) -> compiled.CompiledPlane | None:
         """Return the parts as the library sees them, None without it."""

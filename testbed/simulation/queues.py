@@ -76,13 +76,18 @@ class Arrivals:
     @classmethod
     def grouped(cls, t_ns: Ints, size_bytes: Ints, node: Ints, nodes: int) -> Arrivals:
         """Return packets that are in the order of time (at least one) grouped by node."""
-        order = np.argsort(node.astype(np.int16), kind="stable") if nodes > 1 else np.arange(len(node))  # by radix
+        order = np.argsort(node.astype(_key_type(nodes)), kind="stable") if nodes > 1 else np.arange(len(node))
         if nodes > 1:
             t_ns, size_bytes, node = t_ns[order], size_bytes[order], node[order]
         counts = np.bincount(node, minlength=nodes)
         rows = np.flatnonzero(counts)
         last = np.cumsum(counts[rows]) - 1
         return cls(t_ns, size_bytes, node, rows, last - counts[rows] + 1, last, order)
+
+
+def _key_type(nodes: int) -> type[np.uint16 | np.int64]:
+    """Return the type of rows to sort by: NumPy sorts 16 bits by radix, in a third of the time."""
+    return np.uint16 if nodes <= np.iinfo(np.uint16).max + 1 else np.int64
 
 
 def backlog_bytes(debt: Ints) -> Ints:

@@ -179,6 +179,11 @@ class NodeProgram(XdpProgram):
         """
         self._control[2] = 0 if mac is None else mac_number(mac) | NODE_SIBLING_ENABLED
 
+    @property
+    def crashed(self) -> bool:
+        """Tell whether nothing may pass, as the node has crashed."""
+        return bool(self._control[3])
+
     def set_crashed(self, crashed: bool) -> None:
         """Let nothing pass any more, as a node that has crashed, or be a node again."""
         self._control[3] = int(crashed)

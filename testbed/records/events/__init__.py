@@ -35,6 +35,7 @@ from testbed.records.events.cluster import (
     StageOfLife,
     Stages,
     StagesAnnounced,
+    StagesChanged,
     StartNode,
     StopNode,
 )
@@ -135,6 +136,7 @@ __all__ = [
     "StageOfLife",
     "Stages",
     "StagesAnnounced",
+    "StagesChanged",
     "StartNode",
     "States",
     "StatesHeard",

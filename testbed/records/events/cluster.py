@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 from testbed.records.events.balancer import Node
 from testbed.records.events.node import Nodes
-from testbed.records.events.record import Action, Doc, Event, Ints, Record, Short
+from testbed.records.events.record import Action, Doc, Event, Ints, LogEntry, Record, Short
 
 
 class StageOfLife(IntEnum):
@@ -49,6 +49,11 @@ class SendStages(Stages, Action):
     """Announce the lifecycle states of all nodes to the balancer and the mesh members."""
 
     to: Annotated[tuple[str, ...], Doc("recipients", "names")]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class StagesChanged(Stages, LogEntry):
+    """Nodes entered another lifecycle state. The first record of a run has all nodes, later ones those that changed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

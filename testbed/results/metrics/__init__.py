@@ -26,6 +26,7 @@ from testbed.scenario import tables
 from testbed.scenario.answers import hold, made
 from testbed.scenario.tables import MetricTraits
 
+VARIED = ("", "buffer.", "balancer.", "autoscaler.")  # where a sweep has a column; in the order of the columns
 _LINE = re.compile(r"[^{}]*\{(bare)?\}[^{}]*")
 _PATH = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*")
 
@@ -65,8 +66,8 @@ class Metric(MetricTraits):
             return "a metric is named like own.peak_bytes: lower-case words with dots between"
         if self.count is None or not self.is_figure:
             return "a metric of a plug-in is a number that its own function counts: count=…"
-        if bool(self.key) != bool(self.column) or self.varied not in ("", "buffer.", "balancer."):
-            return "key and column go together, and varied is buffer. or balancer."
+        if bool(self.key) != bool(self.column) or self.varied not in VARIED:
+            return f"key and column go together, and varied is one of {', '.join(filter(None, VARIED))}"
         if self.key in {row.key for row in METRICS if row.key and row.name != self.name}:
             return f"its key {self.key} is that of another metric"
         if self.line and not _LINE.fullmatch(self.line):

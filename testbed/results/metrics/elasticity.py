@@ -1,75 +1,122 @@
-"""Figures of scaling: how well the number of nodes followed the load; only where an autoscaler measured it."""
+"""Figures of the number of nodes: what they cost, and how well the autoscaler followed the load where there is one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from testbed.results.metrics import Metric
 
-from testbed.records.events import ScaleDecided
-from testbed.records.written import is_a
-from testbed.results.elasticity import elasticity
-from testbed.results.metrics import Measured, Metric
-
-
-def _figure(name: str) -> Callable[[Measured], float | None]:
-    def count(run: Measured) -> float | None:
-        rates = run.facts.node_rate_bps
-        found = elasticity(run.events, next(iter(rates.values()))) if rates else None
-        return None if found is None else getattr(found, name)
-
-    return count
-
-
-def _orders(sign: int) -> Callable[[Measured], float | None]:
-    def count(run: Measured) -> float | None:
-        decided = [event for event in run.events if is_a(event, ScaleDecided)]
-        return sum(sign * (event["size"] - event["current"]) > 0 for event in decided) if decided else None
-
-    return count
-
-
+_SPENT = tuple(
+    Metric(
+        name=f"nodes.{name}",
+        unit=unit,
+        doc=doc,
+        section="Nodes",
+        label=label,
+        lower_is_better=True,
+        key=name if name in ("serving_s", "cost_usd", "violation_s") else "",
+        column=column,
+        varied="autoscaler." if column else "",
+    )
+    for name, unit, doc, label, column in (
+        ("serving_s", "node·s", "node-seconds of serving nodes, until the traffic ends", "serving", "serving node·s"),
+        (
+            "booting_s",
+            "node·s",
+            "node-seconds of nodes that are ordered and do not serve yet",
+            "booting",
+            "",
+        ),
+        ("draining_s", "node·s", "node-seconds of nodes that get no new flows and are not gone yet", "draining", ""),
+        (
+            "cost_usd",
+            "USD",
+            "`autoscaler.price` × hours of all nodes that serve, boot or drain; an hour is paid in parts",
+            "cost",
+            "USD",
+        ),
+        (
+            "violation_s",
+            "s",
+            "time in which a buffer dropped packets, or packets had to wait longer than `objective.delay.target`",
+            "violation",
+            "violation s",
+        ),
+    )
+)
 _FIGURES = tuple(
     Metric(
         name=f"autoscaler.{name}",
         unit=unit,
         doc=doc,
-        section="Control",
+        section="Nodes",
         label=label,
         lower_is_better=True,
-        count=_figure(name),
+        key=name if column else "",
+        column=column,
+        varied="autoscaler." if column else "",
     )
-    for name, unit, doc, label in (
-        ("under_time_ratio", "ratio", "share of the time in which fewer nodes served than the load needed", "too few"),
-        ("over_time_ratio", "ratio", "share of the time in which more nodes served than the load needed", "too many"),
+    for name, unit, doc, label, column in (
+        (
+            "under_time_ratio",
+            "ratio",
+            "share of the time in which fewer nodes served than the load needed",
+            "too few",
+            "time too few",
+        ),
+        (
+            "over_time_ratio",
+            "ratio",
+            "share of the time in which more nodes served than the load needed",
+            "too many",
+            "time too many",
+        ),
         (
             "under_ratio",
             "ratio",
             "missing node-time, divided by the node-time that the load needed",
             "missing nodes",
+            "missing nodes",
         ),
-        ("over_ratio", "ratio", "surplus node-time, divided by the node-time that the load needed", "idle nodes"),
+        (
+            "over_ratio",
+            "ratio",
+            "surplus node-time, divided by the node-time that the load needed",
+            "idle nodes",
+            "idle nodes",
+        ),
+        (
+            "overload_s",
+            "s",
+            "time in which the measured load was more than the serving nodes can serve together",
+            "overload",
+            "",
+        ),
     )
 )
 _ORDERS = tuple(
+    Metric(name=f"autoscaler.{name}", unit="count", doc=doc, section="Nodes", label=label)
+    for name, doc, label in (
+        ("scale_outs", "decisions of the autoscaler that added nodes", "scale-outs"),
+        ("scale_ins", "decisions of the autoscaler that removed nodes", "scale-ins"),
+    )
+)
+_READY = tuple(
     Metric(
-        name=f"autoscaler.{name}",
-        unit="count",
-        doc=doc,
-        section="Control",
-        label=label,
-        count=_orders(sign),
+        name=f"autoscaler.ready_ms.{part}",
+        unit="ms",
+        doc="from the order of a node, by the autoscaler or the scenario, to the first packet that it served; "
+        "late by one sample interval at most",
+        section="Nodes",
+        label=f"first packet of a new node {part}",
+        lower_is_better=True,
     )
-    for name, doc, label, sign in (
-        ("scale_outs", "decisions of the autoscaler that added nodes", "scale-outs", 1),
-        ("scale_ins", "decisions of the autoscaler that removed nodes", "scale-ins", -1),
-    )
+    for part in ("p50", "p99")
 )
 _JITTER = Metric(
     name="autoscaler.jitter_per_min",
     unit="per minute",
     doc="changes of the number of serving nodes minus changes of the number needed; above 0: oscillation, below 0: lag",
-    section="Control",
+    section="Nodes",
     label="scaling jitter",
-    count=_figure("jitter_per_min"),
 )
 
-ROWS = (*_FIGURES, _JITTER, *_ORDERS)
+ROWS = (*_SPENT, *_FIGURES, _JITTER, *_ORDERS, *_READY)

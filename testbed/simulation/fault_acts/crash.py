@@ -29,6 +29,8 @@ class Act(FaultAct):
         if cluster.runs(spec.node):
             context.of(spec.node).agents.restart(spec.node)
             mesh.restart(spec.node)
+        else:
+            cluster.repaired(spec.node)
 
     def lost_packets(self, node: str) -> int:
         """See `FaultAct.lost_packets`."""
