@@ -104,6 +104,7 @@ reference: ## write docs/reference from the declarations of records, metrics, ch
 	$(PYTHON) -m testbed.scenario.reference > docs/reference/choices.md
 	$(PYTHON) -m testbed.scenario.keys_reference > docs/reference/scenario.md
 	$(PYTHON) -m testbed.commands.reference > docs/reference/commands.md
+	.ci/notebook-page docs/notebook.ipynb > docs/howto/notebook.md
 
 # Exit code 1 says that a claim is not as expected, which the page says, too.  What takes more than ten minutes is quick.
 QUICK_CLAIMS := scenarios/claims/prediction-by-delay.yaml

@@ -29,6 +29,7 @@
 #include "rewrite.h"
 #include "sequence.h"
 #include "stage.h"
+#include "times.h"
 
 enum verdict {
     VERDICT_ADMIT,
@@ -210,6 +211,19 @@ CHECKED_ALONE int measure(struct xdp_md *context, __u32 probe_at, __u64 now_ns, 
     return 0;
 }
 
+/* Keep when a packet of the plan came to the buffer of this node. */
+CHECKED_ALONE int keep_time(struct xdp_md *context, __u32 probe_at, __u64 now_ns)
+{
+    void *data = (void *)(long)context->data, *end = (void *)(long)context->data_end;
+    struct packet_time *time = times_of(planned_number(data, end, probe_at, config.run));
+
+    if (!time)
+        return 0;
+    time->arrived_ns = now_ns;
+    time->node = config.number;
+    return 0;
+}
+
 /*
  * Queue and meter one packet under the lock. Return the verdict in the two highest bits, and in the others the time at
  * which the queue will have sent its present content. A separate function that is given numbers only: otherwise the
@@ -236,6 +250,8 @@ static __always_inline enum xdp_action buffer(struct xdp_md *context, struct pac
 
     if (at != NO_PROBE)
         measure(context, at, now_ns, verdict == VERDICT_ADMIT || verdict == VERDICT_ADMIT_MARKED ? departs_ns : 0);
+    if (config.timed && verdict != VERDICT_DEFLECT)
+        keep_time(context, at, now_ns);
     switch (verdict) {
     case VERDICT_ADMIT:
         return XDP_PASS;

@@ -24,6 +24,7 @@
 #include "sequence.h"
 #include "stage.h"
 #include "testbed_abi.h"
+#include "times.h"
 
 #define DELAY_LINEAR_BITS 6 /* 2^6 = SINK_DELAY_LINEAR */
 #define ECN_CE            3
@@ -54,6 +55,7 @@ struct probe_place {
     struct sink_flow *flow; /* NULL: the plan does not have the packet */
     __u64 *word;
     __u64 bit;
+    struct packet_time *time; /* NULL: not kept */
 };
 
 static __always_inline __u32 floor_log2(__u64 value)
@@ -108,6 +110,8 @@ static __always_inline struct probe_place find_place(const struct probe *probe)
     index = number / PACKETS_A_WORD;
     place.word = bpf_map_lookup_elem(&arrived, &index);
     place.bit = bit_of(number);
+    if (config.timed)
+        place.time = times_of(number);
     if (number != NOT_PLANNED && place.word)
         place.flow = row;
     return place;
@@ -207,6 +211,8 @@ CHECKED_ALONE int take_in(struct xdp_md *context, __u32 at, __u32 tos)
     bytes = (void *)(long)context->data_end - (void *)(long)context->data;
     place = find_place(probe);
     now_ns = bpf_ktime_get_ns();
+    if (place.time && !place.time->delivered_ns)
+        place.time->delivered_ns = now_ns;
     take_queue(probe, now_ns);
     delay_ns = stage_ns(bpf_be64_to_cpu(probe->sent_ns), now_ns);
     bucket = delay_bucket(delay_ns); /* before the lock, under which no function may be called */

@@ -45,6 +45,13 @@ struct packet_range {
     __u32 count;
 };
 
+/* When one packet of the plan was seen, CLOCK_MONOTONIC; 0: it was not. */
+struct packet_time {
+    __u64 arrived_ns;   /* at the buffer of a node, the last one if it was deflected */
+    __u64 delivered_ns; /* at a sink, the first time */
+    __u64 node;         /* number of that node */
+};
+
 /* ------------------------------------------------------------------------------------------------------ stage */
 
 #define STAGE_FINE_SHIFT   12      /* buckets of 2^12 ns = 4 us */
@@ -82,7 +89,7 @@ struct node_config {
     __u32 run;         /* packets of this run are recorded one by one when they end here */
     __u64 wait_factor; /* the queue is sent after (v >> 32) * wait_factor >> wait_shift ns, v in nanobits */
     __u32 wait_shift;
-    __u32 unused;
+    __u32 timed;        /* 1: the times of each packet of the plan are recorded */
     __u64 way_delay_ns; /* configured delay of the links on the path to the node */
 };
 
@@ -181,6 +188,8 @@ struct probe {
 struct sink_config {
     __u32 run;
     __u32 locked;
+    __u32 timed; /* as in node_config */
+    __u32 unused;
 };
 
 struct sink_control {

@@ -25,6 +25,7 @@ from testbed.records.phases import Phases
 from testbed.scenario.complaints import Complaint
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
+from testbed.traffic.packet_times import PacketTimes
 from testbed.traffic.plan import PacketPlan
 from testbed.units import NS_PER_MS, NS_PER_S
 
@@ -98,11 +99,13 @@ class Outcome:
         evidence: counts and times.
         interrupted: whether it was stopped early, in order.
         manifest: what the manifest should say beside.
+        packets: when each packet was seen, where the scenario asks for it.
     """
 
     evidence: Evidence
     interrupted: bool = False
     manifest: Mapping[str, Any] = field(default_factory=dict)
+    packets: PacketTimes | None = None
 
 
 class Engine(Protocol):

@@ -93,6 +93,20 @@ class Run:
         """Return the samples of all nodes, a row a node and interval; ``.to_pandas()`` makes a data frame of them."""
         return self._recorded.samples()
 
+    @cached_property
+    def packets(self) -> pa.Table:
+        """Return what happened to each planned packet, a row a packet, of a run with ``record_packets: true``.
+
+        Raises:
+            InputError: the run did not record its packets.
+        """
+        return self._recorded.packets()
+
+    @cached_property
+    def flows(self) -> pa.Table:
+        """Return the packets of each flow together, a row a flow; raises as `packets`."""
+        return self._recorded.flows()
+
     def events(self, kind: str | None = None) -> Iterator[dict[str, Any]]:
         """Yield the records of ``events.jsonl``, those of one kind where it is named, such as ``"SetBufferLimit"``."""
         return (record for record in self._recorded.events() if kind in (None, record["kind"]))

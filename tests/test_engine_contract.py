@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -59,6 +61,7 @@ expect:
   - buffer.deflected_packets > 500
   - buffer.loss_ratio == 0
 """
+RECORDED = FAULT.replace("contract-fault", "contract-packets") + "record_packets: true\n"
 BOTH_VERSIONS = FAULT.replace("contract-fault", "contract-ipv6").replace("flows: 80", "flows: 80, ip: mixed")
 IP6_ALONE = """
 version: 1
@@ -152,7 +155,7 @@ def test_the_present_code_decides_as_recorded(finished: Finished) -> None:
 
 @pytest.mark.parametrize("engine", ["simulation", EMULATION])
 @pytest.mark.parametrize(
-    "text", [FAULT, DEFLECTION, BOTH_VERSIONS, IP6_ALONE], ids=["fault", "deflection", "both versions", "IPv6"]
+    "text", [RECORDED, DEFLECTION, BOTH_VERSIONS, IP6_ALONE], ids=["fault", "deflection", "both versions", "IPv6"]
 )
 def test_what_fails_and_what_overflows_means_the_same(tmp_path: Path, engine: str, text: str) -> None:
     """The scenario's own expectations say what; they are checked by the run, whichever engine carries it out."""
@@ -165,3 +168,19 @@ def test_what_fails_and_what_overflows_means_the_same(tmp_path: Path, engine: st
     replayed = [sys.executable, "-m", "testbed", "replay", str(out)]
     again = subprocess.run(replayed, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stdout + again.stderr
+    if (out / "packets.parquet").exists():
+        assert_the_packets_add_up(pq.read_table(out / "packets.parquet"), summary["traffic"])
+
+
+def assert_the_packets_add_up(packets: pa.Table, traffic: dict[str, Any]) -> None:
+    rows = packets.to_pylist()
+    lost, dropped = Counter(row["lost"] for row in rows), traffic["dropped_packets"]
+    assert len(rows) - lost["unsent"] == traffic["sent_packets"]
+    assert lost[None] == traffic["delivered_packets"]
+    assert lost["buffer"] == dropped["buffer"]
+    assert lost["fault"] > 0
+    assert lost["fault"] + lost["queue"] + lost["way"] == dropped["fault"] + dropped["switch"] + dropped["other"]
+    for row in rows:
+        times = [row[name] for name in ("planned_ns", "sent_ns", "arrived_ns", "delivered_ns") if row[name] is not None]
+        assert times == sorted(times)
+        assert (row["lost"] is None) == (len(times) == 4) == (row["delay_ns"] is not None)

@@ -27,7 +27,7 @@ BPF = Path(__file__).parents[1] / "bpf"
 HEADER = BPF / "testbed_abi.h"
 STRUCTS = {
     "node": [
-        *("packet_range", "node_config", "node_control", "node_class", "node_state", "node_fates"),
+        *("packet_range", "packet_time", "node_config", "node_control", "node_class", "node_state", "node_fates"),
         *("node_bin", "node_memory", "stage", "stage_slot"),
     ],
     "link": ["link_config", "link_memory"],

@@ -160,7 +160,7 @@ def _arrived(far: socket.socket) -> list[bytes]:
 
 def _told(report: sender.SendReport) -> dict[str, Any]:
     """Return a report as plain values that fit through a pipe."""
-    long = ("lateness", "worst_ns_per_ms", "sent")
+    long = ("lateness", "worst_ns_per_ms", "sent", "stamps_ns")
     plain = {field.name: getattr(report, field.name) for field in fields(report) if field.name not in long}
     histogram = report.lateness
     return {

@@ -23,7 +23,7 @@ T0_NS = 10**12
 WHOLE = SendReport(
     planned_pkts=100, sent_pkts=100, sent_bytes=100_000, unsent_pkts=0, skipped_pkts=0, stopped=False, real_time=True,
     refusals={}, failure="", lateness=Histogram.of([1000] * 100), worst_ns_per_ms=np.zeros(10, dtype=np.int64),
-    sent=bytes([255] * 13),
+    sent=bytes([255] * 13), stamps_ns=np.zeros(0, dtype=np.int64),
 )  # fmt: skip
 
 

@@ -48,6 +48,14 @@ OutDirectory = Annotated[
     typer.Option("--out", metavar="DIR", help="run directory; default runs/NAME-TIME-SEED, refused if it exists"),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="remove an existing run in --out")]
+Packets = Annotated[
+    bool,
+    typer.Option(
+        "--packets",
+        help="write packets.parquet (a row for each packet) and flows.parquet (a row for each flow), as "
+        "--set record_packets=true does",
+    ),
+]
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="run directories", show_default=False)]
 Jobs = Annotated[
     int | None,
@@ -74,3 +82,8 @@ JunitFile = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="machine-readable result on standard output")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="no progress output")]
+
+
+def recording(settings: list[str] | None, packets: bool) -> list[str] | None:
+    """Return the settings of a command line, with that of ``--packets``."""
+    return [*(settings or ()), "record_packets=true"] if packets else settings

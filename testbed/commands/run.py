@@ -19,11 +19,13 @@ from testbed.commands.options import (
     JunitFile,
     OutDirectory,
     Overwrite,
+    Packets,
     PluginFiles,
     Quiet,
     ScenarioPath,
     Seed,
     Settings,
+    recording,
 )
 from testbed.errors import EXIT_OK, InputError
 from testbed.records.engines import EMULATION, SIMULATION
@@ -63,13 +65,14 @@ def run(
         bool,
         typer.Option("--restart", help="restart processes that die, and name them in the verdict (emulation only)"),
     ] = False,
+    packets: Packets = False,
     junit: JunitFile = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Run one trial: emulated on the real kernel (needs root), or simulated in virtual time."""
     options = (engine, out, overwrite, repeat, not no_live, as_json, quiet, junit, metrics, restart, jobs)
-    _run_trials(scenario, seed, settings, plugins, *options)
+    _run_trials(scenario, seed, recording(settings, packets), plugins, *options)
 
 
 @app.command(epilog="Example: `python -m testbed simulate scenarios/burst.yaml --set buffer.policy=reactive`")
@@ -80,11 +83,13 @@ def simulate(
     plugins: PluginFiles = None,
     out: OutDirectory = None,
     overwrite: Overwrite = False,
+    packets: Packets = False,
     junit: JunitFile = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Run one trial in virtual time: the same scenario, traffic and policies, no root, no kernel features."""
+    settings = recording(settings, packets)
     _run_trials(scenario, seed, settings, plugins, SIMULATION, out, overwrite, 1, False, as_json, quiet, junit)
 
 

@@ -144,7 +144,7 @@ class _Watch:
         teardown_s = (ended_ns - (self._over_ns or ended_ns)) / NS_PER_S
         interrupted = self._stops > 0 or self._outcome.interrupted
         evidence = replace(self._outcome.evidence, teardown_s=teardown_s)
-        return engine.Outcome(evidence, interrupted, self._outcome.manifest)
+        return engine.Outcome(evidence, interrupted, self._outcome.manifest, self._outcome.packets)
 
     def _until_end(self, sandbox: Sandbox) -> int:
         while True:

@@ -345,4 +345,6 @@ class Trial:
             raise ToolError("ending the trial", fate, "read logs/ in the run directory")
         # `members` holds the costs of the processes: keys of a run directory keep their names
         manifest = {"xdp_modes": modes, "members": costs, "setup": self._setup, "switch_ports": self._ports.record()}
-        self._records.send(Outcome(evidence, manifest, self._stopping))
+        self._records.send(
+            Outcome(evidence, manifest, self._stopping, counting.packet_times(reports, self._faults, self._t0_ns))
+        )

@@ -13,6 +13,7 @@ from typing import Any
 
 from testbed.records.events import Action, Event, FiveTuple, Floats, Ints, LogEntry, Record, SampleRow, Short, fields_of
 from testbed.records.events.record import plain
+from testbed.records.packet_rows import FlowRow, PacketRow
 from testbed.records.registry import by_kind
 from testbed.records.written import FULL_ROWS, FULL_SLOTS
 
@@ -87,7 +88,7 @@ _TYPES |= {dict[str, int] | None: "object of integers or null"}
 def page() -> str:
     """Return the page, as Markdown."""
     groups = (_group(title, group, note) for title, group, note in _GROUPS)
-    return "\n".join([_HEAD, *groups, _samples()])
+    return "\n".join([_HEAD, *groups, _samples(), *map(_on_demand, (PacketRow, FlowRow))])
 
 
 def _group(title: str, group: type[Record], note: str) -> str:
@@ -135,6 +136,19 @@ def _samples() -> str:
     head = "| column | unit | in every row | meaning |\n|---|---|---|---|\n"
     about = "Null means that the value was not measured. 0 means that it was measured and is zero."
     return f"## A row of `samples.parquet`\n\n{about}\n\n{head}" + "\n".join(rows) + "\n"
+
+
+def _on_demand(kind: type[Record]) -> str:
+    """Return the section of a table that a run writes on demand."""
+    file = {PacketRow: "packets.parquet", FlowRow: "flows.parquet"}[kind]
+    about_rows = (inspect.getdoc(kind) or "").replace("``", "`")
+    about = (
+        f"{about_rows} A run with `record_packets: true` (option `--packets`) writes the file. Times are ns "
+        "since the start of the run. Null means that it did not happen."
+    )
+    rows = [_row(f"`{f.name}`", f.unit, "no" if f.has_default else "yes", f.meaning) for f in fields_of(kind)]
+    head = "| column | unit | in every row | meaning |\n|---|---|---|---|\n"
+    return f"## A row of `{file}`\n\n{about}\n\n{head}" + "\n".join(rows) + "\n"
 
 
 def _row(*cells: str) -> str:

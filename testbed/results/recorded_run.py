@@ -25,7 +25,7 @@ from testbed.files.reading import Source
 from testbed.records.evidence import Evidence
 from testbed.records.facts import RunFacts
 from testbed.records.samples import NodeSamples
-from testbed.results import forms, sample_file
+from testbed.results import forms, packet_file, sample_file
 from testbed.results.metrics import paths
 from testbed.scenario import document
 from testbed.scenario.model import Scenario
@@ -124,6 +124,18 @@ class RecordedRun:
             InputError: as of `samples`.
         """
         return sample_file.read_by_node(self.source("samples.parquet"), columns, most_bytes=most_bytes)
+
+    def packets(self) -> pa.Table:
+        """Return ``packets.parquet``, a row for each planned packet.
+
+        Raises:
+            InputError: when the run did not record its packets, or the file is damaged.
+        """
+        return packet_file.read_packets(self.source("packets.parquet"))
+
+    def flows(self) -> pa.Table:
+        """Return ``flows.parquet``, a row for each flow; raises as `packets`."""
+        return packet_file.read_flows(self.source("flows.parquet"))
 
     def events(self) -> Iterator[dict[str, Any]]:
         """Yield the records of ``events.jsonl``; a last line cut off by a kill is left out.

@@ -44,6 +44,7 @@ CHECKPOINT_SHARE = 20  # a rewrite may take one part in so many of the time
 _LINE = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 _WRITTEN_ON_THE_WAY = ("scenario.yaml", "plan.parquet", "events.jsonl", "samples.parquet")
+_WRITTEN_ON_DEMAND = ("packets.parquet", "flows.parquet")
 
 
 class RunDirectory:
@@ -188,7 +189,8 @@ class RunDirectory:
         if not self._finished:
             self._samples.settle()
             self._finished = True
-        writing.sync(self.path / name for name in _WRITTEN_ON_THE_WAY)
+        there = (name for name in _WRITTEN_ON_DEMAND if (self.path / name).exists())
+        writing.sync(self.path / name for name in (*_WRITTEN_ON_THE_WAY, *there))
 
     def _flush_events(self) -> None:
         data = b"".join(self._event_lines)

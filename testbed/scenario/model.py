@@ -76,6 +76,11 @@ class Scenario(Spec):
         "process per node",
     )
     traffic: tuple[TrafficSource, ...] = Field(min_length=1, max_length=MAX_SOURCES, strict=False)
+    record_packets: bool = Field(
+        False,
+        description="whether the run writes `packets.parquet` (a row for each planned packet) and `flows.parquet` (a "
+        "row for each flow)",
+    )
     serve: ServeSpec | None = None
     faults: tuple[FaultSpec, ...] = Field((), max_length=MAX_FAULTS, strict=False)
     expect: tuple[str, ...] = Field(

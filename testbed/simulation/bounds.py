@@ -22,6 +22,8 @@ def check(scenario: Scenario, network: Network) -> Iterator[Complaint]:
         if isinstance(source, TcpSpec):
             happened = "the simulation has no model of congestion control, which decides what TCP sends"
             yield Complaint(("traffic", index, "shape"), happened, _EMULATE)
+    if scenario.record_packets and network.sites:
+        yield Complaint(("record_packets",), "packets are not recorded across several sites", "set it to false")
     yield from refused_choices(scenario, "simulation", _EMULATE)
     yield from _faults(scenario, len(network.nodes))
     yield from _network(network)

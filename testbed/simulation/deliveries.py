@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from testbed.records.events import Ints
+from testbed.simulation.packet_trace import PacketTrace
 from testbed.simulation.queues import Bools
 from testbed.traffic.fault_losses import FlowRows
 from testbed.traffic.plan import PacketPlan
@@ -29,14 +30,17 @@ class Deliveries:
         nodes: their names.
         plan: the packets.
         by_flow: whether to keep the flow tables.
+        trace: notes each delivery, if given.
 
     Attributes:
         epoch: the present one.
         block, block_pkts: columns that somebody else fills with packets, int64 [4, p], and how many they hold.
     """
 
-    def __init__(self, nodes: tuple[str, ...], plan: PacketPlan, *, by_flow: bool) -> None:
-        self._nodes, self._plan = nodes, plan
+    def __init__(
+        self, nodes: tuple[str, ...], plan: PacketPlan, *, by_flow: bool, trace: PacketTrace | None = None
+    ) -> None:
+        self._nodes, self._plan, self._trace = nodes, plan, trace
         self._tables = np.zeros((len(nodes), len(plan.flows)), dtype=_FLOW) if by_flow else None
         self.epoch = 0
         self._waiting: Columns = (np.zeros(0, dtype=np.int64),) * 4
@@ -71,6 +75,8 @@ class Deliveries:
         self._keep(~due)
         if self._tables is not None:
             self._count(self._tables, node[due], number[due])
+        if self._trace is not None:
+            self._trace.deliver(number[due], delay_ns[due])
         return node[due], delay_ns[due], number[due]
 
     def discard(self, row: int) -> Ints:

@@ -44,9 +44,11 @@ from testbed.simulation.forwarding import Forwarding
 from testbed.simulation.history import History
 from testbed.simulation.network_model import NetworkModel
 from testbed.simulation.packet_plane import PacketPlane
+from testbed.simulation.packet_trace import PacketTrace
 from testbed.simulation.sample_rows import SampleRows
 from testbed.simulation.sites import BASIS_BITS, assembled_sites
 from testbed.system import interrupts
+from testbed.traffic.packet_times import PacketTimes
 from testbed.units import NS_PER_MS, NS_PER_S
 
 __all__ = ["BALANCER", "POOL", "SETTLE_NS", "TICKED_NS", "Simulation", "simulate"]
@@ -80,9 +82,10 @@ class Simulation:
             course.say(time.monotonic_ns())
             return stopping.heard()
 
+        times: list[PacketTimes] = []
         with stopping:
-            evidence = simulate(plan, recorder, should_stop=should_stop, course=course)
-        return Outcome(evidence, stopping.asked)
+            evidence = simulate(plan, recorder, should_stop=should_stop, course=course, packets=times.append)
+        return Outcome(evidence, stopping.asked, packets=next(iter(times), None))
 
 
 def simulate(
@@ -93,6 +96,7 @@ def simulate(
     cohorts: int | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     course: Course | None = None,
+    packets: Callable[[PacketTimes], None] = lambda _: None,
 ) -> Evidence:
     """Run one trial in virtual time and return what it left behind.
 
@@ -103,6 +107,7 @@ def simulate(
         cohorts: in how many groups the nodes tick within the interval; default as `policies.cohorts` has it.
         should_stop: asked again and again; once it says so the traffic ends, and the run with it.
         course: receives the progress of the run.
+        packets: receives when each packet was seen, where the scenario asks for it.
 
     Raises:
         InputError: what the engine cannot simulate faithfully.
@@ -111,7 +116,11 @@ def simulate(
         raise InputError("simulating the network", f"{cohorts} cohorts", "give 1 or more")
     refuse_first(check(plan.scenario, plan.network))
     course = course or Course(plan.scenario.duration_ns)
-    return _Trial(plan, writer, model or NetworkModel(), cohorts, course).run(should_stop)
+    trial = _Trial(plan, writer, model or NetworkModel(), cohorts, course)
+    evidence = trial.run(should_stop)
+    if (times := trial.packet_times()) is not None:
+        packets(times)
+    return evidence
 
 
 class _Trial:
@@ -137,9 +146,11 @@ class _Trial:
         trial = self._trial
         scenario, network, packets, seed_of = trial.scenario, trial.network, trial.packets, trial.seed_of
         basis, path_seed = seed_of(BALANCER) & BASIS_BITS, seed_of("paths")
+        given = scenario, network, packets
+        trace = PacketTrace(packets) if scenario.record_packets else None
         slots = cluster.control.slots
-        way = Forwarding(scenario, network, packets, slots, self._model, hash_basis=basis, path_seed=path_seed)
-        return PacketPlane(scenario, network, packets, cluster.limits, way, self._model)
+        way = Forwarding(*given, slots, self._model, hash_basis=basis, path_seed=path_seed, trace=trace)
+        return PacketPlane(*given, cluster.limits, way, self._model, trace)
 
     def _made_faults(self) -> Faults:
         rows = {node.name: row for row, node in enumerate(self._trial.network.nodes)}
@@ -171,6 +182,10 @@ class _Trial:
             wan_bytes=None if self._exchange is None else self._exchange.wan_bytes,
             report_bytes=None if self._exchange is None else self._exchange.sent_bytes,
         )
+
+    def packet_times(self) -> PacketTimes | None:
+        """Return when each packet was seen, where the scenario asks for it; after the end."""
+        return self._plane.packet_times()
 
     def _drive(self, should_stop: Callable[[], bool]) -> None:
         """Do the entries of the agenda, until they end or the run is to be stopped."""

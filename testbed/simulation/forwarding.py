@@ -17,6 +17,7 @@ from testbed.scenario.tables import BALANCER_POLICIES
 from testbed.simulation.deflection import Packets
 from testbed.simulation.journeys import Journeys
 from testbed.simulation.network_model import NetworkModel
+from testbed.simulation.packet_trace import PacketTrace
 from testbed.simulation.switch import Switch, Words, flow_hash
 from testbed.traffic.plan import PacketPlan
 
@@ -77,8 +78,9 @@ class Forwarding(Journeys):
         *,
         hash_basis: int,
         path_seed: int,
+        trace: PacketTrace | None = None,
     ) -> None:
-        super().__init__(plan, network, model, path_seed)
+        super().__init__(plan, network, model, path_seed, trace)
         hashes = flow_hash(plan.flows, plan.clients, network, hash_basis)
         self.switches: tuple[Switch, ...] = (make_switch(scenario, network, hashes, slots),)
         self._flow = plan.flow

@@ -31,6 +31,7 @@ from testbed.scenario.network import Link, Network, bucket_bytes
 from testbed.simulation.deflection import Packets
 from testbed.simulation.flow_paths import NO_LINK, FlowPaths
 from testbed.simulation.network_model import NetworkModel, access_delay_ns
+from testbed.simulation.packet_trace import PacketTrace
 from testbed.simulation.queues import Arrivals, QueueBank
 from testbed.traffic.plan import PacketPlan
 from testbed.units import NS_PER_S
@@ -96,6 +97,8 @@ class QueueStage(Stage):
         links: all links.
     """
 
+    trace: PacketTrace | None = None  # notes what is dropped
+
     def __init__(self, flow: Columns, place: Ints | None, ahead_ns: Ints, taken: Ints, links: Sequence[Link]) -> None:
         super().__init__(flow, place, ahead_ns)
         here = _limited(taken, links)
@@ -131,6 +134,8 @@ class QueueStage(Stage):
         if served.admitted is not None:
             kept[rows[~served.admitted]] = False
             self.dropped_pkts += np.bincount(arrivals.node[~served.admitted], minlength=len(self.links))
+            if self.trace is not None:
+                self.trace.refuse(ready.number[~kept])
         return replace(ready, t_ns=t_ns).only(kept)
 
 
@@ -143,7 +148,14 @@ class Journeys:
         longest_step_ns: how much time one step may cover.
     """
 
-    def __init__(self, plan: PacketPlan, network: Network, model: NetworkModel, path_seed: int) -> None:
+    def __init__(
+        self,
+        plan: PacketPlan,
+        network: Network,
+        model: NetworkModel,
+        path_seed: int,
+        trace: PacketTrace | None = None,
+    ) -> None:
         paths, flow = FlowPaths(plan, network, path_seed), plan.flow
         clients = np.array([access_delay_ns(network, client) for client in plan.clients], dtype=np.int64)
         nodes = np.array([[access_delay_ns(network, node.name)] for node in network.nodes], dtype=np.int64)
@@ -154,6 +166,8 @@ class Journeys:
         behind, rest = hops.stages(flow, paths.home, np.zeros((1, 1), dtype=np.int64), paths.to_homes)
         self._behind = (*behind, Stage(flow, paths.home, rest), Stage(flow, np.arange(len(nodes)), nodes))
         self._trunks = network.trunks
+        for stage in (*before, *behind):
+            stage.trace = trace
         every = (*self._before, *self._behind)
         self.behind_switch_ns = sum(stage.shortest_ns for stage in self._behind)
         self.shortest_ns = sum(stage.shortest_ns for stage in every)

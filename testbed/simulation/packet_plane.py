@@ -28,9 +28,11 @@ from testbed.simulation.link_loss import LinkLoss
 from testbed.simulation.meter import Meter
 from testbed.simulation.network_model import NetworkModel, service_rates_bps
 from testbed.simulation.node_counts import node_evidence, passed_bytes
+from testbed.simulation.packet_trace import PacketTrace
 from testbed.simulation.queues import Arrivals, QueueBank
 from testbed.simulation.region_counts import RegionCounts
 from testbed.traffic.fault_losses import FlowRows
+from testbed.traffic.packet_times import PacketTimes
 from testbed.traffic.plan import PacketPlan
 from testbed.units import NS_PER_MS
 
@@ -49,6 +51,7 @@ class PacketPlane:
         limit_bytes: first limits, shape [n].
         way: the network in front of the buffers.
         model: delays.
+        trace: notes when each packet is seen, if given.
 
     Attributes:
         queues: the buffers; their limits may be set at any time the plane has been advanced to.
@@ -67,6 +70,7 @@ class PacketPlane:
         limit_bytes: Ints,
         way: Way,
         model: NetworkModel,
+        trace: PacketTrace | None = None,
     ) -> None:
         self._nodes = tuple(node.name for node in network.nodes)
         count = len(self._nodes)
@@ -79,7 +83,9 @@ class PacketPlane:
         self._ecn_bytes = scenario.buffer.ecn_threshold_bytes
         self._meter, self._delays = Meter(self._nodes), DelayCounts(count)
         self._regions = RegionCounts(network, plan) if network.sites else None
-        self._deliveries = Deliveries(self._nodes, plan, by_flow=scenario.unsteady and not network.sites)
+        self._trace = trace
+        by_flow = scenario.unsteady and not network.sites
+        self._deliveries = Deliveries(self._nodes, plan, by_flow=by_flow, trace=trace)
         self.losses: dict[int, LinkLoss] = {}
         self._crashed, self._cut = np.zeros((2, count), dtype=bool)
         self._dead = False  # whether any node is one or the other
@@ -204,7 +210,9 @@ class PacketPlane:
         return self._next >= self._end and not self._way.under_way and not deflecting
 
     def _compiled_plane(self) -> compiled.CompiledPlane | None:
-        """Return the parts as the library sees them, None without it."""
+        """Return the parts as the library sees them, None without it; it does not say which packets it drops."""
+        if self._trace is not None:
+            return None
         plan, losses, way_ns = self._plan, self.fault_losses, self._way.shortest_ns
         others = {
             **{"sent_ns": plan.t_ns, "flow": plan.flow, "size_bytes": plan.size_bytes},
@@ -243,6 +251,8 @@ class PacketPlane:
             self._swallow(*lost)
         self._count(step)
         self._take_in(step)
+        if self._trace is not None:
+            self._trace.arrive(step)
 
     def _arriving(self, until_ns: int) -> Packets:
         """Return the packets that reach a buffer by then, dead or not."""
@@ -269,11 +279,15 @@ class PacketPlane:
             met = np.flatnonzero((packets.node == row) & ~lost)
             lost[met] = drawn = self.losses[row].draw(len(met))
             self.fault_losses.draw(row, int(drawn.sum()))
+            if self._trace is not None:
+                self._trace.lose(row, packets.number[met[drawn]])
         return packets.only(~lost)
 
     def _swallow(self, node: Ints, number: Ints) -> None:
         if len(node) and self.fault_losses is not None:
             self.fault_losses.swallow(node, number, self._cut)
+            if self._trace is not None:
+                self._trace.lose(node, number)
 
     def _count(self, step: Step) -> None:
         arrivals, served, meter = step.arrivals, step.served, self._meter
@@ -318,3 +332,9 @@ class PacketPlane:
         """Return what became of the packets of each region so far; nothing without sites."""
         self._deliver()
         return () if self._regions is None else self._regions.evidence(self._next)
+
+    def packet_times(self) -> PacketTimes | None:
+        """Return when each packet was seen; None where nobody asked."""
+        self._deliver()
+        under_way = self._way.under_way_rows()
+        return None if self._trace is None else self._trace.times(self._next, under_way)

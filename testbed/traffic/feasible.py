@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from testbed.errors import InputError
+from testbed.records import packet_rows
 from testbed.scenario.complaints import Complaint
 from testbed.scenario.model import Scenario
 from testbed.scenario.sources import OwnShapeSpec, SourceSpec, TraceSpec
@@ -38,6 +39,9 @@ def feasible(scenario: Scenario, files: TraceFiles) -> Iterator[Complaint]:
     if total > shape.MAX_PACKETS:
         happened = f"about {total:,.0f} packets in total; the maximum is {shape.MAX_PACKETS:,}"
         yield Complaint(("traffic",), happened, "lower the rates, shorten the run or use larger packets")
+    elif scenario.record_packets and total > packet_rows.MAX_PACKETS:
+        happened = f"about {total:,.0f} packets would be recorded; the maximum is {packet_rows.MAX_PACKETS:,}"
+        yield Complaint(("record_packets",), happened, "lower the rates, shorten the run, or set it to false")
 
 
 def expected_pkts(scenario: Scenario, files: TraceFiles) -> float:

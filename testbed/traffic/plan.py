@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,9 +111,15 @@ class PacketPlan:
 
     def of_client(self, name: str) -> PacketPlan:
         """Return the packets that one client sends (none, for a client without a source)."""
+        chosen = self.rows_of_client(name)
+        columns: dict[str, Any] = {key: array[chosen] for key, array in self.packet_columns().items()}
+        return replace(self, **columns)
+
+    def rows_of_client(self, name: str) -> Ints:
+        """Return the rows of those packets."""
         wanted = self.clients.index(name) if name in self.clients else -1
-        chosen = (self.flows.client == wanted)[self.flow]
-        return replace(self, **{key: array[chosen] for key, array in self.packet_columns().items()})
+        rows: Ints = np.flatnonzero((self.flows.client == wanted)[self.flow])
+        return rows
 
     def begun_ns(self, idle_ns: int) -> Ints:
         """Return when the flow of each packet began to send, int64; it starts again after a silence of `idle_ns`."""

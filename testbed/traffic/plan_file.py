@@ -9,15 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import Field
 
-from testbed.files import json_text, parquet, records, writing
+from testbed.files import json_text, parquet, records, tables
 from testbed.files.reading import Source
 from testbed.files.records import Form, Name, Positive
 from testbed.scenario.model import MAX_DURATION_NS, MAX_SOURCES
@@ -26,7 +25,6 @@ from testbed.traffic.plan import FlowTable, PacketPlan, flow_columns
 from testbed.traffic.shape import MAX_PACKETS
 
 _METADATA_KEY = b"testbed.plan"
-_GROUP_ROWS = 1 << 20
 _COLUMNS: Mapping[str, tuple[pa.DataType, int]] = {  # and the largest value there may be
     "t_ns": (pa.int64(), MAX_DURATION_NS),
     "source": (pa.int16(), MAX_SOURCES),
@@ -68,12 +66,7 @@ def write(plan: PacketPlan, path: Path, *, durable: bool = True) -> None:
     }
     table = pa.table(dict(plan.packet_columns())).replace_schema_metadata({_METADATA_KEY: json.dumps(head).encode()})
 
-    def into(file: BinaryIO) -> None:
-        with pq.ParquetWriter(file, table.schema) as writer:
-            for first in range(0, max(table.num_rows, 1), _GROUP_ROWS):  # a request to stop waits for one of them
-                writer.write_table(table.slice(first, _GROUP_ROWS), row_group_size=_GROUP_ROWS)
-
-    writing.replace(path, into, durable=durable, elsewhere="choose another --out")
+    tables.write_parquet(table, path, durable=durable)
 
 
 def read(path: Path) -> PacketPlan:

@@ -26,6 +26,7 @@ from testbed.errors import (
     EXIT_INVALID,
     EXIT_OK,
 )
+from testbed.files import tables
 from testbed.forecaster.maker import forecaster_maker
 from testbed.openmetrics.served import ServedMetrics
 from testbed.records.engines import EMULATION, is_real_time
@@ -45,6 +46,7 @@ from testbed.scenario.network import Network
 from testbed.system import interrupts, patience
 from testbed.system.threads import one_thread
 from testbed.traffic import plan_file
+from testbed.traffic.packet_times import flow_table, packet_table
 from testbed.traffic.plan import PacketPlan
 from testbed.traffic.streams import derived_seed
 from testbed.trials import checks, inputs, replacing
@@ -274,6 +276,7 @@ class _Run:
         outcome = self._trial(order)
         with patience.noted("writing the results", quiet=self._options.quiet):
             self._write_plan()
+            self._write_packets(outcome)
             self._directory.settle()
             status: Literal["completed", "interrupted"] = "interrupted" if outcome.interrupted else "completed"
             summary = self._conclude(outcome.evidence, status)
@@ -296,6 +299,13 @@ class _Run:
             with patience.noted("writing the plan", quiet=self._options.quiet or self._view.drawing):
                 plan_file.write(self._prepared.trial.packets, self._directory.path / "plan.parquet", durable=False)
             self._plan_written = True
+
+    def _write_packets(self, outcome: Outcome) -> None:
+        if outcome.packets is not None:
+            trial, folder = self._prepared.trial, self._directory.path
+            given = trial.packets, trial.network, outcome.packets
+            tables.write_parquet(packet_table(*given), folder / "packets.parquet", durable=False)
+            tables.write_parquet(flow_table(*given), folder / "flows.parquet", durable=False)
 
     def _conclude(self, evidence: Evidence, status: Literal["completed", "interrupted"]) -> dict[str, Any]:
         run = RecordedRun.open(self._directory.path)

@@ -102,6 +102,7 @@ def main() -> None:
         part.__name__.strip("_"): part
         for part in (
             _scenarios_and_runs,
+            _packet_tables,
             _baselines,
             _swept,
             _claims,
@@ -162,6 +163,14 @@ def _runs(folder: Path) -> None:
             _copy_run(folder / run, runs / run)
     shutil.copy(runs / "oracle/plan.parquet", _new("plans"))
     _copy_sweep(_made_sweep(folder), _new("sweep-runs") / "both")
+
+
+def _packet_tables() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "small.yaml").write_text(_text(_SMALL))
+        _testbed(Path(folder), "simulate", "small.yaml", "--packets", "--out", "run")
+        names = ("manifest.json", "packets.parquet", "flows.parquet")
+        _copy_run(Path(folder) / "run", _new("packet-tables") / "small", *names)
 
 
 def _made_sweep(folder: Path) -> Path:

@@ -20,6 +20,7 @@ from testbed.capacity import measured
 from testbed.commands import ps
 from testbed.crate import comparing
 from testbed.errors import InputError
+from testbed.files import tables as file_tables
 from testbed.files.reading import Source
 from testbed.forecaster import onnx_network
 from testbed.forecaster.data import traces as host_traces
@@ -165,6 +166,14 @@ def _export(folder: Path, name: str) -> None:
     tables.table(folder, "markdown").encode()
 
 
+def _packets(folder: Path, name: str) -> None:
+    """Read the packets and flows of a run as `export` and the Python interface do."""
+    run = RecordedRun.open(folder)
+    for table in (run.packets(), run.flows()):
+        for text in file_tables.csv_texts(table):
+            text.encode()
+
+
 def _mark(folder: Path, name: str) -> None:
     is_alive(running._read_mark(Source(folder / name, "it is not ours"))["process"])
 
@@ -285,6 +294,7 @@ TARGETS: dict[str, Target] = {
         Target("resume", "sweep-results", _resume, InputError, _OF_A_RESUMED),
         Target("figures", "sweep-results", _figures, InputError, _OF_A_SWEEP),
         Target("export", "runs", _export, InputError, _OF_A_REPORT),
+        Target("packets", "packet-tables", _packets, InputError, ("packets.parquet", "flows.parquet", "manifest.json")),
         Target("baseline", "baselines", _baseline, InputError),
         Target("claim", "claims", _claim, InputError),
         Target("package", "packages", _package, InputError),

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from testbed.emulation.dataplane.link_drops import LinkDrops
 from testbed.emulation.dataplane.node_buffers import OTHER_CLASS, PLANNED_CLASS, NodeBuffers
 from testbed.emulation.dataplane.packet_ends import fates_of
+from testbed.emulation.dataplane.packet_times import packet_times
 from testbed.emulation.dataplane.xdp import NodeProgram
 from testbed.emulation.dataplane.xdp_meter import SinkCounters
 from testbed.emulation.faults.faults import Faults
@@ -34,6 +35,7 @@ from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
 from testbed.traffic.fates import Fates
 from testbed.traffic.fault_losses import LostPackets
+from testbed.traffic.packet_times import PacketTimes
 from testbed.traffic.plan import PacketPlan
 
 SenderRecord = Mapping[str, Any]
@@ -108,6 +110,14 @@ class Counting:
             **self._fault_losses(faults, lost),
             **machine,
         )
+
+    def packet_times(self, senders: Sequence[SenderRecord], faults: Faults, t0_ns: int) -> PacketTimes | None:
+        """Return when each packet was seen in the run that began at `t0_ns`; None where nobody asked."""
+        if self._buffers.times is None:
+            return None
+        fates = fates_of(self._packets, senders, self._buffers, faults)
+        numbers = {node.name: node.number for node in self._described.nodes}
+        return packet_times(self._packets, senders, self._buffers.times.read(), fates, numbers, t0_ns)
 
     def _fate_evidence(self, fates: Fates) -> FateEvidence:
         unplanned = sum(sink.snapshot().unplanned_pkts for sink in self._sinks.values())

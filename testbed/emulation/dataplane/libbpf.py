@@ -50,6 +50,7 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_object__find_map_by_name": (ctypes.c_void_p, (ctypes.c_void_p, ctypes.c_char_p)),
     "bpf_object__find_program_by_name": (ctypes.c_void_p, (ctypes.c_void_p, ctypes.c_char_p)),
     "bpf_map__fd": (ctypes.c_int, (ctypes.c_void_p,)),
+    "bpf_map__reuse_fd": (ctypes.c_int, (ctypes.c_void_p, ctypes.c_int)),
     "bpf_map__set_max_entries": (ctypes.c_int, (ctypes.c_void_p, ctypes.c_uint32)),
     "bpf_map__set_initial_value": (ctypes.c_int, (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t)),
     "bpf_program__fd": (ctypes.c_int, (ctypes.c_void_p,)),
@@ -198,6 +199,12 @@ class BpfObject:
         status = library().bpf_map__set_max_entries(self._map(name), entries)
         if status:
             raise ToolError(f"sizing the map {name} of the BPF program {self._name}", os.strerror(-status))
+
+    def reuse_map(self, name: str, descriptor: int) -> None:
+        """Let `name` be a map that another program has made, instead of one of this program alone."""
+        status = library().bpf_map__reuse_fd(self._map(name), descriptor)
+        if status:
+            raise ToolError(f"sharing the map {name} with the BPF program {self._name}", os.strerror(-status))
 
     def load(self, log_directory: Path | None = None) -> None:
         """Hand maps and programs to the kernel.

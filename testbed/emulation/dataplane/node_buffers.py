@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 
 import numpy as np
 
+from testbed.emulation.dataplane.times_map import TimesMap
 from testbed.emulation.dataplane.xdp import NodeProgram, PassProgram, SinkProgram, XdpMode
 from testbed.emulation.dataplane.xdp_stage import slots_for
 from testbed.emulation.network import offloads, shaping
@@ -32,6 +33,7 @@ class NodeBuffers:
         programs, sinks, qdiscs: of every node, by its name.
         xdp_modes: how the program of every node is attached.
         numbers: of the packets that the programs know one by one.
+        times: when each of them was seen; None where nobody asked.
         limit_bytes: the limits the nodes start with, int64 [n], in the order of the network.
 
     Raises:
@@ -48,6 +50,7 @@ class NodeBuffers:
         """Load everything; `doing` is called with each node, `afxdp` are the switch's ports with a program already."""
         self._plan, self._network, self._afxdp = plan, network, afxdp
         self.numbers = PacketNumbers.of_plan(plan.packets)
+        self.times = TimesMap(self.numbers.total) if plan.scenario.record_packets else None
         self.programs: dict[str, NodeProgram] = {}
         self.sinks: dict[str, SinkProgram] = {}
         self.qdiscs: dict[str, shaping.QdiscReader] = {}
@@ -129,7 +132,7 @@ class NodeBuffers:
         backend = network.next_hop(node)
         egress = network.interface(node, backend)
         program = self._program_of(node, rate_bps, limit_bytes)
-        sink = SinkProgram(plan.run_id, self.numbers, slots=self._slots, log_directory=plan.logs)
+        sink = SinkProgram(plan.run_id, self.numbers, slots=self._slots, times=self.times, log_directory=plan.logs)
         with kernel.network_of(self._network.pid(node)):
             shaping.shape(egress, rate_bps, 2 * plan.scenario.buffer.max_bytes)
             self.qdiscs[node] = shaping.QdiscReader(egress)
@@ -155,6 +158,7 @@ class NodeBuffers:
             numbers=self.numbers,
             slots=self._slots,
             way_delay_ns=self._way_delay_ns(node),
+            times=self.times,
             log_directory=self._plan.logs,
         )
         program.set_ecn_threshold(scenario.buffer.ecn_threshold_bytes or 0)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed.emulation.dataplane import libbpf, xdp_meter
+from testbed.emulation.dataplane.times_map import TimesMap
 from testbed.emulation.dataplane.xdp_abi import (
     BUCKET_CAP_BYTES,
     NANOBITS_PER_BYTE,
@@ -81,6 +82,7 @@ class NodeProgram(XdpProgram):
         numbers: PacketNumbers | None = None,
         slots: int = 1,
         way_delay_ns: int = 0,
+        times: TimesMap | None = None,
         log_directory: Path | None = None,
     ) -> None:
         """Load the program.
@@ -97,6 +99,7 @@ class NodeProgram(XdpProgram):
             numbers: of those packets; without them none is noted.
             slots: for how long the worst packets are kept, from the start of the run on (`xdp_stage.slots_for`).
             way_delay_ns: what the links between clients and node delay by themselves.
+            times: where the times of those packets are kept; None: nowhere.
             log_directory: where the verifier's log goes if the kernel refuses the program.
 
         Raises:
@@ -107,14 +110,16 @@ class NodeProgram(XdpProgram):
         self._bucket_nb = within("bucket_bytes", bucket_bytes, 0, BUCKET_CAP_BYTES) * NANOBITS_PER_BYTE
         self._config = _node_config(rate_bps, bucket_bytes, flow_idle_ns)
         _number(self._config, number, run, way_delay_ns)
-        self._numbers, self._slot_count = NO_PACKETS if numbers is None else numbers, slots
+        self._numbers, self._slot_count, self._times = numbers or NO_PACKETS, slots, times
         _add_addresses(self._config, mac, local_addresses)
         self._first_control = _first_control(limit_bytes)
         super().__init__(log_directory)
         self._look = xdp_meter.Look(time.monotonic_ns() // NODE_BIN_NS)
 
     def _configure(self, opened: libbpf.BpfObject, locked: bool) -> None:
-        self._config["locked"] = locked
+        self._config["locked"], self._config["timed"] = locked, self._times is not None
+        if self._times is not None:
+            self._times.give(opened)
         opened.set_data(".rodata", self._config.tobytes())
         opened.set_data(".data", self._first_control)
         opened.set_max_entries("ranges", len(self._numbers.count))
@@ -122,6 +127,8 @@ class NodeProgram(XdpProgram):
         opened.set_max_entries("slots", self._slot_count)
 
     def _map(self) -> None:
+        if self._times is not None:
+            self._times.keep(self._object)
         self._memory = libbpf.map_array(self._object.map_fd(".bss"), NODE_MEMORY.itemsize)
         self._state = memoryview(self._memory)[: NODE_STATE.itemsize].cast("Q")
         self._control_memory = libbpf.map_array(self._object.map_fd(".data"), NODE_CONTROL.itemsize)

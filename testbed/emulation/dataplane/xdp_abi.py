@@ -41,6 +41,8 @@ STAGE_SLOT = np.dtype([("taken_max_ns", "<u4"), ("late_max_ns", "<u4")])
 
 PACKET_RANGE = np.dtype([("first", "<u4"), ("count", "<u4")])
 
+PACKET_TIME = np.dtype([("arrived_ns", "<u8"), ("delivered_ns", "<u8"), ("node", "<u8")])
+
 NODE_CONFIG = np.dtype(
     [
         ("rate_bps", "<u8"),
@@ -56,7 +58,7 @@ NODE_CONFIG = np.dtype(
         ("run", "<u4"),
         ("wait_factor", "<u8"),
         ("wait_shift", "<u4"),
-        ("unused", "<u4"),
+        ("timed", "<u4"),
         ("way_delay_ns", "<u8"),
     ]
 )
@@ -124,7 +126,7 @@ LINK_CONFIG = np.dtype([("run", "<u4"), ("unused", "<u4")])
 
 LINK_MEMORY = np.dtype([("given_pkts", "<u8"), ("cut", "<u8"), ("cut_pkts", "<u8"), ("cut_planned_pkts", "<u8")])
 
-SINK_CONFIG = np.dtype([("run", "<u4"), ("locked", "<u4")])
+SINK_CONFIG = np.dtype([("run", "<u4"), ("locked", "<u4"), ("timed", "<u4"), ("unused", "<u4")])
 
 SINK_CONTROL = np.dtype([("epoch", "<u4"), ("unused", "<u4"), ("t0_ns", "<u8")])
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed.emulation.dataplane import libbpf, xdp_meter
+from testbed.emulation.dataplane.times_map import TimesMap
 from testbed.emulation.dataplane.xdp_abi import (
     SINK_CONFIG,
     SINK_CONTROL,
@@ -42,19 +43,29 @@ class SinkProgram(XdpProgram):
 
     name = "sink"
 
-    def __init__(self, run: int, numbers: PacketNumbers, *, slots: int = 1, log_directory: Path | None = None) -> None:
+    def __init__(
+        self,
+        run: int,
+        numbers: PacketNumbers,
+        *,
+        slots: int = 1,
+        times: TimesMap | None = None,
+        log_directory: Path | None = None,
+    ) -> None:
         """Load the program.
 
         Args:
             run: number of the run; probes of other runs pass.
             numbers: of the packets it is to know one by one; others are counted in the totals only.
             slots: for how long the worst packets are kept, from the start of the run on (`xdp_stage.slots_for`).
+            times: where the times of those packets are kept; None: nowhere.
             log_directory: where the verifier's log goes if the kernel refuses the program.
 
         Raises:
             InputError: a value is out of range.
             MachineError, VerifierError: the program cannot be loaded.
         """
+        self._times = times
         self._run = within("run", run, 0, 2**32 - 1)
         self._flow_count = within("number of flows", len(numbers.count), 1, _MAX_FLOWS)
         self._numbers, self._slot_count = numbers, slots
@@ -62,13 +73,17 @@ class SinkProgram(XdpProgram):
 
     def _configure(self, opened: libbpf.BpfObject, locked: bool) -> None:
         config = np.zeros((), SINK_CONFIG)
-        config["run"], config["locked"] = self._run, locked
+        config["run"], config["locked"], config["timed"] = self._run, locked, self._times is not None
+        if self._times is not None:
+            self._times.give(opened)
         opened.set_data(".rodata", config.tobytes())
         opened.set_max_entries("flows", self._flow_count)
         opened.set_max_entries("arrived", self._numbers.words)
         opened.set_max_entries("slots", self._slot_count)
 
     def _map(self) -> None:
+        if self._times is not None:
+            self._times.keep(self._object)
         self._memory = libbpf.map_array(self._object.map_fd(".bss"), SINK_MEMORY.itemsize)
         self._state = memoryview(self._memory)[: SINK_STATE.itemsize].cast("Q")
         self._flows = libbpf.map_array(self._object.map_fd("flows"), SINK_FLOW.itemsize * self._flow_count)

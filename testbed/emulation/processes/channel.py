@@ -21,6 +21,7 @@ from testbed.errors import TestbedError
 from testbed.records.events import Record
 from testbed.records.evidence import Evidence
 from testbed.records.written import Direction, written
+from testbed.traffic.packet_times import PacketTimes
 
 _BUFFER_BYTES = 16 * 10**6
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
@@ -62,11 +63,15 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The trial is over: its evidence, what the manifest should say of the emulation, whether it was stopped early."""
+    """The trial is over: its evidence, what the manifest should say of the emulation, whether it was stopped early.
+
+    `packets` says when each packet was seen, where the scenario asks for it.
+    """
 
     evidence: Evidence
     manifest: dict[str, Any]
     interrupted: bool = False
+    packets: PacketTimes | None = None
 
 
 Message = SampleBlock | EventRecord | Failure | Outcome

@@ -152,18 +152,17 @@ class ProcessSet:
 
     def _sender_of(self, client: Host, packets: PacketPlan) -> Body:
         interface, pid = self._plan.network.data_interface(client.name), self._network.pid(client.name)
+        run_id, scenario = self._plan.run_id, self._plan.scenario
 
         def send(trial: TrialConnection, _records: RecordWriter) -> None:
             kernel.enter_namespace(f"/proc/{pid}/ns/net", kernel.CLONE_NEWNET)
             sender = Sender(
-                interface,
-                packets,
-                self._plan.run_id,
-                client,
+                *(interface, packets, run_id, client),
                 priority=_SENDER_PRIORITY,
                 alive=trial.sign,
-                past_qdisc=self._plan.scenario.topology.link_delay_ns == 0,
+                past_qdisc=scenario.topology.link_delay_ns == 0,
                 tos=self._tos,
+                keep_stamps=scenario.record_packets,
             )
             Stopped(sender.stop)  # also while it waits for the start, and while it reports
             report = sender.run(trial.ready())

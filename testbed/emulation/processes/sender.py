@@ -75,6 +75,8 @@ class SendReport:
         failure: why the sender gave up before the end, empty when it did not.
         lateness: of the packets sent.
         sent: which packets of the client's plan the kernel took, a bit each, the first in the lowest.
+        stamps_ns: int64, send time in the frame of each packet of the client's plan, CLOCK_MONOTONIC; empty where
+            nobody asked, without meaning for a packet that was not sent.
         worst_ns_per_ms: int64 [ms of the run], worst lateness of the packets planned in each ms: where it stalled.
     """
 
@@ -90,6 +92,7 @@ class SendReport:
     lateness: Histogram
     worst_ns_per_ms: Ints
     sent: bytes
+    stamps_ns: Ints
 
 
 class Sender:
@@ -109,6 +112,7 @@ class Sender:
         alive: Callable[[], None] = lambda: None,
         past_qdisc: bool = True,
         tos: int = 0,
+        keep_stamps: bool = False,
     ) -> None:
         """Prepare to send.
 
@@ -121,6 +125,7 @@ class Sender:
             alive: called once a second from the sending loop; must not block.
             past_qdisc: go past the interface's queueing discipline; not where one is there to delay the frames.
             tos: DSCP and ECN field of the frames.
+            keep_stamps: whether to report when each packet was sent.
 
         Raises:
             MachineError: no right to open a packet socket, or not enough memory.
@@ -129,17 +134,15 @@ class Sender:
         _check_memory(len(plan))
         self.frames: FrameSet = build_frames(plan, client, run_id, tos=tos)
         self._t_ns = plan.t_ns
-        self._priority, self._alive = priority, alive
+        self._priority, self._alive, self._keep_stamps = priority, alive, keep_stamps
         self._iovecs, self._messages = message_headers(self.frames)
         self._bytes_before = np.concatenate(([0], np.cumsum(plan.size_bytes, dtype=np.int64)))
         # -1: not sent; filled, so that no page is first touched while sending
         self._late_ns = np.full(len(plan), -1, np.int64)
         self._stamp = self.frames.stamper()
-        self._next = 0
-        self._unsent_pkts, self._unsent_bytes = 0, 0
+        self._next = self._unsent_pkts = self._unsent_bytes = 0
         self._refusals: Counter[str] = Counter()
-        self._failure = ""
-        self._stopping = False
+        self._failure, self._stopping = "", False
         self._messages_at = self._messages.ctypes.data
         self._socket = packet_socket(interface, past_qdisc)
         self._fd = self._socket.fileno()
@@ -221,6 +224,7 @@ class Sender:
             lateness=Histogram.of(late_ns),
             worst_ns_per_ms=_worst_per_ms(self._t_ns[:tried][sent], late_ns),
             sent=np.packbits(self._late_ns >= 0, bitorder="little").tobytes(),
+            stamps_ns=self.frames.sent_ns.astype(np.int64) if self._keep_stamps else np.zeros(0, np.int64),
         )
 
 
