@@ -26,6 +26,7 @@ from testbed.units import NS_PER_S
 _MOST_POINTS = 160  # of a panel
 _MOST_COLUMNS = 5
 _PANEL_PX, _GAP_X, _GAP_Y = 150, 0.012, 0.05
+_ABOVE_PX, _BELOW_PX = 70, 55
 _DEMAND, _LOAD, _CAPACITY = "#2563eb", "#0f766e", "#d9730d"
 _MBIT = 10**6
 
@@ -61,7 +62,9 @@ def grid_chart(courses: Mapping[str, SiteCourse], evidence: Evidence, end_s: flo
     columns = min(_MOST_COLUMNS, len(courses))
     rows = -(-len(courses) // columns)
     highest = max(np.nanmax([*course.demand, *course.load, *course.capacity, 0.0]) for course in courses.values())
-    look = {**charts.layout(_PANEL_PX * rows + 80), "hovermode": "closest", "annotations": []}
+    look = {**charts.layout(_PANEL_PX * rows + _ABOVE_PX + _BELOW_PX), "hovermode": "closest", "annotations": []}
+    look["margin"] = {**look["margin"], "t": _ABOVE_PX, "b": _BELOW_PX}
+    look["legend"] = {**look["legend"], "y": 1 + 0.5 * _ABOVE_PX / (_PANEL_PX * rows)}  # above the names of the sites
     lost = {region.region: loss_ratio(region) for region in evidence.regions}
     data: list[charts.Chart] = []
     for number, (site, course) in enumerate(courses.items()):
