@@ -5,11 +5,12 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: claims vm-test watch help setup setup-test packages packages-test ryu bpf run test fuzz check reference docs clean
+.PHONY: kube-play scaler claims vm-test watch help setup setup-test packages packages-test ryu bpf run test fuzz check reference docs clean
 .NOTPARALLEL:
 
 VENV ?= .venv
 PYTHON := $(VENV)/bin/python
+IMAGE ?= localhost/testbed:latest
 SCENARIO ?= scenarios/burst.yaml
 
 # What a run needs of the distribution, and what the tests and checks need beside it.
@@ -53,6 +54,9 @@ $(RUN_STAMP): | $(PYTHON)
 
 ryu: packages $(RYU_STAMP) ## install Ryu, the other OpenFlow framework
 
+scaler: $(RUN_STAMP) ## install what KEDA's external scaler needs (gRPC)
+	$(INSTALL) -e '.[scaler]'
+
 # Isolated, so that it is built with a setuptools of its own; pip passes PIP_CONSTRAINT on to that build, and no option.
 $(RYU_STAMP): $(RUN_STAMP)
 	@$(PYTHON) -c 'import ryu' 2>/dev/null || \
@@ -84,6 +88,9 @@ watch: ## Prometheus with deploy/prometheus at 127.0.0.1:9090, for `run --metric
 
 vm-test: setup ## a run on the distribution's own kernel under qemu, with a link delay by netem (root)
 	PYTHON=$(PYTHON) .ci/vm-test
+
+kube-play: setup-test ## the pods of deploy/kubernetes under `podman kube play` (root; IMAGE=... made of the Containerfile)
+	$(PYTHON) -m tests.kube_play $(IMAGE)
 
 fuzz: setup-test ## damaged inputs for every reader, 100,000 of them (FUZZ_ARGS=... adds options; for the night)
 	$(PYTHON) -m tests.fuzz $(FUZZ_ARGS)

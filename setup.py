@@ -18,7 +18,8 @@ DATA_SUFFIXES = {
 
 EVALUATE = ["onnx>=1.16", "scikit-learn>=1.4", "scipy>=1.10"]
 TRAIN = ["torch>=2.2", "scikit-learn>=1.4", "scipy>=1.10"]  # a trained model is evaluated, for its card
-TEST = ["jsonschema>=4.20", "pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100"]
+SCALER = ["grpcio>=1.60", "protobuf>=4.25"]  # KEDA's external scaler, `balancer --scaler`
+TEST = ["jsonschema>=4.20", "kubernetes-validate>=1.31", "pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100"]
 DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10"]  # `make docs`
 ONNX = ["onnxruntime>=1.17"]  # buffer: {policy: onnx}
 PLOT = ["matplotlib>=3.8"]  # `plot -o`
@@ -118,7 +119,8 @@ setup(
         "distributed": DISTRIBUTED,
         "check": CHECK,
         "ryu": RYU,
-        "dev": [*TRAIN, *EVALUATE, *TEST, *BENCH, *CHECK, *DOCS, *PLOT, *DISTRIBUTED],
+        "scaler": SCALER,
+        "dev": [*TRAIN, *EVALUATE, *TEST, *BENCH, *CHECK, *DOCS, *PLOT, *DISTRIBUTED, *SCALER],
     },
     entry_points={"console_scripts": ["testbed=testbed.cli:main"]},
     cmdclass={"build_py": BuildWithData},

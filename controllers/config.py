@@ -26,6 +26,7 @@ class Station:
         mac, ip, ip6: addresses of the host's end; `ip6` may be empty.
         more_ports: further ports of the balancer's switch with equally short paths to it.
         hangs_at: the switch port to which it is connected, as `PortChanged` names it; None: `port`.
+        gateway: whether all other addresses are behind it: what the VIP answers to them goes there.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Station:
     ip6: str = ""
     more_ports: tuple[int, ...] = ()
     hangs_at: int | None = None
+    gateway: bool = False
 
     @property
     def ports(self) -> tuple[int, ...]:

@@ -113,7 +113,7 @@ _ARP_REQUEST, _ARP_REPLY = 1, 2
 _BASIS_BITS = 0xFFFF
 
 # priorities within CLASSIFY and FORWARD
-_MARKED, _ANSWER, _FRAGMENT, _BALANCE, _RETURN, _REST, _LEFT = 400, 300, 250, 200, 100, 1, 0
+_MARKED, _ANSWER, _FRAGMENT, _BALANCE, _RETURN, _BEHIND, _REST, _LEFT = 400, 300, 250, 200, 100, 50, 1, 0
 _ANY_FRAGMENT = (1, 1)  # value and mask of the field ip_frag (NXM_NX_IP_FRAG)
 _TO_A_GROUP = ("01:00:00:00:00:00", "01:00:00:00:00:00")  # broadcast is one of them
 
@@ -228,6 +228,8 @@ def _forward(config: BalancerConfig) -> Iterator[FlowMod]:
         for kind, source, target in _families(config.vip.ip, config.vip.ip6, client.ip, client.ip6):
             answer = _addresses(kind, src=source, dst=target)
             yield FlowMod(Table.FORWARD, _RETURN, match(eth_type=kind, **answer), home)
+            if client.gateway:
+                yield FlowMod(Table.FORWARD, _BEHIND, match(eth_type=kind, **_addresses(kind, src=source)), home)
     for station in config.stations:
         yield FlowMod(Table.FORWARD, _REST, match(eth_dst=station.mac), towards(config, station))
     yield from _dropped_of_kernels()

@@ -16,7 +16,11 @@ DISTRIBUTION = "predictive-buffer-testbed"
 _PACKAGES = {"ip": "iproute2", "tc": "iproute2", "mnexec": "mininet", "libbpf": "libbpf1"}
 _DISTRIBUTIONS = {"yaml": "pyyaml", "os_ken": "os-ken"}
 # The target of make for each extra of setup.py.
-_TARGETS = {**dict.fromkeys(("train", "evaluate", "bench", "onnx", "plot", "distributed"), "setup-test"), "ryu": "ryu"}
+_TARGETS = {
+    **dict.fromkeys(("train", "evaluate", "bench", "onnx", "plot", "distributed"), "setup-test"),
+    "ryu": "ryu",
+    "scaler": "scaler",
+}
 
 
 def optional(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -31,3 +32,16 @@ def test_another_process_gets_its_priority_and_its_threads_with_it(process: int)
 def test_what_a_process_starts_is_ordinary_unless_asked_for(process: int) -> None:
     kernel.run_in_real_time(7, process)
     assert os.sched_getscheduler(process) == os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
+
+
+def test_who_is_in_a_network_already_needs_no_rights_to_be_there(process: int) -> None:
+    """A container that may not enter namespaces works in its own all the same."""
+    tried = (
+        "import os, sys; from testbed.system import kernel\n"
+        "with kernel.network_of(int(sys.argv[1])): print(os.readlink('/proc/self/ns/net'))\n"
+    )
+    unprivileged = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-all", sys.executable, "-c", tried]
+
+    own = subprocess.run([*unprivileged, str(process)], capture_output=True, text=True, check=False)
+
+    assert own.stdout.strip() == os.readlink("/proc/self/ns/net"), own.stderr

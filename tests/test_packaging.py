@@ -144,6 +144,7 @@ def test_the_installed_package_states_command_licence_and_extras():
         "check",
         "dev",
         "ryu",
+        "scaler",
     }
     assert package.metadata["Requires-Python"] == ">=3.10"
     assert (ROOT / "LICENSE").read_text(encoding="utf-8").split()[:3] == ["Apache", "License", "Version"]
@@ -229,9 +230,9 @@ def test_what_installs_a_thing_is_said_in_one_place_alone():
 
 def test_in_the_tree_make_installs_what_the_makefile_can(monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
-    told = {installing.optional(extra) for extra in ("train", "evaluate", "bench", "ryu")}
+    told = {installing.optional(extra) for extra in ("train", "evaluate", "bench", "ryu", "scaler")}
     told |= {installing.packages("yaml"), installing.program("mnexec")}
-    assert told == {"sudo make setup", "sudo make setup-test", "sudo make ryu"}
+    assert told == {"sudo make setup", "sudo make setup-test", "sudo make ryu", "sudo make scaler"}
     assert "`sudo make setup-test` installs torch" in (ROOT / "README.md").read_text(encoding="utf-8")
     for command in told:
         assert re.search(rf"^{command.split()[-1]}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)

@@ -38,6 +38,8 @@ OWN: dict[str, dict[str, str]] = {
     "testbed/bench/running_trial.py": {"finish": SAID, "_children": PROC},
     "testbed/commands/new.py": {"_filled": PACKAGE},
     "testbed/crate/contents.py": {"_licence": PACKAGE},
+    "testbed/deployment/cluster.py": {"load": "`document.read_bytes` uses the door"},
+    "testbed/deployment/tunnels.py": {"_forward": PROC},
     "testbed/doctor/kernel.py": {"_group_without_share": PROC},
     "testbed/doctor/resources.py": {"_neighbours": PROC},
     "testbed/emulation/cpu_quota.py": {"__init__": PROC},

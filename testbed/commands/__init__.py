@@ -5,7 +5,7 @@ The order of the imports is the order of the verbs in ``--help``.
 
 from testbed.commands import run, serve, sweep, agree, claims, validate, doctor, report, replay, compare, export  # noqa: I001
 from testbed.commands import plot, package, bench, train, evaluate, listing, new, graph, ps, watch, execute
-from testbed.commands import logs, clean, completion
+from testbed.commands import logs, clean, deployment, completion
 from testbed.commands.app import app
 
 __all__ = [  # noqa: RUF022
@@ -33,6 +33,7 @@ __all__ = [  # noqa: RUF022
     "execute",
     "logs",
     "clean",
+    "deployment",
     "completion",
     "app",
 ]

@@ -11,51 +11,23 @@ before it is switched on.  Nothing runs in it, and no packet is sent to it.  No 
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable, Mapping
 
 from testbed.emulation.dataplane.node_buffers import NodeBuffers
 from testbed.emulation.faults.act import LossCounters
-from testbed.emulation.network.mininet import MESH_SUPERVISOR_IP, mesh_ip
+from testbed.emulation.processes.announcer import ANNOUNCED_NS, Announcer
 from testbed.emulation.processes.channel import EventRecord
-from testbed.emulation.processes.mesh import MESH_PORT
-from testbed.emulation.processes.process_set import NOTIFY_PORT, ProcessSet
+from testbed.emulation.processes.process_set import ProcessSet
 from testbed.emulation.processes.trial_process import TrialProcess
 from testbed.errors import ToolError
 from testbed.policies.lifecycle import meshed
-from testbed.policies.membership import BALANCER
 from testbed.policies.orchestrator import NodeLook, Orchestrator, Turn
-from testbed.records.events import NodeFailed, NodeReady, SendStages, StagesAnnounced, StartNode
+from testbed.records.events import NodeFailed, NodeReady, StartNode
 from testbed.records.stages import OrderedFault
-from testbed.scenario.network import Network
 from testbed.system import waiting
-from testbed.units import NS_PER_MS
-from testbed.wire.mesh_messages import Codec
-from testbed.wire.sealing import Keyring
 
-ANNOUNCED_NS = 50 * NS_PER_MS
 _WHY = "drain"  # the order that stops the processes of a node
-
-
-class Announcer:
-    """Sends the stages of the nodes to the balancer and to the members of the mesh."""
-
-    def __init__(self, network: Network, ring: Keyring, now_ns: Callable[[], int]) -> None:
-        self._codec = Codec(ring, now_ns)
-        self._to = {node.name: (mesh_ip(node), MESH_PORT) for node in network.nodes}
-        self._to[BALANCER] = (MESH_SUPERVISOR_IP, NOTIFY_PORT)
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-        self._socket.bind((MESH_SUPERVISOR_IP, 0))
-
-    def announce(self, stages: StagesAnnounced) -> None:
-        """Send to all of them; one that is lost is followed by the next."""
-        sent = SendStages(to=tuple(self._to), nodes=stages.nodes, stage=stages.stage)
-        for name, datagram in self._codec.datagrams((sent,)):
-            try:
-                self._socket.sendto(datagram, self._to[name])
-            except OSError:
-                continue  # nobody listens there
 
 
 class Cluster:

@@ -23,7 +23,8 @@ from collections.abc import Callable
 from testbed.emulation.dataplane.node_buffers import NodeBuffers
 from testbed.emulation.faults.act import FaultContext
 from testbed.emulation.network.open_vswitch import OpenVSwitch
-from testbed.emulation.processes.process_set import CONTROLLERS, ProcessSet
+from testbed.emulation.processes.controller_process import CONTROLLERS
+from testbed.emulation.processes.process_set import ProcessSet
 from testbed.emulation.processes.status_table import Row
 from testbed.emulation.processes.trial_process import LISTENING, TrialProcess, wait_all_ready
 from testbed.records.processes import ProcessRestarted

@@ -18,7 +18,7 @@ from dataclasses import replace
 from functools import partial
 
 from testbed.controllers import framework
-from testbed.emulation.cluster import Announcer, Cluster
+from testbed.emulation.cluster import Cluster
 from testbed.emulation.cpu_quota import CpuQuota
 from testbed.emulation.dataplane.counting import Counting
 from testbed.emulation.dataplane.node_buffers import NodeBuffers
@@ -29,9 +29,10 @@ from testbed.emulation.inventory.inventory import Inventory
 from testbed.emulation.inventory.processes import Watched
 from testbed.emulation.machine import MachineWatch
 from testbed.emulation.network import forwarding, switch_ports
-from testbed.emulation.network.mininet import EmulatedNetwork
+from testbed.emulation.network.mininet import MESH_SUPERVISOR_IP, EmulatedNetwork
 from testbed.emulation.network.names import write_names
 from testbed.emulation.network.open_vswitch import OpenVSwitch
+from testbed.emulation.processes.announcer import Announcer
 from testbed.emulation.processes.channel import EventRecord, Failure, Outcome, RecordWriter
 from testbed.emulation.processes.clock import RunClock
 from testbed.emulation.processes.process_set import ProcessSet
@@ -258,7 +259,8 @@ class Trial:
     def _make_cluster(self, t0_ns: int) -> Cluster:
         plan, processes = self._plan, self._processes
         ahead = ahead_of(plan.packets, plan.scenario.autoscaler.period_ns)
-        announcer = Announcer(plan.network, processes.orchestrator_ring(), self._clock.now_ns)
+        ring = processes.orchestrator_ring()
+        announcer = Announcer(processes.addresses, ring, self._clock.now_ns, MESH_SUPERVISOR_IP)
         return Cluster(
             Orchestrator(plan.scenario, plan.network, ahead),
             announcer,

@@ -43,10 +43,12 @@ class LiveMetrics:
         labels: those of every series (`families.run_labels`).
         info: what else is to be known of the run, the labels of `families.RUN`.
         planned_ns: how long traffic is planned to last.
+        began_ns: when that was, on the clock of the samples.
     """
 
-    def __init__(self, labels: Mapping[str, str], info: Mapping[str, str], planned_ns: int) -> None:
+    def __init__(self, labels: Mapping[str, str], info: Mapping[str, str], planned_ns: int, began_ns: int = 0) -> None:
         self._labels, self._info, self._planned_ns = dict(labels), dict(info), planned_ns
+        self._began_ns = began_ns
         self._lock = threading.Lock()
         self._waiting: list[Mapping[str, Any]] = []
         self._events = EventCounts()
@@ -81,7 +83,7 @@ class LiveMetrics:
     def _run_metrics(self) -> Iterator[Metric]:
         yield self._of_run(BUILD, 1, {"version": __version__})
         yield self._of_run(RUN, 1, self._info)
-        yield self._of_run(RUN_TIME, self._t_ns / NS_PER_S)
+        yield self._of_run(RUN_TIME, max(0, self._t_ns - self._began_ns) / NS_PER_S)
         yield self._of_run(RUN_PLANNED, self._planned_ns / NS_PER_S)
         yield self._of_run(SCRAPE_CPU, self.spent_ns / NS_PER_S)
 

@@ -29,6 +29,7 @@ from testbed.openmetrics.live import LiveMetrics
 
 _ADDRESS = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<host>[A-Za-z0-9_.-]*)):(?P<port>\d{1,5})")
 _UNIX = "unix:"
+Application = Callable[..., Iterable[bytes]]  # of WSGI
 _SCRAPE_TIMEOUT_S = 5.0  # of a client that connects and says nothing
 _EXAMPLES = "such as 127.0.0.1:9464, [::1]:9464 or unix:/run/testbed.sock"
 
@@ -92,9 +93,19 @@ class MetricsServer:
         """Answer scrapes from now on."""
         registry = CollectorRegistry()
         registry.register(metrics)
-        self._server.set_app(_timed(make_wsgi_app(registry), metrics))
+        self.answer(_timed(make_wsgi_app(registry), metrics))
+
+    def answer(self, application: Application) -> None:
+        """Answer requests by a WSGI application from now on."""
+        self._server.set_app(application)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True, name="metrics")
         self._thread.start()
+
+    def __enter__(self) -> MetricsServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Answer no more, and free the address."""
@@ -106,7 +117,7 @@ class MetricsServer:
             self._address.path.unlink(missing_ok=True)
 
 
-def _timed(application: Callable[..., Iterable[bytes]], metrics: LiveMetrics) -> Callable[..., Iterable[bytes]]:
+def _timed(application: Application, metrics: LiveMetrics) -> Application:
     """Return the application (WSGI), its processor time noted in the metrics."""
 
     def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

@@ -121,8 +121,10 @@ class BalancerPolicy:
         self._asked_ns = _NEVER  # last call of the rule
         self._news = False  # a notification has arrived since
         self._checked_ns = _NEVER  # last check of the timeouts
-        first = deal((view.service_bps * view.serving).astype(np.float64), slot_count(len(nodes)))
-        self._table = first if rule.heeds_state else rule.slots(first, self._view)
+        somebody = bool(view.serving.any())
+        weights = view.service_bps * view.serving if somebody else view.service_bps
+        first = deal(weights.astype(np.float64), slot_count(len(nodes)))
+        self._table = first if rule.heeds_state or not somebody else rule.slots(first, self._view)
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -228,6 +230,9 @@ class BalancerPolicy:
         before, served = self._forwarding, self._view.serving
         present = self._present()
         self._forwarding = present if present.any() else before
+        if not self._forwarding.any():  # no node has joined yet: slots that lead nowhere need no weights
+            self._news = False
+            return []
         fresh = self._forwarding & ~self._draining
         self._view.serving = fresh if fresh.any() else self._forwarding
         dealt_anew, changed = bool((self._view.serving != served).any()), self._forwarding != before

@@ -38,12 +38,21 @@ def unshare(flags: int) -> None:
 
 
 def enter_namespace(path: str, kind: int) -> None:
-    """Move this thread into the namespace at `path`, which must be of `kind` (CLONE_NEW…)."""
+    """Move this thread into the namespace at `path`, which must be of `kind` (CLONE_NEW…).
+
+    In the network namespace that it is asked for it stays, which needs no rights: a container has none to move.
+    """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _check(f"entering the namespace {path}", _libc.setns(fd, kind))
+        if kind != CLONE_NEWNET or not _is_here(fd):
+            _check(f"entering the namespace {path}", _libc.setns(fd, kind))
     finally:
         os.close(fd)
+
+
+def _is_here(namespace: int) -> bool:
+    """Tell whether this thread is in a network namespace, given by a descriptor."""
+    return os.path.samestat(os.fstat(namespace), os.stat("/proc/thread-self/ns/net"))
 
 
 @contextlib.contextmanager
@@ -55,7 +64,8 @@ def network_of(pid: int) -> Iterator[None]:
         try:
             yield
         finally:
-            _check("coming back from a network namespace", _libc.setns(home, CLONE_NEWNET))
+            if not _is_here(home):
+                _check("coming back from a network namespace", _libc.setns(home, CLONE_NEWNET))
     finally:
         os.close(home)
 

@@ -48,6 +48,8 @@ class Channel(IntEnum):
     MESH = 1
     NOTIFICATION = 2
     SIBLINGS = 3
+    REPORT = 4
+    ANSWER = 5
 
 
 @dataclass(frozen=True, slots=True)

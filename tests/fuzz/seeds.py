@@ -31,9 +31,9 @@ from testbed.forecaster.runtime.features import FEATURES
 from testbed.forecaster.runtime.horizons import HORIZON_SAMPLES
 from testbed.forecaster.training import onnx_export
 from testbed.policies.membership import BALANCER
-from testbed.records.events import NameSiblings, NotifyBalancer, SendHeartbeat, SendStates, SendSuspicions
+from testbed.records.events import NameSiblings, NotifyBalancer, SendHeartbeat, SendStates, SendSuspicions, StageOfLife
 from testbed.report import baseline
-from testbed.wire import mesh_messages, notification, site_report
+from testbed.wire import mesh_messages, node_report, notification, site_report
 from tests import sealed
 from tests.fuzz.inputs import CORPUS
 from tests.fuzz.targets import CARD, NODES
@@ -46,6 +46,18 @@ _SMALL = {
     "buffer": {"policy": "lstm", "min": "0.02MB", "max": "1MB", "pool": "1.5MB"},
     "traffic": [{"name": "base", "from": "c1", "shape": "constant", "rate": "60Mbit", "flows": 4}],
     "expect": ["traffic.unaccounted_packets == 0"],
+}
+_CLUSTER = {
+    "version": 1,
+    "name": "small",
+    "nodes": 2,
+    "node_host": "node-{number}",
+    "balancer_host": "balancer",
+    "backend_host": "backend",
+    "rate": "20Mbit",
+    "ports": [9000],
+    "secret": "key",
+    "autoscaler": {"policy": "hpa", "min": 1, "max": 2},
 }
 _BURSTS = {
     **{"name": "bursts", "from": "c1", "shape": "on-off", "peak": "50Mbit", "flows": 20},
@@ -106,6 +118,7 @@ def main() -> None:
             _baselines,
             _swept,
             _claims,
+            _clusters,
             _packages,
             _traces,
             _models,
@@ -202,6 +215,13 @@ def _claims() -> None:
     claim.mkdir()
     (claim / "claim.yaml").write_text(_text(_CLAIM))
     (claim / "small.yaml").write_text(_text(_SMALL))
+
+
+def _clusters() -> None:
+    small = _new("clusters") / "small"
+    small.mkdir()
+    (small / "cluster.yaml").write_text(_text(_CLUSTER))
+    (small / "key").write_bytes(bytes(range(32)))
 
 
 def _packages() -> None:
@@ -333,6 +353,10 @@ def _datagrams() -> None:
     (_new("siblings") / "two.bin").write_bytes(named)
     report = site_report.encode(site_report.SiteReport("asia", 5, 10**7, 10**6, 2, 3), "forecast")
     (_new("site-reports") / "asia.bin").write_bytes(report)
+    told = node_report.Report(True, 10**6, 10**9, 5000)
+    reports = _new("node-reports")
+    (reports / "report.bin").write_bytes(node_report.encode_report(told))
+    (reports / "answer.bin").write_bytes(node_report.encode_answer(node_report.Answer(StageOfLife.SERVING, 3)))
     mesh = _new("mesh")
     codec, to, own = mesh_messages.Codec(sealed.ring("n1", NODES), lambda: 5), (BALANCER,), ints[:1]
     states = SendStates(

@@ -19,6 +19,7 @@ from testbed.bench.map_emulated import EmulatedCosts
 from testbed.capacity import measured
 from testbed.commands import ps
 from testbed.crate import comparing
+from testbed.deployment import cluster
 from testbed.errors import InputError
 from testbed.files import tables as file_tables
 from testbed.files.reading import Source
@@ -45,7 +46,7 @@ from testbed.trials import checks, replay, reproducing, sweep_runs
 from testbed.trials import claims as testing
 from testbed.trials.sweep import checked
 from testbed.trials.sweep_runs import SweepRuns
-from testbed.wire import mesh_messages, notification, sealing, site_report
+from testbed.wire import mesh_messages, node_report, notification, sealing, site_report
 from tests import sealed
 from tests.fuzz import inputs, mutate_bytes, mutate_json
 from tests.fuzz.inputs import Target
@@ -241,6 +242,18 @@ def _site_report(folder: Path, name: str) -> None:
     site_report.decode((folder / name).read_bytes())
 
 
+def _node_report(folder: Path, name: str) -> None:
+    content = (folder / name).read_bytes()
+    try:
+        node_report.decode_report(content)
+    except ValueError:
+        node_report.decode_answer(content)
+
+
+def _cluster(folder: Path, name: str) -> None:
+    cluster.load(folder / "cluster.yaml").ring("n0")
+
+
 def _mesh(folder: Path, name: str) -> None:
     events = mesh_messages.Codec(sealed.ring(BALANCER, NODES), lambda: 0).decode((folder / name).read_bytes())
     if not events:
@@ -309,6 +322,8 @@ TARGETS: dict[str, Target] = {
         Target("notification", "notifications", _notification, ValueError, bare=True),
         Target("siblings", "siblings", _siblings, ValueError, bare=True),
         Target("site-report", "site-reports", _site_report, ValueError, bare=True),
+        Target("node-report", "node-reports", _node_report, ValueError, bare=True),
+        Target("cluster", "clusters", _cluster, InputError),
         Target("mesh", "mesh", _mesh, ValueError, (), _mutated_mesh, bare=True),
     )
 }

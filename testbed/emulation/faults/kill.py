@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from testbed.emulation.faults.act import FaultAct
-from testbed.emulation.processes.process_set import CONTROLLERS
+from testbed.emulation.processes.controller_process import CONTROLLERS
 from testbed.scenario.fault import FaultSpec
 
 

@@ -72,7 +72,8 @@ class Agent:
         self._qdiscs = [self._open_qdisc(node) for node in parts.nodes]
         speakers = [(node.namespace_pid, node.ring) for node in parts.nodes]
         self._notifier = Notifier(speakers, parts.balancer, self._now_ns)
-        self._sinks = SinksReader([node.sink for node in parts.nodes])
+        sinks = [node.sink for node in parts.nodes if node.sink is not None]
+        self._sinks = SinksReader(sinks) if sinks and not parts.unplanned else None
 
     @staticmethod
     def _open_qdisc(node: AgentNode) -> QdiscReader:
@@ -143,7 +144,7 @@ class Agent:
 
     def _sample(self, woke_ns: int) -> None:
         now_ns = time.monotonic_ns()
-        look, delivered = self._programs.look(now_ns), self._sinks.delivered()
+        look, delivered = self._programs.look(now_ns), self._sinks.delivered() if self._sinks is not None else ()
         interval_ns, self._last_wake_ns = now_ns - self._last_wake_ns, now_ns
         t_ns, self._decide_ns = now_ns - self._t0_ns, 0
         self._parts.limits.look(t_ns, look)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -42,7 +42,7 @@ class AgentNode:
         name: of the node.
         namespace_pid: a process in its network namespace.
         egress: the interface whose qdisc is the queue.
-        program, sink: the XDP programs of the node and of what lies behind it.
+        program, sink: the XDP programs of the node and of what lies behind it; no sink where that is not ours.
         ring: its keys.
         state: where its mesh member looks for its state.
         peers: where that member leaves what the other nodes announce.
@@ -52,7 +52,7 @@ class AgentNode:
     namespace_pid: int
     egress: str
     program: NodeProgram
-    sink: SinkProgram
+    sink: SinkProgram | None
     ring: Keyring
     state: SharedState
     peers: SharedPeers
@@ -67,7 +67,7 @@ class AgentParts:
         policy: the name of the brain in the history.
         brain, pool: the policies; the pool's ledger is shared memory, used under the lock file.
         interval_ns, phase_ns: the agent wakes at t0 + phase + k * interval.
-        balancer: where notifications go.
+        balancer: returns where notifications go.
         peers_fresh_ns: how old what peers announce may be and still count.
         pulse: beaten at every tick.
         limits: is given every limit that is set, and what the packets met.
@@ -81,7 +81,7 @@ class AgentParts:
     pool: Pool
     interval_ns: int
     phase_ns: int
-    balancer: tuple[str, int]
+    balancer: Callable[[], tuple[str, int]]
     peers_fresh_ns: int
     pulse: Pulse
     limits: LimitWatch
@@ -109,7 +109,7 @@ def agent_parts(
         pool=pool,
         interval_ns=scenario.buffer.sample_interval_ns,
         phase_ns=cohort.phase_ns,
-        balancer=balancer,
+        balancer=lambda: balancer,
         peers_fresh_ns=fresh_ns(scenario.mesh.sync_interval_ns),
         pulse=pulse,
         limits=limits,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
 from testbed.policies.membership import BALANCER
 from testbed.records.events import NotifyBalancer
@@ -17,19 +18,22 @@ from testbed.system import kernel, waiting
 from testbed.wire import notification
 from testbed.wire.sealing import MAX_DATAGRAM_BYTES, Channel, Keyring, Opener, Sealer
 
+Address = tuple[str, int]
+
 
 class Notifier:
     """Sends the notifications of nodes, and hears which siblings the balancer names them."""
 
     def __init__(
-        self, namespaces: Sequence[tuple[int, Keyring]], balancer: tuple[str, int], now_ns: Callable[[], int]
+        self, namespaces: Sequence[tuple[int, Keyring]], balancer: Callable[[], Address], now_ns: Callable[[], int]
     ) -> None:
         """Open a socket in the namespace of each node, given by a process in it and the node's keys.
 
-        `now_ns` is the run's clock, which may not have begun.
+        `balancer` returns where it is, which may change, and raises `OSError` while that is not known; `now_ns` is the
+        run's clock, which may not have begun.
         """
-        self._now_ns = now_ns
-        self._sockets = {ring.owner: _connected(pid, balancer) for pid, ring in namespaces}
+        self._now_ns, self._balancer, self._to = now_ns, balancer, cast("Address | None", None)
+        self._sockets = {ring.owner: _opened(pid) for pid, ring in namespaces}
         self._rings = {ring.owner: ring for _, ring in namespaces}
 
     def begin(self) -> None:
@@ -42,12 +46,26 @@ class Notifier:
         lost = []
         for node, body in notification.bodies(action):
             try:
+                self._aim()
                 for _, datagram in self._sealers[node].seal(body, (BALANCER,)):
                     self._sockets[node].send(datagram)
             except OSError:
                 # The balancer is away, or the mesh is full: the next notification is 100 ms off at most and tells all.
                 lost.append(node)
         return lost
+
+    def _aim(self) -> None:
+        """Connect the sockets to where the balancer is."""
+        to = self._balancer()
+        if to != self._to:
+            for line in self._sockets.values():
+                line.connect(to)
+            self._to = to
+
+    def close(self) -> None:
+        """Close the sockets."""
+        for line in self._sockets.values():
+            line.close()
 
     def named(self) -> Iterator[tuple[str, str]]:
         """Yield the nodes that were named a sibling since the last call, with the sibling: in order, empty for none."""
@@ -67,8 +85,6 @@ class Notifier:
                     )
 
 
-def _connected(pid: int, balancer: tuple[str, int]) -> socket.socket:
+def _opened(pid: int) -> socket.socket:
     with kernel.network_of(pid):
-        line = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-        line.connect(balancer)
-    return line
+        return socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)

@@ -12,24 +12,22 @@ from __future__ import annotations
 import mmap
 import socket
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 import numpy as np
 
-from testbed.controllers import replication, standby
-from testbed.controllers.process import LONGEST_WAIT_NS, serve
+from testbed.controllers.process import LONGEST_WAIT_NS
 from testbed.emulation.dataplane.limit_watch import LimitWatch
 from testbed.emulation.dataplane.node_buffers import NodeBuffers
 from testbed.emulation.inventory.processes import Watched
 from testbed.emulation.network.mininet import MESH_SUPERVISOR_IP, EmulatedNetwork, mesh_ip
 from testbed.emulation.network.open_vswitch import OpenVSwitch
-from testbed.emulation.processes import bulk_tcp
+from testbed.emulation.processes import bulk_tcp, controller_process
 from testbed.emulation.processes.agent_parts import AgentParts, NodeCells, agent_parts
 from testbed.emulation.processes.agents import SHARED_AGENTS, Agents
 from testbed.emulation.processes.balancer_config import balancer_config
 from testbed.emulation.processes.channel import EventRecord, RecordWriter
 from testbed.emulation.processes.clock import RunClock
-from testbed.emulation.processes.controller_process import beating, emitter
+from testbed.emulation.processes.controller_process import CONTROLLER_PORT, CONTROLLERS, STANDBY_PORT
 from testbed.emulation.processes.mesh import MESH_PORT, SHARED_MESH, MeshHost, MeshParts
 from testbed.emulation.processes.pool_lock import nobody_inside
 from testbed.emulation.processes.pulse import Pulse
@@ -49,7 +47,6 @@ from testbed.policies.cohorts import Cohort, divided
 from testbed.policies.membership import BALANCER
 from testbed.policies.pool import make_pool
 from testbed.records.events import Ints, NodeLeft
-from testbed.records.processes import BalancerReady, StandbyReady
 from testbed.scenario.apart import nodes_apart
 from testbed.scenario.network import Host
 from testbed.system import kernel
@@ -59,11 +56,8 @@ from testbed.wire.mesh_messages import ORCHESTRATOR
 from testbed.wire.sealing import Keyring, RunSecret
 
 NOTIFY_PORT = 7000
-CONTROLLER_PORT, STANDBY_PORT = 6653, 6654
-CONTROLLERS = ("balancer", "standby")  # processes, in the order in which they are active
 TCP_SINK = "TCP sink"
 _SENDER_PRIORITY = 12
-_CONTROLLER_PRIORITY = 8  # a machine of its own, as the switch is: what it decides is not to wait for other processes
 
 
 class ProcessSet:
@@ -112,6 +106,12 @@ class ProcessSet:
     def _ring(self, owner: str) -> Keyring:
         orchestrator = (ORCHESTRATOR,) if self._plan.scenario.reshapes else ()
         return self._secret.ring(owner, self._plan.run_id, (*self._mesh_members, BALANCER, *orchestrator))
+
+    @property
+    def addresses(self) -> dict[str, tuple[str, int]]:
+        """Return where each member of the mesh and the balancer listen."""
+        members = {node.name: (mesh_ip(node), MESH_PORT) for node in self._plan.network.nodes}
+        return {**members, BALANCER: (MESH_SUPERVISOR_IP, NOTIFY_PORT)}
 
     def orchestrator_ring(self) -> Keyring:
         """Return the keys with which the stages of the nodes are announced."""
@@ -204,29 +204,8 @@ class ProcessSet:
         config = balancer_config(
             self._plan, switch, self._mesh_members, CONTROLLER_PORT, self._clock.now_ns, self._ring(BALANCER)
         )
-        notifications = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-        notifications.bind((MESH_SUPERVISOR_IP, NOTIFY_PORT))
-        ends = list(replication.line()) if self._plan.scenario.controller.standby else []
-        pulses = [self._pulse(name) for name in CONTROLLERS[: max(1, len(ends))]]
-
-        def balance(trial: TrialConnection, records: RecordWriter) -> None:
-            for end in ends[1:]:
-                end.close()
-            kernel.run_in_real_time(_CONTROLLER_PRIORITY, with_threads=True)
-            first = beating(config, pulses[0], trial)
-            serve(first, notifications, emitter(trial, records, BalancerReady), *ends[:1])
-
-        def follow(trial: TrialConnection, records: RecordWriter) -> None:
-            ends[0].close()
-            kernel.run_in_real_time(_CONTROLLER_PRIORITY, with_threads=True)
-            second = beating(replace(config, listen_port=STANDBY_PORT), pulses[1], trial)
-            standby.stand_by(second, notifications, emitter(trial, records, StandbyReady), ends[1])
-
-        bodies = (balance, follow) if ends else (balance,)
-        controllers = [self._fork(name, body) for name, body in zip(CONTROLLERS, bodies, strict=False)]
-        for end in (notifications, *ends):
-            end.close()
-        return controllers
+        at, standby = (MESH_SUPERVISOR_IP, NOTIFY_PORT), self._plan.scenario.controller.standby
+        return controller_process.fork(config, at, self._fork, self._pulse, standby=standby)
 
     def wait_listening(self) -> None:
         """Wait until the switch can connect to every controller: one that refuses it is tried again a second later."""
@@ -339,14 +318,11 @@ class ProcessSet:
         self.others = [*before, *processes]
 
     def _mesh_parts(self, node: str) -> MeshParts:
-        plan, network = self._plan, self._plan.network
+        plan = self._plan
         return MeshParts(
             node=node,
             namespace_pid=self._network.pid(node),
-            address_of={
-                **{host.name: (mesh_ip(host), MESH_PORT) for host in network.nodes},
-                BALANCER: (MESH_SUPERVISOR_IP, NOTIFY_PORT),
-            },
+            address_of=self.addresses,
             members=self._mesh_members,
             absent=self.absent,
             spec=plan.scenario.mesh,
