@@ -13,8 +13,10 @@ from testbed.errors import InputError
 from testbed.policies.placement import SLOTS, Place, PlacementPolicy, filled, make_placement
 from testbed.policies.travel import TravelForecast
 from testbed.records.events import DemandExpected, SetSites, SitesHeard
+from testbed.report.page import render
 from testbed.results.accounting import account
-from testbed.results.sites import leads_ns, loss_ratio
+from testbed.results.recorded_run import RecordedRun
+from testbed.results.sites import leads_ns, loss_ratio, sites_section
 from testbed.scenario.engine_checks import usual_engine
 from testbed.scenario.loading import load
 from testbed.scenario.model import Scenario
@@ -187,6 +189,22 @@ def test_an_announced_wave_is_a_severity_that_all_nodes_of_the_site_hear() -> No
     assert peers.edition > edition
     peers.announce(0.0)
     assert peers.heard(slice(0, 2)).tolist() == [0.0, 0.0]
+
+
+def test_every_chart_of_the_page_has_its_place_with_a_summary_and_without(tmp_path: Path) -> None:
+    spec = scenario(duration="500ms")
+    path = simulated_run.write(spec, tmp_path / "run")
+    evidence = simulated_run.run(spec).evidence
+    (path / "evidence.json").write_text(json.dumps(evidence.to_record()))
+    for summary in (None, {"sites": sites_section(evidence, [])}):
+        if summary is not None:
+            form = {"scenario": "sites", "engine": "simulation", "seed": 1, "status": "completed", "verdict": "VALID"}
+            (path / "summary.json").write_text(json.dumps({**form, "verdict_reasons": [], **summary}))
+        text = render(RecordedRun.open(path))
+        figures = json.loads(text.split("const figures = ")[1].split(";\n")[0])
+        assert "sites" in figures
+        assert [name for name in figures if f'id="{name}"' not in text] == []
+        assert ("<td>america</td>" in text) == (summary is not None)
 
 
 # ------------------------------------------------------------------------------------------------------ placement
