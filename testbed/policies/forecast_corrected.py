@@ -12,8 +12,9 @@ so the fraction of misses converges to ``1 - quantile`` whatever the traffic is,
 Growth is in units of rate × interval.  Theta is an offset of the logarithm, on which the network was trained.  So it
 corrects a forecast of zero growth, too, which a factor cannot; for long queues it acts like a factor.
 
-The lower bound is close to 0 on purpose.  While a queue is idle no forecast is exceeded; theta would decrease between
-bursts and be too low when one comes.  So a coverage that is too high because a queue is mostly idle stays too high.
+Theta is never negative, so the correction only raises a forecast.  While a queue is idle no forecast is exceeded; theta
+would decrease between bursts and be too low when one comes.  It would also decrease where peaks inside an interval,
+which are not seen, exceed the forecast.  So a coverage that is too high stays too high.
 
 Source: I. Gibbs, E. Candès, "Adaptive conformal inference under distribution shift", NeurIPS 2021, equation 2; applied
 to an offset of the forecast instead of the level of a quantile, as in A. Angelopoulos, E. Candès, R. Tibshirani,
@@ -29,7 +30,7 @@ from testbed.policies.forecast import Forecaster
 from testbed.records.events import Floats, ForecastMade, Ints, TrafficSampled
 
 GAIN = 0.005
-LEAST_THETA, MOST_THETA = -0.05, 1.0
+LEAST_THETA, MOST_THETA = 0.0, 1.0
 _NONE = -1.0  # growth, where nothing was promised
 _ROUNDED_BYTES = 1000  # a forecast may lie so much below the backlog and still say that it stays
 _ROUNDING = 1e-6  # intervals; a promise that rounding alone breaks is kept
@@ -106,7 +107,7 @@ class CorrectedForecaster:
         backlog, unit = sample.backlog_bytes[:, None], self._hindsight.unit[:, None]
         more = made.need_bytes - backlog
         none = more < -_ROUNDED_BYTES  # no forecast yet
-        promised = np.maximum((1.0 + np.maximum(more, 0) / unit) * self._factor - 1.0, 0.0)
+        promised = (1.0 + np.maximum(more, 0) / unit) * self._factor - 1.0
         self._hindsight.said(np.where(none, _NONE, promised), sample.backlog_bytes)
         need = np.where(none, made.need_bytes, backlog + np.rint(promised * unit).astype(np.int64))
         return ForecastMade(nodes=made.nodes, horizon_ns=made.horizon_ns, need_bytes=need, onset_ratio=made.onset_ratio)
