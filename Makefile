@@ -86,7 +86,7 @@ watch: ## Prometheus with deploy/prometheus at 127.0.0.1:9090, for `run --metric
 	prometheus --config.file=deploy/prometheus/prometheus.yml --storage.tsdb.path=runs/.prometheus \
 	    --web.listen-address=127.0.0.1:9090 --log.level=warn
 
-vm-test: setup ## a run on the distribution's own kernel under qemu, with a link delay by netem (root)
+vm-test: setup ## runs on the distribution's own kernel under qemu: Open vSwitch in the kernel, netem (root)
 	PYTHON=$(PYTHON) .ci/vm-test
 
 kube-play: setup-test ## the pods of deploy/kubernetes under `podman kube play` (root; IMAGE=... made of the Containerfile)
