@@ -9,6 +9,7 @@ from testbed.scenario import complaints
 from testbed.scenario.complaints import Complaint
 from testbed.scenario.fault import FaultSpec
 from testbed.scenario.model import Scenario
+from testbed.scenario.placement import PlacementSpec
 from testbed.scenario.tables import described
 
 _OF_ONE_CLUSTER = {
@@ -41,7 +42,7 @@ def _without_sites(scenario: Scenario) -> Iterator[Complaint]:
         if fault.row.target in ("site", "wan"):
             happened = f"family {scenario.topology.family} has no sites"
             yield Complaint(("faults", index, fault.kind), happened, "use family: multi-site")
-    if scenario.placement.model_fields_set:
+    if scenario.placement != PlacementSpec.model_validate({}):  # a resolved scenario names all defaults
         happened = f"family {scenario.topology.family} has no sites to place flows at"
         yield Complaint(("placement",), happened, "remove it, or use family: multi-site")
 

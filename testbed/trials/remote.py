@@ -246,7 +246,9 @@ class Workers:
 
     def _there(self) -> Mapping[str, Any]:
         try:
-            there: Mapping[str, Any] = self._client.scheduler_info().get("workers", {})
+            # Not `scheduler_info`, whose cache an update in the background may leave without any worker.
+            about = self._client.sync(self._client.scheduler.identity, n_workers=-1)
+            there: Mapping[str, Any] = about["workers"]
         except (OSError, self._dask.TimeoutError) as error:
             address = self._client.scheduler.address
             raise ToolError(f"scheduler {address}", f"it is gone: {error}", "repeat the command to continue") from error
