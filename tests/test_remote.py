@@ -158,20 +158,16 @@ def test_workers_give_what_this_machine_gives_with_all_that_a_scenario_names(
 
 
 def test_a_worker_is_killed_in_the_middle_and_nothing_is_lost_and_nothing_twice(
-    tmp_path: Path, some: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, some: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ran, killed = SweepProgress.ran, list[int]()
+    def kill() -> None:
+        os.kill(until(lambda: next((one.pid for one in made.workers if children(one.pid)), 0)), signal.SIGKILL)
 
-    def kill(progress: SweepProgress, *details: Any) -> None:
-        ran(progress, *details)
-        if not killed:
-            pid = until(lambda: next((one.pid for one in made.workers if children(one.pid)), 0))
-            os.kill(pid, signal.SIGKILL)
-            killed.append(pid)
-
-    monkeypatch.setattr(SweepProgress, "ran", kill)
     with running(tmp_path, 2) as made:
+        killing = threading.Thread(target=kill)  # the first one that is found to run a trial
+        killing.start()
         result = swept(some, made.address)
+        killing.join()
     assert (result.exit_code, result.unsettled) == (EXIT_OK, 0)
     assert runs_of(result) == {name: [(name, "VALID")] for name in runs_of(result)}
     assert len(runs_of(result)) == 6
