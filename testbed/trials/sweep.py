@@ -120,9 +120,7 @@ def sweep(
     out = out or RUNS / f"sweep-{loaded.spec.name}{'' if engine == EMULATION else f'-{engine}'}"
     with executing(engine, jobs, scheduler, output.note) if executor is None else nullcontext(executor) as place:
         progress = SweepProgress(output.console(stderr=True), len(loaded.trials), quiet=quiet)
-        trials: TrialProcesses = TrialProcesses(
-            lambda: progress.tick(trials.ended_ahead, trials.running_ahead), executor=place
-        )
+        trials = TrialProcesses(lambda: progress.tick(trials.ended_ahead, trials.running_ahead), executor=place)
         with progress, trials:
             return carry_out(loaded, out, trials, progress, engine, argv, plugins, trials.looking_ahead)
 
