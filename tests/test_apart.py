@@ -36,7 +36,7 @@ def test_all_are_apart_where_the_scenario_says_so():
     assert nodes_apart(scenario(agents="separate"), NODES) == set(NODES)
 
 
-@pytest.mark.parametrize("kind", [row.name for row in FAULT_KINDS.values() if not row.heals])
+@pytest.mark.parametrize("kind", [row.name for row in FAULT_KINDS.values() if not row.heals and not row.between_of])
 def test_a_node_is_apart_when_a_fault_stops_or_ends_its_processes(kind: str):
     row = FAULT_KINDS[kind]
     target = {"node": "n2", "link": "s1-n2", "groups": [["n1"], ["n2", "n3"]], "machine": 1}

@@ -10,7 +10,7 @@ import pytest
 
 from testbed.records.engines import ENGINES
 from testbed.records.stages import StageKind
-from testbed.scenario.fault import FaultSpec
+from testbed.scenario.fault import KEYS, FaultSpec
 from testbed.scenario.fault_kinds import EVERYTHING, FAULT_KINDS, FaultKind, kind_of
 from testbed.scenario.loading import schema
 
@@ -65,9 +65,8 @@ def test_stages_that_stand_still_by_order_are_stages():
 
 def test_every_kind_is_a_key_of_a_fault_with_its_line():
     keys = schema()["$defs"]["FaultSpec"]["properties"]
-    assert {name: keys[name]["description"] for name in FAULT_KINDS} == {
-        name: row.doc for name, row in FAULT_KINDS.items()
-    }
+    assert {key: keys[key]["description"] for key in KEYS} == {key: FAULT_KINDS[key].doc for key in KEYS}
+    assert {row.key for row in FAULT_KINDS.values()} == set(KEYS)
 
 
 def test_a_fault_knows_its_target():

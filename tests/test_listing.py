@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from testbed import commands
 from testbed.scenario import plugins
-from testbed.scenario.fault_kinds import FAULT_KINDS
+from testbed.scenario.fault import KEYS
 from testbed.scenario.tables import BALANCER_POLICIES, BUFFER_POLICIES, TOPOLOGIES
 from testbed.system import places
 
@@ -26,7 +26,7 @@ def test_all_there_is_is_listed_with_what_it_is() -> None:
     lines = listed()
     assert all(line["doc"] for line in lines), [line["name"] for line in lines if not line["doc"]]
     names = {line["name"] for line in lines}
-    tables = {*BUFFER_POLICIES.names, *BALANCER_POLICIES.names, *TOPOLOGIES.names, *FAULT_KINDS}
+    tables = {*BUFFER_POLICIES.names, *BALANCER_POLICIES.names, *TOPOLOGIES.names, *KEYS}
     shapes = {"poisson", "constant", "on-off", "trace", "tcp"}
     assert names >= tables | shapes | {"emulation", "simulation", "burst.yaml", "sweeps/policies.yaml"}
 

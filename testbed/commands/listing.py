@@ -105,7 +105,7 @@ def _rows(kind: str, table: Registry[Any]) -> Iterator[Line]:
 def _faults() -> Iterator[Line]:
     from testbed.scenario.fault_kinds import FAULT_KINDS
 
-    return (Line("fault", row.name, row.doc) for row in FAULT_KINDS.values())
+    return (Line("fault", row.name, row.doc) for row in FAULT_KINDS.values() if not row.between_of)
 
 
 def _shapes() -> Iterator[Line]:

@@ -66,4 +66,4 @@ def _link_faults(scenario: Scenario) -> Iterator[Complaint]:
     for index, fault in enumerate(scenario.faults):
         if fault.row.takes_link_down:
             happened = "packets that are lost at a link that is down can be counted only at packet sockets"
-            yield Complaint(("faults", index, fault.kind), happened, "set topology.switch_ports to auto or packet")
+            yield Complaint(("faults", index, fault.key), happened, "set topology.switch_ports to auto or packet")

@@ -39,7 +39,7 @@ def refused_faults(scenario: Scenario, engine: str, remedy: str) -> Iterator[Com
     """Yield the faults of a scenario that `engine` refuses."""
     for index, fault in enumerate(scenario.faults):
         if engine in fault.row.refused_by:
-            yield Complaint(("faults", index, fault.kind), fault.row.refused_by[engine], remedy)
+            yield Complaint(("faults", index, fault.key), fault.row.refused_by[engine], remedy)
         if scenario.buffer.deflect and engine in fault.row.refused_deflecting:
             happened = f"with buffer.deflect: {fault.row.refused_deflecting[engine]}"
-            yield Complaint(("faults", index, fault.kind), happened, remedy)
+            yield Complaint(("faults", index, fault.key), happened, remedy)

@@ -34,7 +34,7 @@ def fault_checks(scenario: Scenario) -> Iterator[Complaint]:
         row = scenario.faults[index].row
         remedy = f"give a time after the {row.heals}" if row.heals else "end the earlier fault before"
         if index not in adrift:
-            yield Complaint(("faults", index, row.name), state, remedy)
+            yield Complaint(("faults", index, row.key), state, remedy)
     yield from _kill_checks(scenario)
     yield from _last_node_checks(scenario, nodes, absent)
     turns = sum(turns_of(fault) for fault in scenario.faults)
@@ -53,17 +53,22 @@ def _target_checks(
 ) -> Iterator[Complaint]:
     """Yield what is wrong with the target of one fault."""
     row = fault.row
-    if fault.link in {link.name for link in network.trunks}:
-        happened = f"{fault.link} is a link between switches, but faults apply to links of nodes only"
-        yield Complaint((*at, row.name), happened, f"such as {network.link_name(nodes[0])}")
+    if fault.hits_between:
+        if not (row.between or row.between_of):
+            happened = f"{fault.link} is a link between switches, but {row.key} applies to links of nodes only"
+            yield Complaint((*at, row.key), happened, f"such as {network.link_name(nodes[0])}")
+    elif fault.link and set(fault.link.split("-")) <= set(network.data_switches):
+        near = complaints.nearest(fault.link, [link.name for link in network.trunks])
+        happened = f"no link between switches is named {complaints.shown(fault.link)}"
+        yield Complaint((*at, row.key), happened, near or f"such as {network.link_name(nodes[0])}")
     elif fault.link and not _may_be_link(fault.link, fault.node, network, nodes):
         name, written = complaints.shown(fault.link), network.link_name(nodes[min(1, len(nodes) - 1)])
-        yield Complaint((*at, row.name), f"there is no link {name} to a node", f"write it as {written}")
+        yield Complaint((*at, row.key), f"there is no link {name} to a node", f"write it as {written}")
     elif row.target in ("node", "link") and fault.node not in nodes:
         remedy = f"autoscaler.max is {most_nodes}" if fault.kind == "add" else _known(nodes)
-        yield Complaint((*at, row.name), f"there is no node {complaints.shown(fault.node)}", remedy)
+        yield Complaint((*at, row.key), f"there is no node {complaints.shown(fault.node)}", remedy)
     if row.target == "groups":
-        yield from _group_checks(fault.groups, (*at, row.name), nodes)
+        yield from _group_checks(fault.groups, (*at, row.key), nodes)
 
 
 def _may_be_link(link: str, node: str, network: Network, nodes: Sequence[str]) -> bool:

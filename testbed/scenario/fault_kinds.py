@@ -32,6 +32,9 @@ class FaultKind:
         needs: further keys that it must have, each with an example.
         heals: the kind whose end it is; empty for a fault.
         repeats: the kind whose act it repeats, once a period; empty for one that happens once.
+        between: for a target that is a link: the kind that it is if the link is one between switches; empty: it cannot
+            be aimed at such a link.
+        between_of: the kind whose key a scenario writes, for a kind that only `between` leads to.
         lasts: whether it is a state that may end after `for`.
         states: what the target is called while it is whole, and while it is broken.
         takes_node_away: whether no packet passes the node while it lasts.
@@ -55,6 +58,8 @@ class FaultKind:
     needs: Mapping[str, str] = field(default_factory=dict)
     heals: str = ""
     repeats: str = ""
+    between: str = ""
+    between_of: str = ""
     lasts: bool = True
     states: tuple[str, str] = ("whole", "broken already")
     takes_node_away: bool = False
@@ -66,6 +71,11 @@ class FaultKind:
     refused_by: Mapping[str, str] = field(default_factory=dict)
     refused_deflecting: Mapping[str, str] = field(default_factory=dict)
     order: bool = False
+
+    @property
+    def key(self) -> str:
+        """Return the key of a scenario that means it."""
+        return self.between_of or self.name
 
     @property
     def act(self) -> str:
@@ -80,7 +90,7 @@ class FaultKind:
     @property
     def takes_link_down(self) -> bool:
         """Return whether it takes a link down or up again."""
-        return self.state == "link_down"
+        return self.state in ("link_down", "trunk_down")
 
     @property
     def acts_on_processes(self) -> bool:
@@ -118,10 +128,11 @@ FAULT_KINDS: dict[str, FaultKind] = {
         ),
         FaultKind(
             name="link_down",
-            doc="a link between switch and node, such as s1-n2",
+            doc="a link between switch and node, such as s1-n2, or between two switches, such as s1-s2",
             breaks="the link between switch and node is down",
             target="link",
             example="s1-n3",
+            between="trunk_down",
             states=("up", "down already"),
             takes_node_away=True,
             stops=frozenset({"way"}),
@@ -131,7 +142,27 @@ FAULT_KINDS: dict[str, FaultKind] = {
             doc="brings a link up",
             target="link",
             example="s1-n3",
+            between="trunk_up",
             heals="link_down",
+            lasts=False,
+        ),
+        FaultKind(
+            name="trunk_down",
+            doc="`link_down` of a link between two switches",
+            breaks="the link between two switches is down. Each of the two sends over its other paths of equal length; "
+            "without one its packets are lost there. Other switches do not change their routes",
+            target="link",
+            example="leaf1-spine1",
+            between_of="link_down",
+            states=("up", "down already"),
+        ),
+        FaultKind(
+            name="trunk_up",
+            doc="`link_up` of a link between two switches",
+            target="link",
+            example="leaf1-spine1",
+            between_of="link_up",
+            heals="trunk_down",
             lasts=False,
         ),
         FaultKind(
@@ -141,9 +172,20 @@ FAULT_KINDS: dict[str, FaultKind] = {
             target="link",
             example="s1-n3",
             needs={"for": "4s", "period": "400ms"},
+            between="trunk_flap",
             repeats="link_down",
             takes_node_away=True,
             stops=frozenset({"way"}),
+        ),
+        FaultKind(
+            name="trunk_flap",
+            doc="`flap` of a link between two switches",
+            breaks="the link between two switches is down in the first half of each period",
+            target="link",
+            example="leaf1-spine1",
+            needs={"for": "4s", "period": "400ms"},
+            between_of="flap",
+            repeats="trunk_down",
         ),
         FaultKind(
             name="loss",

@@ -85,16 +85,16 @@ def astray(faults: Sequence[FaultSpec], absent: Iterable[str] = ()) -> Iterator[
     down: dict[tuple[str, str], int | None] = {("drain", node): None for node in absent}  # until when
     for number, spec in _by_time(faults):
         broken, heals = spec.row.state, bool(spec.row.heals)
-        if not spec.node:
+        if not spec.place:
             continue
-        until_ns = down.get((broken, spec.node), -1)
+        until_ns = down.get((broken, spec.place), -1)
         is_down = until_ns is None or until_ns > spec.at_ns
         if is_down != heals:
             yield number, f"{spec.link or spec.node} is {FAULT_KINDS[broken].states[is_down]} at that time"
         elif heals:
-            down[broken, spec.node] = -1
+            down[broken, spec.place] = -1
         else:
-            down[broken, spec.node] = None if spec.for_ns is None else spec.at_ns + spec.for_ns
+            down[broken, spec.place] = None if spec.for_ns is None else spec.at_ns + spec.for_ns
 
 
 def _ends_ns(faults: Sequence[FaultSpec]) -> Iterator[tuple[int, int]]:
@@ -102,13 +102,13 @@ def _ends_ns(faults: Sequence[FaultSpec]) -> Iterator[tuple[int, int]]:
     lasting: dict[tuple[str, str], int] = {}
     for number, spec in _by_time(faults):
         if spec.row.heals:
-            healed = lasting.pop((spec.row.heals, spec.node), None)
+            healed = lasting.pop((spec.row.heals, spec.place), None)
             if healed is not None:
                 yield healed, spec.at_ns
         elif spec.for_ns is not None and not spec.row.repeats:
             yield number, spec.at_ns + spec.for_ns
         elif spec.for_ns is None:
-            lasting[spec.kind, spec.node] = number
+            lasting[spec.kind, spec.place] = number
 
 
 def _by_time(faults: Sequence[FaultSpec]) -> list[tuple[int, FaultSpec]]:

@@ -7,11 +7,13 @@ errors.  `Scenario.resolved()` gives the YAML form back, defaults filled in.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from testbed import units
+from testbed.errors import TestbedError
 from testbed.scenario.autoscaler import AutoscalerSpec
 from testbed.scenario.balancer import BalancerSpec, ControllerSpec
 from testbed.scenario.base import Duration, Spec, Version
@@ -26,7 +28,7 @@ from testbed.scenario.sources import (
     TcpSpec,
     TrafficSource,
 )
-from testbed.scenario.tables import BALANCER_POLICIES, TOPOLOGIES
+from testbed.scenario.tables import BALANCER_POLICIES, TOPOLOGIES, described
 from testbed.scenario.topology import TopologySpec
 
 MAX_DURATION_NS = 24 * 3600 * units.NS_PER_S
@@ -119,6 +121,17 @@ class Scenario(Spec):
         spare = max(topology.spare, wanted - topology.nodes)
         if spare > topology.spare and "spare" in TOPOLOGIES[topology.family].keys and not topology.site_sizes:
             object.__setattr__(self, "topology", topology.model_copy(update={"spare": spare}))
+        return self
+
+    @model_validator(mode="after")
+    def _faults_know_links_between_switches(self) -> Scenario:
+        """Let each fault of a link know which kind of link that is; a family that fails is found by other checks."""
+        if any(fault.link for fault in self.faults):
+            with suppress(TestbedError):
+                trunks = described(self.topology).trunks
+                between = {"-".join(ends) for link in trunks for ends in link.directions}
+                for fault in self.faults:
+                    fault.aim(between)
         return self
 
     @model_validator(mode="after")

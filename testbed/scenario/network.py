@@ -217,6 +217,10 @@ class Network:
         ends = set(self.data_switches)
         return tuple(link for link in self.links if link.a in ends and link.b in ends)
 
+    def trunk(self, name: str) -> Link:
+        """Return the link between switches of that name, either way round (StopIteration when there is none)."""
+        return next(link for link in self.trunks if name in ("-".join(ends) for ends in link.directions))
+
     def switch_of(self, host: str) -> str:
         """Return the switch that a client or node hangs on (KeyError when there is none)."""
         data = {switch.name for switch in self.switches if switch.kind != "mesh"}

@@ -49,14 +49,14 @@ def fault_table() -> Iterator[str]:
     for row in FAULT_KINDS.values():
         if not row.heals:
             keys = "".join(f", `{key}: {example}`" for key, example in row.needs.items() if key != "for")
-            yield f"| `{row.name}: {row.example}`{keys} | {row.breaks} | {_healing(row, healers.get(row.name))} |"
+            yield f"| `{row.key}: {row.example}`{keys} | {row.breaks} | {_healing(row, healers.get(row.name))} |"
 
 
 def _healing(row: FaultKind, healer: FaultKind | None) -> str:
     if not row.lasts:
         return "–"
     if healer is not None:
-        return f"`for`, or `{healer.name}: {healer.example}`"
+        return f"`for`, or `{healer.key}: {healer.example}`"
     return "`for` (required)" if "for" in row.needs else "`for`"
 
 

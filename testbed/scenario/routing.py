@@ -12,7 +12,7 @@ Source: C. Hopps, Analysis of an Equal-Cost Multi-Path Algorithm (RFC 2992, 2000
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from testbed.scenario.network import Link, Network
@@ -49,6 +49,27 @@ def routes_of(network: Network) -> Routes:
         },
         hops,
     )
+
+
+def unused_when_down(network: Network, routes: Routes, down: Sequence[str]) -> frozenset[tuple[str, str]]:
+    """Return the directions of links between switches that their switch uses no more, of those that are down.
+
+    A switch sends over its other ways that are as short.  Where all of them are down it has no other way, and goes on
+    sending to the one that went down last: packets are lost there, and counted there.
+
+    Args:
+        network: the network.
+        routes: its routes.
+        down: names of the links that are down, in the order in which they went down.
+    """
+    order = {pair: rank for rank, name in enumerate(down) for pair in network.trunk(name).directions}
+    homes = {network.switch, *(network.switch_of(host.name) for host in (*network.clients, *network.nodes))}
+    used = set()
+    for (here, target), nexts in routes.next_hops.items():
+        ways = [(here, near) for near in nexts]
+        if target in homes and all(way in order for way in ways):
+            used.add(max(ways, key=order.__getitem__))
+    return frozenset(order) - used
 
 
 def path_basis(network: Network, switch: str, seed: int) -> int:

@@ -25,15 +25,23 @@ def check(scenario: Scenario, network: Network) -> Iterator[Complaint]:
     if scenario.record_packets and network.sites:
         yield Complaint(("record_packets",), "packets are not recorded across several sites", "set it to false")
     yield from refused_choices(scenario, "simulation", _EMULATE)
-    yield from _faults(scenario, len(network.nodes))
+    yield from _faults(scenario, network)
     yield from _network(network)
 
 
-def _faults(scenario: Scenario, nodes: int) -> Iterator[Complaint]:
+def _faults(scenario: Scenario, network: Network) -> Iterator[Complaint]:
+    nodes = len(network.nodes)
     if scenario.unsteady and nodes > LARGEST_MESH and not scenario.mesh.gossips:
         happened = f"with {nodes} nodes; the mesh, which detects them, is simulated only up to {LARGEST_MESH} nodes"
         yield Complaint(("faults",), happened, "use fewer nodes, or mesh.dissemination: gossip")
     yield from refused_faults(scenario, "simulation", _EMULATE)
+    limited = [link.name for link in network.trunks if link.rate_bps]
+    for index, fault in enumerate(scenario.faults):
+        if fault.hits_between and network.sites:
+            yield Complaint(("faults", index, fault.key), f"{fault.link} is a link between sites", "use wan_cut")
+        elif fault.hits_between and limited:
+            happened = f"a link between switches cannot fail while one of them has a rate ({limited[0]})"
+            yield Complaint(("faults", index, fault.key), happened, "remove the rates of topology.links")
 
 
 def _network(network: Network) -> Iterator[Complaint]:

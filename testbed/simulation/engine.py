@@ -42,6 +42,7 @@ from testbed.simulation.fault_acts.act import FaultContext
 from testbed.simulation.faults import Faults
 from testbed.simulation.forwarding import Forwarding
 from testbed.simulation.history import History
+from testbed.simulation.journeys import Journeys
 from testbed.simulation.network_model import NetworkModel
 from testbed.simulation.packet_plane import PacketPlane
 from testbed.simulation.packet_trace import PacketTrace
@@ -132,6 +133,7 @@ class _Trial:
         self._history = History(writer, agenda)
         self._samples = SampleRows(writer)
         self._exchange: Exchange | None = None
+        self._journeys: Journeys | None = None
         if trial.network.sites:
             self._clusters, self._plane, self._exchange = assembled_sites(trial, writer, agenda, model, self._samples)
         else:
@@ -150,13 +152,15 @@ class _Trial:
         trace = PacketTrace(packets) if scenario.record_packets else None
         slots = cluster.control.slots
         way = Forwarding(*given, slots, self._model, hash_basis=basis, path_seed=path_seed, trace=trace)
-        return PacketPlane(*given, cluster.limits, way, self._model, trace)
+        self._journeys = way
+        return PacketPlane(*given, cluster.limits, way, self._model, trace, way.cuts)
 
     def _made_faults(self) -> Faults:
         rows = {node.name: row for row, node in enumerate(self._trial.network.nodes)}
         context = FaultContext(
-            self._plane, self._clusters, self._exchange, rows, self._trial.seed_of, self._agenda, self._model
-        )
+            self._plane, self._clusters, self._exchange, rows, self._trial.seed_of, self._agenda, self._model,
+            self._journeys,
+        )  # fmt: skip
         return Faults(self._scenario.faults, context, self._history, self._scenario.balancer.affinity_idle_ns)
 
     def run(self, should_stop: Callable[[], bool]) -> Evidence:

@@ -9,6 +9,8 @@ A layer contains the hops at one distance from the balancer: for each place and 
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 import numpy as np
 
 from testbed.records.events import Ints
@@ -28,12 +30,19 @@ class FlowPaths:
         to_balancer: layers in the order in which packets pass them, each [1, f].
         to_homes: likewise behind the balancer, each [h, f].
         home: row of the switch each node hangs on, [n].
+        row: of each direction of a link in `links`.
+
+    Args:
+        plan: the packets.
+        network: the network.
+        seed: decides which of several ways a flow takes.
+        unused: directions of links that are down and no longer used (`routing.unused_when_down`).
     """
 
-    def __init__(self, plan: PacketPlan, network: Network, seed: int) -> None:
-        self._plan, self._network, self._seed = plan, network, seed
+    def __init__(self, plan: PacketPlan, network: Network, seed: int, unused: Collection[tuple[str, str]] = ()) -> None:
+        self._plan, self._network, self._seed, self._unused = plan, network, seed, unused
         self._routes = routes_of(network)
-        self._row = {pair: row for row, pair in enumerate(pair for link in network.trunks for pair in link.directions)}
+        self.row = {pair: row for row, pair in enumerate(pair for link in network.trunks for pair in link.directions)}
         self.links: tuple[Link, ...] = tuple(link for link in network.trunks for _ in link.directions)
         homes = list(dict.fromkeys(network.switch_of(node.name) for node in network.nodes))
         self.home: Ints = np.array([homes.index(network.switch_of(node.name)) for node in network.nodes])
@@ -68,19 +77,37 @@ class FlowPaths:
             taken, ahead = list[tuple[Ints, int]](), dict[str, list[Ints]]()
             for here, present in at.items():
                 nexts = self._routes.next_hops[here, target]
-                for near, chosen in zip(nexts, self._divided(here, present, len(nexts)), strict=True):
-                    taken.append((chosen, self._row[here, near]))
+                for near, chosen in zip(nexts, self._divided(here, present, nexts), strict=True):
+                    taken.append((chosen, self.row[here, near]))
                     ahead.setdefault(near, []).append(chosen)
             hops.append(_columns(taken))
             at = {here: np.concatenate(parts) for here, parts in ahead.items()}
         return hops
 
-    def _divided(self, switch: str, flows: Ints, ways: int) -> list[Ints]:
+    def _divided(self, switch: str, flows: Ints, nexts: Sequence[str]) -> list[Ints]:
+        """Return the flows that go to each of the next switches."""
+        ways = len(nexts)
         if ways == 1:
             return [flows]
         plan, basis = self._plan, path_basis(self._network, switch, self._seed)
-        chosen = flow_hash(plan.flows, plan.clients, self._network, basis)[flows] % np.uint32(ways)
+        hashed = flow_hash(plan.flows, plan.clients, self._network, basis)[flows] % np.uint32(ways)
+        chosen = self._instead(switch, nexts)[hashed]
         return [flows[chosen == way] for way in range(ways)]
+
+    def _instead(self, switch: str, nexts: Sequence[str]) -> Ints:
+        """Return which way is taken in place of each: itself, or the next in order that is up."""
+        up = [(switch, near) not in self._unused for near in nexts]
+        turns = ([(way + k) % len(nexts) for k in range(len(nexts))] for way in range(len(nexts)))
+        taken: Ints = np.array([next((way for way in turn if up[way]), turn[0]) for turn in turns], dtype=np.int64)
+        return taken
+
+
+def first_cut(layers: Sequence[Ints], cut: Collection[int]) -> Ints:
+    """Return of each place and flow the first link on its way that is one of `cut`, or `NO_LINK`."""
+    found: Ints = np.full(layers[0].shape if layers else (1, 1), NO_LINK, dtype=np.int64)
+    for layer in reversed(layers):
+        found = np.where(np.isin(layer, list(cut)), layer, found)
+    return found
 
 
 def _columns(taken: list[tuple[Ints, int]]) -> tuple[Ints, Ints]:

@@ -80,7 +80,8 @@ class Forwarding(Journeys):
         path_seed: int,
         trace: PacketTrace | None = None,
     ) -> None:
-        super().__init__(plan, network, model, path_seed, trace)
+        cut = any(fault.hits_between for fault in scenario.faults)
+        super().__init__(plan, network, model, path_seed, trace, cut=cut)
         hashes = flow_hash(plan.flows, plan.clients, network, hash_basis)
         self.switches: tuple[Switch, ...] = (make_switch(scenario, network, hashes, slots),)
         self._flow = plan.flow

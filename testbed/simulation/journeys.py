@@ -29,16 +29,18 @@ from testbed.records.events import Ints
 from testbed.records.evidence import TrunkEvidence
 from testbed.scenario.network import Link, Network, bucket_bytes
 from testbed.simulation.deflection import Packets
-from testbed.simulation.flow_paths import NO_LINK, FlowPaths
+from testbed.simulation.flow_paths import NO_LINK
 from testbed.simulation.network_model import NetworkModel, access_delay_ns
 from testbed.simulation.packet_trace import PacketTrace
 from testbed.simulation.queues import Arrivals, QueueBank
+from testbed.simulation.trunk_cuts import TrunkCuts
 from testbed.traffic.plan import PacketPlan
 from testbed.units import NS_PER_S
 
 NOBODY = -1  # node of a packet that has not met the balancer
 _NONE = np.zeros(0, dtype=np.int64)
 _ANY_NS = 2**62
+_NO_TIME = np.zeros((1, 1), dtype=np.int64)
 
 Columns = NDArray[np.signedinteger]
 
@@ -53,12 +55,16 @@ class Stage:
     """
 
     def __init__(self, flow: Columns, place: Ints | None, ahead_ns: Ints) -> None:
-        alike = ahead_ns.size > 0 and bool((ahead_ns == ahead_ns.flat[0]).all())
-        self._flow, self._place, self._ahead_ns = flow, place, ahead_ns[:1, :1] if alike else ahead_ns
+        self._flow, self._place = flow, place
+        self._ahead_ns = _compact(ahead_ns)
         self._waiting = Packets(_NONE, _NONE, _NONE, _NONE)
         self.shortest_ns = int(ahead_ns.min()) if ahead_ns.size else 0
         self.longest_ns = int(ahead_ns.max(initial=0))
         self.longest_step_ns = _ANY_NS
+
+    def lead(self, ahead_ns: Ints) -> None:
+        """Let the hops of packets that come from now on take other times; see `__init__`."""
+        self._ahead_ns = _compact(ahead_ns)
 
     @property
     def under_way(self) -> bool:
@@ -155,24 +161,37 @@ class Journeys:
         model: NetworkModel,
         path_seed: int,
         trace: PacketTrace | None = None,
+        *,
+        cut: bool = False,
     ) -> None:
-        paths, flow = FlowPaths(plan, network, path_seed), plan.flow
+        self.cuts = TrunkCuts(plan, network, path_seed, trace)
+        paths, flow = self.cuts.paths, plan.flow
         clients = np.array([access_delay_ns(network, client) for client in plan.clients], dtype=np.int64)
         nodes = np.array([[access_delay_ns(network, node.name)] for node in network.nodes], dtype=np.int64)
         first = model.switch_ns + (clients[:1] if len(set(clients.tolist())) == 1 else clients[plan.flows.client])[None]
-        hops = _Hops(paths.links, model.hop_ns)
+        self._hops, self._first_ns, self._cut = _Hops(paths.links, model.hop_ns), first, cut
+        hops = self._hops
         before, rest = hops.stages(flow, None, first, paths.to_balancer)
         self._before = (*before, Stage(flow, None, rest))
-        behind, rest = hops.stages(flow, paths.home, np.zeros((1, 1), dtype=np.int64), paths.to_homes)
+        behind, rest = hops.stages(flow, paths.home, _NO_TIME, paths.to_homes)
         self._behind = (*behind, Stage(flow, paths.home, rest), Stage(flow, np.arange(len(nodes)), nodes))
         self._trunks = network.trunks
         for stage in (*before, *behind):
             stage.trace = trace
+        if cut:
+            hops.widen(self._before[-1], first, paths.to_balancer)
+            hops.widen(self._behind[-2], _NO_TIME, paths.to_homes)
         every = (*self._before, *self._behind)
         self.behind_switch_ns = sum(stage.shortest_ns for stage in self._behind)
         self.shortest_ns = sum(stage.shortest_ns for stage in every)
         self.longest_ns = sum(stage.longest_ns for stage in every)
         self.longest_step_ns = min(stage.longest_step_ns for stage in every)
+
+    def reroute(self) -> None:
+        """Let the switches see which links between them are down (`cuts`); packets under way keep their times."""
+        self.cuts.reroute()
+        self._before[-1].lead(self._hops.time(self._first_ns, self.cuts.paths.to_balancer))
+        self._behind[-2].lead(self._hops.time(_NO_TIME, self.cuts.paths.to_homes))
 
     @property
     def alike(self) -> bool:
@@ -193,6 +212,7 @@ class Journeys:
 
         Times returned, and `until_ns`, are those of the buffers: `behind_switch_ns` later than at the balancer.
         """
+        packets = self.cuts.spared(packets, behind=False)
         for stage in self._before:
             packets = stage.serve(packets, until_ns - self.behind_switch_ns)
         return replace(packets, t_ns=packets.t_ns + self.behind_switch_ns)
@@ -200,6 +220,7 @@ class Journeys:
     def to_buffers(self, packets: Packets, until_ns: int) -> Packets:
         """Process packets whose node has been chosen; return those that are at their buffers by then."""
         packets = replace(packets, t_ns=packets.t_ns - self.behind_switch_ns)
+        packets = self.cuts.spared(packets, behind=True)
         for stage in self._behind:
             packets = stage.serve(packets, until_ns)
         return packets
@@ -211,7 +232,13 @@ class Journeys:
             if isinstance(stage, QueueStage):
                 for link, count in zip(stage.links, stage.dropped_pkts.tolist(), strict=True):
                     counts[link.name] += count
-        return tuple(TrunkEvidence(link.name, 0, counts[link.name] if link.rate_bps else None) for link in self._trunks)
+        lost = self.cuts.lost_pkts
+        return tuple(
+            TrunkEvidence(
+                link.name, 0, counts[link.name] if link.rate_bps else None, lost[link.name] if self._cut else None
+            )
+            for link in self._trunks
+        )
 
 
 class _Hops:
@@ -229,9 +256,28 @@ class _Hops:
         for layer in layers:
             if _limited(layer, self._links):
                 made.append(QueueStage(flow, place, ahead_ns, layer, self._links))
-                ahead_ns = np.zeros((1, 1), dtype=np.int64)
+                ahead_ns = _NO_TIME
             ahead_ns = ahead_ns + self._hop_ns[layer]
         return made, ahead_ns
+
+    def time(self, first_ns: Ints, layers: Sequence[Ints]) -> Ints:
+        """Return the time of all hops of layers without queues."""
+        total: Ints = sum((self._hop_ns[layer] for layer in layers), first_ns)
+        return total
+
+    def widen(self, stage: Stage, first_ns: Ints, layers: Sequence[Ints]) -> None:
+        """Let a stage be as short and as long as it may become on other links, as many hops on."""
+        hops_ns = self._hop_ns[:-1]
+        least = (0 if (layer == NO_LINK).any() else int(hops_ns.min()) for layer in layers)
+        stage.shortest_ns = min(stage.shortest_ns, int(first_ns.min()) + sum(least))
+        stage.longest_ns = max(stage.longest_ns, int(first_ns.max()) + len(layers) * int(hops_ns.max(initial=0)))
+
+
+def _compact(ahead_ns: Ints) -> Ints:
+    """Return one entry in place of a table of equal ones."""
+    alike = ahead_ns.size > 0 and bool((ahead_ns == ahead_ns.flat[0]).all())
+    compact: Ints = ahead_ns[:1, :1] if alike else ahead_ns
+    return compact
 
 
 def _limited(layer: Ints, links: Sequence[Link]) -> list[int]:

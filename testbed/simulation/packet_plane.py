@@ -31,6 +31,7 @@ from testbed.simulation.node_counts import node_evidence, passed_bytes
 from testbed.simulation.packet_trace import PacketTrace
 from testbed.simulation.queues import Arrivals, QueueBank
 from testbed.simulation.region_counts import RegionCounts
+from testbed.simulation.trunk_cuts import TrunkCuts
 from testbed.traffic.fault_losses import FlowRows
 from testbed.traffic.packet_times import PacketTimes
 from testbed.traffic.plan import PacketPlan
@@ -52,6 +53,7 @@ class PacketPlane:
         way: the network in front of the buffers.
         model: delays.
         trace: notes when each packet is seen, if given.
+        cuts: links between switches that may be down.
 
     Attributes:
         queues: the buffers; their limits may be set at any time the plane has been advanced to.
@@ -71,6 +73,7 @@ class PacketPlane:
         way: Way,
         model: NetworkModel,
         trace: PacketTrace | None = None,
+        cuts: TrunkCuts | None = None,
     ) -> None:
         self._nodes = tuple(node.name for node in network.nodes)
         count = len(self._nodes)
@@ -83,7 +86,7 @@ class PacketPlane:
         self._ecn_bytes = scenario.buffer.ecn_threshold_bytes
         self._meter, self._delays = Meter(self._nodes), DelayCounts(count)
         self._regions = RegionCounts(network, plan) if network.sites else None
-        self._trace = trace
+        self._trace, self._cuts = trace, cuts
         by_flow = scenario.unsteady and not network.sites
         self._deliveries = Deliveries(self._nodes, plan, by_flow=by_flow, trace=trace)
         self.losses: dict[int, LinkLoss] = {}
@@ -236,7 +239,8 @@ class PacketPlane:
     @property
     def _plain(self) -> bool:
         """Return whether a compiled step may be the next one."""
-        return self._alike and not self._dead and not any(link.active for link in self.losses.values())
+        whole = not self._dead and not (self._cuts and self._cuts.any)
+        return self._alike and whole and not any(link.active for link in self.losses.values())
 
     def _step_by_arrays(self, until_ns: int) -> None:
         packets = self._spared(self._arriving(until_ns))

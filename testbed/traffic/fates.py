@@ -5,6 +5,7 @@ the first of this order, and the others are *repeated*:
 
     delivered at a sink
     dropped by a buffer
+    lost on a link between switches that is down
     kept from a node by a fault     drawn: at random, on a link that loses packets
                                     swallowed: by a node that has crashed, or by a link that is down
 """
@@ -12,7 +13,7 @@ the first of this order, and the others are *repeated*:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 
 import numpy as np
@@ -34,6 +35,7 @@ class Fates:
         dropped: what each buffer dropped, by node.
         drawn: what was lost on the way to each node at random.
         swallowed: what each node or its link took while it was down.
+        cut: what each link between switches took while it was down, by link.
         again: how often a packet came to an end at which it had been before, over all ends.
     """
 
@@ -44,10 +46,11 @@ class Fates:
     drawn: Mapping[str, Words]
     swallowed: Mapping[str, Words]
     again: int = 0
+    cut: Mapping[str, Words] = field(default_factory=dict)
 
     @property
     def _kinds(self) -> tuple[Mapping[str, Words], ...]:
-        return self.delivered, self.dropped, self.drawn, self.swallowed
+        return self.delivered, self.dropped, self.cut, self.drawn, self.swallowed
 
     def counts(self) -> dict[str, int]:
         """Return the fields of `FateEvidence` that speak of the plan."""
@@ -61,15 +64,15 @@ class Fates:
             "sent_pkts": size_of(self.sent),
             "delivered_pkts": counts[0],
             "dropped_pkts": counts[1],
-            "fault_pkts": counts[2] + counts[3],
+            "fault_pkts": counts[2] + counts[3] + counts[4],
             "missing_pkts": size_of(self.sent & ~seen),
             "repeated_pkts": everywhere - size_of(seen) + self.again,
             "unsent_pkts": size_of(seen & ~self.sent),
         }
 
     def lost(self) -> Bools:
-        """Return of each packet whether it was sent and is at no end but those of nodes and links that were down."""
-        elsewhere = [self._union(kind.values()) for kind in (self.delivered, self.dropped, self.drawn)]
+        """Return of each packet whether it was sent and is at no end, but for nodes and node links that were down."""
+        elsewhere = [self._union(kind.values()) for kind in self._kinds[:-1]]
         return self.numbers.members(self.sent & ~self._union(elsewhere))
 
     def swallowed_at(self, nodes: Iterable[str]) -> Ints:

@@ -95,7 +95,7 @@ class Counting:
             clients=tuple(self._client_evidence(record) for record in senders),
             nodes=tuple(self._node_evidence(node, faults, ran_ns, cut_pkts.get(node, 0)) for node in self._programs),
             fates=self._fate_evidence(fates),
-            trunks=self._trunk_evidence(),
+            trunks=self._trunk_evidence(faults.cut_pkts()),
             switch_dropped_pkts=switch.dropped_pkts + self._links.at_sockets(),
             switch_refused_pkts=switch.refused_pkts,
             switch_unrouted_pkts=switch.unrouted_pkts,
@@ -139,9 +139,15 @@ class Counting:
         sent = client_evidence(record, self._planned_pkts(client))
         return replace(sent, link_dropped_pkts=self._links.between(client, self._described.switch_of(client)))
 
-    def _trunk_evidence(self) -> tuple[TrunkEvidence, ...]:
-        trunks = self._described.trunks
-        return tuple(TrunkEvidence(link.name, link_dropped_pkts=self._links.between(link.a, link.b)) for link in trunks)
+    def _trunk_evidence(self, cut_pkts: Mapping[str, int]) -> tuple[TrunkEvidence, ...]:
+        return tuple(
+            TrunkEvidence(
+                link.name,
+                link_dropped_pkts=self._links.between(link.a, link.b),
+                fault_dropped_pkts=cut_pkts.get(link.name),
+            )
+            for link in self._described.trunks
+        )
 
     def _planned_pkts(self, client: str) -> int:
         return len(self._packets.of_client(client))

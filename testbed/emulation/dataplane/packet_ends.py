@@ -28,6 +28,7 @@ def fates_of(plan: PacketPlan, senders: Iterable[Mapping[str, Any]], buffers: No
         drawn={node: sets["lost"] for node, sets in ended.items()},
         swallowed={node: sets["crashed"] | by_links.get(node, nothing) for node, sets in ended.items()},
         again=_seen_again(buffers, faults, by_links),
+        cut=faults.cut_off(),
     )
 
 
@@ -46,4 +47,5 @@ def _seen_again(buffers: NodeBuffers, faults: Faults, by_links: Mapping[str, Wor
     at_sinks = sum(sink.snapshot().duplicate_pkts for sink in buffers.sinks.values())
     at_nodes = sum(program.repeated_pkts() for program in buffers.programs.values())
     at_links = sum(faults.link_pkts(node) - size_of(words) for node, words in by_links.items())
-    return at_sinks + at_nodes + at_links
+    between = sum(faults.cut_pkts().values()) - sum(size_of(words) for words in faults.cut_off().values())
+    return at_sinks + at_nodes + at_links + between

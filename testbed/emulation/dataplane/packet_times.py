@@ -50,7 +50,7 @@ def packet_times(
         _nodes(numbers, fates, list(node_numbers), _rows_of(seen["node"], node_numbers, arrived_ns), row),
         buffer=ends(fates.dropped),
         link=np.zeros(len(plan), dtype=bool),
-        fault=ends(fates.drawn) | ends(fates.swallowed),
+        fault=ends(fates.cut) | ends(fates.drawn) | ends(fates.swallowed),
     )
 
 

@@ -106,20 +106,16 @@ class NodeProgram(XdpProgram):
             InputError: a value is out of range.
             MachineError, VerifierError: the program cannot be loaded.
         """
-        self._rate_bps = within("rate_bps", rate_bps, 1, _MAX_RATE_BPS)
-        self._bucket_nb = within("bucket_bytes", bucket_bytes, 0, BUCKET_CAP_BYTES) * NANOBITS_PER_BYTE
         self._config = _node_config(rate_bps, bucket_bytes, flow_idle_ns)
         _number(self._config, number, run, way_delay_ns)
-        self._numbers, self._slot_count, self._times = numbers or NO_PACKETS, slots, times
         _add_addresses(self._config, mac, local_addresses)
+        self._rate_bps, self._numbers, self._slot_count = rate_bps, numbers or NO_PACKETS, slots
         self._first_control = _first_control(limit_bytes)
-        super().__init__(log_directory)
+        super().__init__(log_directory, times)
         self._look = xdp_meter.Look(time.monotonic_ns() // NODE_BIN_NS)
 
     def _configure(self, opened: libbpf.BpfObject, locked: bool) -> None:
         self._config["locked"], self._config["timed"] = locked, self._times is not None
-        if self._times is not None:
-            self._times.give(opened)
         opened.set_data(".rodata", self._config.tobytes())
         opened.set_data(".data", self._first_control)
         opened.set_max_entries("ranges", len(self._numbers.count))
@@ -127,8 +123,6 @@ class NodeProgram(XdpProgram):
         opened.set_max_entries("slots", self._slot_count)
 
     def _map(self) -> None:
-        if self._times is not None:
-            self._times.keep(self._object)
         self._memory = libbpf.map_array(self._object.map_fd(".bss"), NODE_MEMORY.itemsize)
         self._state = memoryview(self._memory)[: NODE_STATE.itemsize].cast("Q")
         self._control_memory = libbpf.map_array(self._object.map_fd(".data"), NODE_CONTROL.itemsize)
@@ -311,8 +305,8 @@ class NodeProgram(XdpProgram):
 
 def _node_config(rate_bps: int, bucket_bytes: int, flow_idle_ns: int) -> NDArray[np.void]:
     config = np.zeros((), NODE_CONFIG)
-    config["rate_bps"] = rate_bps
-    config["bucket_nb"] = bucket_bytes * NANOBITS_PER_BYTE
+    config["rate_bps"] = within("rate_bps", rate_bps, 1, _MAX_RATE_BPS)
+    config["bucket_nb"] = within("bucket_bytes", bucket_bytes, 0, BUCKET_CAP_BYTES) * NANOBITS_PER_BYTE
     config["wait_shift"] = rate_bps.bit_length() - 1
     config["wait_factor"] = (1 << 32 + int(config["wait_shift"])) // rate_bps
     config["full_drain_ns"] = -(-(QUEUE_CAP_BYTES + bucket_bytes) * NANOBITS_PER_BYTE // rate_bps)

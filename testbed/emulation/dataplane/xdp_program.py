@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed.emulation.dataplane import libbpf
+from testbed.emulation.dataplane.times_map import TimesMap
 from testbed.emulation.dataplane.xdp_abi import PACKET_RANGE
 from testbed.errors import InputError, MachineError, ToolError
 from testbed.system import places
@@ -76,9 +77,9 @@ class XdpProgram:
 
     name: str
 
-    def __init__(self, log_directory: Path | None = None) -> None:
+    def __init__(self, log_directory: Path | None = None, times: TimesMap | None = None) -> None:
         """Load the program; a verifier log goes to `log_directory` if the kernel refuses it."""
-        self._log_directory = log_directory
+        self._log_directory, self._times = log_directory, times
         self.mode: XdpMode | None = None
         self.native_refusal = ""
         self._load(locked=False)
@@ -96,7 +97,11 @@ class XdpProgram:
         opened = libbpf.BpfObject(places.bpf_object(self.name))
         try:
             self._configure(opened, locked)
+            if self._times is not None:
+                self._times.give(opened)
             opened.load(self._log_directory)
+            if self._times is not None:
+                self._times.keep(opened)
             self.program_fd = opened.program_fd(self.name)
         except BaseException:
             opened.close()

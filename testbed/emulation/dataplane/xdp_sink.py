@@ -65,25 +65,20 @@ class SinkProgram(XdpProgram):
             InputError: a value is out of range.
             MachineError, VerifierError: the program cannot be loaded.
         """
-        self._times = times
         self._run = within("run", run, 0, 2**32 - 1)
         self._flow_count = within("number of flows", len(numbers.count), 1, _MAX_FLOWS)
         self._numbers, self._slot_count = numbers, slots
-        super().__init__(log_directory)
+        super().__init__(log_directory, times)
 
     def _configure(self, opened: libbpf.BpfObject, locked: bool) -> None:
         config = np.zeros((), SINK_CONFIG)
         config["run"], config["locked"], config["timed"] = self._run, locked, self._times is not None
-        if self._times is not None:
-            self._times.give(opened)
         opened.set_data(".rodata", config.tobytes())
         opened.set_max_entries("flows", self._flow_count)
         opened.set_max_entries("arrived", self._numbers.words)
         opened.set_max_entries("slots", self._slot_count)
 
     def _map(self) -> None:
-        if self._times is not None:
-            self._times.keep(self._object)
         self._memory = libbpf.map_array(self._object.map_fd(".bss"), SINK_MEMORY.itemsize)
         self._state = memoryview(self._memory)[: SINK_STATE.itemsize].cast("Q")
         self._flows = libbpf.map_array(self._object.map_fd("flows"), SINK_FLOW.itemsize * self._flow_count)

@@ -115,6 +115,14 @@ class FaultAct(ABC):
         """Return which packets failed links have dropped, by node."""
         return {}
 
+    def cut_off(self) -> dict[str, Words]:
+        """Return which packets links between switches have lost while they were down, by link."""
+        return {}
+
+    def cut_pkts(self) -> dict[str, int]:
+        """Return how often that was."""
+        return {}
+
     def swallowed_frames(self) -> int:
         """Return how many frames of any kind failed links have dropped."""
         return 0

@@ -60,3 +60,11 @@ class Acts:
     def swallowed_by_links(self) -> dict[str, Words]:
         """Return which packets those are, of each link that fails, by node."""
         return {node: words for act in self._acts.values() for node, words in act.swallowed().items()}
+
+    def cut_off(self) -> dict[str, Words]:
+        """Return which packets links between switches have lost while they were down, by link."""
+        return {link: words for act in self._acts.values() for link, words in act.cut_off().items()}
+
+    def cut_pkts(self) -> dict[str, int]:
+        """Return how many planned packets that is, one that came twice counted twice."""
+        return {link: pkts for act in self._acts.values() for link, pkts in act.cut_pkts().items()}

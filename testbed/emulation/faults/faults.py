@@ -66,6 +66,14 @@ class Faults:
         """Return which packets those are, of each link that a fault takes down, by node."""
         return self._acts.swallowed_by_links()
 
+    def cut_off(self) -> dict[str, Words]:
+        """Return which packets links between switches have lost while they were down, by link."""
+        return self._acts.cut_off()
+
+    def cut_pkts(self) -> dict[str, int]:
+        """Return how many planned packets that is, one that came twice counted twice."""
+        return self._acts.cut_pkts()
+
     def next_ns(self) -> int | None:
         """Return when the next step is due."""
         return self._steps[0].at_ns if self._steps else None

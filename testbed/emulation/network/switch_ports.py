@@ -117,7 +117,11 @@ def _refuse_without_datapath() -> None:
 
 def _failing(scenario: Scenario, network: Network) -> Iterator[str]:
     """Yield the ports of links that a fault takes down."""
-    return (network.switch_port(fault.node) for fault in scenario.faults if fault.row.takes_link_down)
+    for fault in scenario.faults:
+        if fault.row.takes_link_down and fault.node:
+            yield network.switch_port(fault.node)
+        elif fault.row.takes_link_down:
+            yield from (network.interface(*ends) for ends in network.trunk(fault.place).directions)
 
 
 def _queueing(network: Network) -> Iterator[str]:

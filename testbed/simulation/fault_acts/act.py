@@ -11,6 +11,7 @@ from testbed.simulation.agenda import Agenda
 from testbed.simulation.assembly import Assembly
 from testbed.simulation.cluster import Cluster
 from testbed.simulation.exchange import Exchange
+from testbed.simulation.journeys import Journeys
 from testbed.simulation.mesh import Mesh
 from testbed.simulation.network_model import NetworkModel
 from testbed.simulation.packet_plane import PacketPlane
@@ -27,6 +28,7 @@ class FaultContext:
         clusters: one, or one a site.
         exchange: between sites; None without.
         row_of: the rows of all nodes.
+        journeys: through the switches in front of the nodes; None with several sites.
     """
 
     plane: PacketPlane
@@ -36,6 +38,7 @@ class FaultContext:
     seed_of: Callable[[str], int]
     agenda: Agenda
     model: NetworkModel
+    journeys: Journeys | None = None
 
     def of(self, node: str) -> Assembly:
         """Return the cluster of a node."""
