@@ -35,7 +35,6 @@ controller neither delays nor loses packets.  The controller only writes slots a
   like a pin; a controller that installs the pipeline starts at slot 0 again.
 
       HASH ─ unpinned ─▶ TURN ─▶ SLOTS ─▶ LEARN          SLOTS writes the next turn into TURN
-
 * **Several switches.**  A station at another switch is reached through one port or through one of several equivalent
   ports (PATHS): a hash selects the port, and while it is down another one is used.  The bucket of a node watches all of
   them, through the group of their set.  The other switches forward by destination address.
@@ -46,19 +45,16 @@ controller neither delays nor loses packets.  The controller only writes slots a
 
       CLASSIFY ─▶ PINS ─▶ HASH ─ unpinned ─▶ controller ─ pin ─▶ PINS
                                                  └─ packet ─▶ PLACED ─▶ NODES
-
 * **Deflected packets.**  The XDP program of a node may hand a packet to a sibling.  It marks the source address with
   the prefix 02:de:f1.  Such packets are forwarded by destination address and are not balanced again.
 * **ARP** requests for the VIP and for every known station are answered by flow entries, without the controller.  IPv6
   neighbour discovery is not answered: the kernel datapath of Open vSwitch cannot rewrite a solicitation into an
   advertisement.  So hosts need permanent IPv6 neighbours, and solicitations are dropped.
-
 * **Fragments** to the VIP are all dropped and counted (`FRAGMENT_COOKIE`); frames of the testbed fit the MTU. Only the
   first fragment of a datagram has ports.  Open vSwitch hides these ports in flow lookups, but not when it hashes and
   learns.  So the first fragment and the rest would go to different nodes, and the first fragment would move the pin of
   the whole flow.  Forwarding fragments correctly requires a switch that stores the state of each datagram.  A complete
   IPv6 datagram with a fragment header (RFC 6946) is balanced like any other packet.
-
 * **Packets that a host's kernel sends without being asked** (ARP, neighbour discovery, duplicate address detection,
   router solicitations, MLD, IGMP) are dropped where no flow entry answers or forwards them, and counted
   (`KERNEL_COOKIE`), so that they are not mistaken for lost traffic.  All have a group address, except probes of a

@@ -2,8 +2,7 @@
 
     prepare ─ every part made, every process ready ─ t0 ─ traffic ─ drain ─ counts ─ Outcome
 
-This is PID 1 of the sandbox.  It holds the maps of all XDP programs (`node_buffers`) and forks the processes
-(`process_set`).  When it ends, the sandbox disappears, so no part can remain by mistake.
+This is PID 1 of the sandbox: it holds the maps of all XDP programs and forks the processes.  When it ends, so does it.
 """
 
 from __future__ import annotations
@@ -69,8 +68,7 @@ class Trial:
         self._plan, self._records_end = plan, records
         self._records = RecordWriter(records)
         self._clock = RunClock()
-        self._stopping = False
-        self._may_count = False
+        self._stopping = self._may_count = False
         self._fates: list[Callable[[], str | None]] = []  # each says how a part of the trial has ended
         self._cluster: Cluster | None = None
         self._let_go: Collection[str] = ()  # the processes that a fault has ended
