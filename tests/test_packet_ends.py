@@ -58,7 +58,7 @@ class Ends:
 
     def fates(self) -> FateEvidence:
         report = SimpleNamespace(sent=np.packbits(np.ones(len(self.plan), bool), bitorder="little").tobytes())
-        no_faults: Any = SimpleNamespace(swallowed_by_links=dict)
+        no_faults: Any = SimpleNamespace(swallowed_by_links=dict, cut_off=dict, cut_pkts=dict)
         buffers: Any = SimpleNamespace(numbers=self.numbers, programs=self.programs, sinks=self.sinks)
         counts = fates_of(self.plan, [{"client": "c1", "report": report}], buffers, no_faults).counts()
         return FateEvidence(unplanned_pkts=0, **counts)
