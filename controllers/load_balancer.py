@@ -37,7 +37,7 @@ from testbed.controllers.switch import (
     Refused,
 )
 from testbed.errors import ToolError
-from testbed.policies.balancer import BalancerPolicy, make_balancer
+from testbed.policies.balancer import PORT_DOWN, BalancerPolicy, make_balancer
 from testbed.policies.balancer_view import FRESH_PAUSES
 from testbed.policies.base import require_progress
 from testbed.policies.membership import BALANCER
@@ -66,7 +66,6 @@ from testbed.wire.sealing import Channel, Opener, Sealer
 Emit = Callable[[int, dict[str, Any]], None]
 Note = Callable[[Input], None]
 
-PORT_DOWN = "port"
 _DATAGRAM, _TIME, _PORT, _FLOW = "datagram", "time", "port", "flow"
 
 

@@ -87,8 +87,9 @@ from testbed.controllers.openflow import (
 )
 from testbed.controllers.paths import any_of, paths, towards
 from testbed.controllers.table_numbers import Table
-from testbed.policies.slots import slot_count
+from testbed.policies.slots import FALLBACKS, slot_count
 from testbed.records.events import FiveTuple
+from testbed.scenario.routing import BASIS_BITS
 from testbed.scenario.tables import BALANCER_POLICIES
 from testbed.units import NS_PER_S
 
@@ -100,13 +101,11 @@ KERNEL_COOKIE = 0x4B45_524E  # "KERN": counts dropped frames that the kernels of
 ANSWERED_COOKIE = 0x414E_5357  # "ANSW": counts packets that came back from the controller
 DEFLECTED = ("02:de:f1:00:00:00", "ff:ff:ff:00:00:00")
 MOST_PREPARED = 1024  # flows; building one takes about 0.1 ms
-FALLBACKS = 2  # further nodes in the group of a node
 
 _IPV4, _IPV6, _ARP = 0x0800, 0x86DD, 0x0806
 _TCP, _UDP, _ICMPV6 = 6, 17, 58
 _NEIGHBOUR_DISCOVERY = range(133, 138)  # types of ICMPv6, RFC 4861
 _ARP_REQUEST, _ARP_REPLY = 1, 2
-_BASIS_BITS = 0xFFFF
 
 # priorities within CLASSIFY and FORWARD
 _MARKED, _ANSWER, _FRAGMENT, _BALANCE, _RETURN, _BEHIND, _REST, _LEFT = 400, 300, 250, 200, 100, 50, 1, 0
@@ -247,7 +246,7 @@ def _affinity_idle_s(config: BalancerConfig) -> int:
 def _placing_by_slots(config: BalancerConfig, slots: Sequence[str]) -> Iterator[FlowMod]:
     yield from _learn(config)
     yield from (_slot(config, slot, node) for slot, node in enumerate(slots))
-    spread: OpenFlowAction = HashToRegister(SLOT, links=len(slots), basis=config.seed & _BASIS_BITS)
+    spread: OpenFlowAction = HashToRegister(SLOT, links=len(slots), basis=config.seed & BASIS_BITS)
     if _in_turn(config):
         spread = Resubmit(Table.TURN)
         yield FlowMod(Table.TURN, 1, match(), (SetField(SLOT, 0),), cookie=TURN_COOKIE)

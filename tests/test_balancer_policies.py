@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testbed.files.event_records import from_record
-from testbed.policies.balancer import REWEIGH_INTERVAL_NS, SILENCE_NS, BalancerPolicy, make_balancer
+from testbed.policies.balancer import REWEIGH_INTERVAL_NS, BalancerPolicy, make_balancer
 from testbed.policies.balancer_view import RATE_TIME_NS, ClusterView
 from testbed.policies.base import replay
-from testbed.policies.readiness import KEEPALIVE_NS, longest_pause_ns
+from testbed.policies.readiness import KEEPALIVE_NS, SILENCE_NS, longest_pause_ns
 from testbed.policies.slots import apportion, deal, reweight, slot_count
 from testbed.records.events import (
     Action,

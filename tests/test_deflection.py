@@ -18,8 +18,9 @@ from testbed.controllers.deflection import SiblingNames
 from testbed.engine import TrialPlan
 from testbed.errors import InputError
 from testbed.files.event_records import from_record
-from testbed.policies.deflection import REPEAT_NS, SILENCE_NS, DeflectionPolicy
+from testbed.policies.deflection import REPEAT_NS, DeflectionPolicy
 from testbed.policies.membership import BALANCER
+from testbed.policies.readiness import SILENCE_NS
 from testbed.records.events import NameSiblings, NodeJoined, NodeLeft, NodesNotified
 from testbed.scenario.loading import load
 from testbed.scenario.model import Scenario

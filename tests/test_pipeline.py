@@ -24,8 +24,8 @@ from testbed.controllers.load_balancer import LoadBalancer
 from testbed.controllers.openflow import FlowMod, Message
 from testbed.controllers.switch import Acknowledged, PacketIn, PortChanged, Refused
 from testbed.errors import InputError, ToolError
-from testbed.policies.balancer import SILENCE_NS
 from testbed.policies.membership import BALANCER
+from testbed.policies.readiness import SILENCE_NS
 from testbed.records.events import NodesNotified, NotifyBalancer, Record, columns_of
 from testbed.scenario.balancer import BalancerSpec
 from testbed.scenario.network import VIP_IP, VIP_IP6, VIP_MAC, Host

@@ -24,7 +24,7 @@ from testbed.controllers.switch import (
     Role,
     SlaveGranted,
 )
-from testbed.policies.balancer import SILENCE_NS
+from testbed.policies.readiness import SILENCE_NS
 from testbed.units import NS_PER_MS
 from tests import sealed
 from tests.fake_connection import FakeConnection, FakeLink

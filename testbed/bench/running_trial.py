@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from testbed.emulation.entering import SHELL
 from testbed.emulation.sandbox import GUARD, INIT
 from testbed.errors import EXIT_INVALID, EXIT_OK, CommandError, ToolError
 from testbed.results.recorded_run import RecordedRun
@@ -30,7 +31,6 @@ SUPERVISOR, TRIAL = "supervisor", INIT
 SWITCH, FORWARDER = "switch", "ovs-vswitchd"
 _BEGIN_WITHIN_S, _END_WITHIN_S = 90.0, 90.0
 _FIRST_PKTS, _POLL_S = 50, 0.01
-_SHELL = "mininet:"
 
 
 class Ended(NamedTuple):
@@ -214,7 +214,7 @@ def _name(pid: int) -> str:
         name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
     except OSError:
         return ""
-    return next((word.removeprefix(_SHELL) for word in words if word.startswith(_SHELL)), name)
+    return next((word.removeprefix(SHELL) for word in words if word.startswith(SHELL)), name)
 
 
 def _sent_pkts(pid: int, interface: str) -> int:

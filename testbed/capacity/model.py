@@ -42,13 +42,13 @@ from testbed.capacity.load import Load
 from testbed.records.events import Floats
 from testbed.results.fidelity.agents import AGENT_LATENESS_GOOD_MS
 from testbed.results.fidelity.check import Bound, Verdict
+from testbed.results.fidelity.judge import SEVERITY
 from testbed.results.fidelity.machine import CPU_BUSY_RATIO, CPU_BUSY_WORST_RATIO, CPU_DEMAND_RATIO
 from testbed.results.fidelity.senders import SEND_LATENESS_MS
 from testbed.results.fidelity.stalls import STALL_MS
 from testbed.results.fidelity.way import WAY_P99_MS
 from testbed.units import NS_PER_MS, NS_PER_S
 
-_SEVERITY: dict[Verdict, int] = {"VALID": 0, "DEGRADED": 1, "INVALID": 2}
 # Windows: of a burst; of the looks that the verdict takes at processes, and at cores.
 _PEAK_MS, _TURN_MS, _SECOND_MS = 100, 500, 1000
 _P99 = 0.99
@@ -80,7 +80,7 @@ class Expected:
     @property
     def excess(self) -> tuple[int, float]:
         """Return how far it is past its bound, to be compared."""
-        return _SEVERITY[self.verdict], self.value / self.bound.good if self.bound.good else self.value
+        return SEVERITY[self.verdict], self.value / self.bound.good if self.bound.good else self.value
 
 
 @dataclass(frozen=True, slots=True)

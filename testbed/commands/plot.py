@@ -81,7 +81,7 @@ def table(
         typer.Option("--out", "-o", metavar="FILE", help="output file; default: standard output", show_default=False),
     ] = None,
 ) -> None:
-    """Write the key figures of a run, or the table of a sweep, for a paper."""
+    """Write the key metrics of a run, or the table of a sweep, for a paper."""
     from testbed.files import writing
     from testbed.paper import tables
 

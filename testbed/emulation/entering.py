@@ -22,7 +22,7 @@ from testbed.errors import InputError, MachineError
 from testbed.results.recorded_run import RecordedRun
 from testbed.system import kernel
 
-_SHELL = "mininet:"
+SHELL = "mininet:"
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # as shells answer
 
 
@@ -88,7 +88,7 @@ def _shells(init: int) -> dict[str, Path]:
             words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
         except OSError:
             continue
-        names = [word.removeprefix(_SHELL) for word in words if word.startswith(_SHELL)]
+        names = [word.removeprefix(SHELL) for word in words if word.startswith(SHELL)]
         found.update(dict.fromkeys(names, entry))
     return found
 

@@ -11,10 +11,11 @@ from testbed.records.histogram import merged
 from testbed.report.figure_columns import FigureColumn, figure_columns
 from testbed.report.pareto import front
 from testbed.report.sweep_cells import floor_of
-from testbed.report.sweep_table import POLICY, CombinationRow, SweepTable
+from testbed.report.sweep_table import CombinationRow, SweepTable
 from testbed.results.confidence import Estimate
 from testbed.results.metrics import METRICS
 from testbed.results.recorded_run import RecordedRun
+from testbed.scenario.sweep import POLICY
 
 LOSS, MEMORY = "loss_ratio", "reserved_mb_s"
 

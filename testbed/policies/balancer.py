@@ -43,7 +43,7 @@ from testbed.policies import guard
 from testbed.policies.agreement import REASON as MESH
 from testbed.policies.balancer_by_rate import ByRate
 from testbed.policies.balancer_view import ClusterView, FlowPlacer, SlotRule, balancer_row
-from testbed.policies.readiness import KEEPALIVE_NS
+from testbed.policies.readiness import KEEPALIVE_NS, SILENT_PAUSES
 from testbed.policies.slots import deal, slot_count
 from testbed.records.events import (
     Action,
@@ -65,8 +65,7 @@ from testbed.scenario.tables import BALANCER_POLICIES
 from testbed.units import NS_PER_MS
 
 REWEIGH_INTERVAL_NS = 20 * NS_PER_MS
-SILENT_PAUSES = 5
-SILENCE_NS = SILENT_PAUSES * KEEPALIVE_NS  # for the default pauses
+PORT_DOWN = "port"  # the reason of a `NodeLeft` when the port of a node goes down
 LEAST_CHANGE_RATIO = 1 / 16
 
 _BY_RATE = ByRate()

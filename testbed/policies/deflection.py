@@ -27,7 +27,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from testbed.policies.agreement import REASON as MESH
-from testbed.policies.readiness import KEEPALIVE_NS
+from testbed.policies.readiness import KEEPALIVE_NS, SILENT_PAUSES
 from testbed.policies.rows import Bools
 from testbed.records.events import Action, Event, Ints, NameSiblings, NodeJoined, NodeLeft, NodesNotified
 from testbed.scenario.network import Host
@@ -36,8 +36,6 @@ from testbed.units import NS_PER_S
 DEFLECTION = "deflection"  # the policy's name in the history
 KEEP_RATIO = 0.5
 LEAST_FREE_RATIO = 1 / 8
-SILENT_PAUSES = 5
-SILENCE_NS = SILENT_PAUSES * KEEPALIVE_NS  # for the default pauses
 REPEAT_NS = NS_PER_S
 
 _NOBODY = -1

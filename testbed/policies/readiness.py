@@ -15,6 +15,8 @@ from testbed.policies.rows import NodeRows
 from testbed.records.events import NotifyBalancer
 
 KEEPALIVE_NS = 100 * units.NS_PER_MS
+SILENT_PAUSES = 5  # a node that is silent for this many of the longest pauses counts as failed
+SILENCE_NS = SILENT_PAUSES * KEEPALIVE_NS  # for the default pauses
 MATERIAL_PART = 32
 MATERIAL_SEVERITY = 0.2
 

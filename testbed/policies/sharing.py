@@ -20,10 +20,10 @@ from typing import NamedTuple
 import numpy as np
 
 from testbed.records.events import Action, SendStates, StatesHeard
-from testbed.scenario.mesh import MeshSpec
+from testbed.scenario.mesh import SMALL_MESH, MeshSpec
 from testbed.units import NS_PER_MS
 
-FULL_SYNC_MEMBERS = 16
+FULL_SYNC_MEMBERS = SMALL_MESH
 GOSSIP_ROWS = 8
 FRESH_NS = 300 * NS_PER_MS  # older states are ignored, if they are sent every 100 ms or more often
 FRESH_SYNCS = 3

@@ -19,6 +19,7 @@ from testbed.records.events import Floats, Ints
 
 MIN_SLOTS = 64
 SLOTS_A_NODE = 4
+FALLBACKS = 2  # while the port of a flow's node is down, this many next nodes may take its packets
 
 
 def slot_count(nodes: int) -> int:

@@ -28,10 +28,11 @@ from typing import Any
 
 from testbed.errors import InputError
 from testbed.report.compare import Row, aligned
-from testbed.report.sweep_table import MEAN, POLICY, CombinationRow, SweepTable
+from testbed.report.sweep_table import CombinationRow, SweepTable
 from testbed.report.written import percent, short
 from testbed.results.conditions import differences_of
 from testbed.results.confidence import Estimate, estimate
+from testbed.scenario.sweep import MEAN, POLICY
 
 HEADERS = ("figure", "emulated", "simulated", "difference", "allowed", "verdict")
 

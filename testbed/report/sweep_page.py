@@ -20,9 +20,10 @@ from testbed.report.answer import answer_of_means
 from testbed.report.compare import Row
 from testbed.report.compare_page import Figure, Table, render_page, table_of_runs
 from testbed.report.sweep_cells import DIFFERENCES, cells_of, difference_cells_of
-from testbed.report.sweep_table import POLICY, CombinationRow, SweepTable
+from testbed.report.sweep_table import CombinationRow, SweepTable
 from testbed.report.written import many
 from testbed.results.confidence import Estimate
+from testbed.scenario.sweep import POLICY
 from testbed.units import duration_ns
 
 DELAY = "buffer.actuation_delay"

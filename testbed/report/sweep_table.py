@@ -36,8 +36,8 @@ from testbed.results.differences import POWER, Difference
 from testbed.results.metrics import columns
 from testbed.results.outcome import ended_if_readable
 from testbed.results.sweep_file import read_manifest
+from testbed.scenario.sweep import MEAN
 
-POLICY, MEAN = "buffer.policy", "buffer.mean"
 SAME_TRAFFIC = ("buffer.", "balancer.", "autoscaler.", "objective.")  # parameters that leave the traffic as it is
 _NAMED = 3  # runs that a note names; the page lists all
 _NAMED_KEYS = 8

@@ -35,7 +35,6 @@ from testbed.units import NS_PER_MS, NS_PER_S
 
 FinalStatus = Literal["completed", "interrupted", "failed"]
 
-SCHEMA_VERSION = 1
 EVENT_AGE_NS = 500 * NS_PER_MS
 EVENT_BATCH_BYTES = 256 * 1024  # a batch is held in memory until it is this large or old
 CHECKPOINT_PERIOD_NS = NS_PER_S
@@ -80,7 +79,12 @@ class RunDirectory:
         if os.path.lexists(path):
             raise InputError("--out", f"{path} exists already", "choose a new directory, or remove that one")
         _make(path)
-        full = {"schema": SCHEMA_VERSION, "status": "running", **manifest, "process": recorded_run.process_identity()}
+        full = {
+            "schema": recorded_run.SCHEMA_VERSION,
+            "status": "running",
+            **manifest,
+            "process": recorded_run.process_identity(),
+        }
         run = cls(path, full, clock_ns)
         try:
             run.write_json("manifest.json", full, durable=False)

@@ -22,11 +22,11 @@ from testbed.scenario.network import Link, Network
 MAX_LINK_DELAY_NS = 10 * units.NS_PER_S
 MAX_RATE_BPS = 100 * 10**9
 DEFAULT_QUEUE_BYTES = 500_000
-LARGEST_FRAME_BYTES = 3500
+LARGEST_FRAME_BYTES = 3500  # the largest frame that fits into one page with the headroom of XDP; the MTU of all links
 
 
 _RATE = "simulation only: capacity of a link between switches, in each direction"
-_QUEUE = "simulation only: queue size of the link, in each direction; default 0.5MB"
+_QUEUE = f"simulation only: queue size of the link, in each direction; default {units.size_text(DEFAULT_QUEUE_BYTES)}"
 
 
 class LinkSpec(Spec):

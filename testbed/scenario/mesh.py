@@ -32,7 +32,7 @@ class MeshSpec(Spec):
         "10ms",
         alias="heartbeat",
         ge=5 * units.NS_PER_MS,
-        description="interval between heartbeats. With more than 16 nodes the defaults are 20ms for "
+        description=f"interval between heartbeats. With more than {SMALL_MESH} nodes the defaults are 20ms for "
         "`heartbeat` and 3 for `misses`",
     )
     misses: int = Field(
@@ -54,7 +54,8 @@ class MeshSpec(Spec):
         FANOUT,
         ge=2,
         le=50,
-        description="number of members a message is sent to at a time, with more than 16 nodes or with gossip",
+        description="number of members to which a message is sent at a time, "
+        f"with gossip or more than {SMALL_MESH} nodes",
     )
 
     @property

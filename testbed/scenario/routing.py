@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from testbed.scenario.network import Link, Network
 
 _BASIS_STEP = 0x9E37
-_BASIS_BITS = 0xFFFF
+BASIS_BITS = 0xFFFF
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def path_basis(network: Network, switch: str, seed: int) -> int:
 
     Each switch has its own: with one for all, those behind a switch would see only flows that it hashed alike.
     """
-    return (seed + _BASIS_STEP * network.datapath_id(switch)) & _BASIS_BITS
+    return (seed + _BASIS_STEP * network.datapath_id(switch)) & BASIS_BITS
 
 
 def _distances(target: str, beside: Mapping[str, list[str]]) -> dict[str, int]:

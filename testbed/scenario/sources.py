@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from testbed import units
 from testbed.scenario.base import Duration, IpVersion, Number, Rate, Size, Spec
-from testbed.scenario.link_spec import MAX_RATE_BPS
+from testbed.scenario.link_spec import LARGEST_FRAME_BYTES, MAX_RATE_BPS
 from testbed.scenario.tables import TRAFFIC_SHAPES, OwnShape, options_of
 
 CongestionControl = Literal["cubic", "bbr", "reno"]
@@ -20,7 +20,7 @@ PROBE_BYTES = 32  # the measurement header in each data packet
 MIN_PACKET_BYTES = HEADER_BYTES + PROBE_BYTES
 MIN_PACKET6_BYTES = MIN_PACKET_BYTES + 20  # the header of IPv6 is so much longer
 ETHERNET_BYTES = 1514  # the largest frame of an ordinary link
-MAX_PACKET_BYTES = 3500  # the largest that XDP takes whole, in a page beside its headroom; links are made as wide
+MAX_PACKET_BYTES = LARGEST_FRAME_BYTES
 
 
 _ONE_OF = "give exactly one of constant, exponential, pareto"

@@ -18,10 +18,11 @@ from functools import partial
 
 import numpy as np
 
-from testbed.policies.balancer import make_balancer
+from testbed.policies.balancer import PORT_DOWN, make_balancer
 from testbed.policies.deflection import DEFLECTION, DeflectionPolicy
 from testbed.policies.gossip import make_detector
 from testbed.policies.lifecycle import meshed
+from testbed.policies.membership import BALANCER
 from testbed.policies.readiness import longest_pause_ns
 from testbed.records.events import (
     Action,
@@ -47,9 +48,6 @@ from testbed.simulation.cluster_plane import ClusterPlane
 from testbed.simulation.history import History
 from testbed.simulation.network_model import NetworkModel
 from testbed.units import NS_PER_US
-
-BALANCER = "balancer"  # the policy's name in the history, and of its stream of random numbers
-PORT_DOWN = "port"
 
 
 class Control:

@@ -31,6 +31,7 @@ from testbed.records.evidence import Evidence, NodeEvidence
 from testbed.scenario.complaints import Complaint, refuse_first
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
+from testbed.scenario.routing import BASIS_BITS
 from testbed.simulation.agenda import Agenda
 from testbed.simulation.agents import POOL
 from testbed.simulation.assembly import Assembly
@@ -47,7 +48,7 @@ from testbed.simulation.network_model import NetworkModel
 from testbed.simulation.packet_plane import PacketPlane
 from testbed.simulation.packet_trace import PacketTrace
 from testbed.simulation.sample_rows import SampleRows
-from testbed.simulation.sites import BASIS_BITS, assembled_sites
+from testbed.simulation.sites import assembled_sites
 from testbed.system import interrupts
 from testbed.traffic.packet_times import PacketTimes
 from testbed.units import NS_PER_MS, NS_PER_S

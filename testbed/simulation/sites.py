@@ -18,6 +18,7 @@ from testbed.engine import TrialPlan, Writer
 from testbed.policies.autoscaler import Ahead
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
+from testbed.scenario.routing import BASIS_BITS
 from testbed.scenario.tables import AUTOSCALER_POLICIES, PLACEMENT_POLICIES
 from testbed.simulation.agenda import Agenda
 from testbed.simulation.assembly import Assembly, site_trial
@@ -32,8 +33,6 @@ from testbed.simulation.sample_rows import SampleRows
 from testbed.simulation.sites_forwarding import SitesForwarding, wan_delay_ns
 from testbed.traffic.plan import PacketPlan
 from testbed.traffic.planned_load import ahead_of
-
-BASIS_BITS = 0xFFFF
 
 
 def assembled_sites(

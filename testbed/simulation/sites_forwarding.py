@@ -18,6 +18,7 @@ from testbed.records.events import Ints
 from testbed.records.evidence import TrunkEvidence
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Link, Network
+from testbed.scenario.routing import BASIS_BITS
 from testbed.simulation.deflection import Packets
 from testbed.simulation.edges import Edges
 from testbed.simulation.flow_paths import NO_LINK
@@ -29,7 +30,6 @@ from testbed.simulation.switch import flow_hash
 from testbed.traffic.plan import PacketPlan
 
 _EDGE_BASIS = 0x5BD1  # edges hash otherwise than switches, or a site would see only flows that the edge hashed alike
-_BASIS_BITS = 0xFFFF
 _ZERO: Ints = np.zeros((1, 1), dtype=np.int64)
 
 
@@ -63,7 +63,7 @@ class SitesForwarding:
         region = region_of_flows(network, plan)
         self._region_of = region.astype(np.int16)[plan.flow]
         hashes = flow_hash(plan.flows, plan.clients, network, hash_basis)
-        edge_hashes = flow_hash(plan.flows, plan.clients, network, (hash_basis ^ _EDGE_BASIS) & _BASIS_BITS)
+        edge_hashes = flow_hash(plan.flows, plan.clients, network, (hash_basis ^ _EDGE_BASIS) & BASIS_BITS)
         self.edges = Edges(edge_hashes, region, tables, scenario.balancer.affinity_idle_ns)
         clusters = [network.at_site(site) for site in self._sites]
         self.switches = tuple(

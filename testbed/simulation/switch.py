@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from testbed.policies.slots import FALLBACKS
 from testbed.records.events import Ints
 from testbed.scenario.network import VIP_IP, VIP_IP6, Network
 from testbed.traffic.plan import FlowTable, Int32s
@@ -37,7 +38,6 @@ METER_IDLE_NS = NS_PER_S  # the node's meter takes a flow that was silent for lo
 _UDP = 17
 _NEVER = -(2**62)
 _UNPINNED = -1
-FALLBACKS = 2  # further nodes a number may lead to
 
 Words = NDArray[np.uint32]
 AnyArray = NDArray[Any]

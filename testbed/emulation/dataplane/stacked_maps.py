@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from testbed.emulation.dataplane.xdp_program import READ_ATTEMPTS
 from testbed.errors import ToolError
 from testbed.records.events import Ints
 
@@ -23,7 +24,6 @@ _Copies = TypeVar("_Copies", bound=tuple[Ints, ...])
 _MAP_FIXED = 0x10
 _PROT_NONE = 0
 _FAILED = ctypes.c_void_p(-1).value
-_READ_ATTEMPTS = 10_000
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _mmap = _libc.mmap
@@ -64,12 +64,12 @@ class StackedMaps:
         return copies
 
     def _one(self, copy: Callable[[int | slice], _Copies], row: int) -> _Copies:
-        for _ in range(_READ_ATTEMPTS):
+        for _ in range(READ_ATTEMPTS):
             before = int(self._sequence[row])
             copies = copy(row)
             if not before & 1 and self._sequence[row] == before:
                 return copies
-        happened = f"it changed during each of {_READ_ATTEMPTS} reads"
+        happened = f"it changed during each of {READ_ATTEMPTS} reads"
         raise ToolError("reading the state of an XDP program", happened, "lower the packet rate")
 
 

@@ -28,7 +28,7 @@ XdpMode = Literal["native", "generic"]
 
 _T = TypeVar("_T")
 _Self = TypeVar("_Self", bound="XdpProgram")
-_READ_ATTEMPTS = 10_000
+READ_ATTEMPTS = 10_000
 _NO_FALLBACK = (errno.EBUSY, errno.EEXIST, errno.EPERM, errno.ENODEV, errno.ENXIO)
 
 
@@ -155,14 +155,14 @@ class XdpProgram:
 
     def _consistently(self, sequence: memoryview, read: Callable[[], _T]) -> _T:
         """Return what `read` copied out of a mapping while the program did not write."""
-        for _ in range(_READ_ATTEMPTS):
+        for _ in range(READ_ATTEMPTS):
             before = sequence[0]
             copy = read()
             if not before & 1 and sequence[0] == before:
                 return copy
         raise ToolError(
             f"reading the state of the XDP program {self.name}",
-            f"it changed during each of {_READ_ATTEMPTS} reads",
+            f"it changed during each of {READ_ATTEMPTS} reads",
             "lower the packet rate",
         )
 

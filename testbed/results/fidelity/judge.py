@@ -13,7 +13,7 @@ from testbed.records.samples import NodeSamples
 from testbed.results.fidelity import agents, changes, faults, link, machine, packets, senders, stalls, way, whole
 from testbed.results.fidelity.check import Check, Question, Run, Verdict
 
-_SEVERITY: dict[Verdict, int] = {"VALID": 0, "DEGRADED": 1, "INVALID": 2}
+SEVERITY: dict[Verdict, int] = {"VALID": 0, "DEGRADED": 1, "INVALID": 2}
 _FAMILIES = (whole, senders, packets, faults, link, agents, way, stalls, changes, machine)
 QUESTIONS: tuple[Question, ...] = tuple(question for family in _FAMILIES for question in family.CHECKS)
 
@@ -59,7 +59,7 @@ def judge(
     run = Run(evidence, facts, rows, interrupted)
     made = {question.name: question.ask(run) for question in QUESTIONS}
     checks = tuple(check for check in made.values() if check is not None)
-    bad = sorted((c for c in checks if c.verdict != "VALID"), key=lambda c: -_SEVERITY[c.verdict])
+    bad = sorted((c for c in checks if c.verdict != "VALID"), key=lambda c: -SEVERITY[c.verdict])
     verdict = bad[0].verdict if bad else "VALID"
     absent = tuple(name for name, check in made.items() if check is None)
     return Fidelity(verdict, tuple(check.reason for check in bad), checks, absent)
