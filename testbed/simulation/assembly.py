@@ -18,6 +18,7 @@ from testbed.policies.autoscaler import Ahead
 from testbed.policies.buffer_rules import heeds_peers
 from testbed.policies.cohorts import OWN_TICKS
 from testbed.policies.lifecycle import LOOK_NS
+from testbed.policies.membership import BALANCER
 from testbed.policies.orchestrator import Orchestrator
 from testbed.policies.pool import make_pool
 from testbed.records.events import DemandExpected
@@ -30,7 +31,7 @@ from testbed.simulation.agents import Agents
 from testbed.simulation.cluster import Cluster, ClusterParts
 from testbed.simulation.cluster_plane import ClusterPlane
 from testbed.simulation.cohorts import make_cohorts
-from testbed.simulation.control import BALANCER, Control
+from testbed.simulation.control import Control
 from testbed.simulation.history import History
 from testbed.simulation.mesh import Mesh
 from testbed.simulation.network_model import NetworkModel

@@ -26,6 +26,7 @@ from pathlib import Path
 
 from testbed.engine import STOPPED_DRAIN_NS, Outcome, Recorder, TrialPlan, Writer
 from testbed.errors import InputError
+from testbed.policies.membership import BALANCER
 from testbed.records.engines import SIMULATION
 from testbed.records.evidence import Evidence, NodeEvidence
 from testbed.scenario.complaints import Complaint, refuse_first
@@ -36,7 +37,6 @@ from testbed.simulation.agenda import Agenda
 from testbed.simulation.agents import POOL
 from testbed.simulation.assembly import Assembly
 from testbed.simulation.bounds import check
-from testbed.simulation.control import BALANCER
 from testbed.simulation.course import Course
 from testbed.simulation.exchange import Exchange
 from testbed.simulation.fault_acts.act import FaultContext

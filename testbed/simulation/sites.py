@@ -16,6 +16,7 @@ import numpy as np
 
 from testbed.engine import TrialPlan, Writer
 from testbed.policies.autoscaler import Ahead
+from testbed.policies.membership import BALANCER
 from testbed.scenario.model import Scenario
 from testbed.scenario.network import Network
 from testbed.scenario.routing import BASIS_BITS
@@ -23,7 +24,6 @@ from testbed.scenario.tables import AUTOSCALER_POLICIES, PLACEMENT_POLICIES
 from testbed.simulation.agenda import Agenda
 from testbed.simulation.assembly import Assembly, site_trial
 from testbed.simulation.cluster_plane import SiteWindow
-from testbed.simulation.control import BALANCER
 from testbed.simulation.exchange import Exchange, make_regions
 from testbed.simulation.history import History
 from testbed.simulation.network_model import NetworkModel
