@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from testbed.records.evidence import TcpEvidence, TrunkEvidence
+from testbed.records.evidence import RegionEvidence, TcpEvidence, TrunkEvidence
 from testbed.records.histogram import Histogram
 from testbed.records.samples import by_node
 from testbed.results.failover import failover_section
@@ -85,9 +85,13 @@ def test_every_figure_it_can_hold_is_known_to_expectations() -> None:
     events = [*made.events, (1, {"kind": "LoadMeasured", **load}), (2, {"kind": "LoadMeasured", **load})]
     events += [(2, {"kind": "ScaleDecided", **decided}), (2, {"kind": "StartNode", "node": "n1"})]
     events.append((2, {"kind": "StagesChanged", "nodes": ["n1"], "stage": [2]}))
+    heard = {"kind": "SitesHeard", "policy": "a/travel", "sites": ["a"]}
+    events += [(3, {**heard, "demand_bps": [1]}), (4, {**heard, "demand_bps": [9]})]
+    region = RegionEvidence("a", 10, 9, (900,), Histogram.of([10**6]))
+    rest |= {"regions": (region,), "wan_bytes": 0, "report_bytes": 0}
     full = summary_of(replace(made, events=events, evidence=replace(made.evidence, nodes=nodes, **rest)))
     outside = {"schema", "seed"}
-    found = {path for path in leaves(full) if not path.startswith("tcp.sources")}
+    found = {path for path in leaves(full) if not path.startswith(("tcp.sources", "sites.regions"))}
     found |= {f"failover.{path}" for path in leaves(failover_section(FAILOVER) or {})}
     found |= {f"balancer.{path}" for path in leaves({"decision_us": _decisions(FAILOVER)})}
     assert found - outside == set(paths())

@@ -62,6 +62,10 @@ _Card = Annotated[
     Path | None,
     typer.Option("--card", metavar="MODEL.md", help="write the tables into this model card"),
 ]
+_Many = Annotated[
+    bool,
+    typer.Option("--ranking", help="only rank the forecasters, over all series together; each is cut to 4000 samples"),
+]
 
 
 @app.command(epilog="Example: `python -m testbed evaluate --generated --json`")
@@ -76,12 +80,7 @@ def evaluate(
     ] = 1.0,
     add_up: Annotated[bool, typer.Option("--sum", help="evaluate on the sum of all series of all traces")] = False,
     sums: _Sums = None,
-    many: Annotated[
-        bool,
-        typer.Option(
-            "--ranking", help="only rank the forecasters, over all series together; each is cut to 4000 samples"
-        ),
-    ] = False,
+    many: _Many = False,
     ablations: _Ablations = None,
     generated: Annotated[bool, typer.Option("--generated", help="also evaluate on generated traffic")] = False,
     interval_ms: Annotated[int, typer.Option("--interval", metavar="MS", help="sample interval in ms")] = 10,

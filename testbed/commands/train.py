@@ -42,7 +42,12 @@ def train(
     """Train the LSTM (needs torch, see `doctor`). Interrupted training is resumed."""
     if rivals:
         output.say(_rivals(out, seed, traces or []))
-        return
+    else:
+        output.say(_fitted(out=out, card=card, seed=seed, epochs=epochs, periods=periods, traces=tuple(traces or ())))
+
+
+def _fitted(**config: Any) -> Path:
+    """Train the LSTM with the fields of a `TrainConfig` and return the model; meanwhile, show the progress."""
     from rich.progress import Progress
 
     with patience.noted("loading torch"):
@@ -61,10 +66,7 @@ def train(
                 tasks[step.stage] = bars.add_task(step.stage, total=step.total)
             bars.update(tasks[step.stage], completed=step.done)
 
-        path = fit(
-            TrainConfig(out=out, card=card, seed=seed, epochs=epochs, periods=periods, traces=tuple(traces or ())), show
-        )
-    output.say(path)
+        return fit(TrainConfig(**config), show)
 
 
 def _rivals(out: Path, seed: int, traces: list[Path]) -> Path:
