@@ -45,7 +45,14 @@ CLUSTER = {
     "secret": "secret",
     "buffer": {"policy": "reactive"},
     "balancer": {"policy": "round-robin", "affinity_idle": "1s"},
-    "autoscaler": {"policy": "predictive", "min": 1, "max": 3, "period": "1s", "drain_deadline": "2s"},
+    "autoscaler": {
+        "policy": "predictive",
+        "min": 1,
+        "max": 3,
+        "period": "1s",
+        "stabilisation": "1s",
+        "drain_deadline": "2s",
+    },
 }
 
 

@@ -21,7 +21,7 @@ PATIENCE_S = 20.0
 STARTERS = {
     "testbed/system/commands.py": "the one place",
     "testbed/system/probes.py": "says why a machine cannot be used instead of raising; with a limit",
-    "testbed/trials/process.py": "a trial of a sweep takes as long as it takes, and dies with the sweep",
+    "testbed/trials/child.py": "a trial of a sweep takes as long as it takes, and dies with the sweep",
     "testbed/bench/running_trial.py": "a trial that is touched while it runs; it dies with the bench",
     "testbed/results/provenance.py": "asks many programs side by side, each with a limit",
     "testbed/emulation/inventory/switch_stock.py": "asks the switch for four things side by side, each with a limit",

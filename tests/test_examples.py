@@ -14,8 +14,8 @@ from testbed import commands
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = re.compile(r"^(?:sudo )?(?:env \"PATH=\$PATH\" )?(?:\.venv/bin/)?python -m testbed (.*)$")
-# What a user has made before: run directories and models of their own.
-MADE = ("runs/", "model")
+# What a user has made before, or makes: run directories, models and tables of their own; files of another machine.
+MADE = ("runs/", "model", "flows.csv", "/")
 GROUP = typer.main.get_command(commands.app)
 
 

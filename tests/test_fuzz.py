@@ -26,6 +26,9 @@ UNFED = {
     "testbed/trials/inputs.py: _model_files": "bytes that are copied; `model` and `onnx` feed their reader",
     "testbed/results/sample_writer.py: _sort_all": "what this very process has written",
     "testbed/commands/logs.py: logs": "bytes that are shown as text, whatever they are",
+    "testbed/bench/map_simulated.py: _costs_in": "what a child of this very command has written",
+    "testbed/trials/remote.py: _taken_in": "of a Dask worker, which may run any code here; `package` feeds `unpack`",
+    "testbed/trials/worker.py: _unpack": "of a Dask client, which may run any code here; `package` feeds `unpack`",
     "testbed/results/running.py: _marked": "named by the kernel; `mark` feeds `_read_mark`, which reads it",
 }
 

@@ -111,10 +111,10 @@ def evaluate(
     if as_json:
         output.say_json(document)
     else:
-        output.say(text)
+        output.say(text())
 
 
-Shown = tuple[dict[str, Any], str, Callable[[Path], None]]  # JSON data, Markdown, what writes it into a card
+Shown = tuple[dict[str, Any], Callable[[], str], Callable[[Path], None]]  # JSON data; makes Markdown; writes a card
 
 
 def _judged(config: EvaluateConfig) -> Shown:
@@ -122,17 +122,17 @@ def _judged(config: EvaluateConfig) -> Shown:
     from testbed.forecaster.evaluation.evaluate import evaluate as judge
 
     document = _noted(partial(judge, config))
-    return document, text.as_markdown(document), partial(text.write_section, document=document)
+    return document, partial(text.as_markdown, document), partial(text.write_section, document=document)
 
 
 def _ranked(config: EvaluateConfig) -> Shown:
     from testbed.forecaster.evaluation import many, ranking_text, text
 
     document = _noted(partial(many.rank, config))
-    tables = ranking_text.as_markdown(document)
+    tables = partial(ranking_text.as_markdown, document)
 
     def write(card: Path) -> None:
-        text.write_part(card, "ranking", "Ranking over many series", document["model_sha256"], tables)
+        text.write_part(card, "ranking", "Ranking over many series", document["model_sha256"], tables())
 
     return document, tables, write
 
@@ -143,10 +143,10 @@ def _ablated(scenario: Path) -> Shown:
     from testbed.trials.ablations import ablated
 
     document = _noted(lambda note: ablated(scenario, note=note))
-    tables = ablations_text.as_markdown(document)
+    tables = partial(ablations_text.as_markdown, document)
 
     def write(card: Path) -> None:
-        text.write_part(card, "ablations", "Ablations", load_model().sha256, tables)
+        text.write_part(card, "ablations", "Ablations", load_model().sha256, tables())
 
     return document, tables, write
 

@@ -19,7 +19,7 @@ MIN_CPUS = 2
 LOW_DISK_BYTES, LEAST_DISK_BYTES = 10**9, 50 * 10**6
 
 _FILES, _FILES_A_NODE, _FILES_A_CLIENT = 64, 40, 10
-_PROCESSES, _PROCESSES_A_NODE, _PROCESSES_A_CLIENT = 40, 5, 3
+_PROCESSES, _PROCESSES_A_NODE, _PROCESSES_A_CLIENT = 42, 5, 3
 
 _NEIGHBOURS_A_NODE = 2
 _GC_THRESH = Path("/proc/sys/net/ipv4/neigh/default/gc_thresh3")  # for all namespaces together

@@ -31,8 +31,7 @@ def _forecaster(given: Foresight) -> MakeForecaster:
 ROWS = (
     BufferPolicy(
         name="lstm",
-        doc="forecast by a small LSTM trained on bursty traffic; each node uses its own samples as input; "
-        "`options.gate: false` leaves out the gate, `options.coverage: adaptive` recalibrates the quantile online",
+        doc="forecast by a small LSTM trained on bursty traffic; each node uses its own samples as input",
         source='Hochreiter, Schmidhuber, "Long short-term memory", 1997; the model is described in MODEL.md',
         options=NetworkOptions,
         predicts=True,

@@ -127,7 +127,7 @@ def _package(folder: Path, name: str) -> None:
     for run in package.runs:
         ran = ended_if_readable(package.folder / run["path"])
         if ran is not None:
-            comparing.compared(run, ran, ran, package.version).why.encode()
+            comparing.compared(comparing.Pair(run, ran, ran), package.version).why.encode()
         with contextlib.suppress(InputError), plugins.executing_none():
             loading.load(package.folder / run["path"] / "scenario.yaml")
 
