@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -122,17 +123,26 @@ class Overrun:
 
     def run(self) -> dict[str, Any]:
         return {
+            "types": self._types_written_late(),
             "poll threads": self._poll_threads(),
             "programless": switch_ports.without_program([f"s1-{name}" for name in NODES]),
             "stopped": self._stopped(),
             "dead end": self._dead_end(),
         }
 
+    def _types_written_late(self) -> list[str]:
+        """Ask for the types of ports before the daemon has written them."""
+        types = ["ovs-vsctl", "--no-wait", "clear", "Open_vSwitch", ".", "iface_types"]
+        commands.run("clearing the types of ports", types)
+        late = "sleep 0.2; exec ovs-vsctl --no-wait set Open_vSwitch . iface_types=afxdp"
+        with subprocess.Popen(["sh", "-c", late]):
+            return self._ovs.interface_types()
+
     def _poll_threads(self) -> list[tuple[int, bool]]:
         """Give them their priority, and return the priority of each and whether it may run on every core."""
         self._ovs.give_priority()
         threads = map(int, os.listdir(f"/proc/{self._ovs.switch_pid}/task"))
-        polling = [tid for tid in threads if poll_thread.is_one(poll_thread.name_of(self._ovs.switch_pid, tid))]
+        polling = [tid for tid in threads if poll_thread.is_poll_thread(self._ovs.switch_pid, tid)]
         every = os.sched_getaffinity(0)
         return [(os.sched_getparam(tid).sched_priority, os.sched_getaffinity(tid) == every) for tid in polling]
 
@@ -192,6 +202,11 @@ class Overrun:
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Any:
     logs = tmp_path_factory.mktemp("logs")
     return run_in_sandbox(lambda: Overrun(logs))
+
+
+@pytest.mark.requires("root", "ovs", "bpf")
+def test_the_types_of_ports_are_awaited(seen: Any) -> None:
+    assert seen["types"] == ["afxdp"]
 
 
 @pytest.mark.requires("root", "ovs", "bpf")

@@ -173,7 +173,7 @@ class ProcessStock:
 def _look(pid: int, now_ns: int) -> _Look:
     threads = [int(name) for name in os.listdir(f"/proc/{pid}/task")]
     how = {tid: _how(tid) for tid in threads}
-    working = [tid for tid in threads if tid == pid or poll_thread.is_one(poll_thread.name_of(pid, tid))]
+    working = [tid for tid in threads if tid == pid or poll_thread.is_poll_thread(pid, tid)]
     return _Look(now_ns, time.monotonic_ns(), how, {tid: _spent_ns(pid, tid) for tid in working})
 
 

@@ -172,8 +172,10 @@ class OpenVSwitch:
         return commands.run("asking for the switch's version", ["ovs-vswitchd", "--version"])
 
     def interface_types(self) -> list[str]:
-        """Return the types of interfaces that this Open vSwitch offers."""
-        told = commands.run("asking for types of ports", ["ovs-vsctl", "get", "Open_vSwitch", ".", "iface_types"])
+        """Return the types of interfaces that this Open vSwitch offers, as soon as the daemon has written them."""
+        written = ["wait-until", "Open_vSwitch", ".", "iface_types!=[]"]
+        types = ["get", "Open_vSwitch", ".", "iface_types"]
+        told = commands.run("asking for types of ports", ["ovs-vsctl", *written, "--", *types])
         return re.findall(r"[\w-]+", told)
 
     def carried_out(self) -> None:
@@ -189,7 +191,7 @@ class OpenVSwitch:
         the same fixed priority and the same core, that would never happen.
         """
         for tid in map(int, os.listdir(f"/proc/{self.switch_pid}/task")):
-            if poll_thread.is_one(poll_thread.name_of(self.switch_pid, tid)):
+            if poll_thread.is_poll_thread(self.switch_pid, tid):
                 poll_thread.give_priority(tid)
             else:
                 kernel.run_in_real_time(_REAL_TIME_PRIORITY, tid, with_threads=True)
