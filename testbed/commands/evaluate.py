@@ -11,10 +11,10 @@ import typer
 
 from testbed import output, units
 from testbed.commands.app import app
+from testbed.commands.following import followed
 from testbed.commands.options import AsJson
 from testbed.errors import InputError
 from testbed.scenario.sources import RowKind
-from testbed.system import patience
 
 if TYPE_CHECKING:
     from testbed.forecaster.evaluation.config import EvaluateConfig
@@ -121,14 +121,14 @@ def _judged(config: EvaluateConfig) -> Shown:
     from testbed.forecaster.evaluation import text
     from testbed.forecaster.evaluation.evaluate import evaluate as judge
 
-    document = _noted(partial(judge, config))
+    document = followed("evaluating", partial(judge, config))
     return document, partial(text.as_markdown, document), partial(text.write_section, document=document)
 
 
 def _ranked(config: EvaluateConfig) -> Shown:
     from testbed.forecaster.evaluation import many, ranking_text, text
 
-    document = _noted(partial(many.rank, config))
+    document = followed("evaluating", partial(many.rank, config))
     tables = partial(ranking_text.as_markdown, document)
 
     def write(card: Path) -> None:
@@ -142,26 +142,13 @@ def _ablated(scenario: Path) -> Shown:
     from testbed.forecaster.runtime.artefact import load_model
     from testbed.trials.ablations import ablated
 
-    document = _noted(lambda note: ablated(scenario, note=note))
+    document = followed("evaluating", lambda note: ablated(scenario, note=note))
     tables = partial(ablations_text.as_markdown, document)
 
     def write(card: Path) -> None:
         text.write_part(card, "ablations", "Ablations", load_model().sha256, tables())
 
     return document, tables, write
-
-
-def _noted(judge: Callable[[Callable[[str], None]], dict[str, Any]]) -> dict[str, Any]:
-    """Return the result of `judge`; while waiting, show its last note."""
-    last = "reading the traces"
-
-    def note(text: str) -> None:
-        nonlocal last
-        last = text
-        output.note(text)
-
-    with patience.noted(lambda: f"evaluating: {last}"):
-        return judge(note)
 
 
 def _quantity(option: str, text: str | None, read: Callable[[object], int]) -> int | None:

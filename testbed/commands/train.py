@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 
 from testbed import output
 from testbed.commands.app import app
+from testbed.commands.following import followed
 from testbed.system import patience
 
 
@@ -74,12 +76,5 @@ def _rivals(out: Path, seed: int, traces: list[Path]) -> Path:
     from testbed.forecaster.training.config import TrainConfig
     from testbed.forecaster.training.rivals import train_rivals
 
-    stage = "reading the traces"
-
-    def note(text: str) -> None:
-        nonlocal stage
-        stage = text
-        output.note(text)
-
-    with patience.noted(lambda: f"fitting rivals: {stage}"):
-        return train_rivals(TrainConfig(out=out, seed=seed, traces=tuple(traces)), note)
+    config = TrainConfig(out=out, seed=seed, traces=tuple(traces))
+    return followed("fitting rivals", partial(train_rivals, config))

@@ -18,12 +18,12 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from testbed.errors import InputError
 from testbed.files.reading import Source
 from testbed.policies.membership import BALANCER
-from testbed.scenario import complaints, document, loading
+from testbed.scenario import document, loading
 from testbed.scenario.autoscaler import AutoscalerSpec
 from testbed.scenario.balancer import BalancerSpec, ControllerSpec
 from testbed.scenario.base import Rate, Spec, Version
@@ -155,12 +155,7 @@ def load(path: Path) -> Cluster:
         InputError: names file and line.
     """
     parsed = document.parse(document.read_bytes(path), str(path))
-    try:
-        return Cluster(ClusterSpec.model_validate(parsed.data), path)
-    except ValidationError as error:
-        found, more = complaints.complaints_of(error, parsed.data, ClusterSpec)
-        loading.refuse(found, parsed, (), more)
-        raise
+    return Cluster(loading.as_model(parsed, ClusterSpec), path)
 
 
 def node_of(cluster: Cluster, given: str, environment: Mapping[str, str]) -> str:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from testbed.scenario import complaints, document, loading
 from testbed.scenario.base import Spec
@@ -141,12 +141,7 @@ def load_claim(path: Path) -> LoadedClaim:
         InputError: names file and line.
     """
     parsed = document.parse(document.read_bytes(path), str(path))
-    try:
-        spec = ClaimSpec.model_validate(parsed.data)
-    except ValidationError as error:
-        found, more = complaints.complaints_of(error, parsed.data, ClaimSpec)
-        loading.refuse(found, parsed, (), more)
-        raise
+    spec = loading.as_model(parsed, ClaimSpec)
     loading.refuse(list(_cross_checks(spec)), parsed)
     return LoadedClaim(spec, path)
 

@@ -12,9 +12,9 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from testbed.errors import InputError
 from testbed.scenario import complaints, document, overrides, topo_class
@@ -290,6 +290,23 @@ class ScenarioRefused(InputError):
         shown = [*lines[:MAX_LINES], *([f"and {hidden:,} more"] if hidden > 0 else [])]
         where, _, first = shown[0].partition(": ")
         super().__init__(where, "\n".join([first, *shown[1:]]))
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def as_model(parsed: Document, model: type[Model]) -> Model:
+    """Return the content of a file as a model.
+
+    Raises:
+        ScenarioRefused: the model does not take it; names file and line of each reason.
+    """
+    try:
+        return model.model_validate(parsed.data)
+    except ValidationError as error:
+        found, more = complaints.complaints_of(error, parsed.data, model)
+        refuse(found, parsed, (), more)
+        raise
 
 
 def refuse(found: Sequence[Complaint], parsed: Document, changed: Sequence[Override] = (), more: int = 0) -> None:

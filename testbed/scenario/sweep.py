@@ -40,7 +40,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field
 
 from testbed.errors import InputError
 from testbed.scenario import complaints, document, loading
@@ -252,7 +252,7 @@ def load_sweep(
     parsed = document.parse(content, str(path))
     if not loading.is_sweep(parsed) and "topology" in parsed.data:
         raise InputError(f"{path}:1", "this is a scenario, not a sweep", f"use `python -m testbed run {path}`")
-    spec = _checked(parsed)
+    spec = loading.as_model(parsed, SweepSpec)
     loading.refuse(list(_cross_checks(spec, path.parent)), parsed)
     sha256 = hashlib.sha256(content).hexdigest()
     question = loading.question_of(content.decode("utf-8-sig"))
@@ -261,15 +261,6 @@ def load_sweep(
     for combination in sweep.combinations:
         check(loading.loaded(file, combination.settings, spec.seeds[0]), spec.seeds[1:])
     return sweep
-
-
-def _checked(parsed: Document) -> SweepSpec:
-    try:
-        return SweepSpec.model_validate(parsed.data)
-    except ValidationError as error:
-        found, more = complaints.complaints_of(error, parsed.data, SweepSpec)
-        loading.refuse(found, parsed, (), more)
-        raise
 
 
 def _cross_checks(spec: SweepSpec, folder: Path) -> Iterator[Complaint]:
